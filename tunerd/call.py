@@ -1,0 +1,235 @@
+"""What a call is at each stage of its way: one frozen type a stage, so that the type says how far it has come.
+
+Only shapes belong here: no input or output, no clocks, no configuration.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from tunerd.outcome import FailReason
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+"""A JSON value. Only mapping/ looks inside one; everywhere else documents and payloads are bytes."""
+
+KEPT_HEAD_BYTES: Final = 4096
+"""How much of a refused document is kept in its failed row, for a person to recognise it by."""
+
+
+class Form(StrEnum):
+    """Tuner's two request forms (shared/tuner-api.md)."""
+
+    SEND_CALLS = "send-calls"
+    CREATE_CALL = "create-call"
+
+
+class State(StrEnum):
+    """Where a call stands in the ledger. Closed: a metric label and a ledger column at once."""
+
+    GATHERING = "gathering"
+    WAITING = "waiting"
+    DUE = "due"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    IGNORED = "ignored"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tunerd still has something to do for a call in this state."""
+        return self in (State.GATHERING, State.WAITING, State.DUE, State.SENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The place on disk that a document came from."""
+
+    source: str
+    path: str
+    """Absolute path at the time of reading."""
+    offset: int = 0
+    """Bytes before the document in the (uncompressed) content; 0 for a whole file."""
+    length: int = 0
+    """Bytes of the document in the (uncompressed) content."""
+    mtime_ns: int = 0
+    """Modification time of the file when it was read; (mtime_ns, offset) orders two documents of one call."""
+
+    def __str__(self) -> str:
+        return self.path if self.offset == 0 else f"{self.path}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One JSON value as it stood on disk."""
+
+    origin: Origin
+    raw: bytes
+    """The JSON text, UTF-8, without BOM and surrounding white space."""
+    value: Json
+    settled_at: float
+    """Unix seconds at which the file was seen complete; the start of `tunerd_call_delivery_seconds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a document cannot become a call, in words that a person can act on. Never quotes the document's values."""
+
+    reason: FailReason
+    where: str
+    """The place: `call.call_id (line 12)`, `byte 4096`, `transcript_with_tool_calls[3].tool.params`."""
+    what: str
+    """What is wrong and what to do next, in one or two sentences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedDocument:
+    """A document that ends as a failed row: visible, with its head, and read again by `tunerd retry`."""
+
+    origin: Origin
+    refusal: Refusal
+    head: bytes = b""
+    """The first KEPT_HEAD_BYTES of the document (empty when redaction is on)."""
+    document: bytes | None = None
+    """The whole JSON text where there is one, so that `retry` can map it again without the file."""
+    call_id: str | None = None
+    """The call id, where the mapping got that far."""
+    destination: str = ""
+    agent: str = ""
+    settled_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IgnoredDocument:
+    """A document that the rules leave out on purpose (`when:` was false)."""
+
+    origin: Origin
+    call_id: str | None = None
+
+
+# How a call finds its recording (shared/recordings.md): decided strategies, tried top to bottom, waiting side by side.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UrlStrategy:
+    """The document itself names the audio; `url` is None where this one does not (the strategy answers "absent")."""
+
+    url: str | None
+    expires_at: float | None = None
+    """Unix seconds after which the URL is no longer served; None: not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestStrategy:
+    """A recording that a manifest source brings, by key."""
+
+    source: str
+    """Name of the manifest source."""
+    key: str | None
+    """Trimmed text; None (also for empty) matches nothing: the strategy answers "absent"."""
+    within_s: float | None
+    """|start of recording - start of call| at most; None = `within: any`."""
+    wait_s: float
+    """How long after admission the strategy may stay unanswered."""
+
+
+Strategy: TypeAlias = UrlStrategy | ManifestStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """After all waits the call stays waiting for `hold_s` more seconds, then fails (recording_missing)."""
+
+    hold_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail:
+    """After all waits the call fails at once (recording_missing); a recording that comes later revives it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendAnyway:
+    """After all waits the call is sent with this URL in place of the recording's."""
+
+    url: str
+
+
+OnMissing: TypeAlias = Hold | Fail | SendAnyway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A document mapped by the rules: ready to be admitted."""
+
+    origin: Origin
+    document: bytes | None
+    """The JSON text it was mapped from; None when redaction keeps it from being stored."""
+    destination: str
+    """Name of the destination (config.Destination.name) it was admitted for."""
+    workspace: str
+    """base_url + workspace id; a call id is unique for each (workspace, agent)."""
+    agent: str
+    """agent_remote_identifier of the request."""
+    call_id: str
+    started_at_ms: int
+    payload: bytes
+    """The payload as JSON in Tuner's current field names, without recording_url: well-formed for `checked_for`."""
+    checked_for: Form | None
+    """The form whose demands the payload is known to meet; None: not known yet, checked when the body is frozen."""
+    strategies: tuple[Strategy, ...]
+    on_missing: OnMissing
+    settled_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A recording that a manifest describes."""
+
+    origin: Origin
+    source: str
+    key: str
+    """Trimmed, never empty."""
+    url: str | None
+    """None: there will never be one (`absent_when:` was true); this ends the wait of the calls it fits."""
+    started_at: float | None = None
+    """Unix seconds; None only where the strategy says `within: any`."""
+    duration_s: float | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """One document of a call that is gathered from several (design step 2b)."""
+
+    origin: Origin
+    source: str
+    key: str
+    part: str | None
+    newest: float | None
+    document: bytes
+    settled_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingNotes:
+    """What the mapping noticed on the way, for metrics and `explain`; field names and counts, never values."""
+
+    missing: tuple[str, ...] = ()
+    """Fields that have a rule which gave nothing."""
+    left_out: tuple[str, ...] = ()
+    """Optional fields whose rule failed; they were left out."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Name of the timeline repair -> how often."""
+    redacted: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """What one document gave. A source with `call:` and `manifest:` can give both; nothing at all means ignored."""
+
+    call: Call | None = None
+    recording: Recording | None = None
+    refused: RefusedDocument | None = None
+    ignored: IgnoredDocument | None = None
+    notes: MappingNotes = MappingNotes()

@@ -1,0 +1,247 @@
+"""What is worth telling: one frozen type a fact. The conductors emit each once; ops/logs.py and ops/metrics.py listen.
+
+No event carries a transcript, a key, a request body or a URL's query.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tunerd.call import MappingNotes, State
+from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    version: str
+    sources: int
+    destinations: int
+    ledger: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    signal: str
+    drain_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    left: int
+    """Calls still open in the ledger; they go on at the next start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsRead:
+    source: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentIgnored:
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileIgnored:
+    """A name that matches but is not a regular file of the directory (FIFO, device, escaping symlink, too old)."""
+
+    source: str
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentMapped:
+    """Told for each mapped document, for the coverage metrics of its source."""
+
+    source: str
+    notes: MappingNotes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAdmitted:
+    source: str
+    call_id: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDuplicate:
+    source: str
+    call_id: str
+    replaced: bool
+    """The newer document took the place of the one that had surely not arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingAdmitted:
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingMatched:
+    source: str
+    """Source of the call."""
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFailed:
+    source: str
+    reason: FailReason
+    call_id: str | None
+    path: str
+    where: str
+    what: str
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted:
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnded:
+    """After each HTTP attempt, whatever came of it."""
+
+    destination: str
+    outcome: str
+    """sent | retry | failed | refused"""
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSent:
+    source: str
+    call_id: str
+    tuner_call_id: str | None
+    already_there: bool
+    delivery_s: float
+    """From file settled to accepted."""
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlreadyThereStreak:
+    """Ten first attempts in a row were answered 409: the call_id rule may give one id to many calls."""
+
+    source: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRetried:
+    source: str
+    call_id: str
+    reason: RetryReason
+    status: int | None
+    due_in_s: float
+    attempts: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseBegan:
+    destination: str
+    agent: str | None
+    """None: the whole destination."""
+    reason: PauseReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseEnded:
+    destination: str
+    agent: str | None
+    reason: PauseReason
+    lasted_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrencyChanged:
+    destination: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakePaused:
+    source: str
+    reason: IntakeReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeResumed:
+    source: str
+    reason: IntakeReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchDegraded:
+    """Kernel events are not (all) to be had for this source; scans find the files, later."""
+
+    source: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileDisposed:
+    """after_sent was carried out."""
+
+    source: str
+    path: str
+    how: str
+    """deleted | moved | failed: ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReloaded:
+    sources: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRefused:
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChanged:
+    destination: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTrouble:
+    """The ledger could not commit; intake stands still until one commit succeeds."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHealed:
+    lasted_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRebuilt:
+    """The ledger file was damaged: it was set aside and what could be read was taken over."""
+
+    kept_as: str
+    salvaged: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockJumped:
+    seconds: float
+
+
+Event: TypeAlias = (
+    Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
+    | CallDuplicate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptStarted | AttemptEnded | CallSent
+    | AlreadyThereStreak | CallRetried | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
+    | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
+    | LedgerRebuilt | ClockJumped
+)  # fmt: skip
+
+Emit: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,410 @@
+"""The ledger: the durable record of every call, and the only waiting room. What every ledger promises stands here.
+
+The protocols are small, one for each kind of consumer: WritePath (the two conductors), Positions (intake), Inspection
+(commands, metrics, status page), Desk (what an operator changes), Upkeep (timers and retention). Nothing in here knows
+SQL; sqlite.py and memory.py implement it, and one contract suite runs on both.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from tunerd.call import Call, Form, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
+from tunerd.outcome import FailReason, PauseReason, RetryReason
+
+
+class LedgerUnavailable(Exception):
+    """The ledger cannot be written now (disk full, read-only, I/O error). Nothing of the call was changed; it is
+    right to wait and try the same again."""
+
+
+class LedgerRefused(Exception):
+    """The ledger cannot be opened at all: locked by another process, newer schema, network file system, no
+    permission. The message is one line for an operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileMark:
+    """How far a file has been read, and how to know it again."""
+
+    source: str
+    path: str
+    device: int
+    inode: int
+    size: int
+    """Size on disk when it was read."""
+    mtime_ns: int
+    offset: int
+    """Bytes of (uncompressed) content that are in the ledger."""
+    marker: bytes = b""
+    """Hash of the (up to) 1 KiB of content before `offset`: the same log whatever its name, inode or compression."""
+    whole: bool = True
+    """A file that is read as one (json), not a log that is followed (ndjson)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What one read gave: becomes durable in one transaction, the file's mark with it."""
+
+    calls: Sequence[Call] = ()
+    recordings: Sequence[Recording] = ()
+    refused: Sequence[RefusedDocument] = ()
+    ignored: Sequence[IgnoredDocument] = ()
+    fragments: Sequence[Fragment] = ()
+    mark: FileMark | None = None
+    replaces_failed: bool = False
+    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+
+
+class Verdict(StrEnum):
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    """Same call id, same start (within 1 s); nothing changed, the origin is noted."""
+    REPLACED = "replaced"
+    """As duplicate, but the first had surely not arrived and this document is newer: its payload took over."""
+    CONFLICT = "conflict"
+    """Same call id, other start: stands as failed(id_conflict)."""
+    REVIVED = "revived"
+    """The call stood as failed and had surely not arrived; the new document put it to work again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """A call found its recording by manifest."""
+
+    source: str
+    call_id: str
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """A call that the ledger itself had to fail (timers, freezing)."""
+
+    row: int
+    source: str
+    call_id: str | None
+    path: str
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """How each call of an admission fared, in its order."""
+
+    verdicts: Sequence[tuple[Verdict, State]]
+    matched: Sequence[Matched] = ()
+    failed: Sequence[FailedCall] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfrozen:
+    """What a body is made from when its first attempt starts."""
+
+    payload: bytes
+    recording_url: str
+    checked_for: Form | None
+
+
+Freeze: TypeAlias = Callable[[Unfrozen], bytes | Refusal]
+"""Pure and quick (it runs inside the claim's transaction): the exact body to post, or why the form does not take it."""
+
+
+class Pick(StrEnum):
+    """Which of the due calls a claim takes."""
+
+    OLDEST = "oldest"
+    """The smallest due time."""
+    NEWEST = "newest"
+    """The call that was admitted last."""
+    EXPIRING = "expiring"
+    """The one whose recording URL expires soonest (within an hour); oldest if there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A call in the hands of one worker: its state is `sending` until it is settled or released."""
+
+    row: int
+    source: str
+    destination: str
+    agent: str
+    call_id: str
+    body: bytes
+    """Frozen: the same bytes at every attempt."""
+    form: Form
+    attempts: int
+    """Attempts before this one that counted."""
+    first_attempt_at: float | None
+    paused_s: float
+    """Seconds that the destination stood paused since the first attempt."""
+    settled_at: float
+    recording_expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    claimed: Claimed | None
+    next_due_at: float | None
+    """With nothing due: the earliest due time of this destination, None if no call is due ever."""
+    failed: Sequence[FailedCall] = ()
+    """Calls that could not be frozen on the way; they stand as failed."""
+
+
+# How an attempt is settled.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    status: int
+    tuner_call_id: str | None
+    already_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    due_at: float
+    reason: RetryReason | PauseReason
+    status: int | None
+    detail: str
+    counts: bool
+    """False when the attempt was not the call's own (a refusal that pauses the destination): attempts stay."""
+    surely_not_arrived: bool
+    """Nothing can have reached Tuner (refused before sending, or an answer that says so): a newer document may replace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    reason: FailReason
+    status: int | None
+    detail: str
+
+
+Settlement: TypeAlias = Delivered | Later | Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What of a destination survives a restart."""
+
+    closed_until: float | None = None
+    """Retry-After: nothing goes out before (Unix seconds)."""
+    pause: PauseReason | None = None
+    paused_since: float | None = None
+    detail: str = ""
+    agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
+    """Paused agents: reason and since when."""
+
+
+class WritePath(Protocol):
+    async def admit(self, admission: Admission, now: float) -> Admitted:
+        """Make calls, recordings, refusals, fragments and the file's mark durable in one transaction (fsync before
+        it returns), each call matched with its recording in it. Idempotent: the same admission again gives
+        DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
+        admitting the place again updates it, a call read from the place supersedes it.
+        Raises LedgerUnavailable, and then nothing of it was written."""
+
+    async def claim(
+        self,
+        destination: str,
+        form: Form,
+        freeze: Freeze,
+        now: float,
+        *,
+        pick: Pick = Pick.OLDEST,
+        not_agents: frozenset[str] = frozenset(),
+        due_by: float | None = None,
+    ) -> Claim:
+        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out.
+        Never a call that waits for its recording, never one that is claimed. Claims belong to this process: whatever
+        was `sending` when the ledger is opened is due again, with its body.
+        A recording URL that has expired by `now` is not sent: the next strategy answers, or it fails.
+        Raises LedgerUnavailable, and then nothing is claimed."""
+        ...
+
+    async def settle(self, row: int, settlement: Settlement, now: float) -> None:
+        """Write how the attempt ended. Idempotent. While the ledger cannot be written it keeps the result in memory,
+        tries again and returns only when it is durable (SQLite: committed, synchronous NORMAL)."""
+
+    async def release(self, row: int, now: float) -> None:
+        """Give a claim back as it was: no attempt was started."""
+
+    async def gates(self) -> Mapping[str, Gate]:
+        """The stored gate of every destination the ledger knows."""
+        ...
+
+    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
+        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s."""
+
+    def on_due(self, wake: Callable[[str], None]) -> None:
+        """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""
+
+
+class Positions(Protocol):
+    async def mark(self, source: str, path: str) -> FileMark | None: ...
+
+    async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
+        """The marks of a source in path order, at most `limit` after `after_path`."""
+        ...
+
+    async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
+        """A followed log by content: same marker at the same offset, whatever its path."""
+        ...
+
+    async def mark_by_inode(self, source: str, device: int, inode: int) -> FileMark | None: ...
+
+    async def set_mark(self, mark: FileMark, now: float) -> None: ...
+
+    async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
+        """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
+
+    async def disposable(self, source: str, limit: int = 100) -> Sequence[FileMark]:
+        """Files read whole of which every call is sent or ignored, none open or failed, settled with a FULL commit
+        before this returns: `after_sent` may take them."""
+        ...
+
+    async def disposed(self, source: str, path: str, now: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Kept with each commit, never counted by a query."""
+
+    calls: Mapping[State, int]
+    oldest_at: Mapping[State, float]
+    """Admission time of the oldest call in each open state."""
+    pending_bytes: int
+    """Documents and payloads of open calls."""
+    waiting_bytes: int
+    """Of that: calls that wait for their recording."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCall:
+    """One row, as commands show it. No document, no payload."""
+
+    row: int
+    state: State
+    source: str
+    destination: str
+    agent: str
+    call_id: str | None
+    path: str
+    offset: int
+    started_at_ms: int | None
+    admitted_at: float
+    due_at: float | None
+    attempts: int
+    status: int | None
+    reason: str | None
+    where: str
+    detail: str
+    tuner_call_id: str | None
+    recording_url: str | None
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    at: float
+    what: str
+    """admitted, matched, attempt, retried, sent, failed, replaced, ..."""
+    status: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    call: StoredCall
+    origins: Sequence[tuple[str, int]]
+    events: Sequence[StoredEvent]
+    waits_for: Sequence[str]
+    """One line a strategy: what it looks for, and what it answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    states: frozenset[State] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    call_ids: frozenset[str] = frozenset()
+    since: float | None = None
+    """Admitted at or after."""
+    dismissed: bool | None = False
+    """None: both."""
+
+
+class Inspection(Protocol):
+    def gauges(self) -> Gauges: ...
+
+    async def calls(self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> Sequence[StoredCall]:
+        """Rows in row order (or newest first); at most 1,000 at a time."""
+        ...
+
+    async def story(self, call_id: str) -> Sequence[Story]:
+        """Every row with this call id (several agents or conflicts), with its last events."""
+        ...
+
+    async def document(self, row: int) -> bytes | None:
+        """The stored JSON text, None where it is no longer (or was never) kept."""
+        ...
+
+    async def head(self, row: int) -> bytes:
+        """The kept first bytes of a refused document."""
+        ...
+
+    async def alive(self) -> bool:
+        """Whether the writer answers (liveness)."""
+        ...
+
+
+class Desk(Protocol):
+    async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
+        """Put a call (or still refused document) that was mapped again in place of what the row holds: unfrozen, due
+        or waiting. Calls that are sending or sent are left alone; returns the state after."""
+        ...
+
+    async def requeue(self, row: int, now: float) -> State:
+        """Send the stored payload again as it is (nothing to map from): due now, attempts from zero."""
+        ...
+
+    async def dismiss(self, rows: Sequence[int], now: float) -> int:
+        """Failed, and handled by a person: no longer listed or counted as failed. Returns how many."""
+        ...
+
+    async def forget(self, call_id: str, now: float) -> int:
+        """Erase everything about the call, recordings matched with it too, beyond recovery from the file
+        (secure_delete). Returns the rows erased. Raises ValueError while one of them is sending."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Retention, in seconds and bytes."""
+
+    sent_s: float
+    failed_s: float
+    recordings_s: float
+    max_failed_bytes: int
+    documents: int = 200
+
+
+class Upkeep(Protocol):
+    async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
+        """Decide the waiting calls whose next wait is over; gives those that failed by it, and when to tick next."""
+        ...
+
+    async def trim(self, keep: Keep, now: float) -> int:
+        """Remove what is past its time, at most 1,000 rows a call; returns how many (0: done). Never an open call."""
+        ...
+
+    async def shift(self, seconds: float) -> None:
+        """The wall clock jumped by so much: move due times and waits with it."""
+
+    async def close(self) -> None:
+        """Finish what is queued, checkpoint, close, give the lock back."""
+
+
+class Ledger(WritePath, Positions, Inspection, Desk, Upkeep, Protocol):
+    """Everything; only app.py and the commands hold it whole."""

@@ -1,0 +1,123 @@
+"""How things end: the closed lists of reasons, and what one HTTP attempt can come to. Pure values.
+
+A reason is a metric label, a log field and a ledger column at once; a new one is a change that users see.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class FailReason(StrEnum):
+    """Why a call is not tried again by itself."""
+
+    UNREADABLE = "unreadable"
+    """Not JSON, not UTF-8, too deep, or never completed."""
+    TOO_LARGE = "too_large"
+    """Longer than `max_document`."""
+    UNMAPPABLE = "unmappable"
+    """A rule of a required field failed or gave nothing."""
+    INVALID = "invalid"
+    """Mapped, but not what Tuner's form takes (limits, roles, times)."""
+    REFUSED = "refused"
+    """A `refuse:` rule of the mapping was true."""
+    ID_CONFLICT = "id_conflict"
+    """Another call with the same id started at another time."""
+    RECORDING_MISSING = "recording_missing"
+    RECORDING_EXPIRED = "recording_expired"
+    REJECTED = "rejected"
+    """Tuner answered that it does not take this call (400, 413, 415, 422, `success: false`)."""
+    GAVE_UP = "gave_up"
+    """Longer than `give_up_after` without success, while other calls were accepted."""
+    CRASHED = "crashed"
+    """Set aside because the process twice ended while it was being read."""
+    UPLOAD_TARGET_LOST = "upload_target_lost"
+
+
+class RetryReason(StrEnum):
+    """Why an attempt did not end the matter and the call is due again."""
+
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    """Refused, reset, no route, name not resolved."""
+    TLS = "tls"
+    THROTTLED = "throttled"
+    """429."""
+    SERVER_ERROR = "server_error"
+    """408, 425, 5xx."""
+    BAD_ANSWER = "bad_answer"
+    """2xx whose body is not JSON."""
+
+
+class PauseReason(StrEnum):
+    """Why a destination stands still."""
+
+    AUTH = "auth"
+    ENDPOINT = "endpoint"
+    REJECTING = "rejecting"
+    UNREACHABLE = "unreachable"
+    OPERATOR = "operator"
+    """`tunerd pause`."""
+
+
+class IntakeReason(StrEnum):
+    """Why a source is not read (or not fully)."""
+
+    MISSING = "missing"
+    """The directory is not there, or was replaced by an empty mount."""
+    FULL = "full"
+    """The ledger holds more than `ledger.max_pending_bytes`."""
+    DISK = "disk"
+    """The ledger cannot be written, or `ledger.min_free` is reached."""
+    DENIED = "denied"
+    """The directory cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """Tuner has the call (2xx, or 409: it already had it)."""
+
+    status: int
+    tuner_call_id: str | None
+    already_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """No answer that ends the matter. `retry_after_s` is the server's wish, already limited and relative to now."""
+
+    reason: RetryReason
+    status: int | None
+    detail: str
+    """One sentence without any content of the call."""
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """This call will not be taken as it is."""
+
+    reason: FailReason
+    status: int
+    detail: str
+
+
+class Scope(StrEnum):
+    """How much a refusal that is not the call's fault covers."""
+
+    DESTINATION = "destination"
+    AGENT = "agent"
+    """The agent of one destination (403)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Every call of the scope would fare alike: it pauses, and nothing counts as an attempt."""
+
+    scope: Scope
+    reason: PauseReason
+    status: int
+    detail: str
+
+
+Outcome: TypeAlias = Sent | Retry | Failed | Refused

@@ -1,0 +1,64 @@
+"""Where something stands in a YAML file: the nodes that the loader gives, and the problems it finds. Pure.
+
+Every message about the configuration starts from a Place, so that it can say file:line:column.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Scalar: TypeAlias = None | bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    file: str
+    line: int
+    """From 1."""
+    column: int
+    """From 1."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A YAML value that still knows its place. `value` of a list is a tuple of Nodes, of a mapping a dict of Nodes."""
+
+    value: "Scalar | tuple[Node, ...] | dict[str, Node]"
+    place: Place
+    plain: bool = False
+    """A scalar without quotes."""
+    flow: bool = False
+    """A list or mapping in [ ] or { }: where an expression was misread, this is how it looks."""
+    keys: "dict[str, Place] | None" = None
+    """Of a mapping: the place of each key."""
+
+    def bare(self) -> "Scalar | list[object] | dict[str, object]":
+        """The value without places."""
+        if isinstance(self.value, tuple):
+            return [item.bare() for item in self.value]
+        if isinstance(self.value, dict):
+            return {key: item.bare() for key, item in self.value.items()}
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    place: Place
+    path: str
+    """`sources[0].call.call_id`"""
+    message: str
+    """What is wrong, and what to write instead."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.path}: {self.message}" if self.path else f"{self.place}: {self.message}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; every problem found, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.place.file, p.place.line, p.place.column)))
+        super().__init__("\n".join(map(str, self.problems)))

@@ -1,0 +1,138 @@
+"""What tests of tunerd, and tests of others who build on it, need: a clock to advance, a recorder, made-up calls.
+
+Shipped with the package on purpose (docs/decisions/). MemoryLedger keeps the whole ledger contract without a disk.
+"""
+
+import asyncio
+import heapq
+import itertools
+from typing import TypeVar
+
+import orjson
+
+from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
+from tunerd.events import Event
+
+E = TypeVar("E")
+
+
+class FakeClock:
+    """A Clock whose time moves only by `advance`. Starts at a fixed instant."""
+
+    def __init__(self, now: float = 1_767_225_600.0) -> None:
+        self._now = now
+        self._monotonic = 1000.0
+        self._order = itertools.count()
+        self._waiters: list[tuple[float, int, asyncio.Event]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+        if event.is_set() or seconds is None:
+            await event.wait()
+            return True
+        over = asyncio.Event()
+        heapq.heappush(self._waiters, (self._monotonic + seconds, next(self._order), over))
+        ends = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(over.wait())]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+        return event.is_set()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass; every wait that ends on the way is woken in its order, and runs before the next."""
+        until = self._monotonic + seconds
+        await self._settle()
+        while self._waiters and self._waiters[0][0] <= until:
+            at, _, over = heapq.heappop(self._waiters)
+            self._now += max(0.0, at - self._monotonic)
+            self._monotonic = max(self._monotonic, at)
+            over.set()
+            await self._settle()
+        self._now += until - self._monotonic
+        self._monotonic = until
+        await self._settle()
+
+    def jump(self, seconds: float) -> None:
+        """Move the wall clock alone, as an administrator or NTP does."""
+        self._now += seconds
+
+    @staticmethod
+    async def _settle(turns: int = 50) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+
+class Recorder:
+    """An Emit that keeps what was told; `seen(Type)` lists the facts of a type."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._told = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._told.set()
+
+    def seen(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def until(self, kind: type[E], count: int = 1, ceiling_s: float = 20.0) -> list[E]:
+        """Wait until `count` facts of a type were told; TimeoutError after `ceiling_s` of real time."""
+        async with asyncio.timeout(ceiling_s):
+            while len(found := self.seen(kind)) < count:
+                self._told.clear()
+                await self._told.wait()
+        return found
+
+
+_PAYLOAD = {
+    "call_type": "phone_call",
+    "transcript_with_tool_calls": [
+        {"role": "agent", "text": "Hello, this is the library.", "start_ms": 0, "end_ms": 1800},
+        {"role": "user", "text": "Is it open today?", "start_ms": 2100, "end_ms": 3300},
+    ],
+}
+
+
+def make_call(
+    call_id: str = "call-1",
+    *,
+    started_at_ms: int = 1_767_225_000_000,
+    destination: str = "tuner",
+    agent: str = "support-bot",
+    source: str = "agent",
+    path: str | None = None,
+    offset: int = 0,
+    mtime_ns: int = 1,
+    strategies: tuple[Strategy, ...] = (UrlStrategy(url="https://audio.example/a.wav"),),
+    on_missing: Hold | Fail | SendAnyway = Hold(hold_s=14 * 86_400.0),
+    settled_at: float = 1_767_225_600.0,
+    text: str | None = None,
+) -> Call:
+    """A well-formed call; `text` replaces what the agent says, to tell two payloads apart."""
+    fields = {"call_id": call_id, **_PAYLOAD, "start_timestamp": started_at_ms, "end_timestamp": started_at_ms + 60_000}
+    if text is not None:
+        fields["transcript_with_tool_calls"] = [{"role": "agent", "text": text, "start_ms": 0, "end_ms": 900}]
+    document = orjson.dumps({"id": call_id, "said": text or "hello"})
+    where = path or f"/calls/{call_id}.json"
+    return Call(
+        origin=Origin(source=source, path=where, offset=offset, length=len(document), mtime_ns=mtime_ns),
+        document=document,
+        destination=destination,
+        workspace="https://tuner.example/42",
+        agent=agent,
+        call_id=call_id,
+        started_at_ms=started_at_ms,
+        payload=orjson.dumps(fields),
+        checked_for=Form.CREATE_CALL,
+        strategies=strategies,
+        on_missing=on_missing,
+        settled_at=settled_at,
+    )
