@@ -91,6 +91,8 @@ class Retry:
     detail: str
     """One sentence without any content of the call."""
     retry_after_s: float | None = None
+    surely_not_arrived: bool = False
+    """Refused before anything was sent, or by an answer that says so (429): Tuner cannot have the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
