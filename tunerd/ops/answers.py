@@ -1,0 +1,213 @@
+"""The JSON that tunerd shows: /status.json, the control socket and every `--json` share these shapes.
+
+Stable (docs/status-json.md): fields may be added, a change of meaning raises `version`. Instants are Unix seconds.
+Shapes only, and the two functions that make rows of them out of ledger values; nothing here reads or writes.
+"""
+
+from typing import Final, TypedDict
+
+from tunerd.ledger import StoredCall, StoredEvent, Story
+from tunerd.ops.redact import redact, without_query
+
+VERSION: Final = 1
+
+
+class CallRow(TypedDict):
+    row: int
+    state: str
+    source: str
+    destination: str
+    agent: str
+    call_id: str | None
+    path: str
+    offset: int
+    started_at: float | None
+    admitted_at: float
+    due_at: float | None
+    attempts: int
+    http_status: int | None
+    reason: str | None
+    where: str
+    detail: str
+    tuner_call_id: str | None
+    recording_url: str | None
+    """Without its query: that is where signed URLs carry their key."""
+    dismissed: bool
+
+
+class EventRow(TypedDict):
+    at: float
+    what: str
+    http_status: int | None
+    detail: str
+
+
+class OriginRow(TypedDict):
+    path: str
+    offset: int
+
+
+class StoryRow(TypedDict):
+    call: CallRow
+    origins: list[OriginRow]
+    events: list[EventRow]
+    waits_for: list[str]
+
+
+class CallsPage(TypedDict):
+    version: int
+    calls: list[CallRow]
+    next_after_row: int | None
+    """Ask again with this for the next page; null: that was the last."""
+
+
+class StoryPage(TypedDict):
+    version: int
+    stories: list[StoryRow]
+
+
+class Trouble(TypedDict):
+    """One call that an order could not be carried out for."""
+
+    row: int
+    call_id: str | None
+    path: str
+    offset: int
+    reason: str
+    what: str
+
+
+class Report(TypedDict):
+    """What an order (retry, remap, dismiss, forget) came to, one page of it."""
+
+    version: int
+    done: dict[str, int]
+    """State after -> how many (`due`, `waiting`, ...); `dismissed`, `forgotten`, `recording` likewise."""
+    failed: list[Trouble]
+    """Mapped again and still refused."""
+    skipped: list[Trouble]
+    """Not touched, and why."""
+    next_after_row: int | None
+
+
+class StateRow(TypedDict):
+    count: int
+    oldest_admitted_at: float | None
+    oldest_age_s: float | None
+
+
+class PauseRow(TypedDict):
+    reason: str
+    since: float | None
+    detail: str
+    next_probe_at: float | None
+
+
+class AgentRow(TypedDict):
+    agent: str
+    reason: str
+    since: float | None
+
+
+class DestinationRow(TypedDict):
+    name: str
+    pause: PauseRow | None
+    closed_until: float | None
+    """The server's Retry-After; null: open."""
+    agents: list[AgentRow]
+    in_flight: int
+    limit: int | None
+
+
+class SourceRow(TypedDict):
+    name: str
+    pause: PauseRow | None
+
+
+class DaemonRow(TypedDict):
+    running: bool
+    """False: there is no daemon, the command read the ledger itself."""
+    version: str
+    pid: int | None
+    started_at: float | None
+    ready: bool
+    stopping: bool
+
+
+class ConfigRow(TypedDict):
+    file: str
+    last_reload_successful: bool
+    last_reload_at: float | None
+    problems: list[str]
+    """Why the last reload was refused; the configuration before it goes on."""
+
+
+class StatusDocument(TypedDict):
+    version: int
+    generated_at: float
+    daemon: DaemonRow
+    config: ConfigRow
+    calls: dict[str, StateRow]
+    pending_bytes: int
+    waiting_bytes: int
+    destinations: list[DestinationRow]
+    sources: list[SourceRow]
+    last_failures: list[CallRow]
+
+
+class IdleDocument(TypedDict):
+    version: int
+    left: dict[str, int]
+    """Open state -> calls; what `tunerd drain` waits for is `due`, `sending` and `gathering`."""
+    idle: bool
+    """Nothing is due, being sent or being gathered, and every file seen has been read."""
+
+
+def call_row(call: StoredCall) -> CallRow:
+    return CallRow(
+        row=call.row,
+        state=call.state.value,
+        source=call.source,
+        destination=call.destination,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.path,
+        offset=call.offset,
+        started_at=None if call.started_at_ms is None else call.started_at_ms / 1000,
+        admitted_at=call.admitted_at,
+        due_at=call.due_at,
+        attempts=call.attempts,
+        http_status=call.status,
+        reason=call.reason,
+        where=redact(call.where),
+        detail=redact(call.detail),
+        tuner_call_id=call.tuner_call_id,
+        recording_url=None if call.recording_url is None else without_query(call.recording_url),
+        dismissed=call.dismissed,
+    )
+
+
+def _event_row(event: StoredEvent) -> EventRow:
+    return EventRow(at=event.at, what=event.what, http_status=event.status, detail=redact(event.detail))
+
+
+def story_row(story: Story) -> StoryRow:
+    return StoryRow(
+        call=call_row(story.call),
+        origins=[OriginRow(path=path, offset=offset) for path, offset in story.origins],
+        events=[_event_row(event) for event in story.events],
+        waits_for=[redact(line) for line in story.waits_for],
+    )
+
+
+def new_report() -> Report:
+    return Report(version=VERSION, done={}, failed=[], skipped=[], next_after_row=None)
+
+
+def add_report(total: Report, page: Report) -> None:
+    """Count one page of an order into the whole."""
+    for state, count in page["done"].items():
+        total["done"][state] = total["done"].get(state, 0) + count
+    total["failed"] += page["failed"]
+    total["skipped"] += page["skipped"]
+    total["next_after_row"] = page["next_after_row"]

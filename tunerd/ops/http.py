@@ -1,0 +1,230 @@
+"""The HTTP side: /metrics, /healthz, /readyz, /status.json and a plain page with links. Read only; changes nothing.
+
+Whoever connects here may be slow, silent or rude; none of it reaches the delivery beside it.
+"""
+
+import asyncio
+import errno
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from tunerd.ops.answers import StatusDocument
+
+MAX_CONNECTIONS: Final = 100
+FIRST_REQUEST_S: Final = 10.0
+"""A connection that has not brought one whole request by then is closed."""
+IDLE_S: Final = 90.0
+"""No request began or ended for so long: closed too (slow readers, half requests)."""
+_SWEEP_S: Final = 5.0
+_ANSWER_S: Final = 5.0
+_PAGE: Final = """<!doctype html><meta charset="utf-8"><title>tunerd</title>
+<style>body{{font:16px/1.5 sans-serif;margin:3em auto;max-width:40em;padding:0 1em}}</style>
+<h1>tunerd {version}</h1><p>{short}</p><ul>
+<li><a href="/status.json">/status.json</a>: where everything stands
+<li><a href="/metrics">/metrics</a>: for Prometheus
+<li><a href="/healthz">/healthz</a>: does the process make progress?
+<li><a href="/readyz">/readyz</a>: is it up?</ul>
+<p>On this machine: <code>tunerd status</code>, <code>tunerd failed</code>.</p>
+"""
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; one line for an operator."""
+
+
+class Shown(Protocol):
+    def ready(self) -> bool: ...
+    def in_short(self) -> str: ...
+    async def document(self) -> StatusDocument: ...
+
+
+class HttpServer:
+    """`start` binds and serves until `close`. Everything it shows is asked of what it was given."""
+
+    def __init__(
+        self,
+        shown: Shown,
+        ailment: Callable[[], Awaitable[str | None]],
+        render: Callable[[str], tuple[bytes, str]],
+        version: str,
+    ) -> None:
+        self._shown = shown
+        self._ailment = ailment
+        self._render = render
+        self._version = version
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._guard = _Guard()
+
+    async def start(self, listen: str) -> tuple[str, int]:
+        """Listen on `host:port` (`[::1]:9464`, `:9464` for every address, port 0 for a free one); gives where.
+        Raises ListenError."""
+        host, port = split_address(listen)
+        app = web.Application(client_max_size=4096, middlewares=[self._guard.middleware])
+        app.add_routes([
+            web.get("/", self._page), web.get("/metrics", self._metrics), web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz), web.get("/status.json", self._status),
+        ])  # fmt: skip
+        self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, max_line_size=4096, max_field_size=4096,
+                                     shutdown_timeout=1.0)  # fmt: skip
+        await self._runner.setup()
+        serve = self._runner.server
+        assert serve is not None  # noqa: S101 - setup() made it
+        try:
+            self._server = await asyncio.get_running_loop().create_server(self._guard.around(serve), host or None, port)
+        except OSError as exc:
+            await self._runner.cleanup()
+            raise ListenError(_why_not(listen, exc)) from exc
+        self._guard.watch()
+        name = self._server.sockets[0].getsockname()
+        return name[0], name[1]
+
+    async def close(self) -> None:
+        self._guard.close()
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _page(self, _: web.Request) -> web.Response:
+        text = _PAGE.format(version=self._version, short=_escape(self._shown.in_short()))
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": "default-src 'none'; "
+                            "style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"})  # fmt: skip
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._render(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        ill = await self._ailment()
+        return web.Response(text=f"{ill or 'ok'}\n", status=503 if ill else 200)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        ready = self._shown.ready()
+        return web.Response(text="ok\n" if ready else "not ready: starting or stopping\n", status=200 if ready else 503)
+
+    async def _status(self, _: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                document = await self._shown.document()
+        except TimeoutError:
+            return web.Response(text="the ledger did not answer in time\n", status=503)
+        body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return web.Response(body=body, content_type="application/json")
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """`host:port`, `[v6]:port`, `:port` -> host (empty: every address) and port. Raises ListenError."""
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and host[0] != "["):
+        raise ListenError(f"http.listen: {listen!r} is not host:port; write 127.0.0.1:9464, [::1]:9464 or :9464")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _why_not(listen: str, exc: OSError) -> str:
+    match exc.errno:
+        case errno.EADDRINUSE:
+            return f"http.listen: {listen} is in use by another process; choose another port, or stop that process"
+        case errno.EACCES:
+            return f"http.listen: {listen} needs rights that this user lacks; choose a port above 1023"
+        case errno.EADDRNOTAVAIL:
+            return f"http.listen: {listen} is no address of this machine"
+        case _:
+            return f"http.listen: cannot listen on {listen}: {exc.strerror or type(exc).__name__}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+class _Guard:
+    """Keeps count of connections: at most MAX_CONNECTIONS (the quietest goes), and none that only sits there.
+
+    aiohttp bounds the size of headers, not how long a client may take over them."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.BaseTransport, _Connection] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def around(self, factory: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        return lambda: _Guarded(factory(), self)
+
+    def watch(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def opened(self, transport: asyncio.BaseTransport) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            _abort(min(self._open, key=lambda t: self._open[t].moved_at))
+        self._open[transport] = _Connection()
+
+    def closed(self, transport: asyncio.BaseTransport) -> None:
+        self._open.pop(transport, None)
+
+    @web.middleware
+    async def middleware(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        connection = self._open.get(request.transport) if request.transport else None
+        if connection is not None:
+            connection.moved_at = time.monotonic()
+            connection.asked = True
+        return await handler(request)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for transport, connection in list(self._open.items()):
+            if now - connection.moved_at > (IDLE_S if connection.asked else FIRST_REQUEST_S):
+                _abort(transport)
+        self.watch()
+
+
+class _Connection:
+    __slots__ = ("asked", "moved_at")
+
+    def __init__(self) -> None:
+        self.moved_at = time.monotonic()
+        self.asked = False
+
+
+def _abort(transport: asyncio.BaseTransport) -> None:
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+
+
+class _Guarded(asyncio.Protocol):
+    """Hands everything on to aiohttp's protocol, and tells the guard when the connection opens and closes."""
+
+    def __init__(self, inner: asyncio.Protocol, guard: _Guard) -> None:
+        self._inner = inner
+        self._guard = guard
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._guard.opened(transport)
+        self._inner.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._guard.closed(self._transport)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()

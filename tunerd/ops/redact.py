@@ -1,0 +1,55 @@
+"""The second net under what is told: anything that looks like a key, a password or a URL's query goes out as `[redacted]`.
+
+The first net is that events and rows carry none of it. Pure text in, text out; only the patterns live here.
+"""
+
+import re
+from typing import Final
+
+_MASK: Final = "[redacted]"
+_URL = re.compile(
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@\"'?#]+@)?(?P<place>[^\s\"'<>?#]*)(?P<rest>[?#][^\s\"'<>]*)?", re.IGNORECASE
+)
+_SECRETS = re.compile(
+    r"\btr_api_[\w-]+"
+    r"|\b(?:sk|pk|rk|whsec)[-_][\w-]{12,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
+    r"|(?<=bearer )[^\s\"',;]+"
+    r"|(?<=basic )[A-Za-z0-9+/=]{8,}"
+    r"|(?<=-----BEGIN)[^-]*-----[\s\S]*",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?P<name>[\w-]*(?:api[-_]?key|authorization|secret|password|passwd|token|signature|credential)(?![\w-]*_file)[\w-]*)"
+    r"(?P<sign>\"?\s*[=:]\s*\"?)(?:(?:bearer|basic)\s+)?(?=[^\s\"',;&}]*\d)(?P<value>[^\s\"',;&}\[]{6,})",
+    re.IGNORECASE,
+)
+"""`token: abc123`; a value without any digit is prose (`signature: wrong`), or a path."""
+
+_known: set[str] = set()
+
+
+def keep_out(secret: str) -> None:
+    """From now on this very text is masked wherever it turns up. Texts under 6 characters are not worth the damage."""
+    if len(secret) >= 6:
+        _known.add(secret)
+
+
+def redact(text: str) -> str:
+    """The text without what looks like a secret. URLs keep scheme, host and path."""
+    for secret in _known:
+        if secret in text:
+            text = text.replace(secret, _MASK)
+    text = _URL.sub(_url, text) if "://" in text else text
+    text = _NAMED.sub(rf"\g<name>\g<sign>{_MASK}", text)
+    return _SECRETS.sub(_MASK, text)
+
+
+def without_query(url: str) -> str:
+    """A URL as it may be shown: no user, no password, no query, no fragment."""
+    return redact(_URL.sub(_url, url)) if "://" in url else redact(re.split(r"[?#]", url, maxsplit=1)[0])
+
+
+def _url(found: re.Match[str]) -> str:
+    return f"{found['scheme']}{found['place']}{'?' + _MASK if found['rest'] else ''}"

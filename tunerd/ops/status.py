@@ -1,0 +1,206 @@
+"""The status document: where everything stands, for /status.json, `tunerd status` and the page. Reads; changes nothing.
+
+What it needs of delivery and intake stands here as small protocols, so that it knows neither.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from tunerd.call import State
+from tunerd.ledger import Filter, Gate, Gauges, Inspection
+from tunerd.ops.answers import (
+    VERSION,
+    AgentRow,
+    ConfigRow,
+    DaemonRow,
+    DestinationRow,
+    IdleDocument,
+    PauseRow,
+    SourceRow,
+    StateRow,
+    StatusDocument,
+    call_row,
+)
+from tunerd.ops.redact import redact
+from tunerd.outcome import IntakeReason, PauseReason
+
+LAST_FAILURES: Final = 5
+
+
+class DestinationStatus(Protocol):
+    """A destination as delivery sees it. Instants are Unix seconds."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pause(self) -> PauseReason | None: ...
+    @property
+    def paused_since(self) -> float | None: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def next_probe_at(self) -> float | None: ...
+    @property
+    def closed_until(self) -> float | None: ...
+    @property
+    def agents(self) -> Mapping[str, tuple[PauseReason, float]]: ...
+    @property
+    def in_flight(self) -> int: ...
+    @property
+    def limit(self) -> int: ...
+
+
+class SourceStatus(Protocol):
+    """A source as intake sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def paused(self) -> IntakeReason | None: ...
+    @property
+    def paused_since(self) -> float | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """What app.py knows about the process itself, and keeps up to date in here."""
+
+    version: str
+    config_file: str
+    running: bool = True
+    """False: a command reads the ledger without a daemon."""
+    started_at: float | None = None
+    ready: bool = False
+    stopping: bool = False
+    last_reload_successful: bool = True
+    last_reload_at: float | None = None
+    problems: tuple[str, ...] = ()
+
+
+class Status:
+    """Builds the documents from what is kept anyway, and one small query for the last failures."""
+
+    def __init__(
+        self,
+        ledger: Inspection,
+        facts: Facts,
+        now: Callable[[], float],
+        *,
+        destinations: Callable[[], Sequence[DestinationStatus]] = tuple,
+        sources: Callable[[], Sequence[SourceStatus]] = tuple,
+        intake_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ledger = ledger
+        self._facts = facts
+        self._now = now
+        self._destinations = destinations
+        self._sources = sources
+        self._intake_busy = intake_busy
+
+    def gauges(self) -> Gauges:
+        return self._ledger.gauges()
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        return self._destinations()
+
+    def sources(self) -> Sequence[SourceStatus]:
+        return self._sources()
+
+    def ready(self) -> bool:
+        """From ledger-open until stop, whatever Tuner, disk or sources do."""
+        return self._facts.ready and not self._facts.stopping
+
+    def in_short(self) -> str:
+        """One line for systemd: `12 due, 3 waiting, 1 failed; paused: tuner.example/42 (auth)`."""
+        calls = self._ledger.gauges().calls
+        counts = [f"{calls[state]} {state.value}" for state in State if calls.get(state) and state is not State.IGNORED]
+        paused = [f"{d.name} ({d.pause.value})" for d in self._destinations() if d.pause]
+        return (", ".join(counts) or "no calls yet") + (f"; paused: {', '.join(paused)}" if paused else "")
+
+    async def document(self) -> StatusDocument:
+        gauges, now, facts = self._ledger.gauges(), self._now(), self._facts
+        failures = await self._ledger.calls(Filter(states=frozenset({State.FAILED})), limit=LAST_FAILURES, newest=True)
+        return StatusDocument(
+            version=VERSION,
+            generated_at=now,
+            daemon=DaemonRow(
+                running=facts.running,
+                version=facts.version,
+                pid=os.getpid() if facts.running else None,
+                started_at=facts.started_at,
+                ready=self.ready(),
+                stopping=facts.stopping,
+            ),
+            config=ConfigRow(
+                file=facts.config_file,
+                last_reload_successful=facts.last_reload_successful,
+                last_reload_at=facts.last_reload_at,
+                problems=[redact(problem) for problem in facts.problems],
+            ),
+            calls={state.value: _state_row(gauges, state, now) for state in State},
+            pending_bytes=gauges.pending_bytes,
+            waiting_bytes=gauges.waiting_bytes,
+            destinations=[_destination_row(status) for status in self._destinations()],
+            sources=[_source_row(status) for status in self._sources()],
+            last_failures=[call_row(call) for call in failures],
+        )
+
+    def idle(self) -> IdleDocument:
+        """Whether everything that can go out has gone out: what `tunerd drain` asks until it is true for a while."""
+        calls = self._ledger.gauges().calls
+        left = {state.value: calls.get(state, 0) for state in State if state.is_open}
+        moving = left[State.DUE.value] + left[State.SENDING.value] + left[State.GATHERING.value]
+        return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDestination:
+    """A destination as the ledger remembers it: what a command shows when no daemon runs."""
+
+    name: str
+    pause: PauseReason | None
+    paused_since: float | None
+    detail: str
+    closed_until: float | None
+    agents: Mapping[str, tuple[PauseReason, float]]
+    next_probe_at: float | None = None
+    in_flight: int = 0
+    limit: int = 0
+
+    @classmethod
+    def of(cls, name: str, gate: Gate) -> "StoredDestination":
+        return cls(name=name, pause=gate.pause, paused_since=gate.paused_since, detail=gate.detail,
+                   closed_until=gate.closed_until, agents=gate.agents)  # fmt: skip
+
+
+def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:
+    at = gauges.oldest_at.get(state)
+    return StateRow(
+        count=gauges.calls.get(state, 0), oldest_admitted_at=at, oldest_age_s=None if at is None else max(0.0, now - at)
+    )
+
+
+def _destination_row(status: DestinationStatus) -> DestinationRow:
+    pause = None
+    if status.pause is not None:
+        pause = PauseRow(reason=status.pause.value, since=status.paused_since, detail=redact(status.detail),
+                         next_probe_at=status.next_probe_at)  # fmt: skip
+    return DestinationRow(
+        name=status.name,
+        pause=pause,
+        closed_until=status.closed_until,
+        agents=[AgentRow(agent=agent, reason=why.value, since=since) for agent, (why, since) in sorted(status.agents.items())],
+        in_flight=status.in_flight,
+        limit=status.limit or None,
+    )
+
+
+def _source_row(status: SourceStatus) -> SourceRow:
+    pause = None
+    if status.paused is not None:
+        pause = PauseRow(reason=status.paused.value, since=status.paused_since, detail=redact(status.detail), next_probe_at=None)
+    return SourceRow(name=status.name, pause=pause)
