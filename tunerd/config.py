@@ -4,12 +4,13 @@ Here are the models; config_file.py reads YAML and environment into them and wor
 sees a whole Config: each part is handed what is its own.
 """
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from tunerd.call import Fail, Form, Hold, SendAnyway
-from tunerd.places import Node
+from tunerd.places import Node, Place
 
 DAY_S: Final = 86_400.0
 MIB: Final = 1024 * 1024
@@ -30,7 +31,8 @@ class Destination(_Model):
     name: str
     """`api.usetuner.ai/42`; with `@source` behind it where a source brings a second key for the same workspace."""
     base_url: str
-    workspace_id: int
+    """Scheme, host and perhaps a path; no slash at the end."""
+    workspace_id: Annotated[int, Field(ge=1)]
     api: Literal["auto", "send-calls", "create-call"] = "auto"
     api_key: SecretStr | None = None
     api_key_file: str | None = None
@@ -80,10 +82,10 @@ class Source(_Model):
     recursive: bool = False
     format: Literal["auto", "json", "ndjson"] = "auto"
     watch: Literal["events", "poll"] = "events"
-    rescan_s: Seconds = 30.0
+    rescan_s: Annotated[float, Field(ge=0.01)] = 30.0
     settle_s: Seconds = 1.0
     settle_timeout_s: Seconds = 60.0
-    max_document_bytes: Bytes = 4 * MIB
+    max_document_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
     ignore_older_s: Seconds | None = None
     after_sent: Literal["keep", "delete", "move_to"] = "keep"
     move_to: str | None = None
@@ -149,6 +151,8 @@ class Config(_Model):
     ledger: LedgerConfig = LedgerConfig()
     http: Http = Http()
     log: Log = Log()
-    tests: tuple[Any, ...] = ()
+    tests: tuple[Node, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""
+    places: Mapping[str, Place] = Field(default_factory=dict, repr=False)
+    """Where the plain keys stand: `ledger.url`, `sources[0].path`; for what is only found out later, as by a reload."""
