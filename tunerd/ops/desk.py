@@ -4,6 +4,7 @@ Orders over many calls go page by page: each call handles up to `limit` rows and
 lasts long and an operator can stop in the middle. Nothing here speaks HTTP or draws.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -28,6 +29,8 @@ from tunerd.outcome import FailReason
 MAX_PAGE: Final = 1000
 ORDER_PAGE: Final = 100
 """Rows an order handles before it reports: mapping a hundred documents takes well under a second."""
+
+_LARGE_BYTES: Final = 256 * 1024
 
 _NEVER_MAPPED: Final = frozenset(
     reason.value
@@ -179,7 +182,10 @@ class OperatorDesk:
                 _still_refused(report, call, document)
 
     async def _replace(self, call: StoredCall, document: Document, rules: SourceRules, report: Report) -> None:
-        mapped, now = rules.map(document), self._now()
+        # A large document is mapped off the loop: an operator's order must not make uploads wait.
+        off_loop = len(document.raw) > _LARGE_BYTES
+        mapped = await asyncio.to_thread(rules.map, document) if off_loop else rules.map(document)
+        now = self._now()
         if mapped.recording is not None:
             await self._ledger.admit(Admission(recordings=[mapped.recording]), now)
             _count(report, "recording")

@@ -1,0 +1,144 @@
+"""The other end of the control socket: a running daemon, asked from a command. Same questions as office.Operations.
+
+Blocking sockets in a thread: a command starts faster without an HTTP client library, and asks one thing at a time.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final, TypeVar, cast
+from urllib.parse import urlencode
+
+import orjson
+
+from tunerd.ops.answers import VERSION, CallsPage, IdleDocument, Report, StatusDocument, StoryPage
+from tunerd.ops.desk import Choice
+from tunerd.ops.office import OrderRefused
+from tunerd.ops.wire import ControlError, address_of, asked_of, socket_places
+
+TIMEOUT_S: Final = 60.0
+_NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
+
+T = TypeVar("T")
+
+
+def find_daemon(ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S) -> "ControlClient | None":
+    """The daemon that holds this ledger; None: nobody answers. Raises ControlError where one is that we may not ask."""
+    for path in socket_places(ledger, env):
+        client = ControlClient(path, timeout_s)
+        if client.answers():
+            return client
+    return None
+
+
+class ControlClient:
+    """Raises ControlError when the daemon does not answer, OrderRefused when it says no."""
+
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
+        self.path = path
+        self._timeout_s = timeout_s
+
+    def answers(self) -> bool:
+        """Whether somebody listens. Raises ControlError where rights are missing."""
+        connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.connect()
+        except OSError as exc:
+            if exc.errno in _NOBODY:
+                return False
+            raise self._error(exc) from exc
+        finally:
+            connection.close()
+        return True
+
+    async def status(self) -> StatusDocument:
+        return cast(StatusDocument, await self._ask("GET", "/v1/status"))
+
+    async def idle(self) -> IdleDocument:
+        return cast(IdleDocument, await self._ask("GET", "/v1/idle"))
+
+    async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage:
+        asked = asked_of(choice)
+        asked["dismissed"] = {True: "true", False: "false", None: "any"}[choice.where.dismissed]
+        asked |= {"after_row": after_row, "limit": limit, "newest": "true" if newest else "false"}
+        return cast(CallsPage, await self._ask("GET", f"/v1/calls?{urlencode(asked, doseq=True)}"))
+
+    async def story(self, call_id: str) -> StoryPage:
+        return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id})}"))
+
+    async def retry(self, choice: Choice, *, after_row: int = 0) -> Report:
+        return await self._order("retry", choice, after_row)
+
+    async def remap(self, choice: Choice, *, after_row: int = 0) -> Report:
+        return await self._order("remap", choice, after_row)
+
+    async def dismiss(self, choice: Choice, *, after_row: int = 0) -> Report:
+        return await self._order("dismiss", choice, after_row)
+
+    async def forget(self, call_id: str) -> Report:
+        return cast(Report, await self._ask("POST", "/v1/forget", {"call_id": call_id}))
+
+    async def pause(self, destination: str | None) -> Sequence[str]:
+        answer = await self._ask("POST", "/v1/pause", {"destination": destination})
+        return cast(Sequence[str], answer["destinations"])
+
+    async def resume(self, destination: str | None) -> Sequence[str]:
+        answer = await self._ask("POST", "/v1/resume", {"destination": destination})
+        return cast(Sequence[str], answer["destinations"])
+
+    async def reload(self) -> Sequence[str]:
+        return cast(Sequence[str], (await self._ask("POST", "/v1/reload"))["problems"])
+
+    async def _order(self, order: str, choice: Choice, after_row: int) -> Report:
+        return cast(Report, await self._ask("POST", f"/v1/{order}", {**asked_of(choice), "after_row": after_row}))
+
+    async def _ask(self, method: str, target: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
+        return await asyncio.to_thread(self._ask_blocking, method, target, None if body is None else orjson.dumps(body))
+
+    def _ask_blocking(self, method: str, target: str, body: bytes | None) -> dict[str, object]:
+        connection = _Connection(self.path, self._timeout_s)
+        try:
+            connection.request(method, target, body)
+            response = connection.getresponse()
+            answer = orjson.loads(response.read())
+        except (OSError, HTTPException, orjson.JSONDecodeError) as exc:
+            raise self._error(exc) from exc
+        finally:
+            connection.close()
+        if not isinstance(answer, dict):
+            raise ControlError(f"{self.path} answered something that is not tunerd's")
+        if response.status != 200:
+            raise OrderRefused(str(answer.get("error", f"the daemon answered {response.status}")))
+        if answer.get("version") != VERSION:
+            raise ControlError(f"the daemon speaks version {answer.get('version')}, this command {VERSION}: use the same tunerd")
+        return answer
+
+    def _error(self, exc: Exception) -> ControlError:
+        if isinstance(exc, TimeoutError):
+            return ControlError(f"the daemon did not answer within {self._timeout_s:.0f} s ({self.path})")
+        if isinstance(exc, PermissionError):
+            return ControlError(f"{self.path} answers only the user that tunerd runs as: try again as that user, or with sudo")
+        if isinstance(exc, OSError):
+            return ControlError(f"the daemon went away ({self.path}: {exc.strerror or type(exc).__name__}); try again")
+        return ControlError(f"the daemon's answer broke off ({self.path}: {type(exc).__name__}); try again")
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("tunerd", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self.timeout)
+        try:
+            with address_of(self._path) as address:
+                sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
