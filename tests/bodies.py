@@ -24,8 +24,8 @@ class Body:
     body: Mapping[str, Json]
     accepted: bool
     field: str = ""
-    """Of a refused body: where it is wrong (the first that counts, where several are), as `transcript_with_tool_calls[0].tool.params`. A missing field is named itself;
-    an untimed row is the place of the row."""
+    """Of a refused body: one place where it is wrong, as `transcript_with_tool_calls[0].tool.params`. A missing or unknown field
+    is named itself; an untimed row is the place of the row."""
 
     def json(self) -> bytes:
         return orjson.dumps(self.body)

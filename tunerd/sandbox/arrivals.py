@@ -1,0 +1,101 @@
+"""What came in: the record of one request, and the journal that a process beside the sandbox can read."""
+
+import os
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+
+from tunerd.call import Form
+from tunerd.sandbox.forms import FieldProblem
+
+NOT_ANSWERED: Final = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One POST to the call endpoint, recorded when its end was decided: before any latency, and before the answer goes out."""
+
+    number: int
+    """From 1, in the order of arrival."""
+    at: float
+    """Unix seconds."""
+    form: Form | None
+    """None: neither or both of the two key headers."""
+    workspace: str
+    """`workspace_id` as it stood in the query; empty: none."""
+    agent: str
+    call_id: str | None
+    """None: there was none to be read."""
+    body: bytes
+    """Not compressed, whatever came over the wire."""
+    compressed: bool
+    status: int
+    """What is answered (with LoseAnswer: would have been); NOT_ANSWERED for a reset or a request that hangs."""
+    accepted: bool
+    """A stand-in for "Tuner has it now": true for each repeat that send-calls takes, false for a 409."""
+    attempt: int
+    """How often this call id of this workspace and agent has come, this one included."""
+    note: str
+    """accepted | accepted again | known | refused | lost | planned | reset | hangs | throttled | ..., for people."""
+    rows: int | None = None
+    recording_url: str | None = None
+    problems: tuple[FieldProblem, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        return sha256(self.body).hexdigest()
+
+    def facts(self, *, show: bool = False) -> dict[str, object]:
+        """The record as JSON values; only with `show` with the body and with the query of the recording's URL."""
+        facts: dict[str, object] = {
+            "number": self.number,
+            "at": self.at,
+            "form": self.form,
+            "workspace": self.workspace,
+            "agent": self.agent,
+            "call_id": self.call_id,
+            "bytes": len(self.body),
+            "sha256": self.sha256,
+            "status": self.status,
+            "accepted": self.accepted,
+            "attempt": self.attempt,
+            "note": self.note,
+            "rows": self.rows,
+            "recording_url": self.recording_url if show else without_query(self.recording_url),
+            "problems": [{"field": each.field, "problem": each.problem} for each in self.problems],
+        }
+        if show:
+            facts["body"] = self.body.decode("utf-8", "replace")
+        return facts
+
+
+def without_query(url: str | None) -> str | None:
+    """Signed URLs carry their secret in the query (and some in the user part)."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(not a URL)"
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment="")
+    return urlunsplit(bare)
+
+
+class Journal:
+    """An append-only NDJSON file, one Arrival a line, without bodies. A line is with the kernel before its answer goes out,
+    so that what a killed client was told is never more than what stands here."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def write(self, arrival: Arrival) -> None:
+        line = orjson.dumps(arrival.facts(), option=orjson.OPT_APPEND_NEWLINE)
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+    def close(self) -> None:
+        os.close(self._fd)

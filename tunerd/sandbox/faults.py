@@ -1,0 +1,176 @@
+"""What goes wrong on purpose: the ways the sandbox can end a request, and the settings that choose among them.
+
+Only decisions belong here: the random source and the time are passed in, server.py carries out what was decided.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# --- one request --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Answers with this status and does not look at the request; nothing is accepted. For 204 and 304 the body is left out."""
+
+    status: int
+    retry_after: int | str | None = None
+    """Seconds, or an HTTP date; goes out as it is."""
+    body: bytes | None = None
+    """None: `{"success": false, "error": "..."}`."""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordinary:
+    """Does what the sandbox does without a plan; the place keeper in a row of planned answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoseAnswer:
+    """Does the ordinary thing (accepts the call, if it is good), then drops the connection instead of answering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Does the ordinary thing and records it, but the answer goes out only when `release` is set (or the sandbox stops)."""
+
+    release: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Never answers and accepts nothing; drops the connection when `until` is set, the client leaves or the sandbox stops."""
+
+    until: asyncio.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Resets the connection (RST) as soon as the body was read; accepts nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Sends the client elsewhere; accepts nothing."""
+
+    url: str
+    status: int = 307
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """A 200 with a page in the place of JSON, as a captive portal or a wrong proxy gives; accepts nothing."""
+
+    body: bytes = b"<html><body>Welcome to the guest network</body></html>"
+    content_type: str = "text/html"
+    status: int = 200
+
+
+Planned: TypeAlias = Answer | Ordinary | LoseAnswer | Hold | Hang | Reset | Redirect | Garbage
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+
+def parse_fail(text: str) -> tuple[str, float]:
+    """`503:0.2` -> ("503", 0.2); also `reset`, `timeout` and `garbage`; without a share: always. ValueError otherwise."""
+    what, _, share = text.partition(":")
+    if what not in ("reset", "timeout", "garbage") and re.fullmatch(r"[2-5]\d\d", what) is None:
+        raise ValueError(f"{what!r} cannot fail; write an HTTP status, reset, timeout or garbage")
+    try:
+        chance = float(share) if share else 1.0
+    except ValueError:
+        chance = -1.0
+    if not 0.0 <= chance <= 1.0:
+        raise ValueError(f"{share!r} is no share; write a number from 0 to 1, as in {what}:0.2")
+    return what, chance
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Seconds = Annotated[float, Field(ge=0)]
+_Failure = Annotated[str, Field(pattern=r"^([2-5]\d\d|reset|timeout|garbage)$")]
+
+
+class Faults(BaseModel):
+    """The standing settings. They may be changed while the sandbox runs; the control endpoint takes these very names."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    fail: dict[_Failure, _Share] = {}
+    """Status, `reset`, `timeout` or `garbage` -> share of the requests that end so; the shares add up to 1 at most."""
+    lose_answers: _Share = 0.0
+    """Share of the requests that are dealt with and then not answered."""
+    latency_s: _Seconds = 0.0
+    """Between deciding and answering."""
+    jitter_s: _Seconds = 0.0
+    """Up to so much is added to or taken from the latency, evenly."""
+    retry_after: int | str | None = None
+    """Goes with 429 and 503 that are not planned with one of their own."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """With more requests in flight than these, the answer is 429."""
+    rate: Annotated[float, Field(gt=0)] | None = None
+    """With more requests a second than these, the answer is 429."""
+    require_key: str | tuple[str, ...] | None = None
+    """The good key or keys; None: any key is good."""
+    forbid_agents: tuple[str, ...] = ()
+    """Agents that are answered 403."""
+    reject: Literal[400, 422] = 422
+    """The status of a body that the form does not take."""
+
+    def is_good(self, key: str) -> bool:
+        if self.require_key is None:
+            return True
+        return key == self.require_key if isinstance(self.require_key, str) else key in self.require_key
+
+    def draw(self, chance: random.Random) -> Planned:
+        """What becomes of the next request that nothing is planned for."""
+        if not self.fail and not self.lose_answers:
+            return Ordinary()
+        point = chance.random()
+        for what, share in self.fail.items():
+            if point < share:
+                return _failure(what)
+            point -= share
+        # Drawn anew, so that the share is one of the requests that do not fail otherwise.
+        return LoseAnswer() if chance.random() < self.lose_answers else Ordinary()
+
+    def delay_s(self, chance: random.Random) -> float:
+        if not self.jitter_s:
+            return self.latency_s
+        return max(0.0, self.latency_s + chance.uniform(-self.jitter_s, self.jitter_s))
+
+
+def _failure(what: str) -> Planned:
+    match what:
+        case "reset":
+            return Reset()
+        case "timeout":
+            return Hang()
+        case "garbage":
+            return Garbage()
+        case _:
+            return Answer(int(what))
+
+
+class Bucket:
+    """A token bucket that holds a tenth of a second's worth (at least one): `take(now)` says whether a request may pass."""
+
+    def __init__(self) -> None:
+        self._tokens = 1.0
+        self._at = 0.0
+
+    def take(self, rate: float, now: float) -> bool:
+        """`now` in seconds on a clock that never goes back."""
+        self._tokens = min(max(1.0, rate / 10), self._tokens + (now - self._at) * rate)
+        self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

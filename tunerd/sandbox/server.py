@@ -1,0 +1,357 @@
+"""The sandbox's HTTP server: reads a request, decides its end, records it, and only then answers.
+
+aiohttp's bare `web.Server` without router and application: it is also the server that benchmarks run against.
+"""
+
+import asyncio
+import random
+import socket
+import ssl
+import struct
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, assert_never
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
+
+from tunerd.call import Form
+from tunerd.clock import SystemClock
+from tunerd.sandbox import page
+from tunerd.sandbox.answers import UNCHECKED, Accounts, CallKey, Ending, Request, credentials, error, refuse_key, retry_after
+from tunerd.sandbox.arrivals import NOT_ANSWERED, Arrival, Journal
+from tunerd.sandbox.control import read_control
+from tunerd.sandbox.faults import Answer, Bucket, Faults, Garbage, Hang, Hold, LoseAnswer, Ordinary, Planned, Redirect, Reset
+from tunerd.sandbox.forms import Judged, judge
+
+CALL_PATH: Final = "/api/v1/public/call"
+CONTROL_PATH: Final = "/_sandbox/plan"
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+
+_UNREAD: Final = Judged(problems=())
+_PAGE_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+class Sandbox:
+    """A stand-in for Tuner on a real socket; `async with Sandbox() as sandbox:` starts one on a free port.
+
+    `faults` may be changed at any time; `plan` says how the next requests end. With `check=False` a request with a good
+    key is taken unread and only counted. `keep` bounds `received` (the oldest go). State outlives stop() and start().
+    """
+
+    def __init__(
+        self,
+        *,
+        faults: Faults | None = None,
+        check: bool = True,
+        show: bool = False,
+        journal: Path | None = None,
+        seed: int | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        keep: int | None = None,
+        on_arrival: Callable[[Arrival], None] | None = None,
+    ) -> None:
+        self.faults = faults or Faults()
+        self.received: deque[Arrival] = deque(maxlen=keep)
+        """Every POST to the call endpoint, oldest first; empty without checks."""
+        self.counts: Counter[str] = Counter()
+        """How many requests ended so: Arrival.note -> number; kept without checks too."""
+        self.total = 0
+        """All POSTs to the call endpoint, kept or not."""
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.connections = 0
+        """TCP connections that were opened, ever."""
+        self.url = ""
+        """`http://127.0.0.1:PORT`, once started."""
+        self._check = check
+        self._show = show
+        self._journal = Journal(journal) if journal is not None else None
+        self._random = random.Random(seed)  # noqa: S311 - chance for tests, nothing secret
+        self._max_body_bytes = max_body_bytes
+        self._on_arrival = on_arrival
+        self._plans: deque[Planned] = deque()
+        self._plans_of_call: defaultdict[str, deque[Planned]] = defaultdict(deque)
+        self._release = asyncio.Event()
+        self._bucket = Bucket()
+        self._accounts = Accounts()
+        self._attempts: Counter[CallKey] = Counter()
+        self._arrived = asyncio.Event()
+        self._never = asyncio.Event()
+        self._clock = SystemClock()
+        self._runner: web.ServerRunner | None = None
+
+    # --- for tests -----------------------------------------------------------------------------------------------
+
+    @property
+    def accepted(self) -> dict[str, list[Arrival]]:
+        """Call id -> the arrivals that were accepted; more than one: send-calls took a repeat (or two agents share the id)."""
+        found: dict[str, list[Arrival]] = {}
+        for arrival in self.received:
+            if arrival.accepted and arrival.call_id is not None:
+                found.setdefault(arrival.call_id, []).append(arrival)
+        return found
+
+    def plan(self, *answers: Planned, call_id: str | None = None) -> None:
+        """The next requests (of this call) end so, in this order; a call's own plan comes first, and needs check=True."""
+        (self._plans if call_id is None else self._plans_of_call[call_id]).extend(answers)
+
+    def hold(self, call_id: str | None = None) -> asyncio.Event:
+        """The next request (of this call) is dealt with and recorded, but answered only when the event given is set."""
+        release = asyncio.Event()
+        self.plan(Hold(release), call_id=call_id)
+        return release
+
+    async def wait_for(self, done: Callable[[Sequence[Arrival]], bool], ceiling_s: float = 20.0) -> None:
+        """Until `done(received)`, asked again at each arrival; TimeoutError after `ceiling_s`."""
+        async with asyncio.timeout(ceiling_s):
+            while not done(self.received):
+                await self._arrived.wait()
+
+    # --- starting and stopping ------------------------------------------------------------------------------------
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> str:
+        """Listen, and give the URL; port 0 takes a free one. OSError where the address is taken."""
+        # What is held or hangs is cut off at stop: this server is allowed to die.
+        runner = web.ServerRunner(_Listener(self, self._handle), shutdown_timeout=0.05)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{runner.addresses[0][1]}"
+        return self.url
+
+    async def stop(self) -> None:
+        """Cut every connection and stop listening. What was received stays; start() goes on with it."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def close(self) -> None:
+        """Close the journal. After this nothing may arrive any more."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+        self.close()
+
+    # --- the call endpoint ----------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path != CALL_PATH:
+            return await self._own_endpoints(request)
+        if request.method != "POST":
+            return _json(405, {"success": False, "error": "only POST"}, {"Allow": "POST"})
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._call(request)
+        finally:
+            self.in_flight -= 1
+
+    async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
+        body, unreadable = await self._read(request)
+        form, key = credentials(request.headers)
+        asked = Request(
+            form=form,
+            key=key,
+            workspace=request.query.get("workspace_id", ""),
+            agent=request.query.get("agent_remote_identifier", ""),
+            content_type=request.content_type,
+        )
+        judged = judge(form, body) if self._check and unreadable is None else _UNREAD
+        planned = self._next(judged.call_id)
+        end = self._planned_end(planned) or self._throttled() or unreadable or self._ordinary_end(asked, judged)
+        self._count(end, planned)
+        if self._check:
+            self._record(asked, body, judged, end, planned, compressed="Content-Encoding" in request.headers)
+        self._arrived.set()
+        self._arrived = asyncio.Event()
+        return await self._carry_out(request, planned, end)
+
+    async def _read(self, request: web.BaseRequest) -> tuple[bytes, Ending | None]:
+        """The body, decompressed; with the end of the request where it could not be read."""
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while chunk := await request.content.readany():
+                size += len(chunk)
+                if size > self._max_body_bytes:
+                    why = error(f"the body is longer than {self._max_body_bytes} bytes")
+                    return b"", Ending(413, "too large", why, headers={"Connection": "close"})
+                chunks.append(chunk)
+        except (ContentEncodingError, web.RequestPayloadError):
+            return b"", Ending(400, "refused", error("the body does not fit its Content-Encoding"))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks), None
+
+    def _next(self, call_id: str | None) -> Planned:
+        if call_id is not None and (own := self._plans_of_call.get(call_id)):
+            return own.popleft()
+        return self._plans.popleft() if self._plans else self.faults.draw(self._random)
+
+    def _planned_end(self, planned: Planned) -> Ending | None:
+        """The end of a request that nobody looks at; None: it is dealt with in the ordinary way."""
+        match planned:
+            case Answer(status, wish, body, content_type, headers):
+                told = {**headers, **retry_after(wish, self.faults, status)}
+                said = error("planned") if body is None else body
+                return Ending(status, "planned", said, headers=told, content_type=content_type)
+            case Redirect(url, status):
+                return Ending(status, "redirected", error("elsewhere"), headers={"Location": url})
+            case Garbage(body, content_type, status):
+                return Ending(status, "garbage", body, content_type=content_type)
+            case Reset():
+                return Ending(NOT_ANSWERED, "reset")
+            case Hang():
+                return Ending(NOT_ANSWERED, "hangs")
+            case Ordinary() | LoseAnswer() | Hold():
+                return None
+            case _:
+                assert_never(planned)
+
+    def _throttled(self) -> Ending | None:
+        faults = self.faults
+        over_limit = faults.limit is not None and self.in_flight > faults.limit
+        if over_limit or (faults.rate is not None and not self._bucket.take(faults.rate, time.monotonic())):
+            return Ending(429, "throttled", error("too many requests"), headers=retry_after(None, faults, 429))
+        return None
+
+    def _ordinary_end(self, asked: Request, judged: Judged) -> Ending:
+        if self._check:
+            return self._accounts.answer(asked, judged, self.faults)
+        return refuse_key(asked, self.faults) or UNCHECKED[asked.form or Form.SEND_CALLS]
+
+    def _count(self, end: Ending, planned: Planned) -> None:
+        self.total += 1
+        self.counts[_note(end, planned)] += 1
+
+    def _record(self, asked: Request, body: bytes, judged: Judged, end: Ending, planned: Planned, *, compressed: bool) -> None:
+        call = (asked.workspace, asked.agent, judged.call_id or "")
+        self._attempts[call] += 1
+        arrival = Arrival(
+            number=self.total,
+            at=self._clock.now(),
+            form=asked.form,
+            workspace=asked.workspace,
+            agent=asked.agent,
+            call_id=judged.call_id,
+            body=body,
+            compressed=compressed,
+            status=end.status,
+            accepted=end.accepted,
+            attempt=1 if judged.call_id is None else self._attempts[call],
+            note=_note(end, planned),
+            rows=judged.rows,
+            recording_url=judged.recording_url,
+            problems=end.problems,
+        )
+        if self._journal is not None:
+            self._journal.write(arrival)
+        self.received.append(arrival)
+        if self._on_arrival is not None:
+            self._on_arrival(arrival)
+
+    async def _carry_out(self, request: web.BaseRequest, planned: Planned, end: Ending) -> web.StreamResponse:
+        if not isinstance(planned, Reset | Hang) and (delay_s := self.faults.delay_s(self._random)):
+            # The pause ends early too: a client that leaves, and stop(), cancel the handler.
+            await self._clock.wait(self._never, delay_s)
+        match planned:
+            case Hang(until):
+                await (until or self._never).wait()
+                return _dropped(request)
+            case LoseAnswer():
+                return _dropped(request)
+            case Reset():
+                return _dropped(request, reset=True)
+            case Hold(release):
+                await release.wait()
+            case _:
+                pass
+        if end.status in (204, 304):
+            return web.Response(status=end.status, headers=end.headers)
+        return web.Response(status=end.status, body=end.body, headers={**(end.headers or {}), "Content-Type": end.content_type})
+
+    # --- the sandbox's own endpoints ------------------------------------------------------------------------------
+
+    async def _own_endpoints(self, request: web.BaseRequest) -> web.StreamResponse:
+        match request.method, request.path:
+            case "GET", "/":
+                text = page.render(self.received, self.counts, show=self._show)
+                return web.Response(text=text, content_type="text/html", headers=_PAGE_HEADERS)
+            case "GET", "/arrivals.json":
+                return self._arrivals(request.query.get("since", "0"))
+            case "GET", "/healthz":
+                return _json(200, {"ok": True})
+            case "POST", path if path == CONTROL_PATH:
+                return await self._control(request)
+            case _:
+                return _json(404, {"success": False, "error": "no such path"})
+
+    def _arrivals(self, since: str) -> web.Response:
+        if not since.isdecimal():
+            return _json(400, {"success": False, "error": "since: write the number of an arrival"})
+        found = [arrival.facts(show=self._show) for arrival in self.received if arrival.number > int(since)]
+        return _json(200, {"total": self.total, "in_flight": self.in_flight, "counts": self.counts, "arrivals": found})
+
+    async def _control(self, request: web.BaseRequest) -> web.Response:
+        # A page in a browser cannot send this type to another origin without asking first.
+        if request.content_type != "application/json":
+            return _json(415, {"problems": ["Content-Type must be application/json"]})
+        body, unreadable = await self._read(request)
+        said = read_control(body) if unreadable is None else ["the body cannot be read"]
+        if isinstance(said, list):
+            return _json(422, {"problems": said})
+        self.faults = said.changed(self.faults)
+        if said.clear:
+            self._plans.clear()
+            self._plans_of_call.clear()
+        if said.release:
+            self._release.set()
+            self._release = asyncio.Event()
+        self.plan(*said.planned(self._release), call_id=said.call_id)
+        waiting = len(self._plans) + sum(map(len, self._plans_of_call.values()))
+        return _json(200, self.faults.model_dump(exclude={"require_key"}) | {"planned": waiting})
+
+
+class _Listener(web.Server):
+    """Counts connections; and a client that leaves cancels its handler."""
+
+    def __init__(self, sandbox: Sandbox, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, handler_cancellation=True, access_log=None)
+        self._sandbox = sandbox
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        self._sandbox.connections += 1
+        super().connection_made(handler, transport)
+
+
+def _note(end: Ending, planned: Planned) -> str:
+    return f"{end.note}, answer lost" if isinstance(planned, LoseAnswer) else end.note
+
+
+def _json(status: int, value: object, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json", headers=headers)
+
+
+def _dropped(request: web.BaseRequest, *, reset: bool = False) -> web.Response:
+    """Ends the connection without a byte; the response given goes nowhere."""
+    transport = request.transport
+    if transport is not None:
+        connection = transport.get_extra_info("socket")
+        if reset and connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    return web.Response()
