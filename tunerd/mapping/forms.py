@@ -1,0 +1,105 @@
+"""The two request forms: the exact bytes that are posted, made from a stored payload when its first attempt starts.
+
+Nothing of the mapping is done again here, so this is quick enough for the ledger's transaction.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from tunerd.call import Form, Refusal
+from tunerd.mapping.limits import CREATE_CALL_FIELDS, MAX_URL, ROWS, SEND_CALLS_FIELDS, check_create_call
+from tunerd.outcome import FailReason
+
+_AGAIN: Final = "map it again with `tunerd remap`"
+
+
+def fields_not_carried(form: Form) -> frozenset[str]:
+    """Fields of the mapping (current names) that the form has no place for; `check` lists those that are mapped."""
+    if form is Form.CREATE_CALL:
+        return frozenset()
+    return CREATE_CALL_FIELDS - SEND_CALLS_FIELDS - {"user_sentiment"}
+
+
+def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
+    """The body to post, or why the form does not take it.
+
+    `payload` is Payload.body_json and `checked_for` what came with it. create-call: the payload and recording_url; it is
+    checked only where it was not yet. send-calls: exactly the fields of that form. Pure; the same arguments give the same bytes.
+    """
+    wrong = _url_problem(recording_url, form)
+    if wrong is not None:
+        return wrong
+    if form is Form.CREATE_CALL and checked_for is Form.CREATE_CALL:
+        return b"".join((payload[:-1], b',"recording_url":', orjson.dumps(recording_url), b"}"))
+    try:
+        fields = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return _refusal("payload", f"the stored payload is no JSON; {_AGAIN}")
+    if form is Form.SEND_CALLS:
+        return orjson.dumps(_send_calls(fields, recording_url))
+    fields["recording_url"] = recording_url
+    wrong = check_create_call(fields)
+    if wrong is not None:
+        return _refusal(
+            wrong.where, f"{wrong.what}. It was mapped before the form was create-call: {_AGAIN} after mending the rule"
+        )
+    return orjson.dumps(fields)
+
+
+def _refusal(where: str, what: str) -> Refusal:
+    return Refusal(reason=FailReason.INVALID, where=where, what=what)
+
+
+def _url_problem(url: str, form: Form) -> Refusal | None:
+    if not url.lower().startswith(("http://", "https://")):
+        return _refusal("recording_url", "has to be an http or https URL that Tuner can fetch")
+    if form is Form.CREATE_CALL and len(url) > MAX_URL:
+        return _refusal("recording_url", f"is longer than {MAX_URL} characters, and a URL is never cut: give a shorter one")
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        return _refusal("recording_url", "is not valid Unicode")
+    return None
+
+
+def _send_calls(fields: Mapping[str, Any], recording_url: str) -> dict[str, Any]:
+    body = {
+        "call_id": fields["call_id"],
+        "call_type": fields["call_type"],
+        ROWS: [{"role": row["role"], "content": content_of(row)} for row in fields[ROWS]],
+        "start_timestamp": fields["start_timestamp"],
+        "end_timestamp": fields["end_timestamp"],
+        "recording_url": recording_url,
+    }
+    if fields.get("user_sentiment") is not None:
+        body["userSentiment"] = fields["user_sentiment"]
+    return body
+
+
+def content_of(row: Mapping[str, Any]) -> str:
+    """What a row says in one text: speech as it is, a tool row as its name and JSON, a node row as a step from one to the
+    next. Text that such a row has besides comes first."""
+    parts = [row["text"]] if row.get("text") else []
+    tool, node = row.get("tool"), row.get("node")
+    if tool:
+        parts.append(_tool_content(tool))
+    if node:
+        reason = f" ({node['reason']})" if node.get("reason") else ""
+        parts.append(f"{node.get('from', 'start')} -> {node['to']}{reason}")
+    return "\n".join(parts)
+
+
+def _tool_content(tool: Mapping[str, Any]) -> str:
+    parts = [tool["name"]] if tool.get("name") else []
+    parts.extend(_json(tool[name]) for name in ("params", "result") if tool.get(name) is not None)
+    if tool.get("error"):
+        parts.append(f"error: {tool['error']}")
+    return " ".join(parts)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    """Without the wrapping that only create-call asks for: a text result is the text itself."""
+    plain: Any = value["value"] if value.keys() == {"value"} else value
+    return plain if isinstance(plain, str) else orjson.dumps(plain).decode()

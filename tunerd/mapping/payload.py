@@ -1,0 +1,224 @@
+"""The payload: mapped fields and placed rows become one JSON object in Tuner's current field names, within its limits.
+
+What is required and does not fit refuses the call; what is optional and does not fit is left out and named. The
+recording's URL is not in it: it is known later, and goes in when the body is frozen (forms.py).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from tunerd.call import Form, Json, Refusal
+from tunerd.mapping.limits import (
+    BOOLEANS,
+    MAX_CALL_ID,
+    MAX_CALL_TYPE,
+    MAX_REASON,
+    NUMBERS,
+    OBJECTS,
+    ROWS,
+    SENTIMENTS,
+    TEXTS,
+    UPLOAD_ASKS,
+    Refused,
+)
+from tunerd.mapping.rows import bool_of, number_of, object_of, text_of, whole
+from tunerd.mapping.timeline import Placed
+from tunerd.mapping.values import missing
+from tunerd.outcome import FailReason
+
+MAX_DEPTH: Final = 200
+"""Nesting that a payload may have; orjson writes 254 levels, and the row around it takes some."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """A call that some form takes."""
+
+    call_id: str
+    started_at_ms: int
+    body_json: bytes
+    """The JSON object, UTF-8, without recording_url; the same bytes for the same fields and rows."""
+    checked_for: Form | None
+    """CREATE_CALL: meets both forms. SEND_CALLS: meets that one. None: the form is not known and only send-calls' demands
+    are met; forms.freeze_body checks again."""
+    left_out: tuple[str, ...] = ()
+    """Optional fields that had a value which does not meet their limit."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Name of the repair -> how often: surrogates, big_numbers, cut."""
+
+
+def build(fields: Mapping[str, Json], placed: Placed, *, form: Form | None) -> Payload | Refusal:
+    """Put the payload together. `fields` are not changed; rows come from `placed`."""
+    try:
+        return _build(fields, placed, form)
+    except Refused as refused:
+        return refused.refusal
+
+
+def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payload:
+    strict = form is Form.CREATE_CALL
+    call_id = _required(fields, "call_id", MAX_CALL_ID if strict else None)
+    call_type = _required(fields, "call_type", MAX_CALL_TYPE if strict else None)
+    body: dict[str, Any] = {
+        "call_id": call_id,
+        "call_type": call_type,
+        "start_timestamp": placed.start_ms,
+        "end_timestamp": placed.end_ms,
+    }
+    left_out: list[str] = []
+    repairs: dict[str, int] = {}
+    for name, fit in _OPTIONAL:
+        value = fields.get(name)
+        if value is None or missing(value):
+            continue
+        fitting = fit(value)
+        if fitting is None:
+            left_out.append(name)
+        else:
+            body[name] = fitting
+    if len(body.get("disconnection_reason", "")) > MAX_REASON:
+        body["disconnection_reason"] = body["disconnection_reason"][:MAX_REASON]
+        repairs["cut"] = 1
+    body[ROWS] = placed.rows
+    try:
+        body_json = orjson.dumps(body)
+    except TypeError:  # lone surrogates, numbers beyond 64 bits, too deep
+        body_json = orjson.dumps(_mended(body, left_out, repairs))
+        call_id = orjson.loads(body_json)["call_id"]
+    fits = placed.fits_create_call and len(call_id) <= MAX_CALL_ID and len(call_type) <= MAX_CALL_TYPE
+    return Payload(
+        call_id=call_id,
+        started_at_ms=placed.start_ms,
+        body_json=body_json,
+        checked_for=Form.CREATE_CALL if fits else form,
+        left_out=tuple(left_out),
+        repairs=repairs,
+    )
+
+
+def _required(fields: Mapping[str, Any], name: str, limit: int | None) -> str:
+    value = fields.get(name)
+    if missing(value):
+        raise Refused(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
+    text = text_of(value)
+    if text is None:
+        raise Refused(name, "has to be text")
+    if not text.strip():
+        raise Refused(name, "is blank, and every call needs it", FailReason.UNMAPPABLE)
+    if limit is not None and len(text) > limit:
+        raise Refused(name, f"is longer than the {limit} characters that create-call takes; shorten it by a rule")
+    return text
+
+
+# How an optional value is fitted: what Tuner takes, or None where it can't be that.
+
+
+def _text(limit: int | None) -> Callable[[Any], str | None]:
+    def fit(value: Any) -> str | None:
+        text = text_of(value)
+        return None if text is None or (limit is not None and len(text) > limit) else text
+
+    return fit
+
+
+def _sentiment(value: Any) -> str | None:
+    word = value.strip().casefold() if isinstance(value, str) else None
+    return word if word in SENTIMENTS else None
+
+
+def _phone(value: Any) -> str | None:
+    """E.164 where it is one, but for the blanks and brackets that people put in; other names of a caller as they stand."""
+    text = (text_of(value) or "").strip()
+    digits = text.translate(_PHONE_MARKS)
+    number = digits if digits.lstrip("+").isdecimal() else text
+    return number if 0 < len(number) <= 50 else None
+
+
+_PHONE_MARKS = str.maketrans("", "", " -.()/\u00a0")
+
+
+def _duration(value: Any) -> int | None:
+    number = number_of(value)
+    return None if number is None or number < 0 else whole(number)
+
+
+def _version(value: Any) -> int | float | None:
+    number = number_of(value)
+    return None if number is None or number < 0 else number
+
+
+def _plain(value: Any) -> bool | int | float | str | None:
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _fit_of(name: str) -> Callable[[Any], Any]:
+    if name in _OWN:
+        return _OWN[name]
+    if name in TEXTS:
+        return _text(TEXTS[name])
+    if name in BOOLEANS:
+        return bool_of
+    if name in OBJECTS:
+        return object_of
+    return _plain
+
+
+_OWN: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "user_sentiment": _sentiment,
+    "disconnection_reason": _text(None),
+    "caller_phone_number": _phone,
+    "duration_ms": _duration,
+    "agent_version": _version,
+    "call_cost": number_of,
+}
+_OPTIONAL: Final = tuple((name, _fit_of(name)) for name in (*NUMBERS, *BOOLEANS, *TEXTS, *OBJECTS, *UPLOAD_ASKS))
+
+
+# What JSON can't hold. Rare, so looked for only after writing failed.
+
+
+def _mended(body: Mapping[str, Any], left_out: list[str], repairs: dict[str, int]) -> dict[str, Any]:
+    mended: dict[str, Any] = {}
+    for name, value in body.items():
+        try:
+            mended[name] = _mend(value, MAX_DEPTH, repairs)
+        except _TooDeep:
+            if name == ROWS:
+                raise Refused(ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule") from None
+            left_out.append(name)
+    return mended
+
+
+class _TooDeep(Exception):
+    """Nested deeper than MAX_DEPTH."""
+
+
+def _mend(value: Any, depth: int, repairs: dict[str, int]) -> Any:
+    if depth == 0:
+        raise _TooDeep
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            repairs["surrogates"] = repairs.get("surrogates", 0) + 1
+            # Surrogates that stand in pairs are one character; what is left alone becomes U+FFFD.
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        if -(1 << 63) <= value < 1 << 64:
+            return value
+        repairs["big_numbers"] = repairs.get("big_numbers", 0) + 1
+        try:
+            return float(value)
+        except OverflowError:
+            return None
+    if isinstance(value, Mapping):
+        return {_mend(str(name), depth, repairs): _mend(item, depth - 1, repairs) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mend(item, depth - 1, repairs) for item in value]
+    return value if isinstance(value, float) else None

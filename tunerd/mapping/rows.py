@@ -1,0 +1,184 @@
+"""What one row of a transcript says, read leniently: its text, words, tool, node and numbers. No order, no neighbours.
+
+Everything here takes the value that a rule gave (or that stood in the document) and gives what Tuner's row holds.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from tunerd.mapping.limits import Refused, row_at
+from tunerd.mapping.values import missing
+
+LONGEST_TIME: Final = 1 << 53
+"""Beyond this a number is no time in milliseconds (and JavaScript cannot hold it)."""
+
+_CJK = re.compile("[\u1100-\u11ff\u2e80-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?")
+_TRUE: Final = frozenset({"true", "yes", "1"})
+_FALSE: Final = frozenset({"false", "no", "0"})
+
+
+def spoken_length(text: str) -> int:
+    """Characters as the speaking pace counts them: one of Chinese, Japanese or Korean is as long as three others."""
+    return len(text) if text.isascii() else len(text) + 2 * len(_CJK.findall(text))
+
+
+def whole(value: float) -> int:
+    """Half up to a whole number."""
+    return math.floor(value + 0.5)
+
+
+def number_of(value: Any) -> int | float | None:
+    """The value as a finite number (digits in text count, true and false do not), or None where it is none."""
+    if type(value) is int:
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value.strip()):
+        text = value.strip().lstrip("+")
+        number = int(text) if text.lstrip("-").isdecimal() else float(text)
+        return number if math.isfinite(number) else None
+    return None
+
+
+def text_of(value: Any) -> str | None:
+    """Text as it stands, a whole number as its digits; None for everything else."""
+    if isinstance(value, str):
+        return value
+    if type(value) is int:
+        return str(value) if abs(value) < 10**40 else None
+    if type(value) is float and math.isfinite(value):
+        return str(int(value)) if value.is_integer() and abs(value) < LONGEST_TIME else str(value)
+    return None
+
+
+def bool_of(value: Any) -> bool | None:
+    """true and false, in words, text of any case or 1 and 0; None for everything else."""
+    if isinstance(value, bool):
+        return value
+    word = (text_of(value) or "").strip().lower()
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def object_of(value: Any) -> dict[str, Any] | None:
+    """An object, or JSON text of one; None for everything else."""
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        try:
+            parsed = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return None
+        return parsed if isinstance(parsed, dict) else None
+    return None
+
+
+def time_of(value: Any, number: int, name: str) -> int | None:
+    """A row's time or duration in whole milliseconds, None where it is missing. Raises Refused for what is no number."""
+    if missing(value):
+        return None
+    found = number_of(value)
+    if found is None or abs(found) > LONGEST_TIME:
+        raise Refused(row_at(number, name), "has to be a number of milliseconds (seconds_to_ms and epoch_ms give them)")
+    return found if type(found) is int else whole(found)
+
+
+def joined_text(value: Any, number: int) -> str:
+    """The text of a row that is not simply text: a number, or a list of texts and of objects with a `text`, joined."""
+    if isinstance(value, list | tuple):
+        parts = (part.get("text") if isinstance(part, Mapping) else part for part in value)
+        return " ".join(text.strip() for part in parts if (text := text_of(part)) is not None and text.strip())
+    if missing(value):
+        return ""
+    text = text_of(value)
+    if text is None:
+        raise Refused(row_at(number, "text"), "has to be text (or a list of texts)")
+    return text.strip()
+
+
+def words_of(value: Any, number: int) -> list[dict[str, Any]]:
+    """The words that have a word, a start and an end, with whole milliseconds (not limited to the call yet)."""
+    if not isinstance(value, list | tuple):
+        raise Refused(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
+    words: list[dict[str, Any]] = []
+    for word in value:
+        if not isinstance(word, Mapping):
+            continue
+        said, start, end, confidence = word.get("word"), word.get("start_ms"), word.get("end_ms"), word.get("confidence")
+        if start.__class__ is not int:
+            start = _word_time(start)
+        if end.__class__ is not int:
+            end = _word_time(end)
+        if said.__class__ is not str:
+            said = text_of(said)
+        if not said or start is None or end is None:
+            continue
+        kept = {"word": said, "start_ms": start, "end_ms": end}
+        if confidence is not None and (confidence := number_of(confidence)) is not None:
+            kept["confidence"] = confidence
+        words.append(kept)
+    return words
+
+
+def _word_time(value: Any) -> int | None:
+    number = number_of(value)
+    return None if number is None else whole(number)
+
+
+def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] | None:
+    """A tool call or result with objects as params and result (`wrapped` is counted), None where it says nothing.
+    An empty object or list in params and result is kept, where the tool says something: it is an answer too."""
+    if missing(value):
+        return None
+    if not isinstance(value, Mapping):
+        raise Refused(row_at(number, "tool"), "has to be an object: {name, request_id, params, result, is_error, error}")
+    name, params, result, error = value.get("name"), value.get("params"), value.get("result"), value.get("error")
+    request_id = value.get("request_id")
+    silent = missing(name) and missing(error) and missing(params) and missing(result)
+    if silent and not (result == [] and not missing(request_id)):
+        return None
+    tool: dict[str, Any] = {}
+    for field, told in (("name", name), ("request_id", request_id)):
+        text = told if told.__class__ is str else text_of(told)
+        if text:
+            tool[field] = text
+    for field, told in (("params", params), ("result", result)):
+        if told is None or told == "":
+            continue
+        if told.__class__ is not dict:
+            found = object_of(told)
+            if found is None:
+                repairs["wrapped"] = repairs.get("wrapped", 0) + 1
+                found = {"value": told}
+            told = found
+        tool[field] = told
+    is_error = value.get("is_error")
+    if is_error is not None and (is_error := bool_of(is_error)) is not None:
+        tool["is_error"] = is_error
+    if not missing(error):
+        told_error = text_of(error)
+        tool["error"] = told_error if told_error is not None else _as_json(error)
+    return tool
+
+
+def node_of(value: Any, number: int) -> dict[str, Any] | None:
+    """A node transition, None where it has no `to`; `from` may still be missing."""
+    if missing(value):
+        return None
+    if not isinstance(value, Mapping):
+        raise Refused(row_at(number, "node"), "has to be an object: {from, to, reason}")
+    node = {field: text for field in ("from", "to", "reason") if (text := text_of(value.get(field)))}
+    return node if "to" in node else None
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return "an error that is no plain JSON"

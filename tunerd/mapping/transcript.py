@@ -1,0 +1,254 @@
+"""Reading the transcript: the rows as the rules gave them, cleaned and placed one by one (steps 1 and 3 of the timeline).
+
+Times come out in whole milliseconds from the start of the call, not yet limited to it. What a row's fields mean is in
+rows.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from tunerd.mapping.limits import ROLES, ROWS, Refused, row_at
+from tunerd.mapping.rows import joined_text, node_of, object_of, spoken_length, time_of, tool_of, words_of
+from tunerd.mapping.values import missing
+from tunerd.outcome import FailReason
+
+Row: TypeAlias = dict[str, Any]
+
+SPEECH: Final = ("user", "agent")
+PACE_MS: Final = 75
+"""A spoken character, as measured from the times of real words."""
+LONGEST_PAUSE_MS: Final = 1000
+LONGEST_PACE_MS: Final = 120
+"""Speech whose end is not known takes at most a second and this much a character."""
+WORD_SLACK_MS: Final = 1000
+OUTSIDE_MS: Final = 60_000
+"""So far outside the call a row may lie; farther, it is not a late row but a wrong unit or time zone."""
+
+
+def longest_ms(text: str) -> int:
+    """How long it takes at most to say the text."""
+    return LONGEST_PAUSE_MS + LONGEST_PACE_MS * spoken_length(text)
+
+
+def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]:
+    """The rows, those that go on in the next one joined, and of each where it stood. Raises Refused without any row."""
+    given = fields.get(ROWS)
+    if missing(given):
+        raise Refused(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
+    if not isinstance(given, list | tuple):
+        raise Refused(ROWS, "has to be a list of rows")
+    if any("more" in row for row in given if row.__class__ is dict):
+        return _join_continued(given)
+    return range(len(given)), given
+
+
+def _join_continued(given: Sequence[Any]) -> tuple[Sequence[int], Sequence[Any]]:
+    """A row with a true `more` goes on in the next row of its role, unless someone else speaks in between. Texts are put
+    together as they stand (streamed tokens bring their own blanks); the start is the first one's, the end the last one's."""
+    numbers: list[int] = []
+    groups: list[list[Any]] = []
+    unfinished: list[Any] | None = None
+    for number, row in enumerate(given):
+        role, goes_on = (row.get("role"), bool(row.get("more"))) if isinstance(row, Mapping) else (None, False)
+        if unfinished is not None and role is not None and unfinished[0].get("role") == role:
+            unfinished.append(row)
+            unfinished = unfinished if goes_on else None
+            continue
+        group = [row]
+        if goes_on:
+            unfinished = group
+        elif role in SPEECH:
+            unfinished = None
+        numbers.append(number)
+        groups.append(group)
+    joined = [group[0] if len(group) == 1 else _in_one(group, number) for number, group in zip(numbers, groups, strict=True)]
+    return numbers, joined
+
+
+def _in_one(group: Sequence[Mapping[str, Any]], number: int) -> dict[str, Any]:
+    first, last = group[0], group[-1]
+    row = {name: value for name, value in (*last.items(), *first.items()) if not missing(value)}
+    for name in ("content", "end_at", "end_ms", "duration_ms", "words"):
+        row.pop(name, None)
+    row["text"] = "".join([raw_text(part, number) for part in group])
+    row["words"] = [word for part in group if not missing(part.get("words")) for word in words_of(part["words"], number)]
+    for start_name, end_name in (("start_at", "end_at"), ("start_ms", "end_ms")):
+        if not missing(last.get(end_name)):
+            row[end_name] = last[end_name]
+            continue
+        started = time_of(last.get(start_name), number, start_name)
+        lasted = time_of(last.get("duration_ms"), number, "duration_ms")
+        if started is not None and lasted is not None:
+            row[end_name] = started + lasted
+    return row
+
+
+def raw_text(row: Mapping[str, Any], number: int) -> str:
+    """What the row says, not stripped."""
+    text = row.get("text")
+    if missing(text):
+        text = row.get("content")
+    return text if isinstance(text, str) else joined_text(text, number)
+
+
+@dataclass(slots=True)
+class Reading:
+    rows: list[Row]
+    numbers: list[int]
+    """Of each row: where it stood in the given list."""
+    earliest: int
+    latest: int
+    unordered: bool
+    untimed_speech: bool
+    untimed_others: bool
+    open_speech: bool
+    """Some speech has a start and no end."""
+    worded: bool
+    tools: bool
+    nodes: bool
+    foreign_roles: bool
+
+
+def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: bool, repairs: dict[str, int]) -> Reading:
+    """Clean and place every row. `strict`: only the five roles pass. Raises Refused.
+
+    One long loop on purpose: it runs for every row of every call, and a call of a function costs as much as a field.
+    """
+    rows: list[Row] = []
+    kept: list[int] = []
+    earliest = latest = last = 0
+    start: Any
+    end: Any
+    unordered = untimed_speech = untimed_others = open_speech = worded = tools = nodes = foreign_roles = False
+    for number, row in zip(numbers, given, strict=True):
+        if row.__class__ is not dict and not isinstance(row, Mapping):
+            raise Refused(row_at(number), "a row has to be an object")
+        get = row.get
+        role = get("role")
+        if role.__class__ is not str or not role:
+            raise Refused(row_at(number, "role"), "a row needs a role, as text")
+        text = get("text")
+        if not text:
+            text = get("content")
+        if text.__class__ is str:
+            text = text.strip()
+        elif text is not None:
+            text = joined_text(text, number)
+        out: Row = {"role": role, "text": text} if text else {"role": role}
+
+        words = tool = None
+        if role == "agent" or role == "user":
+            speech = True
+            words = get("words")
+            if words:
+                words = words_of(words, number)
+            if words:
+                if not text:
+                    text = out["text"] = " ".join([word["word"] for word in words])
+                    repairs["text_from_words"] = repairs.get("text_from_words", 0) + 1
+            elif not text:
+                continue
+        else:
+            if role not in ROLES:
+                if strict:
+                    raise Refused(
+                        row_at(number, "role"), f"is none of {', '.join(sorted(ROLES))}: map it with lookup(role, roles)"
+                    )
+                foreign_roles = True
+            speech = False
+            tool = get("tool")
+            if tool is not None:
+                tool = tool_of(tool, number, repairs)
+            node = get("node")
+            if node is not None:
+                node = node_of(node, number)
+            if tool:
+                out["tool"] = tool
+                tools = True
+            if node:
+                out["node"] = node
+                nodes = True
+            elif not tool and not text:
+                continue
+
+        start = get("start_at")
+        if start.__class__ is not int and start is not None:
+            start = time_of(start, number, "start_at")
+        if start is not None:
+            start -= origin
+        else:
+            start = get("start_ms")
+            if start.__class__ is not int and start is not None:
+                start = time_of(start, number, "start_ms")
+        end = get("end_at")
+        if end.__class__ is not int and end is not None:
+            end = time_of(end, number, "end_at")
+        if end is not None:
+            end -= origin
+        else:
+            end = get("end_ms")
+            if end.__class__ is not int and end is not None:
+                end = time_of(end, number, "end_ms")
+        if start is None or end is None:
+            duration = get("duration_ms")
+            if duration.__class__ is not int and duration is not None:
+                duration = time_of(duration, number, "duration_ms")
+            if start is None:
+                if words:
+                    start = words[0]["start_ms"]
+                elif end is not None:
+                    if duration is not None:
+                        start = end - duration
+                    else:
+                        start = max(end - PACE_MS * spoken_length(text), min(end, 0)) if speech and text else end
+                        repairs["start_from_end"] = repairs.get("start_from_end", 0) + 1
+                elif tool is not None and (start := _tool_start(get("tool"), number)) is not None:
+                    pass
+            if end is None and start is not None:
+                if duration is not None:
+                    end = start + duration
+                elif words and start - WORD_SLACK_MS <= words[-1]["end_ms"] <= start + 2 * longest_ms(text or "") + OUTSIDE_MS:
+                    end = words[-1]["end_ms"]
+        if start is not None:
+            out["start_ms"] = start
+            if start < last:
+                unordered = True
+            else:
+                last = start
+            if start < earliest:
+                earliest = start
+            elif start > latest:
+                latest = start
+            if end is None:
+                if speech:
+                    open_speech = True
+            else:
+                if end < start:
+                    end = start
+                    repairs["end_before_start"] = repairs.get("end_before_start", 0) + 1
+                elif end > latest:
+                    latest = end
+                out["end_ms"] = end
+        elif speech:
+            untimed_speech = True
+        else:
+            untimed_others = True
+        if words:
+            out["words"] = words
+            worded = True
+        metadata = get("metadata")
+        if metadata and (metadata := object_of(metadata)):
+            out["metadata"] = metadata
+        rows.append(out)
+        kept.append(number)
+    if not rows:
+        raise Refused(ROWS, "no row says anything: no text, words, tool or node in any of them")
+    return Reading(
+        rows, kept, earliest, latest, unordered, untimed_speech, untimed_others, open_speech, worded, tools, nodes, foreign_roles
+    )
+
+
+def _tool_start(tool: Any, number: int) -> int | None:
+    """A tool row that is timed only inside its tool, as bodies of Tuner's own clients are."""
+    return time_of(tool.get("start_ms"), number, "tool.start_ms") if isinstance(tool, Mapping) else None
