@@ -1,0 +1,254 @@
+"""What is in a source's directory: names are listed often, stats are taken rarely. Runs in a worker thread.
+
+Whether a file is complete is for read.py, what happens to it for run.py. The scan is the truth that file events only
+hint at; each one also arms the watches of the directories it meets.
+"""
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from tunerd.config import Source
+
+FULL_PASS_S: Final = 3600.0
+FOUND_AT_ONCE: Final = 5_000
+"""A scan hands out at most so many files; the rest is found by the next one, which follows at once."""
+
+_TEMPORARY: Final = re.compile(
+    r"^[.#]|~$|\.(?:tmp|temp|part|partial|filepart|crdownload|swp|swo|swx|lock)$|\.tmp\.", re.IGNORECASE
+)
+_ROTATED: Final = re.compile(
+    r"(?:[.-](?:\d{1,4}|\d{8}(?:[-T_]?\d{2,6})?|\d{10,13}|\d{4}-\d\d-\d\d(?:[-T_]\d\d[\d:.-]*)?|old|bak))+$"
+)
+_LOG: Final = re.compile(r"\.(?:ndjson|jsonl)(?:\.gz)?$", re.IGNORECASE)
+
+
+def is_temporary(name: str) -> bool:
+    """Hidden, or by its ending a file that somebody is still writing or editing."""
+    return _TEMPORARY.search(name) is not None
+
+
+class Names:
+    """Which names of a directory belong to a source: its globs over the path relative to its root."""
+
+    def __init__(self, source: Source, excluded_directory: str | None = None) -> None:
+        self._include = _globs(source.include)
+        self._exclude = _globs(source.exclude)
+        self._format = source.format
+        self._excluded_directory = excluded_directory
+
+    def fits(self, relative: str) -> bool:
+        """A rotated name of a log (`calls.ndjson.1`, `calls.ndjson-20260101.gz`) fits where the log's own name does."""
+        name = relative.rpartition("/")[2]
+        if is_temporary(name):
+            return False
+        if self._exclude is not None and self._exclude(relative):
+            return False
+        if self._include is not None and self._include(relative):
+            return True
+        own = self.log_name(relative)
+        return own is not None and self._include is not None and self._include(own)
+
+    def enters(self, relative: str) -> bool:
+        """Whether a recursive source looks into this directory."""
+        return not relative.rpartition("/")[2].startswith(".") and relative != self._excluded_directory
+
+    def log_name(self, relative: str) -> str | None:
+        """`calls.ndjson` for a rotated name of it, None for every other name."""
+        plain = relative.removesuffix(".gz")
+        own = _ROTATED.sub("", plain)
+        if own == plain and plain == relative:
+            return None
+        if own == plain and _LOG.search(own) is None and self._format != "ndjson":
+            return None
+        if self._format == "ndjson" or _LOG.search(own):
+            return own
+        return None
+
+    def kind(self, relative: str) -> Literal["log", "whole"] | None:
+        """What the name alone says; None: look at the content."""
+        if self._format == "ndjson" or (self._format == "auto" and self._is_log_name(relative)):
+            return "log"
+        return "whole" if self._format == "json" else None
+
+    def _is_log_name(self, relative: str) -> bool:
+        return _LOG.search(relative) is not None or self.log_name(relative) is not None
+
+
+def _globs(patterns: Sequence[str]) -> Callable[[str], bool] | None:
+    """`*.json` fits a name at any depth; a pattern with `/` fits the relative path, `**/` any number of directories."""
+    if not patterns:
+        return None
+    names = [p for p in patterns if "/" not in p]
+    paths = [p.removeprefix("./") for p in patterns if "/" in p]
+    by_name = re.compile("|".join(fnmatch.translate(p) for p in names)).match if names else None
+    by_path = re.compile("|".join(_translate_path(p) for p in paths)).match if paths else None
+
+    def fits(relative: str) -> bool:
+        if by_name is not None and by_name(relative.rpartition("/")[2]) is not None:
+            return True
+        return by_path is not None and by_path(relative) is not None
+
+    return fits
+
+
+def _translate_path(pattern: str) -> str:
+    out = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern):
+        if part == "**/":
+            out += r"(?:[^/]+/)*"
+        elif part == "**":
+            out += r".*"
+        elif part == "*":
+            out += r"[^/]*"
+        elif part == "?":
+            out += r"[^/]"
+        elif part.startswith("[") and part.endswith("]"):
+            out += "[" + ("^" + part[2:-1] if part[1] == "!" else part[1:-1]).replace("\\", r"\\") + "]"
+        else:
+            out += re.escape(part)
+    return rf"(?s:{out})\Z"
+
+
+def signature(size: int, mtime_ns: int) -> int:
+    """One number that tells a changed file from an unchanged one; kept for every known file, so it is small."""
+    return hash((size, mtime_ns))
+
+
+@dataclass(slots=True)
+class Listing:
+    """What one scan saw. Paths are relative to the root."""
+
+    root: tuple[int, int]
+    """Device and inode of the root."""
+    found: list[str] = field(default_factory=list)
+    """Files that are not known, or not as they are now; new names before changed ones."""
+    vanished: list[str] = field(default_factory=list)
+    odd: list[tuple[str, str]] = field(default_factory=list)
+    """Names that fit but are not regular files of the directory, and why."""
+    old: list[tuple[str, int]] = field(default_factory=list)
+    """Files left out by ignore_older, with their signature."""
+    directories: int = 0
+    files: int = 0
+    """Names that fit and are regular files."""
+    more: bool = False
+    """There was more than fits into one listing: scan again soon."""
+    unreadable: list[str] = field(default_factory=list)
+    """Directories below the root that could not be listed: nothing in them counts as vanished."""
+
+
+def scan(
+    root: str,
+    names: Names,
+    known: Mapping[str, int],
+    *,
+    recursive: bool,
+    arm: Callable[[str], None],
+    restat: Collection[str] = frozenset(),
+    part: tuple[int, int] = (0, 1),
+    older_than: float | None = None,
+    skip: Collection[str] = frozenset(),
+) -> Listing:
+    """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
+    part i of n. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
+    `skip`: odd names that were told already. Raises OSError where the root cannot be read."""
+    at = os.stat(root)
+    if not stat.S_ISDIR(at.st_mode):
+        raise NotADirectoryError(root)
+    listing = Listing((at.st_dev, at.st_ino))
+    changed: list[str] = []
+    hits = 0
+    turn, turns = part
+    real_root = os.path.realpath(root)
+    pending = [""]
+    while pending:
+        directory = pending.pop()
+        absolute = os.path.join(root, directory) if directory else root
+        listing.directories += 1
+        try:
+            arm(absolute)  # before listing: what is created in between is seen by one of the two
+            entries = os.scandir(absolute)
+        except OSError:
+            if not directory:
+                raise
+            listing.unreadable.append(directory + "/")
+            continue
+        with entries:
+            for entry in entries:
+                relative = f"{directory}/{entry.name}" if directory else entry.name
+                if relative in known:
+                    hits += 1
+                    listing.files += 1
+                    if (relative in restat or hash(relative) % turns == turn) and len(changed) < FOUND_AT_ONCE:
+                        seen = _stat(entry.path)
+                        if seen is not None and signature(seen.st_size, seen.st_mtime_ns) != known[relative]:
+                            changed.append(relative)
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if recursive and names.enters(relative):
+                        pending.append(relative)
+                    elif not recursive and names.fits(relative) and relative not in skip:
+                        listing.odd.append((relative, "is a directory"))
+                    continue
+                if not names.fits(relative):
+                    continue
+                if relative in skip and not entry.is_file():
+                    continue
+                why = why_odd(entry.path, real_root, is_plain=entry.is_file(follow_symlinks=False))
+                if why is not None:
+                    if relative not in skip:
+                        listing.odd.append((relative, why))
+                    continue
+                listing.files += 1
+                if older_than is not None:
+                    seen = _stat(entry.path)
+                    if seen is not None and seen.st_mtime < older_than:
+                        listing.old.append((relative, signature(seen.st_size, seen.st_mtime_ns)))
+                        continue
+                if len(listing.found) < FOUND_AT_ONCE:
+                    listing.found.append(relative)
+                else:
+                    listing.more = True
+    listing.found += changed
+    if hits < len(known):
+        listing.vanished = _missing(root, known, listing.unreadable)
+    return listing
+
+
+def _missing(root: str, known: Mapping[str, int], unreadable: Sequence[str]) -> list[str]:
+    hidden = tuple(unreadable)
+    return [
+        relative
+        for relative in list(known)
+        if not os.path.lexists(os.path.join(root, relative)) and not (hidden and relative.startswith(hidden))
+    ]
+
+
+def why_odd(path: str, real_root: str, *, is_plain: bool = False) -> str | None:
+    """Why a name is not read: no regular file, or a symlink that leaves the directory. None: it is read."""
+    if is_plain:
+        return None
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            target = os.path.realpath(path)
+            if os.path.commonpath([target, real_root]) != real_root:
+                return "is a symbolic link that leaves the directory"
+            mode = os.stat(target).st_mode
+    except OSError:
+        return None  # gone again, or a dangling link inside: the visit finds out
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+    return f"is a {kinds.get(stat.S_IFMT(mode), 'device')}"
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
