@@ -6,6 +6,7 @@ of what was sent and retried; single attempts only at debug. Never a transcript,
 
 import asyncio
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -65,7 +66,7 @@ def open_log(
     stamp = now or (lambda: datetime.now(UTC).timestamp())
 
     def add_time_and_level(_: object, name: str, fields: Fields) -> Fields:
-        return {"ts": _iso(stamp()), "level": "warning" if name == "warn" else name, **fields}
+        return {"ts": _iso(stamp()), "level": name, "event": fields.pop("event"), **fields}
 
     log: Log = structlog.wrap_logger(
         _Lines(out),
@@ -288,17 +289,23 @@ def _plain(value: object, *, quote: bool = True) -> str:
 
 
 class _Lines:
-    """The last step: write and flush one line. What structlog calls a logger; every level is the same method."""
+    """The last step: write one line. What structlog calls a logger; every level is the same method.
+
+    Straight to the descriptor where there is one: a buffer above it would keep, and pile up, what a full disk refuses."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        try:
+            self._fd: int | None = out.fileno()
+        except (OSError, ValueError, AttributeError):
+            self._fd = None
 
     def msg(self, line: str) -> None:
         try:
-            self._out.write(line + "\n")
-            self._out.flush()
-        except UnicodeEncodeError:
-            self.msg(line.encode("ascii", "backslashreplace").decode())
+            if self._fd is None:
+                self._out.write(line + "\n")
+            else:
+                os.write(self._fd, (line + "\n").encode(errors="backslashreplace"))
         except (OSError, ValueError):  # ValueError: closed
             pass
 

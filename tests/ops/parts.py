@@ -1,0 +1,104 @@
+"""Parts for the tests of this folder: every event once, with canaries, and the smallest things that status asks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tunerd import events as e
+from tunerd.call import MappingNotes, State
+from tunerd.ledger import Gauges
+from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+
+NOW = 1_767_225_600.0
+
+
+@dataclass(kw_only=True)
+class Destination:
+    name: str = "tuner.example/42"
+    pause: PauseReason | None = None
+    paused_since: float | None = None
+    detail: str = ""
+    next_probe_at: float | None = None
+    closed_until: float | None = None
+    agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
+    in_flight: int = 0
+    limit: int = 8
+
+
+@dataclass(kw_only=True)
+class Source:
+    name: str = "agent"
+    paused: IntakeReason | None = None
+    paused_since: float | None = None
+    detail: str = ""
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """What metrics read at scrape time."""
+
+    calls: dict[State, int] = field(default_factory=dict)
+    oldest_at: dict[State, float] = field(default_factory=dict)
+    destination_list: list[Destination] = field(default_factory=list)
+    source_list: list[Source] = field(default_factory=list)
+
+    def gauges(self) -> Gauges:
+        return Gauges(calls=self.calls, oldest_at=self.oldest_at, pending_bytes=1234, waiting_bytes=34)
+
+    def destinations(self) -> list[Destination]:
+        return self.destination_list
+
+    def sources(self) -> list[Source]:
+        return self.source_list
+
+
+def failed(reason: FailReason = FailReason.INVALID, call_id: str | None = "call-1", what: str = "too long") -> e.CallFailed:
+    return e.CallFailed(source="agent", reason=reason, call_id=call_id, path="/c/1.json", where="call.call_id", what=what)
+
+
+def retried(reason: RetryReason = RetryReason.SERVER_ERROR) -> e.CallRetried:
+    return e.CallRetried(
+        source="agent", call_id="call-1", reason=reason, status=503, due_in_s=2.0, attempts=1, detail="503 Service Unavailable"
+    )
+
+
+def sent(call_id: str = "call-1", *, already_there: bool = False, attempts: int = 1) -> e.CallSent:
+    return e.CallSent(
+        source="agent", call_id=call_id, tuner_call_id="t-1", already_there=already_there, delivery_s=0.5, attempts=attempts
+    )
+
+
+def every_event(text: str = "") -> list[e.Event]:
+    """One of each kind; `text` stands in every field that is free text."""
+    return [
+        e.Started(version="1", sources=1, destinations=1, ledger="/l.db"),
+        e.Stopping(signal="SIGTERM", drain_s=20),
+        e.Stopped(left=0),
+        e.DocumentsRead(source="agent", count=3),
+        e.DocumentIgnored(source="agent"),
+        e.FileIgnored(source="agent", path="/c/fifo", why=f"a FIFO {text}"),
+        e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
+        e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),
+        e.CallDuplicate(source="agent", call_id="call-1", replaced=False),
+        e.RecordingAdmitted(source="egress"),
+        e.RecordingMatched(source="agent", waited_s=12.0),
+        failed(what=f"too long {text}"),
+        e.AttemptStarted(destination="d"),
+        e.AttemptEnded(destination="d", outcome="sent", took_s=0.1),
+        sent(),
+        e.AlreadyThereStreak(source="agent", count=10),
+        retried(),
+        e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail=f"401 {text}"),
+        e.PauseEnded(destination="d", agent=None, reason=PauseReason.AUTH, lasted_s=3.0),
+        e.ConcurrencyChanged(destination="d", limit=4),
+        e.IntakePaused(source="agent", reason=IntakeReason.MISSING, detail=f"gone {text}"),
+        e.IntakeResumed(source="agent", reason=IntakeReason.MISSING),
+        e.WatchDegraded(source="agent", detail=f"limit {text}"),
+        e.FileDisposed(source="agent", path="/c/1.json", how=f"failed: read-only {text}"),
+        e.ConfigReloaded(sources=1),
+        e.ConfigRefused(problems=(f"config.yaml:1:1: {text}",)),
+        e.KeyChanged(destination="d"),
+        e.LedgerTrouble(detail=f"disk full {text}"),
+        e.LedgerHealed(lasted_s=4.0),
+        e.LedgerRebuilt(kept_as="/l.db.corrupt", salvaged=7),
+        e.ClockJumped(seconds=86_400.0),
+    ]
