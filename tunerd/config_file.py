@@ -1,0 +1,214 @@
+"""A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
+
+The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, config_reading.py reads
+values, config_tuner.py and config_sources.py the two sections that need more. Rules are compiled by mapping/.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import BaseModel
+
+from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
+from tunerd.config_keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
+from tunerd.config_reading import Reader
+from tunerd.config_sources import read_sources
+from tunerd.config_tuner import read_tuner
+from tunerd.environment import Step, substitute
+from tunerd.places import ConfigError, Node, Place, Problem
+from tunerd.yaml_nodes import parse_yaml
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+
+_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen")
+
+
+def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
+    """Read and check a configuration; every default filled in, every path absolute.
+
+    With `resolve_secrets=False` (for commands that only need the ledger) keys are neither read nor demanded. Raises
+    ConfigError with all problems. What may heal by itself (a missing directory or key file) is in `warnings`.
+    """
+    file = str(path)
+    return load_text(_read(path), file, environ, resolve_secrets=resolve_secrets)
+
+
+def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
+    """As `load`, for text that stands for the content of `file`."""
+    base = os.path.dirname(os.path.abspath(file))
+    substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
+    root, reader = substituted.root, Reader(substituted)
+    if not isinstance(root.value, dict):
+        raise ConfigError([Problem(place=root.place, path="", message="the file holds no `sources:`; see config.example.yaml")])
+    nodes = reader.members(root, "", TOP)
+    top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place, base, resolve_secrets=resolve_secrets)
+    sources, destinations = read_sources(reader, nodes.get("sources"), root, top, environ, base, resolve_secrets=resolve_secrets)
+    delivery = _section(reader, nodes.get("delivery"), "delivery", DELIVERY, Delivery)
+    ledger = _ledger(reader, nodes.get("ledger"), root)
+    http = _http(reader, nodes.get("http"))
+    log = _section(reader, nodes.get("log"), "log", LOG, Log)
+    tests = _tests(reader, nodes.get("tests"))
+    if reader.problems:
+        raise ConfigError(reader.problems)
+    return Config(
+        file=file,
+        destinations=destinations.all(),
+        sources=sources,
+        delivery=delivery,
+        ledger=ledger,
+        http=http,
+        log=log,
+        tests=tests,
+        warnings=tuple(str(warning) for warning in reader.warnings),
+        places=reader.places,
+    )
+
+
+def refuse_changes(old: Config, new: Config) -> None:
+    """Raise ConfigError if a reload would change what can only change by a restart."""
+    problems = []
+    for key, before, after in zip(
+        _FIXED_UNTIL_RESTART, (old.ledger.path, old.http.listen), (new.ledger.path, new.http.listen), strict=True
+    ):
+        if before != after:
+            place = new.places.get(key, Place(new.file, 1, 1))
+            problems.append(Problem(place=place, path=key, message="cannot change by a reload; restart tunerd"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _read(path: Path) -> str:
+    def refused(message: str, line: int = 1, column: int = 1) -> ConfigError:
+        return ConfigError([Problem(place=Place(str(path), line, column), path="", message=message)])
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise refused("there is no such file; name yours with -c FILE or TUNERD_CONFIG") from None
+    except (OSError, ValueError) as exc:
+        raise refused(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise refused(f"is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB; is it a configuration?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        before = raw[: exc.start]
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
+        raise refused("is not UTF-8 from here on; save the file as UTF-8", before.count(b"\n") + 1, column) from None
+
+
+def _left_alone(path: tuple[Step, ...]) -> bool:
+    """Rules and tests: `${` means nothing there."""
+    match path:
+        case ("tests",) | ("sources", int(), "agent" | "gather" | "call" | "manifest"):
+            return True
+        case ("sources", int(), "recording", int(), "url" | "key" | "expires_at"):
+            return True
+        case ("sources", int(), "recording", "url" | "key" | "expires_at"):
+            return True
+    return False
+
+
+def _left_alone_with_keys(path: tuple[Step, ...]) -> bool:
+    return path == ("tuner", "api_key") or (path[:1] == ("sources",) and path[2:] == ("tuner", "api_key")) or _left_alone(path)
+
+
+def _section(reader: Reader, node: Node | None, path: str, section: Section, model: type[M]) -> M:
+    """A section without forms of its own; the defaults stand in for what was wrong."""
+    values, nodes = reader.section(node, path, section)
+    return reader.build(section, model, values, nodes, path) or model()
+
+
+def _ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
+    values, nodes = reader.section(node, "ledger", LEDGER)
+    url = nodes.get("url")
+    if url is not None and (path := _ledger_path(reader, url)) is not None:
+        values["path"] = path
+    config = reader.build(LEDGER, LedgerConfig, values, nodes, "ledger") or LedgerConfig()
+    kind = _volatile(config.path)
+    if kind is not None:
+        lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
+        reader.warn(url or node or root, "ledger.url", lost)
+    return config
+
+
+def _ledger_path(reader: Reader, node: Node) -> str | None:
+    want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
+    text = reader.text(node, "ledger.url", want)
+    if text is None:
+        return None
+    scheme, separator, rest = text.partition("://")
+    problem = None
+    if scheme.lower() in ("postgresql", "postgres") and separator:
+        problem = "PostgreSQL comes in a later version; until then one instance with"
+    elif scheme.lower() != "sqlite" or not separator:
+        problem = "write"
+    elif not rest.startswith("/"):
+        problem = "the path is not absolute; write"
+    elif "?" in rest or "#" in rest:
+        problem = "a path only, without ? or #; write"
+    elif rest.strip("/") == "" or rest.endswith("/"):
+        problem = "names a directory, not a file; write"
+    if problem is not None:
+        reader.problem(node, "ledger.url", f"{problem} {want}")
+        return None
+    return os.path.normpath("/" + re.sub("/+", "/", rest).lstrip("/"))
+
+
+def _volatile(path: str) -> str | None:
+    """`tmpfs` or `ramfs` where the path is on one; None elsewhere and where it cannot be known."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts:
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+                best, kind = point, fields[2]
+    return kind if kind in ("tmpfs", "ramfs") else None
+
+
+def _http(reader: Reader, node: Node | None) -> Http:
+    nodes = reader.members(node, "http", [key.name for key in HTTP.keys], "http")
+    listen = nodes.get("listen")
+    if listen is None or reader.is_broken(listen):
+        return Http()
+    if listen.value is None or listen.value in ("", "off", "none"):
+        return Http(listen="")
+    address = listen_address(listen.value) if isinstance(listen.value, str) else None
+    if address is None:
+        shown = reader.shown(listen)
+        hint = f"; write 127.0.0.1:{listen.value}" if isinstance(listen.value, int) else ""
+        reader.problem(listen, "http.listen", f"takes host:port, like 127.0.0.1:9464, or null for none, not {shown}{hint}")
+        return Http()
+    return Http(listen=address)
+
+
+def listen_address(text: str) -> str | None:
+    """host:port with an IPv6 host in [ ]; `:9464` is all IPv4 addresses. None: not of that form."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})", text.strip(), re.ASCII)
+    if found is None or int(found[2]) > 65535:
+        return None
+    return f"{found[1] or '0.0.0.0'}:{int(found[2])}"  # noqa: S104
+
+
+def _tests(reader: Reader, node: Node | None) -> tuple[Node, ...]:
+    if node is None or node.value is None:
+        return ()
+    if not isinstance(node.value, tuple):
+        reader.problem(node, "tests", f"takes a list (lines that start with `- `), not {reader.kind_of(node)}")
+        return ()
+    for at, item in enumerate(node.value):
+        if not isinstance(item.value, dict):
+            reader.problem(item, f"tests[{at}]", f"takes a mapping, not {reader.kind_of(item)}")
+    return node.value

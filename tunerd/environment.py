@@ -1,0 +1,82 @@
+"""`${NAME}` and `${NAME:-default}` in the values of a configuration, filled in after YAML was parsed. Pure.
+
+Because it happens after parsing, no content of a variable can change the structure of the file. Rules are left alone:
+there `env.NAME` is the way.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeAlias
+
+from tunerd.places import Node, Place, Problem
+
+Step: TypeAlias = str | int
+Skip: TypeAlias = Callable[[tuple[Step, ...]], bool]
+"""Whether the value at this path (and all below it) is left alone."""
+
+_REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
+_INSIDE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Substituted:
+    root: Node
+    filled: set[Place] = field(default_factory=set)
+    """Values that came (partly) from the environment: never quoted in a message, numbers may stand in them as text."""
+    broken: set[Place] = field(default_factory=set)
+    """Values that could not be filled: their problem is told, nothing more should be said of them."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def substitute(root: Node, environ: Mapping[str, str], skip: Skip) -> Substituted:
+    """The tree with every reference filled in. Keys are never touched."""
+    done = Substituted(root)
+    done.root = _walk(root, (), environ, skip, done)
+    return done
+
+
+def path_text(path: tuple[Step, ...]) -> str:
+    """`sources[0].path`."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+
+
+def _walk(node: Node, path: tuple[Step, ...], environ: Mapping[str, str], skip: Skip, done: Substituted) -> Node:
+    if skip(path):
+        return node
+    if isinstance(node.value, dict):
+        members = {key: _walk(child, (*path, key), environ, skip, done) for key, child in node.value.items()}
+        return replace(node, value=members)
+    if isinstance(node.value, tuple):
+        return replace(node, value=tuple(_walk(child, (*path, at), environ, skip, done) for at, child in enumerate(node.value)))
+    if isinstance(node.value, str) and "${" in node.value:
+        return _fill(node, node.value, path, environ, done)
+    return node
+
+
+def _fill(node: Node, text: str, path: tuple[Step, ...], environ: Mapping[str, str], done: Substituted) -> Node:
+    def problem(message: str) -> str:
+        done.broken.add(node.place)
+        done.problems.append(Problem(place=node.place, path=path_text(path), message=message))
+        return ""
+
+    def one(found: "re.Match[str]") -> str:
+        if found.group() == "$${":
+            return "${"
+        inside = _INSIDE.fullmatch(found[1] or "")
+        if inside is None:
+            return problem("`${` starts a variable: write ${NAME} or ${NAME:-default}, and $${ for the characters themselves")
+        name, default = inside[1], inside[2]
+        value = environ.get(name)
+        if default is not None and not value:
+            value = default
+        if value is None:
+            return problem(f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-default}}")
+        done.filled.add(node.place)
+        if any(char in value for char in "\0\n\r"):
+            value = value.rstrip("\r\n")
+            if any(char in value for char in "\0\n\r"):
+                return problem(f"the environment variable {name} holds a line break or NUL; one line of text is wanted")
+        return value
+
+    return replace(node, value=_REFERENCE.sub(one, text), plain=False)
