@@ -12,6 +12,9 @@ import orjson
 
 from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
+from tunerd.ledger.memory import MemoryLedger
+
+__all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]
 
 E = TypeVar("E")
 

@@ -1,0 +1,401 @@
+"""Admit: what one read gave becomes rows, each call matched with its recording on the way in."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
+from tunerd.ledger import Admission, Admitted, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger.commands.join import fail, first_wants, resolve
+from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
+from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row
+from tunerd.ledger.states import REVIVABLE, Move
+from tunerd.ledger.store import Store
+from tunerd.outcome import FailReason
+
+SAME_START_MS: Final = 1000
+"""Two documents of one call id are the same call if they started this close together."""
+
+
+def admit(store: Store, admission: Admission, now: float) -> Admitted:
+    """See WritePath.admit. Recordings and calls first all become rows, then they are matched: a recording sees every
+    call of its own read, and a call every rival."""
+    is_log = admission.mark is not None and not admission.mark.whole
+    found: list[Matched | FailedCall | None] = []
+    if admission.replaces_failed:
+        _supersede(store, admission)
+    recordings = [kept for one in admission.recordings if (kept := _keep(store, one, now, is_log, found)) is not None]
+    placed = [_place(store, call, now, is_log) for call in admission.calls]
+    found.extend(seek_call(store, recording, now) for recording in recordings)
+    for verdict, row, body in placed:
+        if row.state is State.WAITING and body is not None:
+            found.append(resolve(store, row, now, body=body))
+            if row.state is State.WAITING:
+                store.tell(row, now, "waiting")
+        if verdict is not Verdict.DUPLICATE and row.reason == FailReason.ID_CONFLICT:
+            found.append(_failed(row))
+    for refused in admission.refused:
+        _refuse(store, refused, now, is_log)
+    for ignored in admission.ignored:
+        _ignore(store, ignored, now, is_log)
+    for fragment in admission.fragments:
+        store.add_fragment(fragment)
+    if admission.mark is not None:
+        store.set_mark(admission.mark, now)
+        if admission.mark.whole:
+            store.ripe.add((admission.mark.source, admission.mark.path))
+    return Admitted(
+        verdicts=tuple((verdict, row.state) for verdict, row, _ in placed),
+        matched=tuple(one for one in found if isinstance(one, Matched)),
+        failed=tuple(one for one in found if isinstance(one, FailedCall)),
+    )
+
+
+def _supersede(store: Store, admission: Admission) -> None:
+    again = {document.origin.offset for document in admission.refused}
+    items: Sequence[Call | Recording | RefusedDocument | IgnoredDocument | Fragment]
+    items = (*admission.calls, *admission.recordings, *admission.refused, *admission.ignored, *admission.fragments)
+    places = {(item.origin.source, item.origin.path) for item in items}
+    if admission.mark is not None:
+        places.add((admission.mark.source, admission.mark.path))
+    for source, path in places:
+        for row in store.refused_unnamed(source, path):
+            if row.offset not in again:
+                store.drop(row)
+
+
+# Calls.
+
+
+def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row, Body | None]:
+    """Find or make the row of a call. With a body it still has to be matched."""
+    origin = call.origin
+    if not is_log:  # the same place of a log that rotated is another document
+        for stale in (
+            *store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED),
+            *store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED),
+        ):
+            store.drop(stale)
+    namesakes = store.with_id(call.workspace, call.agent, call.call_id)
+    for row in namesakes:
+        if row.started_at_ms is not None and abs(row.started_at_ms - call.started_at_ms) <= SAME_START_MS:
+            return _again(store, row, call, now)
+    row = _new_row(call, now)
+    body = body_of(call)
+    _know(store, call.destination, now)
+    holder = next((namesake for namesake in namesakes if namesake.kind is Kind.CALL), None)
+    if holder is not None:
+        row.kind, row.state, row.due_at = Kind.CONFLICT, State.FAILED, None
+        row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
+    elif not wants_of(call.strategies):
+        _decide_before(row, call, now)
+    store.add(row, body)
+    store.note_origin(row, origin.source, origin.path, origin.offset)
+    if holder is not None:
+        store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
+        return Verdict.CONFLICT, row, None
+    store.tell(row, now, "admitted")
+    _want(store, row, body)
+    return Verdict.NEW, row, body
+
+
+def _decide_before(row: Row, call: Call, now: float) -> None:
+    """Most calls bring their URL: they are written once, as due, and not first as waiting."""
+    decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now)
+    if isinstance(decision, Use):
+        row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
+
+
+def _again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row, Body | None]:
+    origin = call.origin
+    store.note_origin(row, origin.source, origin.path, origin.offset)
+    is_newer = (origin.mtime_ns, origin.offset) > row.version
+    if not is_newer or row.may_have_arrived or row.kind is not Kind.CALL or row.state in (State.SENDING, State.SENT):
+        if row.state is State.SENT:
+            store.ripe.add((origin.source, origin.path))
+        return Verdict.DUPLICATE, row, None
+    was_failed = row.state is State.FAILED
+    rewrite(store, row, call, now)
+    store.tell(row, now, "revived" if was_failed else "replaced", detail="by a newer document")
+    return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row, body_of(call)
+
+
+def rewrite(store: Store, row: Row, call: Call, now: float) -> None:
+    """Put the call in the row, unfrozen and waiting: what it took is free again, and it has to be matched anew."""
+    store.give_back(row.row)
+    store.set_body(row, body_of(call))
+    _know(store, call.destination, now)
+    store.move(
+        row,
+        Move.REWRITE,
+        State.WAITING,
+        now,
+        kind=Kind.CALL,
+        source=call.origin.source,
+        destination=call.destination,
+        workspace=call.workspace,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.origin.path,
+        offset=call.origin.offset,
+        mtime_ns=call.origin.mtime_ns,
+        started_at_ms=call.started_at_ms,
+        settled_at=call.settled_at,
+        due_at=now,
+        waits_from=now,
+        attempts=0,
+        first_attempt_at=None,
+        status=None,
+        reason=None,
+        place="",
+        detail="",
+        recording_url=None,
+        recording_expires_at=None,
+        joined=None,
+        dismissed=False,
+    )
+    _want(store, row, body_of(call))
+
+
+def _new_row(call: Call, now: float) -> Row:
+    return Row(
+        kind=Kind.CALL,
+        state=State.WAITING,
+        source=call.origin.source,
+        destination=call.destination,
+        workspace=call.workspace,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.origin.path,
+        offset=call.origin.offset,
+        mtime_ns=call.origin.mtime_ns,
+        started_at_ms=call.started_at_ms,
+        admitted_at=now,
+        settled_at=call.settled_at,
+        changed_at=now,
+        due_at=now,
+        waits_from=now,
+    )
+
+
+def body_of(call: Call) -> Body:
+    return Body(
+        document=call.document,
+        payload=call.payload,
+        strategies=call.strategies,
+        on_missing=call.on_missing,
+        checked_for=call.checked_for,
+    )
+
+
+def _conflict_words(holder: Row, call: Call) -> str:
+    apart_s = abs((holder.started_at_ms or 0) - call.started_at_ms) / 1000
+    return (
+        f"the call of {holder.path} has the same id, but started {apart_s:.0f} s apart from this one; "
+        "check the call_id rule, then `tunerd retry`"
+    )
+
+
+def _want(store: Store, row: Row, body: Body) -> None:
+    wants = first_wants(row, body)
+    if wants or row.seeks:
+        store.set_wants(row.row, wants)
+        if row.seeks != bool(wants):
+            store.change(row, seeks=bool(wants))
+
+
+def _know(store: Store, destination: str, now: float) -> None:
+    if destination and store.gate(destination) is None:
+        store.set_gate(destination, Gate(), PauseClock(at=now))
+
+
+def _failed(row: Row) -> FailedCall:
+    refusal = Refusal(reason=FailReason(row.reason or FailReason.UNMAPPABLE), where=row.place, what=row.detail)
+    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.path, refusal=refusal)
+
+
+# Recordings.
+
+
+def _keep(
+    store: Store, recording: Recording, now: float, is_log: bool, found: list[Matched | FailedCall | None]
+) -> KeptRecording | None:
+    """Store a recording; gives it if it is new and free. What an older version of the same manifest said is superseded."""
+    started_at_ms = None if recording.started_at is None else round(recording.started_at * 1000)
+    same = store.same_recording(recording.source, recording.key, recording.url, started_at_ms)
+    if same is not None:
+        if recording.expires_at is not None and recording.expires_at > (same.expires_at or 0.0):
+            store.refresh_recording(same.row, recording.expires_at)
+        return None
+    origin = recording.origin
+    heir: int | None = None
+    for old in () if is_log else store.recordings_at(origin.source, origin.path, origin.offset):
+        if (old.source, old.key) != (recording.source, recording.key):
+            continue
+        if old.taken_by is None:
+            store.drop_recording(old.row)
+        elif old.url is None:
+            _reopen(store, old)
+        else:
+            heir = old.taken_by  # a call has the older URL: the newer one is that call's too, and nobody else's
+    kept = KeptRecording(
+        row=0,
+        source=recording.source,
+        key=recording.key,
+        url=recording.url,
+        started_at_ms=started_at_ms,
+        expires_at=recording.expires_at,
+        duration_s=recording.duration_s,
+        origin_source=origin.source,
+        path=origin.path,
+        offset=origin.offset,
+        admitted_at=now,
+        taken_by=heir,
+    )
+    kept = replace(kept, row=store.add_recording(kept))
+    if heir is None:
+        return kept
+    if recording.url is not None and (row := store.get(heir)) is not None:
+        found.append(_renew(store, row, recording, now))
+    return None
+
+
+def _reopen(store: Store, old: KeptRecording) -> None:
+    """The manifest that said "there will never be one" says something else now."""
+    call = old.taken_by
+    store.drop_recording(old.row)
+    for want in store.wants(call) if call is not None else ():
+        if (want.source, want.key) == (old.source, old.key) and want.answer is not None:
+            store.answer_want(want.call, want.position, None)
+
+
+def _renew(store: Store, row: Row, recording: Recording, now: float) -> Matched | None:
+    """A fresh URL for a call that was matched with an older version of the manifest."""
+    if row.state is State.DUE and row.form is None and row.joined is not None:
+        store.change(row, recording_url=recording.url, recording_expires_at=recording.expires_at)
+    elif _is_revivable(row) and row.reason == FailReason.RECORDING_EXPIRED:
+        store.move(
+            row,
+            Move.DECIDE,
+            State.DUE,
+            now,
+            due_at=now,
+            recording_url=recording.url,
+            recording_expires_at=recording.expires_at,
+            reason=None,
+            place="",
+            detail="",
+        )
+        store.open_wants(row.row, False)
+        store.tell(row, now, "matched")
+        return Matched(source=row.source, call_id=row.call_id or "", waited_s=max(0.0, now - row.waits_from))
+    return None
+
+
+def seek_call(store: Store, recording: KeptRecording, now: float) -> Matched | FailedCall | None:
+    """Give a recording that is new to the one call that it is for, if there is one."""
+    seekers = [want.seeker for want in store.seekers_near(recording.source, recording.key, recording.started_at_ms)]
+    call = nearest_call(recording.started_at_ms, seekers)
+    row = store.get(call) if call is not None else None
+    return resolve(store, row, now) if row is not None and (row.state is State.WAITING or _is_revivable(row)) else None
+
+
+def _is_revivable(row: Row) -> bool:
+    return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
+
+
+# Documents that became no call.
+
+
+def _refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> None:
+    origin = refused.origin
+    body = Body(document=refused.document, head=refused.head)
+    for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+        known = store.body(row.row) or Body()
+        is_same = (known.document, known.head) == (body.document, body.head)
+        if is_log and not is_same:
+            continue  # the same place of a log that rotated: both stay visible
+        refuse_into(store, row, refused, now, tell=not is_same or row.detail != refused.refusal.what)
+        return
+    if not is_log:
+        for row in store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+            store.drop(row)
+    row = Row(
+        kind=Kind.REFUSED,
+        state=State.FAILED,
+        source=origin.source,
+        destination=refused.destination,
+        agent=refused.agent,
+        call_id=refused.call_id,
+        path=origin.path,
+        offset=origin.offset,
+        mtime_ns=origin.mtime_ns,
+        admitted_at=now,
+        settled_at=refused.settled_at,
+        changed_at=now,
+        reason=refused.refusal.reason.value,
+        place=refused.refusal.where,
+        detail=refused.refusal.what,
+    )
+    store.add(row, body)
+    store.note_origin(row, origin.source, origin.path, origin.offset)
+    store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
+
+
+def refuse_into(store: Store, row: Row, refused: RefusedDocument, now: float, *, tell: bool) -> None:
+    """Write what was refused into its row, which stays (or becomes) a failed one."""
+    store.give_back(row.row)
+    store.set_body(row, Body(document=refused.document, head=refused.head))
+    columns: dict[str, object] = {
+        "kind": Kind.REFUSED,
+        "call_id": refused.call_id,
+        "destination": refused.destination,
+        "agent": refused.agent,
+        "mtime_ns": refused.origin.mtime_ns,
+        "due_at": None,
+        "recording_url": None,
+        "recording_expires_at": None,
+        "joined": None,
+        "reason": refused.refusal.reason.value,
+        "place": refused.refusal.where,
+        "detail": refused.refusal.what,
+    }
+    if not tell:
+        store.change(row, **columns)
+        return
+    store.move(row, Move.REWRITE, State.FAILED, now, dismissed=False, **columns)
+    if row.seeks:
+        store.set_wants(row.row, ())
+        store.change(row, seeks=False)
+    store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
+
+
+def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> None:
+    origin = ignored.origin
+    if store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+        return
+    if not is_log:
+        for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+            store.drop(row)
+    row = Row(
+        kind=Kind.IGNORED,
+        state=State.IGNORED,
+        source=origin.source,
+        call_id=ignored.call_id,
+        path=origin.path,
+        offset=origin.offset,
+        mtime_ns=origin.mtime_ns,
+        admitted_at=now,
+        changed_at=now,
+    )
+    store.add(row, Body())
+    store.note_origin(row, origin.source, origin.path, origin.offset)
+    store.ripe.add((origin.source, origin.path))
+
+
+def conflict_into(store: Store, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
+    """A row that was mapped again has an id that another call holds."""
+    rewrite(store, row, call, now)
+    store.change(row, kind=Kind.CONFLICT)
+    refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))
+    return fail(store, row, refusal, now, Move.DECIDE)

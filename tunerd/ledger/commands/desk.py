@@ -1,0 +1,95 @@
+"""What an operator changes: mapped again, sent again, dismissed, erased."""
+
+from collections.abc import Sequence
+
+from tunerd.call import Call, RefusedDocument, State
+from tunerd.ledger.commands.admit import SAME_START_MS, conflict_into, refuse_into, rewrite
+from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.rows import Kind
+from tunerd.ledger.states import Move, may
+from tunerd.ledger.store import Store
+
+
+def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
+    """See Desk.replace."""
+    row = store.get(row_id)
+    if row is None:
+        raise LookupError(f"the ledger has no row {row_id} (any more)")
+    if not may(row.state, Move.REWRITE):
+        return row.state
+    if isinstance(mapped, RefusedDocument):
+        refuse_into(store, row, mapped, now, tell=True)
+        return row.state
+    others = [r for r in store.with_id(mapped.workspace, mapped.agent, mapped.call_id) if r.row != row_id]
+    holder = next((r for r in others if r.kind is Kind.CALL), None)
+    if holder is None:
+        rewrite(store, row, mapped, now)
+        store.tell(row, now, "remapped")
+        resolve(store, row, now)
+        return row.state
+    if holder.started_at_ms is not None and abs(holder.started_at_ms - mapped.started_at_ms) <= SAME_START_MS:
+        # The call is in the ledger already: this row was another copy of it.
+        store.note_origin(holder, mapped.origin.source, mapped.origin.path, mapped.origin.offset)
+        store.give_back(row.row)
+        store.drop(row)
+        return holder.state
+    conflict_into(store, row, holder, mapped, now)
+    return row.state
+
+
+def requeue(store: Store, row_id: int, now: float) -> State:
+    """See Desk.requeue."""
+    row = store.get(row_id)
+    if row is None:
+        raise LookupError(f"the ledger has no row {row_id} (any more)")
+    if row.kind is not Kind.CALL or not may(row.state, Move.REQUEUE) or store.payload(row_id) is None:
+        return row.state
+    store.thaw(row)
+    fresh: dict[str, object] = {
+        "attempts": 0,
+        "first_attempt_at": None,
+        "status": None,
+        "reason": None,
+        "place": "",
+        "detail": "",
+        "dismissed": False,
+        "waits_from": now,
+    }
+    is_served = row.recording_expires_at is None or row.recording_expires_at > now
+    if row.recording_url is not None and is_served:
+        store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh)
+    else:
+        store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh)
+        if row.seeks:
+            store.open_wants(row.row, True)
+        resolve(store, row, now)
+    store.tell(row, now, "requeued")
+    return row.state
+
+
+def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
+    """See Desk.dismiss."""
+    count = 0
+    for row_id in rows:
+        row = store.get(row_id)
+        if row is None or row.state is not State.FAILED or row.dismissed:
+            continue
+        store.change(row, dismissed=True)
+        if row.seeks:
+            store.open_wants(row.row, False)
+        store.tell(row, now, "dismissed")
+        count += 1
+    return count
+
+
+def forget(store: Store, call_id: str) -> int:
+    """See Desk.forget (the rows; making it unrecoverable is the ledger's)."""
+    rows = store.named(call_id)
+    if any(row.state is State.SENDING for row in rows):
+        raise ValueError("the call is being sent right now; try again in a moment")
+    for row in rows:
+        if row.state not in (State.SENT, State.IGNORED):
+            store.hold_files(row)
+        store.drop_taken(row.row)
+        store.drop(row)
+    return len(rows)

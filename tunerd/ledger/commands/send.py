@@ -1,0 +1,195 @@
+"""Claim, settle, release: a call on its way through one attempt; and the gate of its destination."""
+
+from typing import Final
+
+from tunerd.call import Form, Refusal, State
+from tunerd.ledger import Claim, Claimed, Delivered, Ended, FailedCall, Freeze, Gate, Later, Matched, Pick, Settlement, Unfrozen
+from tunerd.ledger.commands.join import fail, resolve
+from tunerd.ledger.matching import Answer
+from tunerd.ledger.rows import PauseClock, Row
+from tunerd.ledger.splice import splice, unsplice
+from tunerd.ledger.states import Move, may
+from tunerd.ledger.store import Store
+from tunerd.outcome import FailReason
+
+_AT_MOST: Final = 256
+"""Calls that one claim may fail or put back on its way, so that no transaction grows without bound."""
+
+
+def claim(
+    store: Store,
+    destination: str,
+    form: Form,
+    freeze: Freeze,
+    now: float,
+    pick: Pick,
+    not_agents: frozenset[str],
+    due_by: float | None,
+) -> Claim:
+    """See WritePath.claim."""
+    failed: list[FailedCall] = []
+    by = now if due_by is None else due_by
+    for _ in range(_AT_MOST):
+        row = store.pick(destination, pick, by, now, not_agents)
+        if row is None:
+            return Claim(claimed=None, next_due_at=store.next_due(destination, not_agents), failed=tuple(failed))
+        if row.recording_expires_at is not None and row.recording_expires_at <= now:
+            ended: Matched | FailedCall | bytes | None = _expire(store, row, now)
+        else:
+            ended = _freeze(store, row, form, freeze, now)
+            if isinstance(ended, bytes):
+                return Claim(claimed=_hand_out(store, row, ended, now), next_due_at=None, failed=tuple(failed))
+        if isinstance(ended, FailedCall):
+            failed.append(ended)
+    return Claim(claimed=None, next_due_at=now, failed=tuple(failed))
+
+
+def _expire(store: Store, row: Row, now: float) -> Matched | FailedCall | None:
+    """The URL is no longer served: the next strategy answers, or the call fails. A frozen body carries the URL."""
+    store.thaw(row)
+    if row.joined is not None:
+        store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
+    if row.seeks:
+        store.open_wants(row.row, True)
+    store.change(row, recording_expires_at=None, joined=None)
+    return resolve(store, row, now)
+
+
+def _freeze(store: Store, row: Row, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
+    """The exact bytes to post; they are chosen once."""
+    if row.form is not None:
+        row.frozen_by_claim = False
+        whole = store.kept_frozen(row.row) if row.patch is None else None
+        return whole if row.patch is None and whole is not None else unsplice(store.payload(row.row) or b"", row.patch or b"")
+    body = store.body(row.row)
+    payload = body.payload if body is not None and body.payload is not None else b""
+    frozen = freeze(
+        Unfrozen(
+            payload=payload, recording_url=row.recording_url or "", checked_for=body.checked_for if body is not None else None
+        )
+    )
+    if isinstance(frozen, Refusal):
+        return fail(store, row, frozen, now, Move.END)
+    row.patch = splice(payload, frozen)
+    if row.patch is None:
+        store.keep_frozen(row.row, frozen)
+    row.form = form
+    row.frozen_by_claim = True
+    return frozen
+
+
+def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
+    clock = _clock(store, row, now)
+    paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
+    columns: dict[str, object] = {"claimed_at": now}
+    if row.frozen_by_claim:
+        columns |= {"form": row.form, "patch": row.patch}
+    if row.first_attempt_at is None:
+        columns["paused_before_s"] = clock
+    store.move(row, Move.CLAIM, State.SENDING, now, frozen_by_claim=row.frozen_by_claim, **columns)
+    return Claimed(
+        row=row.row,
+        source=row.source,
+        destination=row.destination,
+        agent=row.agent,
+        call_id=row.call_id or "",
+        body=body,
+        form=row.form or Form.CREATE_CALL,
+        attempts=row.attempts,
+        first_attempt_at=row.first_attempt_at,
+        paused_s=paused_s,
+        settled_at=row.settled_at,
+        recording_expires_at=row.recording_expires_at,
+    )
+
+
+def _clock(store: Store, row: Row, now: float) -> float:
+    known = store.gate(row.destination)
+    return 0.0 if known is None else known[1].advance(known[0], now).shown(row.agent)
+
+
+def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
+    """See WritePath.settle. A row that is not `sending` was settled before (or is gone): nothing happens."""
+    row = store.get(row_id)
+    if row is None or row.state is not State.SENDING:
+        return
+    first = row.first_attempt_at if row.first_attempt_at is not None else row.claimed_at
+    match settlement:
+        case Delivered():
+            if row.form is not None and row.patch is None:
+                store.drop_frozen(row.row)
+            store.move(
+                row,
+                Move.DELIVER,
+                State.SENT,
+                now,
+                due_at=None,
+                attempts=row.attempts + 1,
+                first_attempt_at=first,
+                status=settlement.status,
+                tuner_call_id=settlement.tuner_call_id,
+                reason=None,
+                detail="",
+                form=None,
+                patch=None,
+            )
+            store.retire_body(row)
+            detail = "Tuner already had it" if settlement.already_there else (settlement.tuner_call_id or "")
+            store.tell(row, now, "sent", settlement.status, detail)
+        case Later():
+            columns: dict[str, object] = {"attempts": row.attempts + 1, "first_attempt_at": first} if settlement.counts else {}
+            store.move(
+                row,
+                Move.DEFER,
+                State.DUE,
+                now,
+                due_at=settlement.due_at,
+                status=settlement.status,
+                reason=settlement.reason.value,
+                detail=settlement.detail,
+                may_have_arrived=row.may_have_arrived or not settlement.surely_not_arrived,
+                frozen_by_claim=False,
+                **columns,
+            )
+            store.tell(row, now, "retried" if settlement.counts else "refused", settlement.status, settlement.detail)
+        case Ended():
+            store.move(
+                row,
+                Move.END,
+                State.FAILED,
+                now,
+                due_at=None,
+                attempts=row.attempts + 1,
+                first_attempt_at=first,
+                status=settlement.status,
+                reason=settlement.reason.value,
+                detail=settlement.detail,
+                may_have_arrived=row.may_have_arrived or settlement.reason is not FailReason.REJECTED,
+                frozen_by_claim=False,
+            )
+            store.tell(row, now, "failed", settlement.status, f"{settlement.reason.value}: {settlement.detail}")
+
+
+def release(store: Store, row_id: int, now: float) -> None:
+    """See WritePath.release."""
+    row = store.get(row_id)
+    if row is None or row.state is not State.SENDING:
+        return
+    if row.frozen_by_claim:
+        store.thaw(row)
+    store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
+
+
+def reclaim(store: Store, row: Row, now: float) -> None:
+    """At open: a call that was being sent when the last process ended is due again, with its body. Nobody knows
+    whether it arrived."""
+    if may(row.state, Move.RELEASE):
+        store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)
+        store.tell(row, now, "interrupted", detail="the process ended while it was being sent")
+
+
+def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:
+    """See WritePath.set_gate."""
+    known = store.gate(destination)
+    clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)
+    store.set_gate(destination, gate, clock)

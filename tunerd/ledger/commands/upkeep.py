@@ -1,0 +1,44 @@
+"""What time does: waits end, kept things go."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tunerd.call import State
+from tunerd.ledger import FailedCall, Keep
+from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.store import VANISHED_KEPT_S, Store
+
+_AT_ONCE: Final = 256
+_TRIM_AT_ONCE: Final = 1000
+
+
+def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
+    """See Upkeep.tick; at most 256 calls at once, then the next tick is due now."""
+    failed = []
+    for row in store.undecided(now, _AT_ONCE):
+        ended = resolve(store, row, now)
+        if isinstance(ended, FailedCall):
+            failed.append(ended)
+    return tuple(failed), store.next_undecided()
+
+
+def trim(store: Store, keep: Keep, now: float) -> int:
+    """See Upkeep.trim."""
+    left = _TRIM_AT_ONCE
+    store.keep_bodies(keep.documents)
+    for states, kept_s in (((State.SENT, State.IGNORED), keep.sent_s), ((State.FAILED,), keep.failed_s)):
+        for row in store.stale(states, now - kept_s, left):
+            if row.state is State.FAILED:
+                store.hold_files(row)
+            store.drop(row)
+            left -= 1
+    while left and store.tally.failed_bytes > keep.max_failed_bytes and (fat := store.fattest_failed(min(left, 50))):
+        for row in fat:
+            if store.tally.failed_bytes <= keep.max_failed_bytes:
+                break
+            store.drop_body(row.row)
+            store.change(row, size=0)
+            left -= 1
+    left -= store.drop_recordings(now - keep.recordings_s, left) if left else 0
+    left -= store.drop_vanished(now - VANISHED_KEPT_S, left) if left else 0
+    return _TRIM_AT_ONCE - left

@@ -1,0 +1,214 @@
+"""The shapes that a ledger keeps: one row a call, its body apart, recordings, wants. Pure; what keeps them is a Store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from tunerd.call import Fail, Form, OnMissing, State, Strategy
+from tunerd.ledger import Gate, Gauges, StoredCall
+from tunerd.ledger.matching import Answer, Seeker
+
+
+class Kind(StrEnum):
+    """What a row is about."""
+
+    CALL = "call"
+    """Holds its call id: there is one for each workspace, agent and call id."""
+    CONFLICT = "conflict"
+    """Wanted a call id that another call holds."""
+    REFUSED = "refused"
+    """A document that became no call; known by its place."""
+    IGNORED = "ignored"
+
+
+@dataclass(slots=True, kw_only=True)
+class Row:
+    """A call as the ledger keeps it: small, no document. Only a Store changes one."""
+
+    row: int = 0
+    kind: Kind
+    state: State
+    source: str
+    destination: str = ""
+    workspace: str = ""
+    agent: str = ""
+    call_id: str | None = None
+    path: str
+    """`path`, `offset`, `mtime_ns`: the place of the document that counts now."""
+    offset: int = 0
+    mtime_ns: int = 0
+    started_at_ms: int | None = None
+    admitted_at: float
+    settled_at: float = 0.0
+    changed_at: float
+    """When it came into its state: what retention counts from."""
+    due_at: float | None = None
+    """due: when it may be claimed. waiting: when time alone may decide it. Else None."""
+    waits_from: float = 0.0
+    attempts: int = 0
+    first_attempt_at: float | None = None
+    claimed_at: float | None = None
+    paused_before_s: float = 0.0
+    """What the destination's pause clock showed at the first attempt."""
+    may_have_arrived: bool = False
+    """An attempt ended without telling whether Tuner took it: a newer document must not replace this one."""
+    status: int | None = None
+    reason: str | None = None
+    place: str = ""
+    detail: str = ""
+    tuner_call_id: str | None = None
+    recording_url: str | None = None
+    recording_expires_at: float | None = None
+    joined: int | None = None
+    """Position of the strategy by whose recording it is matched."""
+    form: Form | None = None
+    """Set with the frozen body."""
+    patch: bytes | None = None
+    """The frozen body as a patch of the payload (splice.py); None with `form` set: it is kept whole."""
+    frozen_by_claim: bool = False
+    """The claim that stands froze the body: releasing it thaws it again."""
+    size: int = 0
+    """Bytes of document and payload."""
+    dismissed: bool = False
+    seeks: bool = False
+    """It has wants (manifest strategies)."""
+    told: int = 0
+    """Events told so far; the last 20 are kept."""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Orders two documents of one call."""
+        return (self.mtime_ns, self.offset)
+
+    def shown(self) -> StoredCall:
+        return StoredCall(
+            row=self.row,
+            state=self.state,
+            source=self.source,
+            destination=self.destination,
+            agent=self.agent,
+            call_id=self.call_id,
+            path=self.path,
+            offset=self.offset,
+            started_at_ms=self.started_at_ms,
+            admitted_at=self.admitted_at,
+            due_at=self.due_at,
+            attempts=self.attempts,
+            status=self.status,
+            reason=self.reason,
+            where=self.place,
+            detail=self.detail,
+            tuner_call_id=self.tuner_call_id,
+            recording_url=self.recording_url,
+            dismissed=self.dismissed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a row is made of, kept apart from it."""
+
+    document: bytes | None = None
+    payload: bytes | None = None
+    """None: there is nothing to send (a refused document)."""
+    head: bytes = b""
+    strategies: tuple[Strategy, ...] = ()
+    on_missing: OnMissing = Fail()
+    checked_for: Form | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.document or b"") + len(self.payload or b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A manifest strategy of a call, as the ledger looks it up."""
+
+    call: int
+    position: int
+    source: str
+    key: str
+    started_at_ms: int
+    within_ms: int | None
+    answer: Answer | None = None
+
+    @property
+    def seeker(self) -> Seeker:
+        return Seeker(call=self.call, started_at_ms=self.started_at_ms, within_ms=self.within_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptRecording:
+    row: int
+    source: str
+    key: str
+    url: str | None
+    started_at_ms: int | None
+    expires_at: float | None
+    duration_s: float | None
+    origin_source: str
+    path: str
+    offset: int
+    admitted_at: float
+    taken_by: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseClock:
+    """Counts the seconds that a destination, and single agents of it besides, stood paused. Runs on the wall clock, so
+    that a pause goes on while no process runs."""
+
+    at: float = 0.0
+    total_s: float = 0.0
+    agents: Mapping[str, float] = field(default_factory=dict)
+    """Seconds in which only the agent was paused."""
+
+    def advance(self, gate: Gate, now: float) -> "PauseClock":
+        """The clock at `now`, the gate having stood as given since the clock was last set."""
+        passed = max(0.0, now - self.at)
+        if gate.pause is not None:
+            return replace(self, at=now, total_s=self.total_s + passed)
+        if not gate.agents:
+            return replace(self, at=now)
+        agents = dict(self.agents)
+        for agent in gate.agents:
+            agents[agent] = agents.get(agent, 0.0) + passed
+        return replace(self, at=now, agents=agents)
+
+    def shown(self, agent: str) -> float:
+        return self.total_s + self.agents.get(agent, 0.0)
+
+
+class Tally:
+    """The gauges, kept by adding and taking away rows; never by counting."""
+
+    def __init__(self) -> None:
+        self.calls = dict.fromkeys(State, 0)
+        self.pending_bytes = 0
+        self.waiting_bytes = 0
+        self.failed_bytes = 0
+
+    def copy(self) -> "Tally":
+        other = Tally()
+        other.calls = self.calls.copy()
+        other.pending_bytes, other.waiting_bytes, other.failed_bytes = self.pending_bytes, self.waiting_bytes, self.failed_bytes
+        return other
+
+    def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
+        if not (state is State.FAILED and dismissed):
+            self.calls[state] += sign
+        if state.is_open:
+            self.pending_bytes += sign * size
+            if state is State.WAITING:
+                self.waiting_bytes += sign * size
+        elif state is State.FAILED:
+            self.failed_bytes += sign * size
+
+    def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
+        return Gauges(
+            calls=dict(self.calls),
+            oldest_at=dict(oldest_at),
+            pending_bytes=self.pending_bytes,
+            waiting_bytes=self.waiting_bytes,
+        )

@@ -1,0 +1,31 @@
+"""A frozen body as a patch of its payload, so that 4 KB are not stored twice for the 60 bytes in which they differ. Pure."""
+
+import struct
+from typing import Final
+
+_HEAD: Final = struct.Struct("<II")
+
+
+def splice(payload: bytes, body: bytes) -> bytes | None:
+    """What to keep to get `body` back from `payload`; None where that saves less than half."""
+    front = _common(payload, body, min(len(payload), len(body)), from_end=False)
+    back = _common(payload, body, min(len(payload), len(body)) - front, from_end=True)
+    middle = body[front : len(body) - back]
+    return None if len(middle) > len(body) // 2 else _HEAD.pack(front, back) + middle
+
+
+def unsplice(payload: bytes, patch: bytes) -> bytes:
+    front, back = _HEAD.unpack_from(patch)
+    return payload[:front] + patch[_HEAD.size :] + payload[len(payload) - back :]
+
+
+def _common(a: bytes, b: bytes, most: int, *, from_end: bool) -> int:
+    """Length of the common prefix or suffix, at most `most`; by halving, since comparing slices is one memcmp."""
+    low = 0
+    while low < most:
+        middle = (low + most + 1) // 2
+        if (a[len(a) - middle :] == b[len(b) - middle :]) if from_end else (a[:middle] == b[:middle]):
+            low = middle
+        else:
+            most = middle - 1
+    return low

@@ -1,0 +1,225 @@
+"""What the commands (ledger/commands/) need from whatever keeps the rows: the seam between the ledger's rules and SQL.
+
+A Store answers narrow questions and makes narrow changes inside one open transaction; it decides nothing. MemoryStore
+(memory.py) and SqliteStore (sqlite/store.py) implement it; transactions, threads and faults are the ledgers' own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+from tunerd.call import Fragment, State
+from tunerd.ledger import FileMark, Gate, Pick
+from tunerd.ledger.matching import Answer, Free
+from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row, Tally, Want
+from tunerd.ledger.states import Move, check
+
+EVENTS_KEPT: Final = 20
+"""Of each call."""
+NEAR: Final = 8
+"""How many recordings, or seekers, on each side of a start are looked at."""
+EXPIRING_WITHIN_S: Final = 3600.0
+VANISHED_KEPT_S: Final = 7 * 86_400.0
+
+
+class Store(ABC):
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.woken: set[str] = set()
+        """Destinations of which a call was made due in this transaction."""
+        self.ripe: set[tuple[str, str]] = set()
+        """(source, path) of files that may have become disposable in this transaction."""
+
+    # Calls: these three keep the tally; the rest of the class is bookkeeping below them.
+
+    def add(self, row: Row, body: Body) -> None:
+        """A new row; `row.row` is set."""
+        row.size = body.size
+        self._insert(row, body)
+        self.tally.add(row.state, row.size, row.dismissed)
+        if row.state is State.DUE:
+            self.woken.add(row.destination)
+
+    def change(self, row: Row, **columns: object) -> None:
+        """Set columns of a row, in `row` and in what is kept. The state goes by `move`."""
+        self.tally.add(row.state, row.size, row.dismissed, -1)
+        for name, value in columns.items():
+            setattr(row, name, value)
+        self._update(row, columns)
+        self.tally.add(row.state, row.size, row.dismissed)
+
+    def move(self, row: Row, move: Move, after: State, now: float, **columns: object) -> None:
+        """As `change`, to a state that the table of states.py allows."""
+        check(row.state, move, after)
+        self.change(row, state=after, changed_at=now, **columns)
+        if after is State.DUE:
+            self.woken.add(row.destination)
+        elif after in (State.SENT, State.IGNORED):
+            self.ripe.add((row.source, row.path))
+
+    def drop(self, row: Row) -> None:
+        """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
+        self.tally.add(row.state, row.size, row.dismissed, -1)
+        self._delete(row)
+
+    def set_body(self, row: Row, body: Body) -> None:
+        """Put another body in place of the row's; a frozen one is thawed."""
+        self.thaw(row)
+        self._write_body(row, body)
+        if row.size != body.size:
+            self.change(row, size=body.size)
+
+    def thaw(self, row: Row) -> None:
+        """Forget the frozen body: the next claim makes it anew."""
+        if row.form is not None:
+            if row.patch is None:
+                self.drop_frozen(row.row)
+            self.change(row, form=None, patch=None, frozen_by_claim=False)
+
+    @abstractmethod
+    def _insert(self, row: Row, body: Body) -> None: ...
+    @abstractmethod
+    def _update(self, row: Row, columns: dict[str, object]) -> None: ...
+    @abstractmethod
+    def _delete(self, row: Row) -> None: ...
+    @abstractmethod
+    def _write_body(self, row: Row, body: Body) -> None: ...
+
+    @abstractmethod
+    def get(self, row: int) -> Row | None: ...
+    @abstractmethod
+    def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
+        """Rows of kind CALL or CONFLICT with the id, the holder first."""
+
+    @abstractmethod
+    def named(self, call_id: str) -> Sequence[Row]:
+        """Every row with the call id, whatever its kind, in row order."""
+
+    @abstractmethod
+    def at_place(self, source: str, path: str, offset: int, kind: Kind) -> Sequence[Row]:
+        """Rows of a kind at a place, in row order."""
+
+    @abstractmethod
+    def refused_unnamed(self, source: str, path: str) -> Sequence[Row]:
+        """Rows of kind REFUSED without a call id whose document is in the file."""
+
+    @abstractmethod
+    def body(self, row: int) -> Body | None: ...
+    @abstractmethod
+    def drop_body(self, row: int) -> None: ...
+    @abstractmethod
+    def retire_body(self, row: Row) -> None:
+        """The call is sent: its wants go, its body when it is no longer among the newest that are kept."""
+
+    @abstractmethod
+    def keep_bodies(self, count: int) -> None:
+        """How many bodies of sent calls to keep."""
+
+    @abstractmethod
+    def payload(self, row: int) -> bytes | None: ...
+    @abstractmethod
+    def keep_frozen(self, row: int, body: bytes) -> None:
+        """Keep a whole frozen body (where `row.patch` would save nothing)."""
+
+    @abstractmethod
+    def kept_frozen(self, row: int) -> bytes | None: ...
+    @abstractmethod
+    def drop_frozen(self, row: int) -> None: ...
+    @abstractmethod
+    def note_origin(self, row: Row, source: str, path: str, offset: int) -> None: ...
+    @abstractmethod
+    def tell(self, row: Row, at: float, what: str, status: int | None = None, detail: str = "") -> None:
+        """One line of the call's story; the last EVENTS_KEPT are kept."""
+
+    # What a claim asks.
+
+    @abstractmethod
+    def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None: ...
+    @abstractmethod
+    def next_due(self, destination: str, not_agents: frozenset[str]) -> float | None: ...
+
+    # What waits.
+
+    @abstractmethod
+    def undecided(self, now: float, limit: int) -> Sequence[Row]:
+        """Waiting calls whose time has come, earliest first."""
+
+    @abstractmethod
+    def next_undecided(self) -> float | None: ...
+
+    # Recordings and wants.
+
+    @abstractmethod
+    def add_recording(self, recording: KeptRecording) -> int: ...
+    @abstractmethod
+    def same_recording(self, source: str, key: str, url: str | None, started_at_ms: int | None) -> KeptRecording | None: ...
+    @abstractmethod
+    def recordings_at(self, source: str, path: str, offset: int) -> Sequence[KeptRecording]: ...
+    @abstractmethod
+    def drop_recording(self, row: int) -> None: ...
+    @abstractmethod
+    def refresh_recording(self, row: int, expires_at: float | None) -> None: ...
+    @abstractmethod
+    def take(self, recording: int, call: int) -> None: ...
+    @abstractmethod
+    def give_back(self, call: int) -> None:
+        """Free every recording that the call has taken."""
+
+    @abstractmethod
+    def drop_taken(self, call: int) -> None: ...
+    @abstractmethod
+    def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
+        """Free recordings with the key: up to NEAR on each side of the start, and up to NEAR without a start."""
+
+    @abstractmethod
+    def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
+
+    @abstractmethod
+    def wants(self, call: int) -> Sequence[Want]: ...
+    @abstractmethod
+    def set_wants(self, call: int, wants: Sequence[Want]) -> None:
+        """Put these (open) wants in place of the call's."""
+
+    @abstractmethod
+    def answer_want(self, call: int, position: int, answer: Answer | None) -> None:
+        """Keep a strategy's answer. "Absent" closes the want for good; "expired" leaves it open for a fresh URL."""
+
+    @abstractmethod
+    def open_wants(self, call: int, is_open: bool) -> None:
+        """Whether the call looks for recordings now (not for what was answered "absent")."""
+
+    # Destinations, files, the rest of an admission.
+
+    @abstractmethod
+    def gate(self, destination: str) -> tuple[Gate, PauseClock] | None: ...
+    @abstractmethod
+    def set_gate(self, destination: str, gate: Gate, clock: PauseClock) -> None: ...
+    @abstractmethod
+    def set_mark(self, mark: FileMark, now: float) -> None:
+        """The path is there: it is neither vanished nor disposed."""
+
+    @abstractmethod
+    def hold_files(self, row: Row) -> None:
+        """The files that the row came from are never disposable again: it goes without having been sent."""
+
+    @abstractmethod
+    def add_fragment(self, fragment: Fragment) -> None:
+        """Idempotent by key and origin."""
+
+    # Retention.
+
+    @abstractmethod
+    def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[Row]:
+        """Rows in these states since `before` or longer, oldest first."""
+
+    @abstractmethod
+    def fattest_failed(self, limit: int) -> Sequence[Row]:
+        """Failed rows that still have a body, oldest first."""
+
+    @abstractmethod
+    def drop_recordings(self, before: float, limit: int) -> int: ...
+    @abstractmethod
+    def drop_vanished(self, before: float, limit: int) -> int: ...
+    @abstractmethod
+    def shift(self, seconds: float) -> None: ...
