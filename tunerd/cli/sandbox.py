@@ -41,12 +41,9 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 def _fail(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
     try:
-        shares = dict(parse_fail(value) for value in values)
+        return parse_fail(values)
     except ValueError as exc:
         raise click.BadParameter(str(exc)) from exc
-    if sum(shares.values()) > 1.0:
-        raise click.BadParameter("the shares add up to more than 1")
-    return shares
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, int]:

@@ -6,11 +6,11 @@ Only decisions belong here: the random source and the time are passed in, server
 import asyncio
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # --- one request --------------------------------------------------------------------------------------------------
 
@@ -79,18 +79,26 @@ Planned: TypeAlias = Answer | Ordinary | LoseAnswer | Hold | Hang | Reset | Redi
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
-def parse_fail(text: str) -> tuple[str, float]:
-    """`503:0.2` -> ("503", 0.2); also `reset`, `timeout` and `garbage`; without a share: always. ValueError otherwise."""
-    what, _, share = text.partition(":")
-    if what not in ("reset", "timeout", "garbage") and re.fullmatch(r"[2-5]\d\d", what) is None:
-        raise ValueError(f"{what!r} cannot fail; write an HTTP status, reset, timeout or garbage")
-    try:
-        chance = float(share) if share else 1.0
-    except ValueError:
-        chance = -1.0
-    if not 0.0 <= chance <= 1.0:
-        raise ValueError(f"{share!r} is no share; write a number from 0 to 1, as in {what}:0.2")
-    return what, chance
+def parse_fail(texts: Iterable[str]) -> dict[str, float]:
+    """`503:0.2`, `reset:0.05` -> {"503": 0.2, "reset": 0.05}; without a share: always. ValueError with what to write."""
+    shares: dict[str, float] = {}
+    for text in texts:
+        what, _, share = text.partition(":")
+        if what not in ("reset", "timeout", "garbage") and re.fullmatch(r"[2-5]\d\d", what) is None:
+            raise ValueError(f"{what!r} cannot fail; write an HTTP status, reset, timeout or garbage")
+        try:
+            shares[what] = float(share) if share else 1.0
+        except ValueError:
+            shares[what] = -1.0
+        if not 0.0 <= shares[what] <= 1.0:
+            raise ValueError(f"{share!r} is no share; write a number from 0 to 1, as in {what}:0.2")
+    return _not_over_one(shares)
+
+
+def _not_over_one(shares: dict[str, float]) -> dict[str, float]:
+    if sum(shares.values()) > 1.0 + 1e-9:
+        raise ValueError("the shares add up to more than 1")
+    return shares
 
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -103,7 +111,7 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    fail: dict[_Failure, _Share] = {}
+    fail: Annotated[dict[_Failure, _Share], AfterValidator(_not_over_one)] = {}
     """Status, `reset`, `timeout` or `garbage` -> share of the requests that end so; the shares add up to 1 at most."""
     lose_answers: _Share = 0.0
     """Share of the requests that are dealt with and then not answered."""
