@@ -1,0 +1,116 @@
+"""`tunerd check`: everything that is wrong with the configuration, or what it amounts to."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from tunerd.call import Form
+from tunerd.cli.options import config_option, load_or_exit
+from tunerd.config import Config, Destination, Source, form_of_key
+from tunerd.places import Node
+
+
+@click.command("check")
+@config_option
+@click.option("--strict", is_flag=True, help="Warnings (a missing directory or key file, ...) fail the check, too.")
+@click.option("--online", is_flag=True, help="Post an empty call to each destination, to try address and key.")
+@click.option("--print", "show", is_flag=True, help="Also print the configuration in force, defaults filled in, keys hidden.")
+def command(config: Path, strict: bool, online: bool, show: bool) -> None:
+    """Check the configuration, and say what it amounts to.
+
+    Every problem is told at once, with file, line and column. Exit code: 0 fine; 1 warnings with --strict, or a
+    destination that --online could not use; 78 a configuration that `run` would refuse.
+
+    \b
+    Example: before a reload
+      tunerd check -c config.yaml --strict --online && systemctl reload tunerd
+    """
+    loaded = load_or_exit(config)
+    _compile_or_exit(loaded)
+    click.echo(f"ok: {config}")
+    for line in summary(loaded):
+        click.echo(line)
+    if show:
+        from tunerd.config_print import redacted
+
+        click.echo("\n" + redacted(loaded), nl=False)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    failed = strict and bool(loaded.warnings)
+    if online:
+        failed = not asyncio.run(_try_all(loaded)) or failed
+    sys.exit(1 if failed else 0)
+
+
+def summary(config: Config) -> list[str]:
+    """A line for each destination and source, and what a request form leaves out."""
+    lines = [f"  destination {destination.name}: {_form_text(destination)}" for destination in config.destinations]
+    destinations = {destination.name: destination for destination in config.destinations}
+    for source in config.sources:
+        gives = [
+            *(["calls"] if source.destination else []),
+            *(["recordings"] if _fields(source, "manifest") else []),
+        ]
+        to = f" -> {source.destination}" if source.destination else ""
+        preset = f" (preset {source.preset})" if source.preset else ""
+        lines.append(f"  source {source.name}: {' and '.join(gives)} from {source.path}{preset}{to}")
+        if source.destination and (left_out := _not_carried(source, destinations[source.destination])):
+            lines.append(f"    the form send-calls cannot carry: {', '.join(left_out)}")
+    return lines
+
+
+def _compile_or_exit(config: Config) -> None:
+    """Problems of the rules, all sources together."""
+
+
+def _not_carried(source: Source, destination: Destination) -> list[str]:
+    from tunerd.mapping.forms import fields_not_carried
+
+    form = _form(destination)
+    return sorted(fields_not_carried(form) & _fields(source, "call")) if form is not None else []
+
+
+def _fields(source: Source, mapping: str) -> frozenset[str]:
+    """The fields that a source maps: its preset's, and its own (null switches one off)."""
+    from tunerd.config_sources import preset_node
+
+    preset = preset_node(source.preset).value if source.preset else {}
+    rules: dict[str, Node] = {}
+    for node in (preset.get(mapping) if isinstance(preset, dict) else None, getattr(source, mapping)):
+        if isinstance(node, Node) and isinstance(node.value, dict):
+            rules |= node.value
+    return frozenset(name for name, rule in rules.items() if rule.value is not None and name not in ("let", "when", "refuse"))
+
+
+def _form(destination: Destination) -> Form | None:
+    from tunerd.config_tuner import KeyUnusable, read_key
+
+    if destination.form is not None:
+        return destination.form
+    try:
+        return form_of_key(read_key(destination))
+    except KeyUnusable:
+        return None
+
+
+def _form_text(destination: Destination) -> str:
+    form = _form(destination)
+    if form is None:
+        return "request form by the key, which is not there yet"
+    return f"request form {form.value}" + (" (by the key)" if destination.form is None else "")
+
+
+async def _try_all(config: Config) -> bool:
+    """Try every destination; True if all are good."""
+    from tunerd.key_trial import try_destination
+
+    good = True
+    for destination in config.destinations:
+        agents = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
+        agent = next((agent for agent in agents if agent), "tunerd-check")
+        trial = await try_destination(destination, agent, timeout_s=config.delivery.timeout_s)
+        click.echo(f"online: {destination.name}: {trial.says}", err=not trial.good)
+        good = good and trial.good
+    return good

@@ -1,0 +1,21 @@
+"""`tunerd schema`: the JSON Schema of the configuration, for editors."""
+
+import json
+
+import click
+
+
+@click.command("schema")
+def command() -> None:
+    """Print the JSON Schema of the configuration.
+
+    \b
+    Example: let an editor complete and check the file
+      tunerd schema > tunerd.schema.json
+      # first line of config.yaml:
+      # yaml-language-server: $schema=tunerd.schema.json
+    """
+    from tunerd.config_sources import preset_names
+    from tunerd.schema import config_schema
+
+    click.echo(json.dumps(config_schema(preset_names()), indent=2))
