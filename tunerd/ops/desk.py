@@ -5,7 +5,7 @@ lasts long and an operator can stop in the middle. Nothing here speaks HTTP or d
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -48,8 +48,9 @@ class SourceRules(Protocol):
     def map(self, document: Document) -> Mapped: ...
 
 
-ReadPlace = Callable[[str, str, int], Awaitable[Sequence[Document | RefusedDocument]]]
-"""(source, path, offset) -> what stands at that place now; nothing: the file is gone, or ends before it."""
+ReadPlace = Callable[[str, str, int], Document | RefusedDocument]
+"""(source, path, offset) -> the document that stands at that place now, or why there is none. Blocking: it is called in
+a thread. Raises OSError, and ValueError where the path is no regular file."""
 
 
 class DeskLedger(Inspection, Desk, Protocol):
@@ -171,15 +172,19 @@ class OperatorDesk:
         return Document(origin=origin, raw=stored, value=value, settled_at=call.admitted_at)
 
     async def _read_again(self, call: StoredCall, rules: SourceRules, report: Report) -> None:
-        found = await self._read_place(call.source, call.path, call.offset)
-        if not found:
+        try:
+            found = await asyncio.to_thread(self._read_place, call.source, call.path, call.offset)
+        except FileNotFoundError:
             report["skipped"].append(_trouble(call, "gone", "its file is no longer there, and the ledger keeps no copy"))
-        for document in found[:1]:
-            if isinstance(document, Document):
-                await self._replace(call, document, rules, report)
+        except (OSError, ValueError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else str(exc)
+            report["skipped"].append(_trouble(call, "gone", f"its file cannot be read: {why}"))
+        else:
+            if isinstance(found, Document):
+                await self._replace(call, found, rules, report)
             else:
-                await self._ledger.replace(call.row, document, self._now())
-                _still_refused(report, call, document)
+                await self._ledger.replace(call.row, found, self._now())
+                _still_refused(report, call, found)
 
     async def _replace(self, call: StoredCall, document: Document, rules: SourceRules, report: Report) -> None:
         # A large document is mapped off the loop: an operator's order must not make uploads wait.

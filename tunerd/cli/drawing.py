@@ -1,0 +1,222 @@
+"""How commands draw what tunerd answers: eighty columns, colours only on a terminal (click takes them away elsewhere).
+
+Every function prints answers.py's shapes; what is wrapped, how long ago, and what to do about a reason stands here.
+"""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+
+from tunerd.ops.answers import CallRow, DestinationRow, PauseRow, Report, SourceRow, StatusDocument, StoryRow, Trouble
+
+WIDTH: Final = 80
+_SHOWN_TROUBLES: Final = 20
+_COLOURS: Final = {"sent": "green", "failed": "red", "due": "yellow", "sending": "cyan", "waiting": "blue"}
+
+_TO_DO: Final = {
+    "unreadable": "mend the file: it is read again by itself",
+    "too_large": "raise max_document of the source, then: tunerd retry {it}",
+    "unmappable": "see the rule with: tunerd explain {path}; mend it, then: tunerd retry {it}",
+    "invalid": "see the rule with: tunerd explain {path}; mend it, then: tunerd retry {it}",
+    "refused": "a refuse: rule wants it so; else mend the rule, then: tunerd retry {it}",
+    "id_conflict": "the call_id rule gives one id to two calls: mend it, then: tunerd retry {it}",
+    "recording_missing": "goes on by itself when its recording comes; to look again now: tunerd retry {it}",
+    "recording_expired": "write the manifest anew with a fresh URL, then: tunerd retry {it}",
+    "rejected": "Tuner does not take it as it is: tunerd explain {path}; mend the rule, then: tunerd retry {it}",
+    "gave_up": "when Tuner is well again: tunerd retry {it}",
+    "crashed": "please report it; to try again: tunerd retry {it}",
+    "upload_target_lost": "look at the bucket of the recordings, then: tunerd retry {it}",
+}
+
+
+def draw_status(status: StatusDocument) -> None:
+    now, daemon = status["generated_at"], status["daemon"]
+    if daemon["running"]:
+        since = "" if daemon["started_at"] is None else f" for {span(now - daemon['started_at'])}"
+        mood = "stopping" if daemon["stopping"] else "running" if daemon["ready"] else "starting"
+        click.echo(f"tunerd {daemon['version']} is {mood}{since} (process {daemon['pid']})")
+    else:
+        click.echo(click.style("tunerd is not running", fg="yellow") + "; this is what its ledger says")
+    config = status["config"]
+    click.echo(f"configuration {config['file']}")
+    if not config["last_reload_successful"]:
+        click.echo(click.style("  the last reload was refused; the configuration before it goes on:", fg="red"))
+        for problem in config["problems"][:5]:
+            _wrapped(problem, "    ")
+    click.echo()
+    for state, row in status["calls"].items():
+        if row["count"] or state in ("due", "sent", "failed"):
+            oldest = "" if row["oldest_age_s"] is None or not row["count"] else f"   oldest {ago(row['oldest_age_s'])}"
+            hint = "   tunerd failed" if state == "failed" and row["count"] else ""
+            colour = _COLOURS.get(state) if row["count"] else None
+            click.echo(f"  {click.style(f'{state:<10}', fg=colour)}{row['count']:>11,}{oldest}{hint}")
+    if status["destinations"]:
+        click.echo("\nDestinations")
+        for destination in status["destinations"]:
+            _destination(destination, now)
+    if status["sources"]:
+        click.echo("\nSources")
+        for source in status["sources"]:
+            _source(source, now)
+    if status["last_failures"]:
+        click.echo("\nLast failures")
+        for call in status["last_failures"]:
+            click.echo(f"  {name_of(call)}   {click.style(call['reason'] or '', fg='red')}   {ago(now - call['admitted_at'])}")
+            _wrapped(_why(call), "    ")
+
+
+def draw_story(story: StoryRow, now: float) -> None:
+    call = story["call"]
+    state = call["state"]
+    click.echo(f"{click.style(name_of(call), bold=True)}   {click.style(state, fg=_COLOURS.get(state))}"
+               + (" (dismissed)" if call["dismissed"] else ""))  # fmt: skip
+    facts: list[tuple[str, str | None]] = [
+        ("reason", call["reason"] and f"{call['reason']}: {_why(call)}"),
+        ("http status", None if call["http_status"] is None else str(call["http_status"])),
+        ("tuner call id", call["tuner_call_id"]),
+        ("destination", call["destination"] and f"{call['destination']}, agent {call['agent']}"),
+        ("source", call["source"]),
+        ("recording", call["recording_url"]),
+        ("started", None if call["started_at"] is None else instant(call["started_at"])),
+        ("admitted", f"{instant(call['admitted_at'])} ({ago(now - call['admitted_at'])})"),
+        ("attempts", str(call["attempts"]) if call["attempts"] else None),
+        ("next attempt", f"in {span(max(0.0, call['due_at'] - now))}" if call["due_at"] is not None and state == "due" else None),
+    ]
+    for name, value in facts:
+        if value:
+            _wrapped(value, f"  {name:<14}", " " * 16)
+    for number, origin in enumerate(story["origins"]):
+        _wrapped(place(origin["path"], origin["offset"]), f"  {'read from' if number == 0 else '':<14}", " " * 16)
+    if story["waits_for"]:
+        click.echo("\n  What its recording is looked for by")
+        for line in story["waits_for"]:
+            _wrapped(line, "    - ", "      ")
+    if story["events"]:
+        click.echo("\n  What happened")
+        for event in story["events"]:
+            status = f" {event['http_status']}" if event["http_status"] is not None else ""
+            _wrapped(f"{event['what']}{status}" + (f": {event['detail']}" if event["detail"] else ""),
+                     f"    {instant(event['at'])}  ", " " * 27)  # fmt: skip
+    if state == "failed" and not call["dismissed"]:
+        click.echo()
+        _to_do(call, "  what to do    ", " " * 16)
+
+
+def draw_failed(calls: Sequence[CallRow], now: float) -> None:
+    for call in calls:
+        click.echo(f"{click.style(name_of(call), bold=True)}   {click.style(call['reason'] or '', fg='red')}"
+                   f"   source {call['source']}, {ago(now - call['admitted_at'])}")  # fmt: skip
+        _wrapped(_why(call), "  why   ", " " * 8)
+        if call["call_id"]:
+            _wrapped(place(call["path"], call["offset"]), "  from  ", " " * 8)
+        _to_do(call, "  do    ", " " * 8)
+
+
+def draw_report(report: Report, verb: str) -> None:
+    """`verb`: what was done to them, as in "sent again"."""
+    for state, count in sorted(report["done"].items()):
+        note = {"dismissed": "dismissed", "forgotten": "forgotten", "recording": "taken as a recording"}.get(
+            state, f"now {state}"
+        )
+        click.echo(f"{count:,} {'calls' if count != 1 else 'call'} {verb if state not in _OWN_WORD else ''}".rstrip()
+                   + (f": {note}" if state not in _OWN_WORD else f" {note}"))  # fmt: skip
+    _troubles(report["failed"], "still failed", "red")
+    _troubles(report["skipped"], "not touched", "yellow")
+
+
+_OWN_WORD: Final = ("dismissed", "forgotten", "recording")
+
+
+def _troubles(troubles: Sequence[Trouble], title: str, colour: str) -> None:
+    if troubles:
+        click.echo(f"{len(troubles):,} {click.style(title, fg=colour)}:")
+    for trouble in troubles[:_SHOWN_TROUBLES]:
+        who = trouble["call_id"] or place(trouble["path"], trouble["offset"])
+        _wrapped(f"{who}   {trouble['reason']}: {trouble['what']}", "  ", "    ")
+    if len(troubles) > _SHOWN_TROUBLES:
+        click.echo(f"  and {len(troubles) - _SHOWN_TROUBLES:,} more; --json lists them all")
+
+
+def name_of(call: CallRow) -> str:
+    """A call is named by its id; where the mapping did not get that far, by its place."""
+    return call["call_id"] or place(call["path"], call["offset"])
+
+
+def place(path: str, offset: int) -> str:
+    return f"{path}@{offset}" if offset else path
+
+
+def span(seconds: float) -> str:
+    """`12 s`, `4 min`, `3 h 12 min`, `2 d 5 h`."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    minutes, hours = whole // 60, whole // 3600
+    if minutes < 120:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
+
+
+def ago(seconds: float) -> str:
+    return f"{span(seconds)} ago"
+
+
+def instant(at: float) -> str:
+    """UTC to the second, as in the log."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _destination(row: DestinationRow, now: float) -> None:
+    limit = f" of {row['limit']}" if row["limit"] else ""
+    uploads = f"   {row['in_flight']}{limit} uploads under way" if row["limit"] or row["in_flight"] else ""
+    click.echo(f"  {row['name']}{uploads}")
+    if row["pause"]:
+        _pause(row["pause"], "paused", now)
+    if row["closed_until"] is not None and row["closed_until"] > now:
+        click.echo(f"    closed for {span(row['closed_until'] - now)} more: Tuner asked for it (Retry-After)")
+    for agent in row["agents"]:
+        since = "" if agent["since"] is None else f" for {span(now - agent['since'])}"
+        click.echo(f"    agent {agent['agent']} " + click.style(f"paused ({agent['reason']})", fg="yellow") + since)
+
+
+def _source(row: SourceRow, now: float) -> None:
+    click.echo(f"  {row['name']}" + ("" if row["pause"] else "   read"))
+    if row["pause"]:
+        _pause(row["pause"], "not read", now)
+
+
+def _pause(pause: PauseRow, word: str, now: float) -> None:
+    since = "" if pause["since"] is None else f" for {span(now - pause['since'])}"
+    probe = "" if pause["next_probe_at"] is None else f"; next probe in {span(max(0.0, pause['next_probe_at'] - now))}"
+    _wrapped(
+        f"{word} ({pause['reason']}){since}{probe}" + (f": {pause['detail']}" if pause["detail"] else ""), "    ", fg="yellow"
+    )
+
+
+def _why(call: CallRow) -> str:
+    return ": ".join(part for part in (call["where"], call["detail"]) if part) or "no more is known"
+
+
+def _to_do(call: CallRow, head: str, indent: str) -> None:
+    it = call["call_id"] or f"--place {place(call['path'], call['offset'])}"
+    _wrapped(_TO_DO.get(call["reason"] or "", "tunerd retry {it}").format(it=it, path=call["path"]), head, indent)
+
+
+def _wrapped(text: str, head: str, indent: str | None = None, fg: str | None = None) -> None:
+    """Lines of at most eighty columns; a long path or URL stays whole, to be copied."""
+    lines: Iterable[str] = textwrap.wrap(
+        printable(text), WIDTH, initial_indent=head, subsequent_indent=head if indent is None else indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    for line in lines:
+        click.echo(click.style(line, fg=fg) if fg else line)
+
+
+def printable(text: str) -> str:
+    """What a file name or a server's answer must not do to a terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)

@@ -1,0 +1,173 @@
+"""How a command gets at the ledger: through the daemon that holds it, or, when none runs, with its own hands."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NoReturn, Protocol, TypeVar
+
+import click
+
+from tunerd import __version__
+from tunerd.call import Document, RefusedDocument
+from tunerd.cli.options import load_or_exit
+from tunerd.config import Config
+from tunerd.ledger import Filter, LedgerRefused, LedgerUnavailable
+from tunerd.ops.answers import CallRow, Report, add_report, new_report
+from tunerd.ops.client import find_daemon
+from tunerd.ops.desk import Choice, OperatorDesk, SourceRules
+from tunerd.ops.office import Office, Operations, OrderRefused, StoredGates
+from tunerd.ops.status import Facts, Status, StoredDestination
+from tunerd.ops.wire import ControlError
+from tunerd.quantities import parse_duration
+
+FAILURE: Final = 1
+LOCKED: Final = 75
+IDS_A_REQUEST: Final = 500
+
+T = TypeVar("T")
+
+
+def ask(config_file: Path, question: Callable[[Operations], Awaitable[T]]) -> T:
+    """Load the configuration (no secrets), ask, and give the answer. What goes wrong is one line, and the exit code."""
+    config = load_or_exit(config_file, resolve_secrets=False)
+
+    async def asked() -> T:
+        async with operations(config) as office:
+            return await question(office)
+
+    try:
+        return asyncio.run(asked())
+    except (ControlError, OrderRefused, LedgerUnavailable) as exc:
+        fail(str(exc))
+    except LedgerRefused as exc:
+        fail(str(exc), LOCKED if getattr(exc, "locked", False) else FAILURE)
+
+
+def fail(message: str, code: int = FAILURE) -> NoReturn:
+    click.echo(f"tunerd: {message}", err=True)
+    sys.exit(code)
+
+
+@asynccontextmanager
+async def operations(config: Config) -> AsyncIterator[Operations]:
+    """The daemon of this ledger, or the ledger itself. Never makes a ledger. Raises ControlError, LedgerRefused."""
+    path = config.ledger.path
+    if daemon := await asyncio.to_thread(find_daemon, path):
+        yield daemon
+        return
+    if not await asyncio.to_thread(Path(path).exists):
+        raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
+    # Late: a command that talks to a daemon needs none of it.
+    from tunerd.ledger.sqlite import SqliteLedger
+
+    ledger = await SqliteLedger.open(path, now=time.time, wait_for_lock_s=0.0, create=False, emit=lambda _: None)
+    try:
+        configured = sorted(destination.name for destination in config.destinations)
+        gates = await ledger.gates()
+        stored = [StoredDestination.of(name, gates[name]) for name in sorted(gates)]
+        facts = Facts(version=__version__, config_file=config.file, running=False)
+        yield Office(
+            Status(ledger, facts, time.time, destinations=lambda: stored),
+            OperatorDesk(ledger, _Rules(config), _place_reader(config), time.time),
+            StoredGates(ledger, configured, time.time),
+        )
+    finally:
+        await ledger.close()
+
+
+class _Rules:
+    """Compiled when the first order needs them: `status` does not pay for it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._compiled: Mapping[str, SourceRules] | None = None
+
+    def __call__(self) -> Mapping[str, SourceRules]:
+        if self._compiled is None:
+            from tunerd.mapping import compile_sources
+
+            self._compiled = compile_sources(self._config, dict(os.environ))
+        return self._compiled
+
+
+def _place_reader(config: Config) -> Callable[[str, str, int], Document | RefusedDocument]:
+    limits = {source.name: source.max_document_bytes for source in config.sources}
+
+    def read(source: str, path: str, offset: int) -> Document | RefusedDocument:
+        from tunerd.intake.read import read_place
+
+        return read_place(path, offset, 0, limits[source], source=source, settled_at=time.time())
+
+    return read
+
+
+# What commands that give an order over many calls share.
+
+
+class _Order(Protocol):
+    async def __call__(self, choice: Choice, *, after_row: int = 0) -> Report: ...
+
+
+async def order(do: _Order, choice: Choice) -> Report:
+    """Give an order page by page until it is done."""
+    total = new_report()
+    ids = sorted(choice.where.call_ids)
+    for start in range(0, max(1, len(ids)), IDS_A_REQUEST):
+        some = frozenset(ids[start : start + IDS_A_REQUEST])
+        part = replace(choice, where=replace(choice.where, call_ids=some))
+        after_row: int | None = 0
+        while after_row is not None:
+            page = await do(part, after_row=after_row)
+            add_report(total, page)
+            after_row = page["next_after_row"]
+    return total
+
+
+async def every_call(office: Operations, choice: Choice) -> AsyncIterator[CallRow]:
+    """All rows of a choice, in row order, a thousand at a time."""
+    after_row: int | None = 0
+    while after_row is not None:
+        page = await office.calls(choice, after_row=after_row, limit=1000)
+        for row in page["calls"]:
+            yield row
+        after_row = page["next_after_row"]
+
+
+async def unknown_ids(office: Operations, call_ids: Sequence[str]) -> list[str]:
+    """Which of these the ledger has no row of."""
+    known: set[str | None] = set()
+    for start in range(0, len(call_ids), IDS_A_REQUEST):
+        some = frozenset(call_ids[start : start + IDS_A_REQUEST])
+        async for row in every_call(office, Choice(where=Filter(call_ids=some, dismissed=None))):
+            known.add(row["call_id"])
+    return [call_id for call_id in call_ids if call_id not in known]
+
+
+def since_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """`2h`, `7d`, `2026-11-22`, `2026-11-22T13:00Z`: the instant, in Unix seconds. A date without zone is local time."""
+    if value is None:
+        return None
+    try:
+        return time.time() - parse_duration(value)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(value).astimezone().timestamp()
+    except ValueError as exc:
+        raise click.BadParameter("write 2h, 7d, 2026-11-22 or 2026-11-22T13:00Z") from exc
+
+
+def place_option(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int | None] | None:
+    """`PATH` or `PATH@OFFSET`, the path made absolute."""
+    if value is None:
+        return None
+    path, at, offset = value.rpartition("@")
+    if at and offset.isascii() and offset.isdigit() and path:
+        return os.path.abspath(path), int(offset)
+    return os.path.abspath(value), None

@@ -1,0 +1,34 @@
+"""`tunerd resume`: go on sending to a destination."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from tunerd.cli.office import ask
+from tunerd.cli.options import config_option
+from tunerd.ops.office import Operations
+
+_EPILOG = """\b
+Examples:
+  tunerd resume
+  tunerd resume api.usetuner.ai/42
+"""
+
+
+@click.command(epilog=_EPILOG)
+@config_option
+@click.argument("destination", required=False)
+def command(config: Path, destination: str | None) -> None:
+    """Go on sending to a destination (without DESTINATION: to all).
+
+    Ends every pause, whatever its reason; a Retry-After of the server still counts."""
+
+    async def do(office: Operations) -> Sequence[str]:
+        return await office.resume(destination)
+
+    names = ask(config, do)
+    for name in names:
+        click.echo(f"goes on: {name}")
+    if not names:
+        click.echo("there is no destination")

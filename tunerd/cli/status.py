@@ -1,0 +1,46 @@
+"""`tunerd status`: where the calls stand, or the whole story of one."""
+
+import time
+from pathlib import Path
+
+import click
+import orjson
+
+from tunerd.cli.drawing import draw_status, draw_story
+from tunerd.cli.office import ask, fail
+from tunerd.cli.options import config_option
+
+_EPILOG = """\b
+Examples:
+  tunerd status
+  tunerd status call-4711
+  tunerd status --json | jq .calls.due.oldest_age_s
+\b
+Exit code 1: no call with this id.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="The same document as /status.json (docs/status-json.md).")
+@click.argument("call_id", required=False)
+def command(config: Path, as_json: bool, call_id: str | None) -> None:
+    """Show where the calls stand: states, oldest, pauses and next probe, last failures. With CALL_ID: its whole story,
+    every change with its time, attempt, HTTP status and reason."""
+    if call_id is None:
+        status = ask(config, lambda office: office.status())
+        if as_json:
+            click.echo(orjson.dumps(status, option=orjson.OPT_INDENT_2))
+        else:
+            draw_status(status)
+        return
+    page = ask(config, lambda office: office.story(call_id))
+    if as_json:
+        click.echo(orjson.dumps(page, option=orjson.OPT_INDENT_2))
+    if not page["stories"]:
+        fail(f"no call with the id {call_id!r} is in the ledger; `tunerd explain FILE` shows the id that the rules give")
+    if not as_json:
+        for number, story in enumerate(page["stories"]):
+            if number:
+                click.echo()
+            draw_story(story, time.time())
