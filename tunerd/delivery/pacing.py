@@ -1,0 +1,461 @@
+"""The gate of a destination: whether a call may start now, and what an attempt's end means for the others. Pure.
+
+A state machine with the time passed in: pauses and their probes, Retry-After, rate limit, the adaptive limit, and which
+of the due calls the next claim takes. What becomes of the call itself is retry.py's.
+"""
+
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tunerd.delivery.adaptive import AdaptiveLimit
+from tunerd.events import ConcurrencyChanged, Event, PauseBegan, PauseEnded
+from tunerd.ledger import Gate, Pick
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+
+PROBE_EVERY_S: Final = 30.0
+REJECTIONS: Final = 10
+TROUBLES: Final = 10
+TROUBLED_CALLS: Final = 3
+TROUBLE_WITHIN_S: Final = 60.0
+
+_PICKS: Final = (Pick.NEWEST, Pick.OLDEST, Pick.EXPIRING, Pick.OLDEST)
+_OLD_PROBE_EACH: Final = 4
+"""Of so many probes one takes the oldest call: should the newest ones all be poison, an innocent one gets its turn."""
+_SUSPECTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Go:
+    """A permit: claim a call and make one attempt. Given back by `ended` or `unused`."""
+
+    pick: Pick = Pick.OLDEST
+    probe: bool = False
+    """The destination is paused: any call will do, also one that is not due yet."""
+    not_agents: frozenset[str] = frozenset()
+    """Agents that stand paused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Not now. `until` is Unix seconds; None: until something happens (an attempt ends, a key, an operator)."""
+
+    until: float | None = None
+
+
+Permission: TypeAlias = Go | Wait
+
+
+@dataclass(slots=True, kw_only=True)
+class _Pause:
+    reason: PauseReason
+    since: float
+    detail: str
+    next_probe_at: float
+    probing: bool = False
+    probes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseView:
+    """A pause, for status pages."""
+
+    agent: str | None
+    reason: PauseReason
+    since: float
+    detail: str
+    next_probe_at: float | None
+    """None: no probe goes out by itself (operator, missing key)."""
+
+
+class Pacing:
+    """One destination's gate. Every method that changes something takes `now` (Unix seconds) and gives what is worth
+    telling; `gate()` is what has to survive a restart and `dirty` says that it changed."""
+
+    def __init__(self, destination: str, *, concurrency: int, rate_limit: float | None) -> None:
+        self._destination = destination
+        self._limit = AdaptiveLimit(concurrency)
+        self._bucket = TokenBucket(rate_limit)
+        self._in_flight = 0
+        self._turn = 0
+        self._pause: _Pause | None = None
+        self._agents: dict[str, _Pause] = {}
+        self._closed_until: float | None = None
+        self._has_key = True
+        self._rejected: set[int] = set()
+        self._rejected_status: int | None = None
+        self._troubles: deque[tuple[float, int]] = deque(maxlen=TROUBLES)
+        self._accepted = 0
+        self._last_accepted_at: float | None = None
+        self._suspects: OrderedDict[int, int] = OrderedDict()
+        self.dirty = False
+
+    # What others may see.
+
+    @property
+    def limit(self) -> int:
+        return self._limit.limit
+
+    @property
+    def in_flight(self) -> int:
+        return self._in_flight
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more call could start, as far as pauses and the limit go."""
+        return self._pause is None and self._in_flight < self._limit.limit
+
+    @property
+    def paused(self) -> PauseReason | None:
+        return self._pause.reason if self._pause else None
+
+    @property
+    def closed_until(self) -> float | None:
+        return self._closed_until
+
+    @property
+    def last_accepted_at(self) -> float | None:
+        return self._last_accepted_at
+
+    def pauses(self) -> tuple[PauseView, ...]:
+        own = ((None, self._pause),) if self._pause else ()
+        return tuple(
+            PauseView(
+                agent=agent,
+                reason=pause.reason,
+                since=pause.since,
+                detail=pause.detail,
+                next_probe_at=None if pause.reason is PauseReason.OPERATOR or not self._has_key else pause.next_probe_at,
+            )
+            for agent, pause in (*own, *self._agents.items())
+        )
+
+    def gate(self) -> Gate:
+        """What survives a restart."""
+        pause = self._pause
+        return Gate(
+            closed_until=self._closed_until,
+            pause=pause.reason if pause else None,
+            paused_since=pause.since if pause else None,
+            detail=pause.detail if pause else "",
+            agents={agent: (paused.reason, paused.since) for agent, paused in self._agents.items()},
+        )
+
+    def restore(self, gate: Gate, now: float) -> list[Event]:
+        """Go on from what the ledger kept; what was paused is probed at once."""
+        self._closed_until = gate.closed_until
+        told: list[Event] = []
+        if gate.pause is not None:
+            since = now if gate.paused_since is None else gate.paused_since
+            told += self._begin(gate.pause, gate.detail, now, since=since, next_probe_at=now)
+        for agent, (reason, since) in gate.agents.items():
+            self._agents[agent] = _Pause(reason=reason, since=since, detail="", next_probe_at=now)
+            told.append(PauseBegan(destination=self._destination, agent=agent, reason=reason, detail=""))
+        self.dirty = False
+        return told
+
+    # A call's way: may_start -> (taken | unused) -> ended.
+
+    def may_start(self, now: float) -> Permission:
+        """A permit for one attempt, or how long there is none."""
+        pause = self._pause
+        if not self._has_key or (pause and pause.reason is PauseReason.OPERATOR):
+            return Wait()
+        if self._closed_until is not None:
+            if now < self._closed_until:
+                return Wait(until=self._closed_until)
+            self._closed_until = None
+        if pause:
+            if pause.probing or self._in_flight >= self._limit.limit:
+                return Wait()
+            if now < pause.next_probe_at:
+                return Wait(until=pause.next_probe_at)
+            pause.probing = True
+            pause.probes += 1
+            pick = Pick.OLDEST if pause.probes % _OLD_PROBE_EACH == 0 else Pick.NEWEST
+        else:
+            if self._in_flight >= self._limit.limit:
+                return Wait()
+            if (until := self._bucket.take(now)) is not None:
+                return Wait(until=until)
+            pick = _PICKS[self._turn % len(_PICKS)]
+            self._turn += 1
+        self._in_flight += 1
+        self._limit.started(self._in_flight)
+        return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now))
+
+    def taken(self, agent: str, now: float) -> bool:
+        """A call of this agent was claimed. False: its agent is paused and another worker probes it; give it back."""
+        pause = self._agents.get(agent)
+        if pause is None:
+            return True
+        if pause.probing or now < pause.next_probe_at:
+            return False
+        pause.probing = True
+        return True
+
+    def unused(self, go: Go, now: float) -> None:
+        """The permit was not needed: there was no call. The next one that comes is the probe, at once."""
+        self._in_flight -= 1
+        if go.probe and self._pause:
+            self._pause.probing = False
+            self._pause.probes -= 1
+        elif not go.probe:
+            self._bucket.give_back()
+
+    def next_agent_probe_at(self) -> float | None:
+        """When a claim will next leave out fewer agents."""
+        return min((pause.next_probe_at for pause in self._agents.values() if not pause.probing), default=None)
+
+    def own_trouble(self, row: int, outcome: Outcome) -> Outcome:
+        """A call that was taken for a wrong URL, although others were accepted since, is in trouble by itself: it backs
+        off alone from its second time on, instead of stopping everybody each time that it is due."""
+        if not (isinstance(outcome, Refused) and outcome.reason is PauseReason.ENDPOINT):
+            return outcome
+        before = self._suspects.pop(row, self._accepted)
+        self._suspects[row] = before
+        if len(self._suspects) > _SUSPECTS:
+            self._suspects.popitem(last=False)
+        if before == self._accepted:
+            return outcome
+        return Retry(
+            reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail, surely_not_arrived=True
+        )
+
+    def ended(self, go: Go, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
+        """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
+        self._in_flight -= 1
+        probed = self._pause if go.probe else None
+        if probed:
+            probed.probing = False
+            probed.next_probe_at = now + PROBE_EVERY_S
+        told = self._adapt(outcome, took_s, now)
+        match outcome:
+            case Sent():
+                told += self._accept(agent, now, probed)
+            case Failed():
+                told += self._reject(row, agent, outcome, now, probed)
+            case Refused():
+                told += self._refuse(agent, outcome, now)
+            case Retry():
+                told += self._trouble(row, outcome, now)
+        if agent in self._agents and self._agents[agent].probing:
+            self._agents[agent].probing = False
+            self._agents[agent].next_probe_at = now + PROBE_EVERY_S
+        return told
+
+    def cancelled(self, go: Go, agent: str) -> None:
+        """The attempt was broken off by a stop; it says nothing about the destination."""
+        self._in_flight -= 1
+        if go.probe and self._pause:
+            self._pause.probing = False
+        if agent in self._agents:
+            self._agents[agent].probing = False
+
+    # What happens beside the calls.
+
+    def key_changed(self, now: float, *, present: bool, missing: str = "") -> list[Event]:
+        """Another key, or none (`missing` says why). A new one is tried at once."""
+        self._has_key = present
+        if not present:
+            operator = self._pause is not None and self._pause.reason is PauseReason.OPERATOR
+            return [] if operator else self._begin(PauseReason.AUTH, missing, now)
+        for pause in (self._pause, *self._agents.values()):
+            if pause and pause.reason is PauseReason.AUTH:
+                pause.next_probe_at = now
+        return []
+
+    def operator_pause(self, now: float) -> list[Event]:
+        return self._begin(PauseReason.OPERATOR, "paused by `tunerd pause`", now)
+
+    def operator_resume(self, now: float, missing: str = "") -> list[Event]:
+        """End every pause and any Retry-After: the operator knows better. What is still wrong pauses again."""
+        told = self._end(now)
+        for agent in list(self._agents):
+            told += self._end_agent(agent, now)
+        if self._closed_until is not None:
+            self._closed_until = None
+            self.dirty = True
+        if not self._has_key:
+            told += self._begin(PauseReason.AUTH, missing, now)
+        return told
+
+    def resize(self, *, concurrency: int, rate_limit: float | None) -> None:
+        self._limit.resize(concurrency)
+        if rate_limit != self._bucket.rate:
+            self._bucket = TokenBucket(rate_limit)
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock jumped: what was due in five minutes still is."""
+        if self._closed_until is not None:
+            self._closed_until += seconds
+            self.dirty = True
+        for pause in (self._pause, *self._agents.values()):
+            if pause:
+                pause.next_probe_at += seconds
+        if self._last_accepted_at is not None:
+            self._last_accepted_at += seconds
+        self._troubles = deque(((at + seconds, row) for at, row in self._troubles), maxlen=TROUBLES)
+        self._bucket.shift(seconds)
+
+    # How outcomes move the state.
+
+    def _accept(self, agent: str, now: float, probed: _Pause | None) -> list[Event]:
+        self._accepted += 1
+        self._last_accepted_at = now
+        self._rejected.clear()
+        self._troubles.clear()
+        told: list[Event] = []
+        if self._pause and (probed or self._pause.reason in (PauseReason.UNREACHABLE, PauseReason.REJECTING)):
+            told += self._answered(now)
+        if agent in self._agents and self._agents[agent].probing:
+            told += self._end_agent(agent, now)
+        return told
+
+    def _reject(self, row: int, agent: str, outcome: Failed, now: float, probed: _Pause | None) -> list[Event]:
+        told: list[Event] = []
+        if self._pause and (self._pause.reason is PauseReason.UNREACHABLE or (probed and not self._is_rejecting)):
+            told += self._answered(now)
+        if agent in self._agents and self._agents[agent].probing:
+            told += self._end_agent(agent, now)
+        if outcome.reason is not FailReason.REJECTED:
+            return told
+        if outcome.status != self._rejected_status:
+            self._rejected.clear()
+            self._rejected_status = outcome.status
+        self._rejected.add(row)
+        if len(self._rejected) >= REJECTIONS and self._pause is None:
+            detail = f"{REJECTIONS} different calls in a row were rejected ({outcome.detail}); check the mapping, then `tunerd retry`"
+            told += self._begin(PauseReason.REJECTING, detail, now)
+            self._rejected.clear()
+        return told
+
+    @property
+    def _is_rejecting(self) -> bool:
+        return self._pause is not None and self._pause.reason is PauseReason.REJECTING
+
+    def _refuse(self, agent: str, outcome: Refused, now: float) -> list[Event]:
+        if outcome.scope is Scope.DESTINATION:
+            if self._pause and self._pause.reason in (PauseReason.OPERATOR, outcome.reason):
+                return []
+            return self._begin(outcome.reason, outcome.detail, now)
+        told: list[Event] = []
+        if self._pause and self._pause.reason in (PauseReason.UNREACHABLE, PauseReason.ENDPOINT):
+            told += self._answered(now)
+        elif self._pause and self._pause.reason is PauseReason.AUTH and self._has_key:
+            told += self._answered(now)  # the key itself is known again
+        if agent not in self._agents:
+            self.dirty = True
+            self._agents[agent] = _Pause(
+                reason=outcome.reason, since=now, detail=outcome.detail, next_probe_at=now + PROBE_EVERY_S
+            )
+            told.append(
+                PauseBegan(destination=self._destination, agent=agent, reason=outcome.reason, detail=outcome.detail)
+            )
+        return told
+
+    def _trouble(self, row: int, outcome: Retry, now: float) -> list[Event]:
+        told: list[Event] = []
+        if outcome.retry_after_s is not None:
+            until = now + outcome.retry_after_s
+            if self._closed_until is None or until > self._closed_until:
+                self._closed_until = until
+                self.dirty = True
+        if outcome.reason is RetryReason.THROTTLED:
+            if self._pause and self._pause.reason is PauseReason.UNREACHABLE:
+                told += self._answered(now)
+            return told
+        self._troubles.append((now, row))
+        full = len(self._troubles) == TROUBLES and now - self._troubles[0][0] <= TROUBLE_WITHIN_S
+        if full and self._pause is None and len({row for _, row in self._troubles}) >= TROUBLED_CALLS:
+            detail = f"{TROUBLES} attempts in a row were in vain; at last: {outcome.detail}"
+            told += self._begin(PauseReason.UNREACHABLE, detail, now)
+        return told
+
+    def _adapt(self, outcome: Outcome, took_s: float, now: float) -> list[Event]:
+        before = self._limit.limit
+        pressed = isinstance(outcome, Retry) and (
+            outcome.reason in (RetryReason.THROTTLED, RetryReason.TIMEOUT) or outcome.status == 503
+        )
+        answered = isinstance(outcome, Sent | Failed)
+        self._limit.ended(now, took_s, pressed=pressed, answered=answered)
+        after = self._limit.limit
+        return [] if after == before else [ConcurrencyChanged(destination=self._destination, limit=after)]
+
+    def _answered(self, now: float) -> list[Event]:
+        """What the destination was paused for is over."""
+        was_away = self._pause is not None and self._pause.reason is PauseReason.UNREACHABLE
+        told = self._end(now)
+        self._troubles.clear()
+        if was_away:
+            before = self._limit.limit
+            self._limit.restart()
+            if self._limit.limit != before:
+                told.append(ConcurrencyChanged(destination=self._destination, limit=self._limit.limit))
+        return told
+
+    def _begin(
+        self,
+        reason: PauseReason,
+        detail: str,
+        now: float,
+        *,
+        since: float | None = None,
+        next_probe_at: float | None = None,
+    ) -> list[Event]:
+        told = self._end(now)
+        self._pause = _Pause(
+            reason=reason,
+            since=now if since is None else since,
+            detail=detail,
+            next_probe_at=now + PROBE_EVERY_S if next_probe_at is None else next_probe_at,
+        )
+        self.dirty = True
+        told.append(PauseBegan(destination=self._destination, agent=None, reason=reason, detail=detail))
+        return told
+
+    def _end(self, now: float) -> list[Event]:
+        pause, self._pause = self._pause, None
+        if pause is None:
+            return []
+        self.dirty = True
+        return [PauseEnded(destination=self._destination, agent=None, reason=pause.reason, lasted_s=now - pause.since)]
+
+    def _end_agent(self, agent: str, now: float) -> list[Event]:
+        pause = self._agents.pop(agent)
+        self.dirty = True
+        return [PauseEnded(destination=self._destination, agent=agent, reason=pause.reason, lasted_s=now - pause.since)]
+
+    def _resting_agents(self, now: float) -> frozenset[str]:
+        if not self._agents:
+            return frozenset()
+        return frozenset(agent for agent, pause in self._agents.items() if pause.probing or now < pause.next_probe_at)
+
+
+class TokenBucket:
+    """At most `rate` starts a second; what is saved up is worth a tenth of a second, at least one start."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self._most = 1.0 if rate is None else max(1.0, rate / 10)
+        self._tokens = self._most
+        self._at = -math.inf
+
+    def take(self, now: float) -> float | None:
+        """None: taken. Else the time at which to ask again."""
+        if self.rate is None:
+            return None
+        if now > self._at:
+            self._tokens = min(self._most, self._tokens + min(now - self._at, 3600.0) * self.rate)
+            self._at = now
+        if self._tokens >= 1.0 - 1e-6:
+            self._tokens -= 1.0
+            return None
+        return now + (1.0 - self._tokens) / self.rate
+
+    def give_back(self) -> None:
+        self._tokens = min(self._most, self._tokens + 1.0)
+
+    def shift(self, seconds: float) -> None:
+        self._at += seconds

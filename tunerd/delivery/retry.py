@@ -1,0 +1,269 @@
+"""The one place that decides about retries: what an HTTP answer means, and what becomes of the call. Pure.
+
+`judge` reads an answer, `decide` turns an outcome into what is written to the ledger. What an answer means for the
+whole destination (pauses, Retry-After, concurrency) is pacing.py's.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, assert_never
+
+import orjson
+
+from tunerd.call import Json
+from tunerd.ledger import Claimed, Delivered, Ended, Later, Settlement
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+
+BACKOFF_FIRST_S: Final = 1.0
+BACKOFF_LONGEST_S: Final = 300.0
+ACCEPTED_LATELY_S: Final = 3600.0
+"""A call may only be given up while its destination accepted another one in this time: a backlog never expires."""
+PROBE_REST_S: Final = 120.0
+"""How long a call that was a probe in vain rests at least, so that the next probes are other calls."""
+
+_ENDPOINT_STATUSES: Final = frozenset({404, 405, 407, 410})
+_FIELDS: Final = frozenset(
+    "body query call_id call_type transcript_with_tool_calls start_timestamp end_timestamp recording_url userSentiment "
+    "recording_multi_channel_url user_sentiment duration_ms agent_version call_cost call_status disconnection_reason "
+    "caller_phone_number call_successful in_voicemail transcript collected_dynamic_variables call_analysis metadata "
+    "general_meta_data_raw sip_call_id sip_headers recipient recording_file_extension recording_s3_multi_channel "
+    "recording_s3_caller_channel role content text words word start_ms end_ms confidence tool name request_id params result "
+    "is_error error node from to reason workspace_id agent_remote_identifier".split()
+)
+"""Names that an explanation of a rejection may repeat: everything else in an answer can be content of a call."""
+_ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer, as far as it was read."""
+
+    status: int
+    body: bytes = b""
+    whole: bool = True
+    """False: the body was longer than what is read of one."""
+    retry_after: str | None = None
+    date: str | None = None
+
+
+def judge(answer: Answer, *, now: float, retry_after_max_s: float) -> Outcome:
+    """What an answer means (design section 8). Total: every status has a meaning.
+
+    Beside the table: 413 is about this call whoever says it (proxies answer it in HTML), 407 is always the proxy's,
+    and a JSON answer is an object (of an error also an array), so that a captive portal's `"OK"` is none.
+    """
+    status = answer.status
+    if status == 409:
+        return Sent(status=status, tuner_call_id=_tuner_call_id(_parsed(answer)), already_there=True)
+    if 200 <= status < 300:
+        return _judge_success(answer)
+    if status == 401:
+        detail = "Tuner does not accept the API key (401); put a valid one in place, it is tried at once"
+        return Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=status, detail=detail)
+    if status == 403:
+        detail = "the API key may not send calls for this agent (403); check agent_remote_identifier and the key's workspace"
+        return Refused(scope=Scope.AGENT, reason=PauseReason.AUTH, status=status, detail=detail)
+    if status in (408, 425, 429) or not 300 <= status < 500:
+        return _judge_trouble(answer, now, retry_after_max_s)
+    if status < 400 or status in _ENDPOINT_STATUSES:
+        detail = f"answered {status}: check base_url and proxy (a redirect is never followed)"
+        return Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=status, detail=detail)
+    if status == 413 or _looks_like_json(answer):
+        return Failed(reason=FailReason.REJECTED, status=status, detail=f"Tuner answered {status}{_places(answer)}")
+    detail = f"answered {status} without JSON: this is not Tuner, check base_url and proxy"
+    return Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=status, detail=detail)
+
+
+def decide(
+    outcome: Outcome,
+    claimed: Claimed,
+    *,
+    now: float,
+    chance: float,
+    give_up_after_s: float,
+    last_accepted_at: float | None,
+    probe: bool = False,
+    rejecting: bool = False,
+) -> Settlement:
+    """What is written about the call whose attempt ended at `now`.
+
+    `chance` is uniform in [0, 1): full jitter. `last_accepted_at`: when its destination last accepted a call.
+    `probe`: the attempt was a probe of a paused destination; in vain, it makes room for other calls. `rejecting`:
+    the destination stood paused because it rejects everything; no further call is spent on it.
+    """
+    rest_s = PROBE_REST_S if probe else 0.0
+    match outcome:
+        case Sent():
+            return Delivered(
+                status=outcome.status, tuner_call_id=outcome.tuner_call_id, already_there=outcome.already_there
+            )
+        case Failed() if rejecting and outcome.reason is FailReason.REJECTED:
+            return Later(
+                due_at=now + rest_s,
+                reason=PauseReason.REJECTING,
+                status=outcome.status,
+                detail=outcome.detail,
+                counts=False,
+                surely_not_arrived=True,
+            )
+        case Failed():
+            return Ended(reason=outcome.reason, status=outcome.status, detail=outcome.detail)
+        case Refused():
+            return Later(
+                due_at=now + rest_s,
+                reason=outcome.reason,
+                status=outcome.status,
+                detail=outcome.detail,
+                counts=False,
+                surely_not_arrived=True,
+            )
+        case Retry():
+            if _is_over(claimed, now, give_up_after_s, last_accepted_at):
+                detail = f"given up after {_days(give_up_after_s)} while other calls were accepted; at last: {outcome.detail}"
+                return Ended(reason=FailReason.GAVE_UP, status=outcome.status, detail=detail)
+            if outcome.retry_after_s is not None:
+                delay_s = outcome.retry_after_s
+            else:
+                delay_s = max(backoff_s(claimed.attempts + 1, chance), rest_s)
+            return Later(
+                due_at=now + delay_s,
+                reason=outcome.reason,
+                status=outcome.status,
+                detail=outcome.detail,
+                counts=True,
+                surely_not_arrived=outcome.surely_not_arrived,
+            )
+        case _:
+            assert_never(outcome)
+
+
+def backoff_s(attempts: int, chance: float) -> float:
+    """Seconds to wait after that many attempts in vain: anywhere between 1 s and a ceiling that doubles to 5 min."""
+    ceiling_s = min(BACKOFF_LONGEST_S, BACKOFF_FIRST_S * 2.0 ** min(attempts, 20))
+    return BACKOFF_FIRST_S + chance * (ceiling_s - BACKOFF_FIRST_S)
+
+
+def retry_after_s(value: str | None, date: str | None, *, now: float, longest_s: float) -> float | None:
+    """A Retry-After header in seconds from now, at most `longest_s`; None if it is absent, unreadable or not ahead.
+
+    A date is measured against the answer's own Date header, so that two clocks that disagree do no harm.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
+        seconds = float(text)
+    else:
+        until = _http_date(text)
+        if until is None:
+            return None
+        said_at = _http_date(date) if date is not None else None
+        seconds = until - (now if said_at is None else said_at)
+    return min(seconds, longest_s) if seconds > 0 else None
+
+
+def _judge_success(answer: Answer) -> Outcome:
+    parsed = _parsed(answer)
+    if not isinstance(parsed, dict):
+        detail = f"answered {answer.status} without Tuner's JSON; nothing says that the call arrived"
+        return Retry(reason=RetryReason.BAD_ANSWER, status=answer.status, detail=detail)
+    if parsed.get("success") is False:
+        detail = f"Tuner answered {answer.status} with success: false{_places(answer)}"
+        return Failed(reason=FailReason.REJECTED, status=answer.status, detail=detail)
+    return Sent(status=answer.status, tuner_call_id=_tuner_call_id(parsed), already_there=False)
+
+
+def _judge_trouble(answer: Answer, now: float, retry_after_max_s: float) -> Retry:
+    status = answer.status
+    wish = retry_after_s(answer.retry_after, answer.date, now=now, longest_s=retry_after_max_s)
+    if status == 429:
+        reason = RetryReason.THROTTLED
+    elif status in (408, 425) or 500 <= status < 600:
+        reason = RetryReason.SERVER_ERROR
+    else:
+        reason = RetryReason.BAD_ANSWER
+    return Retry(
+        reason=reason,
+        status=status,
+        detail=f"answered {status}",
+        retry_after_s=wish,
+        surely_not_arrived=status in (425, 429),
+    )
+
+
+def _is_over(claimed: Claimed, now: float, give_up_after_s: float, last_accepted_at: float | None) -> bool:
+    if claimed.first_attempt_at is None or last_accepted_at is None:
+        return False
+    tried_s = now - claimed.first_attempt_at - claimed.paused_s
+    return tried_s >= give_up_after_s and now - last_accepted_at <= ACCEPTED_LATELY_S
+
+
+def _parsed(answer: Answer) -> Json:
+    """The JSON of an answer, None if it has none (or just null)."""
+    if not answer.whole or not answer.body:
+        return None
+    try:
+        parsed: Json = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return None
+    return parsed
+
+
+def _looks_like_json(answer: Answer) -> bool:
+    """Of an error that is too long to be read whole (one that repeats the call) the beginning has to do."""
+    if not answer.whole:
+        return answer.body.lstrip()[:1] in (b"{", b"[")
+    return isinstance(_parsed(answer), dict | list)
+
+
+def _tuner_call_id(parsed: Json) -> str | None:
+    """`tunerCallId` of send-calls, `id` of create-call."""
+    if not isinstance(parsed, dict):
+        return None
+    given = parsed.get("tunerCallId", parsed.get("id"))
+    return str(given)[:200] if isinstance(given, str | int) and not isinstance(given, bool) else None
+
+
+def _places(answer: Answer) -> str:
+    """`: transcript_with_tool_calls[3].role (enum)` where the answer lists its errors by place; never a value."""
+    parsed = _parsed(answer)
+    errors = parsed.get("detail") if isinstance(parsed, dict) else None
+    if not isinstance(errors, list):
+        return ""
+    told = [place for error in errors[:3] if (place := _place(error))]
+    more = f" and {len(errors) - 3} more" if len(errors) > 3 and told else ""
+    return f": {', '.join(told)}{more}" if told else ""
+
+
+def _place(error: Json) -> str:
+    if not isinstance(error, dict) or not isinstance(steps := error.get("loc"), list):
+        return ""
+    place = ""
+    for step in steps[:8]:
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif isinstance(step, str) and step != "body":
+            place += ("." if place else "") + (step if step in _FIELDS else "?")
+    kind = error.get("type")
+    return f"{place} ({kind})" if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else place
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return _timestamp(at)
+
+
+def _timestamp(at: datetime) -> float | None:
+    try:
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError):
+        return None
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86_400:.3g} days" if seconds >= 86_400 else f"{seconds:.0f} s"
