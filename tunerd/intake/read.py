@@ -58,6 +58,7 @@ class Opened:
     file: IO[bytes]
     stat: os.stat_result
     gz: bool
+    raw_fd: int
 
     @property
     def size(self) -> int:
@@ -82,7 +83,7 @@ def opened(path: str) -> Iterator[Opened]:
         # A file may be called .gz before its first two bytes are there.
         gz = gz or (path.endswith(".gz") and at.st_size < 2)
         content: IO[bytes] = gzip.GzipFile(fileobj=raw) if gz else raw  # type: ignore[assignment]
-        yield Opened(path, content, at, gz)
+        yield Opened(path, content, at, gz, fd)
 
 
 def head_of(file: Opened) -> bytes:

@@ -15,7 +15,7 @@ import struct
 import threading
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 try:
     from watchdog.observers.inotify_c import InotifyConstants as _In
@@ -24,6 +24,10 @@ try:
     HAS_INOTIFY = True
 except (ImportError, OSError, AttributeError):  # not Linux, or a C library without inotify
     HAS_INOTIFY = False
+
+# watchdog names them NewTypes in some versions and plain int in others: at run time they are int.
+_Mask: Any = int
+_Wd: Any = int
 
 _HEAD: Final = struct.Struct("iIII")
 _READ_BYTES: Final = 64 * 1024
@@ -89,7 +93,7 @@ class Watcher:
         mask = _In.IN_CLOSE_WRITE | _In.IN_MOVED_TO | _In.IN_CREATE | _In.IN_MOVE_SELF | _In.IN_ONLYDIR
         # Without the lock: on a dead network mount this call hangs, and the loop must not hang with it. An event that
         # is read before the next lines know its watch is about a file that the listing after them sees.
-        wd = inotify_add_watch(self._fd, os.fsencode(directory), mask)  # type: ignore[arg-type]
+        wd = inotify_add_watch(self._fd, os.fsencode(directory), _Mask(mask))
         if wd < 0:
             code = ctypes.get_errno()
             if code in (errno.ENOSPC, errno.ENOMEM):
@@ -104,7 +108,7 @@ class Watcher:
             for wd, tells in list(self._watches.items()):
                 if tells.pop(tell, None) is not None and not tells:
                     del self._watches[wd]
-                    inotify_rm_watch(self._fd, wd)
+                    inotify_rm_watch(self._fd, _Wd(wd))
 
     def watched(self, tell: Tell) -> int:
         """How many directories are watched for a source."""
@@ -136,7 +140,7 @@ class Watcher:
                     # Gone, or under another name: the path it stood for is watched anew by the scan that this asks for.
                     self._watches.pop(wd, None)
                     if mask & _In.IN_MOVE_SELF:
-                        inotify_rm_watch(self._fd, wd)
+                        inotify_rm_watch(self._fd, _Wd(wd))
             for tell, directory in tells:
                 if mask & (_In.IN_IGNORED | _In.IN_MOVE_SELF | _In.IN_UNMOUNT):
                     tell(Hint.LOST, directory)

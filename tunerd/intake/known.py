@@ -1,0 +1,131 @@
+"""What one source has read already, kept small: a number for each file, a mark for each log. The ledger has the same
+on disk; this copy spares a query for each name at each scan. No input or output here.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeVar
+
+from tunerd.intake.scan import signature
+from tunerd.ledger import FileMark
+
+_RECENT: Final = 4_000
+"""Files read last: compared with their stat at every scan, the others once an hour."""
+_GONE: Final = 10_000
+_CANDIDATES: Final = 400
+_FEW: Final = 200
+
+
+K = TypeVar("K")
+
+
+class Known:
+    def __init__(self, root: str, base_of: Callable[[str], str]) -> None:
+        """`base_of` gives the name of the log that a rotated name belongs to (itself for any other name)."""
+        self._root = root.rstrip("/") + "/"
+        self._base_of = base_of
+        self.signatures: dict[str, int] = {}
+        """Relative path -> signature of the file as it was read. Also what a scan compares with."""
+        self.logs: dict[str, FileMark] = {}
+        self._by_inode: dict[tuple[int, int], set[str]] = {}
+        self._by_base: dict[str, set[str]] = {}
+        self._gone: OrderedDict[str, int] = OrderedDict()
+        self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
+        """Logs whose path now holds another one (rotation) or nothing: still known by content."""
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        self.devices: set[int] = set()
+        """File systems that files were read from."""
+        self.refused_tails: dict[str, int] = {}
+        """Logs whose unfinished last line stands as refused, with the signature it was refused at."""
+
+    def load(self, marks: Sequence[FileMark]) -> None:
+        for mark in marks:
+            if mark.path.startswith(self._root):
+                self.remember(mark, recent=False)
+
+    def relative(self, path: str) -> str:
+        return path.removeprefix(self._root)
+
+    def absolute(self, relative: str) -> str:
+        return self._root + relative
+
+    def remember(self, mark: FileMark, *, recent: bool = True) -> None:
+        relative = self.relative(mark.path)
+        self.signatures[relative] = signature(mark.size, mark.mtime_ns)
+        self.devices.add(mark.device)
+        self._unlog(relative)
+        if not mark.whole:
+            self.logs[relative] = mark
+            self._by_inode.setdefault((mark.device, mark.inode), set()).add(relative)
+            self._by_base.setdefault(self._base_of(relative), set()).add(relative)
+        if recent:
+            self._recent[relative] = None
+            self._recent.move_to_end(relative)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+
+    def leave_out(self, relative: str, sign: int) -> None:
+        """A file that is not read on purpose (ignore_older), until it changes."""
+        self.signatures[relative] = sign
+
+    def replaced(self, relative: str) -> None:
+        """The path holds another log now; the one it held is looked for under other names."""
+        if (mark := self.logs.get(relative)) is not None and mark.offset > 0:
+            self._lost_logs[relative, mark.offset] = mark
+            while len(self._lost_logs) > 1_000:
+                self._lost_logs.popitem(last=False)
+
+    def vanished(self, relative: str) -> None:
+        sign = self.signatures.pop(relative, None)
+        if sign is not None:
+            self._gone[relative] = sign
+            while len(self._gone) > _GONE:
+                self._gone.popitem(last=False)
+        self.replaced(relative)
+        self._unlog(relative)
+        self._recent.pop(relative, None)
+        self.refused_tails.pop(relative, None)
+
+    def _unlog(self, relative: str) -> None:
+        mark = self.logs.pop(relative, None)
+        if mark is None:
+            return
+        _take_out(self._by_inode, (mark.device, mark.inode), relative)
+        _take_out(self._by_base, self._base_of(relative), relative)
+
+    def disposed(self, relative: str) -> None:
+        """after_sent took it: nothing of it comes back."""
+        self.signatures.pop(relative, None)
+        self._recent.pop(relative, None)
+
+    def is_back(self, relative: str, sign: int) -> bool:
+        """Whether a path that had vanished is there again, unchanged: it was read."""
+        return self._gone.get(relative) == sign
+
+    def came_back(self, relative: str) -> None:
+        self.signatures[relative] = self._gone.pop(relative)
+
+    @property
+    def restat(self) -> Collection[str]:
+        return self._recent.keys() | self.logs.keys() if len(self.logs) <= _RECENT else self._recent.keys()
+
+    def candidates(self, relative: str, device: int, inode: int) -> list[FileMark]:
+        """Which known logs this file may continue, likeliest first: its own path, its inode, other names of the same
+        log, logs that were lost from their path. Where there are few logs, any of them. May run in another thread."""
+        own = self.logs.get(relative)
+        likely = [self.logs.get(name) for name in list(self._by_inode.get((device, inode), ()))]
+        likely += [self.logs.get(name) for name in list(self._by_base.get(self._base_of(relative), ()))]
+        others = list(self._lost_logs.values())
+        if len(self.logs) <= _FEW:
+            others += list(self.logs.values())
+        # Of two logs that begin alike the longer one tells more.
+        others.sort(key=lambda mark: -mark.offset)
+        found = {mark.path + str(mark.offset): mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None}
+        return list(found.values())
+
+
+def _take_out(index: dict[K, set[str]], key: K, name: str) -> None:
+    names = index.get(key, set())
+    names.discard(name)
+    if not names:
+        index.pop(key, None)

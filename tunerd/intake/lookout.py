@@ -1,0 +1,210 @@
+"""Watches over one source's directory: turns file events and scans into hints, and notices when the root is gone.
+
+What a hinted file holds is for visit.py. Nothing known is dropped while the root is missing or was swapped for another.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from tunerd.clock import Clock
+from tunerd.config import Source
+from tunerd.events import Emit, FileIgnored, WatchDegraded
+from tunerd.intake.hints import Hints
+from tunerd.intake.known import Known
+from tunerd.intake.pauses import Pauses
+from tunerd.intake.scan import FULL_PASS_S, Listing, Names, scan, signature
+from tunerd.intake.watch import Hint, Watcher, WatchLimit
+from tunerd.ledger import LedgerUnavailable
+from tunerd.outcome import IntakeReason
+
+T = TypeVar("T")
+_MISSING_S: Final = 1.0
+"""How often a missing root is looked for."""
+_GLANCE_S: Final = 2.0
+_GLANCE_LOGS: Final = 64
+_GLANCE_FOR_S: Final = 3600.0
+
+
+class InThread(Protocol):
+    """Runs blocking work in one of the source's threads."""
+
+    async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+class Lookout:
+    def __init__(
+        self,
+        source: Source,
+        names: Names,
+        known: Known,
+        hints: Hints,
+        watcher: Watcher | None,
+        clock: Clock,
+        emit: Emit,
+        pauses: Pauses,
+        in_thread: InThread,
+        vanished: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        self._source, self._names, self._known, self._hints = source, names, known, hints
+        self._watcher = watcher if source.watch == "events" else None
+        self._clock, self._emit, self._pauses = clock, emit, pauses
+        self._in_thread, self._vanished = in_thread, vanished
+        self._root = os.path.abspath(source.path)
+        self._identity: tuple[int, int] | None = None
+        self._told: set[str] = set()
+        self._no_watch: str | None = None
+        self._degraded = False
+        self._turn = 0
+        self._grown: dict[str, tuple[float, int]] = {}
+        """Logs that grew lately: when (monotonic), and their signature at the last glance."""
+        self.last_scan_at: float | None = None
+
+    @property
+    def watching(self) -> bool:
+        return self._watcher is not None and self._watcher.watched(self.tell) > 0
+
+    def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.disarm(self.tell)
+
+    def tell(self, hint: Hint, path: str) -> None:
+        """What the watcher calls, in the event loop."""
+        if hint is Hint.LOST:
+            self._hints.scan_now.set()
+            return
+        relative = self._known.relative(path)
+        if hint is Hint.DIRECTORY:
+            if self._source.recursive and self._names.enters(relative):
+                self._hints.scan_now.set()
+            return
+        if self._names.fits(relative):
+            self._hint(relative, closed=hint is Hint.CLOSED)
+
+    def odd(self, relative: str, why: str) -> None:
+        """Tell, once, that a name is not read."""
+        if relative not in self._told:
+            self._told.add(relative)
+            self._emit(FileIgnored(source=self._source.name, path=self._known.absolute(relative), why=why))
+
+    def grew(self, relative: str) -> None:
+        """A log gave documents: look at it often for a while, its writer may keep it open and cause no events."""
+        self._grown[relative] = self._clock.monotonic(), self._known.signatures.get(relative, 0)
+        while len(self._grown) > _GLANCE_LOGS:
+            del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
+
+    def _hint(self, relative: str, *, closed: bool) -> None:
+        self._hints.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed)
+
+    async def scan_forever(self, stop: asyncio.Event) -> None:
+        """A scan each `rescan`, at once when events were lost, and each second while the root is missing."""
+        while not stop.is_set():
+            more = await self.scan_once()
+            if self._pauses.reason in (IntakeReason.MISSING, IntakeReason.DENIED):
+                await self._clock.wait(stop, _MISSING_S)
+                continue
+            # A full listing was cut: go on as soon as its files have been taken.
+            delay = 0.2 if more else self._source.rescan_s
+            self._hints.scan_now.clear()
+            if await self._clock.wait(self._hints.scan_now, delay) and not stop.is_set():
+                await self._clock.wait(stop, 0.1)  # a storm of "scan now" is one scan
+
+    async def scan_once(self) -> bool:
+        """List once and hint at what was found; True when there was more than one listing holds."""
+        if len(self._hints) > 5_000:
+            return True
+        turns = max(1, int(FULL_PASS_S / max(self._source.rescan_s, 1.0)))
+        first = self.last_scan_at is None
+        older = self._clock.now() - self._source.ignore_older_s if self._source.ignore_older_s is not None else None
+        part, restat, told = (0, 1) if first else (self._turn % turns, turns), self._known.restat, frozenset(self._told)
+        self._turn += 1
+        try:
+            listing = await self._in_thread(
+                lambda: scan(
+                    self._root, self._names, self._known.signatures, recursive=self._source.recursive, arm=self._arm,
+                    restat=restat, part=part, older_than=older, skip=told,
+                )
+            )  # fmt: skip
+        except PermissionError:
+            self._pauses.begin(IntakeReason.DENIED, f"{self._root} cannot be read: give this process read and search permission")
+            return False
+        except OSError:
+            self._pauses.begin(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
+            return False
+        if self._was_swapped(listing):
+            detail = f"{self._root} is empty and no longer the same directory (unmounted?); nothing known of it is dropped"
+            self._pauses.begin(IntakeReason.MISSING, detail)
+            return False
+        self._pauses.end(IntakeReason.MISSING, IntakeReason.DENIED)
+        self._identity = listing.root
+        self.last_scan_at = self._clock.now()
+        self._tell_degraded()
+        await self._act_on(listing, first=first)
+        return listing.more
+
+    def _arm(self, directory: str) -> None:
+        """In the scan's thread. Without watches the scans still find everything."""
+        if self._watcher is None:
+            return
+        try:
+            self._watcher.arm(directory, self.tell)
+        except WatchLimit as exc:
+            self._no_watch = str(exc)
+
+    def _tell_degraded(self) -> None:
+        if self._no_watch is not None and not self._degraded:
+            self._degraded = True
+            detail = f"{self._no_watch}; scans go on each {self._source.rescan_s:g} s"
+            self._emit(WatchDegraded(source=self._source.name, detail=detail))
+
+    def _was_swapped(self, listing: Listing) -> bool:
+        """An empty directory in place of the one that held known files: the mount point under a lost mount."""
+        if listing.files or not self._known.signatures:
+            return False
+        if self._identity is not None:
+            return listing.root != self._identity
+        return bool(self._known.devices) and listing.root[0] not in self._known.devices
+
+    async def _act_on(self, listing: Listing, *, first: bool) -> None:
+        for relative in listing.found:
+            self._hint(relative, closed=False)
+        for relative, why in listing.odd:
+            self.odd(relative, why)
+        for relative, sign in listing.old:
+            self._known.leave_out(relative, sign)
+        if listing.old:
+            why = f"{len(listing.old)} file(s) older than ignore_older are left out, such as {listing.old[0][0]}"
+            self._emit(FileIgnored(source=self._source.name, path=self._root, why=why))
+        if listing.vanished:
+            try:
+                await self._vanished([self._known.absolute(relative) for relative in listing.vanished])
+            except LedgerUnavailable:
+                return  # the next scan finds them gone again
+            for relative in listing.vanished:
+                self._known.vanished(relative)
+
+    async def glance_forever(self, stop: asyncio.Event) -> None:
+        """Look at the size of logs that grew lately, between scans."""
+        while not await self._clock.wait(stop, max(0.25, min(self._source.settle_s, _GLANCE_S))):
+            now = self._clock.monotonic()
+            for relative, (at, _) in list(self._grown.items()):
+                if now - at > _GLANCE_FOR_S:
+                    del self._grown[relative]
+            if not self._grown:
+                continue
+            seen = await self._in_thread(lambda names=tuple(self._grown): self._glance(names))  # type: ignore[misc]
+            for relative, sign in seen.items():
+                if relative in self._grown and self._grown[relative][1] != sign:
+                    self._grown[relative] = now, sign
+                    self._hint(relative, closed=False)
+
+    def _glance(self, names: Sequence[str]) -> dict[str, int]:
+        seen: dict[str, int] = {}
+        for relative in names:
+            try:
+                at = os.stat(self._known.absolute(relative))
+            except OSError:
+                continue
+            seen[relative] = signature(at.st_size, at.st_mtime_ns)
+        return seen

@@ -1,0 +1,228 @@
+"""One look at one file: is it settled, what kind is it, and the documents in it that are not known yet. Synchronous,
+for a worker thread; each answer is a value, and run.py acts on it.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from tunerd.call import RefusedDocument
+from tunerd.config import Source
+from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
+from tunerd.intake.hints import Due
+from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, opened, read_whole
+from tunerd.intake.scan import Names, signature, why_odd
+from tunerd.ledger import FileMark
+
+LARGE_BYTES: Final = 256 * 1024
+_RACY_NS: Final = 20_000_000
+"""Two writes within the file system's time grain leave the same mtime; an event then says more than the stat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """Gone, or as it was when it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """Not a regular file of the directory."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Back:
+    """A file that had vanished is there again, unchanged."""
+
+    mark: FileMark
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not settled, or not complete: look again in `seconds`."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Large:
+    """There is a lot to read: take a turn among the large ones, then ask for the batches."""
+
+
+@dataclass(slots=True)
+class Batch:
+    documents: Sequence[Read]
+    mark: FileMark | None
+    """Becomes durable with these documents; None while more of a whole file follows."""
+    first: bool
+    last: bool
+    later_s: float | None = None
+    """Look again then: something behind the last document is not complete."""
+    refused_tail: int | None = None
+    """The unfinished last line was refused at this signature."""
+    continues: FileMark | None = None
+    """Of a log: the mark that it goes on from."""
+
+
+Look: TypeAlias = Nothing | Strange | Back | Later | Large | Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The time of a visit; `final` reads whatever is complete without any delay."""
+
+    wall: float
+    monotonic: float
+    final: bool = False
+
+
+class Visit:
+    """Use: `look()`; after a Large or a Batch that is not the last, `more()` until one is; always `close()`."""
+
+    def __init__(
+        self,
+        source: Source,
+        root: str,
+        names: Names,
+        due: Due,
+        now: Now,
+        *,
+        known: int | None,
+        is_back: Callable[[str, int], bool],
+        own: FileMark | None,
+        candidates: Callable[[str, int, int], list[FileMark]],
+        refused_tail: int | None = None,
+    ) -> None:
+        self._source, self._root, self._names, self._due, self._now = source, root, names, due, now
+        self._known, self._is_back, self._own = known, is_back, own
+        self._candidates, self._refused_tail = candidates, refused_tail
+        self._path = os.path.join(root, due.path)
+        self._open = ExitStack()
+        self._batches: Iterator[Batch] = iter(())
+        self._quiet_s = 0.0
+
+    def close(self) -> None:
+        self._open.close()
+
+    def look(self) -> Look:
+        """Raises OSError where the file cannot be read now."""
+        look = self._look()
+        if not (isinstance(look, Large) or (isinstance(look, Batch) and not look.last)):
+            self.close()
+        return look
+
+    def _look(self) -> Look:
+        try:
+            plain = stat.S_ISREG(os.lstat(self._path).st_mode)
+            if not plain and (why := why_odd(self._path, os.path.realpath(self._root))) is not None:
+                return Strange(why)
+            file = self._open.enter_context(opened(self._path))
+        except (FileNotFoundError, NotADirectoryError):
+            return Nothing()
+        except Odd:
+            return Strange("is not a regular file")
+        at, due, now = file.stat, self._due, self._now
+        sign = signature(at.st_size, at.st_mtime_ns)
+        racy = due.closed and 0 <= now.wall * 1e9 - at.st_mtime_ns < _RACY_NS
+        if (sign == self._known and not racy) or (sign == self._refused_tail and not now.final):
+            return Nothing()
+        if self._known is None and self._is_back(due.path, sign):
+            return Back(self._mark(file, file.size))
+        if due.signature != sign or due.since is None:
+            due.signature, due.since, due.read = sign, now.monotonic, False
+        # Unchanged since the file's own times say so (a backlog is read at once), or since we watch it.
+        self._quiet_s = max(now.wall - max(at.st_mtime, at.st_ctime), now.monotonic - due.since, 0.0)
+        log = is_log(file, self._names.kind(due.path))
+        if not (log or due.closed or now.final) and self._quiet_s < self._source.settle_s:
+            return Later(self._source.settle_s - self._quiet_s)
+        expired = self._quiet_s >= self._source.settle_timeout_s
+        if due.read and not expired and not now.final:
+            return Later(self._next_look_s())
+        self._batches = self._log(file, expired=expired) if log else self._whole(file, expired=expired)
+        if self._to_read(file, log=log) > LARGE_BYTES:
+            return Large()
+        return self.more()
+
+    def more(self) -> Batch | Later:
+        """The next batch. Raises OSError."""
+        try:
+            return next(self._batches)
+        except Incomplete:
+            self._due.read = True
+            return Later(self._next_look_s())
+
+    def _to_read(self, file: Opened, *, log: bool) -> int:
+        if file.gz:
+            return file.size * 8
+        return file.size - (self._own.offset if log and self._own is not None and self._own.offset <= file.size else 0)
+
+    def _next_look_s(self) -> float:
+        """Soon while it is young, more rarely later; at the latest when its time is over."""
+        left = self._source.settle_timeout_s - self._quiet_s
+        return max(0.05, min(max(self._source.settle_s, 0.2, self._quiet_s / 4), left))
+
+    def _whole(self, file: Opened, *, expired: bool) -> Iterator[Batch]:
+        documents: list[Read] = []
+        size, first = 0, True
+        reader = read_whole(
+            file,
+            source=self._source.name,
+            max_document_bytes=self._source.max_document_bytes,
+            settled_at=self._settled_at,
+            final=expired,
+        )
+        for one in reader:
+            length = 0 if isinstance(one, RefusedDocument) else len(one.raw)
+            if documents and (len(documents) >= BATCH_DOCUMENTS or size + length > BATCH_BYTES):
+                yield Batch(documents, None, first, last=False)
+                documents, size, first = [], 0, False
+            documents.append(one)
+            size += length
+        again = os.fstat(file.raw_fd)
+        if (again.st_size, again.st_mtime_ns) != (file.stat.st_size, file.stat.st_mtime_ns):
+            # It was written to while it was read. What has been admitted is complete in itself; the file is read anew.
+            if first:
+                raise Incomplete(0, "changed while it was read")
+            yield Batch(documents, None, first, last=True, later_s=self._source.settle_s)
+            return
+        yield Batch(documents, self._mark(file, file.size), first, last=True)
+
+    def _log(self, file: Opened, *, expired: bool) -> Iterator[Batch]:
+        settled = self._due.closed or self._now.final or self._quiet_s >= self._source.settle_s
+        tail: Tail = "refuse" if expired else "take" if settled else "leave"
+        start = find_start(file, self._candidates(self._due.path, file.stat.st_dev, file.stat.st_ino))
+        first = True
+        for batch in read_on(
+            file,
+            start,
+            source=self._source.name,
+            max_document_bytes=self._source.max_document_bytes,
+            settled_at=self._settled_at,
+            tail=tail,
+        ):
+            refused = batch.last and batch.pending > 0 and tail == "refuse"
+            yield Batch(
+                batch.documents,
+                batch.mark,
+                first,
+                last=batch.last,
+                later_s=self._next_look_s() if batch.pending and not refused else None,
+                refused_tail=self._due.signature if refused else None,
+                continues=start,
+            )
+            first = False
+
+    @property
+    def _settled_at(self) -> float:
+        return self._due.seen_at
+
+    def _mark(self, file: Opened, offset: int) -> FileMark:
+        at = file.stat
+        return FileMark(
+            source=self._source.name, path=self._path, device=at.st_dev, inode=at.st_ino,
+            size=at.st_size, mtime_ns=at.st_mtime_ns, offset=offset,
+        )  # fmt: skip
