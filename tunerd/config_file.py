@@ -6,7 +6,8 @@ values, config_tuner.py and config_sources.py the two sections that need more. R
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,12 +35,33 @@ def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True
     With `resolve_secrets=False` (for commands that only need the ledger) keys are neither read nor demanded. Raises
     ConfigError with all problems. What may heal by itself (a missing directory or key file) is in `warnings`.
     """
-    file = str(path)
-    return load_text(_read(path), file, environ, resolve_secrets=resolve_secrets)
+    return load_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
 
 def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
     """As `load`, for text that stands for the content of `file`."""
+    reading = read_text(text, file, environ, resolve_secrets=resolve_secrets)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return reading.config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """As much of a configuration as could be read, with its problems."""
+
+    config: Config
+    """Not to be used while there are problems, but to look for more of them: what was wrong is left out of it."""
+    problems: Sequence[Problem]
+
+
+def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
+    """As `load`, but hands back what could be read beside the problems. Raises ConfigError where nothing could be."""
+    return read_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
+
+
+def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
+    """As `read_file`, for text that stands for the content of `file`."""
     base = os.path.dirname(os.path.abspath(file))
     substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
     root, reader = substituted.root, Reader(substituted)
@@ -53,9 +75,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     http = _http(reader, nodes.get("http"))
     log = _section(reader, nodes.get("log"), "log", LOG, Log)
     tests = _tests(reader, nodes.get("tests"))
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Config(
+    config = Config(
         file=file,
         destinations=destinations.all(),
         sources=sources,
@@ -67,6 +87,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         warnings=tuple(str(warning) for warning in reader.warnings),
         places=reader.places,
     )
+    return Reading(config=config, problems=tuple(reader.problems))
 
 
 def refuse_changes(old: Config, new: Config) -> None:

@@ -88,11 +88,12 @@ class Reader:
             return model(**values)
         except ValidationError as exc:
             for error in exc.errors(include_url=False, include_context=False, include_input=False):
+                if error["type"] == "missing":
+                    continue  # Told where it was looked for, or where its value was wrong.
                 field = str(error["loc"][0]) if error["loc"] else ""
                 key = next((key for key in section.keys if key.field == field and key.name in nodes), None)
-                if key is None:
-                    continue  # A required key that is missing or wrong: told where it was read.
-                self._refuse(nodes[key.name], join(path, key.name), key, section.bounds(key))
+                if key is not None:
+                    self._refuse(nodes[key.name], join(path, key.name), key, section.bounds(key))
             return None
 
     def value(self, node: Node, path: str, key: Key, bounds: Bounds) -> Any:

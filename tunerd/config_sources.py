@@ -144,8 +144,9 @@ def _finish(
     values, path = draft.values, draft.path
     if not draft.has_calls and not draft.has_recordings and not ({"preset", "call", "manifest"} & draft.nodes.keys()):
         reader.problem(draft.node, path, "has no rules: give it a `preset:`, a `call:` or a `manifest:`")
-    if "gather" in values and not draft.has_calls:
-        reader.problem(draft.nodes["gather"], join(path, "gather"), "goes with `call:` (or a preset that has one)")
+    if "gather" in values:
+        # Not built yet; to take the key and map each document alone would make many calls of one.
+        reader.problem(draft.nodes["gather"], join(path, "gather"), "this version cannot gather a call from several documents")
     if draft.has_calls:
         own = draft.tuner or TunerBlock(join(path, "tuner"), draft.node.place)
         destination = destinations.of(draft.name, own)
@@ -261,8 +262,9 @@ def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> 
     elif draft.has_calls and "recording" in draft.preset:
         at = Preset(node=draft.nodes["preset"], path=join(draft.path, "preset"))
         draft.values["recording"] = read_strategies(reader, draft.preset["recording"], path, brings, at)
-    elif draft.has_calls and (on_missing is None or on_missing.value == "hold"):
-        reader.warn(draft.node, path, "nothing says how calls find their recording: each waits `hold_for`, then fails")
+    elif draft.has_calls and not (on_missing is not None and isinstance(on_missing.value, dict)):
+        say = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
+        reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {say}")
 
 
 def _refuse_same_names(reader: Reader, drafts: Sequence[_Draft]) -> None:

@@ -103,7 +103,7 @@ class _Builder:
         if self.problems:
             raise ConfigError(self.problems)
         if self._root is None:
-            raise ConfigError([Problem(place=Place(self._file, 1, 1), path="", message="the file is empty")])
+            raise ConfigError([Problem(place=Place(self._file, 1, 1), path="", message="the file is empty; see config.example.yaml")])
         return self._root
 
     def take(self, event: yaml.Event) -> None:
