@@ -86,7 +86,7 @@ async def test_send_calls_takes_a_repeat(client: Client, sandbox: Sandbox) -> No
         ({"Authorization": "Bearer "}, 401),
         ({"Authorization": "Basic a2V5"}, 401),
         ({"Authorization": "tr_api_1"}, 401),
-        ({"X-API-Key": "key-1", "Authorization": "Bearer tr_api_1"}, 401),
+        ({"X-API-Key": "good", "Authorization": "Bearer good"}, 401),
         ({"X-API-Key": "key-1"}, 401),
         ({"Authorization": "Bearer tr_api_1"}, 401),
         ({"Authorization": "Bearer good"}, 200),

@@ -138,9 +138,9 @@ def command(
             on_arrival=tell,
         )
         url = await sandbox.start(*listen)
-        _say(_welcome(url, require_key))
         if ready_file is not None:
             _write_whole(ready_file, url + "\n")
+        _say(_welcome(url, require_key))
         try:
             await stop.wait()
         finally:
