@@ -1,0 +1,183 @@
+"""A source's rules, its preset's underneath -> compiled, or every problem at once.
+
+What a call and a recording are made of stands here; how one rule is compiled, in rules.py; what runs, in source.py.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
+from typing import Final
+
+from tunerd.config import Destination, ManifestRule, Source, UrlRule
+from tunerd.mapping import presets
+from tunerd.mapping.expressions import nearest
+from tunerd.mapping.functions import Context, Run
+from tunerd.mapping.functions.times import zone_of
+from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
+from tunerd.mapping.rules import RuleCompiler, RuleSet
+from tunerd.mapping.trace import Step
+from tunerd.mapping.values import RuleError
+from tunerd.places import ConfigError, Node, Place, Problem
+
+CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
+MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+REQUIRED: Final = ("call_id", "call_type", ROWS)
+"""A rule has to give them; the times may come from the rows."""
+_CALL_TIMES: Final = frozenset({"start_timestamp", "end_timestamp"})
+_MANIFEST_TIMES: Final = frozenset({"started_at", "expires_at"})
+_HINTS: Final = {
+    "call_type": ": for example `call_type: {const: phone_call}`",
+    "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
+}
+_FIXED_ROOTS: Final = ("doc", "file", "env")
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyRules:
+    """One strategy of `recording:` with its rules compiled."""
+
+    path: str
+    text: str
+    rule: UrlRule | ManifestRule
+    wanted: Run
+    """The URL, or the key."""
+    expires_at: Run | None
+    """Epoch ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Everything of a source, in one of the two forms (bare, or with places)."""
+
+    size: int
+    """Slots of a run."""
+    roots: Mapping[str, int]
+    """The root names that some rule reads, and their slots."""
+    call: RuleSet | None
+    manifest: RuleSet | None
+    strategies: Sequence[StrategyRules]
+    agent: Run | None
+    steps: Sequence[Step]
+
+
+def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
+    """Name of each source that brings recordings -> whether they come with their start."""
+    found: dict[str, bool] = {}
+    for source in sources:
+        manifest = presets.effective(source).manifest
+        if manifest is not None:
+            rule = manifest.value.get("started_at") if isinstance(manifest.value, dict) else None
+            found[source.name] = rule is not None and rule.value is not None
+    return found
+
+
+class Builder:
+    """Compiles one source; twice, so kept apart from what runs."""
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination | None,
+        manifests: Mapping[str, bool],
+        environ: Mapping[str, str],
+        path: str,
+    ) -> None:
+        self.source = source
+        self.destination = destination
+        self.rules = presets.effective(source)
+        self.path_groups: re.Pattern[str] | None = None
+        self._manifests = manifests
+        self._environ = dict(environ)
+        self._path = path
+        node = self.rules.call or self.rules.manifest
+        self._place = node.place if node is not None else Place("", 1, 1)
+
+    def compile(self, *, with_places: bool) -> Compiled:
+        """Raises ConfigError with every problem."""
+        problems: list[Problem] = list(self.rules.problems)
+        compiler = RuleCompiler(Context(self._zone(problems)), with_places=with_places)
+        self._roots(compiler, problems)
+        call = manifest = agent = None
+        strategies: list[StrategyRules] = []
+        if (node := self.rules.call) is not None:
+            call = compiler.mapping(node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
+            self._required(call, node, REQUIRED, "call", problems)
+            for at, rule in enumerate(self.rules.recording):
+                strategies.append(self._strategy(compiler, rule, call, f"recording[{at}]"))
+            agent = self._agent(compiler, call, problems)
+        if (node := self.rules.manifest) is not None:
+            manifest = compiler.mapping(node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES)
+            required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
+            self._required(manifest, node, required, "manifest", problems)
+        if call is None and manifest is None and not problems:
+            problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
+        problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
+        if problems:
+            raise ConfigError(problems)
+        used = {name: slot.index for name, slot in compiler.roots.slots.items() if name in compiler.roots.used and name != "env"}
+        return Compiled(compiler.size, used, call, manifest, strategies, agent, compiler.steps)
+
+    def _zone(self, problems: list[Problem]) -> tzinfo:
+        try:
+            return zone_of(self.source.timezone)
+        except RuleError as error:
+            problems.append(self._problem("timezone", str(error)))
+            return UTC
+
+    def _roots(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
+        compiler.root("doc")
+        compiler.root("file")
+        compiler.root("env", self._environ)
+        if self.source.path_groups is None:
+            return
+        try:
+            self.path_groups = re.compile(self.source.path_groups)
+        except (re.error, RecursionError, OverflowError):
+            problems.append(self._problem("path_groups", "is no regular expression"))
+            return
+        for name in self.path_groups.groupindex:
+            if not re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.ASCII) or name in _FIXED_ROOTS:
+                problems.append(
+                    self._problem("path_groups", f"the group `{name}` needs a name of a-z, 0-9, _ (not doc, file, env)")
+                )
+            compiler.root(name)
+
+    def _agent(self, compiler: RuleCompiler, call: RuleSet, problems: list[Problem]) -> Run | None:
+        if self.rules.agent is not None:
+            return compiler.rule(self.rules.agent, "agent", call.names).run
+        if self.destination is not None and not self.source.agent_remote_identifier:
+            problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
+        return None
+
+    def _strategy(self, compiler: RuleCompiler, rule: UrlRule | ManifestRule, call: RuleSet, path: str) -> StrategyRules:
+        if isinstance(rule, UrlRule):
+            expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
+            url = compiler.rule(rule.url, f"{path}.url", call.names)
+            return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires)
+        started = self._manifests.get(rule.manifest)
+        if started is None:
+            hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
+            compiler.problem(rule.key.place, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
+        elif not started and rule.within_s is not None:
+            what = (
+                f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
+            )
+            compiler.problem(rule.key.place, f"{path}.within", what)
+        key = compiler.rule(rule.key, f"{path}.key", call.names)
+        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run, None)
+
+    def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:
+        for name in names:
+            if name not in mapping.steps:
+                what = f"no rule for `{name}`, which every call needs{_HINTS.get(name, '')}"
+                if path == "manifest":
+                    what = f"no rule for `{name}`, which every recording needs"
+                problems.append(Problem(place=node.place, path=f"{self._path}.{path}", message=what))
+
+    def _problem(self, key: str, what: str) -> Problem:
+        return Problem(place=self._place, path=f"{self._path}.{key}" if key else self._path, message=what)
+
+
+def _shown(node: Node) -> str:
+    return " ".join(node.value.split()) if isinstance(node.value, str) else "a rule"

@@ -1,0 +1,179 @@
+"""What became of one document, rule by rule: the data behind `tunerd explain`. No printing here.
+
+It holds values of the document: it is for the eyes of whoever owns that, never for a log.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
+from tunerd.mapping.trace import Recorder, Step, StepTrace
+from tunerd.mapping.values import kind, missing
+from tunerd.places import Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallReport:
+    """One function call inside a rule."""
+
+    function: str
+    calls: int
+    nulls: int
+    samples: Sequence[tuple[Sequence[Any], Any]]
+    """The first few: arguments and answer."""
+    unknown: Mapping[str, int]
+    """What lookup or classify were asked for and did not know (the roles nobody mapped), and how often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleReport:
+    """One rule: a let, an entry of a list, a member of a block."""
+
+    path: str
+    """`call.transcript_with_tool_calls.rows[2].start_ms`"""
+    rule: str
+    """The expression as written, or what other form it has."""
+    place: Place
+    runs: int
+    """How often it was evaluated; 0: not reached (or constant)."""
+    missing: int
+    """How often it gave nothing."""
+    value: Any
+    """The first value it gave."""
+    error: str | None
+    items: int
+    rows: int
+    calls: Sequence[CallReport]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldReport:
+    """One field of the call or of the recording."""
+
+    name: str
+    rule: str
+    place: Place
+    value: Any
+    kind: str
+    """text, a number, a list, ...; null where there is nothing."""
+    why: str | None
+    """Why there is nothing: what each part of the rule found, or the error. None where there is a value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyReport:
+    path: str
+    rule: str
+    answer: str
+    """What the strategy says about this call."""
+    strategy: Strategy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    mapped: Mapped
+    fields: Sequence[FieldReport]
+    rules: Sequence[RuleReport]
+    """Every rule, in the order of the configuration."""
+    strategies: Sequence[StrategyReport]
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        return self.mapped.notes.repairs
+
+    @property
+    def refusal(self) -> Refusal | None:
+        return self.mapped.refused.refusal if self.mapped.refused else None
+
+
+def explanation_of(
+    mapped: Mapped,
+    *,
+    steps: Sequence[Step],
+    fields: Mapping[str, Step],
+    recorder: Recorder,
+    values: Mapping[str, Any],
+    errors: Mapping[str, str],
+    strategies: Sequence[tuple[str, str]],
+    answers: Sequence[Strategy],
+) -> Explanation:
+    """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
+    rules = [_rule(step, recorder.steps.get(number, StepTrace())) for number, step in enumerate(steps)]
+    return Explanation(
+        mapped=mapped,
+        fields=[_field(name, step, values.get(name), errors.get(name), rules) for name, step in fields.items()],
+        rules=rules,
+        strategies=[
+            _strategy(path, rule, answers[at] if at < len(answers) else None, errors.get(path))
+            for at, (path, rule) in enumerate(strategies)
+        ],
+    )
+
+
+def _rule(step: Step, trace: StepTrace) -> RuleReport:
+    return RuleReport(
+        path=step.path,
+        rule=step.text,
+        place=step.place,
+        runs=trace.runs,
+        missing=trace.missing,
+        value=trace.value,
+        error=trace.error,
+        items=trace.items,
+        rows=trace.rows,
+        calls=[
+            CallReport(function=call.function, calls=call.calls, nulls=call.nulls, samples=call.samples, unknown=call.unknown)
+            for call in trace.calls.values()
+        ],
+    )
+
+
+def _field(name: str, step: Step, value: Any, error: str | None, rules: Sequence[RuleReport]) -> FieldReport:
+    why = None
+    if error is not None:
+        why = f"left out: {error}"
+    elif missing(value):
+        why = _why(step, rules)
+    return FieldReport(name=name, rule=step.text, place=step.place, value=value, kind=kind(value), why=why)
+
+
+def _why(step: Step, rules: Sequence[RuleReport]) -> str:
+    """Why a field has nothing, from its rule and the rule's direct parts."""
+    own = [rule for rule in rules if rule.path == step.path]
+    if failed := next((rule.error for rule in rules if rule.path.startswith(step.path) and rule.error), None):
+        return failed
+    if not any(rule.runs for rule in own):
+        return "not reached"
+    for rule in own:
+        if rule.items and not rule.rows:
+            return f"{rule.items} items gave no row{_unknown(step, rules)}"
+    parts = [rule for rule in rules if rule.path.startswith(f"{step.path}[") and rule.path.endswith("]") and rule.runs]
+    if parts:
+        return "; ".join(f"{part.rule}: nothing" for part in parts)
+    return "gave nothing" + _unknown(step, rules)
+
+
+def _unknown(step: Step, rules: Sequence[RuleReport]) -> str:
+    asked = {
+        key: count
+        for rule in rules
+        if rule.path.startswith(step.path)
+        for call in rule.calls
+        for key, count in call.unknown.items()
+    }
+    return f" (not in the table: {', '.join(f'{key} x{count}' for key, count in asked.items())})" if asked else ""
+
+
+def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None) -> StrategyReport:
+    if error is not None:
+        answer = f"absent: {error}"
+    elif strategy is None:
+        answer = "not reached"
+    elif isinstance(strategy, UrlStrategy):
+        answer = "absent: the rule gave nothing" if strategy.url is None else "answers at once with the URL of the document"
+    elif isinstance(strategy, ManifestStrategy):
+        near = "any time" if strategy.within_s is None else f"within {strategy.within_s:g} s of the call's start"
+        looks = f"waits up to {strategy.wait_s:g} s for a recording of `{strategy.source}` with this key, {near}"
+        answer = "absent: the key is empty" if strategy.key is None else looks
+    return StrategyReport(path=path, rule=rule, answer=answer, strategy=strategy)

@@ -1,0 +1,493 @@
+"""Parse tree -> one Python function: every expression is compiled once, at load.
+
+In the root scope a compiled expression takes the list of slots in which the named roots stand; in the item scope (inside
+`[? ]`, `[].`, `&`, after a pipe or a dot) it takes the current value. Names are resolved here, so a wrong one is told
+at load. Which names there are, and what a YAML rule is made of, is rules.py's matter.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Context, Function, Nulls, Run
+from tunerd.mapping.grammar import GrammarError, Tree, parse
+from tunerd.mapping.values import RuleError, equal, true
+
+WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
+"""Given a compiled call in the root scope and its arguments: the run to use in its place (`explain` looks on so)."""
+
+
+@dataclass(frozen=True)
+class ExpressionError(Exception):
+    """The expression can't be compiled."""
+
+    what: str
+    at: int = 0
+    """Offset in the text."""
+    cut: bool = False
+    """YAML may have cut the text: see GrammarError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a name's value stands: a place in the list of slots, or known at load."""
+
+    index: int
+    value: Any = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """In a slot: the rule that should have filled it failed. Whoever reads it fails alike."""
+
+    error: Exception
+
+
+@dataclass(slots=True)
+class Names:
+    """The names that an expression sees: lexical scopes, inner ones over outer ones, without shadowing."""
+
+    outer: "Names | None" = None
+    slots: dict[str, Slot] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Shared by all scopes of a mapping: the names that some expression reads."""
+    guarded: bool = False
+    """A slot may hold a Broken; reading it raises what broke it."""
+
+    def inner(self) -> "Names":
+        return Names(self, {}, self.used, self.guarded)
+
+    def find(self, name: str) -> Slot | None:
+        scope: Names | None = self
+        while scope is not None:
+            if (slot := scope.slots.get(name)) is not None:
+                self.used.add(name)
+                return slot
+            scope = scope.outer
+        return None
+
+    def all(self) -> list[str]:
+        return [*(self.outer.all() if self.outer else ()), *self.slots]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A compiled expression."""
+
+    run: Run
+    value: Any = UNKNOWN
+    """The value, where it is the same for every document."""
+    path: tuple[int, tuple[str, ...]] | None = None
+    """(slot, fields) where the expression is nothing but `name.a.b`: what has faster forms."""
+
+
+def compile_text(text: str, names: Names, context: Context, watch: WatchCall | None = None) -> Code:
+    """Compile an expression of the root scope. Raises ExpressionError."""
+    return _compile(text, _Compiler(names, context, watch), root=True)
+
+
+def compile_item(text: str, context: Context | None = None) -> Code:
+    """Compile an expression that sees no names, only the current value: plain JMESPath. Raises ExpressionError."""
+    return _compile(text, _Compiler(Names(), context or Context(), None), root=False)
+
+
+def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
+    try:
+        return compiler.code(parse(text), root=root)
+    except GrammarError as error:
+        raise ExpressionError(error.what, error.at, error.cut) from None
+    except RecursionError:
+        raise ExpressionError("the expression is nested too deep") from None
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no name is near."""
+    found = difflib.get_close_matches(name, list(among), n=1, cutoff=0.6)
+    return f" (did you mean `{found[0]}`?)" if found else ""
+
+
+def constant(value: Any) -> Code:
+    return Code(lambda _: value, value)
+
+
+_ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "lt": lambda a, b: a < b,
+    "lte": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "gte": lambda a, b: a >= b,
+}
+
+
+class _Compiler:
+    """One method a node type. `root`: the code takes the slots, else the current value; `dotted`: a name after a dot."""
+
+    def __init__(self, names: Names, context: Context, watch: WatchCall | None) -> None:
+        self.names = names
+        self.context = context
+        self.watch = watch
+
+    def code(self, tree: Tree, *, root: bool, dotted: bool = False) -> Code:
+        method: Callable[..., Code] = getattr(self, f"_{tree['type']}")
+        return method(tree, root, dotted)
+
+    def _item(self, tree: Tree, *, dotted: bool = False) -> Run:
+        return self.code(tree, root=False, dotted=dotted).run
+
+    # Names and paths
+
+    def _field(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        name = tree["value"]
+        if root:
+            return self._root(tree)
+        if not dotted and not tree.get("quoted") and self.names.find(name) is not None:
+            raise ExpressionError(
+                f"`{name}` is a name of the mapping, and names are not seen in here: write `@.{name}` for the item's own "
+                f"field, or join with find(list, 'field', value)",
+                tree.get("start", 0),
+            )
+
+        def run(current: Any) -> Any:
+            return current.get(name) if current.__class__ is dict else None
+
+        return Code(run)
+
+    def _root(self, tree: Tree) -> Code:
+        name = tree["value"]
+        slot = self.names.find(name)
+        if slot is None:
+            known = self.names.all()
+            hint = nearest(name, known) or f"; known here: {', '.join(known)}"
+            raise ExpressionError(f"unknown name `{name}`{hint}", tree.get("start", 0))
+        if slot.value is not UNKNOWN:
+            return constant(slot.value)
+        index = slot.index
+        if self.names.guarded:
+            return Code(lambda slots: _whole(slots[index]))
+        return Code(lambda slots: slots[index], path=(index, ()))
+
+    def _subexpression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        first, *rest = tree["children"]
+        code = self.code(first, root=root, dotted=dotted)
+        for step in rest:
+            code = self._step(code, step)
+        return code
+
+    def _step(self, code: Code, step: Tree) -> Code:
+        if step["type"] == "field" and code.path is not None:
+            index, fields = code.path
+            return _path(index, (*fields, step["value"]))
+        then = self.code(step, root=False, dotted=True)
+        if code.value is not UNKNOWN:
+            return constant(_now(then.run, code.value, step))
+        before, after = code.run, then.run
+        return Code(lambda scope: after(before(scope)))
+
+    def _index_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        return self._subexpression(tree, root, dotted)
+
+    def _index(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        self._needs_item(tree, root)
+        at = tree["value"]
+
+        def run(current: Any) -> Any:
+            if current.__class__ is not list:
+                return None
+            try:
+                return current[at]
+            except IndexError:
+                return None
+
+        return Code(run)
+
+    def _slice(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        self._needs_item(tree, root)
+        if tree["children"][2] == 0:
+            raise ExpressionError("the step of a slice can't be 0")
+        part = slice(*tree["children"])
+        return Code(lambda current: current[part] if current.__class__ is list else None)
+
+    def _current(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        self._needs_item(tree, root)
+        return Code(lambda current: current)
+
+    def _identity(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        self._needs_item(tree, root)
+        return Code(lambda current: current)
+
+    def _needs_item(self, tree: Tree, root: bool) -> None:
+        if root:
+            raise ExpressionError("there is no current item here: begin with a name, for example `doc`")
+
+    def _pipe(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        before = self.code(tree["children"][0], root=root, dotted=dotted)
+        after = self._item(tree["children"][1])
+        if before.value is not UNKNOWN:
+            return constant(_now(after, before.value, tree))
+        run = before.run
+        return Code(lambda scope: after(run(scope)))
+
+    # Lists
+
+    def _projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        if tree["children"][1]["type"] == "identity":
+
+            def run_plain(scope: Any) -> Any:
+                values = base(scope)
+                return [v for v in values if v is not None] if values.__class__ is list else None
+
+            return Code(run_plain)
+        each = self._item(tree["children"][1], dotted=True)
+
+        def run(scope: Any) -> Any:
+            values = base(scope)
+            return [v for v in map(each, values) if v is not None] if values.__class__ is list else None
+
+        return Code(run)
+
+    def _value_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        each = self._item(tree["children"][1], dotted=True)
+
+        def run(scope: Any) -> Any:
+            values = base(scope)
+            return [v for v in map(each, values.values()) if v is not None] if values.__class__ is dict else None
+
+        return Code(run)
+
+    def _filter_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        each = self._item(tree["children"][1], dotted=True)
+        holds = self._item(tree["children"][2])
+
+        def run(scope: Any) -> Any:
+            values = base(scope)
+            if values.__class__ is not list:
+                return None
+            return [v for value in values if true(holds(value)) and (v := each(value)) is not None]
+
+        return Code(run)
+
+    def _flatten(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+
+        def run(scope: Any) -> Any:
+            values = base(scope)
+            if values.__class__ is not list:
+                return None
+            merged: list[Any] = []
+            for value in values:
+                if value.__class__ is list:
+                    merged += value
+                else:
+                    merged.append(value)
+            return merged
+
+        return Code(run)
+
+    def _multi_select_list(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        codes = [self.code(child, root=root) for child in tree["children"]]
+        if root and all(code.value is not UNKNOWN for code in codes):
+            return constant([code.value for code in codes])
+        runs = [code.run for code in codes]
+        if root:
+            return Code(lambda slots: [run(slots) for run in runs])
+        return Code(lambda current: None if current is None else [run(current) for run in runs])
+
+    def _multi_select_dict(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        members = [(child["value"], self.code(child["children"][0], root=root)) for child in tree["children"]]
+        if root and all(code.value is not UNKNOWN for _, code in members):
+            return constant({name: code.value for name, code in members})
+        runs = [(name, code.run) for name, code in members]
+        if root:
+            return Code(lambda slots: {name: run(slots) for name, run in runs})
+        return Code(lambda current: None if current is None else {name: run(current) for name, run in runs})
+
+    # Truth and comparison
+
+    def _or_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        left, right = (self.code(child, root=root) for child in tree["children"])
+        if left.value is not UNKNOWN:
+            return left if true(left.value) else right
+        first, second = left.run, right.run
+
+        def run(scope: Any) -> Any:
+            value = first(scope)
+            return value if value or value.__class__ in (int, float) else second(scope)
+
+        return Code(run)
+
+    def _and_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        left, right = (self.code(child, root=root) for child in tree["children"])
+        if left.value is not UNKNOWN:
+            return right if true(left.value) else left
+        first, second = left.run, right.run
+
+        def run(scope: Any) -> Any:
+            value = first(scope)
+            return second(scope) if value or value.__class__ in (int, float) else value
+
+        return Code(run)
+
+    def _not_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        code = self.code(tree["children"][0], root=root)
+        if code.value is not UNKNOWN:
+            return constant(not true(code.value))
+        run = code.run
+        return Code(lambda scope: not true(run(scope)))
+
+    def _comparator(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        left, right = (self.code(child, root=root) for child in tree["children"])
+        how = tree["value"]
+        if left.value is not UNKNOWN and right.value is not UNKNOWN:
+            return constant(_compared(left.run, right.run, how)(None))
+        if how in ("eq", "ne"):
+            for one, other in ((left, right), (right, left)):
+                if one.value.__class__ is str:
+                    return Code(_is_text(other, one.value, wanted=how == "eq"))
+        return Code(_compared(left.run, right.run, how))
+
+    # Calls and literals
+
+    def _literal(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        return constant(tree["value"])
+
+    def _expref(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        raise ExpressionError("`&` belongs in the arguments of sort_by, min_by, max_by and map")
+
+    def _function_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
+        name, arguments, at = tree["value"], tree["children"], tree.get("start", 0)
+        function = FUNCTIONS.get(name)
+        if function is None:
+            raise ExpressionError(f"unknown function `{name}`{nearest(name, FUNCTIONS)}", at)
+        if len(arguments) < function.least or (function.most is not None and len(arguments) > function.most):
+            raise ExpressionError(f"`{function.signature}` got {_count(len(arguments))}", at)
+        codes: list[Code] = []
+        for position, argument in enumerate(arguments):
+            if (argument["type"] == "expref") != (position in function.expressions):
+                asks = "an expression with `&` before it" if position in function.expressions else "a value, not `&`"
+                raise ExpressionError(f"`{function.signature}` takes {asks} as argument {position + 1}", at)
+            if argument["type"] == "expref":
+                codes.append(constant(self._item(argument["children"][0])))
+            else:
+                codes.append(self.code(argument, root=root))
+        runs, known = [code.run for code in codes], [code.value for code in codes]
+        try:
+            prepared = function.prepare(runs, known, self.context) if function.prepare else None
+            run = prepared or _call(function, runs)
+            if not function.expressions and all(value is not UNKNOWN for value in known):
+                return constant(run(None))
+        except RuleError as error:
+            raise ExpressionError(str(error), at) from None
+        except (ArithmeticError, ValueError, RecursionError) as error:
+            raise ExpressionError(f"{name}: can't work on these constants ({type(error).__name__})", at) from None
+        return Code(self.watch(function, run, runs) if root and self.watch else run)
+
+
+def _whole(value: Any) -> Any:
+    if value.__class__ is Broken:
+        raise value.error
+    return value
+
+
+def _now(run: Run, value: Any, tree: Tree) -> Any:
+    try:
+        return run(value)
+    except RuleError as error:
+        raise ExpressionError(str(error), tree.get("start", 0)) from None
+
+
+def _count(number: int) -> str:
+    return {0: "no argument", 1: "one argument"}.get(number, f"{number} arguments")
+
+
+def _path(index: int, fields: tuple[str, ...]) -> Code:
+    """`name.a`, `name.a.b` and longer: one function, no calls inside."""
+    first = fields[0]
+    if len(fields) == 1:
+
+        def run_one(slots: Any) -> Any:
+            value = slots[index]
+            return value.get(first) if value.__class__ is dict else None
+
+        return Code(run_one, path=(index, fields))
+    second = fields[1]
+    if len(fields) == 2:
+
+        def run_two(slots: Any) -> Any:
+            value = slots[index]
+            if value.__class__ is not dict:
+                return None
+            value = value.get(first)
+            return value.get(second) if value.__class__ is dict else None
+
+        return Code(run_two, path=(index, fields))
+
+    def run(slots: Any) -> Any:
+        value = slots[index]
+        for name in fields:
+            if value.__class__ is not dict:
+                return None
+            value = value.get(name)
+        return value
+
+    return Code(run, path=(index, fields))
+
+
+def _is_text(code: Code, text: str, *, wanted: bool) -> Run:
+    """`x == 'text'`, which needs no look at numbers and truths."""
+    if code.path is not None and len(code.path[1]) == 1:
+        index, (name,) = code.path
+
+        def run_path(slots: Any) -> Any:
+            value = slots[index]
+            return ((value.get(name) if value.__class__ is dict else None) == text) is wanted
+
+        return run_path
+    run = code.run
+    return lambda scope: (run(scope) == text) is wanted
+
+
+def _compared(left: Run, right: Run, how: str) -> Run:
+    if how == "eq":
+        return lambda scope: equal(left(scope), right(scope))
+    if how == "ne":
+        return lambda scope: not equal(left(scope), right(scope))
+    order = _ORDER[how]
+
+    def run(scope: Any) -> Any:
+        a, b = left(scope), right(scope)
+        if a.__class__ is str:
+            return order(a, b) if b.__class__ is str else None
+        return order(a, b) if a.__class__ in (int, float) and b.__class__ in (int, float) else None
+
+    return run
+
+
+def _call(function: Function, runs: Sequence[Run]) -> Run:
+    """Call the function with its arguments' values, with its way with nulls."""
+    call = function.call
+    if function.nulls is Nulls.SEEN:
+        return lambda scope: call(*[run(scope) for run in runs])
+    if len(runs) == 1:
+        only = runs[0]
+
+        def run_one(scope: Any) -> Any:
+            value = only(scope)
+            return None if value is None else call(value)
+
+        return run_one
+    first, *others = runs
+
+    def run(scope: Any) -> Any:
+        values = [first(scope)]
+        if values[0] is None:
+            return None
+        for other in others:
+            if (value := other(scope)) is None:
+                return None
+            values.append(value)
+        return call(*values)
+
+    return run

@@ -1,0 +1,114 @@
+"""Arithmetic and conditions. Numbers, or text of digits; blank text counts as null, as everywhere."""
+
+import math
+import re
+from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal
+from functools import reduce
+from typing import Any, Final
+
+from tunerd.mapping.functions.registry import Context, Nulls, Registry, Run
+from tunerd.mapping.values import RuleError, is_number, refuse, true
+
+REGISTRY: Final = Registry()
+_DIGITS: Final = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?", re.ASCII)
+_WANTS: Final = "a number or text of digits"
+
+
+def read_number(function: str, value: Any) -> int | float | None:
+    """A number as it is, digit text as a number, blank text and null as None. Raises RuleError for all else."""
+    if value is None:
+        return None
+    if is_number(value):
+        if not math.isfinite(value):
+            raise RuleError(function, "got a number that is not finite")
+        return value  # type: ignore[no-any-return]
+    if value.__class__ is str:
+        text = value.strip()
+        if not text:
+            return None
+        if _DIGITS.fullmatch(text):
+            return float(text) if "." in text else int(text)
+    raise refuse(function, _WANTS, value)
+
+
+def _all(function: str, values: tuple[Any, ...]) -> list[int | float] | None:
+    read = [read_number(function, value) for value in values]
+    return None if None in read else read  # type: ignore[return-value]
+
+
+@REGISTRY.add("add(a, b, ...)", "sum; numbers or text of digits")
+def _add(*values: Any) -> Any:
+    read = _all("add", values)
+    return None if read is None else reduce(lambda a, b: a + b, read)
+
+
+@REGISTRY.add("subtract(a, b)", "a - b")
+def _subtract(a: Any, b: Any) -> Any:
+    read = _all("subtract", (a, b))
+    return None if read is None else read[0] - read[1]
+
+
+@REGISTRY.add("multiply(a, b, ...)", "product")
+def _multiply(*values: Any) -> Any:
+    read = _all("multiply", values)
+    return None if read is None else reduce(lambda a, b: a * b, read)
+
+
+@REGISTRY.add("divide(a, b)", "a / b; null when b is 0")
+def _divide(a: Any, b: Any) -> Any:
+    read = _all("divide", (a, b))
+    if read is None or read[1] == 0:
+        return None
+    if isinstance(read[0], int) and isinstance(read[1], int) and read[0] % read[1] == 0:
+        return read[0] // read[1]
+    return read[0] / read[1]
+
+
+@REGISTRY.add("round(x[, digits])", "rounded half up, to a whole number or so many digits (at most 12)")
+def _round(value: Any, digits: Any = 0) -> Any:
+    number, places = read_number("round", value), read_number("round", digits)
+    if number is None or places is None:
+        return None
+    if places.__class__ is not int or not 0 <= places <= 12:
+        raise RuleError("round", "takes 0 to 12 digits")
+    if number.__class__ is int:
+        return number
+    rounded = Decimal(repr(number)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    return float(rounded) if places else int(rounded)
+
+
+@REGISTRY.add("abs(x)", "without its sign; a number or text of digits")
+def _abs(value: Any) -> Any:
+    number = read_number("abs", value)
+    return None if number is None else abs(number)
+
+
+def _prepare_if(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
+    condition, then = runs[0], runs[1]
+    otherwise: Run = runs[2] if len(runs) == 3 else lambda _: None
+
+    def run(scope: Any) -> Any:
+        # Both sides are evaluated, so that an error in the one that is not taken today does not wait for its day.
+        yes, no = then(scope), otherwise(scope)
+        return yes if true(condition(scope)) else no
+
+    return run
+
+
+@REGISTRY.add(
+    "if(condition, then[, else])", "JMESPath truth (0 is true); both sides are evaluated", nulls=Nulls.SEEN, prepare=_prepare_if
+)
+def _if(condition: Any, then: Any, otherwise: Any = None) -> Any:
+    return then if true(condition) else otherwise
+
+
+@REGISTRY.add("to_bool(x)", "true, yes, 1, false, no, 0 in any case; other text and numbers are null")
+def _to_bool(value: Any) -> Any:
+    if value.__class__ is bool:
+        return value
+    if is_number(value):
+        return {0: False, 1: True}.get(value)
+    if value.__class__ is not str:
+        raise refuse("to_bool", "text, a number, true or false", value)
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())

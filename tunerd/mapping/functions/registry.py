@@ -1,0 +1,89 @@
+"""What a function of the rule language is, and how one is registered. The functions themselves stand beside this file.
+
+The documentation's function table is made from this registry.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+Run: TypeAlias = Callable[[Any], Any]
+"""A compiled expression: takes the slots of the root scope, or the current value of the item scope."""
+
+UNKNOWN: Final = object()
+"""Stands for the value of an expression that is not constant."""
+
+
+class Nulls(StrEnum):
+    """What a function makes of a null argument."""
+
+    GIVE_NULL = "null if any argument is null"
+    FIRST = "null if the first argument is null"
+    SEEN = "looks at nulls itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What of its source a function may know."""
+
+    zone: tzinfo = UTC
+    """For times that name no zone."""
+
+
+Prepare: TypeAlias = Callable[[Sequence[Run], Sequence[Any], Context], Run | None]
+"""Compiles a call with what is known at load: the arguments' runs, and their values where constant (else UNKNOWN).
+None: nothing to gain, call the function. Raises RuleError for a constant that can never work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    name: str
+    signature: str
+    """`lookup(key, table[, default])`"""
+    does: str
+    """One line for the documentation."""
+    call: Callable[..., Any]
+    least: int
+    most: int | None
+    """None: any number of arguments."""
+    nulls: Nulls = Nulls.GIVE_NULL
+    expressions: frozenset[int] = frozenset()
+    """Positions of arguments that are `&expression`; the function gets them as Run over an item."""
+    prepare: Prepare | None = None
+    built_in: bool = False
+    """JMESPath's own."""
+
+
+@dataclass(slots=True)
+class Registry:
+    functions: dict[str, Function] = field(default_factory=dict)
+
+    def add(
+        self,
+        signature: str,
+        does: str,
+        *,
+        nulls: Nulls = Nulls.GIVE_NULL,
+        expressions: Sequence[int] = (),
+        prepare: Prepare | None = None,
+        built_in: bool = False,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator; the arity is read off the signature: `[, x]` may be left out, `...` repeats."""
+        name, _, inside = signature.removesuffix(")").partition("(")
+        firm, *optional = inside.split("[")
+        least = len([part for part in firm.split(",") if part.strip() not in ("", "...")])
+        most = None if "..." in inside else least + len(optional)
+
+        def register(call: Callable[..., Any]) -> Callable[..., Any]:
+            self.functions[name] = Function(
+                name=name, signature=signature, does=does, call=call, least=least, most=most, nulls=nulls,
+                expressions=frozenset(expressions), prepare=prepare, built_in=built_in,
+            )  # fmt: skip
+            return call
+
+        return register
+
+    def view(self) -> Mapping[str, Function]:
+        return self.functions

@@ -1,0 +1,107 @@
+"""Functions that look something up: in tables, in lists of objects, in lists of pairs."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tunerd.mapping.functions.registry import UNKNOWN, Context, Nulls, Registry, Run
+from tunerd.mapping.values import RuleError, equal, refuse
+
+REGISTRY: Final = Registry()
+
+
+def _name(key: Any) -> str:
+    """A key as the tables of a YAML file and of JSON spell it."""
+    if key.__class__ is str:
+        return key
+    if key.__class__ is bool:
+        return "true" if key else "false"
+    if key.__class__ is float and key.is_integer():
+        return str(int(key))
+    if key.__class__ in (int, float):
+        return repr(key)
+    raise refuse("lookup", "text, a number, true or false as key", key)
+
+
+def _position(key: Any) -> int | None:
+    if key.__class__ is str:
+        return int(key) if key.isdecimal() and len(key) < 10 else None
+    if key.__class__ is float and key.is_integer():
+        return int(key)
+    if key.__class__ is int:
+        return key
+    raise refuse("lookup", "a position in the list", key)
+
+
+def _folded(table: dict[str, Any]) -> dict[str, Any]:
+    folded: dict[str, Any] = {}
+    for name, value in table.items():
+        folded.setdefault(name.casefold(), value)
+    return folded
+
+
+def _prepare_lookup(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
+    table = known[1]
+    if table is not UNKNOWN and table is not None and table.__class__ not in (dict, list):
+        raise refuse("lookup", "a table (an object or a list)", table)
+    if table.__class__ is not dict:
+        return None
+    key, exact, folded = runs[0], table, _folded(table)
+    default: Run = runs[2] if len(runs) == 3 else lambda _: None
+
+    def run(scope: Any) -> Any:
+        name = key(scope)
+        if name.__class__ is not str:
+            if name is None:
+                return default(scope)
+            name = _name(name)
+        found = exact.get(name)
+        if found is None:
+            found = folded.get(name.casefold())
+        return default(scope) if found is None else found
+
+    return run
+
+
+@REGISTRY.add(
+    "lookup(key, table[, default])",
+    "in an object by key (exact, then any case), in a list by position; a null key, table or hit gives the default",
+    nulls=Nulls.SEEN,
+    prepare=_prepare_lookup,
+)
+def _lookup(key: Any, table: Any, default: Any = None) -> Any:
+    if key is None or table is None:
+        return default
+    if table.__class__ is list:
+        at = _position(key)
+        found = table[at] if at is not None and 0 <= at < len(table) else None
+    elif table.__class__ is dict:
+        name = _name(key)
+        found = table.get(name)
+        if found is None:
+            found = _folded(table).get(name.casefold())
+    else:
+        raise refuse("lookup", "a table (an object or a list)", table)
+    return default if found is None else found
+
+
+@REGISTRY.add("find(list, field, value)", "the first object of the list whose field equals the value")
+def _find(items: Any, field: Any, value: Any) -> Any:
+    if items.__class__ is not list:
+        raise refuse("find", "a list", items)
+    if field.__class__ is not str:
+        raise refuse("find", "the name of a field", field)
+    return next((item for item in items if item.__class__ is dict and equal(item.get(field), value)), None)
+
+
+@REGISTRY.add("from_pairs(list, key_field, value_field)", "a list of {name, value} as one object; the last of a name wins")
+def _from_pairs(items: Any, key_field: Any, value_field: Any) -> Any:
+    if items.__class__ is not list:
+        raise refuse("from_pairs", "a list", items)
+    made: dict[str, Any] = {}
+    for item in items:
+        if item.__class__ is not dict:
+            raise RuleError("from_pairs", "takes a list of objects")
+        key = item.get(key_field)
+        if key is not None:
+            made[_name(key)] = item.get(value_field)
+    return made

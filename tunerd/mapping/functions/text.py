@@ -1,0 +1,161 @@
+"""Functions over text."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import orjson
+
+from tunerd.mapping.functions.registry import UNKNOWN, Context, Nulls, Registry, Run
+from tunerd.mapping.values import RuleError, refuse
+
+REGISTRY: Final = Registry()
+
+
+def text_of(function: str, value: Any) -> str:
+    """Text as it is; numbers, true and false as JSON writes them. Raises RuleError for lists and objects."""
+    if value.__class__ is str:
+        return value
+    if value.__class__ is bool:
+        return "true" if value else "false"
+    if value.__class__ in (int, float):
+        return repr(value)
+    raise refuse(function, "text", value)
+
+
+@lru_cache(maxsize=1024)
+def compiled(function: str, pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise RuleError(function, f"the pattern is no regular expression: {error}") from error
+
+
+def _groups(found: re.Match[str] | None) -> Any:
+    if found is None:
+        return None
+    return found.groupdict() if found.re.groupindex else {"match": found.group()}
+
+
+def _prepare_regex(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
+    if known[1].__class__ is not str:
+        return None
+    search, text = compiled("regex", known[1]).search, runs[0]
+
+    def run(scope: Any) -> Any:
+        value = text(scope)
+        return None if value is None else _groups(search(text_of("regex", value)))
+
+    return run
+
+
+@REGISTRY.add("regex(text, pattern)", "no match: null; else the named groups, or {match}", prepare=_prepare_regex)
+def _regex(value: Any, pattern: Any) -> Any:
+    return _groups(compiled("regex", text_of("regex", pattern)).search(text_of("regex", value)))
+
+
+@REGISTRY.add("concat(x, ...)", "one text of all parts; null if one part is null (no half URLs)")
+def _concat(*parts: Any) -> Any:
+    return "".join([text_of("concat", part) for part in parts])
+
+
+@REGISTRY.add("lower(text)", "in lower case")
+def _lower(value: Any) -> Any:
+    return text_of("lower", value).lower()
+
+
+@REGISTRY.add("upper(text)", "in upper case")
+def _upper(value: Any) -> Any:
+    return text_of("upper", value).upper()
+
+
+@REGISTRY.add("strip(text[, characters])", "without white space (or those characters) at both ends")
+def _strip(value: Any, characters: Any = None) -> Any:
+    return text_of("strip", value).strip(None if characters is None else text_of("strip", characters))
+
+
+@REGISTRY.add("replace(text, old, new)", "with every old replaced")
+def _replace(value: Any, old: Any, new: Any) -> Any:
+    if not (what := text_of("replace", old)):
+        raise RuleError("replace", "cannot replace empty text")
+    return text_of("replace", value).replace(what, text_of("replace", new))
+
+
+@REGISTRY.add("split(text, separator)", "its parts as a list")
+def _split(value: Any, separator: Any) -> Any:
+    if not (at := text_of("split", separator)):
+        raise RuleError("split", "cannot split at empty text")
+    return text_of("split", value).split(at)
+
+
+@REGISTRY.add("truncate(text, n)", "at most its first n characters")
+def _truncate(value: Any, length: Any) -> Any:
+    if length.__class__ is not int or length < 0:
+        raise refuse("truncate", "a whole number of characters", length)
+    return text_of("truncate", value)[:length]
+
+
+@REGISTRY.add("lines(text)", "its lines, stripped, without empty ones")
+def _lines(value: Any) -> Any:
+    return [line for raw in text_of("lines", value).splitlines() if (line := raw.strip())]
+
+
+@REGISTRY.add("from_json(x)", "text that is JSON as its value; everything else as it came")
+def _from_json(value: Any) -> Any:
+    if value.__class__ is not str:
+        return value
+    try:
+        return orjson.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+@REGISTRY.add("url_quote(x)", 'with %XX for what a URL does not take; "/" is kept')
+def _url_quote(value: Any) -> Any:
+    return quote(text_of("url_quote", value), safe="/")
+
+
+@REGISTRY.add("url_decode(x)", "with %XX decoded")
+def _url_decode(value: Any) -> Any:
+    return unquote(text_of("url_decode", value))
+
+
+def _prepare_classify(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
+    if known[1] is UNKNOWN or known[1] is None:
+        return None
+    table = _patterns(known[1])
+    text = runs[0]
+    default: Run = runs[2] if len(runs) == 3 else lambda _: None
+
+    def run(scope: Any) -> Any:
+        value = text(scope)
+        if value is None:
+            return None
+        text_value = text_of("classify", value)
+        for search, result in table:
+            if search(text_value):
+                return result
+        return default(scope)
+
+    return run
+
+
+def _patterns(table: Any) -> list[tuple[Any, Any]]:
+    if table.__class__ is not dict:
+        raise refuse("classify", "a table of pattern: value", table)
+    return [(compiled("classify", pattern, ignore_case=True).search, result) for pattern, result in table.items()]
+
+
+@REGISTRY.add(
+    "classify(text, table[, default])",
+    "table of pattern: value, tried in order, case ignored; the value of the first that is found in the text",
+    nulls=Nulls.SEEN,
+    prepare=_prepare_classify,
+)
+def _classify(value: Any, table: Any, default: Any = None) -> Any:
+    if value is None or table is None:
+        return None
+    text_value = text_of("classify", value)
+    return next((result for search, result in _patterns(table) if search(text_value)), default)

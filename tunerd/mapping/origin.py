@@ -1,0 +1,38 @@
+"""What rules see of the place a document stands at: the root name `file`, and the groups of `path_groups`."""
+
+import posixpath
+import re
+from typing import Any
+
+from tunerd.call import Origin
+
+
+def file_root(origin: Origin, root: str) -> dict[str, Any]:
+    """The root name `file`.
+
+    path (absolute), relative (to the source's `path`), dir (the directory part of `relative`: "" for a file that stands in
+    the source's directory itself, so that a key made of it is missing there), name, stem (the name without its ending, and
+    without .gz), offset (bytes before the document), mtime (epoch ms).
+    """
+    relative = _relative(origin.path, root)
+    name = posixpath.basename(relative)
+    return {
+        "path": origin.path,
+        "relative": relative,
+        "dir": posixpath.dirname(relative),
+        "name": name,
+        "stem": posixpath.splitext(name.removesuffix(".gz"))[0],
+        "offset": origin.offset,
+        "mtime": origin.mtime_ns // 1_000_000,
+    }
+
+
+def path_groups(pattern: re.Pattern[str] | None, origin: Origin, root: str) -> dict[str, str | None]:
+    """The named groups of the pattern, searched in the relative path; empty where it is not found."""
+    found = pattern.search(_relative(origin.path, root)) if pattern is not None else None
+    return found.groupdict() if found else {}
+
+
+def _relative(path: str, root: str) -> str:
+    start = root.rstrip("/") + "/"
+    return path[len(start) :] if path.startswith(start) else posixpath.basename(path)

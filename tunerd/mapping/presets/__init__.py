@@ -1,0 +1,112 @@
+"""Ready-made rules of voice platforms: plain YAML beside this file, and how a source's own rules go over a preset's.
+
+Own fields, let names and refusals replace the preset's of the same name, each as a whole (transcript blocks too); null
+switches one off.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Final, Literal
+
+from tunerd.config import ManifestRule, Source, UrlRule
+from tunerd.places import Node, Place, Problem
+from tunerd.yaml_nodes import parse_yaml
+
+_MEMBERS: Final = frozenset({"call", "manifest", "recording", "untimed", "agent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """A source's rules with its preset's underneath."""
+
+    call: Node | None
+    manifest: Node | None
+    recording: tuple[UrlRule | ManifestRule, ...]
+    untimed: Literal["reject", "spread"]
+    agent: Node | None
+    problems: tuple[Problem, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    return tuple(
+        sorted(file.name.removesuffix(".yaml") for file in resources.files(__name__).iterdir() if file.name.endswith(".yaml"))
+    )
+
+
+def text(name: str) -> str:
+    """The YAML of a preset. Raises KeyError for an unknown name."""
+    if name not in names():
+        raise KeyError(name)
+    return (resources.files(__name__) / f"{name}.yaml").read_text("utf-8")
+
+
+@lru_cache(maxsize=64)
+def load(name: str) -> dict[str, Node]:
+    """The members of a preset. Raises KeyError for an unknown name."""
+    members = parse_yaml(text(name), f"preset {name}").value
+    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
+        raise ValueError(f"preset {name} is no preset")
+    return members
+
+
+def effective(source: Source) -> Effective:
+    """The source's own rules over those of its preset."""
+    problems: list[Problem] = []
+    preset: dict[str, Node] = {}
+    if source.preset is not None:
+        try:
+            preset = load(source.preset)
+        except KeyError:
+            what = f"there is no such preset; there are: {', '.join(names())}"
+            problems.append(Problem(place=Place("", 1, 1), path=f"sources.{source.name}.preset", message=what))
+    untimed = source.untimed
+    if untimed is None:
+        untimed = "spread" if "untimed" in preset and preset["untimed"].value == "spread" else "reject"
+    recording = source.recording
+    if recording is None:
+        recording = _urls(preset["recording"]) if "recording" in preset else ()
+    return Effective(
+        call=_over(source.call, preset.get("call")),
+        manifest=_over(source.manifest, preset.get("manifest")),
+        recording=recording,
+        untimed=untimed,
+        agent=source.agent or preset.get("agent"),
+        problems=tuple(problems),
+    )
+
+
+def _urls(node: Node) -> tuple[UrlRule, ...]:
+    """The strategies of a preset (the presets that ship have `url` ones only)."""
+    rules = []
+    for item in node.value if isinstance(node.value, tuple) else ():
+        members = item.value if isinstance(item.value, dict) else {}
+        rules.append(UrlRule(url=members["url"], expires_at=members.get("expires_at")))
+    return tuple(rules)
+
+
+def _over(own: Node | None, preset: Node | None) -> Node | None:
+    """A mapping over a mapping: field by field, `let` and `refuse` name by name."""
+    if own is None or preset is None or not isinstance(own.value, dict) or not isinstance(preset.value, dict):
+        return own if own is not None else preset
+    members = dict(preset.value)
+    for name, rule in own.value.items():
+        below = members.get(name)
+        members[name] = _named(rule, below) if name in ("let", "refuse") and below is not None else rule
+    return Node(members, own.place, keys={**(preset.keys or {}), **(own.keys or {})})
+
+
+def _named(own: Node, preset: Node) -> Node:
+    """let runs top to bottom: an own name that the preset does not have runs just before the next one it replaces."""
+    if not isinstance(own.value, dict) or not isinstance(preset.value, dict):
+        return own
+    before: dict[str, list[str]] = {}
+    fresh: list[str] = []
+    for name in own.value:
+        if name in preset.value:
+            before[name], fresh = fresh, []
+        else:
+            fresh.append(name)
+    order = [each for name in preset.value for each in (*before.get(name, ()), name)] + fresh
+    members = {name: own.value.get(name) or preset.value[name] for name in order}
+    return Node(members, own.place, keys={**(preset.keys or {}), **(own.keys or {})})

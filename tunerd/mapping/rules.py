@@ -1,0 +1,481 @@
+"""YAML rules -> compiled rules: every form a rule can have, and the shape of a mapping (let, refuse, when, fields).
+
+Each rule is compiled once as it is and, when `explain` or an error asks for it, once more with places (trace.py). What
+the fields of a call mean is source.py's matter.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from tunerd.mapping.expressions import Broken, Code, ExpressionError, Names, Slot, compile_text, constant, nearest
+from tunerd.mapping.functions import UNKNOWN, Context, Run
+from tunerd.mapping.functions.times import epoch_ms
+from tunerd.mapping.grammar import unbalanced
+from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Step, optional, traced, watching
+from tunerd.mapping.values import RuleError, kind, missing, true
+from tunerd.places import Node, Place, Problem
+
+ROW_MEMBERS: Final = frozenset(
+    {"role", "text", "more", "start_at", "end_at", "start_ms", "end_ms", "duration_ms", "words", "tool", "node", "metadata"}
+)
+_TOOL_MEMBERS: Final = frozenset({"name", "request_id", "params", "result", "is_error", "error", "start_ms"})
+_NODE_MEMBERS: Final = frozenset({"from", "to", "reason"})
+_ROW_TIMES: Final = frozenset({"start_at", "end_at"})
+_BLOCK_WORDS: Final = frozenset({"for_each", "let", "when", "rows"})
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+_WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
+_KEY: Final = re.compile(r"[\w-]+")
+_QUOTE: Final = "put the expression in quotes"
+MAX_DEPTH: Final = 60
+
+Emit = Callable[[list[Any], list[Any]], None]
+"""Appends the rows of a block: takes the slots and the list."""
+
+
+@dataclass(slots=True)
+class RuleSet:
+    """A compiled `call:` or `manifest:`."""
+
+    lets: list[tuple[int, Run]] = field(default_factory=list)
+    refuse: list[tuple[str, Run, Step]] = field(default_factory=list)
+    when: Run | None = None
+    fields: list[tuple[str, Run]] = field(default_factory=list)
+    steps: dict[str, Step] = field(default_factory=dict)
+    """The rule of each field."""
+    names: Names = field(default_factory=Names)
+    """What rules outside the mapping see (strategies, agent): roots and top-level let names."""
+
+    def let(self, slots: list[Any]) -> None:
+        for index, run in self.lets:
+            slots[index] = run(slots)
+
+    def let_guarded(self, slots: list[Any]) -> None:
+        """In a traced run: a let that fails breaks its slot, and so the fields that read it, not the call at once."""
+        for index, run in self.lets:
+            try:
+                slots[index] = run(slots)
+            except Misfit as misfit:
+                slots[index] = Broken(misfit)
+
+
+class RuleCompiler:
+    """Compiles the rules of one source, collecting every problem. `with_places`: the traced form."""
+
+    def __init__(self, context: Context, *, with_places: bool = False) -> None:
+        self.context = context
+        self.with_places = with_places
+        self.roots = Names(guarded=with_places)
+        self.problems: list[Problem] = []
+        self.steps: list[Step] = []
+        self.size = RECORDER_SLOT + 1
+        """How many slots a run needs."""
+
+    # Names
+
+    def root(self, name: str, value: Any = UNKNOWN) -> Slot:
+        """A root name of every rule."""
+        slot = self.roots.slots[name] = self._slot(value)
+        return slot
+
+    def _slot(self, value: Any = UNKNOWN) -> Slot:
+        slot = Slot(self.size, value)
+        self.size += 1
+        return slot
+
+    def _bind(self, names: Names, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
+        if not _NAME.fullmatch(name):
+            self.problem(place, path, f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter")
+        elif name in names.all():
+            self.problem(place, path, f"the name `{name}` is taken already: choose another")
+        slot = self._slot(value)
+        names.slots[name] = slot
+        return slot
+
+    def problem(self, place: Place, path: str, message: str) -> None:
+        problem = Problem(place=place, path=path, message=message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    # A mapping
+
+    def mapping(
+        self,
+        node: Node,
+        path: str,
+        fields: Collection[str],
+        *,
+        times: Collection[str],
+        transcript: str = "",
+        hints: Mapping[str, str] = MappingProxyType({}),
+    ) -> RuleSet:
+        """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
+        read as instants; `transcript`: the field whose blocks are rows; `hints`: what to say to unknown fields."""
+        made = RuleSet(names=self.roots.inner())
+        members = self._members(node, path)
+        if members is None:
+            return made
+        self._lets(members, made.names, path, made.lets)
+        if (refuse := members.get("refuse")) is not None:
+            for reason, rule in (self._members(refuse, f"{path}.refuse") or {}).items():
+                at = f"{path}.refuse.{reason}"
+                step = self._step(rule, at)
+                made.refuse.append((reason, self.rule(rule, at, made.names).run, step))
+        if (when := members.get("when")) is not None and when.value is not None:
+            made.when = self.rule(when, f"{path}.when", made.names).run
+        for name, rule in members.items():
+            at = f"{path}.{name}"
+            if name in ("let", "refuse", "when"):
+                continue
+            if name not in fields:
+                self.problem(_key_place(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
+                continue
+            if rule.value is None:
+                continue
+            made.steps[name] = self._step(rule, at)
+            code = self.rule(rule, at, made.names, rows=name == transcript)
+            made.fields.append((name, (self._as_time(code, rule, at) if name in times else code).run))
+        return made
+
+    def _members(self, node: Node, path: str) -> dict[str, Node] | None:
+        if isinstance(node.value, dict):
+            if self._misread(node, path):
+                return None
+            return node.value
+        if node.value is not None:
+            self.problem(node.place, path, "write a mapping here: name: rule")
+        return None
+
+    def _lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Run]]) -> None:
+        let = members.get("let")
+        if let is None:
+            return
+        for name, rule in (self._members(let, f"{path}.let") or {}).items():
+            at = f"{path}.let.{name}"
+            code = self.rule(rule, at, names)
+            slot = self._bind(names, name, _key_place(let, name), at, code.value)
+            if code.value is UNKNOWN:
+                into.append((slot.index, code.run))
+
+    # A rule
+
+    def rule(self, node: Node, path: str, names: Names, *, rows: bool = False, depth: int = 0) -> Code:
+        """Compile one rule. `rows`: its blocks are rows of a transcript. Problems are noted, and null stands in."""
+        if depth > MAX_DEPTH:
+            self.problem(node.place, path, "rules are nested too deep here")
+            return constant(None)
+        value = node.value
+        number = len(self.steps)
+        self.steps.append(self._step(node, path))
+        if isinstance(value, str):
+            code = self._text(node, value, path, names, number)
+        elif isinstance(value, tuple):
+            code = self._first_of(node, value, path, names, rows, depth)
+        elif isinstance(value, dict):
+            code = self._mapping(node, value, path, names, rows, depth, number)
+        else:
+            code = constant(value)
+        if not self.with_places or (code.value is not UNKNOWN and path.count(".let.")):
+            return code
+        return Code(traced(code.run, number, self.steps[number]), code.value)
+
+    def _step(self, node: Node, path: str) -> Step:
+        value = node.value
+        if isinstance(value, str):
+            text = " ".join(value.split())
+        elif isinstance(value, tuple):
+            text = f"first of {len(value)}"
+        elif isinstance(value, dict):
+            text = "a table" if "const" in value else "a block"
+        else:
+            text = "null" if value is None else str(value).lower()
+        return Step(path, node.place, text)
+
+    def _text(self, node: Node, text: str, path: str, names: Names, number: int) -> Code:
+        try:
+            return compile_text(text, names, self.context, watching(number) if self.with_places else None)
+        except ExpressionError as error:
+            what = error.what
+            if what.startswith("unknown name") and _WORD.fullmatch(text.strip()):
+                known = nearest(text, names.all())
+                what = f"unknown name `{text}`{known}: write {{const: {text}}} for the text, doc.{text} for a field"
+            elif node.plain and error.cut:
+                what += f"; YAML cuts a plain text at ` #`, `: ` and, in [ ] and {{ }}, at commas: {_QUOTE}"
+            place = node.place
+            if "\n" not in text:
+                place = Place(place.file, place.line, place.column + error.at + (0 if node.plain else 1))
+            self.problem(place, path, what)
+            return constant(None)
+
+    def _first_of(self, node: Node, items: Sequence[Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+        if not items:
+            self.problem(node.place, path, "an empty list gives nothing: write null, or {const: []}")
+            return constant(None)
+        if self._misread(node, path):
+            return constant(None)
+        codes: list[Code] = []
+        for position, item in enumerate(items):
+            code = self.rule(item, f"{path}[{position}]", names, rows=rows, depth=depth + 1)
+            if code.value is UNKNOWN or not missing(code.value):
+                codes.append(code)
+            if code.value is not UNKNOWN and not missing(code.value):
+                break  # what stands behind a constant is never asked
+        if not codes or codes[0].value is not UNKNOWN:
+            return codes[0] if codes else constant(None)
+        if len(codes) == 1:
+            only = codes[0].run
+            return Code(lambda slots: None if missing(value := only(slots)) else value)
+        if len(codes) == 2:
+            first, second = codes[0].run, codes[1].run
+
+            def run_two(slots: Any) -> Any:
+                value = first(slots)
+                if value or not missing(value):
+                    return value
+                value = second(slots)
+                return None if missing(value) else value
+
+            return Code(run_two)
+        runs = [code.run for code in codes]
+
+        def run(slots: Any) -> Any:
+            for one in runs:
+                value = one(slots)
+                if value or not missing(value):
+                    return value
+            return None
+
+        return Code(run)
+
+    def _misread(self, node: Node, path: str) -> bool:
+        """An expression that YAML took for a list or mapping of its own and split at the commas."""
+        if not node.flow:
+            return False
+        if isinstance(node.value, tuple):
+            odd = any(_is_cut(item) for item in node.value)
+        elif isinstance(node.value, dict):
+            odd = any(
+                unbalanced(name) or _is_cut(item) or (item.value is None and not _KEY.fullmatch(name))
+                for name, item in node.value.items()
+            )
+        else:
+            odd = False
+        if odd:
+            self.problem(node.place, path, f"YAML split this at a comma or at `: `: {_QUOTE}")
+        return odd
+
+    def instant(self, node: Node, path: str, names: Names) -> Run:
+        """A rule whose value is read as an instant: epoch ms."""
+        return self._as_time(self.rule(node, path, names), node, path).run
+
+    def _as_time(self, code: Code, node: Node, path: str) -> Code:
+        """An instant in any form, as epoch ms."""
+        zone = self.context.zone
+        if code.value is not UNKNOWN:
+            try:
+                return constant(epoch_ms(code.value, zone))
+            except RuleError as error:
+                self.problem(node.place, path, str(error))
+                return constant(None)
+        moment = code.run
+
+        def run(slots: Any) -> Any:
+            return epoch_ms(moment(slots), zone)
+
+        if not self.with_places:
+            return Code(run)
+        number = len(self.steps)
+        self.steps.append(self._step(node, path))
+        return Code(traced(run, number, self.steps[number]))
+
+    # Blocks
+
+    def _mapping(
+        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+    ) -> Code:
+        if "const" in members:
+            if len(members) > 1:
+                self.problem(node.place, path, "`const` stands alone in its mapping")
+            return constant(members["const"].bare())
+        if self._misread(node, path):
+            return constant(None)
+        if "for_each" in members or "rows" in members:
+            emit = self._emitter(node, members, path, names, rows, depth, number)
+
+            def run(slots: Any) -> Any:
+                made: list[Any] = []
+                emit(slots, made)
+                return made or None
+
+            return Code(run)
+        return self._object(node, members, path, names, rows, depth)
+
+    def _emitter(
+        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+    ) -> Emit:
+        """A block that gives rows (or items): for_each around, then let, when, and its object or its `rows`."""
+        names = names.inner()
+        each: Run | None = None
+        item = 0
+        if (for_each := members.get("for_each")) is not None:
+            heads = self._members(for_each, f"{path}.for_each") or {}
+            if len(heads) != 1:
+                self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
+                return lambda slots, made: None
+            (name, rule) = next(iter(heads.items()))
+            each = self._counted_items(self.rule(rule, f"{path}.for_each", names, depth=depth + 1).run, number)
+            item = self._bind(names, name, _key_place(for_each, name), f"{path}.for_each").index
+        inner = {name: member for name, member in members.items() if name != "for_each"}
+        body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
+        if body is None:
+            one = self._object(node, inner, path, names, rows, depth).run
+
+            def emit_object(slots: list[Any], made: list[Any]) -> None:
+                if (value := one(slots)) is not None:
+                    made.append(value)
+
+            body = emit_object
+        return self._counted(body if each is None else _looped(each, item, body), number)
+
+    def _counted_items(self, each: Run, number: int) -> Run:
+        if not self.with_places:
+            return each
+
+        def counted(slots: Any) -> Any:
+            items = each(slots)
+            if items.__class__ is list:
+                slots[RECORDER_SLOT].at(number).items += len(items)
+            return items
+
+        return counted
+
+    def _counted(self, emit: Emit, number: int) -> Emit:
+        if not self.with_places:
+            return emit
+
+        def counted(slots: list[Any], made: list[Any]) -> None:
+            before = len(made)
+            emit(slots, made)
+            slots[RECORDER_SLOT].at(number).rows += len(made) - before
+
+        return counted
+
+    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Emit:
+        for name in members:
+            if name not in _BLOCK_WORDS:
+                self.problem(
+                    _key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row"
+                )
+        lets, when = self._prelude(members, path, names)
+        listed = members["rows"]
+        if not isinstance(listed.value, tuple) or not listed.value:
+            self.problem(listed.place, f"{path}.rows", "rows takes a list of blocks")
+            return lambda slots, made: None
+        emits = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(listed.value)]
+
+        def emit(slots: list[Any], made: list[Any]) -> None:
+            for index, run in lets:
+                slots[index] = run(slots)
+            if when is None or true(when(slots)):
+                for one in emits:
+                    one(slots, made)
+
+        return emit
+
+    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Emit:
+        if not isinstance(node.value, dict) or "const" in node.value:
+            self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
+            return lambda slots, made: None
+        if depth > MAX_DEPTH:
+            self.problem(node.place, path, "rules are nested too deep here")
+            return lambda slots, made: None
+        number = len(self.steps)
+        self.steps.append(self._step(node, path))
+        return self._emitter(node, node.value, path, names, rows, depth, number)
+
+    def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Run]], Run | None]:
+        lets: list[tuple[int, Run]] = []
+        self._lets(members, names, path, lets)
+        when = members.get("when")
+        return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names).run
+
+    def _object(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+        """let, when and fields of one object: null members are left out, an object of nothing (or without the role that
+        it has a rule for) is null."""
+        names = names.inner()
+        lets, when = self._prelude(members, path, names)
+        made: list[tuple[str, Run]] = []
+        role: Run | None = None
+        for name, rule in members.items():
+            if name in _BLOCK_WORDS or rule.value is None:
+                continue
+            at = f"{path}.{name}"
+            if rows and name not in ROW_MEMBERS:
+                hint = nearest(name, ROW_MEMBERS) if name != "content" else " (did you mean `text`?)"
+                self.problem(_key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
+                continue
+            if rows and name in ("tool", "node"):
+                self._check_members(rule, at, _TOOL_MEMBERS if name == "tool" else _NODE_MEMBERS)
+            code = self.rule(rule, at, names, depth=depth + 1)
+            if rows and name in _ROW_TIMES:
+                code = self._as_time(code, rule, at)
+            run = optional(code.run) if rows and name == "metadata" and self.with_places else code.run
+            if name == "role":
+                role = run
+            else:
+                made.append((name, run))
+        if not members:
+            return constant(None)
+        return Code(_object_run(lets, when, role, tuple(made)))
+
+    def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
+        if isinstance(node.value, dict) and "const" not in node.value:
+            for name in node.value:
+                if name not in known and name not in _BLOCK_WORDS and not unbalanced(name):
+                    self.problem(_key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
+
+
+def _is_cut(node: Node) -> bool:
+    return node.plain and isinstance(node.value, str) and unbalanced(node.value)
+
+
+def _key_place(node: Node, name: str) -> Place:
+    return (node.keys or {}).get(name, node.place)
+
+
+def _looped(each: Run, item: int, body: Emit) -> Emit:
+    def emit(slots: list[Any], made: list[Any]) -> None:
+        items = each(slots)
+        if items is None:
+            return
+        if items.__class__ is not list:
+            raise RuleError("for_each", f"takes a list, got {kind(items)}")
+        for value in items:
+            slots[item] = value
+            body(slots, made)
+
+    return emit
+
+
+def _object_run(lets: list[tuple[int, Run]], when: Run | None, role: Run | None, members: tuple[tuple[str, Run], ...]) -> Run:
+    def run(slots: Any) -> Any:
+        for index, let in lets:
+            slots[index] = let(slots)
+        if when is not None and not true(when(slots)):
+            return None
+        if role is None:
+            made = {}
+        else:
+            value = role(slots)
+            if not value:
+                return None
+            made = {"role": value}
+        for name, member in members:
+            value = member(slots)
+            if value is not None:
+                made[name] = value
+        return made or None
+
+    return run
