@@ -140,6 +140,7 @@ async def test_quiet_unchecked(tmp_path: Path) -> None:
         (["--fail", "503:0.7", "--fail", "reset:0.7"], "more than 1"),
         (["--latency", "soon"], "duration like 250ms"),
         (["--lose-answers", "2"], "0<=x<=1"),
+        (["--no-check", "--journal", "arrivals.ndjson"], "only counts"),
     ],
 )
 def test_a_wrong_option_says_what_to_write(options: list[str], said: str) -> None:

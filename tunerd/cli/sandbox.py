@@ -107,6 +107,8 @@ def command(
 
     Prints its URL and the configuration to use it with, then a line for each call that arrives. Ends on Ctrl-C.
     """
+    if no_check and (journal is not None or show):
+        raise click.UsageError("--no-check only counts: leave out --journal and --show")
     faults = Faults(
         fail=fail,
         lose_answers=lose_answers,
