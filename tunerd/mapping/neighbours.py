@@ -119,18 +119,21 @@ def fit_words(timed: Iterable[Row], repairs: dict[str, int]) -> None:
         if words is None:
             continue
         low, high = row["start_ms"] - WORD_SLACK_MS, row["end_ms"] + WORD_SLACK_MS
-        fitting = [word for word in words if word["start_ms"] >= low and word["end_ms"] <= high]
+        earliest = max(low, 0)
+        for word in words:
+            if not earliest <= word["start_ms"] <= word["end_ms"] <= high:
+                break
+        else:
+            continue
+        fitting = [word for word in words if low <= word["start_ms"] <= high and word["end_ms"] <= high]
         for word in fitting:
-            if word["start_ms"] < 0:
-                word["start_ms"] = 0
-            if word["end_ms"] < word["start_ms"]:
-                word["end_ms"] = word["start_ms"]
-        if len(fitting) != len(words):
-            count(repairs, "words_out_of_row", len(words) - len(fitting))
-            if fitting:
-                row["words"] = fitting
-            else:
-                del row["words"]
+            word["start_ms"] = max(word["start_ms"], 0)
+            word["end_ms"] = max(word["end_ms"], word["start_ms"])
+        count(repairs, "words_out_of_row", len(words) - len(fitting))
+        if fitting:
+            row["words"] = fitting
+        else:
+            del row["words"]
 
 
 def complete_tools(rows: Iterable[Row], repairs: dict[str, int]) -> None:

@@ -5,7 +5,7 @@ Everything here takes the value that a rule gave (or that stood in the document)
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -58,8 +58,8 @@ def text_of(value: Any) -> str | None:
 
 def bool_of(value: Any) -> bool | None:
     """true and false, in words, text of any case or 1 and 0; None for everything else."""
-    if isinstance(value, bool):
-        return value
+    if value is None or value.__class__ is bool:
+        return value  # type: ignore[no-any-return]
     word = (text_of(value) or "").strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None
 
@@ -70,7 +70,9 @@ def object_of(value: Any) -> dict[str, Any] | None:
         return value
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, str) and value.lstrip()[:1] == "{":
+    if isinstance(value, str):
+        if value[:1] != "{" and value.lstrip()[:1] != "{":
+            return None
         try:
             parsed = orjson.loads(value)
         except orjson.JSONDecodeError:
@@ -81,6 +83,8 @@ def object_of(value: Any) -> dict[str, Any] | None:
 
 def time_of(value: Any, number: int, name: str) -> int | None:
     """A row's time or duration in whole milliseconds, None where it is missing. Raises Refused for what is no number."""
+    if value.__class__ is float and -LONGEST_TIME < value < LONGEST_TIME:
+        return math.floor(value + 0.5)
     if missing(value):
         return None
     found = number_of(value)
@@ -108,22 +112,29 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
         raise Refused(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
     words: list[dict[str, Any]] = []
     for word in value:
-        if not isinstance(word, Mapping):
+        if word.__class__ is not dict and not isinstance(word, Mapping):
             continue
-        said, start, end, confidence = word.get("word"), word.get("start_ms"), word.get("end_ms"), word.get("confidence")
+        get = word.get
+        said, start, end, confidence = get("word"), get("start_ms"), get("end_ms"), get("confidence")
         if start.__class__ is not int:
             start = _word_time(start)
         if end.__class__ is not int:
             end = _word_time(end)
         if said.__class__ is not str:
             said = text_of(said)
-        if not said or start is None or end is None:
+        if not said or start is None or end is None or said.isspace():
             continue
         kept = {"word": said, "start_ms": start, "end_ms": end}
-        if confidence is not None and (confidence := number_of(confidence)) is not None:
-            kept["confidence"] = confidence
+        if confidence is not None:
+            confidence = number_of(confidence)
+            if confidence is not None:
+                kept["confidence"] = confidence
         words.append(kept)
     return words
+
+
+def text_of_words(words: Sequence[Mapping[str, Any]]) -> str:
+    return " ".join([word["word"].strip() for word in words])
 
 
 def _word_time(value: Any) -> int | None:
@@ -138,33 +149,36 @@ def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] 
         return None
     if not isinstance(value, Mapping):
         raise Refused(row_at(number, "tool"), "has to be an object: {name, request_id, params, result, is_error, error}")
-    name, params, result, error = value.get("name"), value.get("params"), value.get("result"), value.get("error")
-    request_id = value.get("request_id")
-    silent = missing(name) and missing(error) and missing(params) and missing(result)
-    if silent and not (result == [] and not missing(request_id)):
-        return None
+    get = value.get
+    name, request_id, params, result, error = get("name"), get("request_id"), get("params"), get("result"), get("error")
+    if not (name or params or result or error):
+        silent = missing(name) and missing(params) and missing(result) and missing(error)
+        if silent and not (result == [] and not missing(request_id)):
+            return None
     tool: dict[str, Any] = {}
-    for field, told in (("name", name), ("request_id", request_id)):
-        text = told if told.__class__ is str else text_of(told)
-        if text:
-            tool[field] = text
-    for field, told in (("params", params), ("result", result)):
-        if told is None or told == "":
-            continue
-        if told.__class__ is not dict:
-            found = object_of(told)
-            if found is None:
-                repairs["wrapped"] = repairs.get("wrapped", 0) + 1
-                found = {"value": told}
-            told = found
-        tool[field] = told
-    is_error = value.get("is_error")
-    if is_error is not None and (is_error := bool_of(is_error)) is not None:
+    if name is not None and (text := name if name.__class__ is str else text_of(name)):
+        tool["name"] = text
+    if request_id is not None and (text := request_id if request_id.__class__ is str else text_of(request_id)):
+        tool["request_id"] = text
+    if params is not None and params != "":
+        tool["params"] = params if params.__class__ is dict else _wrapped(params, repairs)
+    if result is not None and result != "":
+        tool["result"] = result if result.__class__ is dict else _wrapped(result, repairs)
+    is_error = bool_of(get("is_error"))
+    if is_error is not None:
         tool["is_error"] = is_error
-    if not missing(error):
-        told_error = text_of(error)
-        tool["error"] = told_error if told_error is not None else _as_json(error)
+    if error is not None and not missing(error):
+        told = text_of(error)
+        tool["error"] = told if told is not None else _as_json(error)
     return tool
+
+
+def _wrapped(value: Any, repairs: dict[str, int]) -> dict[str, Any]:
+    found = object_of(value)
+    if found is None:
+        repairs["wrapped"] = repairs.get("wrapped", 0) + 1
+        found = {"value": value}
+    return found
 
 
 def node_of(value: Any, number: int) -> dict[str, Any] | None:

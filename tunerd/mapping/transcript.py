@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.limits import ROLES, ROWS, Refused, row_at
-from tunerd.mapping.rows import joined_text, node_of, object_of, spoken_length, time_of, tool_of, words_of
+from tunerd.mapping.rows import joined_text, node_of, object_of, spoken_length, text_of_words, time_of, tool_of, words_of
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
 
@@ -145,7 +145,7 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
                 words = words_of(words, number)
             if words:
                 if not text:
-                    text = out["text"] = " ".join([word["word"] for word in words])
+                    text = out["text"] = text_of_words(words)
                     repairs["text_from_words"] = repairs.get("text_from_words", 0) + 1
             elif not text:
                 continue
@@ -156,6 +156,9 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
                         row_at(number, "role"), f"is none of {', '.join(sorted(ROLES))}: map it with lookup(role, roles)"
                     )
                 foreign_roles = True
+                if not text and (words := get("words")):
+                    text = out["text"] = text_of_words(words_of(words, number))
+                    words = None
             speech = False
             tool = get("tool")
             if tool is not None:
@@ -203,8 +206,8 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
                     else:
                         start = max(end - PACE_MS * spoken_length(text), min(end, 0)) if speech and text else end
                         repairs["start_from_end"] = repairs.get("start_from_end", 0) + 1
-                elif tool is not None and (start := _tool_start(get("tool"), number)) is not None:
-                    pass
+                elif tool is not None:
+                    start = _tool_start(get("tool"), number)
             if end is None and start is not None:
                 if duration is not None:
                     end = start + duration
