@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from tunerd.delivery.adaptive import AdaptiveLimit
-
 
 class Limit(Protocol):
     @property
@@ -98,14 +96,14 @@ def crowded(now: float, in_flight: int, chance: random.Random) -> Reply:
 
 
 class RateLimited:
-    """429 beyond `rate` requests a second (a bucket of one tenth of a second)."""
+    """429 beyond `rate` requests a second."""
 
-    def __init__(self, rate: float, round_trip_s: float) -> None:
-        self.rate, self.round_trip_s = rate, round_trip_s
-        self.tokens, self.at = rate / 10, 0.0
+    def __init__(self, rate: float, round_trip_s: float, burst: float) -> None:
+        self.rate, self.round_trip_s, self.burst = rate, round_trip_s, burst
+        self.tokens, self.at = burst, 0.0
 
     def __call__(self, now: float, in_flight: int, chance: random.Random) -> Reply:
-        self.tokens = min(self.rate / 10, self.tokens + (now - self.at) * self.rate)
+        self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
         if self.tokens < 1:
             return Reply(self.round_trip_s / 4, accepted=False)
@@ -120,13 +118,6 @@ SERVERS: dict[str, Callable[[], Server]] = {
     "knee": lambda: knee,
     "queueing": lambda: queueing,
     "crowded": lambda: crowded,
-    "rate-limited": lambda: RateLimited(110.0, 0.1),
-    "rate-limited, slower": lambda: RateLimited(45.0, 0.4),
+    "rate-limited": lambda: RateLimited(110.0, 0.1, burst=10),
+    "rate-limited, slower": lambda: RateLimited(45.0, 0.4, burst=10),
 }
-
-if __name__ == "__main__":
-    for name, make in SERVERS.items():
-        best = max((simulate(make(), Fixed(n), 300.0).per_second, n) for n in range(1, 33))
-        got = simulate(make(), AdaptiveLimit(32), 300.0)
-        print(f"{name:22} best {best[0]:7.1f}/s at {best[1]:3}   adaptive {got.per_second:7.1f}/s ({got.per_second / best[0]:.2f})"
-              f" refused {got.refused:.3f} mean limit {got.mean_limit:.1f}")  # fmt: skip

@@ -219,9 +219,7 @@ class Pacing:
             self._suspects.popitem(last=False)
         if before == self._accepted:
             return outcome
-        return Retry(
-            reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail, surely_not_arrived=True
-        )
+        return Retry(reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail, surely_not_arrived=True)
 
     def ended(self, go: Go, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
         """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
@@ -270,13 +268,10 @@ class Pacing:
         return self._begin(PauseReason.OPERATOR, "paused by `tunerd pause`", now)
 
     def operator_resume(self, now: float, missing: str = "") -> list[Event]:
-        """End every pause and any Retry-After: the operator knows better. What is still wrong pauses again."""
+        """End every pause: the operator knows better, and what is still wrong pauses again. A Retry-After stays."""
         told = self._end(now)
         for agent in list(self._agents):
             told += self._end_agent(agent, now)
-        if self._closed_until is not None:
-            self._closed_until = None
-            self.dirty = True
         if not self._has_key:
             told += self._begin(PauseReason.AUTH, missing, now)
         return told
@@ -319,14 +314,14 @@ class Pacing:
             told += self._answered(now)
         if agent in self._agents and self._agents[agent].probing:
             told += self._end_agent(agent, now)
-        if outcome.reason is not FailReason.REJECTED:
+        if outcome.reason is not FailReason.REJECTED or self._is_rejecting:
             return told
         if outcome.status != self._rejected_status:
             self._rejected.clear()
             self._rejected_status = outcome.status
         self._rejected.add(row)
         if len(self._rejected) >= REJECTIONS and self._pause is None:
-            detail = f"{REJECTIONS} different calls in a row were rejected ({outcome.detail}); check the mapping, then `tunerd retry`"
+            detail = f"{REJECTIONS} different calls in a row were rejected; check the rules; at last: {outcome.detail}"
             told += self._begin(PauseReason.REJECTING, detail, now)
             self._rejected.clear()
         return told
@@ -350,9 +345,7 @@ class Pacing:
             self._agents[agent] = _Pause(
                 reason=outcome.reason, since=now, detail=outcome.detail, next_probe_at=now + PROBE_EVERY_S
             )
-            told.append(
-                PauseBegan(destination=self._destination, agent=agent, reason=outcome.reason, detail=outcome.detail)
-            )
+            told.append(PauseBegan(destination=self._destination, agent=agent, reason=outcome.reason, detail=outcome.detail))
         return told
 
     def _trouble(self, row: int, outcome: Retry, now: float) -> list[Event]:

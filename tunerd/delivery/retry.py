@@ -25,13 +25,14 @@ PROBE_REST_S: Final = 120.0
 
 _ENDPOINT_STATUSES: Final = frozenset({404, 405, 407, 410})
 _FIELDS: Final = frozenset(
-    "body query call_id call_type transcript_with_tool_calls start_timestamp end_timestamp recording_url userSentiment "
-    "recording_multi_channel_url user_sentiment duration_ms agent_version call_cost call_status disconnection_reason "
-    "caller_phone_number call_successful in_voicemail transcript collected_dynamic_variables call_analysis metadata "
-    "general_meta_data_raw sip_call_id sip_headers recipient recording_file_extension recording_s3_multi_channel "
-    "recording_s3_caller_channel role content text words word start_ms end_ms confidence tool name request_id params result "
-    "is_error error node from to reason workspace_id agent_remote_identifier".split()
-)
+    {"body", "query", "call_id", "call_type", "transcript_with_tool_calls", "start_timestamp", "end_timestamp",
+     "recording_url", "userSentiment", "recording_multi_channel_url", "user_sentiment", "duration_ms", "agent_version",
+     "call_cost", "call_status", "disconnection_reason", "caller_phone_number", "call_successful", "in_voicemail",
+     "transcript", "collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw", "sip_call_id",
+     "sip_headers", "recipient", "recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel",
+     "role", "content", "text", "words", "word", "start_ms", "end_ms", "confidence", "tool", "name", "request_id", "params",
+     "result", "is_error", "error", "node", "from", "to", "reason", "workspace_id", "agent_remote_identifier"}
+)  # fmt: skip
 """Names that an explanation of a rejection may repeat: everything else in an answer can be content of a call."""
 _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
 
@@ -96,9 +97,7 @@ def decide(
     rest_s = PROBE_REST_S if probe else 0.0
     match outcome:
         case Sent():
-            return Delivered(
-                status=outcome.status, tuner_call_id=outcome.tuner_call_id, already_there=outcome.already_there
-            )
+            return Delivered(status=outcome.status, tuner_call_id=outcome.tuner_call_id, already_there=outcome.already_there)
         case Failed() if rejecting and outcome.reason is FailReason.REJECTED:
             return Later(
                 due_at=now + rest_s,

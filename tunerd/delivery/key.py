@@ -1,0 +1,84 @@
+"""The API key of a destination, as it is right now: from the configuration, or from a file that is read anew."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from tunerd.call import Form
+from tunerd.clock import Clock
+from tunerd.config import Destination, form_of_key
+from tunerd.events import Emit, KeyChanged
+
+COMPARED_EVERY_S = 5.0
+_LONGEST = 8192
+
+
+class Key:
+    """The current value; whoever needs to know of a change is told by `on_change`. Never shows itself in a repr."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._value: str | None = None
+        self._changed: Callable[[], None] | None = None
+        self.missing = ""
+        """Why there is no key, in words for an operator; empty while there is one."""
+        self.follow(destination)
+
+    @property
+    def value(self) -> str | None:
+        """None while the key is missing or empty: nothing can be sent."""
+        return self._value
+
+    @property
+    def form(self) -> Form | None:
+        """Of the requests: the configured one, else the one that the key's form tells; None without a key."""
+        if self._destination.form is not None:
+            return self._destination.form
+        return None if self._value is None else form_of_key(self._value)
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    def follow(self, destination: Destination) -> bool:
+        """Take the key from what this destination says (also after a reload); whether its value changed."""
+        self._destination = destination
+        return self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the file again, if it is one; whether the value changed. Blocking, and short."""
+        before = self._value
+        self._value, self.missing = _read(self._destination)
+        if self._value == before:
+            return False
+        if self._changed is not None:
+            self._changed()
+        return True
+
+
+async def watch_keys(keys: Callable[[], Iterable[tuple[str, Key]]], clock: Clock, emit: Emit, stop: asyncio.Event) -> None:
+    """Compare every key file each COMPARED_EVERY_S until `stop`. Never fails: an unreadable file is a missing key."""
+    while not await clock.wait(stop, COMPARED_EVERY_S):
+        for destination, key in keys():
+            if key.refresh():
+                emit(KeyChanged(destination=destination))
+
+
+def _read(destination: Destination) -> tuple[str | None, str]:
+    """The value, or why there is none."""
+    path = destination.api_key_file
+    if path is None:
+        value = destination.api_key.get_secret_value().strip() if destination.api_key is not None else ""
+        return _checked(value, "no API key is configured: set tuner.api_key_file, tuner.api_key or TUNER_API_KEY")
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LONGEST + 1)
+    except OSError as error:
+        return None, f"the key file {path} cannot be read ({error.strerror}); it is looked for every {COMPARED_EVERY_S:.0f} s"
+    return _checked(content.decode("utf-8", "replace").strip(), f"the key file {path} is empty")
+
+
+def _checked(value: str, missing: str) -> tuple[str | None, str]:
+    """A key goes into a header: one line of visible ASCII."""
+    if not value:
+        return None, missing
+    if len(value) > _LONGEST or not all("!" <= character <= "~" for character in value):
+        return None, "the API key holds characters that no key has (white space, several lines, not ASCII)"
+    return value, ""

@@ -1,0 +1,302 @@
+"""A destination while the daemon runs: its gate, key, workers' bench and open attempts, and what status pages see of it.
+
+The order of the steps is run.py's; here is what each of them needs of the destination.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from tunerd.call import Form, Refusal
+from tunerd.clock import Clock
+from tunerd.config import Delivery as Settings
+from tunerd.config import Destination
+from tunerd.delivery.bench import Bench
+from tunerd.delivery.key import Key
+from tunerd.delivery.pacing import Go, Pacing, PauseView
+from tunerd.delivery.retry import decide
+from tunerd.events import (
+    AlreadyThereStreak,
+    AttemptEnded,
+    AttemptStarted,
+    CallFailed,
+    CallRetried,
+    CallSent,
+    ConcurrencyChanged,
+    Emit,
+    Event,
+)
+from tunerd.ledger import Claimed, Delivered, Ended, Freeze, Gate, Later, LedgerUnavailable, Settlement, Unfrozen, WritePath
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent
+
+STREAK: Final = 10
+
+Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
+"""Exactly one attempt; raises nothing that a server or a network can cause."""
+
+Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
+"""Makes the Upload of a destination; called again for each reload."""
+
+
+class FreezeBody(Protocol):
+    """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
+
+    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationStatus:
+    """A destination as status pages show it. Instants are Unix seconds."""
+
+    name: str
+    pause: PauseReason | None
+    paused_since: float | None
+    detail: str
+    next_probe_at: float | None
+    closed_until: float | None
+    """Retry-After: nothing goes out before."""
+    agents: Mapping[str, tuple[PauseReason, float]]
+    """Paused agents: reason and since when."""
+    in_flight: int
+    limit: int
+    form: Form | None
+    """None: there is no key to tell it by."""
+    dry_run: bool
+
+
+class Lane:
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        *,
+        ledger: WritePath,
+        connect: Connect,
+        freeze: FreezeBody,
+        clock: Clock,
+        emit: Emit,
+        chance: Callable[[], float],
+    ) -> None:
+        self.name = destination.name
+        self.key = Key(destination)
+        self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
+        self.bench = Bench(clock)
+        self.staffed: set[int] = set()
+        """Numbers of the workers that are at work here."""
+        self.next_due_at: float | None = None
+        """As the last look into the ledger said that found nothing due."""
+        self._dry_since_news = -1
+        self.upload: Upload = connect(destination, self.key, settings)
+        self.settings = settings
+        self._connect = connect
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._chance = chance
+        self._freezers = {form: _freezer(freeze, form) for form in Form}
+        self._streaks: dict[str, int] = {}
+        self._open: dict[int, float] = {}
+        self.key.on_change(self.key_changed)
+
+    def restore(self, gate: Gate | None) -> None:
+        """Begin where the last process stopped."""
+        now = self._clock.now()
+        if gate is not None:
+            self._tell(self.pacing.restore(gate, now))
+        self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
+        if self.key.value is None:
+            self.key_changed()
+
+    def change(self, destination: Destination, settings: Settings) -> None:
+        """Another configuration for the same destination: from the next attempt on. Raises what `connect` raises, and
+        then nothing has changed."""
+        upload = self._connect(destination, self.key, settings)
+        self.upload, self.settings = upload, settings
+        self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
+        self.key.follow(destination)
+        self.bench.call_all()
+
+    def found_nothing(self, next_due_at: float | None, news: int) -> None:
+        """A look into the ledger that began after `news` found no call that may go out now."""
+        self.next_due_at = next_due_at
+        self._dry_since_news = news
+
+    def is_idle(self) -> bool:
+        """Nothing in flight and, as far as is known, nothing due now."""
+        return not self._open and (self.settings.dry_run or self.has_nothing_due())
+
+    def has_nothing_due(self) -> bool:
+        """The last look found nothing due, and nothing has happened since."""
+        later = self.next_due_at is None or self.next_due_at > self._clock.now()
+        return later and self._dry_since_news == self.bench.news
+
+    def freeze(self, form: Form) -> Freeze:
+        return self._freezers[form]
+
+    def key_changed(self) -> None:
+        present = self.key.value is not None
+        self._tell(self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing))
+        self.bench.call()
+
+    def pause(self) -> None:
+        self._tell(self.pacing.operator_pause(self._clock.now()))
+        self.bench.call()
+
+    def resume(self) -> None:
+        self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing))
+        self.bench.call()
+
+    def started(self, claimed: Claimed) -> float:
+        """An attempt begins; gives its start on the monotonic clock."""
+        self._emit(AttemptStarted(destination=self.name))
+        self._open[claimed.row] = at = self._clock.monotonic()
+        return at
+
+    def ended(self, go: Go, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
+        """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
+        now, took_s = self._clock.now(), self._clock.monotonic() - started_at
+        self._open.pop(claimed.row, None)
+        self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
+        rejecting = self.pacing.paused is PauseReason.REJECTING
+        outcome = self.pacing.own_trouble(claimed.row, outcome)
+        self._tell(self.pacing.ended(go, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
+        self._count_already_there(claimed, outcome)
+        return decide(
+            outcome,
+            claimed,
+            now=now,
+            chance=self._chance(),
+            give_up_after_s=self.settings.give_up_after_s,
+            last_accepted_at=self.pacing.last_accepted_at,
+            probe=go.probe,
+            rejecting=rejecting,
+        )
+
+    def broken_off(self, go: Go, claimed: Claimed) -> Settlement:
+        """The attempt was cancelled by a stop: due again at once, and nobody knows whether it arrived."""
+        self._open.pop(claimed.row, None)
+        self.pacing.cancelled(go, claimed.agent)
+        self._emit(AttemptEnded(destination=self.name, outcome="retry", took_s=0.0))
+        return Later(
+            due_at=self._clock.now(),
+            reason=RetryReason.TIMEOUT,
+            status=None,
+            detail="broken off by a stop before the answer came",
+            counts=False,
+            surely_not_arrived=False,
+        )
+
+    def told(self, claimed: Claimed, settlement: Settlement, path: str = "") -> None:
+        """The settlement is durable: tell what became of the call."""
+        now = self._clock.now()
+        match settlement:
+            case Delivered():
+                self._emit(
+                    CallSent(
+                        source=claimed.source,
+                        call_id=claimed.call_id,
+                        tuner_call_id=settlement.tuner_call_id,
+                        already_there=settlement.already_there,
+                        delivery_s=now - claimed.settled_at,
+                        attempts=claimed.attempts + 1,
+                    )
+                )
+            case Later(reason=RetryReason() as reason):
+                if settlement.counts:
+                    self._emit(
+                        CallRetried(
+                            source=claimed.source,
+                            call_id=claimed.call_id,
+                            reason=reason,
+                            status=settlement.status,
+                            due_in_s=max(0.0, settlement.due_at - now),
+                            attempts=claimed.attempts + 1,
+                            detail=settlement.detail,
+                        )
+                    )
+            case Later():
+                pass  # a pause: told once, for all its calls
+            case Ended():
+                self._emit(
+                    CallFailed(
+                        source=claimed.source,
+                        reason=settlement.reason,
+                        call_id=claimed.call_id,
+                        path=path,
+                        where="",
+                        what=settlement.detail,
+                        status=settlement.status,
+                    )
+                )
+
+    async def keep_gate(self) -> None:
+        """Make pauses and Retry-After durable, if they changed. A ledger that cannot be written now gets them later."""
+        if self.pacing.dirty:
+            self.pacing.dirty = False
+            try:
+                await self._ledger.set_gate(self.name, self.pacing.gate(), self._clock.now())
+            except LedgerUnavailable:
+                self.pacing.dirty = True
+
+    def open_attempts(self) -> int:
+        return len(self._open)
+
+    def oldest_attempt_at(self) -> float | None:
+        """On the monotonic clock."""
+        return min(self._open.values(), default=None)
+
+    def status(self) -> DestinationStatus:
+        own = next((pause for pause in self.pacing.pauses() if pause.agent is None), None)
+        agents = {pause.agent: (pause.reason, pause.since) for pause in self.pacing.pauses() if pause.agent is not None}
+        return DestinationStatus(
+            name=self.name,
+            pause=own.reason if own else None,
+            paused_since=own.since if own else None,
+            detail=own.detail if own else "",
+            next_probe_at=_next_probe_at(own),
+            closed_until=self.pacing.closed_until,
+            agents=agents,
+            in_flight=self.pacing.in_flight,
+            limit=self.pacing.limit,
+            form=self.key.form,
+            dry_run=self.settings.dry_run,
+        )
+
+    def _tell(self, told: Sequence[Event]) -> None:
+        for event in told:
+            self._emit(event)
+
+    def _count_already_there(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Only first attempts: that a repeated one is there already is as it should be."""
+        if claimed.attempts or claimed.first_attempt_at is not None or not isinstance(outcome, Sent):
+            return
+        if not outcome.already_there:
+            self._streaks.pop(claimed.source, None)
+            return
+        count = self._streaks.get(claimed.source, 0) + 1
+        self._streaks[claimed.source] = count
+        if count == STREAK:
+            self._emit(AlreadyThereStreak(source=claimed.source, count=count))
+
+
+def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
+    def frozen(call: Unfrozen) -> bytes | Refusal:
+        return freeze(call.payload, call.recording_url, call.checked_for, form)
+
+    return frozen
+
+
+def _name(outcome: Outcome) -> str:
+    match outcome:
+        case Sent():
+            return "sent"
+        case Retry():
+            return "retry"
+        case Failed():
+            return "failed"
+        case Refused():
+            return "refused"
+
+
+def _next_probe_at(pause: PauseView | None) -> float | None:
+    return None if pause is None else pause.next_probe_at

@@ -1,0 +1,258 @@
+"""The conductor of delivery, steps 5 to 8 of a call's life: claim, upload, decide, settle.
+
+N identical workers for each destination. The order is gate, permit, claim: nobody holds a call while waiting. What the
+steps need of a destination is lane.py's; what they decide is retry.py's and pacing.py's.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+from tunerd.clock import Clock
+from tunerd.config import Delivery as Settings
+from tunerd.config import Destination
+from tunerd.delivery.key import watch_keys
+from tunerd.delivery.lane import Connect, DestinationStatus, FreezeBody, Lane
+from tunerd.delivery.pacing import Go, Wait
+from tunerd.events import CallFailed, Emit
+from tunerd.ledger import Claim, Claimed, FailedCall, Gate, LedgerUnavailable, Settlement, Upkeep, WritePath
+
+_LEDGER_AGAIN_S: Final = 1.0
+_TICK_AT_LEAST_S: Final = 1.0
+_LAST_SETTLE_S: Final = 1.0
+"""How long a worker that is cancelled may take to note that its call was broken off."""
+_LOOK_AGAIN_S: Final = 0.05
+_ANY_TIME_S: Final = 10 * 365 * 86_400.0
+
+
+class DeliveryLedger(WritePath, Upkeep, Protocol):
+    """What delivery needs of the ledger."""
+
+
+class Delivery:
+    """Every destination's workers, from `run` to its end."""
+
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        settings: Settings,
+        *,
+        ledger: DeliveryLedger,
+        connect: Connect,
+        freeze: FreezeBody,
+        clock: Clock,
+        emit: Emit,
+        chance: Callable[[], float],
+    ) -> None:
+        """`chance` gives numbers in [0, 1) (random.random). Raises what `connect` raises."""
+        self._ledger = ledger
+        self._connect = connect
+        self._freeze = freeze
+        self._clock = clock
+        self._emit = emit
+        self._chance = chance
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
+        self._lanes = {destination.name: self._lane(destination, settings) for destination in destinations}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set; then no new claims, and it returns when what is in flight is settled (with
+        `on_stop: empty`: when nothing is due any more). Cancelled before that, it notes the open calls as due again.
+        Raises only what nothing here expects."""
+        self._stop = stop
+        gates = await self._stored_gates()
+        for name, lane in self._lanes.items():
+            lane.restore(gates.get(name))
+        self._ledger.on_due(self._wake)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for lane in self._lanes.values():
+                self._staff(lane, group)
+            group.create_task(self._keep_house())
+            group.create_task(watch_keys(lambda: [(lane.name, lane.key) for lane in self._lanes.values()],
+                                         self._clock, self._emit, stop))  # fmt: skip
+            group.create_task(self._call_all_on_stop())
+        self._group = None
+
+    # The steps.
+
+    async def _work(self, lane: Lane, number: int) -> None:
+        """One worker: look, claim, upload, decide, settle, and again."""
+        try:
+            while number < lane.settings.concurrency and not self._is_over(lane):
+                news = lane.bench.news
+                go = self._permit(lane)
+                claim = await self._claim(lane, go) if isinstance(go, Go) else go
+                if isinstance(claim, Wait) or isinstance(go, Wait):
+                    await self._rest(lane, claim, news)
+                    continue
+                if lane.pacing.has_room:
+                    lane.bench.pass_on()
+                settlement = await self._attempt(lane, go, claim)
+                await lane.keep_gate()
+                await asyncio.shield(self._ledger.settle(claim.row, settlement, self._clock.now()))
+                lane.told(claim, settlement)
+        finally:
+            lane.staffed.discard(number)
+
+    def _permit(self, lane: Lane) -> Go | Wait:
+        return Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())
+
+    async def _claim(self, lane: Lane, go: Go) -> Claimed | Wait:
+        """The call that this permit is for; without one the permit goes back."""
+        form, news, now = lane.key.form, lane.bench.news, self._clock.now()
+        if form is None:
+            lane.pacing.unused(go, now)
+            return Wait()
+        freeze = lane.freeze(form)
+        try:
+            claim = await self._ledger.claim(lane.name, form, freeze, now, pick=go.pick, not_agents=go.not_agents)
+            if go.probe and claim.claimed is None and claim.next_due_at is not None:
+                self._tell_failed(claim.failed)
+                any_time = now + _ANY_TIME_S
+                claim = await self._ledger.claim(lane.name, form, freeze, now, not_agents=go.not_agents, due_by=any_time)
+        except LedgerUnavailable:
+            lane.pacing.unused(go, self._clock.now())
+            return Wait(until=self._clock.now() + _LEDGER_AGAIN_S)
+        self._tell_failed(claim.failed)
+        now = self._clock.now()
+        if claim.claimed is None:
+            lane.pacing.unused(go, now)
+            lane.found_nothing(claim.next_due_at, news)
+            return Wait(until=self._look_again_at(lane, claim, now))
+        if not lane.pacing.taken(claim.claimed.agent, now):
+            lane.pacing.unused(go, now)
+            await self._ledger.release(claim.claimed.row, now)
+            return Wait(until=now + _LOOK_AGAIN_S)
+        return claim.claimed
+
+    async def _attempt(self, lane: Lane, go: Go, claimed: Claimed) -> Settlement:
+        started_at = lane.started(claimed)
+        try:
+            outcome = await lane.upload(claimed)
+        except asyncio.CancelledError:
+            settlement = lane.broken_off(go, claimed)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_SETTLE_S):
+                    await asyncio.shield(self._ledger.settle(claimed.row, settlement, self._clock.now()))
+            raise
+        return lane.ended(go, claimed, outcome, started_at)
+
+    async def _rest(self, lane: Lane, wait: Claimed | Wait, news: int) -> None:
+        if not self._is_over(lane):
+            await lane.bench.sit(wait.until if isinstance(wait, Wait) else None, news)
+
+    def _is_over(self, lane: Lane) -> bool:
+        if not self._stop.is_set():
+            return False
+        return lane.settings.on_stop == "finish" or lane.settings.dry_run or lane.has_nothing_due()
+
+    @staticmethod
+    def _look_again_at(lane: Lane, claim: Claim, now: float) -> float | None:
+        times = [at for at in (claim.next_due_at, lane.pacing.next_agent_probe_at()) if at is not None]
+        return max(min(times), now + _LOOK_AGAIN_S) if times else None
+
+    # Beside the steps.
+
+    async def pause(self, name: str) -> None:
+        """No call of this destination goes out until `resume`, over restarts too. Raises KeyError."""
+        lane = self._lanes[name]
+        lane.pause()
+        await lane.keep_gate()
+
+    async def resume(self, name: str) -> None:
+        """End whatever this destination is paused for; what is still wrong pauses it again. Raises KeyError."""
+        lane = self._lanes[name]
+        lane.resume()
+        await lane.keep_gate()
+
+    async def update(self, destinations: Sequence[Destination], settings: Settings) -> None:
+        """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
+        configured go on as they were, because their calls do. Raises what `connect` raises."""
+        new = [self._lane(destination, settings) for destination in destinations if destination.name not in self._lanes]
+        for destination in destinations:
+            if (lane := self._lanes.get(destination.name)) is not None:
+                lane.change(destination, settings)
+        self._settings = settings
+        gates = await self._stored_gates() if new and self._group else {}
+        for lane in new:
+            self._lanes[lane.name] = lane
+            if self._group:
+                lane.restore(gates.get(lane.name))
+        if self._group and not self._stop.is_set():
+            for lane in self._lanes.values():
+                self._staff(lane, self._group)
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock jumped by so much: what waits, waits as long as before. (The ledger has its own `shift`.)"""
+        for lane in self._lanes.values():
+            lane.pacing.shift(seconds)
+            lane.bench.call_all()
+
+    def statuses(self) -> tuple[DestinationStatus, ...]:
+        return tuple(lane.status() for lane in self._lanes.values())
+
+    def idle(self) -> bool:
+        """Nothing is in flight and nothing is due now (calls that back off or wait for a recording may be left)."""
+        return all(lane.is_idle() for lane in self._lanes.values())
+
+    def in_flight(self) -> int:
+        return sum(lane.open_attempts() for lane in self._lanes.values())
+
+    def oldest_attempt_age(self) -> float | None:
+        """Seconds since the oldest open attempt began; None: none is open. Never above the timeout while all is well."""
+        began = [at for lane in self._lanes.values() if (at := lane.oldest_attempt_at()) is not None]
+        return self._clock.monotonic() - min(began) if began else None
+
+    async def _keep_house(self) -> None:
+        """The ledger's timers, and gates that could not be kept when they changed."""
+        while not self._stop.is_set():
+            now, next_at = self._clock.now(), None
+            with suppress(LedgerUnavailable):
+                failed, next_at = await self._ledger.tick(now)
+                self._tell_failed(failed)
+            for lane in list(self._lanes.values()):
+                await lane.keep_gate()
+            wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
+            await self._clock.wait(self._stop, max(_LOOK_AGAIN_S, wait_s))
+
+    async def _call_all_on_stop(self) -> None:
+        await self._stop.wait()
+        for lane in self._lanes.values():
+            lane.bench.call_all()
+
+    async def _stored_gates(self) -> dict[str, Gate]:
+        while not self._stop.is_set():
+            with suppress(LedgerUnavailable):
+                return dict(await self._ledger.gates())
+            await self._clock.wait(self._stop, _LEDGER_AGAIN_S)
+        return {}
+
+    def _lane(self, destination: Destination, settings: Settings) -> Lane:
+        return Lane(destination, settings, ledger=self._ledger, connect=self._connect, freeze=self._freeze,
+                    clock=self._clock, emit=self._emit, chance=self._chance)  # fmt: skip
+
+    def _staff(self, lane: Lane, group: asyncio.TaskGroup) -> None:
+        for number in range(lane.settings.concurrency):
+            if number not in lane.staffed:
+                lane.staffed.add(number)
+                group.create_task(self._work(lane, number))
+
+    def _wake(self, destination: str) -> None:
+        if (lane := self._lanes.get(destination)) is not None:
+            lane.bench.call()
+
+    def _tell_failed(self, failed: Sequence[FailedCall]) -> None:
+        for call in failed:
+            self._emit(
+                CallFailed(
+                    source=call.source,
+                    reason=call.refusal.reason,
+                    call_id=call.call_id,
+                    path=call.path,
+                    where=call.refusal.where,
+                    what=call.refusal.what,
+                )
+            )
