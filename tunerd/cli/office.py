@@ -15,7 +15,7 @@ import click
 
 from tunerd import __version__
 from tunerd.call import Document, RefusedDocument
-from tunerd.cli.options import load_or_exit
+from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.config import Config
 from tunerd.ledger import Filter, LedgerRefused, LedgerUnavailable
 from tunerd.ops.answers import CallRow, Report, add_report, new_report
@@ -24,6 +24,7 @@ from tunerd.ops.desk import Choice, OperatorDesk, SourceRules
 from tunerd.ops.office import Office, Operations, OrderRefused, StoredGates
 from tunerd.ops.status import Facts, Status, StoredDestination
 from tunerd.ops.wire import ControlError
+from tunerd.places import ConfigError
 from tunerd.quantities import parse_duration
 
 FAILURE: Final = 1
@@ -43,6 +44,8 @@ def ask(config_file: Path, question: Callable[[Operations], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(asked())
+    except ConfigError as exc:
+        exit_bad_config(exc)
     except (ControlError, OrderRefused, LedgerUnavailable) as exc:
         fail(str(exc))
     except LedgerRefused as exc:
@@ -90,9 +93,17 @@ class _Rules:
 
     def __call__(self) -> Mapping[str, SourceRules]:
         if self._compiled is None:
-            from tunerd.mapping import compile_sources
+            from tunerd.mapping.source import compile_source, manifest_sources
 
-            self._compiled = compile_sources(self._config, dict(os.environ))
+            config = self._config
+            manifests = manifest_sources(config.sources)
+            destinations = {destination.name: destination for destination in config.destinations}
+            self._compiled = {
+                source.name: compile_source(
+                    source, destinations.get(source.destination), sources_with_started_at=manifests, environ=os.environ
+                )
+                for source in config.sources
+            }
         return self._compiled
 
 

@@ -100,7 +100,7 @@ class OperatorDesk:
         found, report["next_after_row"] = await self._page(choice, after_row, ORDER_PAGE)
         for call in found:
             if call.state is State.FAILED:
-                await self._again(call, rules, report, may_send_as_it_is=True)
+                await self._try(call, rules, report, may_send_as_it_is=True)
             else:
                 report["skipped"].append(_trouble(call, call.state.value, f"it has not failed: it is {call.state.value}"))
         return report
@@ -111,7 +111,7 @@ class OperatorDesk:
         found, report["next_after_row"] = await self._page(choice, after_row, ORDER_PAGE)
         for call in found:
             if call.state in (State.WAITING, State.DUE, State.FAILED):
-                await self._again(call, rules, report, may_send_as_it_is=False)
+                await self._try(call, rules, report, may_send_as_it_is=False)
             else:
                 report["skipped"].append(_trouble(call, call.state.value, f"it cannot be mapped again: it is {call.state.value}"))
         return report
@@ -146,13 +146,19 @@ class OperatorDesk:
         rows = await self._ledger.calls(choice.where, after_row=after_row, limit=fetch, newest=newest)
         return [row for row in rows if choice.fits(row)], rows[-1].row if len(rows) == fetch else None
 
+    async def _try(self, call: StoredCall, rules: Mapping[str, SourceRules], report: Report, *, may_send_as_it_is: bool) -> None:
+        try:
+            await self._again(call, rules, report, may_send_as_it_is=may_send_as_it_is)
+        except LookupError:  # retention, or `forget`, was quicker
+            report["skipped"].append(_trouble(call, "gone", "it is no longer in the ledger"))
+
     async def _again(
         self, call: StoredCall, rules: Mapping[str, SourceRules], report: Report, *, may_send_as_it_is: bool
     ) -> None:
         document = await self._document(call)
         has_payload = call.call_id is not None and call.reason not in _NEVER_MAPPED
         if (document is None or call.source not in rules) and may_send_as_it_is and has_payload:
-            _count(report, (await self._ledger.requeue(call.row, self._now())).value)
+            _landed(report, call, await self._ledger.requeue(call.row, self._now()), "the ledger kept nothing that could be sent")
         elif call.source not in rules:
             report["skipped"].append(_trouble(call, "source", f"source {call.source!r} is no longer in the configuration"))
         elif document is not None:
@@ -195,7 +201,8 @@ class OperatorDesk:
             await self._ledger.admit(Admission(recordings=[mapped.recording]), now)
             _count(report, "recording")
         if mapped.call is not None:
-            _count(report, (await self._ledger.replace(call.row, mapped.call, now)).value)
+            state = await self._ledger.replace(call.row, mapped.call, now)
+            _landed(report, call, state, "another call has the same id and another start")
         elif mapped.refused is not None:
             await self._ledger.replace(call.row, mapped.refused, now)
             _still_refused(report, call, mapped.refused)
@@ -209,6 +216,13 @@ class OperatorDesk:
 def _count(report: Report, state: str, count: int = 1) -> None:
     if count:
         report["done"][state] = report["done"].get(state, 0) + count
+
+
+def _landed(report: Report, call: StoredCall, state: State, if_failed: str) -> None:
+    if state is State.FAILED:
+        report["failed"].append(_trouble(call, call.reason or "", if_failed))
+    else:
+        _count(report, state.value)
 
 
 def _trouble(call: StoredCall, reason: str, what: str) -> Trouble:

@@ -51,6 +51,9 @@ class HttpServer:
         ailment: Callable[[], Awaitable[str | None]],
         render: Callable[[str], tuple[bytes, str]],
         version: str,
+        *,
+        first_request_s: float = FIRST_REQUEST_S,
+        sweep_s: float = _SWEEP_S,
     ) -> None:
         self._shown = shown
         self._ailment = ailment
@@ -58,7 +61,7 @@ class HttpServer:
         self._version = version
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
-        self._guard = _Guard()
+        self._guard = _Guard(first_request_s, sweep_s)
 
     async def start(self, listen: str) -> tuple[str, int]:
         """Listen on `host:port` (`[::1]:9464`, `:9464` for every address, port 0 for a free one); gives where.
@@ -146,7 +149,9 @@ class _Guard:
 
     aiohttp bounds the size of headers, not how long a client may take over them."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_request_s: float, sweep_s: float) -> None:
+        self._first_request_s = first_request_s
+        self._sweep_s = sweep_s
         self._open: dict[asyncio.BaseTransport, _Connection] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -154,7 +159,7 @@ class _Guard:
         return lambda: _Guarded(factory(), self)
 
     def watch(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        self._timer = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -181,7 +186,7 @@ class _Guard:
     def _sweep(self) -> None:
         now = time.monotonic()
         for transport, connection in list(self._open.items()):
-            if now - connection.moved_at > (IDLE_S if connection.asked else FIRST_REQUEST_S):
+            if now - connection.moved_at > (IDLE_S if connection.asked else self._first_request_s):
                 _abort(transport)
         self.watch()
 

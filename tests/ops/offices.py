@@ -1,0 +1,111 @@
+"""An office over a MemoryLedger, with rules and files that a test decides: what the desk, the socket and commands need."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tests.ops.parts import NOW, Destination, Source
+from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
+from tunerd.ledger import Admission, Ended
+from tunerd.ledger.memory import MemoryLedger
+from tunerd.ops.desk import OperatorDesk
+from tunerd.ops.office import Office, StoredGates
+from tunerd.ops.status import Facts, Status
+from tunerd.outcome import FailReason
+from tunerd.testing import make_call
+
+Rule: TypeAlias = Callable[[Document], Mapped]
+
+
+@dataclass
+class Rules:
+    """The rules of one source: whatever the test says."""
+
+    rule: Rule
+
+    def map(self, document: Document) -> Mapped:
+        return self.rule(document)
+
+
+def refused(
+    path: str = "/calls/broken.json",
+    *,
+    offset: int = 0,
+    reason: FailReason = FailReason.UNREADABLE,
+    document: bytes | None = None,
+    call_id: str | None = None,
+    what: str = "not JSON; mend the file",
+) -> RefusedDocument:
+    return RefusedDocument(
+        origin=Origin(source="agent", path=path, offset=offset),
+        refusal=Refusal(reason=reason, where="byte 7", what=what),
+        head=b"{secret of the head",
+        document=document,
+        call_id=call_id,
+        destination="tuner",
+        agent="support-bot",
+        settled_at=NOW,
+    )
+
+
+@dataclass
+class Bench:
+    """An office and all that is behind it."""
+
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    rules: dict[str, Rules] = field(default_factory=dict)
+    places: dict[tuple[str, int], Document | RefusedDocument | OSError] = field(default_factory=dict)
+    destinations: list[Destination] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    facts: Facts = field(
+        default_factory=lambda: Facts(version="1.2.3", config_file="/etc/tunerd/config.yaml", started_at=NOW - 60, ready=True)
+    )
+    now: float = NOW
+
+    def __post_init__(self) -> None:
+        self.status = Status(
+            self.ledger, self.facts, lambda: self.now, destinations=lambda: self.destinations, sources=lambda: self.sources
+        )
+        self.desk = OperatorDesk(self.ledger, self._rules, self._read, lambda: self.now)
+        self.office = Office(self.status, self.desk, StoredGates(self.ledger, ["tuner"], lambda: self.now), self._reload)
+
+    def _rules(self) -> Mapping[str, Rules]:
+        return self.rules
+
+    def _read(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
+        found = self.places.get((path, offset), FileNotFoundError(2, "No such file or directory"))
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    async def _reload(self) -> Sequence[str]:
+        return self.problems
+
+    async def admit(self, *call_ids: str) -> None:
+        await self.ledger.admit(Admission(calls=[make_call(call_id) for call_id in call_ids]), self.now)
+
+    async def refuse(self, *documents: RefusedDocument) -> None:
+        await self.ledger.admit(Admission(refused=documents), self.now)
+
+    async def fail(self, *call_ids: str, reason: FailReason = FailReason.REJECTED, detail: str = "HTTP 422") -> None:
+        """Calls that Tuner did not take."""
+        for call_id in call_ids:
+            await self.admit(call_id)
+            await self.end(Ended(reason=reason, status=422, detail=detail))
+
+    async def end(self, settlement: Ended) -> None:
+        claim = await self.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, self.now)
+        assert claim.claimed is not None
+        await self.ledger.settle(claim.claimed.row, settlement, self.now)
+
+
+def remade(text: str = "mended") -> Rule:
+    """Rules that make a call of any document; the text tells its payload apart."""
+
+    def rule(document: Document) -> Mapped:
+        value = document.value
+        assert isinstance(value, Mapping)
+        return Mapped(call=make_call(str(value["id"]), text=text, path=document.origin.path, offset=document.origin.offset))
+
+    return rule

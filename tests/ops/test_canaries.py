@@ -1,0 +1,149 @@
+"""Twelve canaries in everything that is handed to ops, and a search for them in everything that ops hands out."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import orjson
+from prometheus_client import CollectorRegistry
+
+from tests.ops.offices import Bench, Rules, refused
+from tests.ops.parts import NOW, Destination, Source, every_event
+from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
+from tunerd.ledger import Admission, Ended, Filter
+from tunerd.ops.client import ControlClient
+from tunerd.ops.control import serve_control
+from tunerd.ops.desk import Choice
+from tunerd.ops.http import HttpServer
+from tunerd.ops.logs import Narrator, open_log
+from tunerd.ops.metrics import Metrics
+from tunerd.ops.redact import keep_out
+from tunerd.outcome import FailReason, IntakeReason, PauseReason
+from tunerd.testing import make_call
+
+# What a document may hold: none of it may come out anywhere.
+CONTENT = {
+    "name": "Cana Ryson",
+    "card": "4111 1111 1111 1111",
+    "phone": "+41 44 668 18 00",
+    "mail": "cana@ryson.example",
+    "said": "my cat is called Zwingli",
+    "iban": "CH93 0076 2011 6238 5295 7",
+    "tool": "canary-tool-result",
+}
+# What may stand in free text (an error's detail) by mistake: the second net has to catch it.
+SECRETS = {
+    "key": "tr_api_canary0000000001",
+    "own key": "canary-own-key-2",
+    "bearer": "canarybearer03",
+    "signature": "canarysignature04",
+    "password": "canarypassword05",
+}
+LEAKY = (
+    f"401 for {SECRETS['key']} and {SECRETS['own key']}, Authorization: Bearer {SECRETS['bearer']}, "
+    f"https://user:{SECRETS['password']}@audio.example/1.wav?X-Signature={SECRETS['signature']}"
+)
+
+
+def leaks(text: str) -> list[str]:
+    return [canary for canary in (*CONTENT.values(), *SECRETS.values()) if canary in text]
+
+
+def call_of(call_id: str) -> Call:
+    made = make_call(
+        call_id,
+        text=json.dumps(CONTENT),
+        strategies=(UrlStrategy(url=f"https://audio.example/1.wav?X-Signature={SECRETS['signature']}"),),
+        on_missing=Fail(),
+    )
+    return replace(made, document=orjson.dumps(CONTENT))
+
+
+async def planted() -> Bench:
+    """Canaries in documents, payloads, heads, recording URLs, details, pauses and reloads."""
+    bench = Bench(
+        destinations=[Destination(pause=PauseReason.AUTH, detail=LEAKY)],
+        sources=[Source(paused=IntakeReason.DENIED, detail=LEAKY)],
+        rules={"agent": Rules(lambda d: Mapped(refused=refused(reason=FailReason.INVALID, document=d.raw, what=LEAKY)))},
+    )
+    bench.facts.problems, bench.facts.last_reload_successful = (LEAKY,), False
+    await bench.ledger.admit(Admission(calls=[call_of("failed")]), NOW)
+    await bench.end(Ended(reason=FailReason.REJECTED, status=422, detail=LEAKY))
+    await bench.ledger.admit(Admission(calls=[call_of("due")]), NOW)
+    await bench.refuse(replace(refused(what=LEAKY, document=orjson.dumps(CONTENT)), head=orjson.dumps(CONTENT)))
+    return bench
+
+
+def test_the_net_is_tried_on_all_twelve() -> None:
+    """A canary that is not planted proves nothing."""
+    assert len(CONTENT) + len(SECRETS) == 12
+    assert leaks(LEAKY + json.dumps(CONTENT)) == [*CONTENT.values(), *SECRETS.values()]
+
+
+def test_none_sings_in_the_log() -> None:
+    """At debug, in both forms, for every kind of event."""
+    keep_out(SECRETS["own key"])
+    paper = io.StringIO()
+    for log in (open_log("json", "debug", paper), open_log("text", "debug", paper)):
+        narrator = Narrator(log, verbose=True)
+        for event in every_event(LEAKY):
+            narrator(event)
+        narrator.flush()
+    assert "[redacted]" in paper.getvalue()
+    assert leaks(paper.getvalue()) == []
+
+
+async def test_none_sings_on_http(tmp_path: Path) -> None:
+    """/metrics, /status.json, /healthz and the page."""
+    keep_out(SECRETS["own key"])
+    bench = await planted()
+    metrics = Metrics(CollectorRegistry(), ["agent"], version="1", now=lambda: NOW)
+    metrics.read_off(bench.status)
+    for event in every_event(LEAKY):
+        metrics(event)
+
+    async def well() -> None:
+        return None
+
+    server = HttpServer(bench.status, well, metrics.render, "1")
+    host, port = await server.start("127.0.0.1:0")
+    async with aiohttp.ClientSession() as session:
+        for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz"):
+            async with session.get(f"http://{host}:{port}{path}") as answer:
+                assert answer.status == 200
+                assert leaks(await answer.text()) == [], path
+    await server.close()
+
+
+async def test_none_sings_on_the_control_socket(tmp_path: Path) -> None:
+    """Lists, stories, reports."""
+    keep_out(SECRETS["own key"])
+    bench = await planted()
+    everything = Choice(where=Filter(dismissed=None))
+    async with serve_control(bench.office, str(tmp_path / "ledger.db"), {}) as path:
+        client = ControlClient(path)
+        told = [
+            await client.status(),
+            await client.calls(everything),
+            await client.story("failed"),
+            await client.story("due"),
+            await client.retry(Choice(where=Filter(states=frozenset({State.FAILED})))),
+            await client.remap(everything),
+            await client.calls(everything),
+            await client.dismiss(everything),
+            await client.forget("due"),
+        ]
+    assert len(told[1]["calls"]) == 3  # type: ignore[typeddict-item]
+    assert leaks(json.dumps(told)) == []
+
+
+async def test_the_canaries_are_really_there() -> None:
+    """The ledger has them all: documents are kept for retry, bodies to be sent."""
+    bench = await planted()
+    rows = await bench.ledger.calls(Filter(dismissed=None))
+    claim = await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, NOW)
+    kept = b"".join([(await bench.ledger.document(row.row)) or b"" for row in rows])
+    kept += claim.claimed.body if claim.claimed else b""
+    assert set(CONTENT.values()) <= set(leaks(kept.decode()))

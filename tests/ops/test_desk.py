@@ -1,0 +1,221 @@
+"""The desk: retry, remap, dismiss and forget over a real ledger contract, with rules and files that the test decides."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from tests.ops.offices import Bench, Rules, refused, remade
+from tests.ops.parts import NOW
+from tunerd.call import Document, Form, IgnoredDocument, Mapped, Origin, Recording, State
+from tunerd.ledger import Admission, Delivered, Ended, Filter
+from tunerd.ops.desk import ORDER_PAGE, Choice
+from tunerd.outcome import FailReason
+from tunerd.testing import make_call
+
+FAILED = Choice(where=Filter(states=frozenset({State.FAILED})))
+
+
+def ids(*call_ids: str) -> Choice:
+    return Choice(where=Filter(call_ids=frozenset(call_ids), dismissed=None))
+
+
+async def states(bench: Bench) -> dict[str | None, str]:
+    page = await bench.desk.calls(Choice(where=Filter(dismissed=None)), limit=1000)
+    return {row["call_id"]: row["state"] for row in page["calls"]}
+
+
+async def body_of_next(bench: Bench) -> bytes:
+    claim = await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, bench.now)
+    assert claim.claimed is not None
+    return claim.claimed.body
+
+
+async def test_retry_maps_the_stored_document_with_todays_rules() -> None:
+    """What goes out afterwards is the new payload, not the one that Tuner rejected."""
+    bench = Bench(rules={"agent": Rules(remade("mended"))})
+    await bench.fail("call-1")
+    report = await bench.desk.retry(FAILED)
+    assert report["done"] == {"due": 1}
+    assert b"mended" in await body_of_next(bench)
+
+
+async def test_retry_reports_what_is_still_refused() -> None:
+    """The row keeps the new reason, and the report names call, reason and place."""
+
+    def rule(document: Document) -> Mapped:
+        again = refused(reason=FailReason.INVALID, call_id="call-1", document=document.raw, what="too long")
+        return Mapped(refused=again)
+
+    bench = Bench(rules={"agent": Rules(rule)})
+    await bench.fail("call-1")
+    report = await bench.desk.retry(FAILED)
+    assert report["done"] == {}
+    [trouble] = report["failed"]
+    assert (trouble["call_id"], trouble["reason"], trouble["what"]) == ("call-1", "invalid", "byte 7: too long")
+    [row] = (await bench.desk.calls(FAILED))["calls"]
+    assert row["reason"] == "invalid"
+
+
+async def test_retry_reads_the_place_again_when_reading_had_failed() -> None:
+    """A repaired file takes the place of its failed row."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    await bench.refuse(refused("/calls/half.json"))
+    raw = orjson.dumps({"id": "call-9"})
+    origin = Origin(source="agent", path="/calls/half.json", length=len(raw))
+    bench.places["/calls/half.json", 0] = Document(origin=origin, raw=raw, value={"id": "call-9"}, settled_at=NOW)
+    assert (await bench.desk.retry(FAILED))["done"] == {"due": 1}
+    assert await states(bench) == {"call-9": "due"}
+
+
+async def test_retry_of_a_file_that_is_still_broken_or_gone() -> None:
+    """Both stay failed rows, and both are told."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    await bench.refuse(refused("/calls/broken.json"), refused("/calls/gone.json"), refused("/calls/locked.json"))
+    bench.places["/calls/broken.json", 0] = refused("/calls/broken.json", what="ends too early")
+    bench.places["/calls/locked.json", 0] = PermissionError(13, "Permission denied")
+    report = await bench.desk.retry(FAILED)
+    assert [trouble["what"] for trouble in report["failed"]] == ["byte 7: ends too early"]
+    assert [trouble["what"] for trouble in report["skipped"]] == [
+        "its file is no longer there, and the ledger keeps no copy",
+        "its file cannot be read: Permission denied",
+    ]
+
+
+async def test_retry_without_a_stored_document_sends_the_payload_again() -> None:
+    """Redaction keeps the document out of the ledger; the redacted payload is what is left to send."""
+    bench = Bench()
+    await bench.ledger.admit(Admission(calls=[replace(make_call("call-1", text="first"), document=None)]), NOW)
+    await bench.end(Ended(reason=FailReason.REJECTED, status=422, detail=""))
+    bench.rules["agent"] = Rules(remade("never asked"))
+    assert (await bench.desk.retry(FAILED))["done"] == {"due": 1}
+    assert b"first" in await body_of_next(bench)
+
+
+async def test_retry_leaves_alone_what_has_not_failed() -> None:
+    """Named by its id, a call that is due, or sent, is told and untouched."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    await bench.admit("call-1")
+    report = await bench.desk.retry(ids("call-1"))
+    assert (report["done"], report["skipped"][0]["reason"]) == ({}, "due")
+
+
+async def test_retry_of_a_removed_source_sends_what_is_there() -> None:
+    """Calls of a source that is no longer configured are not stuck; only what was never mapped is."""
+    bench = Bench()
+    await bench.fail("call-1")
+    await bench.refuse(refused())
+    report = await bench.desk.retry(FAILED)
+    assert report["done"] == {"due": 1}
+    assert "no longer in the configuration" in report["skipped"][0]["what"]
+
+
+async def test_a_failed_document_that_is_a_recording_now() -> None:
+    """A manifest that could not be read is admitted as a recording, and its failed row is handled."""
+    origin = Origin(source="agent", path="/calls/m.json")
+    recording = Recording(origin=origin, source="egress", key="room-1", url="https://audio.example/1.wav", started_at=NOW)
+    bench = Bench(rules={"agent": Rules(lambda _: Mapped(recording=recording))})
+    await bench.refuse(refused("/calls/m.json", reason=FailReason.UNMAPPABLE, document=b'{"id": 1}'))
+    assert (await bench.desk.retry(FAILED))["done"] == {"recording": 1, "dismissed": 1}
+    assert (await bench.desk.calls(FAILED))["calls"] == []
+
+
+@pytest.mark.parametrize(("state", "told"), [(State.FAILED, "dismissed"), (State.DUE, None)])
+async def test_rules_that_leave_a_document_out_now(state: State, told: str | None) -> None:
+    """A failed one is dismissed; an open one stays as it was, and the operator hears of it."""
+    bench = Bench(rules={"agent": Rules(lambda d: Mapped(ignored=IgnoredDocument(origin=d.origin)))})
+    await (bench.fail("call-1") if state is State.FAILED else bench.admit("call-1"))
+    report = await bench.desk.remap(Choice(where=Filter(states=frozenset({state}))))
+    assert list(report["done"]) == ([told] if told else [])
+    assert bool(report["skipped"]) is (told is None)
+
+
+async def test_remap_touches_only_what_is_not_sent() -> None:
+    """Waiting, due and failed calls get the new payload; one that is being sent, or is sent, keeps its bytes."""
+    bench = Bench(rules={"agent": Rules(remade("new rules"))})
+    await bench.admit("sent")
+    claim = await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, NOW)
+    assert claim.claimed is not None
+    await bench.ledger.settle(claim.claimed.row, Delivered(status=200, tuner_call_id=None, already_there=False), NOW)
+    await bench.fail("failed")
+    await bench.admit("due")
+    report = await bench.desk.remap(ids("sent", "failed", "due"))
+    assert report["done"] == {"due": 2}
+    assert [trouble["reason"] for trouble in report["skipped"]] == ["sent"]
+    assert await states(bench) == {"sent": "sent", "failed": "due", "due": "due"}
+
+
+async def test_orders_go_page_by_page() -> None:
+    """No request lasts long: a page of a hundred, and where to go on."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    count = ORDER_PAGE + 5
+    await bench.refuse(*(refused(f"/calls/{n}.json", document=orjson.dumps({"id": f"call-{n}"}),
+                                 reason=FailReason.UNMAPPABLE) for n in range(count)))  # fmt: skip
+    first = await bench.desk.retry(FAILED)
+    assert first["done"] == {"due": ORDER_PAGE}
+    assert first["next_after_row"] is not None
+    second = await bench.desk.retry(FAILED, after_row=first["next_after_row"])
+    assert (second["done"], second["next_after_row"]) == ({"due": 5}, None)
+
+
+@pytest.mark.parametrize(("offset", "found"), [(None, 2), (100, 1), (7, 0)])
+async def test_a_place_is_a_file_or_one_document_of_it(offset: int | None, found: int) -> None:
+    """`PATH` means all of its documents, `PATH@OFFSET` exactly one."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    documents = [refused("/calls/a.ndjson", offset=at, document=orjson.dumps({"id": f"call-{at}"})) for at in (0, 100)]
+    await bench.refuse(*documents, refused("/calls/b.json", document=b'{"id": "other"}'))
+    report = await bench.desk.retry(Choice(where=FAILED.where, place=("/calls/a.ndjson", offset)))
+    assert sum(report["done"].values()) == found
+
+
+async def test_dismissed_calls_are_out_of_the_list_and_can_come_back() -> None:
+    """No longer failed for lists and gauges; `retry` by id still sends them."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    await bench.fail("call-1", "call-2")
+    assert (await bench.desk.dismiss(ids("call-1")))["done"] == {"dismissed": 1}
+    assert [row["call_id"] for row in (await bench.desk.calls(FAILED))["calls"]] == ["call-2"]
+    assert (await bench.desk.retry(ids("call-1")))["done"] == {"due": 1}
+
+
+async def test_forget_erases_and_refuses_while_sending() -> None:
+    """Everything about the id goes; not in the middle of an attempt."""
+    bench = Bench()
+    await bench.admit("call-1")
+    await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, NOW)
+    report = await bench.desk.forget("call-1")
+    assert (report["done"], report["skipped"][0]["reason"]) == ({}, "sending")
+    claimed = (await bench.desk.calls(ids("call-1")))["calls"][0]["row"]
+    await bench.ledger.release(claimed, NOW)
+    assert (await bench.desk.forget("call-1"))["done"] == {"forgotten": 1}
+    assert (await bench.desk.story("call-1"))["stories"] == []
+
+
+async def test_a_conflict_after_mapping_again_is_told() -> None:
+    """Two documents that today's rules give one id, with other starts: the second stays failed."""
+    start: list[int] = [1_767_225_000_000, 1_767_229_000_000]
+
+    def rule(document: Document) -> Mapped:
+        return Mapped(call=make_call("same", started_at_ms=start.pop(0), path=document.origin.path))
+
+    bench = Bench(rules={"agent": Rules(rule)})
+    await bench.refuse(*(refused(f"/calls/{n}.json", document=b"{}", reason=FailReason.UNMAPPABLE) for n in range(2)))
+    report = await bench.desk.retry(FAILED)
+    assert report["done"] == {"due": 1}
+    assert "another call has the same id" in report["failed"][0]["what"]
+
+
+@pytest.mark.parametrize("order", ["retry", "remap"])
+async def test_a_row_that_vanishes_in_between_is_told(order: str) -> None:
+    """Retention, or a forget in another terminal, may be quicker: nothing breaks."""
+    bench = Bench()
+
+    def rule(document: Document) -> Mapped:
+        bench.ledger._store.drop(bench.ledger._store.named("call-1")[0])
+        return remade()(document)
+
+    bench.rules["agent"] = Rules(rule)
+    await bench.fail("call-1")
+    do: Callable[..., object] = getattr(bench.desk, order)
+    report = await do(FAILED)  # type: ignore[misc]
+    assert report["skipped"][0]["what"] == "it is no longer in the ledger"

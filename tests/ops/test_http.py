@@ -1,0 +1,153 @@
+"""The HTTP side, over real sockets: what each path answers, and that rude clients do no harm."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+
+from tests.ops.offices import Bench
+from tunerd.ops.http import MAX_CONNECTIONS, HttpServer, ListenError, split_address
+
+
+class Page:
+    """A server under test, and what its parts say."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.ill: str | None = None
+        self.address = ("", 0)
+
+    async def ailment(self) -> str | None:
+        return self.ill
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        return f"accept={accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
+
+    async def get(self, path: str, **headers: str) -> tuple[int, str, str]:
+        host, port = self.address
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://{'[::1]' if ':' in host else host}:{port}{path}", headers=headers) as answer,
+        ):
+            return answer.status, answer.headers.get("Content-Type", ""), await answer.text()
+
+
+@asynccontextmanager
+async def serving(listen: str = "127.0.0.1:0", **limits: float) -> AsyncIterator[Page]:
+    page = Page()
+    server = HttpServer(page.bench.status, page.ailment, page.render, "1.2.3", **limits)
+    page.address = await server.start(listen)
+    try:
+        yield page
+    finally:
+        await server.close()
+
+
+async def test_metrics_are_rendered_as_the_scraper_wants_them() -> None:
+    """The Accept header decides the format, and its content type comes back as it is."""
+    async with serving() as page:
+        assert await page.get("/metrics", Accept="x/y") == (200, "text/plain; version=0.0.4; charset=utf-8", "accept=x/y")
+
+
+async def test_healthz_is_about_progress() -> None:
+    """200 while well; 503 with the reason when a restart would help."""
+    async with serving() as page:
+        assert (await page.get("/healthz"))[::2] == (200, "ok\n")
+        page.ill = "the ledger's writer did not answer within 5 s"
+        assert (await page.get("/healthz"))[::2] == (503, "the ledger's writer did not answer within 5 s\n")
+
+
+async def test_readyz_is_about_being_up() -> None:
+    """200 from ledger-open until stop."""
+    async with serving() as page:
+        facts = page.bench.facts
+        facts.ready = False
+        assert (await page.get("/readyz"))[0] == 503
+        facts.ready = True
+        assert (await page.get("/readyz"))[0] == 200
+        facts.stopping = True
+        assert (await page.get("/readyz"))[0] == 503
+
+
+async def test_status_json_is_the_status_document() -> None:
+    """The same document as on the control socket."""
+    async with serving() as page:
+        await page.bench.fail("call-1")
+        status, content_type, text = await page.get("/status.json")
+        assert (status, content_type) == (200, "application/json")
+        assert json.loads(text) == await page.bench.office.status()
+
+
+async def test_the_page_links_to_everything() -> None:
+    """A person with a browser finds the rest."""
+    async with serving() as page:
+        _, content_type, text = await page.get("/")
+        assert content_type.startswith("text/html")
+        for path in ("/status.json", "/metrics", "/healthz", "/readyz"):
+            assert f'href="{path}"' in text
+        assert (await page.get("/nothing"))[0] == 404
+
+
+async def test_ipv6() -> None:
+    """Brackets as in a URL."""
+    async with serving("[::1]:0") as page:
+        assert page.address[0] == "::1"
+        assert (await page.get("/healthz"))[0] == 200
+
+
+async def test_an_address_in_use_is_one_line() -> None:
+    """What is wrong, which setting, what to do."""
+    async with serving() as page:
+        with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process; choose another"):
+            async with serving(f"127.0.0.1:{page.address[1]}"):
+                pass
+
+
+@pytest.mark.parametrize("listen", ["9464", "localhost", "::1:9464", "1.2.3.4:99999", "h:-1", "h:x"])
+def test_addresses_that_are_none(listen: str) -> None:
+    """Each with the forms to write."""
+    with pytest.raises(ListenError, match=r"write 127\.0\.0\.1:9464"):
+        split_address(listen)
+
+
+@pytest.mark.parametrize("listen", ["203.0.113.7:0", "no-such-host.invalid:0"])
+async def test_addresses_of_other_machines(listen: str) -> None:
+    """No traceback either."""
+    with pytest.raises(ListenError, match=r"http\.listen"):
+        async with serving(listen):
+            pass
+
+
+async def test_huge_headers_are_refused() -> None:
+    """They cost a 400, not memory."""
+    async with serving() as page:
+        reader, writer = await asyncio.open_connection(*page.address)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 100_000 + b"\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+
+
+async def test_too_many_connections_push_out_the_quietest() -> None:
+    """A scraper always gets through, however many sockets somebody holds open."""
+    async with serving() as page:
+        idle = [await asyncio.open_connection(*page.address) for _ in range(MAX_CONNECTIONS + 10)]
+        assert (await page.get("/healthz"))[0] == 200
+        async with asyncio.timeout(10):
+            assert await idle[0][0].read() == b""
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_connection_that_only_sits_there_is_closed() -> None:
+    """aiohttp waits for headers as long as it takes; we don't."""
+    async with serving(first_request_s=0.05, sweep_s=0.02) as page:
+        reader, writer = await asyncio.open_connection(*page.address)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost:")
+        async with asyncio.timeout(10):
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+        writer.close()
+        assert (await page.get("/healthz"))[0] == 200

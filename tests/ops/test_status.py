@@ -1,0 +1,72 @@
+"""The status document: what stands in it, and that its shape is the documented one."""
+
+import json
+import re
+from pathlib import Path
+
+import tunerd
+from tests.ops.offices import Bench
+from tests.ops.parts import NOW, Destination, Source
+from tunerd.call import State
+from tunerd.ops import answers
+from tunerd.outcome import IntakeReason, PauseReason
+
+DOCS = Path(tunerd.__file__).parent.parent / "docs"
+
+
+async def test_everything_an_operator_asks_first() -> None:
+    """Counts, ages, pauses with their next probe, sources that are not read, the last failures."""
+    bench = Bench(
+        destinations=[
+            Destination(pause=PauseReason.AUTH, paused_since=NOW - 30, detail="401", next_probe_at=NOW + 5, in_flight=1),
+            Destination(name="other/7", closed_until=NOW + 60, agents={"bot": (PauseReason.AUTH, NOW)}),
+        ],
+        sources=[Source(paused=IntakeReason.MISSING, paused_since=NOW - 9, detail="/calls is not there"), Source(name="egress")],
+    )
+    await bench.fail("call-2")
+    await bench.admit("call-1")
+    bench.now = NOW + 90
+    status = await bench.office.status()
+    assert status["calls"]["due"] == {"count": 1, "oldest_admitted_at": NOW, "oldest_age_s": 90.0}
+    assert status["calls"]["failed"]["count"] == 1
+    first, second = status["destinations"]
+    assert first["pause"] == {"reason": "auth", "since": NOW - 30, "detail": "401", "next_probe_at": NOW + 5}
+    assert (second["pause"], second["closed_until"]) == (None, NOW + 60)
+    assert second["agents"] == [{"agent": "bot", "reason": "auth", "since": NOW}]
+    assert [source["pause"] and source["pause"]["reason"] for source in status["sources"]] == ["missing", None]
+    assert [(row["call_id"], row["reason"]) for row in status["last_failures"]] == [("call-2", "rejected")]
+    assert json.loads(json.dumps(status)) == status
+
+
+async def test_one_line_for_systemd() -> None:
+    """`systemctl status` shows it."""
+    bench = Bench(destinations=[Destination(pause=PauseReason.AUTH)])
+    assert bench.status.in_short() == "no calls yet; paused: tuner.example/42 (auth)"
+    await bench.admit("call-1", "call-2")
+    assert bench.status.in_short() == "2 due; paused: tuner.example/42 (auth)"
+
+
+async def test_idle_means_nothing_can_go_out() -> None:
+    """Waiting calls don't keep `drain` from ending; due ones do."""
+    bench = Bench()
+    assert bench.status.idle()["idle"] is True
+    await bench.admit("call-1")
+    assert bench.status.idle() == {"version": 1, "idle": False, "left": {"gathering": 0, "waiting": 0, "due": 1, "sending": 0}}
+
+
+def test_every_field_is_documented() -> None:
+    """docs/status-json.md names each field of each shape, and nothing that is not there."""
+    text = (DOCS / "status-json.md").read_text()
+    shapes = [shape for shape in vars(answers).values() if isinstance(shape, type) and hasattr(shape, "__required_keys__")]
+    fields = {field for shape in shapes for field in shape.__annotations__}
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+    assert documented == fields
+
+
+def test_every_state_and_metric_is_documented() -> None:
+    """docs/metrics.md lists exactly the metrics of the code."""
+    from tests.ops.test_metrics import NAMES
+
+    text = (DOCS / "metrics.md").read_text()
+    assert {name.removeprefix("tunerd_") for name in re.findall(r"^\| `(tunerd_\w+)", text, re.MULTILINE)} == set(NAMES)
+    assert all(f"`{state.value}`" in text for state in State)
