@@ -21,7 +21,11 @@ class LedgerUnavailable(Exception):
 
 class LedgerRefused(Exception):
     """The ledger cannot be opened at all: locked by another process, newer schema, network file system, no
-    permission. The message is one line for an operator."""
+    permission. The message is one line for an operator; `locked`: another process holds it (exit code 75)."""
+
+    def __init__(self, message: str, *, locked: bool = False) -> None:
+        super().__init__(message)
+        self.locked = locked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
