@@ -53,6 +53,8 @@ class Reading:
     config: Config
     """Not to be used while there are problems, but to look for more of them: what was wrong is left out of it."""
     problems: Sequence[Problem]
+    paths: Sequence[str]
+    """Of each of the config's sources: `sources[0]`."""
 
 
 def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
@@ -78,7 +80,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     config = Config(
         file=file,
         destinations=destinations.all(),
-        sources=sources,
+        sources=tuple(sources.values()),
         delivery=delivery,
         ledger=ledger,
         http=http,
@@ -87,7 +89,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         warnings=tuple(str(warning) for warning in reader.warnings),
         places=reader.places,
     )
-    return Reading(config=config, problems=tuple(reader.problems))
+    return Reading(config=config, problems=tuple(reader.problems), paths=tuple(sources))
 
 
 def refuse_changes(old: Config, new: Config) -> None:

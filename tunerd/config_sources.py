@@ -7,8 +7,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from importlib import resources
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -18,25 +16,12 @@ from tunerd.config_overlap import Reach, may_share
 from tunerd.config_reading import Reader, join, nearest
 from tunerd.config_strategies import Brings, Preset, read_on_missing, read_strategies
 from tunerd.config_tuner import Destinations, TunerBlock, read_tuner
+from tunerd.mapping import presets
 from tunerd.places import Node
-from tunerd.yaml_nodes import parse_yaml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _ROOT_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _RULES: Final = ("agent", "gather", "call", "manifest")
-
-
-def preset_names() -> tuple[str, ...]:
-    """The presets that this version ships."""
-    folder = resources.files("tunerd") / "mapping" / "presets"
-    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
-
-
-@lru_cache(maxsize=64)
-def preset_node(name: str) -> Node:
-    """A preset's YAML as it stands in the package."""
-    file = resources.files("tunerd") / "mapping" / "presets" / f"{name}.yaml"
-    return parse_yaml(file.read_text("utf-8"), f"preset {name}")
 
 
 @dataclass(slots=True)
@@ -81,24 +66,27 @@ def read_sources(
     base: str,
     *,
     resolve_secrets: bool,
-) -> tuple[tuple[Source, ...], Destinations]:
-    """All sources, and the destinations that they use. What is wrong with one does not hide what is wrong with another."""
+) -> tuple[dict[str, Source], Destinations]:
+    """All sources that could be read, by their path in the file, and the destinations that they use.
+
+    What is wrong with one does not hide what is wrong with another.
+    """
     destinations = Destinations(reader, top, environ, resolve_secrets=resolve_secrets)
     if node is None or node.value is None or node.value == ():
         reader.problem(node or root, "sources", "there is no source: write a list of at least one, `- name: ...` and `path: ...`")
-        return (), destinations
+        return {}, destinations
     if not isinstance(node.value, tuple):
         reader.problem(node, "sources", f"takes a list (lines that start with `- `), not {reader.kind_of(node)}")
-        return (), destinations
+        return {}, destinations
     drafts = [
         draft
         for at, child in enumerate(node.value)
         if (draft := _draft(reader, child, f"sources[{at}]", base, resolve_secrets=resolve_secrets)) is not None
     ]
     _refuse_same_names(reader, drafts)
-    sources = [_finish(reader, draft, drafts, top, destinations) for draft in drafts]
+    sources = {draft.path: _finish(reader, draft, drafts, top, destinations) for draft in drafts}
     _warn_same_files(reader, drafts)
-    return tuple(source for source in sources if source is not None), destinations
+    return {path: source for path, source in sources.items() if source is not None}, destinations
 
 
 def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets: bool) -> _Draft | None:
@@ -155,7 +143,7 @@ def _finish(
         values["agent_remote_identifier"] = block.values.get("agent_remote_identifier")
         if "agent_remote_identifier" not in block.given and "agent" not in values and "agent" not in draft.preset:
             want = "`agent_remote_identifier: name` under `tuner:`, or a rule `agent: doc.agent_id` here"
-            reader.problem(draft.node, path, f"nothing says whose calls these are: {want}")
+            reader.problem(draft.node, join(path, "agent"), f"nothing says whose calls these are: {want}")
     _read_recording(reader, draft, drafts)
     return reader.build(SOURCE, Source, values, draft.nodes, path)
 
@@ -214,14 +202,13 @@ def _read_preset(reader: Reader, draft: _Draft) -> None:
     name = draft.values.get("preset")
     if name is None:
         return
-    known = preset_names()
+    known = presets.names()
     if name not in known:
         near = nearest(name, known)
         hint = f"did you mean `{near}`?" if near else f"there are: {', '.join(known)}"
         reader.problem(draft.nodes["preset"], join(draft.path, "preset"), f"there is no such preset; {hint}")
         return
-    members = preset_node(name).value
-    draft.preset = members if isinstance(members, dict) else {}
+    draft.preset = presets.load(name)
 
 
 def _read_after_sent(reader: Reader, draft: _Draft) -> None:

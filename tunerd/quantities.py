@@ -11,12 +11,12 @@ _BYTES: Final = {"B": 1, "kB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, 
 _MAX_S: Final = 36_500 * 86_400.0
 _MAX_BYTES: Final = 2**60
 
-DURATION_PATTERN: Final = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d|w))+$"
-SIZE_PATTERN: Final = r"^[0-9]{1,15}(\.[0-9]{1,9})? ?(B|[kK]B|MB|GB|[kK]iB|MiB|GiB)$"
+DURATION_PATTERN: Final = r"^([0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d|w))+$"
+SIZE_PATTERN: Final = r"^[0-9]{1,18}(\.[0-9]{1,9})? ?(B|[kK]B|MB|GB|[kK]iB|MiB|GiB)$"
 """For the JSON Schema: the two forms that the functions below take."""
 
-_PART: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|[smhdw])", re.ASCII)
-_SIZE: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kK]B|MB|GB|[kK]iB|MiB|GiB|B)", re.ASCII)
+_PART: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|[smhdw])", re.ASCII)
+_SIZE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([kK]B|MB|GB|[kK]iB|MiB|GiB|B)", re.ASCII)
 
 DURATION_FORM: Final = "a duration like 250ms, 30s, 10m, 1h or 7d"
 SIZE_FORM: Final = "a size like 500kB, 4MiB or 1GiB"

@@ -60,7 +60,10 @@ def resolve_scalar(text: str) -> Scalar:
     if text in _TRUTHS:
         return _TRUTHS[text]
     if _INT.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        whole = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return whole if -(2**63) <= whole < 2**63 else text
+    if text.lstrip("+-").isdecimal():
+        return text  # More digits than JSON numbers keep: an id, not a quantity.
     if _FLOAT.fullmatch(text) and len(text) <= 64:
         number = float(text)
         return number if abs(number) != float("inf") else text

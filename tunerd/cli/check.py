@@ -1,15 +1,15 @@
 """`tunerd check`: everything that is wrong with the configuration, or what it amounts to."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
 import click
 
-from tunerd.call import Form
-from tunerd.cli.options import config_option, load_or_exit
-from tunerd.config import Config, Destination, Source, form_of_key
-from tunerd.places import Node
+from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.config import Config, Destination, Source
+from tunerd.places import ConfigError
 
 
 @click.command("check")
@@ -27,8 +27,12 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     Example: before a reload
       tunerd check -c config.yaml --strict --online && systemctl reload tunerd
     """
-    loaded = load_or_exit(config)
-    _compile_or_exit(loaded)
+    from tunerd.config_check import check_file
+
+    try:
+        loaded = check_file(config, os.environ)
+    except ConfigError as exc:
+        exit_bad_config(exc)
     click.echo(f"ok: {config}")
     for line in summary(loaded):
         click.echo(line)
@@ -61,42 +65,28 @@ def summary(config: Config) -> list[str]:
     return lines
 
 
-def _compile_or_exit(config: Config) -> None:
-    """Problems of the rules, all sources together."""
-
-
 def _not_carried(source: Source, destination: Destination) -> list[str]:
+    from tunerd.config_check import form_known
     from tunerd.mapping.forms import fields_not_carried
 
-    form = _form(destination)
+    form = form_known(destination)
     return sorted(fields_not_carried(form) & _fields(source, "call")) if form is not None else []
 
 
 def _fields(source: Source, mapping: str) -> frozenset[str]:
     """The fields that a source maps: its preset's, and its own (null switches one off)."""
-    from tunerd.config_sources import preset_node
+    from tunerd.mapping import presets
 
-    preset = preset_node(source.preset).value if source.preset else {}
-    rules: dict[str, Node] = {}
-    for node in (preset.get(mapping) if isinstance(preset, dict) else None, getattr(source, mapping)):
-        if isinstance(node, Node) and isinstance(node.value, dict):
-            rules |= node.value
+    effective = presets.effective(source)
+    node = effective.call if mapping == "call" else effective.manifest
+    rules = node.value if node is not None and isinstance(node.value, dict) else {}
     return frozenset(name for name, rule in rules.items() if rule.value is not None and name not in ("let", "when", "refuse"))
 
 
-def _form(destination: Destination) -> Form | None:
-    from tunerd.config_tuner import KeyUnusable, read_key
-
-    if destination.form is not None:
-        return destination.form
-    try:
-        return form_of_key(read_key(destination))
-    except KeyUnusable:
-        return None
-
-
 def _form_text(destination: Destination) -> str:
-    form = _form(destination)
+    from tunerd.config_check import form_known
+
+    form = form_known(destination)
     if form is None:
         return "request form by the key, which is not there yet"
     return f"request form {form.value}" + (" (by the key)" if destination.form is None else "")

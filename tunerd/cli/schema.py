@@ -15,7 +15,7 @@ def command() -> None:
       # first line of config.yaml:
       # yaml-language-server: $schema=tunerd.schema.json
     """
-    from tunerd.config_sources import preset_names
+    from tunerd.mapping import presets
     from tunerd.schema import config_schema
 
-    click.echo(json.dumps(config_schema(preset_names()), indent=2))
+    click.echo(json.dumps(config_schema(presets.names()), indent=2))

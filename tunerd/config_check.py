@@ -1,0 +1,65 @@
+"""Everything that can be wrong with a configuration, told together: what config_file.py finds, and what the rules say
+when they are compiled. For `tunerd check`; the daemon compiles what it loads anyway.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunerd.call import Form, SendAnyway
+from tunerd.config import Config, Destination, Source, form_of_key
+from tunerd.config_file import Reading, read_file
+from tunerd.config_tuner import KeyUnusable, read_key
+from tunerd.mapping import compile_source, manifest_sources
+from tunerd.places import ConfigError, Problem
+
+
+def check_file(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration, if `tunerd run` would take it. Raises ConfigError with every problem, those of the rules too."""
+    reading = read_file(path, environ)
+    problems = [*reading.problems, *_rule_problems(reading, environ)]
+    if problems:
+        raise ConfigError(problems)
+    return reading.config
+
+
+def form_known(destination: Destination) -> Form | None:
+    """The request form by the configuration or by the key as it is now; None while there is no key."""
+    if destination.form is not None:
+        return destination.form
+    try:
+        return form_of_key(read_key(destination))
+    except KeyUnusable:
+        return None
+
+
+def _rule_problems(reading: Reading, environ: Mapping[str, str]) -> list[Problem]:
+    sources = reading.config.sources
+    destinations = {destination.name: destination for destination in reading.config.destinations}
+    wrong = {problem.path for problem in reading.problems}
+    found: list[Problem] = []
+    for path, source in zip(reading.paths, sources, strict=True):
+        if wrong & {path, f"{path}.call", f"{path}.manifest", f"{path}.path_groups", f"{path}.preset"}:
+            continue  # What is missing there would be told again, as something else.
+        destination = destinations.get(source.destination)
+        try:
+            compile_source(
+                _as_far_as_right(source, path, wrong),
+                destination,
+                sources_with_started_at=manifest_sources(sources),
+                environ=environ,
+                form=form_known(destination) if destination is not None else None,
+                path=path,
+            )
+        except ConfigError as exc:
+            found += exc.problems
+    return found
+
+
+def _as_far_as_right(source: Source, path: str, wrong: set[str]) -> Source:
+    """The source with harmless values where its own were refused already, so that nothing is told twice."""
+    mended: dict[str, object] = {}
+    if any(each.startswith((f"{path}.recording", f"{path}.on_missing")) for each in wrong):
+        mended |= {"recording": (), "on_missing": SendAnyway(url="https://example.com/")}
+    if f"{path}.agent" in wrong:
+        mended["agent_remote_identifier"] = "unknown"
+    return source.model_copy(update=mended)
