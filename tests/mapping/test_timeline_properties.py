@@ -1,6 +1,7 @@
 """The timeline on random transcripts: whatever is not refused is what create-call takes, in order, and stable."""
 
 import copy
+import os
 from collections import Counter
 from typing import Any
 
@@ -127,6 +128,8 @@ def test_random_transcripts(rows: list[Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif("TUNERD_SLOW" not in os.environ, reason="about two minutes; set TUNERD_SLOW=1 to run it")
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_plausible)
 def test_many_random_transcripts(rows: list[Any]) -> None:

@@ -35,8 +35,10 @@ def spread(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
             at += 1
         lengths = [spoken_length(row.get("text", "")) for row in run]
         total = sum(lengths) + 10 * len(lengths)
-        low = 0 if before is None else before.get("end_ms", before["start_ms"])
-        high = rows[at]["start_ms"] if at < len(rows) else max(length, low)
+        low = 0
+        if before is not None:
+            low = before["end_ms"] if "end_ms" in before else before["start_ms"]
+        high: int = rows[at]["start_ms"] if at < len(rows) else max(length, low)
         if before is not None and "end_ms" not in before and before["role"] in SPEECH:
             text = before.get("text", "")
             weight = spoken_length(text) + 10
@@ -64,7 +66,7 @@ def carry(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
         if "start_ms" not in row:
             at = 0
             if before is not None:
-                began = before["start_ms"]
+                began: int = before["start_ms"]
                 at = before.get("end_ms", began)
                 if "end_ms" not in before and before["role"] in SPEECH:
                     at = min(began + longest_ms(before.get("text", "")), max(length, began))

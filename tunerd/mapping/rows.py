@@ -59,7 +59,7 @@ def text_of(value: Any) -> str | None:
 def bool_of(value: Any) -> bool | None:
     """true and false, in words, text of any case or 1 and 0; None for everything else."""
     if value is None or value.__class__ is bool:
-        return value  # type: ignore[no-any-return]
+        return value
     word = (text_of(value) or "").strip().lower()
     return True if word in _TRUE else False if word in _FALSE else None
 
