@@ -30,17 +30,27 @@ class Limits:
 class Pauses:
     """The reasons of one source."""
 
-    def __init__(self, source: str, emit: Emit) -> None:
-        self._source, self._emit = source, emit
-        self._held: dict[IntakeReason, str] = {}
+    def __init__(self, source: str, emit: Emit, now: Callable[[], float]) -> None:
+        self._source, self._emit, self._now = source, emit, now
+        self._held: dict[IntakeReason, tuple[str, float]] = {}
 
     @property
     def reason(self) -> IntakeReason | None:
         return next(iter(self._held), None)
 
+    @property
+    def detail(self) -> str:
+        """In words for an operator; empty while nothing is wrong."""
+        return next((detail for detail, _ in self._held.values()), "")
+
+    @property
+    def since(self) -> float | None:
+        """Unix seconds."""
+        return next((since for _, since in self._held.values()), None)
+
     def begin(self, reason: IntakeReason, detail: str) -> None:
         if reason not in self._held:
-            self._held[reason] = detail
+            self._held[reason] = detail, self._now()
             self._emit(IntakePaused(source=self._source, reason=reason, detail=detail))
 
     def end(self, *reasons: IntakeReason) -> None:
@@ -58,6 +68,10 @@ class Gate:
     def __init__(self, gauges: Callable[[], Gauges], limits: Limits, clock: Clock) -> None:
         self._gauges, self._limits, self._clock = gauges, limits, clock
         self._free: tuple[float, int] | None = None
+
+    def change(self, limits: Limits) -> None:
+        """A reload."""
+        self._limits, self._free = limits, None
 
     def closed(self) -> tuple[IntakeReason, str] | None:
         """Why not, in words for an operator; None: open."""

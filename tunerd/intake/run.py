@@ -60,6 +60,9 @@ class SourceStatus:
     name: str
     root: str
     paused: IntakeReason | None
+    paused_since: float | None
+    detail: str
+    """Why it is paused, in words for an operator."""
     files: int
     """Files known (read, or left out on purpose)."""
     settling: int
@@ -129,9 +132,15 @@ class Intake:
             sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
         return sum(one.result() for one in sweeps)
 
-    async def update(self, sources: Sequence[Source], mappings: Mapping[str, Mapper]) -> None:
+    def busy(self) -> bool:
+        """Whether a file is in hand, or seen and not yet read."""
+        return any(one.busy() for one in self._sources.values())
+
+    async def update(self, sources: Sequence[Source], mappings: Mapping[str, Mapper], limits: Limits | None = None) -> None:
         """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
         removed ones end after the file in hand."""
+        if limits is not None:
+            self._gate.change(limits)
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
             if wanted.get(name) == one.source:
@@ -178,7 +187,7 @@ class _SourceIntake:
         self._names = Names(source, inside)
         self._known = Known(self._root, lambda name: self._names.log_name(name) or name)
         self._hints = Hints()
-        self._pauses = Pauses(source.name, emit)
+        self._pauses = Pauses(source.name, emit, clock.now)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"tunerd-{source.name}")
         self._lookout = Lookout(
             source, self._names, self._known, self._hints, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
@@ -187,9 +196,13 @@ class _SourceIntake:
         self._loaded = False
         self._has_calls = bool(source.destination)
 
+    def busy(self) -> bool:
+        return self._hints.busy or len(self._hints) > 0
+
     def status(self) -> SourceStatus:
         return SourceStatus(
-            name=self.source.name, root=self._root, paused=self._pauses.reason, files=len(self._known.signatures),
+            name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
+            detail=self._pauses.detail, files=len(self._known.signatures),
             settling=len(self._hints), watching=self._lookout.watching, last_scan_at=self._lookout.last_scan_at,
         )  # fmt: skip
 

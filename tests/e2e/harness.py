@@ -1,0 +1,249 @@
+"""Real processes for the end-to-end tests: `tunerd run` and `tunerd sandbox`, started, watched and killed.
+
+Only the handling of processes and of made-up inputs belongs here; what is expected of them stands in the tests.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+CEILING_S = 60.0
+KEY = "tr_api_e2e-key"
+
+
+async def until(question: Callable[[], Any], ceiling_s: float = CEILING_S, every_s: float = 0.02) -> Any:
+    """Ask (a function or coroutine function) until the answer is true; TimeoutError after the ceiling."""
+    never = asyncio.Event()
+    async with asyncio.timeout(ceiling_s):
+        while True:
+            answer = question()
+            if asyncio.iscoroutine(answer):
+                answer = await answer
+            if answer:
+                return answer
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await never.wait()
+
+
+class Process:
+    """A `tunerd` command as a real process, its output kept in a file."""
+
+    def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
+        self._process = process
+        self._output = output
+
+    @classmethod
+    async def start(cls, *arguments: str, output: Path, environ: dict[str, str] | None = None) -> "Process":
+        with output.open("ab") as sink:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tunerd", *arguments,
+                stdout=sink, stderr=sink, stdin=asyncio.subprocess.DEVNULL,
+                env={**_plain_environment(), **(environ or {})},
+            )  # fmt: skip
+        return cls(process, output)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    @property
+    def running(self) -> bool:
+        return self._process.returncode is None
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    async def ended(self, ceiling_s: float = CEILING_S) -> int:
+        async with asyncio.timeout(ceiling_s):
+            return await self._process.wait()
+
+    async def kill(self) -> None:
+        if self.running:
+            self._process.kill()
+        await self._process.wait()
+
+
+def _plain_environment() -> dict[str, str]:
+    kept = {"PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START"}
+    return {name: value for name, value in os.environ.items() if name in kept} | {"NO_COLOR": "1"}
+
+
+class Sandbox:
+    """`tunerd sandbox` as a process, asked over HTTP."""
+
+    def __init__(self, process: Process, url: str, journal: Path, session: aiohttp.ClientSession) -> None:
+        self.process, self.url, self.journal, self._session = process, url, journal, session
+
+    async def arrivals(self) -> list[dict[str, Any]]:
+        """Every line of the journal, in order of arrival."""
+        if not self.journal.exists():
+            return []
+        lines = self.journal.read_bytes().split(b"\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    async def accepted(self) -> dict[str, int]:
+        """Call id -> how often a call with it was taken as new."""
+        counts: dict[str, int] = {}
+        for arrival in await self.arrivals():
+            if arrival["status"] in (200, 201):
+                counts[arrival["call_id"]] = counts.get(arrival["call_id"], 0) + 1
+        return counts
+
+    async def plan(self, faults: dict[str, Any]) -> None:
+        """Change the faults of the running sandbox (docs of tunerd/sandbox/faults.py)."""
+        async with self._session.post(f"{self.url}/_sandbox/plan", json=faults) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def has(self, *call_ids: str, ceiling_s: float = CEILING_S) -> None:
+        """Wait until each of these calls was accepted."""
+
+        async def there() -> bool:
+            return set(call_ids) <= set(await self.accepted())
+
+        await until(there, ceiling_s)
+
+
+@asynccontextmanager
+async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
+    """Start a sandbox process in `directory`; it is killed at the end."""
+    ready, journal = directory / "sandbox.url", directory / "journal.ndjson"
+    process = await Process.start(
+        "sandbox", "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--journal", str(journal), *arguments,
+        output=directory / "sandbox.log",
+    )  # fmt: skip
+    try:
+        async with aiohttp.ClientSession() as session:
+            await until(lambda: ready.exists() and ready.read_text().strip() or not process.running)
+            assert process.running, process.said
+            yield Sandbox(process, ready.read_text().strip(), journal, session)
+    finally:
+        await process.kill()
+
+
+class Daemon(Process):
+    """`tunerd run` as a process; `start` returns when it has told its supervisor READY=1 (sd_notify)."""
+
+    @classmethod
+    async def run(cls, config: Path, *arguments: str, environ: dict[str, str] | None = None) -> "Daemon":
+        directory = config.parent
+        address = directory / "notify.sock"
+        address.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notify:
+            notify.bind(str(address))
+            process = await cls.start(
+                "run", "--config", str(config), *arguments,
+                output=directory / "tunerd.log",
+                environ={"NOTIFY_SOCKET": str(address), "RUNTIME_DIRECTORY": str(directory), **(environ or {})},
+            )  # fmt: skip
+
+            async def ready() -> bool:
+                with suppress(BlockingIOError):
+                    return b"READY=1" in notify.recv(4096)
+                return not process.running
+
+            await until(ready)
+        assert process.running, process.said
+        return process
+
+    async def stop(self, number: int = signal.SIGTERM, ceiling_s: float = CEILING_S) -> int:
+        self.signal(number)
+        return await self.ended(ceiling_s)
+
+
+def config_text(sandbox_url: str, directory: Path, **changes: str) -> str:
+    """A configuration with a call source (documents of five lines of rules) and a manifest source."""
+    key_file = changes.get("key_file")
+    key = f"api_key_file: {key_file}" if key_file else f"api_key: {KEY}"
+    return f"""
+tuner:
+  workspace_id: 42
+  agent_remote_identifier: support-bot
+  base_url: {sandbox_url}
+  {key}
+sources:
+  - name: calls
+    path: {directory}/calls
+    include: ["*.json", "*.ndjson", "*.ndjson.1"]
+    rescan: {changes.get("rescan", "2s")}
+    call:
+      call_id: doc.id
+      call_type: {{const: phone_call}}
+      start_timestamp: doc.started
+      end_timestamp: doc.ended
+      transcript_with_tool_calls:
+        for_each: {{m: doc.messages}}
+        role: m.role
+        text: m.text
+        start_ms: m.at
+    recording:
+      - url: doc.audio
+      - manifest: recordings
+        key: doc.room
+        within: 10m
+        wait: 30m
+{changes.get("source", "")}
+  - name: recordings
+    path: {directory}/recordings
+    rescan: 2s
+    manifest:
+      key: doc.room
+      url: doc.url
+      started_at: doc.started
+delivery:
+  concurrency: 8
+  timeout: 5s
+  drain: {changes.get("drain", "5s")}
+{changes.get("delivery", "")}
+ledger:
+  url: sqlite://{directory}/ledger.db
+http:
+  listen: 127.0.0.1:0
+log:
+  format: json
+"""
+
+
+def call_document(call_id: str, *, room: str | None = None, audio: bool = True, started: int = 1_767_225_600_000) -> dict[str, Any]:
+    """A home-made call document as the rules of `config_text` read it."""
+    document: dict[str, Any] = {
+        "id": call_id,
+        "started": started,
+        "ended": started + 60_000,
+        "messages": [
+            {"role": "agent", "text": f"This is the town library, call {call_id}.", "at": 0},
+            {"role": "user", "text": "Until when are you open?", "at": 2400},
+            {"role": "agent", "text": "Until seven this evening.", "at": 4100},
+        ],
+    }
+    if room is not None:
+        document["room"] = room
+    elif audio:
+        document["audio"] = f"https://audio.example/{call_id}.wav"
+    return document
+
+
+def manifest(room: str, *, started: int = 1_767_225_600_000) -> dict[str, Any]:
+    return {"room": room, "url": f"https://audio.example/rooms/{room}.ogg", "started": started}
+
+
+def put(path: Path, document: Any) -> Path:
+    """Write a document the way a careful writer does: beside its place, then renamed into it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.tmp")
+    beside.write_text(json.dumps(document))
+    beside.rename(path)
+    return path

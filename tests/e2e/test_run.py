@@ -1,0 +1,254 @@
+"""The real `tunerd run` process against the real sandbox process: the whole way of a call, and everything that gets in it."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, config_text, manifest, put, sandbox, until
+
+
+@asynccontextmanager
+async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
+    """A sandbox, the two directories and a configuration; the daemon is started by the test."""
+    (directory / "calls").mkdir()
+    (directory / "recordings").mkdir()
+    async with sandbox(directory, *sandbox_arguments) as tuner:
+        config = directory / "tunerd.yaml"
+        config.write_text(config_text(tuner.url, directory, **changes))
+        yield tuner, config
+
+
+@asynccontextmanager
+async def running(config: Path) -> AsyncIterator[Daemon]:
+    daemon = await Daemon.run(config)
+    try:
+        yield daemon
+    finally:
+        await daemon.kill()
+
+
+async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) -> None:
+    """What lay there before the start and what is renamed into place later reach Tuner, each exactly once."""
+    async with world(tmp_path) as (tuner, config):
+        put(tmp_path / "calls" / "a.json", call_document("before-1"))
+        put(tmp_path / "calls" / "many.json", [call_document("before-2"), call_document("before-3")])
+        async with running(config) as daemon:
+            await tuner.has("before-1", "before-2", "before-3")
+            put(tmp_path / "calls" / "b.json", call_document("after-1"))
+            await tuner.has("after-1")
+            assert await daemon.stop() == 0
+        assert set((await tuner.accepted()).values()) == {1}
+        bodies = {arrival["call_id"]: arrival for arrival in await tuner.arrivals()}
+        assert bodies["after-1"]["workspace"] in (42, "42")
+        assert bodies["after-1"]["agent"] == "support-bot"
+
+
+async def test_a_log_that_grows_and_rotates_is_read_once(tmp_path: Path) -> None:
+    """NDJSON lines arrive as they are appended, through a rename-rotation, half lines and all."""
+    async with world(tmp_path) as (tuner, config):
+        log = tmp_path / "calls" / "calls.ndjson"
+        async with running(config) as daemon:
+            with log.open("w") as out:
+                for n in range(5):
+                    out.write(json.dumps(call_document(f"line-{n}")) + "\n")
+                out.flush()
+                await tuner.has(*(f"line-{n}" for n in range(5)))
+                half = json.dumps(call_document("line-5"))
+                out.write(half[:40])
+                out.flush()
+                log.rename(log.with_suffix(".ndjson.1"))
+                out.write(half[40:] + "\n")
+            log.write_text(json.dumps(call_document("line-6")) + "\n")
+            await tuner.has("line-5", "line-6")
+            assert await daemon.stop() == 0
+        assert await tuner.accepted() == {f"line-{n}": 1 for n in range(7)}
+
+
+async def test_a_manifest_before_after_and_during(tmp_path: Path) -> None:
+    """A call goes out with its recording whether the manifest came first, later, or while a neighbour was being sent."""
+    async with world(tmp_path) as (tuner, config):
+        put(tmp_path / "recordings" / "first.json", manifest("room-first"))
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "first.json", call_document("first", room="room-first"))
+            put(tmp_path / "calls" / "later.json", call_document("later", room="room-later"))
+            await tuner.has("first")
+            assert "later" not in await tuner.accepted()
+            put(tmp_path / "recordings" / "later.json", manifest("room-later"))
+            await tuner.has("later")
+            await tuner.plan({"latency_s": 1.0})
+            put(tmp_path / "calls" / "neighbour.json", call_document("neighbour"))
+            put(tmp_path / "calls" / "during.json", call_document("during", room="room-during"))
+            put(tmp_path / "recordings" / "during.json", manifest("room-during"))
+            await tuner.has("neighbour", "during")
+            assert await daemon.stop() == 0
+        sent = {arrival["call_id"]: json.loads(arrival["body"]) for arrival in await tuner.arrivals()}
+        assert sent["later"]["recording_url"] == "https://audio.example/rooms/room-later.ogg"
+        assert sent["during"]["recording_url"] == "https://audio.example/rooms/room-during.ogg"
+
+
+async def test_a_storm_of_503_loses_nothing(tmp_path: Path) -> None:
+    """While Tuner answers 503 nothing is lost; when it is back everything arrives once, with identical bytes."""
+    async with world(tmp_path) as (tuner, config):
+        await tuner.plan({"fail": {"503": 1.0}})
+        async with running(config) as daemon:
+            for n in range(20):
+                put(tmp_path / "calls" / f"{n}.json", call_document(f"storm-{n}"))
+
+            async def refused() -> bool:
+                return len(await tuner.arrivals()) >= 20
+
+            await until(refused)
+            await tuner.plan({"fail": {}})
+            await tuner.has(*(f"storm-{n}" for n in range(20)), ceiling_s=110)
+            assert await daemon.stop() == 0
+        assert set((await tuner.accepted()).values()) == {1}
+        bodies: dict[str, set[str]] = {}
+        for arrival in await tuner.arrivals():
+            bodies.setdefault(arrival["call_id"], set()).add(arrival["sha256"])
+        assert all(len(digests) == 1 for digests in bodies.values())
+
+
+async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
+    """After a 429 with Retry-After no request of any call comes before that time."""
+    async with world(tmp_path) as (tuner, config):
+        await tuner.plan({"fail": {"429": 1.0}, "retry_after_s": 3})
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "one.json", call_document("one"))
+
+            async def asked() -> bool:
+                return bool(await tuner.arrivals())
+
+            await until(asked)
+            await tuner.plan({"fail": {}})
+            put(tmp_path / "calls" / "two.json", call_document("two"))
+            await tuner.has("one", "two")
+            assert await daemon.stop() == 0
+        first, *others = sorted(arrival["at"] for arrival in await tuner.arrivals())
+        assert min(others) - first >= 2.95
+
+
+async def test_a_401_is_mended_by_rewriting_the_key_file(tmp_path: Path) -> None:
+    """With a wrong key everything waits, at next to no requests; the right key in the file sets it going."""
+    key_file = tmp_path / "key"
+    key_file.write_text("tr_api_wrong\n")
+    async with world(tmp_path, "--require-key", KEY, key_file=str(key_file)) as (tuner, config):
+        async with running(config) as daemon:
+            for n in range(10):
+                put(tmp_path / "calls" / f"{n}.json", call_document(f"call-{n}"))
+            await until(lambda: "pause_began" in daemon.said or "PauseBegan" in daemon.said or "paused" in daemon.said)
+            before = len(await tuner.arrivals())
+            assert before <= 10
+            put_key = key_file.with_suffix(".new")
+            put_key.write_text(KEY)
+            put_key.rename(key_file)
+            await tuner.has(*(f"call-{n}" for n in range(10)))
+            assert await daemon.stop() == 0
+            assert KEY not in daemon.said
+            assert "tr_api_wrong" not in daemon.said
+        assert set((await tuner.accepted()).values()) == {1}
+
+
+async def test_sigterm_in_the_middle_and_a_restart(tmp_path: Path) -> None:
+    """SIGTERM while requests are open ends within the drain; after the restart every call is there exactly once."""
+    async with world(tmp_path, "--latency", "200ms") as (tuner, config):
+        async with running(config) as daemon:
+            for n in range(60):
+                put(tmp_path / "calls" / f"{n}.json", call_document(f"call-{n}"))
+
+            async def some() -> bool:
+                return len(await tuner.arrivals()) >= 10
+
+            await until(some)
+            assert await daemon.stop() == 0
+            assert 0 < len(await tuner.accepted()) < 60
+        async with running(config) as daemon:
+            await tuner.has(*(f"call-{n}" for n in range(60)))
+            assert await daemon.stop() == 0
+        assert await tuner.accepted() == {f"call-{n}": 1 for n in range(60)}
+
+
+async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    """While Tuner hangs, the first SIGTERM drains and the second ends the process within a second; nothing is lost."""
+    async with world(tmp_path, "--latency", "30s", drain="20s") as (tuner, config):
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "slow.json", call_document("slow"))
+
+            async def open_request() -> bool:
+                status = json.loads((await _status(config))[1])
+                return bool(status["calls"].get("sending"))
+
+            await until(open_request)
+            daemon.signal(signal.SIGTERM)
+            await until(lambda: "stopping" in daemon.said.lower())
+            daemon.signal(signal.SIGTERM)
+            await daemon.ended(ceiling_s=3)
+        await tuner.plan({"latency_s": 0})
+        async with running(config) as daemon:
+            await tuner.has("slow")
+            assert await daemon.stop() == 0
+
+
+async def _status(config: Path, *arguments: str) -> tuple[int, str]:
+    """`tunerd status --json` as a process: exit code and standard output."""
+    import sys
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunerd", "status", "--config", str(config), "--json", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "RUNTIME_DIRECTORY": str(config.parent)},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def test_sighup_takes_new_rules_and_refuses_bad_ones(tmp_path: Path) -> None:
+    """A good configuration is taken at SIGHUP; a bad one is refused as a whole, and the old one goes on."""
+    async with world(tmp_path) as (tuner, config):
+        async with running(config) as daemon:
+            good = config.read_text()
+            config.write_text(good.replace("{const: phone_call}", "{const: web_call}"))
+            daemon.signal(signal.SIGHUP)
+            await until(lambda: "reload" in daemon.said.lower())
+            put(tmp_path / "calls" / "new.json", call_document("new-rules"))
+            await tuner.has("new-rules")
+            config.write_text(good.replace("call_id: doc.id", "call_id: dok.id"))
+            daemon.signal(signal.SIGHUP)
+            await until(lambda: "dok" in daemon.said)
+            put(tmp_path / "calls" / "still.json", call_document("still-there"))
+            await tuner.has("still-there")
+            assert await daemon.stop() == 0
+        types = {arrival["call_id"]: json.loads(arrival["body"])["call_type"] for arrival in await tuner.arrivals()}
+        assert types == {"new-rules": "web_call", "still-there": "web_call"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"id": ', b"\xff\xfe\x00", b"[1, 2]", b'"text"', b"[" * 100_000, b"NaN"])
+async def test_bad_files_stay_visible_and_harm_nobody(tmp_path: Path, content: bytes) -> None:
+    """A file that is no call becomes a failed row with its path, and its neighbours arrive."""
+    async with world(tmp_path, source="    settle_timeout: 1s") as (tuner, config):
+        (tmp_path / "calls" / "bad.json").write_bytes(content)
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "good.json", call_document("good"))
+            await tuner.has("good")
+
+            async def visible() -> bool:
+                status = json.loads((await _status(config))[1])
+                return bool(status["calls"].get("failed"))
+
+            await until(visible)
+            assert "Traceback" not in daemon.said
+            put(tmp_path / "calls" / "bad.json", call_document("repaired"))
+            await tuner.has("repaired")
+
+            async def healed() -> bool:
+                status = json.loads((await _status(config))[1])
+                return not status["calls"].get("failed")
+
+            await until(healed)
+            assert await daemon.stop() == 0

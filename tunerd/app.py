@@ -1,0 +1,319 @@
+"""The composition root: configuration in, objects built, one task group, signals, reload, stop.
+
+Only the wiring belongs here, and the order in which things open and end; what they do is theirs. commands reach it
+through `run`.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from tunerd import __version__
+from tunerd.call import Document, Form, Mapped, RefusedDocument
+from tunerd.clock import Clock, SystemClock
+from tunerd.config import Config, Destination, LedgerConfig
+from tunerd.config import Delivery as DeliveryConfig
+from tunerd.config_file import load, refuse_changes
+from tunerd.delivery.key import Key
+from tunerd.delivery.lane import Connect, Upload
+from tunerd.delivery.run import Delivery
+from tunerd.delivery.upload import Uploader, open_session
+from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
+from tunerd.intake.pauses import Limits
+from tunerd.intake.read import read_place
+from tunerd.intake.run import Intake
+from tunerd.ledger import Gauges, Ledger
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.mapping.forms import freeze_body
+from tunerd.ops.control import serve_control
+from tunerd.ops.desk import OperatorDesk
+from tunerd.ops.health import Health
+from tunerd.ops.http import HttpServer
+from tunerd.ops.logs import Narrator, foreign_loggers, open_log
+from tunerd.ops.metrics import Metrics
+from tunerd.ops.office import Office
+from tunerd.ops.status import Facts, Status
+from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
+from tunerd.places import ConfigError
+from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
+
+_TICK_S: Final = 0.2
+_SWEEP_EVERY_S: Final = 5.0
+"""How often a `run --once` that still waits looks for new files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    config_file: Path
+    once: bool = False
+    """Read what is there, deliver, end."""
+    wait_s: float | None = None
+    """With `once`: how long open calls may still find their recording or be retried; None: until nothing is due."""
+    watch_config: bool = False
+    wait_for_lock_s: float = 0.0
+    progress: Callable[[Gauges], None] = field(default=lambda _: None)
+    """Told of the ledger's gauges a few times a second while `once` runs."""
+
+
+@dataclass(slots=True)
+class _Stop:
+    """What the signals say: the first `asked`, the second `now`."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+    by: str = ""
+
+    def signalled(self, number: int) -> None:
+        if self.asked.is_set():
+            self.now.set()
+        self.by = self.by or signal.Signals(number).name
+        self.asked.set()
+
+
+async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gauges:
+    """Run until a signal (or, with `once`, until done); gives what the ledger holds at the end.
+
+    Raises ConfigError, LedgerRefused, ListenError, ControlError: each with its line for an operator.
+    """
+    clock, stop = SystemClock(), _Stop()
+    config = load(options.config_file, environ)
+    log = open_log(config.log.format, config.log.level)
+    narrator = Narrator(log, verbose=config.log.level == "debug")
+    metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
+    emit = _both(metrics, narrator)
+    notifier = Notifier.from_environment(environ)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(foreign_loggers(log))
+        ledger = await SqliteLedger.open(
+            Path(config.ledger.path), now=clock.now, wait_for_lock_s=options.wait_for_lock_s, emit=emit,
+            min_free_bytes=config.ledger.min_free_bytes,
+        )  # fmt: skip
+        stack.push_async_callback(ledger.close)
+        wiring = await _wire(config, environ, ledger, clock, emit, stack)
+        facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
+        status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
+                        intake_busy=intake.busy)  # fmt: skip
+        metrics.read_off(status)
+        desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
+        reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics)
+        health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
+        await stack.enter_async_context(serve_control(Office(status, desk, delivery, reload), config.ledger.path, environ))
+        if config.http.listen:
+            http = HttpServer(status, health.ailment, metrics.render, __version__)
+            host, port = await http.start(config.http.listen)
+            stack.push_async_callback(http.close)
+            log.info("listening", address=f"{host}:{port}")
+        hangup = asyncio.Event()
+        _on_signals(stop, hangup, stack)
+        facts.ready, facts.started_at = True, clock.now()
+        emit(Started(version=__version__, sources=len(config.sources), destinations=len(config.destinations),
+                     ledger=config.ledger.path))  # fmt: skip
+        notifier.ready(status.in_short())
+        stopping = partial(_stopping, wiring, notifier, stop)
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(narrator.run(ended, clock))
+            beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
+            beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
+            if every_s := watchdog_every_s(environ, os.getpid()):
+                beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
+            if options.watch_config:
+                beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+            reloads = beside.create_task(_reload_at(hangup, reload))
+            if options.once:
+                await _once(options, wiring, ledger, stop, clock, stopping)
+            else:
+                await _serve(wiring, stop, clock, stopping)
+            reloads.cancel()
+            ended.set()
+        left = ledger.gauges()
+        emit(Stopped(left=sum(count for state, count in left.calls.items() if state.is_open)))
+    return left
+
+
+@dataclass(slots=True, kw_only=True)
+class _Wiring:
+    """What a reload changes."""
+
+    config: Config
+    mappings: Mapping[str, SourceMapping]
+    intake: Intake
+    delivery: Delivery
+    facts: Facts
+    emit: Emit
+    now: Callable[[], float]
+
+    def read_again(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
+        """One place on disk, as it is now (blocking)."""
+        limit = next((s.max_document_bytes for s in self.config.sources if s.name == source), 4 * 1024 * 1024)
+        return read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+
+
+async def _wire(
+    config: Config, environ: Mapping[str, str], ledger: Ledger, clock: Clock, emit: Emit, stack: AsyncExitStack
+) -> _Wiring:
+    mappings = compile_sources(config, environ, forms_of(config.destinations))
+    session = await stack.enter_async_context(open_session())
+    delivery = Delivery(
+        config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ), freeze=freeze_body,
+        clock=clock, emit=emit, chance=random.random,
+    )  # fmt: skip
+    intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger))
+    stack.callback(intake.close)
+    facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
+    return _Wiring(config=config, mappings=mappings, intake=intake, delivery=delivery, facts=facts, emit=emit, now=clock.now)
+
+
+def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str]) -> Connect:
+    def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
+        return Uploader(session, destination, key, settings, clock, environ)
+
+    return connect
+
+
+def limits_of(ledger: LedgerConfig) -> Limits:
+    return Limits(
+        max_pending_bytes=ledger.max_pending_bytes,
+        min_free_bytes=ledger.min_free_bytes,
+        ledger_directory=str(Path(ledger.path).parent),
+    )
+
+
+def forms_of(destinations: Sequence[Destination]) -> dict[str, Form]:
+    """The request form of each destination where configuration and key tell it now."""
+    forms = {destination.name: Key(destination).form for destination in destinations}
+    return {name: form for name, form in forms.items() if form is not None}
+
+
+def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Document], Mapped]]:
+    return {name: mapping.map for name, mapping in mappings.items()}
+
+
+def _both(metrics: Metrics, narrator: Narrator) -> Emit:
+    def emit(event: Event) -> None:
+        metrics(event)
+        narrator(event)
+
+    return emit
+
+
+# Signals, reload.
+
+
+def _on_signals(stop: _Stop, hangup: asyncio.Event, stack: AsyncExitStack) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.signalled, number)
+        stack.callback(loop.remove_signal_handler, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+
+
+async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:
+    """One reload at a time; hangups that come meanwhile are one more."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await reload()
+
+
+async def _reload(wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics) -> Sequence[str]:
+    """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
+    notifier.reloading()
+    facts = wiring.facts
+    try:
+        config = await asyncio.to_thread(load, file, environ)
+        refuse_changes(wiring.config, config)
+        mappings = await asyncio.to_thread(compile_sources, config, environ, forms_of(config.destinations))
+    except ConfigError as exc:
+        facts.problems = tuple(map(str, exc.problems))
+        facts.last_reload_successful = False
+        wiring.emit(ConfigRefused(problems=facts.problems))
+        return facts.problems
+    else:
+        metrics.know(source.name for source in config.sources)
+        wiring.config, wiring.mappings = config, mappings
+        await wiring.delivery.update(config.destinations, config.delivery)
+        await wiring.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger))
+        facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, wiring.now()
+        wiring.emit(ConfigReloaded(sources=len(config.sources)))
+        return ()
+    finally:
+        notifier.ready()
+
+
+# Serving and stopping.
+
+
+def _stopping(wiring: _Wiring, notifier: Notifier, stop: _Stop) -> None:
+    drain_s = wiring.config.delivery.drain_s
+    wiring.facts.stopping = True
+    notifier.stopping()
+    notifier.extend_timeout(drain_s + 5)
+    wiring.emit(Stopping(signal=stop.by or "done", drain_s=drain_s))
+
+
+async def _serve(wiring: _Wiring, stop: _Stop, clock: Clock, stopping: Callable[[], None]) -> None:
+    """Intake and delivery until the first signal; then a last scan and the drain, within `delivery.drain`; a second
+    signal cuts both short. What is still open stays in the ledger."""
+    stop_delivery = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        intake = group.create_task(wiring.intake.run(stop.asked))
+        delivery = group.create_task(wiring.delivery.run(stop_delivery))
+        await stop.asked.wait()
+        stopping()
+        cut = group.create_task(_cut_short(stop, wiring.config.delivery.drain_s, clock, [intake, delivery]))
+        await asyncio.wait([intake])
+        stop_delivery.set()
+        await asyncio.wait([delivery])
+        cut.cancel()
+
+
+async def _once(
+    options: Options, wiring: _Wiring, ledger: Ledger, stop: _Stop, clock: Clock, stopping: Callable[[], None]
+) -> None:
+    """Read what is there and deliver it; ends when nothing is due and every file has been read, at `wait_s`, or at a
+    signal. Calls that wait for a recording are waited for only with `wait_s`: all that is here has been read."""
+    stop_delivery, until = asyncio.Event(), None if options.wait_s is None else clock.monotonic() + options.wait_s
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(wiring.delivery.run(stop_delivery))
+        while not stop.asked.is_set():
+            reading = group.create_task(wiring.intake.sweep())
+            while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
+                options.progress(ledger.gauges())
+            if stop.asked.is_set():
+                reading.cancel()
+                break
+            swept_at, incomplete = clock.monotonic(), reading.result()
+            while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
+                options.progress(ledger.gauges())
+                if until is not None and clock.monotonic() >= until:
+                    stop.asked.set()
+                if not incomplete and wiring.delivery.idle() and (until is None or not _is_open(ledger.gauges())):
+                    stop.asked.set()
+        stopping()
+        stop_delivery.set()
+        cut = group.create_task(_cut_short(stop, wiring.config.delivery.drain_s, clock, [delivery]))
+        await asyncio.wait([delivery])
+        cut.cancel()
+
+
+async def _cut_short(stop: _Stop, drain_s: float, clock: Clock, tasks: Sequence[asyncio.Task[None]]) -> None:
+    await clock.wait(stop.now, drain_s)
+    for task in tasks:
+        task.cancel()
+
+
+def _is_open(gauges: Gauges) -> bool:
+    return any(count and state.is_open for state, count in gauges.calls.items())

@@ -1,0 +1,68 @@
+"""What commands share that read documents from files: which source a file belongs to, and its documents."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+
+from tunerd.call import Document, RefusedDocument
+from tunerd.cli.options import exit_bad_config
+from tunerd.config import Config, Source
+from tunerd.delivery.key import Key
+from tunerd.intake.read import read_documents
+from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.places import ConfigError
+
+
+def compile_or_exit(config: Config) -> dict[str, SourceMapping]:
+    """The rules of every source, or their problems on stderr and exit 78."""
+    forms = {destination.name: form for destination in config.destinations if (form := Key(destination).form) is not None}
+    try:
+        return compile_sources(config, os.environ, forms)
+    except ConfigError as exc:
+        exit_bad_config(exc)
+
+
+def source_of(config: Config, file: Path, named: str | None) -> Source:
+    """The source that would read this file: the named one, the one whose directory and patterns fit, or the only one
+    with calls. Ends the command with a hint where that is not clear."""
+    by_name = {source.name: source for source in config.sources}
+    if named is not None:
+        if named not in by_name:
+            raise click.BadParameter(f"there is no source {named!r}; there is: {', '.join(by_name)}", param_hint="--source")
+        return by_name[named]
+    absolute = os.path.abspath(file)
+    fits = [source for source in config.sources if _would_read(source, absolute)]
+    if len(fits) == 1:
+        return fits[0]
+    calls = [source for source in (fits or config.sources) if source.destination]
+    if len(calls) == 1:
+        return calls[0]
+    raise click.UsageError(f"which source is {file} of? Say --source with one of: {', '.join(by_name)}")
+
+
+def _would_read(source: Source, absolute: str) -> bool:
+    relative = os.path.relpath(absolute, os.path.abspath(source.path))
+    if relative.startswith("..") or (os.sep in relative and not source.recursive):
+        return False
+    name = os.path.basename(relative)
+    return any(fnmatch(relative, one) or fnmatch(name, one) for one in source.include)
+
+
+def documents_of(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:
+    """Every document of the file, as the source reads it. A file that cannot be read ends the command."""
+    try:
+        yield from read_documents(str(file), source.format, source.max_document_bytes, source=source.name, settled_at=time.time())
+    except FileNotFoundError:
+        _stop(f"there is no file {file}")
+    except (OSError, ValueError) as exc:
+        _stop(f"{file} cannot be read: {getattr(exc, 'strerror', None) or exc}")
+
+
+def _stop(message: str) -> None:
+    click.echo(f"tunerd: {message}", err=True)
+    sys.exit(1)

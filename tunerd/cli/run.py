@@ -1,0 +1,115 @@
+"""`tunerd run`: the daemon; with --once the way to backfill."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from tunerd.call import State
+from tunerd.cli.office import LOCKED, fail
+from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.ledger import Gauges, LedgerRefused
+from tunerd.ops.http import ListenError
+from tunerd.ops.wire import ControlError
+from tunerd.places import ConfigError
+from tunerd.quantities import parse_duration
+
+_EPILOG = """\b
+Examples:
+  tunerd run -c /etc/tunerd/config.yaml
+  tunerd run --once --wait 10m        (backfill: read what is there, send it, end)
+\b
+Signals: SIGTERM, SIGINT drain and end (a second one ends at once); SIGHUP reads the configuration again.
+Exit code 0: all sent, or stopped; 1: with --once, some failed or are left; 75: another instance holds the ledger;
+78: the configuration is wrong.
+"""
+
+
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError as exc:
+        raise click.BadParameter("write 30s, 10m, 1h") from exc
+
+
+@click.command("run", epilog=_EPILOG)
+@config_option
+@click.option("--once", is_flag=True, help="Read what is there, deliver it, and end.")
+@click.option("--wait", "wait_s", callback=_duration, metavar="DURATION",
+              help="With --once: how long open calls may still find their recording or be retried.")  # fmt: skip
+@click.option("--watch-config", is_flag=True, help="Take a changed configuration by itself (looked at every 5 s, by content).")
+@click.option("--wait-for-lock", "wait_for_lock_s", callback=_duration, metavar="DURATION",
+              help="How long to wait for another instance to give the ledger back.")  # fmt: skip
+def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, wait_for_lock_s: float | None) -> None:
+    """Run the daemon: watch the sources, deliver every call, until it is told to stop."""
+    if wait_s is not None and not once:
+        raise click.UsageError("--wait goes with --once")
+    from tunerd.app import Options, run
+
+    with _progress(once) as progress:
+        options = Options(
+            config_file=config, once=once, wait_s=wait_s, watch_config=watch_config,
+            wait_for_lock_s=wait_for_lock_s or 0.0, progress=progress,
+        )  # fmt: skip
+        try:
+            left = _loop(run(options))
+        except ConfigError as exc:
+            exit_bad_config(exc)
+        except LedgerRefused as exc:
+            fail(str(exc), LOCKED if getattr(exc, "locked", False) else 1)
+        except (ListenError, ControlError) as exc:
+            fail(str(exc))
+    if once:
+        click.echo(counts(left))
+        sys.exit(1 if _unsent(left) else 0)
+
+
+def _loop(main: Coroutine[None, None, Gauges]) -> Gauges:
+    """With uvloop where it is installed (the extra `fast`)."""
+    try:
+        import uvloop  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _unsent(gauges: Gauges) -> int:
+    return sum(count for state, count in gauges.calls.items() if state.is_open or state is State.FAILED)
+
+
+def counts(gauges: Gauges) -> str:
+    """`3 sent, 1 failed, 2 waiting for their recording`."""
+    words = {State.WAITING: "waiting for their recording", State.DUE: "still due", State.SENDING: "still being sent"}
+    parts = [f"{gauges.calls.get(state, 0)} {state.value}" for state in (State.SENT, State.FAILED)]
+    rest = [state for state in State if (state.is_open or state is State.IGNORED) and gauges.calls.get(state)]
+    parts += [f"{gauges.calls[state]} {words.get(state, state.value)}" for state in rest]
+    hint = "; see `tunerd failed`" if gauges.calls.get(State.FAILED) else ""
+    return ", ".join(parts) + hint
+
+
+@contextmanager
+def _progress(once: bool) -> Iterator[Callable[[Gauges], None]]:
+    """A bar on a terminal while `--once` works; else nothing."""
+    if not (once and sys.stdout.isatty()):
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("calls", total=None)
+
+        def show(gauges: Gauges) -> None:
+            ended = sum(gauges.calls.get(state, 0) for state in (State.SENT, State.FAILED))
+            waiting = gauges.calls.get(State.WAITING, 0)
+            moving = gauges.calls.get(State.DUE, 0) + gauges.calls.get(State.SENDING, 0)
+            text = f"calls ({waiting} wait for a recording)" if waiting else "calls"
+            bar.update(task, completed=ended, total=ended + moving + waiting, description=text)
+
+        yield show

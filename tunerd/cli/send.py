@@ -1,0 +1,101 @@
+"""`tunerd send`: one file now, past the ledger, with the answer shown."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from tunerd.call import Call, Document, Refusal, RefusedDocument, UrlStrategy
+from tunerd.cli.documents import compile_or_exit, documents_of, source_of
+from tunerd.cli.options import config_option, load_or_exit
+from tunerd.clock import SystemClock
+from tunerd.config import Config, Destination
+from tunerd.delivery.key import Key
+from tunerd.delivery.upload import NoAnswer, Uploader, open_session
+from tunerd.mapping import SourceMapping
+from tunerd.mapping.forms import freeze_body
+
+_EPILOG = """\b
+Example:
+  tunerd send call.json
+  tunerd send call.json --recording-url https://audio.example/call.wav
+\b
+Nothing is written to the ledger, and nothing is tried twice. Exit code 0: Tuner took every call; 1: it did not.
+"""
+
+
+@click.command("send", epilog=_EPILOG)
+@config_option
+@click.option("--source", help="The source whose rules to use; by default the one that would read the file.")
+@click.option("--recording-url", metavar="URL", help="The audio, for calls whose recording comes by manifest.")
+@click.argument("file", type=click.Path(path_type=Path))
+def command(config: Path, source: str | None, recording_url: str | None, file: Path) -> None:
+    """Map FILE and send its calls now, one attempt each; show what Tuner answers."""
+    loaded = load_or_exit(config)
+    mappings = compile_or_exit(loaded)
+    chosen = source_of(loaded, file, source)
+    sent = 0
+    calls: list[Call] = []
+    for document in documents_of(chosen, file):
+        call = _call(document, mappings[chosen.name])
+        if call is not None:
+            calls.append(call)
+    sent = asyncio.run(_send_all(loaded, calls, recording_url)) if calls else 0
+    total = len(calls)
+    click.echo(f"{sent} of {total} sent" if total else "no call was sent")
+    sys.exit(0 if total and sent == total else 1)
+
+
+def _call(document: Document | RefusedDocument, mapping: SourceMapping) -> Call | None:
+    refused = document if isinstance(document, RefusedDocument) else None
+    if refused is None and isinstance(document, Document):
+        mapped = mapping.map(document)
+        if mapped.call is not None:
+            return mapped.call
+        refused = mapped.refused
+        if refused is None:
+            click.echo(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
+            return None
+    assert refused is not None  # noqa: S101 - one of the two it is
+    click.echo(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
+    return None
+
+
+async def _send_all(config: Config, calls: list[Call], recording_url: str | None) -> int:
+    destinations = {destination.name: destination for destination in config.destinations}
+    async with open_session() as session:
+        uploaders: dict[str, tuple[Uploader, Key]] = {}
+        sent = 0
+        for call in calls:
+            destination = destinations[call.destination]
+            if destination.name not in uploaders:
+                key = Key(destination)
+                uploader = Uploader(session, destination, key, config.delivery, SystemClock(), os.environ)
+                uploaders[destination.name] = uploader, key
+            sent += await _send(call, destination, *uploaders[destination.name], recording_url)
+    return sent
+
+
+async def _send(call: Call, destination: Destination, uploader: Uploader, key: Key, recording_url: str | None) -> bool:
+    if key.form is None:
+        click.echo(f"{call.call_id}: {key.missing}", err=True)
+        return False
+    url = recording_url or next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
+    if url is None:
+        click.echo(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
+        return False
+    body = freeze_body(call.payload, url, call.checked_for, key.form)
+    if isinstance(body, Refusal):
+        click.echo(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
+        return False
+    click.echo(f"{call.call_id}: POST {destination.base_url} workspace {destination.workspace_id}, agent {call.agent}, "
+               f"{key.form.value}, {len(body):,} bytes")  # fmt: skip
+    try:
+        answer = await uploader.post(body, call.agent, key.form)
+    except NoAnswer as exc:
+        click.echo(f"  no answer: {exc.outcome.detail}", err=True)
+        return False
+    click.echo(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
+    return answer.status in (200, 201, 202, 409)

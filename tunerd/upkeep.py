@@ -1,0 +1,89 @@
+"""The small tasks beside the two conductors: retention, jumps of the clock, a configuration file that changed.
+
+Each runs until its `stop` is set and never fails for a reason that time can mend.
+"""
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final, Protocol
+
+from tunerd.clock import Clock
+from tunerd.config import LedgerConfig
+from tunerd.events import ClockJumped, Emit
+from tunerd.ledger import Keep, LedgerUnavailable
+
+TRIM_EVERY_S: Final = 60.0
+JUMP_S: Final = 5.0
+"""Wall and monotonic time may part by so much (design: section 9) before waits are moved; below it, NTP is at work."""
+_LOOK_EVERY_S: Final = 1.0
+WATCH_EVERY_S: Final = 5.0
+
+
+class Trimmed(Protocol):
+    async def trim(self, keep: Keep, now: float) -> int: ...
+
+
+class ShiftedLedger(Protocol):
+    async def shift(self, seconds: float) -> None: ...
+
+
+class ShiftedDelivery(Protocol):
+    def shift(self, seconds: float) -> None: ...
+
+
+def keep_from(ledger: LedgerConfig) -> Keep:
+    return Keep(
+        sent_s=ledger.keep_sent_s,
+        failed_s=ledger.keep_failed_s,
+        recordings_s=ledger.keep_recordings_s,
+        max_failed_bytes=ledger.max_failed_bytes,
+        documents=ledger.keep_documents,
+    )
+
+
+async def trim_forever(ledger: Trimmed, keep: Callable[[], Keep], clock: Clock, stop: asyncio.Event) -> None:
+    """Once a minute, remove what is past its time, a thousand rows at a time, others at the ledger between."""
+    while not await clock.wait(stop, TRIM_EVERY_S):
+        try:
+            while await ledger.trim(keep(), clock.now()) and not stop.is_set():
+                pass
+        except LedgerUnavailable:
+            continue  # the ledger tells of it; the next minute tries again
+
+
+async def follow_clock(ledger: ShiftedLedger, delivery: ShiftedDelivery, clock: Clock, emit: Emit, stop: asyncio.Event) -> None:
+    """When wall time jumps, move what is due with it: nothing is retried at once, and nothing is given up early.
+    Suspend is no jump: the monotonic clock counts it (clock.py)."""
+    parted = clock.now() - clock.monotonic()
+    while not await clock.wait(stop, _LOOK_EVERY_S):
+        now_parted = clock.now() - clock.monotonic()
+        jumped = now_parted - parted
+        if abs(jumped) <= JUMP_S:
+            continue
+        try:
+            await ledger.shift(jumped)
+        except LedgerUnavailable:
+            continue  # tried again at the next look: `parted` is still the old one
+        delivery.shift(jumped)
+        parted = now_parted
+        emit(ClockJumped(seconds=jumped))
+
+
+async def watch_content(file: Path, changed: Callable[[], None], clock: Clock, stop: asyncio.Event) -> None:
+    """Call `changed` when the file's content is another one (a ConfigMap changes by symlink, times say nothing)."""
+    before = await asyncio.to_thread(_digest, file)
+    while not await clock.wait(stop, WATCH_EVERY_S):
+        now = await asyncio.to_thread(_digest, file)
+        if now not in (None, before):
+            before = now
+            changed()
+
+
+def _digest(file: Path) -> bytes | None:
+    """None while it cannot be read (it is being replaced)."""
+    try:
+        return blake2b(file.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return None
