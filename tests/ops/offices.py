@@ -55,7 +55,7 @@ class Bench:
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     rules: dict[str, Rules] = field(default_factory=dict)
     places: dict[tuple[str, int], Document | RefusedDocument | OSError] = field(default_factory=dict)
-    destinations: list[Destination] = field(default_factory=list)
+    destinations: list[Destination] = field(default_factory=lambda: [Destination(name="tuner")])
     sources: list[Source] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     facts: Facts = field(
@@ -68,7 +68,7 @@ class Bench:
             self.ledger, self.facts, lambda: self.now, destinations=lambda: self.destinations, sources=lambda: self.sources
         )
         self.desk = OperatorDesk(self.ledger, self._rules, self._read, lambda: self.now)
-        self.office = Office(self.status, self.desk, StoredGates(self.ledger, ["tuner"], lambda: self.now), self._reload)
+        self.office = Office(self.status, self.desk, StoredGates(self.ledger, lambda: self.now), self._reload)
 
     def _rules(self) -> Mapping[str, Rules]:
         return self.rules

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tunerd import events as e
-from tunerd.call import MappingNotes, State
+from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
@@ -22,14 +22,19 @@ class Destination:
     agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
     in_flight: int = 0
     limit: int = 8
+    form: Form | None = Form.SEND_CALLS
+    dry_run: bool = False
 
 
 @dataclass(kw_only=True)
 class Source:
     name: str = "agent"
+    root: str = "/var/spool/calls"
     paused: IntakeReason | None = None
-    paused_since: float | None = None
-    detail: str = ""
+    files: int = 0
+    settling: int = 0
+    watching: bool = True
+    last_scan_at: float | None = None
 
 
 @dataclass(kw_only=True)

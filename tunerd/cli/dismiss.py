@@ -31,9 +31,18 @@ still sends them.
 @click.command(epilog=_EPILOG)
 @config_option
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
-@click.option("--reason", "reasons", multiple=True, type=click.Choice([r.value for r in FailReason]), help="All that failed so.")
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice([r.value for r in FailReason]),
+    metavar="REASON",
+    help="All that failed so.",
+)
 @click.option("--source", "sources", multiple=True, help="All of this source that failed.")
-@click.option("--since", callback=since_option, metavar="WHEN", help="Only those read since then: 2h, 7d, 2026-11-22.")
+@click.option(
+    "--since", callback=since_option, metavar="WHEN", help="All that failed and were read since then: 2h, 7d, 2026-11-22."
+)
 @click.option("--place", callback=place_option, metavar="PATH[@OFFSET]", help="What failed to be read there.")
 @click.option("--all", "everything", is_flag=True, help="All that failed.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
@@ -48,8 +57,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Mark failed calls as handled: no longer listed, nor counted as failed."""
-    if not (call_ids or reasons or sources or place or everything):
-        raise click.UsageError("say which: CALL_ID..., --reason, --source, --place or --all")
+    if not (call_ids or reasons or sources or since or place or everything):
+        raise click.UsageError("say which: CALL_ID..., --reason, --source, --since, --place or --all")
     if call_ids and (reasons or sources or place or everything or since):
         raise click.UsageError("either CALL_ID... or a selection, not both")
     where = Filter(

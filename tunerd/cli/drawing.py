@@ -60,7 +60,7 @@ def draw_status(status: StatusDocument) -> None:
     if status["sources"]:
         click.echo("\nSources")
         for source in status["sources"]:
-            _source(source, now)
+            _source(source)
     if status["last_failures"]:
         click.echo("\nLast failures")
         for call in status["last_failures"]:
@@ -142,7 +142,7 @@ def _troubles(troubles: Sequence[Trouble], title: str, colour: str) -> None:
 
 def name_of(call: CallRow) -> str:
     """A call is named by its id; where the mapping did not get that far, by its place."""
-    return call["call_id"] or place(call["path"], call["offset"])
+    return printable(call["call_id"] or place(call["path"], call["offset"]))
 
 
 def place(path: str, offset: int) -> str:
@@ -174,9 +174,9 @@ def instant(at: float) -> str:
 def _destination(row: DestinationRow, now: float) -> None:
     limit = f" of {row['limit']}" if row["limit"] else ""
     uploads = f"   {row['in_flight']}{limit} uploads under way" if row["limit"] or row["in_flight"] else ""
-    click.echo(f"  {row['name']}{uploads}")
+    click.echo(f"  {row['name']}{uploads}" + (click.style("   dry run: nothing is sent", fg="yellow") if row["dry_run"] else ""))
     if row["pause"]:
-        _pause(row["pause"], "paused", now)
+        _pause(row["pause"], now)
     if row["closed_until"] is not None and row["closed_until"] > now:
         click.echo(f"    closed for {span(row['closed_until'] - now)} more: Tuner asked for it (Retry-After)")
     for agent in row["agents"]:
@@ -184,17 +184,18 @@ def _destination(row: DestinationRow, now: float) -> None:
         click.echo(f"    agent {agent['agent']} " + click.style(f"paused ({agent['reason']})", fg="yellow") + since)
 
 
-def _source(row: SourceRow, now: float) -> None:
-    click.echo(f"  {row['name']}" + ("" if row["pause"] else "   read"))
-    if row["pause"]:
-        _pause(row["pause"], "not read", now)
+def _source(row: SourceRow) -> None:
+    counts = f"{row['files']:,} files" + (f", {row['settling']:,} not read yet" if row["settling"] else "")
+    state = click.style(f"not read ({row['paused']})", fg="yellow") if row["paused"] else counts
+    click.echo(f"  {row['name']}   {state}" + ("" if row["watching"] or row["paused"] else ", found by scans"))
+    _wrapped(row["path"], "    ")
 
 
-def _pause(pause: PauseRow, word: str, now: float) -> None:
+def _pause(pause: PauseRow, now: float) -> None:
     since = "" if pause["since"] is None else f" for {span(now - pause['since'])}"
     probe = "" if pause["next_probe_at"] is None else f"; next probe in {span(max(0.0, pause['next_probe_at'] - now))}"
     _wrapped(
-        f"{word} ({pause['reason']}){since}{probe}" + (f": {pause['detail']}" if pause["detail"] else ""), "    ", fg="yellow"
+        f"paused ({pause['reason']}){since}{probe}" + (f": {pause['detail']}" if pause["detail"] else ""), "    ", fg="yellow"
     )
 
 

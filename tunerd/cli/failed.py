@@ -27,7 +27,9 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @config_option
-@click.option("--reason", "reasons", multiple=True, type=click.Choice([r.value for r in FailReason]), help="Only these.")
+@click.option(
+    "--reason", "reasons", multiple=True, type=click.Choice([r.value for r in FailReason]), metavar="REASON", help="Only these."
+)
 @click.option("--source", "sources", multiple=True, help="Only of this source.")
 @click.option("--since", callback=since_option, metavar="WHEN", help="Read since then: 2h, 7d, 2026-11-22.")
 @click.option("--dismissed", is_flag=True, help="Those that were dismissed, instead.")

@@ -17,7 +17,7 @@ from tunerd import __version__
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.config import Config
-from tunerd.ledger import Filter, LedgerRefused, LedgerUnavailable
+from tunerd.ledger import Filter, Gate, LedgerRefused, LedgerUnavailable
 from tunerd.ops.answers import CallRow, Report, add_report, new_report
 from tunerd.ops.client import find_daemon
 from tunerd.ops.desk import Choice, OperatorDesk, SourceRules
@@ -49,7 +49,7 @@ def ask(config_file: Path, question: Callable[[Operations], Awaitable[T]]) -> T:
     except (ControlError, OrderRefused, LedgerUnavailable) as exc:
         fail(str(exc))
     except LedgerRefused as exc:
-        fail(str(exc), LOCKED if getattr(exc, "locked", False) else FAILURE)
+        fail(str(exc), LOCKED if exc.locked else FAILURE)
 
 
 def fail(message: str, code: int = FAILURE) -> NoReturn:
@@ -69,16 +69,16 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
     # Late: a command that talks to a daemon needs none of it.
     from tunerd.ledger.sqlite import SqliteLedger
 
-    ledger = await SqliteLedger.open(path, now=time.time, wait_for_lock_s=0.0, create=False, emit=lambda _: None)
+    ledger = await SqliteLedger.open(Path(path), now=time.time, wait_for_lock_s=0.0, create=False, emit=lambda _: None)
     try:
-        configured = sorted(destination.name for destination in config.destinations)
         gates = await ledger.gates()
-        stored = [StoredDestination.of(name, gates[name]) for name in sorted(gates)]
+        names = {destination.name for destination in config.destinations} | set(gates)
+        stored = [StoredDestination.of(name, gates.get(name, Gate())) for name in sorted(names)]
         facts = Facts(version=__version__, config_file=config.file, running=False)
         yield Office(
             Status(ledger, facts, time.time, destinations=lambda: stored),
             OperatorDesk(ledger, _Rules(config), _place_reader(config), time.time),
-            StoredGates(ledger, configured, time.time),
+            StoredGates(ledger, time.time),
         )
     finally:
         await ledger.close()
@@ -93,17 +93,9 @@ class _Rules:
 
     def __call__(self) -> Mapping[str, SourceRules]:
         if self._compiled is None:
-            from tunerd.mapping.source import compile_source, manifest_sources
+            from tunerd.mapping import compile_sources
 
-            config = self._config
-            manifests = manifest_sources(config.sources)
-            destinations = {destination.name: destination for destination in config.destinations}
-            self._compiled = {
-                source.name: compile_source(
-                    source, destinations.get(source.destination), sources_with_started_at=manifests, environ=os.environ
-                )
-                for source in config.sources
-            }
+            self._compiled = compile_sources(self._config, os.environ)
         return self._compiled
 
 

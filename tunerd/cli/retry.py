@@ -31,9 +31,18 @@ Exit code 1: some could not be sent again; each is listed with its reason.
 @click.command(epilog=_EPILOG)
 @config_option
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
-@click.option("--reason", "reasons", multiple=True, type=click.Choice([r.value for r in FailReason]), help="All that failed so.")
+@click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice([r.value for r in FailReason]),
+    metavar="REASON",
+    help="All that failed so.",
+)
 @click.option("--source", "sources", multiple=True, help="All of this source that failed.")
-@click.option("--since", callback=since_option, metavar="WHEN", help="Only those read since then: 2h, 7d, 2026-11-22.")
+@click.option(
+    "--since", callback=since_option, metavar="WHEN", help="All that failed and were read since then: 2h, 7d, 2026-11-22."
+)
 @click.option(
     "--place", callback=place_option, metavar="PATH[@OFFSET]", help="What failed to be read there (see `tunerd failed`)."
 )
@@ -51,8 +60,8 @@ def command(
 ) -> None:
     """Send failed calls again: their stored documents are mapped with the rules as they are now; what could not be
     read is read again from its place."""
-    if not (call_ids or reasons or sources or place or everything):
-        raise click.UsageError("say which: CALL_ID..., --reason, --source, --place or --all")
+    if not (call_ids or reasons or sources or since or place or everything):
+        raise click.UsageError("say which: CALL_ID..., --reason, --source, --since, --place or --all")
     if call_ids and (reasons or sources or place or everything or since):
         raise click.UsageError("either CALL_ID... or a selection, not both")
     states = frozenset[State]() if call_ids else frozenset({State.FAILED})

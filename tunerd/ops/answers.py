@@ -117,11 +117,20 @@ class DestinationRow(TypedDict):
     agents: list[AgentRow]
     in_flight: int
     limit: int | None
+    form: str | None
+    """The request form; null: no key to tell it by, or no daemon."""
+    dry_run: bool
 
 
 class SourceRow(TypedDict):
     name: str
-    pause: PauseRow | None
+    path: str
+    paused: str | None
+    """Why it is not (fully) read; null: it is."""
+    files: int
+    settling: int
+    watching: bool
+    last_scan_at: float | None
 
 
 class DaemonRow(TypedDict):

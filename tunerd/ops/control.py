@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from tunerd.ledger import LedgerUnavailable
+from tunerd.ops.http import stop_accepting
 from tunerd.ops.office import Operations, OrderRefused
 from tunerd.ops.wire import LISTS, ControlError, address_of, choice_of, socket_places
 
@@ -37,7 +38,7 @@ async def serve_control(operations: Operations, ledger: str, env: Mapping[str, s
         try:
             yield path
         finally:
-            server.close()
+            await stop_accepting(server)
             with suppress(OSError):
                 if os.path.samestat(path.stat(), mine):
                     path.unlink()

@@ -89,7 +89,7 @@ class HttpServer:
     async def close(self) -> None:
         self._guard.close()
         if self._server is not None:
-            self._server.close()
+            await stop_accepting(self._server)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -118,6 +118,14 @@ class HttpServer:
             return web.Response(text="the ledger did not answer in time\n", status=503)
         body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return web.Response(body=body, content_type="application/json")
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Close it. A connection that was accepted in this very moment gets its protocol first, and so is closed with the
+    others; asyncio would forget it otherwise."""
+    server.close()
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -38,9 +38,8 @@ class Operations(Protocol):
 
 
 class Gates(Protocol):
-    """Pausing by an operator: Delivery does it in a daemon, StoredGates without one."""
+    """Pausing by an operator: Delivery does it in a daemon, StoredGates without one. The names are those of the status."""
 
-    async def names(self) -> Sequence[str]: ...
     async def pause(self, name: str) -> None: ...
     async def resume(self, name: str) -> None: ...
 
@@ -71,13 +70,13 @@ class Office:
         return self._status.idle()
 
     async def pause(self, destination: str | None) -> Sequence[str]:
-        names = await self._named(destination)
+        names = self._named(destination)
         for name in names:
             await self._gates.pause(name)
         return names
 
     async def resume(self, destination: str | None) -> Sequence[str]:
-        names = await self._named(destination)
+        names = self._named(destination)
         for name in names:
             await self._gates.resume(name)
         return names
@@ -87,8 +86,8 @@ class Office:
             raise OrderRefused("there is no daemon to reload")
         return await self._reload()
 
-    async def _named(self, destination: str | None) -> Sequence[str]:
-        names = await self._gates.names()
+    def _named(self, destination: str | None) -> Sequence[str]:
+        names = [status.name for status in self._status.destinations()]
         if destination is None:
             return names
         if destination not in names:
@@ -104,13 +103,9 @@ class GateLedger(Protocol):
 class StoredGates:
     """Pauses written straight into the ledger; the next daemon finds them there."""
 
-    def __init__(self, ledger: GateLedger, configured: Sequence[str], now: Callable[[], float]) -> None:
+    def __init__(self, ledger: GateLedger, now: Callable[[], float]) -> None:
         self._ledger = ledger
-        self._configured = configured
         self._now = now
-
-    async def names(self) -> Sequence[str]:
-        return sorted({*self._configured, *await self._ledger.gates()})
 
     async def pause(self, name: str) -> None:
         gate = (await self._ledger.gates()).get(name, Gate())

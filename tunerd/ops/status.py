@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tunerd.call import State
+from tunerd.call import Form, State
 from tunerd.ledger import Filter, Gate, Gauges, Inspection
 from tunerd.ops.answers import (
     VERSION,
@@ -50,6 +50,10 @@ class DestinationStatus(Protocol):
     def in_flight(self) -> int: ...
     @property
     def limit(self) -> int: ...
+    @property
+    def form(self) -> Form | None: ...
+    @property
+    def dry_run(self) -> bool: ...
 
 
 class SourceStatus(Protocol):
@@ -58,11 +62,17 @@ class SourceStatus(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def root(self) -> str: ...
+    @property
     def paused(self) -> IntakeReason | None: ...
     @property
-    def paused_since(self) -> float | None: ...
+    def files(self) -> int: ...
     @property
-    def detail(self) -> str: ...
+    def settling(self) -> int: ...
+    @property
+    def watching(self) -> bool: ...
+    @property
+    def last_scan_at(self) -> float | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -170,6 +180,8 @@ class StoredDestination:
     next_probe_at: float | None = None
     in_flight: int = 0
     limit: int = 0
+    form: Form | None = None
+    dry_run: bool = False
 
     @classmethod
     def of(cls, name: str, gate: Gate) -> "StoredDestination":
@@ -196,11 +208,18 @@ def _destination_row(status: DestinationStatus) -> DestinationRow:
         agents=[AgentRow(agent=agent, reason=why.value, since=since) for agent, (why, since) in sorted(status.agents.items())],
         in_flight=status.in_flight,
         limit=status.limit or None,
+        form=None if status.form is None else status.form.value,
+        dry_run=status.dry_run,
     )
 
 
 def _source_row(status: SourceStatus) -> SourceRow:
-    pause = None
-    if status.paused is not None:
-        pause = PauseRow(reason=status.paused.value, since=status.paused_since, detail=redact(status.detail), next_probe_at=None)
-    return SourceRow(name=status.name, pause=pause)
+    return SourceRow(
+        name=status.name,
+        path=status.root,
+        paused=None if status.paused is None else status.paused.value,
+        files=status.files,
+        settling=status.settling,
+        watching=status.watching,
+        last_scan_at=status.last_scan_at,
+    )

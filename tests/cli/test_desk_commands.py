@@ -1,0 +1,331 @@
+"""The commands that ask the ledger: run as a user runs them, against a real control socket in another thread."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.ops.offices import Bench, Rules, refused, remade
+from tests.ops.parts import Destination, Source
+from tunerd.call import State
+from tunerd.cli import main
+from tunerd.cli.drawing import span
+from tunerd.ledger import Filter
+from tunerd.ops.control import serve_control
+from tunerd.ops.desk import Choice
+from tunerd.outcome import FailReason, IntakeReason, PauseReason
+
+T = TypeVar("T")
+
+CONFIG = """
+tuner: {{workspace_id: 42, agent_remote_identifier: support-bot, api_key_file: {directory}/key}}
+sources:
+  - name: agent
+    path: {directory}/calls
+    call:
+      call_id: doc.id
+      call_type: {{const: phone_call}}
+      transcript_with_tool_calls: doc.messages
+    recording: [{{url: doc.url}}]
+ledger: {{url: "sqlite://{directory}/ledger.db"}}
+"""
+
+
+class Daemon:
+    """A daemon's office on its socket, in a loop of its own; `do` runs something in there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = directory / "config.yaml"
+        self.config.write_text(CONFIG.format(directory=directory))
+        self.bench = Bench(rules={"agent": Rules(remade())})
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._up = threading.Event()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._serve()))
+        self._thread.start()
+        assert self._up.wait(10)
+
+    async def _serve(self) -> None:
+        async with serve_control(self.bench.office, str(self.directory / "ledger.db"), {}):
+            self._up.set()
+            await self._stop.wait()
+
+    def do(self, what: Callable[[Bench], Coroutine[object, object, T]]) -> T:
+        return asyncio.run_coroutine_threadsafe(what(self.bench), self._loop).result(10)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    def run(self, *arguments: str, **options: str) -> Result:
+        name, *others = arguments
+        return CliRunner().invoke(main, [name, "-c", str(self.config), *others], **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A running daemon with one configuration."""
+    made = Daemon(tmp_path)
+    yield made
+    made.close()
+
+
+def states(daemon: Daemon) -> dict[str | None, str]:
+    page = daemon.do(lambda bench: bench.desk.calls(Choice(where=Filter(dismissed=None))))
+    return {row["call_id"]: row["state"] for row in page["calls"]}
+
+
+def fits_the_screen(text: str) -> bool:
+    """At most eighty columns, except where a single word (a path) is longer."""
+    return all(len(line) <= 80 or len(line.split()) <= 2 for line in text.splitlines())
+
+
+COMMANDS = ("status", "failed", "retry", "remap", "dismiss", "forget", "pause", "resume")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(name: str) -> None:
+    """One that can be typed as it stands."""
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert f"Examples:\n    tunerd {name}" in result.output
+    assert "--config" in result.output
+
+
+def test_status_says_where_everything_stands(daemon: Daemon) -> None:
+    """Counts, ages, pauses with the next probe, sources that are not read, the last failures; at most eighty columns."""
+
+    async def plant(bench: Bench) -> None:
+        await bench.fail("call-2", detail="HTTP 422: end_timestamp lies before start_timestamp; see the rule end_timestamp")
+        await bench.admit("call-1")
+        bench.now += 90
+        bench.destinations[:] = [
+            Destination(pause=PauseReason.AUTH, paused_since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8)
+        ]
+        bench.sources[:] = [Source(paused=IntakeReason.MISSING), Source(name="egress", files=1234, watching=False)]
+
+    daemon.do(plant)
+    result = daemon.run("status")
+    assert result.exit_code == 0
+    for line in (
+        "tunerd 1.2.3 is running for 2 min (process",
+        "  due                 1   oldest 90 s ago\n",
+        "  failed              1   tunerd failed\n",
+        "  tuner.example/42   0 of 8 uploads under way\n    paused (auth) for 30 s; next probe in 5 s: 401\n",
+        "  agent   not read (missing)\n",
+        "  egress   1,234 files, found by scans\n",
+        "  call-2   rejected   90 s ago\n",
+    ):
+        assert line in result.output
+    assert fits_the_screen(result.output)
+    assert "\x1b" not in result.output
+
+
+def test_status_json_is_the_documented_one(daemon: Daemon) -> None:
+    """Exactly what /status.json answers."""
+    assert json.loads(daemon.run("status", "--json").output) == daemon.do(lambda bench: bench.office.status())
+
+
+def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
+    """Every change with its time, the HTTP status, the reason, and what to do."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    result = daemon.run("status", "call-1")
+    assert result.exit_code == 0
+    assert result.output.startswith("call-1   failed\n")
+    for line in (
+        "  reason        rejected: HTTP 422\n",
+        "  http status   422\n",
+        "  recording     https://audio.example/a.wav\n",
+        "  read from     /calls/call-1.json\n",
+        "    2026-01-01 00:00:00Z  admitted",
+        "    2026-01-01 00:00:00Z  failed 422",
+        "  what to do    Tuner does not take it as it is",
+    ):
+        assert line in result.output
+    assert fits_the_screen(result.output)
+    assert len(json.loads(daemon.run("status", "call-1", "--json").output)["stories"][0]["events"]) >= 2
+
+
+def test_an_unknown_call(daemon: Daemon) -> None:
+    """One line, exit code 1."""
+    result = daemon.run("status", "call-9")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("tunerd: no call with the id 'call-9' is in the ledger")
+
+
+def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
+    """Newest first; by call id, or by place where the mapping did not get that far."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    daemon.do(lambda bench: bench.refuse(refused("/calls/a.ndjson", offset=81920)))
+    result = daemon.run("failed")
+    assert result.exit_code == 0
+    first, second = result.output.index("/calls/a.ndjson@81920   unreadable"), result.output.index("call-1   rejected")
+    assert first < second
+    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend the file: it is read again by itself\n",
+                 "  from  /calls/call-1.json\n"):  # fmt: skip
+        assert line in result.output
+    assert fits_the_screen(result.output)
+    assert "call-1" not in daemon.run("failed", "--reason", "unreadable").output
+    assert "nothing of that kind" in daemon.run("failed", "--source", "other").output
+    assert "there are more" in daemon.run("failed", "--limit", "1").output
+    assert len(json.loads(daemon.run("failed", "--json").output)["calls"]) == 2
+
+
+def test_failed_with_nothing_to_show(daemon: Daemon) -> None:
+    """Says so; an empty list as JSON."""
+    assert daemon.run("failed").output == "nothing has failed\n"
+    assert json.loads(daemon.run("failed", "--json").output) == {"version": 1, "calls": []}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (("call-1",), {"call-1"}),
+        (("call-1", "call-2"), {"call-1", "call-2"}),
+        (("--reason", "gave_up"), {"call-2"}),
+        (("--source", "agent"), {"call-1", "call-2"}),
+        (("--source", "other"), set()),
+        (("--since", "2h"), set()),
+        (("--since", "2025-12-31"), {"call-1", "call-2"}),
+        (("--place", "/calls/call-2.json"), {"call-2"}),
+        (("--all",), {"call-1", "call-2"}),
+    ],
+)
+def test_retry_takes_what_was_chosen(daemon: Daemon, arguments: tuple[str, ...], sent: set[str]) -> None:
+    """And nothing else."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    daemon.do(lambda bench: bench.fail("call-2", reason=FailReason.GAVE_UP))
+    result = daemon.run("retry", *arguments)
+    assert {call_id for call_id, state in states(daemon).items() if state == "due"} == sent
+    assert result.exit_code == 0
+    if sent:
+        assert result.output == f"{len(sent)} call{'s' if len(sent) != 1 else ''} to be sent again: now due\n"
+    else:
+        assert result.output == "nothing to send again\n"
+
+
+def test_retry_says_what_it_could_not_do(daemon: Daemon) -> None:
+    """Each with its reason; exit code 1; an id that nobody knows too."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    daemon.do(lambda bench: bench.refuse(refused("/calls/gone.json")))
+    daemon.do(lambda bench: bench.admit("open"))
+    result = daemon.run("retry", "--all")
+    assert result.exit_code == 1
+    assert "1 call to be sent again: now due\n1 not touched:\n  /calls/gone.json   gone: its file is no longer" in result.output
+    assert json.loads(daemon.run("retry", "open", "--json").stdout)["skipped"][0]["reason"] == "due"
+    result = daemon.run("retry", "call-9", "open")
+    assert (result.exit_code, result.stderr) == (1, "tunerd: not in the ledger: call-9\n")
+    assert daemon.run("retry", "--place", "/calls/none.json").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("retry",),
+        ("retry", "call-1", "--all"),
+        ("retry", "--reason", "bad luck"),
+        ("retry", "--all", "--since", "yesterday"),
+        ("dismiss",),
+        ("remap",),
+        ("remap", "--state", "sent"),
+        ("forget",),
+        ("failed", "--limit", "-1"),
+    ],
+)
+def test_usage_errors(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+    """Exit code 2, and nothing happens."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    assert daemon.run(*arguments).exit_code == 2
+    assert states(daemon) == {"call-1": "failed"}
+
+
+def test_remap(daemon: Daemon) -> None:
+    """Open and failed calls, as chosen by state."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    daemon.do(lambda bench: bench.admit("call-2"))
+    assert daemon.run("remap", "--state", "waiting").output == "nothing to map again\n"
+    result = daemon.run("remap", "--state", "due,failed")
+    assert (result.exit_code, result.output) == (0, "2 calls mapped again: now due\n")
+
+
+def test_dismiss(daemon: Daemon) -> None:
+    """Out of the list; `failed --dismissed` still shows it."""
+    daemon.do(lambda bench: bench.fail("call-1", "call-2"))
+    result = daemon.run("dismiss", "call-1")
+    assert (result.exit_code, result.output) == (0, "1 call dismissed\n")
+    assert "call-1" not in daemon.run("failed").output
+    assert "call-1" in daemon.run("failed", "--dismissed").output
+    assert daemon.run("dismiss", "call-9").exit_code == 1
+    assert daemon.run("dismiss", "--reason", "crashed").output == "nothing to dismiss\n"
+
+
+def test_forget_asks_first(daemon: Daemon) -> None:
+    """Not without a person or --yes; then it names what is still on disk."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    assert daemon.run("forget", "call-1").exit_code == 2
+    assert states(daemon) == {"call-1": "failed"}
+    result = daemon.run("forget", "call-1", "--yes")
+    assert (result.exit_code, result.output) == (
+        0, "1 call forgotten\nstill on disk, where it was read: /calls/call-1.json\n",
+    )  # fmt: skip
+    assert states(daemon) == {}
+    assert daemon.run("forget", "call-1", "--yes").exit_code == 1
+
+
+def test_pause_and_resume(daemon: Daemon) -> None:
+    """All destinations, or one by its name; the ledger remembers it."""
+    assert daemon.run("pause").output == "paused: tuner\n"
+    assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is PauseReason.OPERATOR
+    assert daemon.run("resume", "tuner").output == "goes on: tuner\n"
+    assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is None
+    result = daemon.run("pause", "other")
+    assert (result.exit_code, result.stderr) == (1, "tunerd: there is no destination 'other'; there is: tuner\n")
+
+
+@pytest.mark.parametrize("name", ["status", "failed", "pause"])
+def test_without_a_ledger_none_is_made(tmp_path: Path, name: str) -> None:
+    """A command never creates one: a mistyped configuration would look like an empty daemon."""
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(directory=tmp_path))
+    result = CliRunner().invoke(main, [name, "-c", str(config)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"tunerd: there is no ledger at {tmp_path}/ledger.db yet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml"]
+
+
+def test_a_bad_configuration_is_78(tmp_path: Path) -> None:
+    """As with every command."""
+    (tmp_path / "config.yaml").write_text("sources: 7")
+    assert CliRunner().invoke(main, ["status", "-c", str(tmp_path / "config.yaml")]).exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (11_520, "3 h 12 min"),
+     (172_800, "2 d"), (190_800, "2 d 5 h")],
+)  # fmt: skip
+def test_spans_are_short(seconds: float, text: str) -> None:
+    """Two units at most."""
+    assert span(seconds) == text
+
+
+def test_file_names_cannot_play_with_the_terminal(daemon: Daemon) -> None:
+    """Escape sequences in a path are shown, not carried out."""
+    daemon.do(lambda bench: bench.refuse(refused("/calls/\x1b[31m\nx.json")))
+    for arguments in (("failed",), ("status",)):
+        output = daemon.run(*arguments).output
+        assert "\x1b" not in click.unstyle(output)
+        assert "\nx.json" not in output
+
+
+def test_every_state_has_its_line(daemon: Daemon) -> None:
+    """`status --json` counts every state."""
+    assert set(json.loads(daemon.run("status", "--json").output)["calls"]) == {state.value for state in State}
