@@ -1,7 +1,7 @@
 """The timeline: rows as the rules gave them become rows that Tuner takes, ordered and timed from the start of the call.
 
-The steps and their order are a decision (docs/decisions/); each repair is counted under its name. This file knows about
-neighbours and the call's times; what a single row says is read in rows.py.
+The order of the steps stands here, and the call's own times. Each row by itself is read in transcript.py and rows.py, what
+rows know from each other is in neighbours.py. Each repair is counted under its name (docs/decisions/timeline.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def _place(fields: Mapping[str, Any], form: Form | None, untimed: str) -> Placed
         _keep_in_call(reading, length, repairs)
     unordered = reading.unordered
 
-    may_spread = untimed == "spread" and form is not Form.SEND_CALLS
+    may_spread = untimed == "spread"
     if reading.untimed_speech and form is Form.CREATE_CALL and not may_spread:
         number = next(n for n, row in zip(reading.numbers, rows, strict=True) if "start_ms" not in row and row["role"] in SPEECH)
         raise Refused(row_at(number), "speech without a time: give start_at or start_ms, or set `untimed: spread` to estimate")
