@@ -1,0 +1,203 @@
+"""`tunerd check` and `tunerd schema` as a person runs them, and what --online makes of real answers."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from tests.config.test_load import SECRET
+from tunerd.call import Form
+from tunerd.cli import main
+from tunerd.key_trial import judge
+
+GOOD = """
+tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: {key}, base_url: "{url}"}}
+sources:
+  - name: agent
+    path: .
+    call:
+      call_id: doc.id
+      call_type: {{const: phone_call}}
+      call_cost: doc.cost
+      transcript_with_tool_calls: {{for_each: {{m: doc.messages}}, role: m.role, text: m.content}}
+    recording: [{{url: doc.url}}]
+"""
+
+
+def run(tmp_path: Path, text: str, *options: str, **environ: str) -> Result:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return CliRunner().invoke(main, ["check", "-c", str(file), *options], env={"NO_PROXY": "*", **environ})
+
+
+def good(url: str = "https://tuner.example", key: str = "made-up") -> str:
+    return GOOD.format(url=url, key=key)
+
+
+def test_a_good_configuration_is_summed_up(tmp_path: Path) -> None:
+    """Exit 0, destination and sources, and the mapped fields that send-calls cannot carry."""
+    result = run(tmp_path, good())
+    assert result.exit_code == 0, result.output
+    assert "destination tuner.example/42: request form send-calls (by the key)" in result.output
+    assert "source agent: calls from " in result.output
+    assert "the form send-calls cannot carry: call_cost\n" in result.output
+
+
+def test_create_call_carries_everything(tmp_path: Path) -> None:
+    """With a key of the other form nothing is left out."""
+    result = run(tmp_path, good(key=SECRET))
+    assert result.exit_code == 0, result.output
+    assert "request form create-call" in result.output
+    assert "cannot carry" not in result.output
+    assert SECRET not in result.output
+
+
+def test_problems_of_file_and_rules_are_told_together(tmp_path: Path) -> None:
+    """Exit 78; a wrong key, a wrong value and a wrong expression in one run, with a count."""
+    text = good().replace("doc.id", '"doc.id ||"').replace("name: agent", "name: agent\n    setle: 1s") + "log: {level: loud}\n"
+    result = run(tmp_path, text)
+    assert result.exit_code == 78
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines[:-1]] == ["sources[0].setle", "sources[0].call.call_id", "log.level"]
+    assert lines[-1] == "3 problems in the configuration"
+
+
+def test_a_wrong_rule_beside_a_wrong_strategy_is_told_once_each(tmp_path: Path) -> None:
+    """What the file's reader refused is not told again by the compiler of the rules."""
+    text = good().replace("doc.cost", "dok.cost").replace("{url: doc.url}", "{manifest: nowhere, key: doc.k, within: any}")
+    result = run(tmp_path, text)
+    paths = [line.split(": ")[1] for line in result.stderr.splitlines()[:-1]]
+    assert paths == ["sources[0].call.call_cost", "sources[0].recording[0].manifest"]
+
+
+def test_warnings_fail_only_strict(tmp_path: Path) -> None:
+    """A directory that is not there yet: told, exit 0; with --strict exit 1."""
+    text = good().replace("path: .", "path: later")
+    lenient, strict = run(tmp_path, text), run(tmp_path, text, "--strict")
+    assert "warning: " in lenient.stderr
+    assert (lenient.exit_code, strict.exit_code) == (0, 1)
+    assert run(tmp_path, good(), "--strict").exit_code == 0
+
+
+def test_print_shows_what_is_in_force_without_secrets(tmp_path: Path) -> None:
+    """Defaults are filled in, keys are hidden."""
+    result = run(tmp_path, good(key=SECRET), "--print")
+    assert 'rescan: "30s"' in result.output
+    assert "(hidden)" in result.output
+    assert SECRET not in result.output
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path) -> None:
+    """TUNERD_CONFIG stands in for -c; a missing file is one line and 78."""
+    (tmp_path / "c.yaml").write_text(good())
+    assert CliRunner().invoke(main, ["check"], env={"TUNERD_CONFIG": str(tmp_path / "c.yaml")}).exit_code == 0
+    result = CliRunner().invoke(main, ["check"], env={"TUNERD_CONFIG": str(tmp_path / "none.yaml")})
+    assert result.exit_code == 78
+    assert "there is no such file" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_schema_prints_json() -> None:
+    """`tunerd schema` is a JSON document that names the presets."""
+    result = CliRunner().invoke(main, ["schema"])
+    assert result.exit_code == 0
+    assert '"vapi"' in result.output
+    assert json.loads(result.output)["required"] == ["sources"]
+
+
+# Online
+
+
+@contextmanager
+def tuner(status: int, body: str, seen: list[web.BaseRequest], headers: dict[str, str] | None = None) -> Iterator[str]:
+    """A server in a thread of its own that gives one answer to everything."""
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        seen.append(request)
+        assert await request.read() == b"{}"
+        return web.Response(status=status, text=body, headers=headers)
+
+    ready, stop, loop, port = threading.Event(), asyncio.Event(), asyncio.new_event_loop(), [0]
+
+    async def serve() -> None:
+        runner = web.ServerRunner(web.Server(answer))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port[0] = runner.addresses[0][1]
+        ready.set()
+        await stop.wait()
+        await runner.cleanup()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield f"http://127.0.0.1:{port[0]}"
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code", "says"),
+    [
+        (422, '{"detail": []}', 0, "the key is good (status 422"),
+        (401, '{"detail": "no"}', 1, "the key is not accepted (401, sent as create-call)"),
+        (404, "<html>", 1, "this is not Tuner's API"),
+        (503, "", 1, "cannot say now (status 503)"),
+    ],
+)
+def test_online_tells_a_good_key_from_a_bad_one(tmp_path: Path, status: int, body: str, code: int, says: str) -> None:
+    """`{}` is posted once to the real address with key, workspace and agent; the key is never shown."""
+    seen: list[web.BaseRequest] = []
+    with tuner(status, body, seen) as url:
+        result = run(tmp_path, good(url, SECRET), "--online")
+    assert result.exit_code == code, result.output
+    assert says in result.output
+    assert SECRET not in result.output
+    [request] = seen
+    assert (request.method, request.path) == ("POST", "/api/v1/public/call")
+    assert dict(request.query) == {"workspace_id": "42", "agent_remote_identifier": "bot"}
+    assert request.headers["Authorization"] == f"Bearer {SECRET}"
+    assert "X-API-Key" not in request.headers
+
+
+def test_online_follows_no_redirect(tmp_path: Path) -> None:
+    """The key stays with its host."""
+    seen: list[web.BaseRequest] = []
+    with tuner(302, "", [], {"Location": "/elsewhere"}) as other, tuner(307, "", seen, {"Location": f"{other}/x"}) as url:
+        result = run(tmp_path, good(url, "made-up"), "--online")
+    assert result.exit_code == 1
+    assert "redirect (307)" in result.output
+    [request] = seen
+    assert request.headers["X-API-Key"] == "made-up"
+
+
+def test_online_without_a_server(tmp_path: Path) -> None:
+    """Refused connections and names that do not resolve are one line each, exit 1."""
+    result = run(tmp_path, good("http://127.0.0.1:9"), "--online")
+    assert result.exit_code == 1
+    assert "online: 127.0.0.1:9/42: cannot be reached" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "good"),
+    [
+        (400, b"{}", True), (400, b"bad", False), (403, b"{}", False), (405, b"{}", False), (408, b"", False), (409, b"{}", True),
+        (410, b"{}", False), (413, b"{}", True), (415, b"[]", True), (425, b"", False), (429, b"{}", False), (200, b"{}", True),
+        (200, b'{"success": false}', True), (200, b"<html>", False), (204, b"", False), (301, b"{}", False), (500, b"{}", False),
+        (502, b"<html>", False), (422, b'"text"', False),
+    ],
+)  # fmt: skip
+def test_what_each_answer_says_about_the_key(status: int, body: bytes, good: bool) -> None:
+    """Only an answer that looked at the body proves the key."""
+    assert judge(status, body, Form.SEND_CALLS).good is good

@@ -1,0 +1,103 @@
+"""The JSON Schema agrees with the reader: good configurations pass it, structurally wrong ones do not."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tunerd.config_check import check_file
+from tunerd.config_file import load_text
+from tunerd.config_keys import SECTIONS, TOP
+from tunerd.mapping import presets
+from tunerd.quantities import parse_duration, parse_size
+from tunerd.schema import config_schema
+from tunerd.yaml_nodes import parse_yaml
+
+ROOT = Path(__file__).parent.parent.parent
+SCHEMA = config_schema(presets.names())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+EXAMPLE = (ROOT / "config.example.yaml").read_text()
+
+# Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
+BEYOND_STRUCTURE = {
+    "absolute_pattern", "bad_source_name", "base_url_bad_port", "base_url_with_password", "base_url_with_path_of_the_api",
+    "base_url_with_query", "base_url_without_host", "base_url_without_scheme", "ca_file_missing",
+    "ca_file_without_certificates", "duplicate_source", "gather", "hold_for_without_hold", "key_with_spaces",
+    "ledger_directory", "ledger_with_query",
+    "listen_bad_port", "listen_is_a_url",
+    "manifest_without_start", "manifest_without_start_or_within", "move_to_itself",
+    "no_agent", "no_key", "no_recording", "no_workspace", "path_groups_no_regex", "path_groups_without_names",
+    "path_is_a_file",
+    "recording_without_calls", "send_is_no_url", "settle_longer_than_its_timeout", "source_without_recordings",
+    "two_keys",
+    "unknown_manifest_source", "unknown_timezone", "variable_in_a_number", "variable_misspelt", "variable_not_set", "zero_timeout",
+}  # fmt: skip
+
+GOOD = [ROOT / "config.example.yaml", *sorted((Path(__file__).parent / "good").glob("*.yaml"))]
+
+
+def plain(text: str) -> Any:
+    return parse_yaml(text, "f").bare()
+
+
+def test_the_schema_is_one() -> None:
+    """It is valid by the specification's own schema."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
+def test_good_configurations_pass_reader_rules_and_schema(file: Path) -> None:
+    """What `tunerd check` takes, the schema takes."""
+    check_file(file, {"TUNER_API_KEY": "made-up", "WS": "4"})
+    assert [error.message for error in VALIDATOR.iter_errors(plain(file.read_text()))] == []
+
+
+STRUCTURAL = [
+    path
+    for path in sorted((ROOT / "tests" / "bad_configs").glob("*.yaml"))
+    if path.stem not in BEYOND_STRUCTURE and not path.stem.startswith(("yaml_", "duplicate_key", "empty"))
+]
+
+
+@pytest.mark.parametrize("file", STRUCTURAL, ids=lambda file: file.stem)
+def test_structurally_wrong_ones_fail_the_schema(file: Path) -> None:
+    """An editor marks the same mistakes, as far as one key at a time can show them."""
+    assert not VALIDATOR.is_valid(plain(file.read_text()))
+
+
+@pytest.mark.parametrize("stem", sorted(BEYOND_STRUCTURE))
+def test_the_list_of_exceptions_is_true(stem: str) -> None:
+    """Each exception is a file, and the schema really cannot see what is wrong in it."""
+    assert VALIDATOR.is_valid(plain((ROOT / "tests" / "bad_configs" / f"{stem}.yaml").read_text()))
+
+
+def test_every_key_is_described() -> None:
+    """An editor shows a sentence for each key."""
+    assert SCHEMA["properties"].keys() == TOP.keys()
+    for name, section in SECTIONS.items():
+        shape = SCHEMA["properties"][name]
+        shape = SCHEMA["$defs"]["tuner"] if name == "tuner" else shape.get("items", shape)
+        assert shape["properties"].keys() == {key.name for key in section.keys}
+        assert all(len(member["description"]) > 10 for member in shape["properties"].values())
+
+
+def test_defaults_are_written_as_one_would_write_them() -> None:
+    """Durations and sizes with their unit, and they mean the model's default."""
+    delivery, ledger = SCHEMA["properties"]["delivery"]["properties"], SCHEMA["properties"]["ledger"]["properties"]
+    assert delivery["timeout"]["default"] == "30s"
+    assert ledger["max_pending_bytes"]["default"] == "1GiB"
+    assert parse_duration(ledger["keep_failed"]["default"]) == 90 * 86_400
+    assert parse_size(ledger["min_free"]["default"]) == 64 * 1024**2
+
+
+def test_the_example_shows_every_key_with_its_default() -> None:
+    """config.example.yaml has each key (some commented out), and what it shows in the plain sections are the defaults."""
+    words = {line.strip().lstrip("#- ").split(":")[0] for line in EXAMPLE.splitlines()}
+    for section in SECTIONS.values():
+        assert {key.name for key in section.keys} - words <= {"api_key", "gather"}
+    shown = load_text(EXAMPLE, "/etc/tunerd/config.yaml", {})
+    least = load_text("sources:\n  - {name: e, path: p, preset: livekit-egress}\n", "/etc/tunerd/config.yaml", {})
+    assert (shown.delivery, shown.ledger, shown.http, shown.log) == (least.delivery, least.ledger, least.http, least.log)
+    mine = {"name", "path", "call", "recording", "destination", "agent_remote_identifier", "preset"}
+    assert shown.sources[0].model_dump(exclude=mine) == least.sources[0].model_dump(exclude=mine)
