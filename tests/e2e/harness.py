@@ -103,6 +103,12 @@ class Sandbox:
                 counts[arrival["call_id"]] = counts.get(arrival["call_id"], 0) + 1
         return counts
 
+    async def bodies(self) -> dict[str, dict[str, Any]]:
+        """Call id -> the newest body that arrived for it."""
+        async with self._session.get(f"{self.url}/arrivals.json") as answer:
+            arrivals = (await answer.json())["arrivals"]
+        return {one["call_id"]: json.loads(one["body"]) for one in sorted(arrivals, key=lambda one: one["at"])}
+
     async def plan(self, faults: dict[str, Any]) -> None:
         """Change the faults of the running sandbox (docs of tunerd/sandbox/faults.py)."""
         async with self._session.post(f"{self.url}/_sandbox/plan", json=faults) as answer:
@@ -122,7 +128,7 @@ async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
     """Start a sandbox process in `directory`; it is killed at the end."""
     ready, journal = directory / "sandbox.url", directory / "journal.ndjson"
     process = await Process.start(
-        "sandbox", "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--journal", str(journal), *arguments,
+        "sandbox", "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--journal", str(journal), "--show", *arguments,
         output=directory / "sandbox.log",
     )  # fmt: skip
     try:

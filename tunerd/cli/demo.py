@@ -1,0 +1,186 @@
+"""`tunerd demo`: the whole way of a call on this machine, with a stand-in for Tuner; no account, no server, no traces."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from tunerd.call import State
+from tunerd.clock import SystemClock
+from tunerd.ops.answers import StatusDocument
+from tunerd.ops.client import find_daemon
+from tunerd.sandbox import samples
+from tunerd.sandbox.faults import Answer
+from tunerd.sandbox.server import Sandbox
+
+_CEILING_S: Final = 30.0
+_LOOK_S: Final = 0.02
+
+_EPILOG = """\b
+Example:
+  tunerd demo --keep /tmp/tunerd-demo
+"""
+
+
+@click.command("demo", epilog=_EPILOG)
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Use this directory, and leave it as it is at the end.")
+def command(keep: Path | None) -> None:
+    """Start a stand-in for Tuner and a real daemon, give it sample calls, trouble included, and show what becomes of them."""
+    with tempfile.TemporaryDirectory(prefix="tunerd-demo-") as temporary:
+        directory = keep or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            asyncio.run(_Demo(directory).run())
+        except TimeoutError:
+            click.echo(f"\nThe demo got stuck; this is what the daemon said:\n{_tail(directory / 'tunerd.log')}", err=True)
+            sys.exit(1)
+    where = "" if keep is None else f"  ls {keep}                           what the demo left\n"
+    click.echo(f"""
+What to type next:
+{where}  tunerd sandbox                     a stand-in for Tuner to point your own configuration at
+  tunerd check -c config.yaml        is my configuration right?
+  tunerd explain -c config.yaml FILE what do my rules make of this file?
+  tunerd run -c config.yaml          the daemon""")
+
+
+class _Demo:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._clock = SystemClock()
+        self._never = asyncio.Event()
+        self._config = directory / "config.yaml"
+        self._daemon: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> None:
+        async with AsyncExitStack() as stack:
+            self._tuner = await stack.enter_async_context(Sandbox())
+            await self._start_daemon(stack)
+            await self._arrivals()
+            await self._late_recording()
+            await self._broken_file()
+            await self._retry()
+            await self._summary()
+
+    async def _start_daemon(self, stack: AsyncExitStack) -> None:
+        for name in ("vapi", "log", "rooms", "egress"):
+            (self._directory / name).mkdir(exist_ok=True)
+        self._config.write_text(samples.config(str(self._directory), self._tuner.url))
+        with (self._directory / "tunerd.log").open("wb") as log:
+            environ = {name: value for name, value in os.environ.items() if not name.startswith(("TUNER", "NOTIFY_", "RUNTIME_"))}
+            self._daemon = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tunerd", "run", "-c", str(self._config),
+                stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL, env=environ,
+            )  # fmt: skip
+        stack.push_async_callback(self._stop_daemon)
+        await self._until(lambda: find_daemon(str(self._directory / "ledger.db")) is not None)
+        _say("A stand-in for Tuner and `tunerd run` are up, on this machine alone.")
+
+    async def _arrivals(self) -> None:
+        _say("\n1. Calls arrive as files, and as lines of a log")
+        await self._see("vapi-1", lambda: self._put("vapi/vapi-1.json", samples.vapi_report("vapi-1")),
+                        "a Vapi report, mapped by the preset")  # fmt: skip
+        lines = "".join(json.dumps(samples.log_line(f"log-{n}")) + "\n" for n in (1, 2, 3))
+        await self._see("log-3", lambda: _append(self._directory / "log" / "calls.ndjson", lines), "three lines of a log of our own")
+
+    async def _late_recording(self) -> None:
+        _say("\n2. A recording that comes later than its call")
+        self._put("rooms/room-1.json", samples.room_call("room-1", "lobby"))
+        await self._until_counts(State.WAITING, 1)
+        _say("   room-1   waits for its recording (Tuner keeps the first version of a call: better late than without)")
+        await self._see("room-1", lambda: self._put("egress/EG_lobby.json", samples.egress_manifest("lobby")),
+                        "the manifest is there, and the call went out with its audio")  # fmt: skip
+
+    async def _broken_file(self) -> None:
+        _say("\n3. A file that is broken")
+        broken = self._directory / "rooms" / "room-2.json"
+        broken.write_text('{"call": "room-2", "began": 17676')
+        await self._until_counts(State.FAILED, 1)
+        failure = (await self._status())["last_failures"][0]
+        _say(f"   room-2   failed({failure['reason']}): {failure['detail']}")
+        self._put("egress/EG_terrace.json", samples.egress_manifest("terrace"))
+        await self._see("room-2", lambda: self._put("rooms/room-2.json", samples.room_call("room-2", "terrace")),
+                        "the file was repaired: it replaced its failed row by itself")  # fmt: skip
+
+    async def _retry(self) -> None:
+        _say("\n4. Tuner has a bad moment")
+        self._tuner.plan(Answer(503), Answer(503), call_id="vapi-2")
+        await self._see("vapi-2", lambda: self._put("vapi/vapi-2.json", samples.vapi_report("vapi-2")),
+                        "answered 503 twice, then accepted: the same bytes each time")  # fmt: skip
+
+    async def _summary(self) -> None:
+        await self._until_counts(State.SENT, 7)
+        status = await self._status()
+        counts = ", ".join(f"{row['count']} {state}" for state, row in status["calls"].items() if row["count"])
+        accepted = self._tuner.accepted
+        _say(f"\nIn the ledger: {counts}. At the stand-in: {len(accepted)} calls, each exactly once, in {self._tuner.total} requests.")
+
+    # How it looks at things.
+
+    async def _see(self, call_id: str, act: Callable[[], object], what: str) -> None:
+        """Do something, wait until the call is accepted, tell how long that took."""
+        began = time.monotonic()
+        act()
+        async with asyncio.timeout(_CEILING_S):
+            await self._tuner.wait_for(lambda _: call_id in self._tuner.accepted, _CEILING_S)
+        _say(f"   {call_id:8} {what} ({(time.monotonic() - began) * 1000:.0f} ms)")
+
+    async def _status(self) -> StatusDocument:
+        daemon = await asyncio.to_thread(find_daemon, str(self._directory / "ledger.db"))
+        if daemon is None:
+            raise TimeoutError
+        return await daemon.status()
+
+    async def _until_counts(self, state: State, count: int) -> None:
+        async def reached() -> bool:
+            return (await self._status())["calls"][state.value]["count"] >= count
+
+        await self._until(reached)
+
+    async def _until(self, question: Callable[[], bool | Awaitable[bool]]) -> None:
+        async with asyncio.timeout(_CEILING_S):
+            while True:
+                answer = question()
+                if answer if isinstance(answer, bool) else await answer:
+                    return
+                if self._daemon is not None and self._daemon.returncode is not None:
+                    raise TimeoutError
+                await self._clock.wait(self._never, _LOOK_S)
+
+    def _put(self, place: str, document: Any) -> None:
+        """As a careful writer does: beside its place, then renamed into it."""
+        target = self._directory / place
+        beside = target.with_name(f".{target.name}.tmp")
+        beside.write_text(json.dumps(document))
+        beside.rename(target)
+
+    async def _stop_daemon(self) -> None:
+        if self._daemon is not None and self._daemon.returncode is None:
+            self._daemon.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(_CEILING_S):
+                    await self._daemon.wait()
+            except TimeoutError:
+                self._daemon.kill()
+                await self._daemon.wait()
+
+
+def _append(file: Path, lines: str) -> None:
+    with file.open("a") as out:
+        out.write(lines)
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+
+
+def _tail(file: Path) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-20:]) if file.exists() else "(nothing)"
