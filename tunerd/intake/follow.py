@@ -1,11 +1,14 @@
 """Reads on in logs (NDJSON): from which offset, and what has come since. Synchronous, for a worker thread.
 
-A log is known by its content: the 1 KiB before the offset has the stored hash, whatever the file is called, whichever
-inode it has and whether it is compressed. When to look at a log, and what becomes durable, is run.py's business.
+A log is known by its content: its first 1 KiB and the 1 KiB before the offset have the stored hash, whatever the file is
+called, whichever inode it has and whether it is compressed. (The end alone is not enough: records of one length with
+like ends stand at the same offset in every generation of a log.) When to look at a log, and what becomes durable, is
+run.py's business.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -33,9 +36,11 @@ class LogBatch:
     last: bool = False
 
 
-def marker(before: bytes) -> bytes:
-    """The hash that a log is known by; `before` is the (up to) MARKER_BYTES of content before the offset."""
-    return hashlib.blake2b(before[-MARKER_BYTES:], digest_size=16).digest() if before else b""
+def marker(head: bytes, before: bytes, offset: int) -> bytes:
+    """The hash that a log is known by at an offset: `head` begins the content, `before` ends at the offset."""
+    if offset == 0:
+        return b""
+    return hashlib.blake2b(head[: min(MARKER_BYTES, offset)] + before[-MARKER_BYTES:], digest_size=16).digest()
 
 
 def find_start(file: Opened, candidates: Sequence[FileMark]) -> FileMark | None:
@@ -45,20 +50,33 @@ def find_start(file: Opened, candidates: Sequence[FileMark]) -> FileMark | None:
     if not usable:
         return None
     before: dict[int, bytes] = {}
+    try:
+        head = _head(file)
+    except GZIP_ERRORS:
+        return None
     for offset in sorted({c.offset for c in usable}):  # ascending: a compressed file is gone through once
         try:
             start = max(0, offset - MARKER_BYTES)
             file.file.seek(start)
-            content = exactly(file, offset - start)
+            content = _exactly(file, offset - start)
         except GZIP_ERRORS:
             break
         if content is None:
             break
-        before[offset] = marker(content)
+        before[offset] = marker(head, content, offset)
     return next((candidate for candidate in usable if before.get(candidate.offset) == candidate.marker), None)
 
 
-def exactly(file: Opened, count: int) -> bytes | None:
+def _head(file: Opened) -> bytes:
+    file.file.seek(0)
+    parts, left = [], MARKER_BYTES
+    while left > 0 and (part := file.file.read(left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _exactly(file: Opened, count: int) -> bytes | None:
     parts: list[bytes] = []
     while count > 0:
         part = file.file.read(count)
@@ -86,7 +104,7 @@ def read_on(
         mark = FileMark(
             source=source, path=file.path, device=file.stat.st_dev, inode=file.stat.st_ino,
             size=file.size if last and not pending else 0, mtime_ns=file.stat.st_mtime_ns,
-            offset=at, marker=marker(window.before(at)), whole=False,
+            offset=at, marker=marker(window.head, window.before(at), at), whole=False,
         )  # fmt: skip
         return LogBatch(documents, mark, pending, last)
 
@@ -128,9 +146,12 @@ class _Window:
     """The content just before a line's start, whichever chunk it came in; never more than a chunk and 2 KiB."""
 
     def __init__(self, file: Opened, offset: int) -> None:
+        self.head = b""
+        with suppress(*GZIP_ERRORS):
+            self.head = _head(file)
         back = min(MARKER_BYTES, offset)
         file.file.seek(offset - back)
-        self._edge = (exactly(file, back) or b"") if back else b""
+        self._edge = (_exactly(file, back) or b"") if back else b""
         """Up to MARKER_BYTES before the chunk."""
         self._kept = self._edge
         """Up to MARKER_BYTES before the line that was open when the last chunk ended."""

@@ -124,7 +124,7 @@ class Values:
         return None
 
     def feed(self, chunk: bytes) -> Iterator[Slice]:
-        if self._lead and self._at < len(BOM):
+        if chunk and self._lead and self._at < len(BOM):
             chunk = self._strip_bom(chunk)
         i, end = 0, len(chunk)
         while i < end:

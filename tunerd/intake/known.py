@@ -51,7 +51,7 @@ class Known:
 
     def remember(self, mark: FileMark, *, recent: bool = True) -> None:
         relative = self.relative(mark.path)
-        self.signatures[relative] = signature(mark.size, mark.mtime_ns)
+        self.signatures[relative] = signature(mark.size, mark.mtime_ns, 0 if mark.whole else mark.inode)
         self.devices.add(mark.device)
         self._unlog(relative)
         if not mark.whole:

@@ -206,5 +206,5 @@ class Lookout:
                 at = os.stat(self._known.absolute(relative))
             except OSError:
                 continue
-            seen[relative] = signature(at.st_size, at.st_mtime_ns)
+            seen[relative] = signature(at.st_size, at.st_mtime_ns, at.st_ino)
         return seen

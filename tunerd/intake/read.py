@@ -4,6 +4,7 @@ follow.py; where one document ends is framing.py's business. Nothing in here wai
 
 import errno
 import gzip
+import io
 import os
 import re
 import stat
@@ -75,14 +76,18 @@ def opened(path: str) -> Iterator[Opened]:
         if exc.errno == errno.ENXIO:  # a socket
             raise Odd(path) from exc
         raise
+    at = os.fstat(fd)
+    if not stat.S_ISREG(at.st_mode):
+        os.close(fd)
+        raise Odd(path)
     with open(fd, "rb", buffering=0) as raw:
-        at = os.fstat(fd)
-        if not stat.S_ISREG(at.st_mode):
-            raise Odd(path)
-        gz = os.pread(fd, 2, 0) == b"\x1f\x8b" if path.endswith(".gz") or at.st_size >= 18 else False
-        # A file may be called .gz before its first two bytes are there.
-        gz = gz or (path.endswith(".gz") and at.st_size < 2)
-        content: IO[bytes] = gzip.GzipFile(fileobj=raw) if gz else raw  # type: ignore[assignment]
+        named_gz = path.endswith(".gz")
+        gz = os.pread(fd, 2, 0) == b"\x1f\x8b" if named_gz or at.st_size >= 18 else False
+        content: IO[bytes] = raw
+        if gz:
+            content = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
+        elif named_gz and at.st_size < 2:  # even its first two bytes are still to come
+            content = io.BytesIO()
         yield Opened(path, content, at, gz, fd)
 
 

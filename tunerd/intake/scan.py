@@ -114,9 +114,15 @@ def _translate_path(pattern: str) -> str:
     return rf"(?s:{out})\Z"
 
 
-def signature(size: int, mtime_ns: int) -> int:
+def signature(size: int, mtime_ns: int, inode: int = 0) -> int:
     """One number that tells a changed file from an unchanged one; kept for every known file, so it is small."""
-    return hash((size, mtime_ns))
+    return hash((size, mtime_ns, inode))
+
+
+def is_as_read(known: int | None, at: os.stat_result) -> bool:
+    """Whether a file is as it was read. A log's signature holds its inode (a new log of the same size within the same
+    tick is another one), a whole file's does not (some network mounts give new inodes each time)."""
+    return known in (signature(at.st_size, at.st_mtime_ns), signature(at.st_size, at.st_mtime_ns, at.st_ino))
 
 
 @dataclass(slots=True)
@@ -185,7 +191,7 @@ def scan(
                     listing.files += 1
                     if (relative in restat or hash(relative) % turns == turn) and len(changed) < FOUND_AT_ONCE:
                         seen = _stat(entry.path)
-                        if seen is not None and signature(seen.st_size, seen.st_mtime_ns) != known[relative]:
+                        if seen is not None and not is_as_read(known[relative], seen):
                             changed.append(relative)
                     continue
                 if entry.is_dir(follow_symlinks=False):

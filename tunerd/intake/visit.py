@@ -14,7 +14,7 @@ from tunerd.config import Source
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
 from tunerd.intake.hints import Due
 from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, opened, read_whole
-from tunerd.intake.scan import Names, signature, why_odd
+from tunerd.intake.scan import Names, is_as_read, signature, why_odd
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -128,7 +128,7 @@ class Visit:
         at, due, now = file.stat, self._due, self._now
         sign = signature(at.st_size, at.st_mtime_ns)
         racy = due.closed and 0 <= now.wall * 1e9 - at.st_mtime_ns < _RACY_NS
-        if (sign == self._known and not racy) or (sign == self._refused_tail and not now.final):
+        if (is_as_read(self._known, at) and not racy) or (sign == self._refused_tail and not now.final):
             return Nothing()
         if self._known is None and self._is_back(due.path, sign):
             return Back(self._mark(file, file.size))

@@ -1,0 +1,420 @@
+"""The whole of intake over real directories, with real events: what is written ends in the ledger."""
+
+import asyncio
+import gzip
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.intake.harness import Running, map_call, put, running, source, swept
+from tunerd.call import Call, Form, RefusedDocument, State
+from tunerd.clock import SystemClock
+from tunerd.events import (
+    CallAdmitted,
+    CallDuplicate,
+    CallFailed,
+    DocumentIgnored,
+    FileDisposed,
+    FileIgnored,
+    IntakePaused,
+    IntakeResumed,
+    RecordingAdmitted,
+)
+from tunerd.intake.pauses import Limits
+from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
+from tunerd.ledger.memory import MemoryLedger
+from tunerd.outcome import FailReason, IntakeReason
+
+
+async def until_scanned(run: Running) -> None:
+    """Wait until the first scan of each source is over (its watches are armed then)."""
+    async with asyncio.timeout(10):
+        while any(one.last_scan_at is None for one in run.intake.statuses()):  # noqa: ASYNC110
+            await asyncio.sleep(0)  # threads are at work: this only gives way
+
+
+async def until(told: Running, *ids: str) -> None:
+    """Wait until these calls are admitted."""
+    async with asyncio.timeout(20):
+        while not set(ids) <= set(told.ids()):
+            await told.told.until(CallAdmitted, len(told.ids()) + 1)
+
+
+async def send(ledger: MemoryLedger, *ids: str) -> None:
+    """Let these calls be accepted; others that are claimed on the way are given back."""
+    now, back = SystemClock().now(), []
+    for _ in range(100):
+        claimed = (await ledger.claim("tuner", Form.CREATE_CALL, lambda unfrozen: unfrozen.payload, now)).claimed
+        if claimed is None:
+            break
+        if claimed.call_id in ids:
+            await ledger.settle(claimed.row, Delivered(status=200, tuner_call_id=None, already_there=False), now)
+        else:
+            back.append(claimed.row)
+    for row in back:
+        await ledger.release(row, now)
+
+
+async def test_files_there_before_the_start_and_new_ones(tmp_path: Path) -> None:
+    """What lies there is read, and so is what is renamed into place, closed after writing, or linked afterwards."""
+    put(tmp_path / "before.json", {"id": "before"})
+    (tmp_path / ".hidden.json").write_text('{"id": "hidden"}')
+    (tmp_path / "x.json.tmp").write_text('{"id": "tmp"}')
+    async with running(source(tmp_path, rescan_s=3600)) as run:
+        await until(run, "before")
+        put(tmp_path / "renamed.json", {"id": "renamed"})
+        (tmp_path / "closed.json").write_text('{"id": "closed"}')
+        os.link(tmp_path / ".hidden.json", tmp_path / "linked.json")
+        await until(run, "renamed", "closed", "hidden")
+    assert sorted(run.ids()) == ["before", "closed", "hidden", "renamed"]
+
+
+async def test_without_events_scans_find_the_same(tmp_path: Path) -> None:
+    """`watch: poll` needs no inotify."""
+    async with running(source(tmp_path, watch="poll", rescan_s=0.05)) as run:
+        await until_scanned(run)
+        assert not run.intake.statuses()[0].watching
+        put(tmp_path / "a.json", {"id": "a"})
+        await until(run, "a")
+
+
+async def test_a_file_written_in_steps_is_read_once_it_is_complete(tmp_path: Path) -> None:
+    """Closing a half-written file is no end: the rest may come in another write."""
+    async with running(source(tmp_path, rescan_s=3600)) as run:
+        await until_scanned(run)
+        path = tmp_path / "a.json"
+        path.write_text('{"id": ')
+        put(tmp_path / "b.json", {"id": "b"})
+        await until(run, "b")
+        with path.open("a") as file:
+            file.write('"a"}')
+        await until(run, "a")
+    assert not run.told.seen(CallFailed)
+
+
+async def test_what_is_never_completed_is_refused_and_repaired(tmp_path: Path) -> None:
+    """After settle_timeout half a file stands as failed; the repaired file takes its failed row away."""
+    async with running(source(tmp_path, rescan_s=3600, settle_timeout_s=0.2)) as run:
+        (tmp_path / "a.json").write_text('{"id": ')
+        (tmp_path / "empty.json").touch()
+        failed = await run.told.until(CallFailed, 2)
+        assert {event.reason for event in failed} == {FailReason.UNREADABLE}
+        assert len(await run.ledger.calls(Filter(states=frozenset({State.FAILED})))) == 2
+        put(tmp_path / "a.json", {"id": "a"})
+        put(tmp_path / "empty.json", {"id": "e"})
+        await until(run, "a", "e")
+        assert not await run.ledger.calls(Filter(states=frozenset({State.FAILED})))
+
+
+async def test_an_overwritten_file_is_read_again(tmp_path: Path) -> None:
+    """Another document under the same name is another call; the same one again is a duplicate."""
+    async with running(source(tmp_path, rescan_s=3600)) as run:
+        put(tmp_path / "a.json", {"id": "first"})
+        await until(run, "first")
+        put(tmp_path / "a.json", {"id": "second"})
+        await until(run, "second")
+        put(tmp_path / "b.json", {"id": "second"})
+        await run.told.until(CallDuplicate)
+
+
+async def test_a_restart_reads_nothing_twice(tmp_path: Path) -> None:
+    """The ledger's marks say what was read: whole files and logs."""
+    put(tmp_path / "a.json", {"id": "a"})
+    (tmp_path / "l.ndjson").write_text('{"id": "l1"}\n{"id": "l2"}')
+    first, _ = await swept(source(tmp_path))
+    assert sorted(first.ids()) == ["a", "l1", "l2"]
+    with (tmp_path / "l.ndjson").open("a") as file:
+        file.write('\n{"id": "l3"}\n')
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert [type(event).__name__ for event in again.told.events if not isinstance(event, CallAdmitted)].count(
+        "CallDuplicate"
+    ) == 0
+    assert again.ids() == ["l3"]
+
+
+@pytest.mark.parametrize("rotation", ["rename", "copytruncate", "gzip"])
+async def test_a_log_is_followed_through_rotation(tmp_path: Path, rotation: str) -> None:
+    """While its writer keeps it open, appends, and rotates: every line once."""
+    log = tmp_path / "calls.ndjson"
+    async with running(source(tmp_path, rescan_s=0.1)) as run:
+        for turn in range(3):
+            with log.open("a") as file:
+                for line in range(3):
+                    file.write(json.dumps({"id": f"{turn}.{line}", "x": "y" * 500}) + "\n")
+                    file.flush()
+                    await until(run, f"{turn}.{line}")
+                file.write(json.dumps({"id": f"{turn}.last", "x": "z" * 2000}) + "\n")
+            old = tmp_path / f"calls.ndjson.{turn + 1}"
+            if rotation == "rename":
+                log.rename(old)
+            elif rotation == "copytruncate":
+                old.write_bytes(log.read_bytes())
+                os.truncate(log, 0)
+            else:
+                put_bytes(old.with_name(old.name + ".gz"), gzip.compress(log.read_bytes()))
+                log.unlink()
+        await until(run, "2.last")
+    wanted = sorted(f"{turn}.{line}" for turn in range(3) for line in [0, 1, 2, "last"])
+    assert sorted(run.ids()) == wanted
+
+
+def put_bytes(path: Path, data: bytes) -> None:
+    hidden = path.with_name(".part")
+    hidden.write_bytes(data)
+    hidden.rename(path)
+
+
+async def test_half_a_line_is_refused_where_it_stands_and_still_completed(tmp_path: Path) -> None:
+    """The last line of a writer that died is visible as failed, once; if it lives after all, its call is read."""
+    log = tmp_path / "calls.ndjson"
+    log.write_text('{"id": "a"}\n{"id": ')
+    async with running(source(tmp_path, rescan_s=0.1, settle_timeout_s=0.3)) as run:
+        await until(run, "a")
+        (failed,) = await run.told.until(CallFailed)
+        assert failed.path.endswith("calls.ndjson@12")
+        with log.open("a") as file:
+            file.write('"b"}\n')
+        await until(run, "b")
+    assert len(run.told.seen(CallFailed)) == 1
+
+
+async def test_odd_names_are_told_once_and_never_read(tmp_path: Path) -> None:
+    """A FIFO, a socket, a directory, a symlink that leaves the directory; one that stays inside is read."""
+    root, outside = tmp_path / "calls", tmp_path / "outside.json"
+    root.mkdir()
+    outside.write_text('{"id": "outside"}')
+    os.mkfifo(root / "fifo.json")
+    (root / "directory.json").mkdir()
+    (root / "out.json").symlink_to(outside)
+    (root / "in.json").symlink_to(root / "real.json")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(root / "socket.json"))
+        put(root / "real.json", {"id": "real"})
+        async with running(source(root, rescan_s=0.05)) as run:
+            await until(run, "real")
+            await run.told.until(CallDuplicate)  # the link inside
+            await run.told.until(FileIgnored, 4)
+            os.utime(root / "fifo.json")
+            put(root / "b.json", {"id": "b"})
+            await until(run, "b")
+    assert sorted(Path(event.path).name for event in run.told.seen(FileIgnored)) == [
+        "directory.json", "fifo.json", "out.json", "socket.json",
+    ]  # fmt: skip
+    assert "outside" not in run.ids()
+
+
+async def test_globs_and_directories(tmp_path: Path) -> None:
+    """A pattern without / fits a name at any depth, one with / the relative path; new directories are watched."""
+    for name in ("a/one.json", "a/skip/two.json", "b/three.json", "four.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        put(tmp_path / name, {"id": name})
+    chosen = source(tmp_path, recursive=True, include=("a/**/*.json", "four.*"), exclude=("**/skip/*",), rescan_s=3600)
+    async with running(chosen) as run:
+        await until(run, "a/one.json", "four.json")
+        (tmp_path / "a/new/deep").mkdir(parents=True)
+        put(tmp_path / "a/new/deep/five.json", {"id": "five"})
+        await until(run, "five")
+    assert sorted(run.ids()) == ["a/one.json", "five", "four.json"]
+
+
+async def test_old_files_are_left_out_and_named_once(tmp_path: Path) -> None:
+    """ignore_older says how many it leaves out, once, and not for each file."""
+    for i in range(5):
+        os.utime(put(tmp_path / f"{i}.json", {"id": str(i)}), (1_000_000, 1_000_000))
+    put(tmp_path / "new.json", {"id": "new"})
+    async with running(source(tmp_path, ignore_older_s=86_400.0, rescan_s=0.05)) as run:
+        await until(run, "new")
+        put(tmp_path / "newer.json", {"id": "newer"})
+        await until(run, "newer")
+    (event,) = run.told.seen(FileIgnored)
+    assert event.why.startswith("5 file(s) older")
+    assert sorted(run.ids()) == ["new", "newer"]
+
+
+@pytest.mark.parametrize("swap", ["gone", "empty"])
+async def test_a_lost_root_drops_nothing(tmp_path: Path, swap: str) -> None:
+    """The root vanishes, or an empty directory stands in its place: a pause is told, and when it is back nothing is
+    read twice and new files are seen by events again."""
+    root, away = tmp_path / "calls", tmp_path / "away"
+    root.mkdir()
+    put(root / "a.json", {"id": "a"})
+    async with running(source(root, rescan_s=0.05)) as run:
+        await until(run, "a")
+        root.rename(away)
+        if swap == "empty":
+            root.mkdir()
+        (paused,) = await run.told.until(IntakePaused)
+        assert paused.reason is IntakeReason.MISSING
+        assert run.intake.statuses()[0].paused is IntakeReason.MISSING
+        assert run.intake.statuses()[0].files == 1
+        if swap == "empty":
+            root.rmdir()
+        away.rename(root)
+        await run.told.until(IntakeResumed)
+        put(root / "b.json", {"id": "b"})
+        await until(run, "b")
+        assert await run.ledger.mark("agent", str(root / "a.json")) is not None
+    assert run.ids() == ["a", "b"]
+    assert not run.told.seen(CallDuplicate)
+
+
+async def test_a_root_that_is_made_later(tmp_path: Path) -> None:
+    """A sidecar starts before its agent: the source pauses, then heals."""
+    async with running(source(tmp_path / "later", rescan_s=3600)) as run:
+        await run.told.until(IntakePaused)
+        (tmp_path / "later").mkdir()
+        await run.told.until(IntakeResumed)
+        put(tmp_path / "later/a.json", {"id": "a"})
+        await until(run, "a")
+
+
+async def test_a_full_ledger_stops_calls_but_not_manifests(tmp_path: Path) -> None:
+    """Back-pressure leaves calls on disk, and lets recordings in, for which the calls in the ledger wait."""
+    calls, manifests = tmp_path / "calls", tmp_path / "manifests"
+    calls.mkdir()
+    manifests.mkdir()
+    put(calls / "a.json", {"id": "a"})
+    first, _ = await swept(source(calls))
+    put(calls / "b.json", {"id": "b"})
+    full = Limits(max_pending_bytes=10)
+    async with running(
+        source(calls), source(manifests, name="egress", destination=""), ledger=first.ledger, limits=full
+    ) as run:  # fmt: skip
+        (paused,) = await run.told.until(IntakePaused)
+        assert (paused.source, paused.reason) == ("agent", IntakeReason.FULL)
+        put(manifests / "m.json", {"room": "r1"})
+        await run.told.until(RecordingAdmitted)
+        assert run.ids() == []
+        await send(run.ledger, "a")
+        await until(run, "b")
+        await run.told.until(IntakeResumed)
+
+
+class Failing(MemoryLedger):
+    """A ledger whose disk is full for the first admissions."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def admit(self, admission: Admission, now: float) -> Admitted:
+        if self.times > 0:
+            self.times -= 1
+            raise LedgerUnavailable("no space left")
+        return await super().admit(admission, now)
+
+
+async def test_a_full_disk_pauses_and_loses_nothing(tmp_path: Path) -> None:
+    """Intake waits with what it has in hand, and goes on by itself."""
+    put(tmp_path / "a.json", {"id": "a"})
+    async with running(source(tmp_path), ledger=Failing(1)) as run:
+        (paused,) = await run.told.until(IntakePaused)
+        assert paused.reason is IntakeReason.DISK
+        await until(run, "a")
+        await run.told.until(IntakeResumed)
+
+
+async def test_a_defect_of_the_mapping_sets_one_document_aside(tmp_path: Path) -> None:
+    """The others are read, and the one is visible with its text, ready for `retry`."""
+    put(tmp_path / "a.json", [{"id": "a"}, {"boom": 1}, {"ignore": 1}, {"id": "b"}])
+    run, _ = await swept(source(tmp_path))
+    assert run.ids() == ["a", "b"]
+    (failed,) = run.told.seen(CallFailed)
+    assert failed.reason is FailReason.CRASHED
+    assert "KeyError" in failed.what
+    assert len(run.told.seen(DocumentIgnored)) == 1
+    (row,) = await run.ledger.calls(Filter(states=frozenset({State.FAILED})))
+    assert await run.ledger.document(row.row) == b'{"boom": 1}'
+
+
+async def test_a_list_of_many_documents_goes_in_in_batches(tmp_path: Path) -> None:
+    """At most 256 in one transaction; the file is marked with the last of them."""
+    seen: list[tuple[int, FileMark | None, bool]] = []
+
+    class Watching(MemoryLedger):
+        async def admit(self, admission: Admission, now: float) -> Admitted:
+            seen.append((len(admission.calls), admission.mark, admission.replaces_failed))
+            return await super().admit(admission, now)
+
+    put(tmp_path / "a.json", [{"id": f"c{i}"} for i in range(600)])
+    run, _ = await swept(source(tmp_path), ledger=Watching())
+    assert [(count, mark is not None, first) for count, mark, first in seen] == [
+        (256, False, True), (256, False, False), (88, True, False),
+    ]  # fmt: skip
+    assert len(run.ids()) == 600
+
+
+@pytest.mark.parametrize("after_sent", ["delete", "move_to"])
+async def test_after_sent_takes_what_is_done_and_unchanged(tmp_path: Path, after_sent: str) -> None:
+    """Only a file of which every call is accepted, and never over another file."""
+    root = tmp_path / "calls"
+    (root / "done/sub").mkdir(parents=True)
+    (root / "sub").mkdir()
+    (root / "done/sub/a.json").write_text("already here")
+    put(root / "sub/a.json", {"id": "a"})
+    put(root / "open.json", [{"id": "b"}, {"id": "c"}])
+    chosen = source(root, recursive=True, after_sent=after_sent, move_to="done/" if after_sent == "move_to" else None)
+    async with running(chosen) as run:
+        await until(run, "a", "b", "c")
+        await send(run.ledger, "a", "b")
+        (disposed,) = await run.told.until(FileDisposed)
+        assert disposed.how == ("deleted" if after_sent == "delete" else "moved")
+        assert not (root / "sub/a.json").exists()
+        assert (root / "open.json").exists()
+        assert (root / "done/sub/a.json").read_text() == "already here"
+        if after_sent == "move_to":
+            assert json.loads((root / "done/sub/a.json.1").read_text()) == {"id": "a"}
+    assert not list(root.rglob(".tunerd*"))
+
+
+async def test_the_last_scan_takes_what_is_complete(tmp_path: Path) -> None:
+    """On stop nothing waits to settle: complete documents go in, half ones stay for the next start."""
+    async with running(source(tmp_path, settle_s=3600.0, rescan_s=3600.0)) as run:
+        await until_scanned(run)
+        held = (tmp_path / "a.json").open("w")
+        held.write('{"id": "a"}')
+        held.flush()
+        half = (tmp_path / "half.json").open("w")
+        half.write('{"id": ')
+        half.flush()
+        run.stop.set()
+    held.close()
+    half.close()
+    assert run.ids() == ["a"]
+    assert not run.told.seen(CallFailed)
+
+
+async def test_a_reload_changes_sources_without_losing_files(tmp_path: Path) -> None:
+    """A removed source ends, a new one starts, an unchanged one goes on with its new mapping."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    put(one / "a.json", {"id": "a"})
+    first = source(one, name="first")
+    async with running(first, source(tmp_path / "gone", name="gone")) as run:
+        await until(run, "a")
+        await run.told.until(IntakePaused)
+        mapped: list[Call | RefusedDocument | None] = []
+        await run.intake.update(
+            [first, source(two, name="second")],
+            {"first": lambda document: mapped.append(None) or map_call(document), "second": map_call},  # type: ignore[func-returns-value]
+        )
+        assert [event.source for event in run.told.seen(IntakeResumed)] == ["gone"]
+        put(one / "b.json", {"id": "b"})
+        put(two / "c.json", {"id": "c"})
+        await until(run, "b", "c")
+        assert len(mapped) == 1
+    assert run.ids().count("a") == 1
+
+
+async def test_what_is_left_by_a_sweep_is_counted(tmp_path: Path) -> None:
+    """`run --once` learns that a file was not complete; one that has been so for long is refused instead."""
+    (tmp_path / "half.json").write_text('{"id": ')
+    _, left = await swept(source(tmp_path))
+    assert left == 1
+    run, left = await swept(source(tmp_path, settle_timeout_s=0.0))
+    assert left == 0
+    assert len(run.told.seen(CallFailed)) == 1
