@@ -46,7 +46,7 @@ class MemoryStore(Store):
         self.rows: dict[int, Row] = {}
         self.bodies: dict[int, Body] = {}
         self.whole: dict[int, bytes] = {}
-        self.origins: dict[int, list[tuple[str, str, int]]] = {}
+        self.origins: dict[int, set[tuple[str, str, int]]] = {}
         self.events: dict[int, deque[StoredEvent]] = {}
         self.recordings: dict[int, KeptRecording] = {}
         self.want: dict[int, dict[int, Want]] = {}
@@ -100,9 +100,9 @@ class MemoryStore(Store):
     def body(self, row: int) -> Body | None:
         return self.bodies.get(row)
 
-    def payload(self, row: int) -> bytes | None:
+    def payload(self, row: int) -> tuple[bytes | None, Form | None]:
         body = self.bodies.get(row)
-        return None if body is None else body.payload
+        return (None, None) if body is None else (body.payload, body.checked_for)
 
     def drop_body(self, row: int) -> None:
         self.bodies.pop(row, None)
@@ -131,9 +131,10 @@ class MemoryStore(Store):
         self.whole.pop(row, None)
 
     def note_origin(self, row: Row, source: str, path: str, offset: int) -> None:
-        places = self.origins.setdefault(row.row, [])
-        if (source, path, offset) not in places:
-            places.append((source, path, offset))
+        self.origins.setdefault(row.row, set()).add((source, path, offset))
+
+    def places(self, row: Row) -> set[tuple[str, str, int]]:
+        return self.origins.get(row.row, set()) | {(row.source, row.path, row.offset)}
 
     def tell(self, row: Row, at: float, what: str, status: int | None = None, detail: str = "") -> None:
         kept = self.events.setdefault(row.row, deque(maxlen=EVENTS_KEPT))
@@ -255,7 +256,7 @@ class MemoryStore(Store):
         self.files[(mark.source, mark.path)] = _File(mark, now)
 
     def hold_files(self, row: Row) -> None:
-        for source, path, _ in self.origins.get(row.row, ()):
+        for source, path, _ in self.places(row):
             if (file := self.files.get((source, path))) is not None:
                 file.is_held = True
 
@@ -407,8 +408,8 @@ class MemoryLedger:
         for (of, path), file in sorted(store.files.items()):
             if of != source or not file.mark.whole or file.vanished_at is not None or file.is_held:
                 continue
-            rows = [row for row, places in store.origins.items() if any(place[:2] == (of, path) for place in places)]
-            is_done = all(store.rows[row].state in (State.SENT, State.IGNORED) for row in rows)
+            rows = [row for row in store.rows.values() if any(place[:2] == (of, path) for place in store.places(row))]
+            is_done = all(row.state in (State.SENT, State.IGNORED) for row in rows)
             if is_done and not any((f.origin.source, f.origin.path) == (of, path) for f in store.fragments.values()):
                 found.append(file.mark)
         return found[:limit]
@@ -433,7 +434,7 @@ class MemoryLedger:
         return [
             Story(
                 call=row.shown(),
-                origins=[(path, offset) for _, path, offset in store.origins.get(row.row, ())],
+                origins=sorted((path, offset) for _, path, offset in store.places(row)),
                 events=list(store.events.get(row.row, ())),
                 waits_for=waits_for(row, store.bodies.get(row.row), store.wants(row.row)),
             )

@@ -196,14 +196,18 @@ class Tally:
         return other
 
     def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
+        """Count a row, or with sign -1 take it away again."""
+        self.add_group(state, sign * size, dismissed, sign)
+
+    def add_group(self, state: State, size: int, dismissed: bool, count: int) -> None:
         if not (state is State.FAILED and dismissed):
-            self.calls[state] += sign
+            self.calls[state] += count
         if state.is_open:
-            self.pending_bytes += sign * size
+            self.pending_bytes += size
             if state is State.WAITING:
-                self.waiting_bytes += sign * size
+                self.waiting_bytes += size
         elif state is State.FAILED:
-            self.failed_bytes += sign * size
+            self.failed_bytes += size
 
     def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
         return Gauges(

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
-from tunerd.call import Fragment, State
+from tunerd.call import Form, Fragment, State
 from tunerd.ledger import FileMark, Gate, Pick
 from tunerd.ledger.matching import Answer, Free
 from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row, Tally, Want
@@ -55,7 +55,7 @@ class Store(ABC):
         if after is State.DUE:
             self.woken.add(row.destination)
         elif after in (State.SENT, State.IGNORED):
-            self.ripe.add((row.source, row.path))
+            self.ripe.update((source, path) for source, path, _ in self.places(row))
 
     def drop(self, row: Row) -> None:
         """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
@@ -116,7 +116,9 @@ class Store(ABC):
         """How many bodies of sent calls to keep."""
 
     @abstractmethod
-    def payload(self, row: int) -> bytes | None: ...
+    def payload(self, row: int) -> tuple[bytes | None, Form | None]:
+        """The payload and the form it was checked for, without reading the document."""
+
     @abstractmethod
     def keep_frozen(self, row: int, body: bytes) -> None:
         """Keep a whole frozen body (where `row.patch` would save nothing)."""
@@ -126,7 +128,13 @@ class Store(ABC):
     @abstractmethod
     def drop_frozen(self, row: int) -> None: ...
     @abstractmethod
-    def note_origin(self, row: Row, source: str, path: str, offset: int) -> None: ...
+    def note_origin(self, row: Row, source: str, path: str, offset: int) -> None:
+        """Another place where the call's document stands; the place in the row itself needs no noting."""
+
+    @abstractmethod
+    def places(self, row: Row) -> set[tuple[str, str, int]]:
+        """Every (source, path, offset) at which the call's document stands or stood."""
+
     @abstractmethod
     def tell(self, row: Row, at: float, what: str, status: int | None = None, detail: str = "") -> None:
         """One line of the call's story; the last EVENTS_KEPT are kept."""

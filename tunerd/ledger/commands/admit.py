@@ -90,7 +90,6 @@ def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict,
     elif not wants_of(call.strategies):
         _decide_before(row, call, now)
     store.add(row, body)
-    store.note_origin(row, origin.source, origin.path, origin.offset)
     if holder is not None:
         store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
         return Verdict.CONFLICT, row, None
@@ -125,6 +124,7 @@ def rewrite(store: Store, row: Row, call: Call, now: float) -> None:
     store.give_back(row.row)
     store.set_body(row, body_of(call))
     _know(store, call.destination, now)
+    place = (row.source, row.path, row.offset)
     store.move(
         row,
         Move.REWRITE,
@@ -154,6 +154,7 @@ def rewrite(store: Store, row: Row, call: Call, now: float) -> None:
         joined=None,
         dismissed=False,
     )
+    store.note_origin(row, *place)
     _want(store, row, body_of(call))
 
 
@@ -338,7 +339,6 @@ def _refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) ->
         detail=refused.refusal.what,
     )
     store.add(row, body)
-    store.note_origin(row, origin.source, origin.path, origin.offset)
     store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
@@ -389,7 +389,6 @@ def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) ->
         changed_at=now,
     )
     store.add(row, Body())
-    store.note_origin(row, origin.source, origin.path, origin.offset)
     store.ripe.add((origin.source, origin.path))
 
 

@@ -42,7 +42,7 @@ def requeue(store: Store, row_id: int, now: float) -> State:
     row = store.get(row_id)
     if row is None:
         raise LookupError(f"the ledger has no row {row_id} (any more)")
-    if row.kind is not Kind.CALL or not may(row.state, Move.REQUEUE) or store.payload(row_id) is None:
+    if row.kind is not Kind.CALL or not may(row.state, Move.REQUEUE) or store.payload(row_id)[0] is None:
         return row.state
     store.thaw(row)
     fresh: dict[str, object] = {

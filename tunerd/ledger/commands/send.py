@@ -15,6 +15,12 @@ from tunerd.outcome import FailReason
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back on its way, so that no transaction grows without bound."""
 
+_LOST: Final = Refusal(
+    reason=FailReason.UNREADABLE,
+    where="ledger",
+    what="its stored payload is gone (the ledger was damaged); `tunerd retry` reads the document again",
+)
+
 
 def claim(
     store: Store,
@@ -59,23 +65,27 @@ def _freeze(store: Store, row: Row, form: Form, freeze: Freeze, now: float) -> b
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
-        whole = store.kept_frozen(row.row) if row.patch is None else None
-        return whole if row.patch is None and whole is not None else unsplice(store.payload(row.row) or b"", row.patch or b"")
-    body = store.body(row.row)
-    payload = body.payload if body is not None and body.payload is not None else b""
-    frozen = freeze(
-        Unfrozen(
-            payload=payload, recording_url=row.recording_url or "", checked_for=body.checked_for if body is not None else None
-        )
-    )
-    if isinstance(frozen, Refusal):
-        return fail(store, row, frozen, now, Move.END)
-    row.patch = splice(payload, frozen)
+        frozen = _frozen(store, row)
+        return fail(store, row, _LOST, now, Move.END) if frozen is None else frozen
+    payload, checked_for = store.payload(row.row)
+    if payload is None:
+        return fail(store, row, _LOST, now, Move.END)
+    made = freeze(Unfrozen(payload=payload, recording_url=row.recording_url or "", checked_for=checked_for))
+    if isinstance(made, Refusal):
+        return fail(store, row, made, now, Move.END)
+    row.patch = splice(payload, made)
     if row.patch is None:
-        store.keep_frozen(row.row, frozen)
+        store.keep_frozen(row.row, made)
     row.form = form
     row.frozen_by_claim = True
-    return frozen
+    return made
+
+
+def _frozen(store: Store, row: Row) -> bytes | None:
+    if row.patch is None:
+        return store.kept_frozen(row.row)
+    payload, _ = store.payload(row.row)
+    return None if payload is None else unsplice(payload, row.patch)
 
 
 def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:

@@ -1,0 +1,82 @@
+"""Whoever holds the lock file beside the ledger is the only process that opens it.
+
+The kernel's lock (flock) decides, so a killed process never leaves a stale one; what is written inside only says who.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from tunerd.ledger import LedgerRefused
+
+_POLL_S: Final = 0.1
+
+
+class Lock:
+    """A held lock; `release` gives it back. The file stays: removing it would let two processes hold two locks."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_path(ledger: Path) -> Path:
+    return ledger.with_name(ledger.name + ".lock")
+
+
+async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
+    """Take the lock of a ledger, waiting at most `wait_s`. Raises LedgerRefused that names the holder."""
+    path = lock_path(ledger)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise LedgerRefused(f"the lock file {path} cannot be opened: {exc.strerror}; check the directory and its owner") from exc
+    try:
+        never = asyncio.Event()
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while not _try(fd):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                raise LedgerRefused(
+                    f"the ledger {ledger} is held by {holder(path)}; stop that process, or run with --wait-for-lock"
+                )
+            try:
+                async with asyncio.timeout(min(_POLL_S, left)):
+                    await never.wait()
+            except TimeoutError:
+                continue
+        mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": now}
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(mine).encode() + b"\n", 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Lock(fd)
+
+
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def holder(path: Path) -> str:
+    """Who wrote the lock file, in words; it may be in the middle of writing."""
+    try:
+        said = json.loads(path.read_bytes() or b"{}")
+        since = datetime.fromtimestamp(said["since"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"pid {said['pid']} on {said['host']} since {since}"
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return "another process"

@@ -1,0 +1,178 @@
+-- Version 1: all states and tables of the ledger. A later version is a later file; none of these is ever edited.
+-- Times are Unix seconds (REAL) unless the name says _ms or _ns. What a column means stands in rows.py.
+
+-- One small row a call (or refused, or ignored document). Documents and payloads stand apart, so that claims, lists and
+-- retention never read them.
+CREATE TABLE call (
+    row INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,                   -- call | conflict | refused | ignored
+    state TEXT NOT NULL,                  -- gathering | waiting | due | sending | sent | failed | ignored
+    source TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    workspace TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    call_id TEXT,
+    path TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    started_at_ms INTEGER,
+    admitted_at REAL NOT NULL,
+    settled_at REAL NOT NULL,
+    changed_at REAL NOT NULL,
+    due_at REAL,
+    waits_from REAL NOT NULL,
+    attempts INTEGER NOT NULL,
+    first_attempt_at REAL,
+    claimed_at REAL,
+    paused_before_s REAL NOT NULL,
+    may_have_arrived INTEGER NOT NULL,
+    status INTEGER,
+    reason TEXT,
+    place TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    tuner_call_id TEXT,
+    recording_url TEXT,
+    recording_expires_at REAL,
+    joined INTEGER,
+    form TEXT,
+    frozen_by_claim INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    dismissed INTEGER NOT NULL,
+    seeks INTEGER NOT NULL,
+    patch BLOB
+) STRICT;
+
+CREATE UNIQUE INDEX call_holder ON call (call_id, agent, workspace) WHERE kind = 'call';
+CREATE INDEX call_namesake ON call (call_id) WHERE kind <> 'call' AND call_id IS NOT NULL;
+CREATE INDEX call_place ON call (source, path, "offset");
+CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due';
+CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due';
+CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
+CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
+CREATE INDEX call_waiting ON call (due_at) WHERE state = 'waiting';
+CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
+CREATE INDEX call_sending ON call (state) WHERE state = 'sending';
+CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
+CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
+CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0;
+
+-- What a row is made of. `payload` stands before `document`, so that reading one does not page through the other.
+CREATE TABLE body (
+    row INTEGER PRIMARY KEY,
+    checked_for TEXT,
+    matching TEXT NOT NULL,               -- strategies and on_missing, JSON
+    head BLOB NOT NULL,
+    payload BLOB,
+    document BLOB
+) STRICT;
+
+-- Frozen bodies that are no small patch of their payload (call.patch).
+CREATE TABLE frozen (
+    row INTEGER PRIMARY KEY,
+    body BLOB NOT NULL
+) STRICT;
+
+-- Further places of a call; the first stands in its row.
+CREATE TABLE origin (
+    row INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    PRIMARY KEY (row, source, path, "offset")
+) STRICT, WITHOUT ROWID;
+CREATE INDEX origin_place ON origin (source, path);
+
+-- The last 20 for each call.
+CREATE TABLE event (
+    row INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    at REAL NOT NULL,
+    what TEXT NOT NULL,
+    status INTEGER,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (row, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE recording (
+    row INTEGER PRIMARY KEY,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    url TEXT,
+    started_at_ms INTEGER,
+    expires_at REAL,
+    duration_s REAL,
+    origin_source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    admitted_at REAL NOT NULL,
+    taken_by INTEGER
+) STRICT;
+CREATE INDEX recording_key ON recording (source, key, started_at_ms);
+CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
+CREATE INDEX recording_place ON recording (origin_source, path, "offset");
+CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
+CREATE INDEX recording_age ON recording (admitted_at);
+
+-- What a call looks for: one row a manifest strategy. `seeking`: the call looks for recordings now.
+CREATE TABLE want (
+    call INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    started_at_ms INTEGER NOT NULL,
+    within_ms INTEGER,
+    answered_at REAL,
+    expired INTEGER NOT NULL,
+    seeking INTEGER NOT NULL,
+    PRIMARY KEY (call, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX want_open ON want (source, key, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
+
+-- Parts of calls that are gathered from several documents.
+CREATE TABLE fragment (
+    source TEXT NOT NULL,
+    key TEXT NOT NULL,
+    path TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    origin_source TEXT NOT NULL,
+    length INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    part TEXT,
+    newest REAL,
+    document BLOB NOT NULL,
+    settled_at REAL NOT NULL,
+    PRIMARY KEY (source, key, path, "offset")
+) STRICT;
+CREATE INDEX fragment_place ON fragment (origin_source, path);
+
+-- How far each file has been read. Inode numbers are stored as signed 64 bit.
+CREATE TABLE file (
+    source TEXT NOT NULL,
+    path TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    "offset" INTEGER NOT NULL,
+    marker BLOB NOT NULL,
+    whole INTEGER NOT NULL,
+    changed_at REAL NOT NULL,
+    vanished_at REAL,
+    disposed INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    PRIMARY KEY (source, path)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX file_inode ON file (source, device, inode);
+CREATE INDEX file_content ON file (source, "offset", marker) WHERE whole = 0;
+CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
+
+CREATE TABLE destination (
+    name TEXT PRIMARY KEY,
+    gate TEXT NOT NULL,                   -- JSON
+    clock TEXT NOT NULL                   -- JSON
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,268 @@
+"""Tables call, body, frozen, origin and event: the statements behind the first half of the Store."""
+
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tunerd.call import Form, State
+from tunerd.ledger import Pick
+from tunerd.ledger.rows import Body, Kind, Row
+from tunerd.ledger.sqlite.codec import (
+    COLUMNS,
+    INSERT_ROW,
+    body_of,
+    column_of,
+    from_text,
+    matching_text,
+    row_of,
+    to_text,
+    values_of,
+)
+from tunerd.ledger.store import EVENTS_KEPT, EXPIRING_WITHIN_S, Store
+
+_SELECT: Final = f"SELECT {COLUMNS} FROM call"
+_BODY: Final = "checked_for, matching, head, payload, document"
+_LOOK_BACK: Final = 256
+"""How many of the newest due calls are looked at for one that is due already."""
+
+
+class CallTables(Store):
+    """Half a store; sqlite/store.py puts the halves together."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__()
+        self.db = db
+        self.agents: dict[str, set[str]] = {}
+        """Agents that may have due calls, for each destination: learnt as they come, read at open."""
+        self.retired: deque[int] = deque()
+        self.bodies_kept = 200
+        self._last_row = 0
+        self._updates: dict[tuple[str, ...], str] = {}
+
+    def load_calls(self) -> None:
+        """What is kept in memory besides the tables: the tally, row numbers, agents, kept bodies."""
+        one = self.db.execute
+        self._last_row = one("SELECT coalesce(max(row), 0) FROM call").fetchone()[0]
+        kept = one("SELECT value FROM meta WHERE name = 'bodies_kept'").fetchone()
+        self.bodies_kept = 200 if kept is None else kept[0]
+        newest = "SELECT row FROM call WHERE state = 'sent' ORDER BY changed_at DESC, row DESC LIMIT ?"
+        self.retired = deque(row for (row,) in reversed(one(newest, (self.bodies_kept,)).fetchall()))
+        self.agents = {}
+        for destination, agent in one("SELECT DISTINCT destination, agent FROM call WHERE state IN ('due', 'sending')"):
+            self.agents.setdefault(destination, set()).add(agent)
+        groups = "SELECT state, dismissed, count(*), total(size) FROM call GROUP BY state, dismissed"
+        self.tally = type(self.tally)()
+        for state, dismissed, count, size in one(groups):
+            self.tally.add_group(State(state), int(size), bool(dismissed), count)
+
+    # Rows.
+
+    def _rows(self, where: str, values: Sequence[object]) -> list[Row]:
+        return [row_of(columns) for columns in self.db.execute(f"{_SELECT} {where}", values)]
+
+    def _row(self, where: str, values: Sequence[object]) -> Row | None:
+        columns = self.db.execute(f"{_SELECT} {where}", values).fetchone()
+        return None if columns is None else row_of(columns)
+
+    def _insert(self, row: Row, body: Body) -> None:
+        self._last_row += 1
+        row.row = self._last_row
+        self.db.execute(INSERT_ROW, values_of(row))
+        if row.kind is not Kind.IGNORED:
+            self._write_body(row, body)
+        if row.state is State.DUE:
+            self.agents.setdefault(row.destination, set()).add(row.agent)
+
+    def _update(self, row: Row, columns: dict[str, object]) -> None:
+        names = tuple(columns)
+        sql = self._updates.get(names)
+        if sql is None:
+            settings = ", ".join(f'"{name}" = ?' for name in names)
+            sql = f"UPDATE call SET {settings} WHERE row = ?"
+            self._updates[names] = sql
+        self.db.execute(sql, [*(column_of(name, value) for name, value in columns.items()), row.row])
+        if row.state is State.DUE:
+            self.agents.setdefault(row.destination, set()).add(row.agent)
+
+    def _delete(self, row: Row) -> None:
+        for table, column in (("call", "row"), ("body", "row"), ("frozen", "row"), ("origin", "row"), ("event", "row")):
+            self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.row,))
+        if row.seeks:
+            self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
+
+    def get(self, row: int) -> Row | None:
+        return self._row("WHERE row = ?", (row,))
+
+    def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
+        names = (call_id, agent, workspace)
+        found = self._rows("WHERE call_id = ? AND agent = ? AND workspace = ? AND kind = 'call'", names)
+        others = "WHERE call_id = ? AND kind <> 'call' AND kind = 'conflict' AND agent = ? AND workspace = ? ORDER BY row"
+        return found + self._rows(others, names)
+
+    def named(self, call_id: str) -> Sequence[Row]:
+        found = self._rows("WHERE call_id = ? AND kind = 'call'", (call_id,))
+        return sorted(found + self._rows("WHERE call_id = ? AND kind <> 'call'", (call_id,)), key=lambda row: row.row)
+
+    def at_place(self, source: str, path: str, offset: int, kind: Kind) -> Sequence[Row]:
+        where = 'WHERE source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
+        return self._rows(where, (source, to_text(path), offset, str(kind)))
+
+    def refused_unnamed(self, source: str, path: str) -> Sequence[Row]:
+        where = "WHERE source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
+        return self._rows(where, (source, to_text(path)))
+
+    # Bodies.
+
+    def _write_body(self, row: Row, body: Body) -> None:
+        checked_for = None if body.checked_for is None else str(body.checked_for)
+        self.db.execute(
+            f"INSERT OR REPLACE INTO body (row, {_BODY}) VALUES (?, ?, ?, ?, ?, ?)",
+            (row.row, checked_for, matching_text(body), body.head, body.payload, body.document),
+        )
+
+    def body(self, row: int) -> Body | None:
+        columns = self.db.execute(f"SELECT {_BODY} FROM body WHERE row = ?", (row,)).fetchone()
+        return None if columns is None else body_of(columns)
+
+    def payload(self, row: int) -> tuple[bytes | None, Form | None]:
+        columns = self.db.execute("SELECT payload, checked_for FROM body WHERE row = ?", (row,)).fetchone()
+        return (None, None) if columns is None else (columns[0], None if columns[1] is None else Form(columns[1]))
+
+    def drop_body(self, row: int) -> None:
+        self.db.execute("DELETE FROM body WHERE row = ?", (row,))
+
+    def retire_body(self, row: Row) -> None:
+        if row.seeks:
+            self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
+        self.retired.append(row.row)
+        self._let_go()
+
+    def keep_bodies(self, count: int) -> None:
+        if count != self.bodies_kept:
+            self.bodies_kept = count
+            self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('bodies_kept', ?)", (count,))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        while len(self.retired) > self.bodies_kept:
+            self.drop_body(self.retired.popleft())
+
+    def keep_frozen(self, row: int, body: bytes) -> None:
+        self.db.execute("INSERT OR REPLACE INTO frozen (row, body) VALUES (?, ?)", (row, body))
+
+    def kept_frozen(self, row: int) -> bytes | None:
+        found = self.db.execute("SELECT body FROM frozen WHERE row = ?", (row,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def drop_frozen(self, row: int) -> None:
+        self.db.execute("DELETE FROM frozen WHERE row = ?", (row,))
+
+    # Places and stories.
+
+    def note_origin(self, row: Row, source: str, path: str, offset: int) -> None:
+        if (source, path, offset) != (row.source, row.path, row.offset):
+            sql = 'INSERT OR IGNORE INTO origin (row, source, path, "offset") VALUES (?, ?, ?, ?)'
+            self.db.execute(sql, (row.row, source, to_text(path), offset))
+
+    def places(self, row: Row) -> set[tuple[str, str, int]]:
+        further = self.db.execute('SELECT source, path, "offset" FROM origin WHERE row = ?', (row.row,))
+        return {(row.source, row.path, row.offset), *((source, from_text(path), at) for source, path, at in further)}
+
+    def tell(self, row: Row, at: float, what: str, status: int | None = None, detail: str = "") -> None:
+        if row.told < 0:  # read from the table: how far its story goes is not known yet
+            row.told = self.db.execute("SELECT coalesce(max(seq), 0) FROM event WHERE row = ?", (row.row,)).fetchone()[0]
+        row.told += 1
+        sql = "INSERT INTO event (row, seq, at, what, status, detail) VALUES (?, ?, ?, ?, ?, ?)"
+        self.db.execute(sql, (row.row, row.told, at, what, status, to_text(detail)))
+        if row.told > EVENTS_KEPT:
+            self.db.execute("DELETE FROM event WHERE row = ? AND seq <= ?", (row.row, row.told - EVENTS_KEPT))
+
+    # Claims and waits: each a walk down one index.
+
+    def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None:
+        if not_agents:
+            return self._pick_among(destination, pick, due_by, now, not_agents)
+        found: tuple[Any, ...] | None = None
+        if pick is Pick.NEWEST:
+            # The newest calls may all be backing off: after a look at some of them the oldest due one does.
+            newest = "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
+            sql = f"SELECT row FROM ({newest}) WHERE due_at <= ? ORDER BY row DESC LIMIT 1"
+            found = self.db.execute(sql, (destination, _LOOK_BACK, due_by)).fetchone()
+        elif pick is Pick.EXPIRING:
+            sql = (
+                "SELECT row FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
+                "AND recording_expires_at <= ? AND due_at <= ? ORDER BY recording_expires_at, row LIMIT 1"
+            )
+            found = self.db.execute(sql, (destination, now + EXPIRING_WITHIN_S, due_by)).fetchone()
+        if found is None:
+            sql = "SELECT row FROM call WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1"
+            found = self.db.execute(sql, (destination, due_by)).fetchone()
+        return None if found is None else self.get(found[0])
+
+    def _pick_among(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None:
+        """Some agents are paused and may have thousands of due calls: the others are asked one by one."""
+        best: Row | None = None
+        for agent in self.agents.get(destination, set()) - not_agents:
+            one = "WHERE state = 'due' AND destination = ? AND agent = ? AND due_at <= ?"
+            row = self._row(f"{one} ORDER BY due_at, row LIMIT 1", (destination, agent, due_by))
+            if row is not None and (best is None or _order(row, pick, now) < _order(best, pick, now)):
+                best = row
+        return best
+
+    def next_due(self, destination: str, not_agents: frozenset[str]) -> float | None:
+        if not not_agents:
+            sql = "SELECT due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY due_at LIMIT 1"
+            found = self.db.execute(sql, (destination,)).fetchone()
+            return None if found is None else found[0]
+        sql = "SELECT min(due_at) FROM call WHERE state = 'due' AND destination = ? AND agent = ?"
+        agents = self.agents.get(destination, set()) - not_agents
+        due = [found for agent in agents for (found,) in self.db.execute(sql, (destination, agent)) if found is not None]
+        return min(due, default=None)
+
+    def undecided(self, now: float, limit: int) -> Sequence[Row]:
+        return self._rows("WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?", (now, limit))
+
+    def next_undecided(self) -> float | None:
+        return self.db.execute("SELECT min(due_at) FROM call WHERE state = 'waiting'").fetchone()[0]  # type: ignore[no-any-return]
+
+    def sending(self) -> Sequence[Row]:
+        return self._rows("WHERE state = 'sending' ORDER BY row", ())
+
+    # Retention.
+
+    def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[Row]:
+        found: list[Row] = []
+        for state in states:
+            where = (
+                "WHERE state = ? AND state IN ('sent', 'failed', 'ignored') AND changed_at <= ? ORDER BY changed_at, row LIMIT ?"
+            )
+            found += self._rows(where, (str(state), before, limit))
+        return sorted(found, key=lambda row: (row.changed_at, row.row))[:limit]
+
+    def fattest_failed(self, limit: int) -> Sequence[Row]:
+        return self._rows("WHERE state = 'failed' AND size > 0 ORDER BY changed_at, row LIMIT ?", (limit,))
+
+    def oldest_at(self) -> dict[State, float]:
+        """Of each open state the admission of its first row."""
+        oldest: dict[State, float] = {}
+        for state in (State.WAITING, State.SENDING):
+            if self.tally.calls[state]:
+                sql = f"SELECT admitted_at FROM call WHERE state = '{state}' ORDER BY row LIMIT 1"
+                oldest[state] = self.db.execute(sql).fetchone()[0]
+        if self.tally.calls[State.DUE]:
+            sql = "SELECT row, admitted_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row LIMIT 1"
+            firsts = [found for name in self.agents if (found := self.db.execute(sql, (name,)).fetchone()) is not None]
+            if firsts:
+                oldest[State.DUE] = min(firsts)[1]
+        return oldest
+
+
+def _order(row: Row, pick: Pick, now: float) -> tuple[float, float, float]:
+    """Smallest first; among one oldest due call an agent."""
+    if pick is Pick.NEWEST:
+        return (0.0, -row.row, 0.0)
+    expires_at = row.recording_expires_at
+    if pick is Pick.EXPIRING and expires_at is not None and expires_at <= now + EXPIRING_WITHIN_S:
+        return (-1.0, expires_at, row.row)
+    return (0.0, row.due_at or 0.0, row.row)

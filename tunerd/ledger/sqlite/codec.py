@@ -1,0 +1,188 @@
+"""How rows, strategies, gates and file names are written in SQLite's types, and read back. Pure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+import orjson
+
+from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
+from tunerd.ledger import FileMark, Gate
+from tunerd.ledger.rows import Body, Kind, PauseClock, Row
+from tunerd.outcome import PauseReason
+
+# File names need not be UTF-8: Python carries their odd bytes as lone surrogates, which SQLite's text cannot. They are
+# stored as characters of the private use area.
+_TO_PRIVATE: Final = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_FROM_PRIVATE: Final = {private: lone for lone, private in _TO_PRIVATE.items()}
+
+
+def to_text(text: str) -> str:
+    if text.isascii():
+        return text
+    return text.translate(_TO_PRIVATE).encode("utf-8", "replace").decode()
+
+
+def from_text(text: str) -> str:
+    return text if text.isascii() else text.translate(_FROM_PRIVATE)
+
+
+def to_signed(number: int) -> int:
+    return number - 2**64 if number >= 2**63 else number
+
+
+def from_signed(number: int) -> int:
+    return number + 2**64 if number < 0 else number
+
+
+# Rows.
+
+_ROW_FIELDS: Final = tuple(field.name for field in fields(Row) if field.name != "told")
+COLUMNS: Final = ", ".join(f'"{name}"' for name in _ROW_FIELDS)
+"""Of table call, in the order of `row_of` and `values_of`."""
+INSERT_ROW: Final = f"INSERT INTO call ({COLUMNS}) VALUES ({', '.join('?' * len(_ROW_FIELDS))})"
+_STATES: Final = {state.value: state for state in State}
+_KINDS: Final = {kind.value: kind for kind in Kind}
+_FORMS: Final = {form.value: form for form in Form}
+
+
+def _optional_text(text: object) -> object:
+    return None if text is None else str(text)
+
+
+_TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
+    "kind": str,
+    "state": str,
+    "form": _optional_text,
+    "path": to_text,
+    "place": to_text,
+    "detail": to_text,
+}
+_AT: Final = {name: _ROW_FIELDS.index(name) for name in _ROW_FIELDS}
+_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks"))
+_TEXTS: Final = tuple(_AT[name] for name in ("path", "place", "detail"))
+_STATE, _KIND, _FORM = _AT["state"], _AT["kind"], _AT["form"]
+
+
+def values_of(row: Row) -> list[object]:
+    return [column_of(name, getattr(row, name)) for name in _ROW_FIELDS]
+
+
+def column_of(name: str, value: object) -> object:
+    convert = _TO_COLUMN.get(name)
+    return value if convert is None else convert(value)
+
+
+def row_of(columns: Sequence[Any]) -> Row:
+    values = list(columns)
+    values[_STATE] = _STATES[values[_STATE]]
+    values[_KIND] = _KINDS[values[_KIND]]
+    if values[_FORM] is not None:
+        values[_FORM] = _FORMS[values[_FORM]]
+    for index in _BOOLS:
+        values[index] = bool(values[index])
+    for index in _TEXTS:
+        values[index] = from_text(values[index])
+    return Row(**dict(zip(_ROW_FIELDS, values, strict=True)), told=-1)
+
+
+# Bodies.
+
+
+def matching_text(body: Body) -> str:
+    """Strategies and on_missing; lists with the kind first."""
+    return orjson.dumps([[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]).decode()
+
+
+def _strategy_list(strategy: Strategy) -> list[object]:
+    if isinstance(strategy, UrlStrategy):
+        return ["url", strategy.url, strategy.expires_at]
+    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s]
+
+
+def _on_missing_list(on_missing: OnMissing) -> list[object]:
+    match on_missing:
+        case Hold():
+            return ["hold", on_missing.hold_s]
+        case Fail():
+            return ["fail"]
+        case SendAnyway():
+            return ["send", on_missing.url]
+
+
+def body_of(columns: Sequence[Any]) -> Body:
+    """From (checked_for, matching, head, payload, document)."""
+    checked_for, matching, head, payload, document = columns
+    strategies, on_missing = orjson.loads(matching)
+    return Body(
+        document=document,
+        payload=payload,
+        head=head,
+        strategies=tuple(map(_strategy_of, strategies)),
+        on_missing=_on_missing_of(on_missing),
+        checked_for=None if checked_for is None else _FORMS[checked_for],
+    )
+
+
+def _strategy_of(items: Sequence[Any]) -> Strategy:
+    if items[0] == "url":
+        return UrlStrategy(url=items[1], expires_at=items[2])
+    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4])
+
+
+def _on_missing_of(items: Sequence[Any]) -> OnMissing:
+    if items[0] == "hold":
+        return Hold(hold_s=items[1])
+    return Fail() if items[0] == "fail" else SendAnyway(url=items[1])
+
+
+# Destinations and files.
+
+
+def gate_text(gate: Gate) -> str:
+    agents = {agent: [reason.value, since] for agent, (reason, since) in gate.agents.items()}
+    pause = None if gate.pause is None else gate.pause.value
+    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents]).decode()
+
+
+def gate_of(text: str) -> Gate:
+    closed_until, pause, paused_since, detail, agents = orjson.loads(text)
+    return Gate(
+        closed_until=closed_until,
+        pause=None if pause is None else PauseReason(pause),
+        paused_since=paused_since,
+        detail=detail,
+        agents={agent: (PauseReason(reason), since) for agent, (reason, since) in agents.items()},
+    )
+
+
+def clock_text(clock: PauseClock) -> str:
+    return orjson.dumps([clock.at, clock.total_s, dict(clock.agents)]).decode()
+
+
+def clock_of(text: str) -> PauseClock:
+    at, total_s, agents = orjson.loads(text)
+    return PauseClock(at=at, total_s=total_s, agents=agents)
+
+
+MARK_COLUMNS: Final = 'source, path, device, inode, size, mtime_ns, "offset", marker, whole'
+
+
+def mark_values(mark: FileMark) -> tuple[object, ...]:
+    path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
+    return (mark.source, path, device, inode, mark.size, mark.mtime_ns, mark.offset, mark.marker, mark.whole)
+
+
+def mark_of(columns: Sequence[Any]) -> FileMark:
+    source, path, device, inode, size, mtime_ns, offset, marker, whole = columns
+    return FileMark(
+        source=source,
+        path=from_text(path),
+        device=from_signed(device),
+        inode=from_signed(inode),
+        size=size,
+        mtime_ns=mtime_ns,
+        offset=offset,
+        marker=marker,
+        whole=bool(whole),
+    )

@@ -1,0 +1,90 @@
+"""Opening the SQLite file: pragmas, who may be trusted with it, migrations. Blocking; no rows are looked at."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from tunerd.ledger import LedgerRefused
+
+APPLICATION_ID: Final = 0x74756E72
+"""`tunr`, in the file's header: no other program's database is ever touched."""
+_CACHE_KIB: Final = 4096
+_WAL_PAGES: Final = 4000
+"""Checkpoint after so many (16 MiB)."""
+
+
+def scripts() -> Sequence[str]:
+    """The schema's versions, in order: the n-th leads from version n-1 to n."""
+    folder = resources.files("tunerd.ledger") / "schema"
+    return [entry.read_text() for entry in sorted(folder.iterdir(), key=lambda entry: entry.name) if entry.name.endswith(".sql")]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that writes, for one thread at a time. Creates an empty file readable by its owner alone."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=1.0)
+    try:
+        for pragma in (
+            f"cache_size = -{_CACHE_KIB}",
+            "temp_store = MEMORY",
+            "secure_delete = FAST",
+            "trusted_schema = OFF",
+            f"wal_autocheckpoint = {_WAL_PAGES}",
+            f"journal_size_limit = {_WAL_PAGES * 4096}",
+        ):
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=1.0
+    )
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA cache_size = -1024")
+    return db
+
+
+def prepare(db: sqlite3.Connection, path: Path, now: float, versions: Sequence[str]) -> None:
+    """Bring the schema to the newest version, keeping a copy of what was there; turn WAL on. Raises LedgerRefused for
+    a newer schema or another program's file, sqlite3.DatabaseError for a damaged one."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    owner: int = db.execute("PRAGMA application_id").fetchone()[0]
+    tables: int = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    if tables and owner != APPLICATION_ID:
+        raise LedgerRefused(f"{path} is a database of another program; give the ledger a file of its own (ledger.url)")
+    if version > len(versions):
+        raise LedgerRefused(
+            f"{path} was written by a newer tunerd (schema {version}, this one knows {len(versions)}); "
+            "install that version again, or restore the copy that it kept beside the ledger"
+        )
+    if not tables:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    if tables and version < len(versions):
+        keep_copy(db, path, version, now)
+    for number in range(version, len(versions)):
+        db.executescript(
+            f"BEGIN IMMEDIATE;\n{versions[number]}\n"
+            f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {number + 1};\nCOMMIT;"
+        )
+
+
+def keep_copy(db: sqlite3.Connection, path: Path, version: int, now: float) -> Path:
+    """A whole copy as it is before a migration."""
+    copy = path.with_name(f"{path.name}.v{version}-{now:.0f}")
+    os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    target = sqlite3.connect(copy)
+    try:
+        db.backup(target)
+    finally:
+        target.close()
+    return copy

@@ -1,0 +1,264 @@
+"""A ledger file that cannot be trusted: found at open, set aside, and what can still be read of it taken over."""
+
+import errno
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tunerd.events import LedgerRebuilt
+from tunerd.ledger import LedgerRefused
+from tunerd.ledger.commands.join import first_wants
+from tunerd.ledger.rows import Kind
+from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, row_of
+from tunerd.ledger.sqlite.connect import connect, prepare, scripts
+from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.sqlite.trouble import is_damage, words_for
+
+_CHECK_S: Final = 5.0
+_CHECK_STEPS: Final = 100_000
+_SIDES: Final = ("-wal", "-shm")
+_GAP: Final = 1 << 40
+"""Rows that a damaged page may hide are skipped in growing steps, at most so far."""
+
+
+def open_sound(
+    path: Path, now: float, keep_sent_s: float, *, is_reopened: bool = False
+) -> tuple[SqliteStore, LedgerRebuilt | None]:
+    """A store on a sound file. A damaged one is set aside first. Raises LedgerRefused with one line; with `is_reopened`
+    (the process goes on, and claims stand) sqlite3.Error instead, and claims are not taken back."""
+    try:
+        if is_reopened and not path.exists():
+            raise FileNotFoundError(errno.ENOENT, "the file is gone", str(path))
+        if not is_reopened and path.exists() and path.stat().st_size == 0:
+            return _rebuild(path, now, keep_sent_s)
+        try:
+            store = _open(path, now, is_reopened)
+        except sqlite3.DatabaseError as exc:
+            if not is_damage(exc) and not isinstance(exc, _Unsound):
+                raise
+            if is_reopened:
+                mark_suspect(path)
+                raise
+            return _rebuild(path, now, keep_sent_s)
+        _suspicion(path).unlink(missing_ok=True)
+        return store, None
+    except sqlite3.Error as exc:
+        if is_reopened:
+            raise
+        raise LedgerRefused(f"{path} cannot be opened: {words_for(exc)}") from exc
+    except OSError as exc:
+        if is_reopened:
+            trouble = sqlite3.OperationalError(str(exc.strerror))
+            trouble.sqlite_errorcode, trouble.sqlite_errorname = sqlite3.SQLITE_CANTOPEN, "SQLITE_CANTOPEN"
+            raise trouble from exc
+        raise LedgerRefused(f"{path} cannot be opened: {exc.strerror}") from exc
+
+
+class _Unsound(sqlite3.DatabaseError):
+    """The check found something."""
+
+
+def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
+    db = connect(path)
+    try:
+        prepare(db, path, now, scripts())
+        _check(db, path)
+        store = SqliteStore(db)
+        if not is_reopened:
+            store.begin(full=True)
+            store.reclaim_all(now)
+            store.commit()
+    except BaseException:
+        db.close()
+        raise
+    return store
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    """quick_check, for 5 s at most: a large ledger must not hold up the start, unless it is known to be ill."""
+    until = time.monotonic() + _CHECK_S
+    if not _suspicion(path).exists():
+        db.set_progress_handler(lambda: time.monotonic() > until, _CHECK_STEPS)
+    try:
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as exc:
+        if getattr(exc, "sqlite_errorname", "") != "SQLITE_INTERRUPT":
+            raise
+        return
+    finally:
+        db.set_progress_handler(None, 0)
+    if found != "ok":
+        raise _Unsound(found)
+
+
+def mark_suspect(path: Path) -> None:
+    """Damage was met while running: the next open checks every page, however long it takes."""
+    try:
+        _suspicion(path).touch(0o600)
+    except OSError:
+        pass
+
+
+def _suspicion(path: Path) -> Path:
+    return path.with_name(path.name + ".suspect")
+
+
+# Setting aside, and taking over.
+
+
+def _rebuild(path: Path, now: float, keep_sent_s: float) -> tuple[SqliteStore, LedgerRebuilt]:
+    kept = _set_aside(path, now)
+    _suspicion(path).unlink(missing_ok=True)
+    db = connect(path)
+    try:
+        prepare(db, path, now, scripts())
+        salvaged = _take_over(db, kept, now - keep_sent_s)
+        store = SqliteStore(db)
+        store.begin(full=True)
+        _mend(store)
+        store.reclaim_all(now)
+        store.commit()
+    except BaseException:
+        db.close()
+        raise
+    return store, LedgerRebuilt(kept_as=str(kept), salvaged=salvaged)
+
+
+def _set_aside(path: Path, now: float) -> Path:
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    kept = path.with_name(f"{path.name}.corrupt-{stamp}")
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    for side in _SIDES:
+        if (there := path.with_name(path.name + side)).exists():
+            os.replace(there, kept.with_name(kept.name + side))
+    os.replace(path, kept)
+    return kept
+
+
+def _take_over(db: sqlite3.Connection, kept: Path, read_again_from: float) -> int:
+    """Copy what can be read, table by table. Works on a copy: SQLite would change the kept file by opening it."""
+    copy = kept.with_name(kept.name + ".tmp")
+    try:
+        for side in ("", "-wal"):
+            if (there := kept.with_name(kept.name + side)).exists():
+                shutil.copyfile(there, copy.with_name(copy.name + side))
+        return _salvage(db, copy, read_again_from)
+    except (sqlite3.Error, OSError):
+        return 0  # nothing in it can be read: everything is read from the files again
+    finally:
+        for side in ("", *_SIDES):
+            copy.with_name(copy.name + side).unlink(missing_ok=True)
+
+
+def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
+    old = sqlite3.connect(copy, isolation_level=None)
+    old.execute("PRAGMA cell_size_check = ON")
+    count = 0
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        for columns in _rows(old, "call", COLUMNS):
+            count += _put(db, "call", COLUMNS, columns) if _is_sane(columns) else 0
+        for table in ("body", "frozen", "recording"):
+            names = _columns(db, table)
+            for columns in _rows(old, table, names):
+                _put(db, table, names, columns)
+        for table in ("origin", "event", "want", "destination", "fragment"):
+            names = _columns(db, table)
+            for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
+                _put(db, table, names, columns)
+        # A file whose calls may be among the lost ones is read again; what was sent is known by its id. Older files
+        # keep their marks: their sent rows may be gone for good.
+        names = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
+        for columns in _readable(old, f"SELECT {names} FROM file WHERE mtime_ns < ?", (int(read_again_from * 1e9),)):
+            _put(db, "file", names, columns)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    finally:
+        old.close()
+    return count
+
+
+def _columns(db: sqlite3.Connection, table: str) -> str:
+    return ", ".join(f'"{name}"' for (name,) in db.execute(f"SELECT name FROM pragma_table_info('{table}')"))
+
+
+def _readable(old: sqlite3.Connection, sql: str, values: Sequence[object]) -> Iterator[Sequence[Any]]:
+    """Rows until the first that cannot be read."""
+    try:
+        yield from old.execute(sql, values)
+    except (sqlite3.Error, UnicodeDecodeError):
+        return
+
+
+def _rows(old: sqlite3.Connection, table: str, names: str) -> Iterator[Sequence[Any]]:
+    """Rows of a table with row numbers, around pages that cannot be read: behind each the walk goes on in growing steps,
+    and what a gap may hide is looked for from the other end."""
+    after, step, seen_to = 0, 1, 0
+    while step < _GAP:
+        try:
+            for columns in old.execute(f"SELECT row, {names} FROM {table} WHERE row > ? ORDER BY row", (after,)):
+                after, step, seen_to = columns[0], 1, columns[0]
+                yield columns[1:]
+            return
+        except (sqlite3.Error, UnicodeDecodeError):
+            after += step
+            step *= 2
+    before = _GAP
+    try:
+        sql = f"SELECT row, {names} FROM {table} WHERE row > ? AND row < ? ORDER BY row DESC"
+        for columns in old.execute(sql, (seen_to, before)):
+            yield columns[1:]
+    except (sqlite3.Error, UnicodeDecodeError):
+        return
+
+
+def _is_sane(columns: Sequence[Any]) -> bool:
+    """A row whose bytes were flipped may read as nonsense."""
+    try:
+        row = row_of(columns)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return row.kind is not Kind.CALL or bool(row.call_id)
+
+
+def _put(db: sqlite3.Connection, table: str, names: str, columns: Sequence[Any]) -> int:
+    try:
+        return db.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})", columns).rowcount
+    except sqlite3.IntegrityError:
+        return 0  # the wrong type: flipped bits
+
+
+def _mend(store: SqliteStore) -> None:
+    """Make what was taken over consistent: an open call without its body is read from its file again; a waiting one
+    looks for its recording anew."""
+    one = store.db.execute
+    hollow = "state IN ('gathering', 'waiting', 'due', 'sending') AND row NOT IN (SELECT row FROM body WHERE payload IS NOT NULL)"
+    for (row_id,) in one(f"SELECT row FROM call WHERE {hollow}").fetchall():
+        row = store.get(row_id)
+        if row is not None:
+            store.drop(row)
+    for table in ("body", "frozen", "origin", "event"):
+        one(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)")
+    one("DELETE FROM want WHERE call NOT IN (SELECT row FROM call)")
+    for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
+        row, body = store.get(row_id), store.body(row_id)
+        if row is not None and body is not None and not store.wants(row_id):
+            store.set_wants(row_id, first_wants(row, body))
+            store.open_wants(row_id, row.due_at is not None)
+    for (row_id,) in one(
+        "SELECT row FROM call WHERE form IS NOT NULL AND patch IS NULL AND row NOT IN (SELECT row FROM frozen)"
+    ).fetchall():
+        row = store.get(row_id)
+        if row is not None:
+            store.change(row, form=None)

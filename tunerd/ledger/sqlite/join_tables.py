@@ -1,0 +1,217 @@
+"""Tables recording, want, destination, file and fragment: the statements behind the second half of the Store."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from tunerd.call import Fragment, State
+from tunerd.ledger import FileMark, Gate
+from tunerd.ledger.matching import Answer, Free
+from tunerd.ledger.memory import shifted
+from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want
+from tunerd.ledger.sqlite.call_tables import CallTables
+from tunerd.ledger.sqlite.codec import (
+    MARK_COLUMNS,
+    clock_of,
+    clock_text,
+    from_text,
+    gate_of,
+    gate_text,
+    mark_values,
+    to_text,
+)
+from tunerd.ledger.store import NEAR
+
+_RECORDING: Final = (
+    'row, source, key, url, started_at_ms, expires_at, duration_s, origin_source, path, "offset", admitted_at, taken_by'
+)
+_WANT: Final = "call, position, source, key, started_at_ms, within_ms, answered_at, expired"
+_IS_OPEN: Final = "seeking = 1 AND (answered_at IS NULL OR expired = 1)"
+
+
+class JoinTables(CallTables):
+    def load_joins(self) -> None:
+        self._last_recording: int = self.db.execute("SELECT coalesce(max(row), 0) FROM recording").fetchone()[0]
+        self._gates: dict[str, tuple[Gate, PauseClock]] = {
+            name: (gate_of(gate), clock_of(clock))
+            for name, gate, clock in self.db.execute("SELECT name, gate, clock FROM destination")
+        }
+
+    # Recordings.
+
+    def add_recording(self, recording: KeptRecording) -> int:
+        self._last_recording += 1
+        r = recording
+        self.db.execute(
+            f"INSERT INTO recording ({_RECORDING}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(self._last_recording, r.source, r.key, r.url, r.started_at_ms, r.expires_at, r.duration_s),
+                *(r.origin_source, to_text(r.path), r.offset, r.admitted_at, r.taken_by),
+            ),
+        )
+        return self._last_recording
+
+    def same_recording(self, source: str, key: str, url: str | None, started_at_ms: int | None) -> KeptRecording | None:
+        where = "WHERE source = ? AND key = ? AND started_at_ms IS ? AND url IS ? ORDER BY row LIMIT 1"
+        return next(iter(self._recordings(where, (source, key, started_at_ms, url))), None)
+
+    def recordings_at(self, source: str, path: str, offset: int) -> Sequence[KeptRecording]:
+        return self._recordings(
+            'WHERE origin_source = ? AND path = ? AND "offset" = ? ORDER BY row', (source, to_text(path), offset)
+        )
+
+    def _recordings(self, where: str, values: Sequence[object]) -> list[KeptRecording]:
+        return [_recording_of(columns) for columns in self.db.execute(f"SELECT {_RECORDING} FROM recording {where}", values)]
+
+    def drop_recording(self, row: int) -> None:
+        self.db.execute("DELETE FROM recording WHERE row = ?", (row,))
+
+    def refresh_recording(self, row: int, expires_at: float | None) -> None:
+        self.db.execute("UPDATE recording SET expires_at = ? WHERE row = ?", (expires_at, row))
+
+    def take(self, recording: int, call: int) -> None:
+        self.db.execute("UPDATE recording SET taken_by = ? WHERE row = ?", (call, recording))
+
+    def give_back(self, call: int) -> None:
+        self.db.execute("UPDATE recording SET taken_by = NULL WHERE taken_by = ?", (call,))
+
+    def drop_taken(self, call: int) -> None:
+        self.db.execute("DELETE FROM recording WHERE taken_by = ?", (call,))
+
+    def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
+        select = "SELECT row, url, started_at_ms, expires_at FROM recording WHERE taken_by IS NULL AND source = ? AND key = ?"
+        found: list[tuple[Any, ...]] = []
+        for side, order in ((">=", ""), ("<", " DESC")):
+            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, row LIMIT {NEAR}"
+            found += self.db.execute(sql, (source, key, started_at_ms))
+        found += self.db.execute(f"{select} AND started_at_ms IS NULL ORDER BY row LIMIT {NEAR}", (source, key))
+        return [Free(row=row, url=url, started_at_ms=at, expires_at=expires) for row, url, at, expires in found]
+
+    # Wants.
+
+    def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        select = f"SELECT {_WANT} FROM want WHERE {_IS_OPEN} AND source = ? AND key = ?"
+        if started_at_ms is None:
+            sql = f"{select} AND within_ms IS NULL ORDER BY call, position LIMIT {NEAR}"
+            return [_want_of(columns) for columns in self.db.execute(sql, (source, key))]
+        found: list[tuple[Any, ...]] = []
+        for side, order in ((">=", ""), ("<", " DESC")):
+            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, call, position LIMIT {NEAR}"
+            found += self.db.execute(sql, (source, key, started_at_ms))
+        return [_want_of(columns) for columns in found]
+
+    def wants(self, call: int) -> Sequence[Want]:
+        sql = f"SELECT {_WANT} FROM want WHERE call = ? ORDER BY position"
+        return [_want_of(columns) for columns in self.db.execute(sql, (call,))]
+
+    def set_wants(self, call: int, wants: Sequence[Want]) -> None:
+        self.db.execute("DELETE FROM want WHERE call = ?", (call,))
+        self.db.executemany(
+            f"INSERT INTO want ({_WANT}, seeking) VALUES (?, ?, ?, ?, ?, ?, NULL, 0, 1)",
+            [(call, w.position, w.source, w.key, w.started_at_ms, w.within_ms) for w in wants],
+        )
+
+    def answer_want(self, call: int, position: int, answer: Answer | None) -> None:
+        values = (None, False) if answer is None else (answer.at, answer.expired)
+        self.db.execute("UPDATE want SET answered_at = ?, expired = ? WHERE call = ? AND position = ?", (*values, call, position))
+
+    def open_wants(self, call: int, is_open: bool) -> None:
+        self.db.execute("UPDATE want SET seeking = ? WHERE call = ?", (is_open, call))
+
+    # Destinations, kept in memory besides: every admission and claim asks.
+
+    def gate(self, destination: str) -> tuple[Gate, PauseClock] | None:
+        return self._gates.get(destination)
+
+    def gates(self) -> dict[str, Gate]:
+        return {name: gate for name, (gate, _) in sorted(self._gates.items())}
+
+    def set_gate(self, destination: str, gate: Gate, clock: PauseClock) -> None:
+        self._gates[destination] = (gate, clock)
+        sql = "INSERT OR REPLACE INTO destination (name, gate, clock) VALUES (?, ?, ?)"
+        self.db.execute(sql, (destination, gate_text(gate), clock_text(clock)))
+
+    # Files and fragments.
+
+    def set_mark(self, mark: FileMark, now: float) -> None:
+        columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
+        self.db.execute(sql, (*mark_values(mark), now))
+
+    def hold_files(self, row: Row) -> None:
+        self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (row.source, to_text(row.path)))
+        sql = "UPDATE file SET held = 1 WHERE (source, path) IN (SELECT source, path FROM origin WHERE row = ?)"
+        self.db.execute(sql, (row.row,))
+
+    def add_fragment(self, fragment: Fragment) -> None:
+        f, o = fragment, fragment.origin
+        self.db.execute(
+            'INSERT OR REPLACE INTO fragment (source, key, path, "offset", origin_source, length, mtime_ns, part, newest, '
+            "document, settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                f.source,
+                f.key,
+                to_text(o.path),
+                o.offset,
+                o.source,
+                o.length,
+                o.mtime_ns,
+                f.part,
+                f.newest,
+                f.document,
+                f.settled_at,
+            ),
+        )
+
+    # Retention.
+
+    def drop_recordings(self, before: float, limit: int) -> int:
+        sql = "DELETE FROM recording WHERE row IN (SELECT row FROM recording WHERE admitted_at <= ? ORDER BY admitted_at LIMIT ?)"
+        return self.db.execute(sql, (before, limit)).rowcount
+
+    def drop_vanished(self, before: float, limit: int) -> int:
+        gone = "SELECT source, path FROM file WHERE vanished_at IS NOT NULL AND vanished_at <= ? LIMIT ?"
+        return self.db.execute(f"DELETE FROM file WHERE (source, path) IN ({gone})", (before, limit)).rowcount
+
+    def shift(self, seconds: float) -> None:
+        opened = ", ".join(f"'{state}'" for state in State if state.is_open)
+        self.db.execute(
+            "UPDATE call SET due_at = due_at + ?1, waits_from = waits_from + ?1, first_attempt_at = first_attempt_at + ?1 "
+            f"WHERE state IN ({opened})",
+            (seconds,),
+        )
+        self.db.execute("UPDATE want SET answered_at = answered_at + ? WHERE answered_at IS NOT NULL", (seconds,))
+        for name, (gate, clock) in list(self._gates.items()):
+            self.set_gate(name, shifted(gate, seconds), replace(clock, at=clock.at + seconds))
+            self.woken.add(name)
+
+
+def _recording_of(columns: Sequence[Any]) -> KeptRecording:
+    row, source, key, url, started_at_ms, expires_at, duration_s, origin_source, path, offset, admitted_at, taken_by = columns
+    return KeptRecording(
+        row=row,
+        source=source,
+        key=key,
+        url=url,
+        started_at_ms=started_at_ms,
+        expires_at=expires_at,
+        duration_s=duration_s,
+        origin_source=origin_source,
+        path=from_text(path),
+        offset=offset,
+        admitted_at=admitted_at,
+        taken_by=taken_by,
+    )
+
+
+def _want_of(columns: Sequence[Any]) -> Want:
+    call, position, source, key, started_at_ms, within_ms, answered_at, expired = columns
+    return Want(
+        call=call,
+        position=position,
+        source=source,
+        key=key,
+        started_at_ms=started_at_ms,
+        within_ms=within_ms,
+        answer=None if answered_at is None else Answer(at=answered_at, expired=bool(expired)),
+    )

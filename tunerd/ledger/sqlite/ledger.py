@@ -1,0 +1,362 @@
+"""SqliteLedger: the Ledger protocols, each method a job for the writer or a question to the reader.
+
+What a command means stands in ledger/commands/, how it is stored in the tables, when it is committed in writer.py.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from tunerd.call import Call, Form, RefusedDocument, State
+from tunerd.clock import Clock, SystemClock
+from tunerd.events import Emit
+from tunerd.ledger import (
+    Admission,
+    Admitted,
+    Claim,
+    FailedCall,
+    FileMark,
+    Filter,
+    Freeze,
+    Gate,
+    Gauges,
+    Keep,
+    LedgerRefused,
+    LedgerUnavailable,
+    Pick,
+    Settlement,
+    StoredCall,
+    Story,
+)
+from tunerd.ledger import lock as locks
+from tunerd.ledger.commands import admit, desk, send, upkeep
+from tunerd.ledger.filesystem import is_network, kind_of
+from tunerd.ledger.sqlite import reader as ask
+from tunerd.ledger.sqlite.connect import connect_reader
+from tunerd.ledger.sqlite.damage import mark_suspect, open_sound
+from tunerd.ledger.sqlite.reader import Reader
+from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.sqlite.trouble import Reserve
+from tunerd.ledger.sqlite.writer import Job, Writer
+
+T = TypeVar("T")
+
+_RIPE_KEPT: Final = 2000
+"""Files remembered as candidates for `disposable`; beyond that it looks through all of them."""
+_ALIVE_WITHIN_S: Final = 10.0
+_FREE_CHECKED_S: Final = 1.0
+_VACUUM_PAGES: Final = 1000
+
+
+class SqliteLedger:
+    """The durable Ledger on one file. Open it with `SqliteLedger.open`."""
+
+    def __init__(self, path: Path, lock: locks.Lock, writer: Callable[["SqliteLedger"], Writer], min_free_bytes: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._min_free_bytes = min_free_bytes
+        self._free_checked_at = -_FREE_CHECKED_S
+        self._is_full = False
+        self._wakes: list[Callable[[str], None]] = []
+        self._ripe: dict[str, dict[str, None]] = {}
+        self._look_from: dict[str, str | None] = {}
+        """Where `disposable` looks on through a source's files; None: it has seen them all."""
+        self._overflowed: set[str] = set()
+        self._reader = Reader(partial(connect_reader, path))
+        self._writer = writer(self)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        now: float,
+        wait_for_lock_s: float = 0,
+        create: bool = True,
+        emit: Emit,
+        min_free_bytes: int = 0,
+        keep_sent_s: float = 30 * 86_400.0,
+        clock: Clock | None = None,
+    ) -> "SqliteLedger":
+        """Take the lock, make sure that the file is sound (a damaged one is set aside, and what can be read of it taken
+        over: LedgerRebuilt), bring its schema to the newest version, and make due again what was being sent.
+
+        `create=False`: a ledger that is not there is no reason to make one. `min_free_bytes`: admissions are refused
+        (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt ledger reads files again that are
+        younger than this. Raises LedgerRefused with one line."""
+        _check_place(path, create)
+        lock = await locks.hold(path, now, wait_for_lock_s)
+        try:
+            store, told = await asyncio.to_thread(open_sound, path, now, keep_sent_s)
+            reserve = Reserve(path)
+            reserve.take()
+        except BaseException:
+            lock.release()
+            raise
+        loop = asyncio.get_running_loop()
+
+        def writer(ledger: "SqliteLedger") -> Writer:
+            return Writer(
+                lambda: open_sound(path, now, keep_sent_s, is_reopened=True)[0],
+                store,
+                reserve,
+                loop=loop,
+                clock=clock or SystemClock(),
+                emit=emit,
+                told=ledger._told,
+                suspect=partial(mark_suspect, path),
+            )
+
+        ledger = cls(path, lock, writer, min_free_bytes)
+        if told is not None:
+            emit(told)
+        return ledger
+
+    # Jobs.
+
+    async def _do(self, run: Callable[[SqliteStore], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
+        job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
+        return await self._writer.submit(job)
+
+    async def _see_through(self, run: Callable[[SqliteStore], T]) -> T:
+        """As `_do`, and tried again until it is committed."""
+        job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
+        return await self._writer.submit(job)
+
+    async def _alone(self, run: Callable[[SqliteStore], T]) -> T:
+        job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
+        return await self._writer.submit(job)
+
+    def _told(self, woken: set[str], ripe: set[tuple[str, str]]) -> None:
+        for source, path in ripe:
+            candidates = self._ripe.setdefault(source, {})
+            if len(candidates) < _RIPE_KEPT:
+                candidates[path] = None
+            else:
+                self._overflowed.add(source)
+        for destination in sorted(woken):
+            for wake in self._wakes:
+                wake(destination)
+
+    # WritePath.
+
+    async def admit(self, admission: Admission, now: float) -> Admitted:
+        if self._min_free_bytes:
+            self._check_free()
+        a = admission
+        rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
+        size = sum(len(c.payload) + len(c.document or b"") for c in a.calls)
+        return await self._do(lambda store: admit.admit(store, admission, now), full=True, rows=rows, size=size)
+
+    def _check_free(self) -> None:
+        at = asyncio.get_running_loop().time()
+        if at - self._free_checked_at >= _FREE_CHECKED_S:
+            self._free_checked_at = at
+            try:
+                disk = os.statvfs(self.path.parent)
+                self._is_full = disk.f_bavail * disk.f_frsize < self._min_free_bytes
+            except OSError as exc:
+                raise LedgerUnavailable(f"the ledger's directory cannot be asked for its free space ({exc.strerror})") from exc
+        if self._is_full:
+            raise LedgerUnavailable("the disk of the ledger has less than ledger.min_free left; make room, it goes on by itself")
+
+    async def claim(
+        self,
+        destination: str,
+        form: Form,
+        freeze: Freeze,
+        now: float,
+        *,
+        pick: Pick = Pick.OLDEST,
+        not_agents: frozenset[str] = frozenset(),
+        due_by: float | None = None,
+    ) -> Claim:
+        job = Job(
+            run=lambda store: send.claim(store, destination, form, freeze, now, pick, not_agents, due_by),
+            future=asyncio.get_running_loop().create_future(),
+        )
+        future = self._writer.submit(job)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            # Nobody will get the call: once it is claimed it is given back.
+            future.add_done_callback(partial(self._give_back, now))
+            raise
+
+    def _give_back(self, now: float, future: "asyncio.Future[Claim]") -> None:
+        if not future.cancelled() and future.exception() is None and (claimed := future.result().claimed) is not None:
+            row = claimed.row
+            job = Job(run=lambda store: send.release(store, row, now), future=future.get_loop().create_future(), patient=True)
+            self._writer.submit(job).add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def settle(self, row: int, settlement: Settlement, now: float) -> None:
+        await self._see_through(lambda store: send.settle(store, row, settlement, now))
+
+    async def release(self, row: int, now: float) -> None:
+        await self._see_through(lambda store: send.release(store, row, now))
+
+    async def gates(self) -> Mapping[str, Gate]:
+        return await self._alone(lambda store: store.gates())
+
+    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
+        await self._see_through(lambda store: send.set_gate(store, destination, gate, now))
+
+    def on_due(self, wake: Callable[[str], None]) -> None:
+        self._wakes.append(wake)
+
+    # Positions.
+
+    async def mark(self, source: str, path: str) -> FileMark | None:
+        found = await self._reader.ask(lambda t: ask.mark(t, source, path))
+        if found is None:
+            return None
+        if found[1]:
+            await self._see_through(lambda store: store.come_back(source, path))
+        return found[0]
+
+    async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
+        return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit))
+
+    async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
+        if not marker or not offset:
+            return None
+        return await self._reader.ask(lambda t: ask.mark_like(t, source, marker, offset))
+
+    async def mark_by_inode(self, source: str, device: int, inode: int) -> FileMark | None:
+        return await self._reader.ask(lambda t: ask.mark_by_inode(t, source, device, inode))
+
+    async def set_mark(self, mark: FileMark, now: float) -> None:
+        await self._see_through(lambda store: store.set_mark(mark, now))
+
+    async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
+        await self._see_through(lambda store: store.vanish(source, paths, now))
+
+    async def disposable(self, source: str, limit: int = 100) -> Sequence[FileMark]:
+        found = {mark.path: mark for mark in await self._among_ripe(source, limit)}
+        if len(found) < limit:
+            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found))}
+        if not found:
+            return ()
+        try:  # what was settled before is synced by it
+            await self._do(lambda store: store.touch(), full=True)
+        except LedgerUnavailable:
+            return ()
+        return list(found.values())
+
+    async def _among_ripe(self, source: str, limit: int) -> Sequence[FileMark]:
+        candidates = self._ripe.get(source, {})
+        paths = list(candidates)[:limit]
+        for path in paths:
+            del candidates[path]
+        marks = await self._reader.ask(lambda t: ask.disposable_among(t, source, paths)) if paths else ()
+        for mark in marks:
+            candidates[mark.path] = None  # until it is disposed
+        return marks
+
+    async def _looked_through(self, source: str, limit: int) -> Sequence[FileMark]:
+        """At the start, and after an overflow, the files are looked through, a part a call."""
+        if source in self._overflowed and self._look_from.get(source) is None:
+            self._overflowed.discard(source)
+            self._look_from[source] = ""
+        after = self._look_from.setdefault(source, "")
+        if after is None:
+            return ()
+        marks, self._look_from[source] = await self._reader.ask(lambda t: ask.disposable_after(t, source, after, limit))
+        for mark in marks:
+            self._ripe.setdefault(source, {})[mark.path] = None
+        return marks
+
+    async def disposed(self, source: str, path: str, now: float) -> None:
+        self._ripe.get(source, {}).pop(path, None)
+        await self._see_through(lambda store: store.dispose(source, path, now))
+
+    # Inspection.
+
+    def gauges(self) -> Gauges:
+        return self._writer.gauges
+
+    async def calls(self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> Sequence[StoredCall]:
+        return await self._reader.ask(lambda t: ask.calls(t, where, after_row, limit, newest))
+
+    async def story(self, call_id: str) -> Sequence[Story]:
+        return await self._reader.ask(lambda t: ask.story(t, call_id))
+
+    async def document(self, row: int) -> bytes | None:
+        return await self._reader.ask(lambda t: ask.document(t, row))
+
+    async def head(self, row: int) -> bytes:
+        return await self._reader.ask(lambda t: ask.head(t, row))
+
+    async def alive(self) -> bool:
+        """True while the writer thread answers within 10 s, be it "unavailable": a full disk is no reason to restart."""
+        try:
+            async with asyncio.timeout(_ALIVE_WITHIN_S):
+                await self._alone(lambda store: None)
+        except LedgerUnavailable:
+            return self._writer.is_troubled
+        except TimeoutError:
+            return False
+        return True
+
+    # Desk.
+
+    async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
+        return await self._do(lambda store: desk.replace(store, row, mapped, now), full=True)
+
+    async def requeue(self, row: int, now: float) -> State:
+        return await self._do(lambda store: desk.requeue(store, row, now))
+
+    async def dismiss(self, rows: Sequence[int], now: float) -> int:
+        return await self._do(lambda store: desk.dismiss(store, rows, now), rows=len(rows))
+
+    async def forget(self, call_id: str, now: float) -> int:
+        erased = await self._do(lambda store: desk.forget(store, call_id), full=True)
+        await self._alone(lambda store: store.wipe())
+        return erased
+
+    # Upkeep.
+
+    async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
+        try:
+            return await self._do(lambda store: upkeep.tick(store, now))
+        except LedgerUnavailable:
+            return (), now + 1.0
+
+    async def trim(self, keep: Keep, now: float) -> int:
+        try:
+            gone = await self._do(lambda store: upkeep.trim(store, keep, now))
+            await self._alone(lambda store: store.give_pages_back(_VACUUM_PAGES))
+        except LedgerUnavailable:
+            return 0
+        return gone
+
+    async def shift(self, seconds: float) -> None:
+        await self._see_through(lambda store: store.shift(seconds))
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await self._reader.close()
+        self._lock.release()
+
+
+def _check_place(path: Path, create: bool) -> None:
+    kind = kind_of(path)
+    if is_network(kind):
+        raise LedgerRefused(
+            f"{path} lies on a network file system ({kind}), where its locks do not hold; "
+            "put ledger.url on a local disk (the sources may stay where they are)"
+        )
+    if not create and not path.exists():
+        raise LedgerRefused(f"there is no ledger at {path}; `tunerd run` makes it")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise LedgerRefused(f"the directory {path.parent} of the ledger cannot be made: {exc.strerror}") from exc
+    if path.is_dir():
+        raise LedgerRefused(f"{path} is a directory; ledger.url names a file")
+    for place in (path.parent, path) if path.exists() else (path.parent,):
+        if not os.access(place, os.W_OK):
+            raise LedgerRefused(f"{place} cannot be written (read-only, or another owner); the ledger needs a place of its own")

@@ -1,0 +1,190 @@
+"""Questions to the ledger, on a connection and a thread of their own: positions of files, lists, stories. Bounded: no
+question lasts over a second, no list is longer than 1,000 rows."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+from tunerd.call import State
+from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
+from tunerd.ledger.memory import waits_for
+from tunerd.ledger.rows import Row
+from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
+from tunerd.ledger.sqlite.join_tables import JoinTables
+
+T = TypeVar("T")
+
+MOST_ROWS: Final = 1000
+_LONGEST_S: Final = 1.0
+_STEPS: Final = 10_000
+"""Of SQLite's machine between two looks at the clock."""
+
+
+class Reader:
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._tables: JoinTables | None = None
+
+    async def ask(self, question: Callable[[JoinTables], T]) -> T:
+        """Run a question in the thread. Raises LedgerUnavailable where it takes too long or the disk does not answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    # The thread.
+
+    def _answer(self, question: Callable[[JoinTables], T]) -> T:
+        try:
+            if self._tables is None:
+                self._tables = JoinTables(self._connect())
+            until = time.monotonic() + _LONGEST_S
+            self._tables.db.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            return question(self._tables)
+        except sqlite3.Error as exc:
+            if getattr(exc, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                raise LedgerUnavailable(
+                    "the question took longer than a second; ask for less (a call id, a state, a time)"
+                ) from exc
+            self._close()
+            name = getattr(exc, "sqlite_errorname", "unknown")
+            raise LedgerUnavailable(f"the ledger cannot be read now ({name})") from exc
+
+    def _close(self) -> None:
+        if self._tables is not None:
+            self._tables.db.close()
+            self._tables = None
+
+
+# Files.
+
+
+def mark(t: JoinTables, source: str, path: str) -> tuple[FileMark, bool] | None:
+    """The mark, and whether it counts as vanished (though not as disposed)."""
+    sql = f"SELECT {MARK_COLUMNS}, vanished_at IS NOT NULL AND NOT disposed FROM file WHERE source = ? AND path = ?"
+    found = t.db.execute(sql, (source, to_text(path))).fetchone()
+    return None if found is None else (mark_of(found[:-1]), bool(found[-1]))
+
+
+def marks(t: JoinTables, source: str, after_path: str, limit: int) -> Sequence[FileMark]:
+    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND vanished_at IS NULL ORDER BY path LIMIT ?"
+    return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
+
+
+def mark_like(t: JoinTables, source: str, marker: bytes, offset: int) -> FileMark | None:
+    return _newest_mark(t, 'source = ? AND "offset" = ? AND marker = ? AND whole = 0', (source, offset, marker))
+
+
+def mark_by_inode(t: JoinTables, source: str, device: int, inode: int) -> FileMark | None:
+    return _newest_mark(t, "source = ? AND device = ? AND inode = ?", (source, to_signed(device), to_signed(inode)))
+
+
+def _newest_mark(t: JoinTables, where: str, values: Sequence[object]) -> FileMark | None:
+    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE {where} ORDER BY changed_at DESC, path DESC LIMIT 1"
+    found = t.db.execute(sql, values).fetchone()
+    return None if found is None else mark_of(found)
+
+
+_OPEN_OR_FAILED: Final = "c.state NOT IN ('sent', 'ignored')"
+_IS_DISPOSABLE: Final = (
+    "whole = 1 AND vanished_at IS NULL AND held = 0 "
+    f"AND NOT EXISTS (SELECT 1 FROM call c WHERE c.source = f.source AND c.path = f.path AND {_OPEN_OR_FAILED}) "
+    "AND NOT EXISTS (SELECT 1 FROM origin o JOIN call c ON c.row = o.row "
+    f"WHERE o.source = f.source AND o.path = f.path AND {_OPEN_OR_FAILED}) "
+    "AND NOT EXISTS (SELECT 1 FROM fragment g WHERE g.origin_source = f.source AND g.path = f.path)"
+)
+
+
+def disposable_among(t: JoinTables, source: str, paths: Sequence[str]) -> Sequence[FileMark]:
+    """Which of these files may go."""
+    sql = f"SELECT {MARK_COLUMNS} FROM file f WHERE source = ? AND path = ? AND {_IS_DISPOSABLE}"
+    found = (t.db.execute(sql, (source, to_text(path))).fetchone() for path in paths)
+    return [mark_of(columns) for columns in found if columns is not None]
+
+
+def disposable_after(t: JoinTables, source: str, after_path: str, limit: int) -> tuple[Sequence[FileMark], str | None]:
+    """Look through the next MOST_ROWS files in path order: those that may go, and where to look on (None: at the end)."""
+    last = t.db.execute(
+        "SELECT max(path), count(*) FROM (SELECT path FROM file WHERE source = ? AND path > ? ORDER BY path LIMIT ?)",
+        (source, to_text(after_path), MOST_ROWS),
+    ).fetchone()
+    if last[0] is None:
+        return (), None
+    where = f"source = ? AND path > ? AND path <= ? AND {_IS_DISPOSABLE}"
+    sql = f"SELECT {MARK_COLUMNS} FROM file f WHERE {where} ORDER BY path LIMIT ?"
+    found = [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), last[0], limit))]
+    if len(found) == limit:
+        return found, found[-1].path
+    return found, from_text(last[0]) if last[1] == MOST_ROWS else None
+
+
+# Lists and stories.
+
+
+def calls(t: JoinTables, where: Filter, after_row: int, limit: int, newest: bool) -> Sequence[StoredCall]:
+    terms, values = _terms(where)
+    if after_row:
+        terms.append("row < ?" if newest else "row > ?")
+        values.append(after_row)
+    condition = " AND ".join(terms) or "1"
+    sql = f"SELECT {COLUMNS} FROM call WHERE {condition} ORDER BY row {'DESC' if newest else 'ASC'} LIMIT ?"
+    return [row_of(columns).shown() for columns in t.db.execute(sql, [*values, min(limit, MOST_ROWS)])]
+
+
+def _terms(where: Filter) -> tuple[list[str], list[Any]]:
+    terms: list[str] = []
+    values: list[Any] = []
+    if where.states:
+        # Named in the text, so that the small indexes for single states are of use.
+        terms.append(" OR ".join(f"state = '{State(state)}'" for state in sorted(where.states)).join("()"))
+    for column, wanted in (("reason", where.reasons), ("source", where.sources), ("call_id", where.call_ids)):
+        if wanted:
+            terms.append(f"{column} IN ({', '.join('?' * len(wanted))})")
+            values += sorted(wanted)
+    if where.call_ids:
+        terms.append("(kind = 'call' OR (kind <> 'call' AND call_id IS NOT NULL))")
+    if where.since is not None:
+        terms.append("admitted_at >= ?")
+        values.append(where.since)
+    if where.dismissed is not None:
+        terms.append("dismissed = ?")
+        values.append(where.dismissed)
+    return terms, values
+
+
+def story(t: JoinTables, call_id: str) -> Sequence[Story]:
+    return [
+        Story(
+            call=row.shown(),
+            origins=_origins(t, row),
+            events=_events(t, row.row),
+            waits_for=waits_for(row, t.body(row.row), t.wants(row.row)),
+        )
+        for row in t.named(call_id)[:MOST_ROWS]
+    ]
+
+
+def _origins(t: JoinTables, row: Row) -> Sequence[tuple[str, int]]:
+    further = t.db.execute('SELECT path, "offset" FROM origin WHERE row = ? LIMIT ?', (row.row, MOST_ROWS))
+    return sorted({(row.path, row.offset), *((from_text(path), offset) for path, offset in further)})
+
+
+def _events(t: JoinTables, row: int) -> Sequence[StoredEvent]:
+    sql = "SELECT at, what, status, detail FROM event WHERE row = ? ORDER BY seq"
+    found = t.db.execute(sql, (row,))
+    return [StoredEvent(at=at, what=what, status=status, detail=from_text(detail)) for at, what, status, detail in found]
+
+
+def document(t: JoinTables, row: int) -> bytes | None:
+    found = t.db.execute("SELECT document FROM body WHERE row = ?", (row,)).fetchone()
+    return None if found is None else found[0]
+
+
+def head(t: JoinTables, row: int) -> bytes:
+    found = t.db.execute("SELECT head FROM body WHERE row = ?", (row,)).fetchone()
+    return b"" if found is None else found[0]

@@ -1,0 +1,88 @@
+"""SqliteStore: the Store of commands/ over one connection, and its transactions. It lives in the writer thread."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from tunerd.ledger import Gauges
+from tunerd.ledger.commands.send import reclaim
+from tunerd.ledger.sqlite.codec import to_text
+from tunerd.ledger.sqlite.join_tables import JoinTables
+
+
+class SqliteStore(JoinTables):
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__(db)
+        self._full: bool | None = None
+        self.load()
+
+    def load(self) -> None:
+        """Everything that is kept in memory beside the tables, read anew."""
+        self.load_calls()
+        self.load_joins()
+        self.woken, self.ripe = set(), set()
+
+    def begin(self, *, full: bool) -> None:
+        """Open a transaction that is synced on commit (`full`), or with the next one that is."""
+        self._before = (
+            *(self.tally.copy(), self._last_row, self._last_recording),
+            *(dict(self._gates), self.retired.copy(), self.bodies_kept),
+        )
+        if full is not self._full:
+            self.db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+            self._full = full
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
+        """Commit; gives the destinations that were woken and the files that may be disposable now."""
+        self.db.execute("COMMIT")
+        done = (self.woken, self.ripe)
+        self.woken, self.ripe = set(), set()
+        return done
+
+    def rollback(self) -> None:
+        """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself."""
+        if self.db.in_transaction:
+            try:
+                self.db.execute("ROLLBACK")
+            except sqlite3.Error:
+                pass
+        self.tally, self._last_row, self._last_recording, self._gates, self.retired, self.bodies_kept = self._before
+        self.woken, self.ripe = set(), set()
+
+    def gauges(self) -> Gauges:
+        return self.tally.gauges(self.oldest_at())
+
+    def reclaim_all(self, now: float) -> None:
+        for row in self.sending():
+            reclaim(self, row, now)
+
+    def touch(self) -> None:
+        """A write that changes nothing that anyone reads: proves that the disk takes one."""
+        self.db.execute("INSERT INTO meta (name, value) VALUES ('touched', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
+
+    # Files whose path is there, or not.
+
+    def come_back(self, source: str, path: str) -> None:
+        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND NOT disposed"
+        self.db.execute(sql, (source, to_text(path)))
+
+    def vanish(self, source: str, paths: Sequence[str], now: float) -> None:
+        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND vanished_at IS NULL"
+        self.db.executemany(sql, [(now, source, to_text(path)) for path in paths])
+
+    def dispose(self, source: str, path: str, now: float) -> None:
+        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ?"
+        self.db.execute(sql, (now, source, to_text(path)))
+
+    # Outside of transactions.
+
+    def wipe(self) -> None:
+        """Nothing of what was deleted is left in the file: free pages are overwritten by being cut off, the log is
+        written back and emptied."""
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.db.execute("PRAGMA incremental_vacuum").fetchall()
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def give_pages_back(self, pages: int) -> None:
+        if self.db.execute("PRAGMA freelist_count").fetchone()[0] > pages:
+            self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()

@@ -1,0 +1,309 @@
+"""The writer thread: it owns the connection, and commits whatever queued while its last commit ran.
+
+Commands come in as jobs and their results go back to the event loop, one call_soon_threadsafe a batch. While nothing
+can be committed (disk full, I/O error) impatient jobs are told so at once; patient ones (settle, release: a result
+must not be lost) are kept and tried again until one commit succeeds.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Generic, TypeVar
+
+from tunerd.clock import Clock
+from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
+from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.sqlite.trouble import Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
+
+T = TypeVar("T")
+
+_BATCH_ROWS: Final = 256
+_BATCH_BYTES: Final = 4 * 1024 * 1024
+_RETRY_S: Final = 1.0
+"""Between two tries while nothing can be committed."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job(Generic[T]):
+    """A command for the writer. `run` may be called again after a rollback."""
+
+    run: Callable[[SqliteStore], T]
+    future: "asyncio.Future[T]"
+    full: bool = False
+    """Its commit has to be synced before the result is given."""
+    patient: bool = False
+    rows: int = 1
+    size: int = 0
+    alone: bool = False
+    """Runs outside of any transaction and batch (vacuum, checkpoint)."""
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class _Told:
+    """What one batch has to say to the event loop."""
+
+    jobs: list[Job[Any]] = field(default_factory=list)
+    woken: set[str] = field(default_factory=set)
+    ripe: set[tuple[str, str]] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
+
+
+class Writer:
+    def __init__(
+        self,
+        connect: Callable[[], SqliteStore],
+        store: SqliteStore,
+        reserve: Reserve,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        emit: Emit,
+        told: Callable[[set[str], set[tuple[str, str]]], None],
+        suspect: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._store = store
+        self._reserve = reserve
+        self._loop = loop
+        self._clock = clock
+        self._emit = emit
+        self._told_loop = told
+        self._suspect = suspect
+        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._kept: list[Job[Any]] = []
+        """Patient jobs that wait for a commit that works."""
+        self._trouble_since: float | None = None
+        self._must_reopen = False
+        self._dead: BaseException | None = None
+        self._closing = False
+        self.gauges: Gauges = store.gauges()
+        """As of the last commit; replaced as a whole, so any thread may read it."""
+        self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_troubled(self) -> bool:
+        return self._trouble_since is not None
+
+    def submit(self, job: Job[T]) -> "asyncio.Future[T]":
+        if self._dead is not None:
+            job.future.set_exception(self._dead)
+        elif self._closing:
+            job.future.set_exception(LedgerUnavailable("the ledger is closed"))
+        else:
+            self._queue.put(job)
+        return job.future
+
+    async def close(self) -> None:
+        """Finish what is queued, try what is kept once more, close the connection."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # The thread.
+
+    def _main(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as exc:  # a defect: whoever waits must learn of it, and so must whoever asks later
+            self._dead = exc
+            told = _Told(jobs=self._kept)
+            while True:
+                try:
+                    job = self._queue.get_nowait()
+                except Empty:
+                    break
+                if job is not None:
+                    told.jobs.append(job)
+            for left in told.jobs:
+                left.error = exc
+            self._tell(told)
+        finally:
+            self._store.db.close()
+
+    def _turn(self) -> bool:
+        """Take a batch, run it, tell. False: closed."""
+        batch, is_closing = self._collect()
+        told = _Told()
+        if self._trouble_since is not None:
+            batch = self._sort_out(batch, told)
+            self._heal(told)
+        if self._trouble_since is None and batch:
+            self._run(batch, told)
+        if is_closing:
+            self._last(told)
+        self._tell(told)
+        return not is_closing
+
+    def _collect(self) -> tuple[list[Job[Any]], bool]:
+        try:
+            job = self._queue.get(timeout=_RETRY_S if self._trouble_since is not None else None)
+        except Empty:
+            return [], False
+        batch: list[Job[Any]] = []
+        rows = size = 0
+        while job is not None:
+            batch.append(job)
+            rows += job.rows
+            size += job.size
+            if job.alone or rows >= _BATCH_ROWS or size >= _BATCH_BYTES:
+                return batch, False
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+    def _run(self, batch: list[Job[Any]], told: _Told) -> None:
+        if batch[-1].alone:  # it ended its batch
+            *together, alone = batch
+            if together:
+                self._commit(together, told)
+            self._run_alone(alone, told)
+        else:
+            self._commit(batch, told)
+
+    def _commit(self, batch: Sequence[Job[Any]], told: _Told) -> bool:
+        """One transaction for all of them. If one raises they run singly, so that only the culprit sees it."""
+        store = self._store
+        try:
+            store.begin(full=any(job.full for job in batch))
+            for job in batch:
+                job.result = job.run(store)
+            gauges = store.gauges()
+            woken, ripe = store.commit()
+        except Exception as exc:
+            store.rollback()
+            if isinstance(exc, sqlite3.Error) and is_trouble(exc):
+                self._set_aside(batch, exc, told)
+                return False
+            if isinstance(exc, sqlite3.Error) and is_damage(exc):
+                self._suspect()  # the next open looks at every page
+            if len(batch) == 1:
+                batch[0].error = exc
+                told.jobs.append(batch[0])
+                return True
+            is_fine = True
+            for job in batch:
+                is_fine = self._commit([job], told) and is_fine
+            return is_fine
+        self.gauges = gauges
+        told.woken |= woken
+        told.ripe |= ripe
+        told.jobs += batch
+        return True
+
+    def _run_alone(self, job: Job[Any], told: _Told) -> None:
+        try:
+            job.result = job.run(self._store)
+        except Exception as exc:
+            if isinstance(exc, sqlite3.Error) and is_trouble(exc):
+                self._set_aside([job], exc, told)
+                return
+            job.error = exc
+        told.jobs.append(job)
+
+    # Trouble.
+
+    def _set_aside(self, batch: Sequence[Job[Any]], exc: sqlite3.Error, told: _Told) -> None:
+        if self._trouble_since is None:
+            self._trouble_since = self._clock.monotonic()
+            told.events.append(LedgerTrouble(detail=words_for(exc)))
+        self._note(exc)
+        for job in batch:
+            if job.patient:
+                self._kept.append(job)
+            else:
+                self._refuse(job, words_for(exc), told, exc)
+
+    def _note(self, exc: sqlite3.Error) -> None:
+        """What has to be done before the next try."""
+        self._must_reopen = self._must_reopen or needs_reopening(exc)
+        if is_full(exc):
+            self._reserve.give_up()
+
+    def _sort_out(self, batch: Sequence[Job[Any]], told: _Told) -> list[Job[Any]]:
+        """While there is trouble nothing new is begun; patient jobs wait."""
+        for job in batch:
+            if job.patient:
+                self._kept.append(job)
+            else:
+                self._refuse(job, "the ledger cannot be written now; it is tried again every second", told, None)
+        return []
+
+    @staticmethod
+    def _refuse(job: Job[Any], words: str, told: _Told, cause: BaseException | None) -> None:
+        job.error = LedgerUnavailable(words)
+        job.error.__cause__ = cause
+        told.jobs.append(job)
+
+    def _heal(self, told: _Told) -> None:
+        """Try one commit: what is kept, or a write that changes nothing."""
+        try:
+            if self._must_reopen:
+                self._store.db.close()
+                self._store = self._connect()
+                self._must_reopen = False
+        except sqlite3.Error as exc:
+            if not is_trouble(exc):
+                raise
+            return
+        try:
+            self._store.begin(full=True)
+            self._store.touch()
+            self._store.commit()
+        except sqlite3.Error as exc:
+            self._store.rollback()
+            if not is_trouble(exc):
+                raise
+            self._note(exc)
+            return
+        kept, self._kept = self._kept, []
+        lasted_s = self._clock.monotonic() - (self._trouble_since or 0.0)
+        self._trouble_since = None
+        if all(self._commit([job], told) for job in kept):
+            told.events.append(LedgerHealed(lasted_s=lasted_s))
+            self._reserve.take()
+        else:  # it broke again on the way: the trouble goes on, and so does its count
+            told.events = [event for event in told.events if not isinstance(event, LedgerTrouble)]
+
+    def _last(self, told: _Told) -> None:
+        if self._kept:
+            self._heal(told)
+        for job in self._kept:
+            self._refuse(job, "the ledger was closed before it could be written", told, None)
+        try:
+            self._store.db.execute("PRAGMA optimize")
+            self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # the next open replays the log
+
+    # To the loop.
+
+    def _tell(self, told: _Told) -> None:
+        if not (told.jobs or told.events or told.woken or told.ripe):
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, told)
+        except RuntimeError:
+            pass  # the loop is closed: nobody listens any more
+
+    def _deliver(self, told: _Told) -> None:
+        for job in told.jobs:
+            if job.future.done():
+                continue
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+        for event in told.events:
+            self._emit(event)
+        self._told_loop(told.woken, told.ripe)
