@@ -181,7 +181,7 @@ def _ledger_path(reader: Reader, node: Node) -> str | None:
     if problem is not None:
         reader.problem(node, "ledger.url", f"{problem} {want}")
         return None
-    return os.path.normpath("/" + re.sub("/+", "/", rest).lstrip("/"))
+    return os.path.normpath("/" + rest.lstrip("/"))
 
 
 def _volatile(path: str) -> str | None:

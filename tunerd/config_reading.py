@@ -163,7 +163,8 @@ class Reader:
                 return "a mapping"
 
     def _refuse(self, node: Node, path: str, key: Key, bounds: Bounds) -> None:
-        shown = self.kind_of(node) if key.kind is Kind.SECRET else self.shown(node)
+        # Under `tuner:` nothing is quoted: a key is easily pasted one line too high.
+        shown = self.kind_of(node) if path.rpartition(".")[0].endswith("tuner") else self.shown(node)
         message = f"`{key.name}` takes {wants(key, bounds)}, not {shown}"
         if key.kind in (Kind.TEXT, Kind.SECRET) and isinstance(node.value, bool | int | float):
             message += "; put it in quotes"

@@ -102,7 +102,7 @@ def _reads(body: bytes) -> tuple[bool, bool]:
 def _proxy(base_url: str) -> str | None:
     """From the environment, as it is now; aiohttp's own way would also ask netrc."""
     parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass_environment(parts.netloc):
+    if urllib.request.proxy_bypass(parts.netloc):
         return None
     proxies = urllib.request.getproxies_environment()
     return proxies.get(parts.scheme) or proxies.get("all")

@@ -193,6 +193,7 @@ def test_no_secret_reaches_a_problem_a_warning_or_what_is_printed() -> None:
     """Keys in wrong places and kinds, and everything that came from the environment, stay unquoted."""
     wrong = [
         f"tuner: {{workspace_id: '${{K}}', base_url: 'https://u:{SECRET}@h', api: '${{K}}', api_key: ['{SECRET}']}}\n" + SOURCE,
+        f"tuner: {{workspace_id: {SECRET}, api: {SECRET}, base_url: {SECRET}, ca_file: [{SECRET}]}}\n" + SOURCE,
         f"tuner: {{workspace_id: 1, agent_remote_identifier: b, api_key: '{SECRET} {SECRET}'}}\n" + SOURCE,
         TUNER + SOURCE + "log: {level: '${K}'}\nhttp: {listen: '${K}'}\nledger: {url: '${K}', keep_sent: '${K}'}\n",
         TUNER + SOURCE + "    after_sent: '${K}'\n    on_missing: '${K}'\n    timezone: '${K}'\n    hold_for: '${K}'\n",

@@ -21,17 +21,15 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text()
 
 # Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
 BEYOND_STRUCTURE = {
-    "absolute_pattern", "bad_source_name", "base_url_bad_port", "base_url_with_password", "base_url_with_path_of_the_api",
-    "base_url_with_query", "base_url_without_host", "base_url_without_scheme", "ca_file_missing",
-    "ca_file_without_certificates", "duplicate_source", "gather", "hold_for_without_hold", "key_with_spaces",
-    "ledger_directory", "ledger_with_query",
-    "listen_bad_port", "listen_is_a_url",
-    "manifest_without_start", "manifest_without_start_or_within", "move_to_itself",
-    "no_agent", "no_key", "no_recording", "no_workspace", "path_groups_no_regex", "path_groups_without_names",
-    "path_is_a_file",
+    "absolute_pattern", "bad_source_name", "base_url_bad_port", "base_url_with_password",
+    "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",
+    "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "gather", "hold_for_without_hold",
+    "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
+    "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
+    "no_recording", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
     "recording_without_calls", "send_is_no_url", "settle_longer_than_its_timeout", "source_without_recordings",
-    "two_keys",
-    "unknown_manifest_source", "unknown_timezone", "variable_in_a_number", "variable_misspelt", "variable_not_set", "zero_timeout",
+    "two_keys", "unknown_manifest_source", "unknown_timezone", "variable_in_a_number", "variable_misspelt",
+    "variable_not_set", "zero_timeout",
 }  # fmt: skip
 
 GOOD = [ROOT / "config.example.yaml", *sorted((Path(__file__).parent / "good").glob("*.yaml"))]
