@@ -299,8 +299,9 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
 def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
     """A strategy decided for this call; one whose rule failed, or gave no text, answers "absent"."""
     wanted = _lenient(run, rules.wanted, rules.path)
-    text = (text_of(wanted) or "").strip() or None
-    if text is None and not missing(wanted):
+    given = text_of(wanted)
+    text = (given or "").strip() or None
+    if given is None and not missing(wanted):
         run.left_out.append(rules.path)
         run.errors[rules.path] = "the rule gave no text"
     if isinstance(rules.rule, ManifestRule):

@@ -1,0 +1,97 @@
+"""Sources from a few lines of YAML, and documents from Python values, for the tests of the rule language."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tunerd.call import Call, Document, Hold, Origin
+from tunerd.config import Destination, ManifestRule, Source, UrlRule
+from tunerd.mapping import SourceMapping, compile_source
+from tunerd.places import ConfigError, Node
+from tunerd.yaml_nodes import parse_yaml
+
+CREATE = Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api="create-call")
+SEND = Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api="send-calls")
+
+REST = """
+  call_id: {const: c-1}
+  call_type: {const: phone_call}
+  start_timestamp: 1782900000000
+  end_timestamp: 1782900060000
+  transcript_with_tool_calls: {for_each: {m: doc.said}, role: {const: user}, text: m, start_ms: 0}
+"""
+"""What a call needs, for tests that look at one more field. Wants a document with `said: [text]`."""
+
+
+def compiled(
+    text: str,
+    destination: Destination | None = CREATE,
+    *,
+    brings: Mapping[str, bool] | None = None,
+    environ: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> SourceMapping:
+    """`text`: the members call, manifest, recording, agent of a source. Raises ConfigError."""
+    members: dict[str, Node] = {}
+    if text.strip():
+        value = parse_yaml(text, "config.yaml").value
+        assert isinstance(value, dict)
+        members = value
+    listed = members["recording"].value if "recording" in members else None
+    recording = None
+    if isinstance(listed, tuple):
+        recording = tuple(_strategy(item) for item in listed)
+    source = Source(
+        name="agent",
+        path="/calls",
+        agent_remote_identifier=settings.pop("agent_remote_identifier", "support-bot"),
+        call=members.get("call"),
+        manifest=members.get("manifest"),
+        agent=members.get("agent"),
+        recording=recording,
+        on_missing=Hold(hold_s=60.0),
+        **settings,
+    )
+    return compile_source(source, destination, sources_with_started_at=brings or {}, environ=environ or {})
+
+
+def _strategy(item: Node) -> UrlRule | ManifestRule:
+    assert isinstance(item.value, dict)
+    values = item.value
+    if "url" in values:
+        return UrlRule(url=values["url"], expires_at=values.get("expires_at"))
+    within = values["within"].value if "within" in values else None
+    return ManifestRule(
+        manifest=str(values["manifest"].value),
+        key=values["key"],
+        within_s=float(within) if isinstance(within, int) else None,
+    )
+
+
+def document(value: Any, path: str = "/calls/one.json", **origin: Any) -> Document:
+    raw = orjson.dumps(value) if not isinstance(value, bytes) else value
+    where = Origin(source="agent", path=path, length=len(raw), **origin)
+    return Document(origin=where, raw=raw, value=orjson.loads(raw), settled_at=1.0)
+
+
+def call_of(mapping: SourceMapping, value: Any, **origin: Any) -> Call:
+    """The call that the document gives; fails with the refusal where there is none."""
+    mapped = mapping.map(document(value, **origin))
+    assert mapped.call is not None, mapped.refused
+    return mapped.call
+
+
+def fields_of(mapping: SourceMapping, value: Any, **origin: Any) -> dict[str, Any]:
+    """The payload of the call that the document gives."""
+    fields: dict[str, Any] = orjson.loads(call_of(mapping, value, **origin).payload)
+    return fields
+
+
+def problems_of(text: str, **settings: Any) -> list[str]:
+    """Each load problem as one line: `file:line:column: path: message`."""
+    try:
+        compiled(text, **settings)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
