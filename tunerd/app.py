@@ -96,7 +96,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
         ledger = await SqliteLedger.open(
-            Path(config.ledger.path), now=clock.now, wait_for_lock_s=options.wait_for_lock_s, emit=emit,
+            Path(config.ledger.path), now=clock.now(), wait_for_lock_s=options.wait_for_lock_s, emit=emit,
             min_free_bytes=config.ledger.min_free_bytes,
         )  # fmt: skip
         stack.push_async_callback(ledger.close)

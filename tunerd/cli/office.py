@@ -69,7 +69,7 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
     # Late: a command that talks to a daemon needs none of it.
     from tunerd.ledger.sqlite import SqliteLedger
 
-    ledger = await SqliteLedger.open(Path(path), now=time.time, wait_for_lock_s=0.0, create=False, emit=lambda _: None)
+    ledger = await SqliteLedger.open(Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, emit=lambda _: None)
     try:
         gates = await ledger.gates()
         names = {destination.name for destination in config.destinations} | set(gates)
