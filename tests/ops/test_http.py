@@ -132,7 +132,7 @@ async def test_huge_headers_are_refused() -> None:
 
 async def test_too_many_connections_push_out_the_quietest() -> None:
     """A scraper always gets through, however many sockets somebody holds open."""
-    async with serving() as page:
+    async with serving(first_request_s=1000.0) as page:
         idle = [await asyncio.open_connection(*page.address) for _ in range(MAX_CONNECTIONS + 10)]
         assert (await page.get("/healthz"))[0] == 200
         async with asyncio.timeout(10):

@@ -5,14 +5,16 @@ state at zero from the start, nothing here asks the ledger a question that needs
 """
 
 import platform
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Final, Protocol
 
-import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from tunerd import events as e
 from tunerd.call import State
@@ -39,60 +41,49 @@ class Reading(Protocol):
 
 
 class Metrics:
-    """Call it with each event; `render` gives a scrape. Built once, with a registry of its own."""
+    """Call it with each event, in the event loop; `render` gives a scrape. Built once, with a registry of its own."""
 
     def __init__(self, registry: CollectorRegistry, sources: Iterable[str], *, version: str, now: Callable[[], float]) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = registry
         self._now = now
-        self._labels: dict[tuple[str, str], set[str]] = {}
+        self._admitted = _Count("calls_admitted", "Calls that entered the ledger.", "source")
+        self._sent = _Count("calls_sent", "Calls that Tuner accepted.", "source")
+        self._failed = _Count("calls_failed", "Calls that are not tried again by themselves.", "source", "reason")
+        self._retried = _Count("calls_retried", "Attempts after which a call is due again.", "reason")
+        self._duplicate = _Count("calls_duplicate", "Documents of a call that was already known.", "source")
+        self._already_there = _Count("calls_already_there", "First attempts that Tuner answered with 409.")
+        self._read = _Count("documents_read", "Documents read from disk.", "source")
+        self._ignored = _Count("documents_ignored", "Documents that the rules leave out on purpose.", "source")
+        self._rule_null = _Few("rule_null", "Rules that gave nothing.", "source", "field")
+        self._rule_error = _Few("rule_error", "Rules that failed; the optional field was left out.", "source", "field")
+        self._repairs = _Few("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
+        self._upload = _Spread("upload_duration_seconds", "One HTTP attempt.", "outcome", _ATTEMPT_BUCKETS)
+        self._delivery = _Spread("call_delivery_seconds", "From file settled to accepted.", "source", _DELIVERY_BUCKETS)
+        self._wait = _Spread("recording_wait_seconds", "How long calls waited for their recording.", "source", _WAIT_BUCKETS)
+        self._reload_ok, self._reload_at = True, now()
+        build = GaugeMetricFamily("tunerd_build_info", "The running version; always 1.", labels=("version", "python"))
+        build.add_metric((version, platform.python_version()), 1)
+        self._build = build
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"tunerd_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: Sequence[float], label: str) -> Histogram:
-            return Histogram(f"tunerd_{name}", text, (label,), buckets=buckets, registry=registry)
-
-        self._admitted = counter("calls_admitted_total", "Calls that entered the ledger.", "source")
-        self._sent = counter("calls_sent_total", "Calls that Tuner accepted.", "source")
-        self._failed = counter("calls_failed_total", "Calls that are not tried again by themselves.", "source", "reason")
-        self._retried = counter("calls_retried_total", "Attempts after which a call is due again.", "reason")
-        self._duplicate = counter("calls_duplicate_total", "Documents of a call that was already known.", "source")
-        self._already_there = counter("calls_already_there_total", "First attempts that Tuner answered with 409.")
-        self._read = counter("documents_read_total", "Documents read from disk.", "source")
-        self._ignored = counter("documents_ignored_total", "Documents that the rules leave out on purpose.", "source")
-        self._rule_null = counter("rule_null_total", "Rules that gave nothing.", "source", "field")
-        self._rule_error = counter("rule_error_total", "Rules that failed; the optional field was left out.", "source", "field")
-        self._repairs = counter("timeline_repairs_total", "Repairs made to the times of transcripts.", "source", "repair")
-        self._upload = histogram("upload_duration_seconds", "One HTTP attempt.", _ATTEMPT_BUCKETS, "outcome")
-        self._delivery = histogram("call_delivery_seconds", "From file settled to accepted.", _DELIVERY_BUCKETS, "source")
-        self._wait = histogram("recording_wait_seconds", "How long calls waited for their recording.", _WAIT_BUCKETS, "source")
-        self._reload_ok = Gauge("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", registry=registry)
-        self._reload_at = Gauge(
-            "tunerd_config_last_reload_success_timestamp_seconds", "When a configuration was last taken.", registry=registry
-        )
-        build = Gauge("tunerd_build_info", "The running version; always 1.", ("version", "python"), registry=registry)
-        build.labels(version, platform.python_version()).set(1)
-
-        self._reload_ok.set(1)
-        self._reload_at.set(now())
+        self._already_there.know()
         for retry in RetryReason:
-            self._retried.labels(retry.value)
+            self._retried.know(retry.value)
         for outcome in OUTCOMES:
-            self._upload.labels(outcome)
+            self._upload.know(outcome)
         self.know(sources)
+        registry.register(_Collector(self._counted))
 
     def know(self, sources: Iterable[str]) -> None:
         """Every series of these sources exists from now on, at zero."""
         for source in sources:
             for metric in (self._admitted, self._sent, self._duplicate, self._read, self._ignored, self._delivery, self._wait):
-                metric.labels(source)
+                metric.know(source)
             for reason in FailReason:
-                self._failed.labels(source, reason.value)
+                self._failed.know(source, reason.value)
 
     def read_off(self, reading: Reading) -> None:
         """From now on each scrape shows what `reading` says: states, ages, pauses, bytes, uploads in flight."""
-        self._registry.register(_AtScrape(reading, self._now))
+        self._registry.register(_Collector(lambda: _read_off(reading, self._now())))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The scrape, and its content type: OpenMetrics where the asker wants it, else the text format."""
@@ -102,85 +93,151 @@ class Metrics:
     def __call__(self, event: e.Event) -> None:
         match event:
             case e.AttemptEnded():
-                self._upload.labels(event.outcome).observe(event.took_s)
+                self._upload.observe(event.outcome, event.took_s)
             case e.CallSent():
-                self._sent.labels(event.source).inc()
-                self._delivery.labels(event.source).observe(max(0.0, event.delivery_s))
+                self._sent.add(event.source)
+                self._delivery.observe(event.source, max(0.0, event.delivery_s))
                 if event.already_there and event.attempts <= 1:
-                    self._already_there.inc()
+                    self._already_there.add()
             case e.CallAdmitted():
-                self._admitted.labels(event.source).inc()
+                self._admitted.add(event.source)
             case e.DocumentsRead():
-                self._read.labels(event.source).inc(event.count)
+                self._read.add(event.source, by=event.count)
             case e.DocumentMapped():
                 notes = event.notes
                 for field in notes.missing:
-                    self._rule_null.labels(event.source, self._few("null", event.source, field)).inc()
+                    self._rule_null.add(event.source, field)
                 for field in notes.left_out:
-                    self._rule_error.labels(event.source, self._few("error", event.source, field)).inc()
+                    self._rule_error.add(event.source, field)
                 for repair, count in notes.repairs.items():
-                    self._repairs.labels(event.source, self._few("repair", event.source, repair)).inc(count)
+                    self._repairs.add(event.source, repair, by=count)
             case e.CallRetried():
-                self._retried.labels(event.reason.value).inc()
+                self._retried.add(event.reason.value)
             case e.CallFailed():
-                self._failed.labels(event.source, event.reason.value).inc()
+                self._failed.add(event.source, event.reason.value)
             case e.CallDuplicate():
-                self._duplicate.labels(event.source).inc()
+                self._duplicate.add(event.source)
             case e.DocumentIgnored():
-                self._ignored.labels(event.source).inc()
+                self._ignored.add(event.source)
             case e.RecordingMatched():
-                self._wait.labels(event.source).observe(max(0.0, event.waited_s))
+                self._wait.observe(event.source, max(0.0, event.waited_s))
             case e.ConfigReloaded():
-                self._reload_ok.set(1)
-                self._reload_at.set(self._now())
+                self._reload_ok, self._reload_at = True, self._now()
             case e.ConfigRefused():
-                self._reload_ok.set(0)
+                self._reload_ok = False
             case _:
                 pass
 
-    def _few(self, kind: str, source: str, label: str) -> str:
-        known = self._labels.setdefault((kind, source), set())
-        if label not in known:
-            if len(known) >= FIELDS_A_SOURCE:
-                return _OTHER
-            known.add(label)
-        return label
+    def _counted(self) -> Iterable[Metric]:
+        for counted in (self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._already_there, self._read,
+                        self._ignored, self._rule_null, self._rule_error, self._repairs, self._upload, self._delivery,
+                        self._wait):  # fmt: skip
+            yield counted.family()
+        yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", self._reload_ok)
+        yield GaugeMetricFamily(
+            "tunerd_config_last_reload_success_timestamp_seconds", "When a configuration was last taken.", self._reload_at
+        )
+        yield self._build
 
 
-class _AtScrape(Collector):
-    def __init__(self, reading: Reading, now: Callable[[], float]) -> None:
-        self._reading = reading
-        self._now = now
+# Counting itself. The library's own counters cost 2 microseconds each, twelve of them a call: a dictionary costs a tenth.
+
+
+class _Count:
+    """A counter by its label values."""
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self._about = (f"tunerd_{name}", text)
+        self._labels = labels
+        self._values: dict[tuple[str, ...], float] = {}
+
+    def know(self, *labels: str) -> None:
+        """The series exists from now on."""
+        self._values.setdefault(labels, 0)
+
+    def add(self, *labels: str, by: float = 1) -> None:
+        self._values[labels] = self._values.get(labels, 0) + by
+
+    def family(self) -> CounterMetricFamily:
+        family = CounterMetricFamily(*self._about, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        return family
+
+
+class _Few(_Count):
+    """By (source, name from the rules): at most FIELDS_A_SOURCE names of a source, then `other`."""
+
+    def add(self, *labels: str, by: float = 1) -> None:
+        if labels not in self._values and sum(of == labels[0] for of, _ in self._values) >= FIELDS_A_SOURCE:
+            labels = (labels[0], _OTHER)
+        super().add(*labels, by=by)
+
+
+class _Spread:
+    """A histogram by one label."""
+
+    def __init__(self, name: str, text: str, label: str, bounds: Sequence[float]) -> None:
+        self._about = (f"tunerd_{name}", text)
+        self._label = label
+        self._bounds = [float(bound) for bound in bounds]
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+
+    def know(self, label: str) -> None:
+        if label not in self._counts:
+            self._counts[label] = [0] * (len(self._bounds) + 1)
+            self._sums[label] = 0.0
+
+    def observe(self, label: str, value: float) -> None:
+        self.know(label)
+        self._counts[label][bisect_left(self._bounds, value)] += 1
+        self._sums[label] += value
+
+    def family(self) -> HistogramMetricFamily:
+        family = HistogramMetricFamily(*self._about, labels=(self._label,))
+        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        for label, counts in self._counts.items():
+            family.add_metric((label,), list(zip(names, map(float, accumulate(counts)), strict=True)), self._sums[label])
+        return family
+
+
+class _Collector(Collector):
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: or registering would already read."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        gauges, now = self._reading.gauges(), self._now()
-        destinations, sources = self._reading.destinations(), self._reading.sources()
+        return self._families()
 
-        calls = GaugeMetricFamily("tunerd_calls", "Calls in the ledger.", labels=("state",))
-        for state in State:
-            calls.add_metric((state.value,), gauges.calls.get(state, 0))
-        oldest = GaugeMetricFamily(
-            "tunerd_oldest_call_age_seconds", "Time since the oldest open call was admitted; 0: none.", labels=("state",)
-        )
-        for state in (state for state in State if state.is_open):
-            at = gauges.oldest_at.get(state)
-            oldest.add_metric((state.value,), 0.0 if at is None else max(0.0, now - at))
-        delivery = GaugeMetricFamily(
-            "tunerd_delivery_paused", "Destinations, and agents of destinations, that stand still.", labels=("reason",)
-        )
-        pauses = [p for d in destinations for p in (d.pause, *(reason for reason, _ in d.agents.values()))]
-        for pause in PauseReason:
-            delivery.add_metric((pause.value,), pauses.count(pause))
-        intake = GaugeMetricFamily("tunerd_intake_paused", "Sources that are not (fully) read.", labels=("reason",))
-        for reason in IntakeReason:
-            intake.add_metric((reason.value,), sum(source.paused is reason for source in sources))
-        yield from (calls, oldest, delivery, intake)
-        yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
-        yield GaugeMetricFamily(
-            "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit for d in destinations)
-        )
-        yield GaugeMetricFamily("tunerd_ledger_pending_bytes", "Documents and payloads of open calls.", gauges.pending_bytes)
+
+def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
+    gauges, destinations, sources = reading.gauges(), reading.destinations(), reading.sources()
+
+    calls = GaugeMetricFamily("tunerd_calls", "Calls in the ledger.", labels=("state",))
+    for state in State:
+        calls.add_metric((state.value,), gauges.calls.get(state, 0))
+    oldest = GaugeMetricFamily(
+        "tunerd_oldest_call_age_seconds", "Time since the oldest open call was admitted; 0: none.", labels=("state",)
+    )
+    for state in (state for state in State if state.is_open):
+        at = gauges.oldest_at.get(state)
+        oldest.add_metric((state.value,), 0.0 if at is None else max(0.0, now - at))
+    delivery = GaugeMetricFamily(
+        "tunerd_delivery_paused", "Destinations, and agents of destinations, that stand still.", labels=("reason",)
+    )
+    pauses = [p for d in destinations for p in (d.pause, *(reason for reason, _ in d.agents.values()))]
+    for pause in PauseReason:
+        delivery.add_metric((pause.value,), pauses.count(pause))
+    intake = GaugeMetricFamily("tunerd_intake_paused", "Sources that are not (fully) read.", labels=("reason",))
+    for reason in IntakeReason:
+        intake.add_metric((reason.value,), sum(source.paused is reason for source in sources))
+    yield from (calls, oldest, delivery, intake)
+    yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
+    yield GaugeMetricFamily(
+        "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit for d in destinations)
+    )
+    yield GaugeMetricFamily("tunerd_ledger_pending_bytes", "Documents and payloads of open calls.", gauges.pending_bytes)
