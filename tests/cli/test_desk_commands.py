@@ -31,6 +31,7 @@ sources:
     call:
       call_id: doc.id
       call_type: {{const: phone_call}}
+      start_timestamp: doc.start
       transcript_with_tool_calls: doc.messages
     recording: [{{url: doc.url}}]
 ledger: {{url: "sqlite://{directory}/ledger.db"}}

@@ -17,6 +17,7 @@ from tunerd import __version__
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.config import Config
+from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Filter, Gate, LedgerRefused, LedgerUnavailable
 from tunerd.ops.answers import CallRow, Report, add_report, new_report
 from tunerd.ops.client import find_daemon
@@ -25,7 +26,6 @@ from tunerd.ops.office import Office, Operations, OrderRefused, StoredGates
 from tunerd.ops.status import Facts, Status, StoredDestination
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
-from tunerd.quantities import parse_duration
 
 FAILURE: Final = 1
 LOCKED: Final = 75
