@@ -91,8 +91,8 @@ def queueing(now: float, in_flight: int, chance: random.Random) -> Reply:
 
 
 def crowded(now: float, in_flight: int, chance: random.Random) -> Reply:
-    """429 at once for the 13th open request."""
-    return Reply(0.1 * chance.uniform(0.9, 1.1)) if in_flight <= 12 else Reply(0.005, accepted=False)
+    """429 soon for the 13th open request."""
+    return Reply(0.1 * chance.uniform(0.9, 1.1)) if in_flight <= 12 else Reply(0.02, accepted=False)
 
 
 class RateLimited:

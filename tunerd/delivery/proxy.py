@@ -54,7 +54,7 @@ def _fits(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     name, colon, wanted = entry.rpartition(":")
-    if colon and wanted.isdigit() and ":" not in name.strip("[]").removeprefix("["):
+    if colon and wanted.isdigit() and (":" not in name or name.endswith("]")):
         if int(wanted) != port:
             return False
         entry = name

@@ -96,6 +96,7 @@ class Delivery:
                 lane.told(claim, settlement)
         finally:
             lane.staffed.discard(number)
+            lane.bench.pass_on()  # whoever sits may have a reason to end, too
 
     def _permit(self, lane: Lane) -> Go | Wait:
         return Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())

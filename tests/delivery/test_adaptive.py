@@ -1,0 +1,52 @@
+"""The limit finds by itself what the best fixed one would get through."""
+
+import functools
+
+import pytest
+
+from tests.delivery.simulated import SERVERS, Fixed, simulate
+from tunerd.delivery.adaptive import AdaptiveLimit
+
+
+@functools.cache
+def best_fixed(name: str) -> float:
+    seconds = 60.0 if name == "slow" else 15.0
+    return max(simulate(SERVERS[name](), Fixed(limit), seconds).per_second for limit in (*range(1, 20), 22, 25, 28, 32))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("name", SERVERS)
+def test_nearly_the_best_throughput_with_few_refusals(name: str, seed: int) -> None:
+    """At least 0.9 of the best fixed limit's throughput, at most 5 % of the requests refused."""
+    got = simulate(SERVERS[name](), AdaptiveLimit(32), 240.0 if name == "slow" else 120.0, seed)
+    assert got.per_second >= 0.9 * best_fixed(name)
+    assert got.refused <= 0.05
+
+
+def test_it_stays_between_one_and_the_most() -> None:
+    """Whatever the answers, the limit is at least 1 and at most what is configured."""
+    limit = AdaptiveLimit(6)
+    for turn in range(400):
+        limit.started(limit.limit)
+        limit.ended(turn * 0.1, 0.1, pressed=turn >= 200, answered=turn < 200)
+        assert 1 <= limit.limit <= 6
+        if turn == 199:
+            assert limit.limit == 6
+    assert limit.limit == 1
+
+
+def test_a_limit_that_is_not_reached_does_not_grow() -> None:
+    """There is no evidence for more than was tried."""
+    limit = AdaptiveLimit(32)
+    begin = limit.limit
+    for turn in range(100):
+        limit.started(1)
+        limit.ended(turn * 0.1, 0.1, pressed=False, answered=True)
+    assert limit.limit == begin
+
+
+def test_resizing_caps_at_once() -> None:
+    """A reload that lowers `delivery.concurrency` holds from the next start on."""
+    limit = AdaptiveLimit(32)
+    limit.resize(2)
+    assert limit.limit == 2

@@ -1,0 +1,329 @@
+"""The gate of a destination: pauses, probes, Retry-After, rate limit, picks."""
+
+from collections import Counter
+
+import pytest
+
+from tests.delivery.made import NOW, SENT
+from tunerd.delivery.pacing import Go, Pacing, TokenBucket, Wait
+from tunerd.events import Event, PauseBegan, PauseEnded
+from tunerd.ledger import Gate, Pick
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope
+
+AUTH = Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=401, detail="401")
+AGENT = Refused(scope=Scope.AGENT, reason=PauseReason.AUTH, status=403, detail="403")
+ENDPOINT = Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=404, detail="404")
+ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="500")
+THROTTLED = Retry(reason=RetryReason.THROTTLED, status=429, detail="429")
+
+
+def rejected(status: int = 422) -> Failed:
+    return Failed(reason=FailReason.REJECTED, status=status, detail=str(status))
+
+
+class Gatekeeper:
+    """A Pacing, driven attempt by attempt."""
+
+    def __init__(self, **changes: float | None) -> None:
+        self.pacing = Pacing("tuner", concurrency=int(changes.get("concurrency") or 8), rate_limit=changes.get("rate_limit"))
+        self.now = NOW
+        self.told: list[Event] = []
+
+    def go(self) -> Go:
+        permission = self.pacing.may_start(self.now)
+        assert isinstance(permission, Go)
+        return permission
+
+    def attempt(self, outcome: Outcome, row: int = 1, agent: str = "a") -> Go:
+        go = self.go()
+        assert self.pacing.taken(agent, self.now)
+        self.told += self.pacing.ended(go, row=row, agent=agent, outcome=outcome, took_s=0.1, now=self.now)
+        return go
+
+    def waits_until(self) -> float | None:
+        permission = self.pacing.may_start(self.now)
+        assert isinstance(permission, Wait)
+        return permission.until
+
+    def pauses(self) -> list[str]:
+        return [
+            f"{'+' if isinstance(e, PauseBegan) else '-'}{e.reason}{'/' + e.agent if e.agent else ''}"
+            for e in self.told
+            if isinstance(e, PauseBegan | PauseEnded)
+        ]
+
+
+@pytest.mark.parametrize("refusal", [AUTH, ENDPOINT])
+def test_a_refusal_pauses_with_a_probe_each_30_s(refusal: Refused) -> None:
+    """The first refusal stops everything; one call goes out each 30 s, and the first accepted one ends it."""
+    gate = Gatekeeper()
+    gate.attempt(refusal)
+    assert gate.waits_until() == NOW + 30
+    gate.now += 30
+    go = gate.go()
+    assert go.probe
+    assert gate.waits_until() is None, "one probe at a time"
+    gate.told += gate.pacing.ended(go, row=2, agent="a", outcome=refusal, took_s=0.1, now=gate.now)
+    assert gate.waits_until() == NOW + 60
+    gate.now += 30
+    gate.attempt(SENT, row=3)
+    assert not gate.go().probe
+    assert gate.pauses() == [f"+{refusal.reason}", f"-{refusal.reason}"]
+
+
+def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:
+    """What was in flight when the key was refused says nothing about the key now."""
+    gate = Gatekeeper()
+    early = gate.go()
+    gate.attempt(AUTH)
+    gate.pacing.ended(early, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
+    assert gate.pacing.paused is PauseReason.AUTH
+
+
+def test_another_key_is_tried_at_once() -> None:
+    """The probe does not wait for its 30 s."""
+    gate = Gatekeeper()
+    gate.attempt(AUTH)
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    assert gate.go().probe
+
+
+def test_without_a_key_nothing_goes_out() -> None:
+    """A missing key pauses without any request; when it comes, it is tried at once."""
+    gate = Gatekeeper()
+    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="the key file is missing")
+    gate.now += 3600
+    assert gate.waits_until() is None
+    assert gate.pacing.pauses()[0].next_probe_at is None
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.attempt(SENT)
+    assert gate.pauses() == ["+auth", "-auth"]
+
+
+def test_403_pauses_the_agent_alone() -> None:
+    """Other agents go on; the paused one is probed each 30 s with a call of its own, one at a time."""
+    gate = Gatekeeper()
+    gate.attempt(AGENT, agent="bad")
+    assert gate.go().not_agents == {"bad"}
+    assert gate.pacing.next_agent_probe_at() == NOW + 30
+    gate.now += 30
+    first, second = gate.go(), gate.go()
+    assert first.not_agents == frozenset()
+    assert gate.pacing.taken("bad", gate.now)
+    assert not gate.pacing.taken("bad", gate.now), "somebody probes already"
+    assert gate.pacing.taken("good", gate.now)
+    gate.told += gate.pacing.ended(first, row=1, agent="bad", outcome=AGENT, took_s=0.1, now=gate.now)
+    gate.pacing.unused(second, gate.now)
+    assert gate.go().not_agents == {"bad"}
+    gate.now += 30
+    gate.attempt(SENT, agent="bad")
+    assert gate.pauses() == ["+auth/bad", "-auth/bad"]
+    assert gate.go().not_agents == frozenset()
+
+
+def test_ten_rejections_in_a_row_pause() -> None:
+    """Ten different calls, one status, none accepted: the eleventh is not spent."""
+    gate = Gatekeeper()
+    for row in (*range(9), 8):
+        gate.attempt(rejected(), row)
+    assert not gate.pauses(), "nine different calls"
+    gate.attempt(rejected(), 9)
+    gate.now += 30
+    gate.attempt(rejected(), 10)
+    assert gate.pacing.paused is PauseReason.REJECTING
+    gate.now += 30
+    gate.attempt(SENT, 11)
+    assert gate.pauses() == ["+rejecting", "-rejecting"]
+
+
+@pytest.mark.parametrize("between", [SENT, rejected(400)])
+def test_rejections_that_are_not_in_a_row_do_not_pause(between: Outcome) -> None:
+    """An accepted call, or another status, begins the count anew."""
+    gate = Gatekeeper()
+    for row in range(9):
+        gate.attempt(rejected(), row)
+    gate.attempt(between, 100)
+    for row in range(10, 19):
+        gate.attempt(rejected(), row)
+    assert gate.pacing.paused is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "spread_s", "outcomes", "paused"),
+    [
+        (3, 59, [ERROR] * 10, True),
+        (2, 59, [ERROR] * 10, False),
+        (3, 61, [ERROR] * 10, False),
+        (3, 59, [ERROR] * 9, False),
+        (3, 59, [ERROR] * 9 + [SENT] + [ERROR] * 9, False),
+        (3, 30, [ERROR] * 9 + [THROTTLED] * 5, False),
+        (3, 30, [THROTTLED] * 30, False),
+    ],
+)
+def test_when_unreachable_begins(rows: int, spread_s: float, outcomes: list[Outcome], paused: bool) -> None:
+    """Ten retryable outcomes, 429 apart, without a success, from three calls or more, within 60 s."""
+    gate = Gatekeeper()
+    for number, outcome in enumerate(outcomes):
+        gate.attempt(outcome, row=number % rows)
+        gate.now += spread_s / (len(outcomes) - 1)
+    assert (gate.pacing.paused is PauseReason.UNREACHABLE) is paused
+
+
+def unreachable() -> Gatekeeper:
+    gate = Gatekeeper()
+    for row in range(10):
+        gate.attempt(ERROR, row)
+    assert gate.pacing.paused is PauseReason.UNREACHABLE
+    return gate
+
+
+def test_probes_take_the_newest_and_now_and_then_the_oldest() -> None:
+    """Newest first; should they all be poison, an innocent one has its turn."""
+    gate = unreachable()
+    picks = []
+    for row in range(8):
+        gate.now += 30
+        picks.append(gate.attempt(ERROR, 100 + row).pick)
+    assert picks == [Pick.NEWEST, Pick.NEWEST, Pick.NEWEST, Pick.OLDEST] * 2
+
+
+@pytest.mark.parametrize(("outcome", "after"), [
+    (SENT, None), (rejected(), None), (THROTTLED, None), (AUTH, PauseReason.AUTH), (ERROR, PauseReason.UNREACHABLE),
+])  # fmt: skip
+def test_any_answer_ends_unreachable(outcome: Outcome, after: PauseReason | None) -> None:
+    """Whoever says no, or later, is there."""
+    gate = unreachable()
+    gate.now += 30
+    gate.attempt(outcome, 99)
+    assert gate.pacing.paused is after
+
+
+def test_an_unused_probe_is_not_spent() -> None:
+    """With no call to probe with, the next call that comes is the probe, at once."""
+    gate = unreachable()
+    gate.now += 30
+    gate.pacing.unused(gate.go(), gate.now)
+    gate.now += 0.001
+    assert gate.go().probe
+
+
+def test_retry_after_closes_the_whole_destination() -> None:
+    """Nobody starts before, the longest wish holds, and it is what a restart goes on from."""
+    gate = Gatekeeper()
+    first, second = gate.go(), gate.go()
+    for go, wish in ((first, 60.0), (second, 20.0)):
+        wished = Retry(reason=RetryReason.THROTTLED, status=429, detail="", retry_after_s=wish)
+        gate.pacing.ended(go, row=1, agent="a", outcome=wished, took_s=0.1, now=gate.now)
+    assert gate.waits_until() == NOW + 60
+    again = Gatekeeper()
+    again.pacing.restore(gate.pacing.gate(), NOW + 1)
+    again.now = NOW + 59.999
+    assert again.waits_until() == NOW + 60
+    again.now = NOW + 60
+    again.go()
+
+
+def test_no_probe_before_retry_after() -> None:
+    """A pause's probe waits for the server's wish, too."""
+    gate = unreachable()
+    gate.now += 30
+    gate.attempt(Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="", retry_after_s=300), 50)
+    assert gate.waits_until() == NOW + 330
+
+
+def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
+    """The gate that is kept gives the same pauses again; since the restart may have mended things, they are tried."""
+    gate = Gatekeeper()
+    gate.attempt(AGENT, agent="bad")
+    gate.attempt(AUTH)
+    assert gate.pacing.dirty
+    kept = gate.pacing.gate()
+    assert (kept.pause, kept.paused_since, dict(kept.agents)) == (PauseReason.AUTH, NOW, {"bad": (PauseReason.AUTH, NOW)})
+    again = Gatekeeper()
+    again.now += 100
+    again.told += again.pacing.restore(kept, again.now)
+    assert again.pauses() == ["+auth", "+auth/bad"]
+    assert again.go().probe
+    assert not again.pacing.dirty
+
+
+def test_an_operators_pause_holds_until_resume() -> None:
+    """No probe, whatever happens; resume ends every pause, and also one that was there before a restart."""
+    gate = Gatekeeper()
+    early = gate.go()
+    gate.told += gate.pacing.operator_pause(gate.now)
+    gate.told += gate.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=gate.now)
+    gate.now += 86_400
+    assert gate.waits_until() is None
+    gate.told += gate.pacing.operator_resume(gate.now)
+    assert not gate.go().probe
+    assert gate.pauses() == ["+operator", "-operator"]
+    restarted = Pacing("tuner", concurrency=1, rate_limit=None)
+    restarted.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
+    assert restarted.may_start(NOW + 1e6) == Wait()
+
+
+def test_of_four_claims_one_is_the_newest_and_one_expires_soon() -> None:
+    """The share of fresh, expiring and old calls."""
+    gate = Gatekeeper()
+    assert Counter(gate.attempt(SENT).pick for _ in range(40)) == {Pick.NEWEST: 10, Pick.EXPIRING: 10, Pick.OLDEST: 20}
+
+
+def test_a_call_that_is_taken_for_a_wrong_url_twice_backs_off_alone() -> None:
+    """If others were accepted since its first refusal, it is not the URL: it must not stop everybody again."""
+    pacing = Gatekeeper()
+    assert pacing.pacing.own_trouble(7, ENDPOINT) is ENDPOINT
+    assert pacing.pacing.own_trouble(7, ENDPOINT) is ENDPOINT
+    pacing.attempt(SENT, 8)
+    assert isinstance(pacing.pacing.own_trouble(7, ENDPOINT), Retry)
+    assert pacing.pacing.own_trouble(9, ENDPOINT) is ENDPOINT
+    assert pacing.pacing.own_trouble(7, AUTH) is AUTH
+
+
+def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
+    """Poison is not back-pressure."""
+    poisoned, pressed = Gatekeeper(), Gatekeeper()
+    for row in range(30):
+        poisoned.now += 1
+        pressed.now += 1
+        poisoned.attempt(ERROR if row % 2 else SENT, row)
+        pressed.attempt(Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="") if row % 2 else SENT, row)
+    assert poisoned.pacing.limit >= 4
+    assert pressed.pacing.limit == 1
+
+
+def test_no_more_than_the_limit_are_in_flight() -> None:
+    """Permits end at the limit and come back with each attempt."""
+    gate = Gatekeeper(concurrency=3)
+    permits = [gate.go() for _ in range(3)]
+    assert gate.waits_until() is None
+    gate.pacing.unused(permits[0], gate.now)
+    gate.go()
+
+
+def test_the_rate_limit_spaces_starts() -> None:
+    """At 4 a second, a minute holds 240 starts and one to begin with; a permit that is not used costs nothing."""
+    bucket = TokenBucket(4.0)
+    now, starts = NOW, 0
+    while now < NOW + 60:
+        until = bucket.take(now)
+        if until is None:
+            starts += 1
+        else:
+            assert until > now
+            now = until
+    assert starts in (240, 241)
+    gate = Gatekeeper(rate_limit=1.0)
+    gate.pacing.unused(gate.go(), gate.now)
+    gate.go()
+    assert gate.waits_until() == pytest.approx(NOW + 1)
+
+
+def test_a_jump_of_the_wall_clock_moves_every_wait_with_it() -> None:
+    """A day forward is no permission to probe; a day back does not wait a day longer."""
+    gate = Gatekeeper()
+    gate.attempt(AUTH)
+    for seconds in (86_400.0, -86_400.0):
+        gate.now += seconds
+        gate.pacing.shift(seconds)
+        assert gate.waits_until() == gate.now + 30

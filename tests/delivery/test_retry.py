@@ -1,0 +1,226 @@
+"""What each answer means, and what becomes of the call."""
+
+import pytest
+
+from tests.delivery.made import NOW, SENT, claimed
+from tunerd.delivery.retry import Answer, backoff_s, decide, judge, retry_after_s
+from tunerd.ledger import Delivered, Ended, Later, Settlement
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+
+BODIES = {
+    "json": b'{"success": true, "tunerCallId": "tc_1"}',
+    "says no": b'{"success": false, "message": "secret"}',
+    "html": b"<html>login</html>",
+    "empty": b"",
+}
+
+
+def expected(status: int, body: str) -> str:
+    """The table of the design, written down once more."""
+    if status == 409:
+        return "already there"
+    if 200 <= status < 300:
+        return {"json": "sent", "says no": "failed"}.get(body, "retry bad_answer")
+    if status in (401, 403):
+        return {401: "refused auth destination", 403: "refused auth agent"}[status]
+    if 300 <= status < 400 or status in (404, 405, 407, 410):
+        return "refused endpoint destination"
+    if status == 429:
+        return "retry throttled"
+    if status in (408, 425) or 500 <= status < 600:
+        return "retry server_error"
+    if 400 <= status < 500:
+        return "failed" if body in ("json", "says no") or status == 413 else "refused endpoint destination"
+    return "retry bad_answer"
+
+
+def said(outcome: Outcome) -> str:
+    match outcome:
+        case Sent():
+            return "already there" if outcome.already_there else "sent"
+        case Failed():
+            assert outcome.reason is FailReason.REJECTED
+            return "failed"
+        case Refused():
+            return f"refused {outcome.reason} {outcome.scope}"
+        case Retry():
+            return f"retry {outcome.reason}"
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_every_status_has_its_meaning(body: str) -> None:
+    """The table of section 8, over every status from 100 to 599 and every kind of body."""
+    wrong = {
+        status: (got, expected(status, body))
+        for status in range(100, 600)
+        if (got := said(judge(Answer(status=status, body=BODIES[body]), now=NOW, retry_after_max_s=3600)))
+        != expected(status, body)
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("body", "whole", "expected"),
+    [
+        (b"[]", True, "retry bad_answer"),
+        (b"null", True, "retry bad_answer"),
+        (b'"OK"', True, "retry bad_answer"),
+        (b"{}", True, "sent"),
+        (b'{"success": null}', True, "sent"),
+        (b'{"id": 7, "is_new": true}', True, "sent"),
+        (b'{"success": true, "x": "', False, "retry bad_answer"),
+        (b"\xff\xfe", True, "retry bad_answer"),
+    ],
+)
+def test_success_is_an_object_that_was_read_whole(body: bytes, whole: bool, expected: str) -> None:
+    """Of a 2xx only a whole JSON object says that the call arrived."""
+    assert said(judge(Answer(status=200, body=body, whole=whole), now=NOW, retry_after_max_s=3600)) == expected
+
+
+@pytest.mark.parametrize(("body", "expected"), [(b' {"detail": [', "failed"), (b"<html>", "refused endpoint destination")])
+def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected: str) -> None:
+    """An error that repeats a large call must not pass for a wrong URL and stop every other call."""
+    assert said(judge(Answer(status=422, body=body, whole=False), now=NOW, retry_after_max_s=3600)) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"tunerCallId": "tc_9"}', "tc_9"),
+        (b'{"id": 123, "is_new": true}', "123"),
+        (b'{"id": true}', None),
+        (b'{"success": true}', None),
+    ],
+)
+def test_tuners_own_id_is_kept(body: bytes, expected: str | None) -> None:
+    """tunerCallId of send-calls, id of create-call."""
+    outcome = judge(Answer(status=201, body=body), now=NOW, retry_after_max_s=3600)
+    assert isinstance(outcome, Sent)
+    assert outcome.tuner_call_id == expected
+
+
+def test_a_rejection_names_places_and_never_values() -> None:
+    """The detail repeats field names of the API and the kind of error; nothing that could be content."""
+    body = (
+        b'{"detail": [{"loc": ["body", "transcript_with_tool_calls", 3, "role"], "type": "enum", "msg": "canary"},'
+        b' {"loc": ["body", "metadata", "canary-4111"], "type": "CANARY 4111", "input": "canary"}]}'
+    )
+    outcome = judge(Answer(status=422, body=body), now=NOW, retry_after_max_s=3600)
+    assert isinstance(outcome, Failed)
+    assert outcome.detail == "Tuner answered 422: transcript_with_tool_calls[3].role (enum), metadata.?"
+
+
+DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("value", "date", "expected"),
+    [
+        ("7", None, 7.0),
+        (" 1.5 ", None, 1.5),
+        ("86400", None, 3600.0),
+        ("0", None, None),
+        ("-5", None, None),
+        ("soon", None, None),
+        ("", None, None),
+        ("nan", None, None),
+        ("1e9", None, None),
+        (None, DATE, None),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", DATE, 120.0),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", None, 120.0),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", "Thu, 01 Jan 2026 00:01:30 GMT", 30.0),
+        ("Thu, 01 Jan 2026 00:02:00 GMT", "nonsense", 120.0),
+        ("Thu, 01 Jan 2026 09:00:00 GMT", DATE, 3600.0),
+        ("Thu, 01 Jan 2025 00:00:00 GMT", DATE, None),
+        ("Thu, 01 Jan 0000 00:00:00 GMT", DATE, None),
+    ],
+)
+def test_retry_after(value: str | None, date: str | None, expected: float | None) -> None:
+    """Seconds, or a date against the answer's own Date; at most the limit; what cannot be meant is ignored."""
+    assert retry_after_s(value, date, now=NOW, longest_s=3600.0) == expected
+
+
+def settled(outcome: Outcome, **changes: object) -> Settlement:
+    context = {"chance": 0.5, "give_up_after_s": 7 * 86_400.0, "last_accepted_at": None}
+    call = claimed(**{name: changes.pop(name) for name in ("attempts", "first_attempt_at", "paused_s") if name in changes})
+    return decide(outcome, call, now=NOW, **{**context, **changes})  # type: ignore[arg-type]
+
+
+TROUBLE = Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="answered 503")
+REJECTED = Failed(reason=FailReason.REJECTED, status=422, detail="Tuner answered 422")
+NO_KEY = Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=401, detail="no")
+WRONG_URL = Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=404, detail="no")
+
+
+def test_sent_is_delivered() -> None:
+    """An accepted call is done, with Tuner's id."""
+    assert settled(SENT) == Delivered(status=200, tuner_call_id="tc_1", already_there=False)
+
+
+def test_backoff_is_full_jitter_between_a_second_and_five_minutes() -> None:
+    """The ceiling doubles from 2 s to 300 s, the floor stays, and chance spreads evenly between."""
+    assert [backoff_s(n, 0.999999) for n in (1, 2, 3, 8, 9, 5000)] == pytest.approx([2, 4, 8, 256, 300, 300], rel=1e-3)
+    assert {backoff_s(n, 0.0) for n in range(1, 50)} == {1.0}
+
+
+def test_retry_counts_and_backs_off() -> None:
+    """A retryable outcome costs an attempt and delays the call by its backoff."""
+    later = settled(TROUBLE, attempts=2)
+    assert isinstance(later, Later)
+    assert (later.due_at, later.counts, later.surely_not_arrived) == (NOW + 4.5, True, False)
+
+
+def test_retry_after_is_obeyed_exactly() -> None:
+    """Neither jitter nor backoff changes what the server asked for."""
+    later = settled(Retry(reason=RetryReason.THROTTLED, status=429, detail="", retry_after_s=17.25), attempts=9, probe=True)
+    assert isinstance(later, Later)
+    assert later.due_at == NOW + 17.25
+
+
+def test_a_refusal_costs_no_attempt() -> None:
+    """A wrong key is not the call's fault: due at once, when the pause is over."""
+    later = settled(NO_KEY)
+    assert isinstance(later, Later)
+    assert (later.due_at, later.counts, later.surely_not_arrived, later.reason) == (NOW, False, True, PauseReason.AUTH)
+
+
+@pytest.mark.parametrize("outcome", [TROUBLE, WRONG_URL])
+def test_a_probe_in_vain_rests(outcome: Outcome) -> None:
+    """The next probes are other calls; of a wrong key any call can tell, so none has to wait after it is mended."""
+    later = settled(outcome, probe=True)
+    assert isinstance(later, Later)
+    assert later.due_at >= NOW + 120
+    later = settled(NO_KEY, probe=True)
+    assert isinstance(later, Later)
+    assert later.due_at == NOW
+
+
+def test_rejected_ends_unless_everything_is_rejected() -> None:
+    """While the destination stands paused for rejecting everything, no further call is spent on it."""
+    assert isinstance(settled(REJECTED), Ended)
+    held = settled(REJECTED, rejecting=True)
+    assert isinstance(held, Later)
+    assert (held.counts, held.reason) == (False, PauseReason.REJECTING)
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("first", "paused", "accepted", "ends"),
+    [
+        (NOW - 8 * DAY, 0.0, NOW - 60, True),
+        (NOW - 7 * DAY, 0.0, NOW - 3600, True),
+        (NOW - 7 * DAY + 1, 0.0, NOW - 60, False),
+        (NOW - 8 * DAY, 2 * DAY, NOW - 60, False),
+        (NOW - 8 * DAY, 0.0, NOW - 3601, False),
+        (NOW - 8 * DAY, 0.0, None, False),
+        (None, 0.0, NOW - 60, False),
+    ],
+)
+def test_giving_up(first: float | None, paused: float, accepted: float | None, ends: bool) -> None:
+    """Only a call that was tried for give_up_after, pauses apart, while others were accepted in the last hour."""
+    ended = settled(TROUBLE, first_attempt_at=first, paused_s=paused, last_accepted_at=accepted)
+    assert isinstance(ended, Ended if ends else Later)
+    if isinstance(ended, Ended):
+        assert ended.reason is FailReason.GAVE_UP
