@@ -23,7 +23,7 @@ from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig
 from tunerd.config import Delivery as DeliveryConfig
-from tunerd.config_file import load, refuse_changes
+from tunerd.config.file import load, refuse_changes
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.run import Delivery

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from tests.config.test_yaml_nodes import mutated
 from tunerd.call import Fail, Form, Hold, SendAnyway
 from tunerd.config import Config, ManifestRule, UrlRule
-from tunerd.config_file import load, load_text, refuse_changes
-from tunerd.config_print import redacted
-from tunerd.config_tuner import KeyUnusable, read_key
+from tunerd.config.file import load, load_text, refuse_changes
+from tunerd.config.printing import redacted
+from tunerd.config.tuner import KeyUnusable, read_key
 from tunerd.places import ConfigError
 
 SECRET = "tr_api_canary_5f3a91"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunerd.quantities import duration_text, parse_duration, parse_size, size_text
+from tunerd.config.quantities import duration_text, parse_duration, parse_size, size_text
 
 
 @pytest.mark.parametrize(

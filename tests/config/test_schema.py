@@ -6,13 +6,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tunerd.config_check import check_file
-from tunerd.config_file import load_text
-from tunerd.config_keys import SECTIONS, TOP
+from tunerd.config.check import check_file
+from tunerd.config.file import load_text
+from tunerd.config.keys import SECTIONS, TOP
+from tunerd.config.quantities import parse_duration, parse_size
+from tunerd.config.schema import config_schema
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import presets
-from tunerd.quantities import parse_duration, parse_size
-from tunerd.schema import config_schema
-from tunerd.yaml_nodes import parse_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = config_schema(presets.names())

@@ -5,9 +5,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunerd import yaml_nodes
+from tunerd.config import yaml_nodes
+from tunerd.config.yaml_nodes import MAX_DEPTH, parse_yaml, resolve_scalar
 from tunerd.places import ConfigError, Node, Place, Problem
-from tunerd.yaml_nodes import MAX_DEPTH, parse_yaml, resolve_scalar
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
     )  # fmt: skip
     try:
         async with aiohttp.ClientSession() as session:
-            await until(lambda: ready.exists() and ready.read_text().strip() or not process.running)
+            await until(lambda: (ready.exists() and ready.read_text().strip()) or not process.running)
             assert process.running, process.said
             yield Sandbox(process, ready.read_text().strip(), journal, session)
     finally:

@@ -14,6 +14,7 @@ from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
 from tunerd.intake.pauses import Limits
 from tunerd.intake.run import Intake, Mapper
+from tunerd.intake.watch import Watcher
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.testing import Recorder, make_call
 
@@ -73,10 +74,11 @@ async def running(
     limits: Limits | None = None,
     mapper: Mapper = map_call,
     mappings: Mapping[str, Mapper] | None = None,
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[Running]:
     ledger, told, stop = ledger or MemoryLedger(), Recorder(), asyncio.Event()
     every = {one.name: mapper if one.destination else map_manifest for one in sources}
-    intake = Intake(sources, ledger, {**every, **(mappings or {})}, clock or SystemClock(), told, limits)
+    intake = Intake(sources, ledger, {**every, **(mappings or {})}, clock or SystemClock(), told, limits, watcher)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(intake.run(stop))
         try:

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
-from tunerd.mapping.expressions import Code, ExpressionError, Names, Slot, compile_item, compile_text
+from tunerd.mapping.closures import Code
+from tunerd.mapping.expressions import ExpressionError, compile_item, compile_text
 from tunerd.mapping.functions import Context
+from tunerd.mapping.names import Names, Slot
 from tunerd.mapping.values import RuleError
 
 DECIDED = {

@@ -5,8 +5,9 @@ from typing import Any
 import jmespath
 import pytest
 
-from tunerd.mapping.expressions import ExpressionError, Names, Slot, compile_text
+from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import Context
+from tunerd.mapping.names import Names, Slot
 
 DOC: dict[str, Any] = {
     "event": "ended",
@@ -103,6 +104,7 @@ def test_the_traps_are_there_in_plain_jmespath() -> None:
         ("{a: doc.a b: doc.b}", "does not fit", 10),
         ("concat(doc.a, 'x", "quote is never closed", 14),
         ("", "is empty", 0),
+        ("doc.who == `two`", "write text in single quotes", 11),
         ("@", "no current item", 0),
         ("[0]", "no current item", 0),
         ("*.a", "no current item", 0),

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tunerd.mapping.expressions import ExpressionError, Names, Slot, compile_text
+from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import FUNCTIONS, Context, Nulls
 from tunerd.mapping.functions.times import zone_of
+from tunerd.mapping.names import Names, Slot
 from tunerd.mapping.values import RuleError
 
 TABLE = {"bot": "agent", "User": "user", "7": "seven", "true": "yes"}

@@ -6,10 +6,10 @@ import pytest
 
 from tests.mapping.sources import CREATE, REST, SEND, call_of, compiled, document, fields_of, problems_of
 from tunerd.call import Form, ManifestStrategy, UrlStrategy
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping.functions import Context
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.outcome import FailReason
-from tunerd.yaml_nodes import parse_yaml
 
 TABLES = {
     "roles": {"bot": "agent", "assistant": "agent", "user": "user"},

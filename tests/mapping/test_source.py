@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tests.mapping.sources import REST, call_of, compiled, document, fields_of, problems_of
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Source
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import manifest_sources
 from tunerd.mapping.source import SourceMapping
 from tunerd.outcome import FailReason
-from tunerd.yaml_nodes import parse_yaml
 
 MANIFEST = """
 manifest:
@@ -152,7 +152,7 @@ def test_errors_in_a_presets_rules_say_so() -> None:
     refused = compiled("", preset="vapi").map(document({**VAPI, "startedAt": {"a": 1}})).refused
     assert refused is not None
     assert refused.refusal.where.startswith("call.start_timestamp (preset vapi, line ")
-    assert "there are: elevenlabs, livekit-egress, " in problems_of("", preset="vapo")[0]
+    assert "there is no such preset; there are: " in problems_of("", preset="vapo")[0]
 
 
 # Explanations

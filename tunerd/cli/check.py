@@ -27,7 +27,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     Example: before a reload
       tunerd check -c config.yaml --strict --online && systemctl reload tunerd
     """
-    from tunerd.config_check import check_file
+    from tunerd.config.check import check_file
 
     try:
         loaded = check_file(config, os.environ)
@@ -37,7 +37,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     for line in summary(loaded):
         click.echo(line)
     if show:
-        from tunerd.config_print import redacted
+        from tunerd.config.printing import redacted
 
         click.echo("\n" + redacted(loaded), nl=False)
     for warning in loaded.warnings:
@@ -66,7 +66,7 @@ def summary(config: Config) -> list[str]:
 
 
 def _not_carried(source: Source, destination: Destination) -> list[str]:
-    from tunerd.config_check import form_known
+    from tunerd.config.check import form_known
     from tunerd.mapping.forms import fields_not_carried
 
     form = form_known(destination)
@@ -84,7 +84,7 @@ def _fields(source: Source, mapping: str) -> frozenset[str]:
 
 
 def _form_text(destination: Destination) -> str:
-    from tunerd.config_check import form_known
+    from tunerd.config.check import form_known
 
     form = form_known(destination)
     if form is None:
@@ -94,7 +94,7 @@ def _form_text(destination: Destination) -> str:
 
 async def _try_all(config: Config) -> bool:
     """Try every destination; True if all are good."""
-    from tunerd.key_trial import try_destination
+    from tunerd.delivery.trial import try_destination
 
     good = True
     for destination in config.destinations:

@@ -32,7 +32,7 @@ Example:
 
 
 @click.command("demo", epilog=_EPILOG)
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Use this directory, and leave it as it is at the end.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Use this directory, and leave it.")
 def command(keep: Path | None) -> None:
     """Start a stand-in for Tuner and a real daemon, give it sample calls, trouble included, and show what becomes of them."""
     with tempfile.TemporaryDirectory(prefix="tunerd-demo-") as temporary:
@@ -43,7 +43,7 @@ def command(keep: Path | None) -> None:
         except TimeoutError:
             click.echo(f"\nThe demo got stuck; this is what the daemon said:\n{_tail(directory / 'tunerd.log')}", err=True)
             sys.exit(1)
-    where = "" if keep is None else f"  ls {keep}                           what the demo left\n"
+    where = "" if keep is None else f"  ls {keep}\n                                     what the demo left\n"
     click.echo(f"""
 What to type next:
 {where}  tunerd sandbox                     a stand-in for Tuner to point your own configuration at
@@ -82,6 +82,7 @@ class _Demo:
             )  # fmt: skip
         stack.push_async_callback(self._stop_daemon)
         await self._until(lambda: find_daemon(str(self._directory / "ledger.db")) is not None)
+        await self._until(self._has_looked_around)
         _say("A stand-in for Tuner and `tunerd run` are up, on this machine alone.")
 
     async def _arrivals(self) -> None:
@@ -89,7 +90,8 @@ class _Demo:
         await self._see("vapi-1", lambda: self._put("vapi/vapi-1.json", samples.vapi_report("vapi-1")),
                         "a Vapi report, mapped by the preset")  # fmt: skip
         lines = "".join(json.dumps(samples.log_line(f"log-{n}")) + "\n" for n in (1, 2, 3))
-        await self._see("log-3", lambda: _append(self._directory / "log" / "calls.ndjson", lines), "three lines of a log of our own")
+        log = self._directory / "log" / "calls.ndjson"
+        await self._see("log-3", lambda: _append(log, lines), "three lines of a log of our own")
 
     async def _late_recording(self) -> None:
         _say("\n2. A recording that comes later than its call")
@@ -121,7 +123,8 @@ class _Demo:
         status = await self._status()
         counts = ", ".join(f"{row['count']} {state}" for state, row in status["calls"].items() if row["count"])
         accepted = self._tuner.accepted
-        _say(f"\nIn the ledger: {counts}. At the stand-in: {len(accepted)} calls, each exactly once, in {self._tuner.total} requests.")
+        arrived = f"{len(accepted)} calls, each exactly once, in {self._tuner.total} requests"
+        _say(f"\nIn the ledger: {counts}. At the stand-in: {arrived}.")
 
     # How it looks at things.
 
@@ -138,6 +141,9 @@ class _Demo:
         if daemon is None:
             raise TimeoutError
         return await daemon.status()
+
+    async def _has_looked_around(self) -> bool:
+        return all(source["last_scan_at"] for source in (await self._status())["sources"])
 
     async def _until_counts(self, state: State, count: int) -> None:
         async def reached() -> bool:

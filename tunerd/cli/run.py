@@ -11,11 +11,11 @@ import click
 from tunerd.call import State
 from tunerd.cli.office import LOCKED, fail
 from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.ops.http import ListenError
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
-from tunerd.quantities import parse_duration
 
 _EPILOG = """\b
 Examples:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from tunerd.quantities import parse_duration
+from tunerd.config.quantities import parse_duration
 from tunerd.sandbox.arrivals import Arrival, without_query
 from tunerd.sandbox.faults import Faults, parse_fail
 from tunerd.sandbox.server import CONTROL_PATH, MAX_BODY_BYTES, Sandbox

@@ -11,11 +11,11 @@ def command() -> None:
 
     \b
     Example: let an editor complete and check the file
-      tunerd schema > tunerd.schema.json
+      tunerd schema > tunerd.config.schema.json
       # first line of config.yaml:
-      # yaml-language-server: $schema=tunerd.schema.json
+      # yaml-language-server: $schema=tunerd.config.schema.json
     """
+    from tunerd.config.schema import config_schema
     from tunerd.mapping import presets
-    from tunerd.schema import config_schema
 
     click.echo(json.dumps(config_schema(presets.names()), indent=2))

@@ -14,7 +14,7 @@ from tunerd.events import Emit, FileIgnored, WatchDegraded
 from tunerd.intake.hints import Hints
 from tunerd.intake.known import Known
 from tunerd.intake.pauses import Pauses
-from tunerd.intake.scan import FULL_PASS_S, Listing, Names, scan, signature
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, scan, signature
 from tunerd.intake.watch import Hint, Watcher, WatchLimit
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
@@ -57,6 +57,7 @@ class Lookout:
         self._no_watch: str | None = None
         self._degraded = False
         self._turn = 0
+        self._unreadable = False
         self._grown: dict[str, tuple[float, int]] = {}
         """Logs that grew lately: when (monotonic), and their signature at the last glance."""
         self.last_scan_at: float | None = None
@@ -101,7 +102,7 @@ class Lookout:
         """A scan each `rescan`, at once when events were lost, and each second while the root is missing."""
         while not stop.is_set():
             more = await self.scan_once()
-            if self._pauses.reason in (IntakeReason.MISSING, IntakeReason.DENIED):
+            if self._unreadable:
                 await self._clock.wait(stop, _MISSING_S)
                 continue
             # A full listing was cut: go on as soon as its files have been taken.
@@ -112,8 +113,8 @@ class Lookout:
 
     async def scan_once(self) -> bool:
         """List once and hint at what was found; True when there was more than one listing holds."""
-        if len(self._hints) > 5_000:
-            return True
+        if len(self._hints) > FOUND_AT_ONCE // 2:
+            return True  # these first
         turns = max(1, int(FULL_PASS_S / max(self._source.rescan_s, 1.0)))
         first = self.last_scan_at is None
         older = self._clock.now() - self._source.ignore_older_s if self._source.ignore_older_s is not None else None
@@ -127,21 +128,29 @@ class Lookout:
                 )
             )  # fmt: skip
         except PermissionError:
-            self._pauses.begin(IntakeReason.DENIED, f"{self._root} cannot be read: give this process read and search permission")
+            self._paused(IntakeReason.DENIED, f"{self._root} cannot be read: give this process read and search permission")
             return False
         except OSError:
-            self._pauses.begin(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
+            self._paused(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
             return False
         if self._was_swapped(listing):
             detail = f"{self._root} is empty and no longer the same directory (unmounted?); nothing known of it is dropped"
-            self._pauses.begin(IntakeReason.MISSING, detail)
+            self._paused(IntakeReason.MISSING, detail)
             return False
-        self._pauses.end(IntakeReason.MISSING, IntakeReason.DENIED)
+        self._unreadable = False
+        for reason in (IntakeReason.MISSING, IntakeReason.DENIED):
+            self._pauses.end(reason, by="scan")
         self._identity = listing.root
         self.last_scan_at = self._clock.now()
         self._tell_degraded()
         await self._act_on(listing, first=first)
         return listing.more
+
+    def _paused(self, reason: IntakeReason, detail: str) -> None:
+        for other in {IntakeReason.MISSING, IntakeReason.DENIED} - {reason}:
+            self._pauses.end(other, by="scan")
+        self._pauses.begin(reason, detail, by="scan")
+        self._unreadable = True
 
     def _arm(self, directory: str) -> None:
         """In the scan's thread. Without watches the scans still find everything."""

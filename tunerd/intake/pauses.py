@@ -6,7 +6,7 @@ Also the gate before admission: the ledger is full, its disk nearly so, or it ca
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tunerd.clock import Clock
@@ -27,12 +27,19 @@ class Limits:
     ledger_directory: str | None = None
 
 
+@dataclass(slots=True)
+class _Held:
+    detail: str
+    since: float
+    by: set[str] = field(default_factory=set)
+
+
 class Pauses:
-    """The reasons of one source."""
+    """The reasons of one source. Several parts of it may see the same one; it ends when the last of them is content."""
 
     def __init__(self, source: str, emit: Emit, now: Callable[[], float]) -> None:
         self._source, self._emit, self._now = source, emit, now
-        self._held: dict[IntakeReason, tuple[str, float]] = {}
+        self._held: dict[IntakeReason, _Held] = {}
 
     @property
     def reason(self) -> IntakeReason | None:
@@ -41,25 +48,32 @@ class Pauses:
     @property
     def detail(self) -> str:
         """In words for an operator; empty while nothing is wrong."""
-        return next((detail for detail, _ in self._held.values()), "")
+        return next((held.detail for held in self._held.values()), "")
 
     @property
     def since(self) -> float | None:
         """Unix seconds."""
-        return next((since for _, since in self._held.values()), None)
+        return next((held.since for held in self._held.values()), None)
 
-    def begin(self, reason: IntakeReason, detail: str) -> None:
+    def begin(self, reason: IntakeReason, detail: str, *, by: str) -> None:
         if reason not in self._held:
-            self._held[reason] = detail, self._now()
+            self._held[reason] = _Held(detail, self._now())
             self._emit(IntakePaused(source=self._source, reason=reason, detail=detail))
+        self._held[reason].by.add(by)
 
-    def end(self, *reasons: IntakeReason) -> None:
-        for reason in reasons:
-            if self._held.pop(reason, None) is not None:
-                self._emit(IntakeResumed(source=self._source, reason=reason))
+    def end(self, reason: IntakeReason, *, by: str) -> None:
+        held = self._held.get(reason)
+        if held is None:
+            return
+        held.by.discard(by)
+        if not held.by:
+            del self._held[reason]
+            self._emit(IntakeResumed(source=self._source, reason=reason))
 
     def end_all(self) -> None:
-        self.end(*list(self._held))
+        for reason in list(self._held):
+            del self._held[reason]
+            self._emit(IntakeResumed(source=self._source, reason=reason))
 
 
 class Gate:
@@ -91,12 +105,11 @@ class Gate:
         """Wait until this source may admit; `calls` is False for one that only brings manifests, which goes on while
         the ledger is full. False: `stop` was set, or it is closed and the caller is not patient."""
         while (why := self.closed()) is not None and (calls or why[0] is IntakeReason.DISK):
-            pauses.begin(*why)
+            pauses.begin(*why, by="gate")
             if not patient or await self._clock.wait(stop, RETRY_S):
                 return False
-        pauses.end(IntakeReason.FULL)
-        if why is None or why[0] is not IntakeReason.DISK:
-            pauses.end(IntakeReason.DISK)
+        for reason in (IntakeReason.FULL, IntakeReason.DISK):
+            pauses.end(reason, by="gate")
         return True
 
     def _free_bytes(self) -> int | None:

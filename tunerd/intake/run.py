@@ -9,23 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from tunerd.call import Call, Document, Fragment, IgnoredDocument, Mapped, MappingNotes, Recording, Refusal, RefusedDocument
+from tunerd.call import Document, Mapped, Refusal, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import (
-    CallAdmitted,
-    CallDuplicate,
-    CallFailed,
-    DocumentIgnored,
-    DocumentMapped,
-    DocumentsRead,
     Emit,
     FileDisposed,
-    RecordingAdmitted,
-    RecordingMatched,
     WatchDegraded,
 )
 from tunerd.intake import dispose
+from tunerd.intake.admission import Made, admission_of, events_of
 from tunerd.intake.hints import Due, Hints
 from tunerd.intake.known import Known
 from tunerd.intake.lookout import Lookout
@@ -33,7 +26,7 @@ from tunerd.intake.pauses import RETRY_S, Gate, Limits, Pauses
 from tunerd.intake.scan import Names
 from tunerd.intake.visit import LARGE_BYTES, Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
 from tunerd.intake.watch import Watcher, WatchLimit
-from tunerd.ledger import Admission, Admitted, FileMark, Gauges, LedgerUnavailable, Positions, Verdict, WritePath
+from tunerd.ledger import FileMark, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import FailReason, IntakeReason
 
 T = TypeVar("T")
@@ -44,6 +37,8 @@ WORKERS: Final = 8
 """Files of one source in hand at the same time: their commits go to disk together."""
 SLICE_S: Final = 0.005
 """Mapping gives way to everything else on the loop after so long."""
+_THREADS: Final = 3
+"""Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
 _SWEEPS: Final = 1_000
 _UNREADABLE_S: Final = 5.0
 """How soon a file is tried again that gave no permission or an I/O error."""
@@ -87,11 +82,12 @@ class Intake:
         clock: Clock,
         emit: Emit,
         limits: Limits | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
-        """`mappings` by source name."""
+        """`mappings` by source name; `watcher` replaces the kernel's events."""
         self._ledger, self._clock, self._emit = ledger, clock, emit
         self._gate = Gate(ledger.gauges, limits or Limits(), clock)
-        self._watcher = Watcher()
+        self._watcher = watcher or Watcher()
         self._turn = asyncio.Lock()
         """One large document, or one batch of a large file, at a time."""
         self._sources = {source.name: self._make(source, mappings[source.name]) for source in sources}
@@ -188,7 +184,7 @@ class _SourceIntake:
         self._known = Known(self._root, lambda name: self._names.log_name(name) or name)
         self._hints = Hints()
         self._pauses = Pauses(source.name, emit, clock.now)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix=f"tunerd-{source.name}")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
         self._lookout = Lookout(
             source, self._names, self._known, self._hints, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
@@ -330,9 +326,9 @@ class _SourceIntake:
                 pass
         return None
 
-    async def _map(self, batch: Batch) -> list[tuple[Document | RefusedDocument, Mapped]]:
+    async def _map(self, batch: Batch) -> list[Made]:
         """Step 3, in slices of SLICE_S on the loop; a large document in a thread, where only it is held up."""
-        made: list[tuple[Document | RefusedDocument, Mapped]] = []
+        made: list[Made] = []
         began = self._clock.monotonic()
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
@@ -359,29 +355,15 @@ class _SourceIntake:
             )
             return Mapped(refused=refused)
 
-    async def _admit(self, batch: Batch, made: Sequence[tuple[Document | RefusedDocument, Mapped]]) -> None:
+    async def _admit(self, batch: Batch, made: Sequence[Made]) -> None:
         """Step 4: the batch and its file's mark in one transaction, then what is known, then what is told."""
-        mapped = [one for _, one in made]
-        calls: list[Call] = [one.call for one in mapped if one.call is not None]
-        recordings: list[Recording] = [one.recording for one in mapped if one.recording is not None]
-        refused: list[RefusedDocument] = [one.refused for one in mapped if one.refused is not None]
-        ignored: list[IgnoredDocument] = [one.ignored for one in mapped if one.ignored is not None]
-        fragments: list[Fragment] = []
-        whole = batch.mark is None or batch.mark.whole
-        admission = Admission(
-            calls=calls, recordings=recordings, refused=refused, ignored=ignored, fragments=fragments,
-            mark=batch.mark, replaces_failed=whole and batch.first,
-        )  # fmt: skip
+        admission = admission_of(batch, made)
         admitted = await self._patiently(lambda: self._ledger.admit(admission, self._clock.now()))
         if batch.mark is not None:
             self._remember(batch, batch.mark)
-        if made:
-            self._news += 1
-            self._emit(DocumentsRead(source=self.source.name, count=len(made)))
-        for document, one in made:
-            if isinstance(document, Document) and (one.notes != MappingNotes() or one.refused is None):
-                self._emit(DocumentMapped(source=self.source.name, notes=one.notes))
-        self._tell(admission, admitted)
+        self._news += bool(made)
+        for event in events_of(self.source.name, made, admission, admitted):
+            self._emit(event)
 
     def _remember(self, batch: Batch, mark: FileMark) -> None:
         relative = self._known.relative(mark.path)
@@ -394,44 +376,6 @@ class _SourceIntake:
             self._known.refused_tails.pop(relative, None)
         if not mark.whole:
             self._lookout.grew(relative)
-
-    def _tell(self, admission: Admission, admitted: Admitted) -> None:
-        name = self.source.name
-        for call, (verdict, state) in zip(admission.calls, admitted.verdicts, strict=True):
-            match verdict:
-                case Verdict.NEW | Verdict.REVIVED:
-                    self._emit(CallAdmitted(source=name, call_id=call.call_id, state=state))
-                case Verdict.DUPLICATE | Verdict.REPLACED:
-                    replaced = verdict is Verdict.REPLACED
-                    self._emit(CallDuplicate(source=name, call_id=call.call_id, replaced=replaced))
-                case Verdict.CONFLICT:
-                    what = "another call has this id and another start; make the call_id rule tell them apart, then remap"
-                    self._emit(
-                        CallFailed(
-                            source=name, reason=FailReason.ID_CONFLICT, call_id=call.call_id, path=str(call.origin),
-                            where="call_id", what=what,
-                        )
-                    )  # fmt: skip
-        for refused in admission.refused:
-            self._emit(
-                CallFailed(
-                    source=name, reason=refused.refusal.reason, call_id=refused.call_id, path=str(refused.origin),
-                    where=refused.refusal.where, what=refused.refusal.what,
-                )
-            )  # fmt: skip
-        for failed in admitted.failed:
-            self._emit(
-                CallFailed(
-                    source=failed.source, reason=failed.refusal.reason, call_id=failed.call_id, path=failed.path,
-                    where=failed.refusal.where, what=failed.refusal.what,
-                )
-            )  # fmt: skip
-        for _ in admission.ignored:
-            self._emit(DocumentIgnored(source=name))
-        for _ in admission.recordings:
-            self._emit(RecordingAdmitted(source=name))
-        for matched in admitted.matched:
-            self._emit(RecordingMatched(source=matched.source, waited_s=matched.waited_s))
 
     async def _dispose_forever(self) -> None:
         """after_sent, beside the reading: a hundred files at a time in a thread."""
@@ -465,6 +409,7 @@ class _SourceIntake:
         while not self._loaded:
             marks = await self._patiently(lambda after=after: self._ledger.marks(self.source.name, after))  # type: ignore[misc]
             self._known.load(marks)
+            await asyncio.sleep(0)  # a page of marks is some milliseconds: others get their turn
             self._loaded = not marks
             after = marks[-1].path if marks else after
 
@@ -478,11 +423,11 @@ class _SourceIntake:
             try:
                 answer = await ask()
             except LedgerUnavailable as exc:
-                self._pauses.begin(IntakeReason.DISK, f"the ledger cannot be written ({exc}); intake waits")
+                self._pauses.begin(IntakeReason.DISK, f"the ledger cannot be written ({exc}); intake waits", by="commit")
                 if await self._clock.wait(self._ending, RETRY_S):
                     raise _Stopped from exc
                 continue
-            self._pauses.end(IntakeReason.DISK)
+            self._pauses.end(IntakeReason.DISK, by="commit")
             return answer
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

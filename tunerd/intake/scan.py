@@ -18,9 +18,7 @@ FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000
 """A scan hands out at most so many files; the rest is found by the next one, which follows at once."""
 
-_TEMPORARY: Final = re.compile(
-    r"^[.#]|~$|\.(?:tmp|temp|part|partial|filepart|crdownload|swp|swo|swx|lock)$|\.tmp\.", re.IGNORECASE
-)
+_TEMPORARY: Final = re.compile(r"^[.#]|~$|\.(?:tmp|temp|part|partial|filepart|crdownload|swp|swo|swx|lock)$", re.IGNORECASE)
 _ROTATED: Final = re.compile(
     r"(?:[.-](?:\d{1,4}|\d{8}(?:[-T_]?\d{2,6})?|\d{10,13}|\d{4}-\d\d-\d\d(?:[-T_]\d\d[\d:.-]*)?|old|bak))+$"
 )

@@ -11,11 +11,12 @@ from typing import Final
 
 from tunerd.config import Destination, ManifestRule, Source, UrlRule
 from tunerd.mapping import presets
-from tunerd.mapping.expressions import nearest
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
-from tunerd.mapping.rules import RuleCompiler, RuleSet
+from tunerd.mapping.names import nearest
+from tunerd.mapping.rules import RuleCompiler
+from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.trace import Step
 from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
@@ -101,13 +102,13 @@ class Builder:
         call = manifest = agent = None
         strategies: list[StrategyRules] = []
         if (node := self.rules.call) is not None:
-            call = compiler.mapping(node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
+            call = compile_rules(compiler, node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
             self._required(call, node, REQUIRED, "call", problems)
             for at, rule in enumerate(self.rules.recording):
                 strategies.append(self._strategy(compiler, rule, call, f"recording[{at}]"))
             agent = self._agent(compiler, call, problems)
         if (node := self.rules.manifest) is not None:
-            manifest = compiler.mapping(node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES)
+            manifest = compile_rules(compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES)
             required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
         if call is None and manifest is None and not problems:

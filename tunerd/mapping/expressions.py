@@ -5,14 +5,15 @@ In the root scope a compiled expression takes the list of slots in which the nam
 at load. Which names there are, and what a YAML rule is made of, is rules.py's matter.
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Context, Function, Nulls, Run
+from tunerd.mapping.closures import Code, call, compared, constant, is_text, path
+from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
-from tunerd.mapping.values import RuleError, equal, true
+from tunerd.mapping.names import Names, nearest, whole
+from tunerd.mapping.values import RuleError, true
 
 WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
 """Given a compiled call in the root scope and its arguments: the run to use in its place (`explain` looks on so)."""
@@ -27,59 +28,6 @@ class ExpressionError(Exception):
     """Offset in the text."""
     cut: bool = False
     """YAML may have cut the text: see GrammarError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where a name's value stands: a place in the list of slots, or known at load."""
-
-    index: int
-    value: Any = UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """In a slot: the rule that should have filled it failed. Whoever reads it fails alike."""
-
-    error: Exception
-
-
-@dataclass(slots=True)
-class Names:
-    """The names that an expression sees: lexical scopes, inner ones over outer ones, without shadowing."""
-
-    outer: "Names | None" = None
-    slots: dict[str, Slot] = field(default_factory=dict)
-    used: set[str] = field(default_factory=set)
-    """Shared by all scopes of a mapping: the names that some expression reads."""
-    guarded: bool = False
-    """A slot may hold a Broken; reading it raises what broke it."""
-
-    def inner(self) -> "Names":
-        return Names(self, {}, self.used, self.guarded)
-
-    def find(self, name: str) -> Slot | None:
-        scope: Names | None = self
-        while scope is not None:
-            if (slot := scope.slots.get(name)) is not None:
-                self.used.add(name)
-                return slot
-            scope = scope.outer
-        return None
-
-    def all(self) -> list[str]:
-        return [*(self.outer.all() if self.outer else ()), *self.slots]
-
-
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A compiled expression."""
-
-    run: Run
-    value: Any = UNKNOWN
-    """The value, where it is the same for every document."""
-    path: tuple[int, tuple[str, ...]] | None = None
-    """(slot, fields) where the expression is nothing but `name.a.b`: what has faster forms."""
 
 
 def compile_text(text: str, names: Names, context: Context, watch: WatchCall | None = None) -> Code:
@@ -99,24 +47,6 @@ def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
         raise ExpressionError(error.what, error.at, error.cut) from None
     except RecursionError:
         raise ExpressionError("the expression is nested too deep") from None
-
-
-def nearest(name: str, among: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where no name is near."""
-    found = difflib.get_close_matches(name, list(among), n=1, cutoff=0.6)
-    return f" (did you mean `{found[0]}`?)" if found else ""
-
-
-def constant(value: Any) -> Code:
-    return Code(lambda _: value, value)
-
-
-_ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-}
 
 
 class _Compiler:
@@ -163,7 +93,7 @@ class _Compiler:
             return constant(slot.value)
         index = slot.index
         if self.names.guarded:
-            return Code(lambda slots: _whole(slots[index]))
+            return Code(lambda slots: whole(slots[index]))
         return Code(lambda slots: slots[index], path=(index, ()))
 
     def _subexpression(self, tree: Tree, root: bool, dotted: bool) -> Code:
@@ -176,7 +106,7 @@ class _Compiler:
     def _step(self, code: Code, step: Tree) -> Code:
         if step["type"] == "field" and code.path is not None:
             index, fields = code.path
-            return _path(index, (*fields, step["value"]))
+            return path(index, (*fields, step["value"]))
         then = self.code(step, root=False, dotted=True)
         if code.value is not UNKNOWN:
             return constant(_now(then.run, code.value, step))
@@ -341,12 +271,12 @@ class _Compiler:
         left, right = (self.code(child, root=root) for child in tree["children"])
         how = tree["value"]
         if left.value is not UNKNOWN and right.value is not UNKNOWN:
-            return constant(_compared(left.run, right.run, how)(None))
+            return constant(compared(left.run, right.run, how)(None))
         if how in ("eq", "ne"):
             for one, other in ((left, right), (right, left)):
                 if one.value.__class__ is str:
-                    return Code(_is_text(other, one.value, wanted=how == "eq"))
-        return Code(_compared(left.run, right.run, how))
+                    return Code(is_text(other, one.value, wanted=how == "eq"))
+        return Code(compared(left.run, right.run, how))
 
     # Calls and literals
 
@@ -375,7 +305,7 @@ class _Compiler:
         runs, known = [code.run for code in codes], [code.value for code in codes]
         try:
             prepared = function.prepare(runs, known, self.context) if function.prepare else None
-            run = prepared or _call(function, runs)
+            run = prepared or call(function, runs)
             if not function.expressions and all(value is not UNKNOWN for value in known):
                 return constant(run(None))
         except RuleError as error:
@@ -383,12 +313,6 @@ class _Compiler:
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise ExpressionError(f"{name}: can't work on these constants ({type(error).__name__})", at) from None
         return Code(self.watch(function, run, runs) if root and self.watch else run)
-
-
-def _whole(value: Any) -> Any:
-    if value.__class__ is Broken:
-        raise value.error
-    return value
 
 
 def _now(run: Run, value: Any, tree: Tree) -> Any:
@@ -400,94 +324,3 @@ def _now(run: Run, value: Any, tree: Tree) -> Any:
 
 def _count(number: int) -> str:
     return {0: "no argument", 1: "one argument"}.get(number, f"{number} arguments")
-
-
-def _path(index: int, fields: tuple[str, ...]) -> Code:
-    """`name.a`, `name.a.b` and longer: one function, no calls inside."""
-    first = fields[0]
-    if len(fields) == 1:
-
-        def run_one(slots: Any) -> Any:
-            value = slots[index]
-            return value.get(first) if value.__class__ is dict else None
-
-        return Code(run_one, path=(index, fields))
-    second = fields[1]
-    if len(fields) == 2:
-
-        def run_two(slots: Any) -> Any:
-            value = slots[index]
-            if value.__class__ is not dict:
-                return None
-            value = value.get(first)
-            return value.get(second) if value.__class__ is dict else None
-
-        return Code(run_two, path=(index, fields))
-
-    def run(slots: Any) -> Any:
-        value = slots[index]
-        for name in fields:
-            if value.__class__ is not dict:
-                return None
-            value = value.get(name)
-        return value
-
-    return Code(run, path=(index, fields))
-
-
-def _is_text(code: Code, text: str, *, wanted: bool) -> Run:
-    """`x == 'text'`, which needs no look at numbers and truths."""
-    if code.path is not None and len(code.path[1]) == 1:
-        index, (name,) = code.path
-
-        def run_path(slots: Any) -> Any:
-            value = slots[index]
-            return ((value.get(name) if value.__class__ is dict else None) == text) is wanted
-
-        return run_path
-    run = code.run
-    return lambda scope: (run(scope) == text) is wanted
-
-
-def _compared(left: Run, right: Run, how: str) -> Run:
-    if how == "eq":
-        return lambda scope: equal(left(scope), right(scope))
-    if how == "ne":
-        return lambda scope: not equal(left(scope), right(scope))
-    order = _ORDER[how]
-
-    def run(scope: Any) -> Any:
-        a, b = left(scope), right(scope)
-        if a.__class__ is str:
-            return order(a, b) if b.__class__ is str else None
-        return order(a, b) if a.__class__ in (int, float) and b.__class__ in (int, float) else None
-
-    return run
-
-
-def _call(function: Function, runs: Sequence[Run]) -> Run:
-    """Call the function with its arguments' values, with its way with nulls."""
-    call = function.call
-    if function.nulls is Nulls.SEEN:
-        return lambda scope: call(*[run(scope) for run in runs])
-    if len(runs) == 1:
-        only = runs[0]
-
-        def run_one(scope: Any) -> Any:
-            value = only(scope)
-            return None if value is None else call(value)
-
-        return run_one
-    first, *others = runs
-
-    def run(scope: Any) -> Any:
-        values = [first(scope)]
-        if values[0] is None:
-            return None
-        for other in others:
-            if (value := other(scope)) is None:
-                return None
-            values.append(value)
-        return call(*values)
-
-    return run

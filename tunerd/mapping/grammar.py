@@ -4,8 +4,9 @@
 and members need their commas. Every name and call in the tree knows its column.
 """
 
+import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from jmespath import exceptions, lexer
 from jmespath.parser import ParsedResult, Parser
@@ -33,7 +34,11 @@ def parse(text: str) -> Tree:
     if len(text) > MAX_LENGTH:
         raise GrammarError(f"an expression is at most {MAX_LENGTH} characters long", 0, False)
     try:
-        return _Parser().tree(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", PendingDeprecationWarning)
+            return _Parser().tree(text)
+    except PendingDeprecationWarning:
+        raise GrammarError("backticks hold JSON: write text in single quotes", text.find("`"), False) from None
     except exceptions.EmptyExpressionError:
         raise GrammarError("the expression is empty: write null, or {const: ''} for empty text", 0, False) from None
     except exceptions.IncompleteExpressionError as error:
@@ -79,20 +84,12 @@ def unbalanced(text: str) -> bool:
     return bool(quote or opened)
 
 
-class _Parser(Parser):
+_Library: Any = Parser
+"""jmespath's parser without its stubs: what of its inside is built on here, they leave out."""
+
+
+class _Parser(_Library):  # type: ignore[misc]
     BINDING_POWER: ClassVar[dict[str, int]] = {**Parser.BINDING_POWER, "not": 8}
-
-    if TYPE_CHECKING:  # what of the parser's inside is built on here, and the stubs leave out
-        _tokens: list[dict[str, Any]]
-        _index: int
-
-        def _expression(self, binding_power: int = 0) -> Tree: ...
-        def _current_token(self) -> str: ...
-        def _lookahead(self, number: int) -> str: ...
-        def _lookahead_token(self, number: int) -> dict[str, Any]: ...
-        def _match(self, token_type: str) -> None: ...
-        def _match_multiple_tokens(self, token_types: list[str]) -> None: ...
-        def _do_parse(self, expression: str) -> Any: ...
 
     def tree(self, text: str) -> Tree:
         """Past the parser's cache, which it shares with every other user of the library."""
@@ -106,7 +103,7 @@ class _Parser(Parser):
         if self._current_token() != "eof":
             token = self._lookahead_token(0)
             raise exceptions.ParseError(token["start"], token["value"], token["type"], "unexpected")
-        return ParsedResult(expression, tree)  # type: ignore[arg-type]
+        return ParsedResult(expression, tree)
 
     def _token_nud_number(self, token: dict[str, Any]) -> Tree:
         return {"type": "literal", "value": token["value"], "children": []}
@@ -118,7 +115,7 @@ class _Parser(Parser):
         return {"type": "field", "children": [], "value": name, "start": token["start"]}
 
     def _token_nud_quoted_identifier(self, token: dict[str, Any]) -> Tree:
-        field: Tree = super()._token_nud_quoted_identifier(token)  # type: ignore[misc]
+        field: Tree = super()._token_nud_quoted_identifier(token)
         return {**field, "start": token["start"], "quoted": True}
 
     def _parse_dot_rhs(self, binding_power: int) -> Tree:
@@ -127,14 +124,14 @@ class _Parser(Parser):
         if self._current_token() == "lbracket" and self._lookahead(1) == "number":  # `a.[0]` is meant as `a[0]`
             token = self._lookahead_token(0)
             raise exceptions.ParseError(token["start"], ".[", token["type"], "unexpected")
-        tree: Tree = super()._parse_dot_rhs(binding_power)  # type: ignore[misc]
+        tree: Tree = super()._parse_dot_rhs(binding_power)
         return tree
 
     def _token_nud_lbracket(self, token: dict[str, Any]) -> Tree:
         if self._current_token() == "number" and self._lookahead(1) == "comma":
-            items: Tree = self._parse_multi_select_list()  # type: ignore[attr-defined]
+            items: Tree = self._parse_multi_select_list()
             return items
-        tree: Tree = super()._token_nud_lbracket(token)  # type: ignore[misc]
+        tree: Tree = super()._token_nud_lbracket(token)
         return tree
 
     def _token_led_lparen(self, left: Tree) -> Tree:

@@ -1,21 +1,22 @@
-"""YAML rules -> compiled rules: every form a rule can have, and the shape of a mapping (let, refuse, when, fields).
+"""YAML rules -> compiled rules: one method for each form that a rule can have, and for each part of a block.
 
-Each rule is compiled once as it is and, when `explain` or an error asks for it, once more with places (trace.py). What
-the fields of a call mean is source.py's matter.
+Each rule is compiled once as it is and, when `explain` or an error asks for it, once more with places (trace.py). A whole
+mapping is ruleset.py's matter, what the fields of a call are building.py's.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from tunerd.mapping.expressions import Broken, Code, ExpressionError, Names, Slot, compile_text, constant, nearest
+from tunerd.mapping.blocks import Emit, looped, object_run
+from tunerd.mapping.closures import Code, constant
+from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import UNKNOWN, Context, Run
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.grammar import unbalanced
-from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Step, optional, traced, watching
-from tunerd.mapping.values import RuleError, kind, missing, true
+from tunerd.mapping.names import Names, Slot, nearest
+from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
+from tunerd.mapping.values import RuleError, missing, true
 from tunerd.places import Node, Place, Problem
 
 ROW_MEMBERS: Final = frozenset(
@@ -30,35 +31,6 @@ _WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _KEY: Final = re.compile(r"[\w-]+")
 _QUOTE: Final = "put the expression in quotes"
 MAX_DEPTH: Final = 60
-
-Emit = Callable[[list[Any], list[Any]], None]
-"""Appends the rows of a block: takes the slots and the list."""
-
-
-@dataclass(slots=True)
-class RuleSet:
-    """A compiled `call:` or `manifest:`."""
-
-    lets: list[tuple[int, Run]] = field(default_factory=list)
-    refuse: list[tuple[str, Run, Step]] = field(default_factory=list)
-    when: Run | None = None
-    fields: list[tuple[str, Run]] = field(default_factory=list)
-    steps: dict[str, Step] = field(default_factory=dict)
-    """The rule of each field."""
-    names: Names = field(default_factory=Names)
-    """What rules outside the mapping see (strategies, agent): roots and top-level let names."""
-
-    def let(self, slots: list[Any]) -> None:
-        for index, run in self.lets:
-            slots[index] = run(slots)
-
-    def let_guarded(self, slots: list[Any]) -> None:
-        """In a traced run: a let that fails breaks its slot, and so the fields that read it, not the call at once."""
-        for index, run in self.lets:
-            try:
-                slots[index] = run(slots)
-            except Misfit as misfit:
-                slots[index] = Broken(misfit)
 
 
 class RuleCompiler:
@@ -99,47 +71,9 @@ class RuleCompiler:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    # A mapping
+    # Members
 
-    def mapping(
-        self,
-        node: Node,
-        path: str,
-        fields: Collection[str],
-        *,
-        times: Collection[str],
-        transcript: str = "",
-        hints: Mapping[str, str] = MappingProxyType({}),
-    ) -> RuleSet:
-        """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
-        read as instants; `transcript`: the field whose blocks are rows; `hints`: what to say to unknown fields."""
-        made = RuleSet(names=self.roots.inner())
-        members = self._members(node, path)
-        if members is None:
-            return made
-        self._lets(members, made.names, path, made.lets)
-        if (refuse := members.get("refuse")) is not None:
-            for reason, rule in (self._members(refuse, f"{path}.refuse") or {}).items():
-                at = f"{path}.refuse.{reason}"
-                step = self._step(rule, at)
-                made.refuse.append((reason, self.rule(rule, at, made.names).run, step))
-        if (when := members.get("when")) is not None and when.value is not None:
-            made.when = self.rule(when, f"{path}.when", made.names).run
-        for name, rule in members.items():
-            at = f"{path}.{name}"
-            if name in ("let", "refuse", "when"):
-                continue
-            if name not in fields:
-                self.problem(_key_place(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
-                continue
-            if rule.value is None:
-                continue
-            made.steps[name] = self._step(rule, at)
-            code = self.rule(rule, at, made.names, rows=name == transcript)
-            made.fields.append((name, (self._as_time(code, rule, at) if name in times else code).run))
-        return made
-
-    def _members(self, node: Node, path: str) -> dict[str, Node] | None:
+    def members(self, node: Node, path: str) -> dict[str, Node] | None:
         if isinstance(node.value, dict):
             if self._misread(node, path):
                 return None
@@ -148,14 +82,14 @@ class RuleCompiler:
             self.problem(node.place, path, "write a mapping here: name: rule")
         return None
 
-    def _lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Run]]) -> None:
+    def lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Run]]) -> None:
         let = members.get("let")
         if let is None:
             return
-        for name, rule in (self._members(let, f"{path}.let") or {}).items():
+        for name, rule in (self.members(let, f"{path}.let") or {}).items():
             at = f"{path}.let.{name}"
             code = self.rule(rule, at, names)
-            slot = self._bind(names, name, _key_place(let, name), at, code.value)
+            slot = self._bind(names, name, key_place(let, name), at, code.value)
             if code.value is UNKNOWN:
                 into.append((slot.index, code.run))
 
@@ -168,7 +102,7 @@ class RuleCompiler:
             return constant(None)
         value = node.value
         number = len(self.steps)
-        self.steps.append(self._step(node, path))
+        self.steps.append(self.step(node, path))
         if isinstance(value, str):
             code = self._text(node, value, path, names, number)
         elif isinstance(value, tuple):
@@ -181,7 +115,7 @@ class RuleCompiler:
             return code
         return Code(traced(code.run, number, self.steps[number]), code.value)
 
-    def _step(self, node: Node, path: str) -> Step:
+    def step(self, node: Node, path: str) -> Step:
         value = node.value
         if isinstance(value, str):
             text = " ".join(value.split())
@@ -268,9 +202,9 @@ class RuleCompiler:
 
     def instant(self, node: Node, path: str, names: Names) -> Run:
         """A rule whose value is read as an instant: epoch ms."""
-        return self._as_time(self.rule(node, path, names), node, path).run
+        return self.as_time(self.rule(node, path, names), node, path).run
 
-    def _as_time(self, code: Code, node: Node, path: str) -> Code:
+    def as_time(self, code: Code, node: Node, path: str) -> Code:
         """An instant in any form, as epoch ms."""
         zone = self.context.zone
         if code.value is not UNKNOWN:
@@ -287,7 +221,7 @@ class RuleCompiler:
         if not self.with_places:
             return Code(run)
         number = len(self.steps)
-        self.steps.append(self._step(node, path))
+        self.steps.append(self.step(node, path))
         return Code(traced(run, number, self.steps[number]))
 
     # Blocks
@@ -320,13 +254,13 @@ class RuleCompiler:
         each: Run | None = None
         item = 0
         if (for_each := members.get("for_each")) is not None:
-            heads = self._members(for_each, f"{path}.for_each") or {}
+            heads = self.members(for_each, f"{path}.for_each") or {}
             if len(heads) != 1:
                 self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
                 return lambda slots, made: None
             (name, rule) = next(iter(heads.items()))
             each = self._counted_items(self.rule(rule, f"{path}.for_each", names, depth=depth + 1).run, number)
-            item = self._bind(names, name, _key_place(for_each, name), f"{path}.for_each").index
+            item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
         body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
         if body is None:
@@ -337,7 +271,7 @@ class RuleCompiler:
                     made.append(value)
 
             body = emit_object
-        return self._counted(body if each is None else _looped(each, item, body), number)
+        return self._counted(body if each is None else looped(each, item, body), number)
 
     def _counted_items(self, each: Run, number: int) -> Run:
         if not self.with_places:
@@ -365,9 +299,7 @@ class RuleCompiler:
     def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Emit:
         for name in members:
             if name not in _BLOCK_WORDS:
-                self.problem(
-                    _key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row"
-                )
+                self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
         lets, when = self._prelude(members, path, names)
         listed = members["rows"]
         if not isinstance(listed.value, tuple) or not listed.value:
@@ -392,12 +324,12 @@ class RuleCompiler:
             self.problem(node.place, path, "rules are nested too deep here")
             return lambda slots, made: None
         number = len(self.steps)
-        self.steps.append(self._step(node, path))
+        self.steps.append(self.step(node, path))
         return self._emitter(node, node.value, path, names, rows, depth, number)
 
     def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Run]], Run | None]:
         lets: list[tuple[int, Run]] = []
-        self._lets(members, names, path, lets)
+        self.lets(members, names, path, lets)
         when = members.get("when")
         return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names).run
 
@@ -414,13 +346,13 @@ class RuleCompiler:
             at = f"{path}.{name}"
             if rows and name not in ROW_MEMBERS:
                 hint = nearest(name, ROW_MEMBERS) if name != "content" else " (did you mean `text`?)"
-                self.problem(_key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
+                self.problem(key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
                 continue
             if rows and name in ("tool", "node"):
                 self._check_members(rule, at, _TOOL_MEMBERS if name == "tool" else _NODE_MEMBERS)
             code = self.rule(rule, at, names, depth=depth + 1)
             if rows and name in _ROW_TIMES:
-                code = self._as_time(code, rule, at)
+                code = self.as_time(code, rule, at)
             run = optional(code.run) if rows and name == "metadata" and self.with_places else code.run
             if name == "role":
                 role = run
@@ -428,54 +360,18 @@ class RuleCompiler:
                 made.append((name, run))
         if not members:
             return constant(None)
-        return Code(_object_run(lets, when, role, tuple(made)))
+        return Code(object_run(lets, when, role, tuple(made)))
 
     def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
         if isinstance(node.value, dict) and "const" not in node.value:
             for name in node.value:
                 if name not in known and name not in _BLOCK_WORDS and not unbalanced(name):
-                    self.problem(_key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
+                    self.problem(key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
 
 
 def _is_cut(node: Node) -> bool:
     return node.plain and isinstance(node.value, str) and unbalanced(node.value)
 
 
-def _key_place(node: Node, name: str) -> Place:
+def key_place(node: Node, name: str) -> Place:
     return (node.keys or {}).get(name, node.place)
-
-
-def _looped(each: Run, item: int, body: Emit) -> Emit:
-    def emit(slots: list[Any], made: list[Any]) -> None:
-        items = each(slots)
-        if items is None:
-            return
-        if items.__class__ is not list:
-            raise RuleError("for_each", f"takes a list, got {kind(items)}")
-        for value in items:
-            slots[item] = value
-            body(slots, made)
-
-    return emit
-
-
-def _object_run(lets: list[tuple[int, Run]], when: Run | None, role: Run | None, members: tuple[tuple[str, Run], ...]) -> Run:
-    def run(slots: Any) -> Any:
-        for index, let in lets:
-            slots[index] = let(slots)
-        if when is not None and not true(when(slots)):
-            return None
-        if role is None:
-            made = {}
-        else:
-            value = role(slots)
-            if not value:
-                return None
-            made = {"role": value}
-        for name, member in members:
-            value = member(slots)
-            if value is not None:
-                made[name] = value
-        return made or None
-
-    return run

@@ -30,7 +30,7 @@ from tunerd.mapping.explanation import Explanation, explanation_of
 from tunerd.mapping.functions import Run
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.rows import number_of, text_of
-from tunerd.mapping.rules import RuleSet
+from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason

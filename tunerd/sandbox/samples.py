@@ -98,7 +98,8 @@ def egress_manifest(room: str) -> dict[str, Json]:
     """What LiveKit Egress writes beside a recording (times in nanoseconds)."""
     began = STARTED_MS * 1_000_000
     audio: Mapping[str, Json] = {"filename": f"{room}.ogg", "location": f"https://audio.example/rooms/{room}.ogg"}
-    return {"egress_id": f"EG_{room}", "room_name": room, "started_at": began, "ended_at": began + 31_000_000_000, "files": [audio]}
+    ended = began + 31_000_000_000
+    return {"egress_id": f"EG_{room}", "room_name": room, "started_at": began, "ended_at": ended, "files": [audio]}
 
 
 def _call(call_id: str, id_field: str) -> dict[str, Any]:

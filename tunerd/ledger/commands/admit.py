@@ -26,13 +26,16 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
         _supersede(store, admission)
     recordings = [kept for one in admission.recordings if (kept := _keep(store, one, now, is_log, found)) is not None]
     placed = [_place(store, call, now, is_log) for call in admission.calls]
+    latest = {row.row: row for _, row in placed}  # one call may come twice in a read
     found.extend(seek_call(store, recording, now) for recording in recordings)
-    for verdict, row, body in placed:
-        if row.state is State.WAITING and body is not None:
-            found.append(resolve(store, row, now, body=body))
-            if row.state is State.WAITING:
-                store.tell(row, now, "waiting")
-        if verdict is not Verdict.DUPLICATE and row.reason == FailReason.ID_CONFLICT:
+    for verdict, row in placed:
+        if verdict is not Verdict.DUPLICATE and latest[row.row].state is State.WAITING:
+            latest[row.row] = again = store.get(row.row) or row  # a recording of this read may have found it
+            if again.state is State.WAITING:
+                found.append(resolve(store, again, now))
+                if again.state is State.WAITING:
+                    store.tell(again, now, "waiting")
+        elif verdict is Verdict.CONFLICT:
             found.append(_failed(row))
     for refused in admission.refused:
         _refuse(store, refused, now, is_log)
@@ -45,7 +48,7 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
         if admission.mark.whole:
             store.ripe.add((admission.mark.source, admission.mark.path))
     return Admitted(
-        verdicts=tuple((verdict, row.state) for verdict, row, _ in placed),
+        verdicts=tuple((verdict, latest[row.row].state) for verdict, row in placed),
         matched=tuple(one for one in found if isinstance(one, Matched)),
         failed=tuple(one for one in found if isinstance(one, FailedCall)),
     )
@@ -67,8 +70,8 @@ def _supersede(store: Store, admission: Admission) -> None:
 # Calls.
 
 
-def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row, Body | None]:
-    """Find or make the row of a call. With a body it still has to be matched."""
+def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row]:
+    """Find or make the row of a call. One that is waiting still has to be matched."""
     origin = call.origin
     if not is_log:  # the same place of a log that rotated is another document
         for stale in (
@@ -92,10 +95,10 @@ def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict,
     store.add(row, body)
     if holder is not None:
         store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
-        return Verdict.CONFLICT, row, None
+        return Verdict.CONFLICT, row
     store.tell(row, now, "admitted")
     _want(store, row, body)
-    return Verdict.NEW, row, body
+    return Verdict.NEW, row
 
 
 def _decide_before(row: Row, call: Call, now: float) -> None:
@@ -105,18 +108,18 @@ def _decide_before(row: Row, call: Call, now: float) -> None:
         row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
 
 
-def _again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row, Body | None]:
+def _again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
     origin = call.origin
     store.note_origin(row, origin.source, origin.path, origin.offset)
     is_newer = (origin.mtime_ns, origin.offset) > row.version
     if not is_newer or row.may_have_arrived or row.kind is not Kind.CALL or row.state in (State.SENDING, State.SENT):
         if row.state is State.SENT:
             store.ripe.add((origin.source, origin.path))
-        return Verdict.DUPLICATE, row, None
+        return Verdict.DUPLICATE, row
     was_failed = row.state is State.FAILED
     rewrite(store, row, call, now)
     store.tell(row, now, "revived" if was_failed else "replaced", detail="by a newer document")
-    return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row, body_of(call)
+    return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row
 
 
 def rewrite(store: Store, row: Row, call: Call, now: float) -> None:

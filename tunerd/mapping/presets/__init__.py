@@ -10,8 +10,8 @@ from importlib import resources
 from typing import Final, Literal
 
 from tunerd.config import ManifestRule, Source, UrlRule
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.places import Node, Place, Problem
-from tunerd.yaml_nodes import parse_yaml
 
 _MEMBERS: Final = frozenset({"call", "manifest", "recording", "untimed", "agent"})
 
@@ -77,12 +77,11 @@ def effective(source: Source) -> Effective:
 
 
 def _urls(node: Node) -> tuple[UrlRule, ...]:
-    """The strategies of a preset (the presets that ship have `url` ones only)."""
-    rules = []
-    for item in node.value if isinstance(node.value, tuple) else ():
-        members = item.value if isinstance(item.value, dict) else {}
-        rules.append(UrlRule(url=members["url"], expires_at=members.get("expires_at")))
-    return tuple(rules)
+    """The `url` strategies of a preset. The configuration's reader puts all of them, with their durations, into
+    Source.recording; this is for sources that were made without it."""
+    listed = node.value if isinstance(node.value, tuple) else ()
+    members = [item.value for item in listed if isinstance(item.value, dict)]
+    return tuple(UrlRule(url=each["url"], expires_at=each.get("expires_at")) for each in members if "url" in each)
 
 
 def _over(own: Node | None, preset: Node | None) -> Node | None:

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a configuration, told together: what config_file.py finds, and what the rules say
+"""Everything that can be wrong with a configuration, told together: what file.py finds, and what the rules say
 when they are compiled. For `tunerd check`; the daemon compiles what it loads anyway.
 """
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
-from tunerd.config_file import Reading, read_file
-from tunerd.config_tuner import KeyUnusable, read_key
+from tunerd.config.file import Reading, read_file
+from tunerd.config.tuner import KeyUnusable, read_key
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 

@@ -1,6 +1,6 @@
 """`sources:` -> Source models: everything of a source but its rules, which stay Nodes for mapping/.
 
-Here are the checks of one source, and those between sources; config_strategies.py reads how calls find recordings.
+Here are the checks of one source, and those between sources; strategies.py reads how calls find recordings.
 """
 
 import os
@@ -11,11 +11,11 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from tunerd.config import Source
-from tunerd.config_keys import SOURCE
-from tunerd.config_overlap import Reach, may_share
-from tunerd.config_reading import Reader, join, nearest
-from tunerd.config_strategies import Brings, Preset, read_on_missing, read_strategies
-from tunerd.config_tuner import Destinations, TunerBlock, read_tuner
+from tunerd.config.keys import SOURCE
+from tunerd.config.overlap import Reach, may_share
+from tunerd.config.reading import Reader, join, nearest
+from tunerd.config.strategies import Brings, Preset, read_on_missing, read_strategies
+from tunerd.config.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import presets
 from tunerd.places import Node
 

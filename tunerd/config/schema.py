@@ -1,12 +1,12 @@
 """The JSON Schema (2020-12) of the configuration as people write it, for editors and for `tunerd schema`. Pure.
 
-Keys, bounds, defaults and descriptions come from config_keys.py and the models; only the forms of the rules and of the
+Keys, bounds, defaults and descriptions come from keys.py and the models; only the forms of the rules and of the
 few keys of kind FORM are spelled out here. The schema checks structure; what needs two keys at once `tunerd check` tells.
 """
 
 from typing import Any, Final, TypeAlias
 
-from tunerd.config_keys import (
+from tunerd.config.keys import (
     MANIFEST_STRATEGY,
     SECTIONS,
     SOURCE,
@@ -18,7 +18,7 @@ from tunerd.config_keys import (
     Kind,
     Section,
 )
-from tunerd.quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text, size_text
+from tunerd.config.quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text, size_text
 
 Schema: TypeAlias = dict[str, Any]
 

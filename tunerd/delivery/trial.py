@@ -16,7 +16,7 @@ import orjson
 
 from tunerd.call import Form
 from tunerd.config import Destination, form_of_key
-from tunerd.config_tuner import KeyUnusable, read_key
+from tunerd.config.tuner import KeyUnusable, read_key
 
 _ANSWER_BYTES: Final = 65_536
 _BUSY: Final = frozenset({408, 425, 429})

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
-from tunerd.config_keys import DELIVERY, LEDGER, LOG, SOURCE, Kind, Section
+from tunerd.config.keys import DELIVERY, LEDGER, LOG, SOURCE, Kind, Section
+from tunerd.config.quantities import duration_text, size_text
 from tunerd.places import Node
-from tunerd.quantities import duration_text, size_text
 
 HIDDEN: Final = "(hidden)"
 

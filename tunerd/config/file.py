@@ -1,7 +1,7 @@
 """A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
 
-The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, config_reading.py reads
-values, config_tuner.py and config_sources.py the two sections that need more. Rules are compiled by mapping/.
+The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
+values, tuner.py and sources.py the two sections that need more. Rules are compiled by mapping/.
 """
 
 import os
@@ -14,13 +14,13 @@ from typing import Final, TypeVar
 from pydantic import BaseModel
 
 from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
-from tunerd.config_keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
-from tunerd.config_reading import Reader
-from tunerd.config_sources import read_sources
-from tunerd.config_tuner import read_tuner
-from tunerd.environment import Step, substitute
+from tunerd.config.environment import Step, substitute
+from tunerd.config.keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
+from tunerd.config.reading import Reader
+from tunerd.config.sources import read_sources
+from tunerd.config.tuner import read_tuner
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.places import ConfigError, Node, Place, Problem
-from tunerd.yaml_nodes import parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 

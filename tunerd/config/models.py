@@ -1,6 +1,6 @@
 """The configuration as everything else sees it: frozen, checked, with every default.
 
-Here are the models; config_file.py reads YAML and environment into them and words every error. Nothing below app.py
+Here are the models; file.py reads YAML and environment into them and words every error. Nothing below app.py
 sees a whole Config: each part is handed what is its own.
 """
 

@@ -1,4 +1,4 @@
-"""Node -> values and models, by the table in config_keys.py: one Reader collects every problem of a file.
+"""Node -> values and models, by the table in keys.py: one Reader collects every problem of a file.
 
 Here is what all sections share: unknown keys, wrong types in plain words, bounds. Forms of a section's own (on_missing,
 listen, ...) are read beside their section. A Reader never raises for bad input; it notes a problem and goes on.
@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tunerd.config_keys import SECTIONS, TOP, Bounds, Key, Kind, Section, wants
-from tunerd.environment import Substituted
+from tunerd.config.environment import Substituted
+from tunerd.config.keys import SECTIONS, TOP, Bounds, Key, Kind, Section, wants
+from tunerd.config.quantities import parse_duration, parse_size
+from tunerd.config.yaml_nodes import resolve_scalar
 from tunerd.places import Node, Place, Problem
-from tunerd.quantities import parse_duration, parse_size
-from tunerd.yaml_nodes import resolve_scalar
 
 M = TypeVar("M", bound=BaseModel)
 

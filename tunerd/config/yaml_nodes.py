@@ -1,7 +1,7 @@
 """YAML text -> Node: every value with its place, read the way a person means it.
 
 Only the language YAML lives here: 1.2 core scalars, no duplicate keys, no tags, bounded aliases, one clear line for what
-does not parse. What the keys mean is config_file.py's and mapping's matter. No input or output.
+does not parse. What the keys mean is file.py's and mapping's matter. No input or output.
 """
 
 import re
@@ -106,7 +106,9 @@ class _Builder:
         if self.problems:
             raise ConfigError(self.problems)
         if self._root is None:
-            raise ConfigError([Problem(place=Place(self._file, 1, 1), path="", message="the file is empty; see config.example.yaml")])
+            raise ConfigError(
+                [Problem(place=Place(self._file, 1, 1), path="", message="the file is empty; see config.example.yaml")]
+            )
         return self._root
 
     def take(self, event: yaml.Event) -> None:

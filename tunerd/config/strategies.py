@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import DAY_S, ManifestRule, UrlRule
-from tunerd.config_keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
-from tunerd.config_reading import Reader, join, nearest
+from tunerd.config.keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
+from tunerd.config.reading import Reader, join, nearest
 from tunerd.places import Node
 
 WITHIN_S: Final = 600.0

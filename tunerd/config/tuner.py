@@ -13,8 +13,8 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import SecretStr
 
 from tunerd.config import Destination
-from tunerd.config_keys import TUNER
-from tunerd.config_reading import Reader, join
+from tunerd.config.keys import TUNER
+from tunerd.config.reading import Reader, join
 from tunerd.places import Node, Place
 
 DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"

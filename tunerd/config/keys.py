@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunerd.config import Delivery, Destination, Http, LedgerConfig, Log, ManifestRule, Source, UrlRule
-from tunerd.quantities import DURATION_FORM, SIZE_FORM, duration_text, size_text
+from tunerd.config.quantities import DURATION_FORM, SIZE_FORM, duration_text, size_text
 
 
 class Kind(StrEnum):
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     RULE = "rule"
     """Belongs to mapping/: handed on as a Node, `${NAME}` untouched."""
     FORM = "form"
-    """A form of its own; its reader stands in config_file.py, its schema in schema.py."""
+    """A form of its own; its reader stands in file.py, its schema in schema.py."""
 
 
 @dataclass(frozen=True, slots=True)

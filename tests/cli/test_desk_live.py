@@ -1,0 +1,115 @@
+"""A real `tunerd run` process, asked by real commands, scraped over HTTP and supervised like under systemd."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_desk_commands import CONFIG
+
+CEILING_S = 20.0
+
+
+class Live:
+    """The process, its notify socket, and its log."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "calls").mkdir()
+        (directory / "run").mkdir()
+        (directory / "key").write_text("secret-of-the-key-1")
+        self.config = directory / "config.yaml"
+        text = CONFIG.format(directory=directory).replace("tuner: {", "tuner: {base_url: 'http://127.0.0.1:9', ")
+        self.config.write_text(text + "http: {listen: '127.0.0.1:0'}\nlog: {format: json}\n")
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(directory / "notify"))
+        self.notify.settimeout(CEILING_S)
+        env = {**os.environ, "NOTIFY_SOCKET": str(directory / "notify"), "RUNTIME_DIRECTORY": str(directory / "run"),
+               "WATCHDOG_USEC": "300000"}  # fmt: skip
+        self.log = open(directory / "log", "wb")  # noqa: SIM115
+        command = [sys.executable, "-m", "tunerd", "run", "-c", str(self.config)]
+        self.process = subprocess.Popen(command, env=env, stderr=self.log)
+
+    def hear(self, start: str) -> str:
+        """The next message to systemd that starts so."""
+        while not (message := self.notify.recv(4096).decode()).startswith(start):
+            pass
+        return message
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command as typed in a shell: without the service's environment."""
+        name, *others = arguments
+        command = [sys.executable, "-m", "tunerd", name, "-c", str(self.config), *others]
+        return subprocess.run(command, capture_output=True, text=True, timeout=CEILING_S, check=False)
+
+    def get(self, path: str) -> tuple[int, str]:
+        found = re.search(r'"address":"([^"]+)"', (self.directory / "log").read_text())
+        assert found
+        with urllib.request.urlopen(f"http://{found[1]}{path}", timeout=CEILING_S) as answer:
+            return answer.status, answer.read().decode()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(CEILING_S)
+        self.notify.close()
+        self.log.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    """A daemon that has just told systemd that it is ready."""
+    made = Live(tmp_path)
+    try:
+        made.hear("READY=1")
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_day_with_an_operator(live: Live) -> None:
+    """Ready, fed, asked, paused, scraped, a broken file seen and dismissed, stopped; its socket is gone afterwards."""
+    live.hear("WATCHDOG=1")
+    assert live.get("/healthz") == live.get("/readyz") == (200, "ok\n")
+    assert "is running" in live.run("status").stdout
+    assert live.run("pause").stdout == "paused: 127.0.0.1:9/42\n"
+    assert "paused (operator)" in live.run("status").stdout
+
+    broken = live.directory / "calls" / "half.json"
+    broken.with_suffix(".tmp").write_text('{"id": "canary-in-a-broken-file", ]')
+    broken.with_suffix(".tmp").rename(broken)
+    live.hear("STATUS=1 failed")
+    failed = live.run("failed")
+    assert f"{broken}   unreadable" in failed.stdout
+    assert 'tunerd_calls_failed_total{reason="unreadable",source="agent"} 1.0' in live.get("/metrics")[1].replace(
+        'source="agent",reason="unreadable"', 'reason="unreadable",source="agent"'
+    )
+    assert live.run("retry", "--place", str(broken)).returncode == 1
+    assert live.run("dismiss", "--place", str(broken)).stdout == "1 call dismissed\n"
+
+    live.process.send_signal(signal.SIGTERM)
+    live.hear("STOPPING=1")
+    assert live.process.wait(CEILING_S) == 0
+    assert os.listdir(live.directory / "run") == []
+    assert not os.path.lexists(live.directory / "ledger.db.sock")
+    told = (live.directory / "log").read_text() + failed.stdout
+    assert "canary" not in told
+    assert "secret-of-the-key" not in told
+
+
+def test_after_a_kill_commands_go_on_alone(live: Live) -> None:
+    """The socket that SIGKILL leaves behind is no obstacle: the command takes the ledger, and a pause is remembered."""
+    live.run("pause")
+    live.process.kill()
+    live.process.wait(CEILING_S)
+    result = live.run("status")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "tunerd is not running" in result.stdout
+    assert "paused (operator)" in result.stdout

@@ -1,0 +1,204 @@
+"""Events from the real kernel, and what happens without them; the bounded set of hints; what a scan costs and finds."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.intake.harness import put, running, source
+from tunerd.events import CallAdmitted, WatchDegraded
+from tunerd.intake.hints import MOST, Hints
+from tunerd.intake.known import Known
+from tunerd.intake.scan import Names, is_temporary, scan, signature
+from tunerd.intake.watch import Hint, Tell, Watcher, WatchLimit
+from tunerd.ledger import FileMark
+
+_QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.hints: list[tuple[Hint, str]] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, hint: Hint, path: str) -> None:
+        self.hints.append((hint, os.path.basename(path)))
+        self._news.set()
+
+    async def until(self, hint: Hint, name: str) -> None:
+        async with asyncio.timeout(10):
+            while (hint, name) not in self.hints:
+                self._news.clear()
+                await self._news.wait()
+
+
+async def test_only_what_matters_is_heard(tmp_path: Path) -> None:
+    """Closing after writing, moving in and creating are heard; reading, moving out and deleting are not."""
+    watcher, heard = Watcher(), Heard()
+    watcher.open()
+    watcher.arm(str(tmp_path), heard)
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "a.json").read_text()
+    os.chmod(tmp_path / "a.json", 0o600)
+    (tmp_path.parent / "b.json").write_text("{}")
+    (tmp_path.parent / "b.json").rename(tmp_path / "b.json")
+    (tmp_path / "b.json").rename(tmp_path.parent / "gone.json")
+    (tmp_path / "a.json").unlink()
+    (tmp_path / "last").mkdir()
+    await heard.until(Hint.DIRECTORY, "last")
+    watcher.close()
+    assert heard.hints == [
+        (Hint.CREATED, "a.json"), (Hint.CLOSED, "a.json"), (Hint.CLOSED, "b.json"), (Hint.DIRECTORY, "last"),
+    ]  # fmt: skip
+
+
+async def test_an_overflow_of_the_kernels_queue_asks_for_a_scan(tmp_path: Path) -> None:
+    """More events than the kernel keeps (16,384 by default) before the loop gets to read them."""
+    limit = int(_QUEUE.read_text())
+    watcher, heard = Watcher(), Heard()
+    watcher.open()
+    watcher.arm(str(tmp_path), heard)
+    names = [str(tmp_path / f"{i}.json") for i in range(2)]
+    for i in range(limit // 2 + 10):  # alternating: the kernel merges an event that repeats the last one
+        os.close(os.open(names[i % 2], os.O_CREAT | os.O_WRONLY))
+        os.unlink(names[i % 2])
+    await heard.until(Hint.LOST, tmp_path.name)
+    watcher.close()
+
+
+async def test_a_directory_that_was_replaced_is_lost_until_it_is_armed_again(tmp_path: Path) -> None:
+    """A removed or renamed root tells that it is lost; the scan that follows arms the new one."""
+    watcher, heard, root = Watcher(), Heard(), tmp_path / "root"
+    watcher.open()
+    for lose in (os.rmdir, lambda path: os.rename(path, tmp_path / "elsewhere")):
+        root.mkdir()
+        watcher.arm(str(root), heard)
+        heard.hints.clear()
+        lose(root)
+        await heard.until(Hint.LOST, "root")
+        assert watcher.watched(heard) == 0
+    root.mkdir()
+    watcher.arm(str(root), heard)
+    (root / "a.json").write_text("{}")
+    await heard.until(Hint.CLOSED, "a.json")
+    (tmp_path / "elsewhere/old.json").write_text("{}")
+    (root / "b.json").write_text("{}")
+    await heard.until(Hint.CLOSED, "b.json")
+    assert (Hint.CLOSED, "old.json") not in heard.hints
+    watcher.close()
+
+
+async def test_two_sources_may_share_a_directory(tmp_path: Path) -> None:
+    """Each hears the events; when one goes the other still does."""
+    watcher, one, two = Watcher(), Heard(), Heard()
+    watcher.open()
+    watcher.arm(str(tmp_path), one)
+    watcher.arm(str(tmp_path), two)
+    watcher.disarm(one)
+    (tmp_path / "a.json").write_text("{}")
+    await two.until(Hint.CLOSED, "a.json")
+    assert one.hints == []
+    watcher.close()
+
+
+class NoMoreWatches(Watcher):
+    def arm(self, directory: str, tell: Tell) -> None:
+        raise WatchLimit("raise the sysctl fs.inotify.max_user_watches")
+
+
+async def test_without_watches_scans_go_on(tmp_path: Path) -> None:
+    """The limit is told once with the sysctl to raise, and files are found all the same."""
+    async with running(source(tmp_path, rescan_s=0.05), watcher=NoMoreWatches()) as run:
+        (degraded,) = await run.told.until(WatchDegraded)
+        assert "fs.inotify.max_user_watches" in degraded.detail
+        put(tmp_path / "a.json", {"id": "a"})
+        await run.told.until(CallAdmitted)
+    assert len(run.told.seen(WatchDegraded)) == 1
+
+
+def test_hints_are_bounded() -> None:
+    """Beyond the limit there is only "scan now"."""
+    hints = Hints()
+    for i in range(MOST):
+        hints.add(str(i), now=0.0, wall=0.0, closed=True)
+    assert not hints.scan_now.is_set()
+    hints.add("one more", now=0.0, wall=0.0, closed=True)
+    assert hints.scan_now.is_set()
+    assert len(hints) == MOST
+
+
+def test_a_path_in_hand_is_not_handed_out_twice() -> None:
+    """A change that is seen during a visit leads to another one afterwards."""
+    hints = Hints()
+    hints.add("a", now=0.0, wall=0.0, closed=False)
+    due = hints.pop(0.0)
+    assert due is not None
+    hints.add("a", now=0.0, wall=0.0, closed=True)
+    assert hints.pop(0.0) is None
+    hints.done("a")
+    again = hints.pop(0.0)
+    assert again is not None
+    assert again.closed
+    assert hints.pop(99.0) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "temporary"),
+    [
+        ("a.json", False), (".a.json", True), ("a.json~", True), ("a.json.tmp", True), ("a.json.PART", True),
+        ("a.json.swp", True), ("#a.json#", True), ("tmp.json", False), ("part.json", False), ("a.json.crdownload", True),
+    ],
+)  # fmt: skip
+def test_names_that_somebody_still_writes(name: str, temporary: bool) -> None:
+    """Hidden, backup and partial names are left alone."""
+    assert is_temporary(name) is temporary
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("calls.ndjson", None), ("calls.ndjson.1", "calls.ndjson"), ("calls.ndjson.12.gz", "calls.ndjson"),
+        ("calls.ndjson-20260101", "calls.ndjson"), ("calls.ndjson-20260101-1200.gz", "calls.ndjson"),
+        ("calls.jsonl.old", "calls.jsonl"), ("calls.ndjson.gz", "calls.ndjson"), ("a.json.1", None),
+        ("calls.ndjson.2026-01-01", "calls.ndjson"), ("calls.ndjson.2026-01-01_10", "calls.ndjson"),
+        ("sub/calls.ndjson.1", "sub/calls.ndjson"),
+    ],
+)  # fmt: skip
+def test_rotated_names_belong_to_their_log(name: str, own: str | None, tmp_path: Path) -> None:
+    """Where a pattern fits a log it fits its rotated names, or what was not read before a rotation would be lost."""
+    names = Names(source(tmp_path))
+    assert names.log_name(name) == own
+    assert names.fits(name) is (own is not None or not name.startswith("a.json"))
+
+
+def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
+    """Known names are compared with their stat in turn: over all parts every change is found exactly once."""
+    for i in range(40):
+        (tmp_path / f"{i}.json").write_text("{}")
+    known = {f"{i}.json": 1 for i in range(40)}  # none is as it was
+    listings = [
+        scan(str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(i, 4)) for i in range(4)
+    ]
+    found = [name for listing in listings for name in listing.found]
+    assert sorted(found) == sorted(known)
+    assert max(len(listing.found) for listing in listings) < 40
+    restat = scan(
+        str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(9, 4), restat={"7.json"}
+    )
+    assert "7.json" in restat.found
+
+
+def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
+    """A path that vanished and came back as it was is not read again; marks of other roots are none of ours."""
+    known = Known(str(tmp_path), lambda name: name)
+    marks = [
+        FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, offset=5),
+        FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, offset=5),
+    ]
+    known.load(marks)
+    assert known.signatures == {"a.json": signature(5, 7)}
+    known.vanished("a.json")
+    assert known.signatures == {}
+    assert known.is_back("a.json", signature(5, 7))
+    assert not known.is_back("a.json", signature(5, 8))

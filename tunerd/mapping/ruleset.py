@@ -1,0 +1,77 @@
+"""A whole mapping, `call:` or `manifest:`: let, refuse, when and the fields, compiled and in their order."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from tunerd.mapping.functions import Run
+from tunerd.mapping.names import Broken, Names, nearest
+from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.trace import Misfit, Step
+from tunerd.places import Node
+
+
+@dataclass(slots=True)
+class RuleSet:
+    """A compiled `call:` or `manifest:`."""
+
+    lets: list[tuple[int, Run]] = field(default_factory=list)
+    refuse: list[tuple[str, Run, Step]] = field(default_factory=list)
+    when: Run | None = None
+    fields: list[tuple[str, Run]] = field(default_factory=list)
+    steps: dict[str, Step] = field(default_factory=dict)
+    """The rule of each field."""
+    names: Names = field(default_factory=Names)
+    """What rules outside the mapping see (strategies, agent): roots and top-level let names."""
+
+    def let(self, slots: list[Any]) -> None:
+        for index, run in self.lets:
+            slots[index] = run(slots)
+
+    def let_guarded(self, slots: list[Any]) -> None:
+        """In a traced run: a let that fails breaks its slot, and so the fields that read it, not the call at once."""
+        for index, run in self.lets:
+            try:
+                slots[index] = run(slots)
+            except Misfit as misfit:
+                slots[index] = Broken(misfit)
+
+
+def compile_rules(
+    compiler: RuleCompiler,
+    node: Node,
+    path: str,
+    fields: Collection[str],
+    *,
+    times: Collection[str],
+    transcript: str = "",
+    hints: Mapping[str, str] = MappingProxyType({}),
+) -> RuleSet:
+    """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
+    read as instants; `transcript`: the field whose blocks are rows; `hints`: what to say to unknown fields."""
+    made = RuleSet(names=compiler.roots.inner())
+    members = compiler.members(node, path)
+    if members is None:
+        return made
+    compiler.lets(members, made.names, path, made.lets)
+    if (refuse := members.get("refuse")) is not None:
+        for reason, rule in (compiler.members(refuse, f"{path}.refuse") or {}).items():
+            at = f"{path}.refuse.{reason}"
+            step = compiler.step(rule, at)
+            made.refuse.append((reason, compiler.rule(rule, at, made.names).run, step))
+    if (when := members.get("when")) is not None and when.value is not None:
+        made.when = compiler.rule(when, f"{path}.when", made.names).run
+    for name, rule in members.items():
+        at = f"{path}.{name}"
+        if name in ("let", "refuse", "when"):
+            continue
+        if name not in fields:
+            compiler.problem(key_place(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
+            continue
+        if rule.value is None:
+            continue
+        made.steps[name] = compiler.step(rule, at)
+        code = compiler.rule(rule, at, made.names, rows=name == transcript)
+        made.fields.append((name, (compiler.as_time(code, rule, at) if name in times else code).run))
+    return made
