@@ -13,7 +13,7 @@ from tunerd.config import Source
 from tunerd.ledger import FileMark
 
 AT_ONCE: Final = 100
-PAUSE_S: Final = 2.0
+PAUSE_S: Final = 1.0
 """How often the ledger is asked while nothing is to be done."""
 _ASIDE: Final = ".tunerd-done-"
 
