@@ -1,11 +1,13 @@
 """A real `tunerd run` process, asked by real commands, scraped over HTTP and supervised like under systemd."""
 
 import os
+import queue
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,16 +32,22 @@ class Live:
         self.config.write_text(text + "http: {listen: '127.0.0.1:0'}\nlog: {format: json}\n")
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(directory / "notify"))
-        self.notify.settimeout(CEILING_S)
+        self.heard: queue.Queue[str] = queue.Queue()
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
         env = {**os.environ, "NOTIFY_SOCKET": str(directory / "notify"), "RUNTIME_DIRECTORY": str(directory / "run"),
                "WATCHDOG_USEC": "300000"}  # fmt: skip
         self.log = open(directory / "log", "wb")  # noqa: SIM115
         command = [sys.executable, "-m", "tunerd", "run", "-c", str(self.config)]
         self.process = subprocess.Popen(command, env=env, stderr=self.log)
 
+    def _listen(self) -> None:
+        while (message := self.notify.recv(4096)) != b"the end":
+            self.heard.put(message.decode())
+
     def hear(self, start: str) -> str:
         """The next message to systemd that starts so."""
-        while not (message := self.notify.recv(4096).decode()).startswith(start):
+        while not (message := self.heard.get(timeout=CEILING_S)).startswith(start):
             pass
         return message
 
@@ -59,6 +67,8 @@ class Live:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(CEILING_S)
+        self.notify.sendto(b"the end", str(self.directory / "notify"))
+        self.listener.join(CEILING_S)
         self.notify.close()
         self.log.close()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,3 +134,17 @@ async def test_the_watchdog_is_fed_only_while_there_is_progress(supervisor: tupl
         await clock.advance(20)
         assert heard(sock)[0] == "WATCHDOG=1"
         stop.set()
+
+
+def test_ready_waits_for_room(supervisor: tuple[socket.socket, str]) -> None:
+    """A full socket (systemd is busy) loses watchdog messages, which come again, but never READY, which does not."""
+    sock, path = supervisor
+    notifier = Notifier(path)
+    for _ in range(1000):
+        notifier.alive()
+    ready = threading.Thread(target=notifier.ready)
+    ready.start()
+    sock.settimeout(10)
+    while sock.recv(4096) != b"READY=1":
+        pass
+    ready.join(10)

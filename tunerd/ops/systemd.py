@@ -14,10 +14,12 @@ from tunerd.clock import Clock
 from tunerd.ops.health import Health, lag_of
 
 _MAX_STATUS: Final = 200
+_MUST_ARRIVE_S: Final = 2.0
 
 
 class Notifier:
-    """Sends to systemd's socket. Never raises and never blocks: a supervisor that does not listen is its own affair."""
+    """Sends to systemd's socket. Never raises: a supervisor that does not listen is its own affair. What must not get
+    lost (a service without its READY is killed) waits for room in a full socket, the rest does not."""
 
     def __init__(self, address: str | None) -> None:
         # An address that starts with @ is an abstract socket, whose name starts with a zero byte.
@@ -32,14 +34,14 @@ class Notifier:
         return self._address is not None
 
     def ready(self, status: str = "") -> None:
-        self._send("READY=1", *_status(status))
+        self._send("READY=1", *_status(status), wait_s=_MUST_ARRIVE_S)
 
     def reloading(self) -> None:
         """Before a reload; `ready` tells its end. The time is CLOCK_MONOTONIC, as systemd demands."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", wait_s=_MUST_ARRIVE_S)
 
     def stopping(self, status: str = "") -> None:
-        self._send("STOPPING=1", *_status(status))
+        self._send("STOPPING=1", *_status(status), wait_s=_MUST_ARRIVE_S)
 
     def status(self, status: str) -> None:
         self._send(*_status(status))
@@ -51,12 +53,12 @@ class Notifier:
         """Ask for more time while starting or stopping (a long drain)."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, wait_s: float = 0.0) -> None:
         if self._address is None or not lines:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-                out.setblocking(False)
+                out.settimeout(wait_s)
                 out.sendto("\n".join(lines).encode(errors="replace"), self._address)
         except OSError:
             pass
