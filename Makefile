@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check bench clean
+.PHONY: install demo test lint types check chaos bench clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -28,6 +28,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: lint types test
+
+# KILLS=500: SIGKILL under load, counted by an oracle in its own process.
+chaos: $(STAMP)
+	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,105 @@
+"""SIGKILL at random under load: an oracle in its own process notes each call durably before it renames it into place, and
+afterwards what it noted is compared with what the sandbox's journal says arrived.
+
+TUNERD_KILLS says how many kills have to land while a request is open (20 by default; `make chaos KILLS=500`).
+"""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Daemon, sandbox, until
+from tests.e2e.oracle import compare, read_journal, read_obligations
+from tunerd.clock import SystemClock
+
+KILLS = int(os.environ.get("TUNERD_KILLS", "20"))
+SEED = int(os.environ.get("TUNERD_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+CONCURRENCY = 8
+LATENCY_S = 0.1
+CALLS_A_KILL = 12
+
+_CONFIG = """
+tuner: {{workspace_id: 42, agent_remote_identifier: support-bot, base_url: "{url}", api_key: tr_api_chaos}}
+sources:
+  - name: calls
+    path: {directory}/calls
+    rescan: 2s
+    call:
+      call_id: doc.id
+      call_type: {{const: phone_call}}
+      start_timestamp: doc.started
+      end_timestamp: doc.ended
+      transcript_with_tool_calls: {{for_each: {{m: doc.messages}}, role: m.role, text: m.content, start_ms: m.start_ms, end_ms: m.end_ms}}
+    recording:
+      - url: doc.recording_url
+      - {{manifest: recordings, key: doc.room, within: 10m, wait: 1h}}
+  - name: recordings
+    path: {directory}/recordings
+    rescan: 2s
+    manifest: {{key: doc.room_name, url: doc.location, started_at: doc.started_at}}
+delivery: {{concurrency: {concurrency}}}
+ledger: {{url: "sqlite://{directory}/ledger.db"}}
+http: {{listen: null}}
+log: {{format: json}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 10 * KILLS)
+async def test_nothing_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None:
+    """Every call that was noted arrives with its own recording; only calls in flight at a kill repeat, byte for byte."""
+    chance, never = random.Random(SEED), asyncio.Event()
+    calls, recordings, obligations = tmp_path / "calls", tmp_path / "recordings", tmp_path / "obligations"
+    calls.mkdir()
+    recordings.mkdir()
+    async with sandbox(tmp_path, "--latency", f"{int(LATENCY_S * 1000)}ms", "--quiet") as tuner:
+        config = tmp_path / "tunerd.yaml"
+        config.write_text(_CONFIG.format(url=tuner.url, directory=tmp_path, concurrency=CONCURRENCY))
+        oracle = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.e2e.oracle", "--calls", str(calls), "--recordings", str(recordings),
+            "--obligations", str(obligations), "--rate", "40", "--count", str(KILLS * CALLS_A_KILL + 50), "--seed", str(SEED),
+            stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        landed = restarts = 0
+        daemon = await Daemon.run(config)
+        try:
+            while landed < KILLS and restarts < 3 * KILLS:
+                before = _size(tuner.journal)
+                await until(lambda before=before: _size(tuner.journal) > before)  # type: ignore[misc]
+                # The stand-in notes a request when it comes and answers LATENCY_S later: until then it is open.
+                arrived = time.monotonic()
+                await SystemClock().wait(never, chance.random() * LATENCY_S * 0.8)  # chance is what is tested here
+                await daemon.kill()
+                landed += time.monotonic() - arrived < LATENCY_S
+                restarts += 1
+                daemon = await Daemon.run(config)
+            assert landed >= KILLS, f"only {landed} of {restarts} kills landed while a request was open"
+            assert await oracle.wait() == 0
+            owed = read_obligations(obligations)
+
+            async def all_there() -> bool:
+                return {owe.call_id for owe in owed} <= set(await tuner.accepted())
+
+            await until(all_there, ceiling_s=120)
+            assert await daemon.stop() == 0
+        finally:
+            await daemon.kill()
+            if oracle.returncode is None:
+                oracle.kill()
+                await oracle.wait()
+    report = compare(owed, read_journal(tuner.journal))
+    print(f"seed {SEED}: {len(owed)} calls, {landed} kills with a request open, {report.repeated} repeats")
+    assert not report.lost, f"seed {SEED}"
+    assert not report.unknown, f"seed {SEED}"
+    assert not report.differing_bytes, f"seed {SEED}"
+    assert not report.wrong_recording, f"seed {SEED}"
+    assert report.repeated <= restarts * CONCURRENCY, f"seed {SEED}"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
