@@ -25,22 +25,36 @@ def looped(each: Run, item: int, body: Emit) -> Emit:
 
 
 def object_run(lets: list[tuple[int, Run]], when: Run | None, role: Run | None, members: tuple[tuple[str, Run], ...]) -> Run:
+    """The object of a block, or null where it is left out. The bare forms come first: rows are mostly those."""
+    if not lets and when is None:
+        return _members_run(members) if role is None else _row_run(role, members)
+    inner = object_run([], None, role, members)
+
     def run(slots: Any) -> Any:
         for index, let in lets:
             slots[index] = let(slots)
-        if when is not None and not true(when(slots)):
+        return inner(slots) if when is None or true(when(slots)) else None
+
+    return run
+
+
+def _members_run(members: tuple[tuple[str, Run], ...]) -> Run:
+    def run(slots: Any) -> Any:
+        return {name: value for name, member in members if (value := member(slots)) is not None} or None
+
+    return run
+
+
+def _row_run(role: Run, members: tuple[tuple[str, Run], ...]) -> Run:
+    def run(slots: Any) -> Any:
+        given = role(slots)
+        if not given:
             return None
-        if role is None:
-            made = {}
-        else:
-            value = role(slots)
-            if not value:
-                return None
-            made = {"role": value}
+        made = {"role": given}
         for name, member in members:
             value = member(slots)
             if value is not None:
                 made[name] = value
-        return made or None
+        return made
 
     return run
