@@ -53,12 +53,12 @@ def refuse(_: Unfrozen) -> Refusal:
 
 
 def later(due_at: float, *, counts: bool = True, sure: bool = False) -> Later:
-    return Later(
-        due_at=due_at, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=counts, surely_not_arrived=sure
-    )
+    return Later(due_at=due_at, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=counts, surely_not_arrived=sure)
 
 
-def egress(key: str | None = "room", *, within_s: float | None = 600.0, wait_s: float = 1800.0, source: str = "egress") -> ManifestStrategy:
+def egress(
+    key: str | None = "room", *, within_s: float | None = 600.0, wait_s: float = 1800.0, source: str = "egress"
+) -> ManifestStrategy:
     return ManifestStrategy(source=source, key=key, within_s=within_s, wait_s=wait_s)
 
 
@@ -111,7 +111,9 @@ def ignored(path: str = "/calls/ignored.json", offset: int = 0) -> IgnoredDocume
     return IgnoredDocument(origin=Origin(source="agent", path=path, offset=offset), call_id="i-1")
 
 
-def file_mark(path: str = "/calls/call-1.json", *, source: str = "agent", inode: int = 7, offset: int = 100, **other: object) -> FileMark:
+def file_mark(
+    path: str = "/calls/call-1.json", *, source: str = "agent", inode: int = 7, offset: int = 100, **other: object
+) -> FileMark:
     fields: dict[str, object] = {"device": 1, "size": offset, "mtime_ns": 5, "marker": b"hash", "whole": True}
     return FileMark(source=source, path=path, inode=inode, offset=offset, **(fields | other))  # type: ignore[arg-type]
 

@@ -188,7 +188,9 @@ async def test_a_place_of_a_log_that_rotated_hides_no_failure(ledger: Ledger) ->
 
 async def test_a_file_read_anew_takes_its_unnamed_failures_along(ledger: Ledger) -> None:
     """`replaces_failed`: failed rows of the path without a call id go, unless they are refused again; others stay."""
-    await ledger.admit(Admission(refused=[refused(offset=1), refused(offset=2), refused(offset=3, call_id="x"), refused("/o")]), NOW)
+    await ledger.admit(
+        Admission(refused=[refused(offset=1), refused(offset=2), refused(offset=3, call_id="x"), refused("/o")]), NOW
+    )
     mark = file_mark("/calls/bad.json")
     await ledger.admit(Admission(refused=[refused(offset=2)], mark=mark, replaces_failed=True), NOW)
     rows = await ledger.calls(FAILED)

@@ -114,7 +114,9 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free], dic
 
 
 @pytest.mark.parametrize(
-    ("strategies", "on_missing", "offers", "answers", "now", "decision"), [row[1:] for row in DECISIONS], ids=[row[0] for row in DECISIONS]
+    ("strategies", "on_missing", "offers", "answers", "now", "decision"),
+    [row[1:] for row in DECISIONS],
+    ids=[row[0] for row in DECISIONS],
 )
 def test_decide(
     strategies: tuple[Strategy, ...],
@@ -190,7 +192,11 @@ def test_null_keys_are_never_looked_up() -> None:
 def test_a_story_names_no_url() -> None:
     """What a call waits for is shown without URLs, whose queries may be secrets."""
     lines = [looks_for(UrlStrategy(url="https://a/x?token=1"), None, 0), looks_for(egress("room"), None, 160.0)]
-    lines += [looks_for(egress("room"), Answer(at=1, expired=True), 0), looks_for(egress(None), None, 0), looks_for(NO_URL, None, 0)]
+    lines += [
+        looks_for(egress("room"), Answer(at=1, expired=True), 0),
+        looks_for(egress(None), None, 0),
+        looks_for(NO_URL, None, 0),
+    ]
     assert lines == [
         "url: in the document",
         "manifest egress, key 'room': no answer yet, waits until 160",

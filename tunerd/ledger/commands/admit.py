@@ -122,7 +122,7 @@ def _again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row
     return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row
 
 
-def rewrite(store: Store, row: Row, call: Call, now: float) -> None:
+def rewrite(store: Store, row: Row, call: Call, now: float, kind: Kind = Kind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: what it took is free again, and it has to be matched anew."""
     store.give_back(row.row)
     store.set_body(row, body_of(call))
@@ -133,7 +133,7 @@ def rewrite(store: Store, row: Row, call: Call, now: float) -> None:
         Move.REWRITE,
         State.WAITING,
         now,
-        kind=Kind.CALL,
+        kind=kind,
         source=call.origin.source,
         destination=call.destination,
         workspace=call.workspace,
@@ -397,7 +397,6 @@ def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) ->
 
 def conflict_into(store: Store, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
     """A row that was mapped again has an id that another call holds."""
-    rewrite(store, row, call, now)
-    store.change(row, kind=Kind.CONFLICT)
+    rewrite(store, row, call, now, Kind.CONFLICT)
     refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))
     return fail(store, row, refusal, now, Move.DECIDE)
