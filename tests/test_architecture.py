@@ -36,7 +36,7 @@ TELLING_LIBRARIES = {"logging", "structlog", "prometheus_client"}
 CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config"}
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself
-    "tunerd.mapping": {"tunerd.config.yaml_nodes"},
+    "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},
     "tunerd.ledger": set(),
     "tunerd.intake": {"tunerd.ledger"},
     "tunerd.delivery": {"tunerd.ledger"},

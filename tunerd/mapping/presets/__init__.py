@@ -10,9 +10,11 @@ from importlib import resources
 from typing import Final, Literal
 
 from tunerd.config import ManifestRule, Source, UrlRule
+from tunerd.config.quantities import parse_duration
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.places import Node, Place, Problem
 
+_DEFAULTS: Final = (("within", "10m"), ("wait", "30m"))
 _MEMBERS: Final = frozenset({"call", "manifest", "recording", "untimed", "agent"})
 
 
@@ -65,7 +67,7 @@ def effective(source: Source) -> Effective:
         untimed = "spread" if "untimed" in preset and preset["untimed"].value == "spread" else "reject"
     recording = source.recording
     if recording is None:
-        recording = _urls(preset["recording"]) if "recording" in preset else ()
+        recording = _strategies(preset["recording"]) if "recording" in preset else ()
     return Effective(
         call=_over(source.call, preset.get("call")),
         manifest=_over(source.manifest, preset.get("manifest")),
@@ -76,12 +78,25 @@ def effective(source: Source) -> Effective:
     )
 
 
-def _urls(node: Node) -> tuple[UrlRule, ...]:
-    """The `url` strategies of a preset. The configuration's reader puts all of them, with their durations, into
-    Source.recording; this is for sources that were made without it."""
-    listed = node.value if isinstance(node.value, tuple) else ()
-    members = [item.value for item in listed if isinstance(item.value, dict)]
-    return tuple(UrlRule(url=each["url"], expires_at=each.get("expires_at")) for each in members if "url" in each)
+def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
+    """The strategies of a preset as it ships. A configuration's loader reads the same ones with all its checks
+    (config/strategies.py); this is for whoever compiles a source without one."""
+    rules: list[UrlRule | ManifestRule] = []
+    for item in node.value if isinstance(node.value, tuple) else ():
+        members = item.value if isinstance(item.value, dict) else {}
+        if "url" in members:
+            rules.append(UrlRule(url=members["url"], expires_at=members.get("expires_at")))
+            continue
+        within, waits = (str(members[name].value) if name in members else default for name, default in _DEFAULTS)
+        rules.append(
+            ManifestRule(
+                manifest=str(members["manifest"].value),
+                key=members["key"],
+                within_s=None if within == "any" else parse_duration(within),
+                wait_s=parse_duration(waits),
+            )
+        )
+    return tuple(rules)
 
 
 def _over(own: Node | None, preset: Node | None) -> Node | None:
