@@ -33,7 +33,7 @@ T = TypeVar("T")
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
-WORKERS: Final = 8
+WORKERS: Final = 16
 """Files of one source in hand at the same time: their commits go to disk together."""
 SLICE_S: Final = 0.005
 """Mapping gives way to everything else on the loop after so long."""
