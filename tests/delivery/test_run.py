@@ -13,6 +13,7 @@ from tests.delivery.server import Hang, Reply, Request, serving
 from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
+from tunerd.delivery.bench import Bench
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,
@@ -95,6 +96,7 @@ async def test_retry_after_holds_the_destination_over_a_restart() -> None:
         async with delivering_to(server.url, clock=clock, ledger=ledger, concurrency=1) as bench:
             await bench.admit("call-1")
             await bench.told.until(CallRetried)
+            assert (await ledger.gates())["tuner"].closed_until is not None, "kept before the call is settled"
             await bench.admit("call-2")
             await clock.advance(60)
         async with delivering_to(server.url, clock=clock, ledger=ledger) as bench:
@@ -464,6 +466,45 @@ async def test_on_stop_empty_delivers_all_that_is_due() -> None:
         release.set()
         await bench.stop()
     assert await states(bench.ledger) == {State.SENT: 99, State.DUE: 1}
+
+
+async def test_on_stop_empty_ends_those_who_wait_for_a_permit() -> None:
+    """Workers beyond the limit sit while the last calls are open; when these are done, they end as well."""
+    release = asyncio.Event()
+
+    async def hold(call: Claimed) -> Outcome:
+        await release.wait()
+        return SENT
+
+    async with delivering(scripted(hold), on_stop="empty", concurrency=8) as bench:
+        await bench.admit(*IDS[: bench.delivery.statuses()[0].limit])
+        await bench.clock.advance(0)
+        bench.stopping.set()
+        await bench.clock.advance(0)
+        release.set()
+        await bench.stop()
+    assert set(await states(bench.ledger)) == {State.SENT}
+
+
+async def test_one_piece_of_news_gets_every_worker_going() -> None:
+    """Many calls that become due in one commit wake one worker, who wakes the next, up to the limit."""
+    async with serving(Hang()) as server, delivering_to(server.url) as bench:
+        await bench.clock.advance(1)
+        await bench.admit(*IDS)
+        await server.arrived(bench.delivery.statuses()[0].limit)
+        assert bench.task is not None
+        bench.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bench.task
+
+
+async def test_news_during_a_look_are_not_slept_through() -> None:
+    """Whoever sits down after news that it has not seen gets up at once."""
+    bench = Bench(FakeClock())
+    before = bench.news
+    bench.call()
+    async with asyncio.timeout(5):
+        await bench.sit(None, before)
 
 
 async def test_on_stop_empty_ends_at_once_when_idle() -> None:

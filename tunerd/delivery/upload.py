@@ -194,8 +194,6 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     while size <= ANSWER_BYTES and (part := await response.content.read(ANSWER_BYTES + 1 - size)):
         parts.append(part)
         size += len(part)
-    if size > ANSWER_BYTES:
-        response.close()
     return b"".join(parts)[:ANSWER_BYTES], size <= ANSWER_BYTES
 
 
