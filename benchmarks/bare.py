@@ -1,0 +1,30 @@
+"""The bare loop: post each line of a file, so many at a time, over one aiohttp session; print the seconds it took."""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+
+async def main(url: str, file: Path, concurrency: int) -> None:
+    bodies = iter(file.read_bytes().splitlines())
+    target = f"{url}/api/v1/public/call?workspace_id=42&agent_remote_identifier=bench"
+    headers = {"Authorization": "Bearer tr_api_bench", "Content-Type": "application/json"}
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for body in bodies:
+            async with session.post(target, data=body, headers=headers) as answer:
+                await answer.read()
+                assert answer.status == 200, answer.status
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session, asyncio.TaskGroup() as group:
+        began = time.monotonic()
+        for _ in range(concurrency):
+            group.create_task(work(session))
+    print(json.dumps({"seconds": time.monotonic() - began}))
+
+
+asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
