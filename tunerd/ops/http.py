@@ -7,6 +7,7 @@ import asyncio
 import errno
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 import orjson
@@ -121,11 +122,15 @@ class HttpServer:
 
 
 async def stop_accepting(server: asyncio.Server) -> None:
-    """Close it. A connection that was accepted in this very moment gets its protocol first, and so is closed with the
-    others; asyncio would forget it otherwise."""
-    server.close()
+    """Close it, but let a connection that was accepted in this very moment get its protocol first, so that it is closed
+    with the others: asyncio fails on one that meets a closed server, and leaves its socket open."""
+    loop = asyncio.get_running_loop()
+    for sock in server.sockets:
+        with suppress(RuntimeError, NotImplementedError):  # another loop than asyncio's, with readers of its own
+            loop.remove_reader(sock.fileno())
     for _ in range(5):
         await asyncio.sleep(0)
+    server.close()
 
 
 def split_address(listen: str) -> tuple[str, int]:
