@@ -1,0 +1,104 @@
+"""The presets as a configuration uses them: they load, name what they need, and can be overridden in their tables."""
+
+from itertools import takewhile
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.mapping.presets.golden import FIXTURES
+from tunerd.call import Document, Mapped, Origin
+from tunerd.config import Config
+from tunerd.config.file import load_text
+from tunerd.mapping import compile_source, presets
+from tunerd.mapping.building import manifest_sources
+from tunerd.places import ConfigError
+
+CALLS = ("retell", "livekit", "pipecat", "bland", "telnyx", "ultravox", "dograh")
+MANIFESTS = ("telnyx-recording", "twilio-recording", "daily-recording", "asterisk-recording", "freeswitch-cdr")
+TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: tr_api_made_up}\nsources:\n"
+
+
+def configured(*sources: str) -> Config:
+    return load_text(TUNER + "".join(f"  - {source}\n" for source in sources), "/etc/tunerd/config.yaml", {})
+
+
+def plain(preset: str, more: str = "") -> str:
+    return f"{{name: {preset}, path: /calls/{preset}, preset: {preset}{more}}}"
+
+
+def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | None = None) -> Mapped:
+    source = next(source for source in config.sources if source.name == name)
+    destination = next((each for each in config.destinations if each.name == source.destination), None)
+    mapping = compile_source(source, destination, sources_with_started_at=manifest_sources(config.sources), environ=environ or {})
+    raw = (FIXTURES / fixture).read_bytes()
+    origin = Origin(source=name, path=f"{source.path}/{Path(fixture).name}", length=len(raw))
+    return mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
+
+
+def test_all_of_them_load_in_one_configuration() -> None:
+    """With the manifest sources that two of them look in, and a word on Ultravox's audio, nothing else has to be written."""
+    sources = [plain(name) for name in (*CALLS, *MANIFESTS, "livekit-egress") if name != "ultravox"]
+    config = configured(*sources, plain("ultravox", ', on_missing: {send: "https://audio.example.com/none.wav"}'))
+    manifests = manifest_sources(config.sources)
+    for source in config.sources:
+        compile_source(source, config.destinations[0], sources_with_started_at=manifests, environ={})
+
+
+@pytest.mark.parametrize(("preset", "source"), [("livekit", "livekit-egress"), ("telnyx", "telnyx-recording")])
+def test_a_preset_without_its_manifest_source_names_it(preset: str, source: str) -> None:
+    """The missing half of a join is told at load, by the name it has to have."""
+    with pytest.raises(ConfigError, match=f"source named `{source}`"):
+        configured(plain(preset))
+
+
+def test_ultravox_asks_where_the_audio_is() -> None:
+    """A preset of a platform without recording URLs does not pretend to have one."""
+    with pytest.raises(ConfigError, match="nothing says where the audio"):
+        configured(plain("ultravox"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "fixture", "url"),
+    [
+        ("daily-recording", "bucket", "ready.json", "https://own.example.com/a/garage/lobby%20one/1782900000123"),
+        ("asterisk-recording", "served", "finished.json", "https://own.example.com/a/1782900000.7.wav"),
+        ("freeswitch-cdr", "served", "encoded_values.json", "https://own.example.com/a/f-1%20in.wav"),
+    ],
+)
+def test_where_audio_is_served_has_to_be_said(preset: str, name: str, fixture: str, url: str) -> None:
+    """Without it the recording is refused at its url, not sent half; a let in the configuration says it, too."""
+    refused = mapped(configured(plain(preset)), preset, f"{preset}/{fixture}").refused
+    assert refused is not None
+    assert refused.refusal.where.startswith("manifest.url")
+    own = configured(plain(preset, f', manifest: {{let: {{{name}: {{const: "https://own.example.com/a/"}}}}}}'))
+    recording = mapped(own, preset, f"{preset}/{fixture}").recording
+    assert recording is not None
+    assert recording.url == url
+
+
+def test_a_table_of_a_preset_can_be_replaced() -> None:
+    """Who a transfer target is to be is one line in the configuration."""
+    config = configured(plain("retell", ", call: {let: {roles: {const: {agent: agent, user: user, transfer_target: user}}}}"))
+    call = mapped(config, "retell", "retell/call_analyzed.json").call
+    assert call is not None
+    rows = orjson.loads(call.payload)["transcript_with_tool_calls"]
+    assert [row["role"] for row in rows if row.get("text") == "Bakery counter, hello."] == ["user"]
+
+
+@pytest.mark.parametrize("preset", [*CALLS, *MANIFESTS])
+def test_each_preset_says_where_from_what_and_what_not(preset: str) -> None:
+    """The comment at its top has the three parts that the documentation is made of, in order, and fits the screen."""
+    text = presets.text(preset)
+    head = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    parts = [line.split(":")[0] for line in head if not line.startswith("#   ")]
+    assert parts == ["# from", "# maps", "# lacks"]
+    assert max(map(len, text.splitlines())) <= 130
+
+
+@pytest.mark.parametrize("preset", [*CALLS, *MANIFESTS])
+def test_each_preset_has_documents_that_it_takes_and_some_that_it_leaves(preset: str) -> None:
+    """No preset is without golden files of both kinds."""
+    kinds = {name for file in (FIXTURES / preset).glob("*.expected.json") for name in orjson.loads(file.read_bytes())}
+    assert kinds & {"body", "recording"}
+    assert "ignored" in kinds
