@@ -204,10 +204,10 @@ class MemoryStore(Store):
         free = [r for r in self.recordings.values() if (r.source, r.key, r.taken_by) == (source, key, None)]
         after = sorted((r.started_at_ms, r.row) for r in free if r.started_at_ms is not None and r.started_at_ms >= started_at_ms)
         before = sorted(
-            (-r.started_at_ms, r.row) for r in free if r.started_at_ms is not None and r.started_at_ms < started_at_ms
+            (-r.started_at_ms, -r.row) for r in free if r.started_at_ms is not None and r.started_at_ms < started_at_ms
         )
         unknown = sorted(r.row for r in free if r.started_at_ms is None)
-        rows = [row for _, row in (*after[:NEAR], *before[:NEAR])] + unknown[:NEAR]
+        rows = [abs(row) for _, row in (*after[:NEAR], *before[:NEAR])] + unknown[:NEAR]
         near = [self.recordings[row] for row in rows]
         return [Free(row=r.row, url=r.url, started_at_ms=r.started_at_ms, expires_at=r.expires_at) for r in near]
 
@@ -224,7 +224,7 @@ class MemoryStore(Store):
             (w for w in wants if w.started_at_ms >= started_at_ms), key=lambda w: (w.started_at_ms, w.call, w.position)
         )
         before = sorted(
-            (w for w in wants if w.started_at_ms < started_at_ms), key=lambda w: (-w.started_at_ms, w.call, w.position)
+            (w for w in wants if w.started_at_ms < started_at_ms), key=lambda w: (-w.started_at_ms, -w.call, -w.position)
         )
         return [*after[:NEAR], *before[:NEAR]]
 

@@ -27,6 +27,8 @@ class Store(ABC):
         self.tally = Tally()
         self.woken: set[str] = set()
         """Destinations of which a call was made due in this transaction."""
+        self.in_hand: set[int] = set()
+        """Rows that workers of this process hold."""
         self.ripe: set[tuple[str, str]] = set()
         """(source, path) of files that may have become disposable in this transaction."""
 
@@ -51,9 +53,12 @@ class Store(ABC):
     def move(self, row: Row, move: Move, after: State, now: float, **columns: object) -> None:
         """As `change`, to a state that the table of states.py allows."""
         check(row.state, move, after)
+        self.in_hand.discard(row.row)
         self.change(row, state=after, changed_at=now, **columns)
         if after is State.DUE:
             self.woken.add(row.destination)
+        elif after is State.SENDING:
+            self.in_hand.add(row.row)
         elif after in (State.SENT, State.IGNORED):
             self.ripe.update((source, path) for source, path, _ in self.places(row))
 

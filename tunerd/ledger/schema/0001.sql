@@ -49,7 +49,7 @@ CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due';
 CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due';
 CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
 CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
-CREATE INDEX call_waiting ON call (due_at) WHERE state = 'waiting';
+CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_sending ON call (state) WHERE state = 'sending';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');

@@ -1,4 +1,4 @@
-"""How rows, strategies, gates and file names are written in SQLite's types, and read back. Pure."""
+"""How rows, strategies, gates and file names are written in SQLite's types, and read back."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -9,6 +9,7 @@ import orjson
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import FileMark, Gate
 from tunerd.ledger.rows import Body, Kind, PauseClock, Row
+from tunerd.ledger.sqlite.trouble import Unsound
 from tunerd.outcome import PauseReason
 
 # File names need not be UTF-8: Python carries their odd bytes as lone surrogates, which SQLite's text cannot. They are
@@ -75,10 +76,13 @@ def column_of(name: str, value: object) -> object:
 
 def row_of(columns: Sequence[Any]) -> Row:
     values = list(columns)
-    values[_STATE] = _STATES[values[_STATE]]
-    values[_KIND] = _KINDS[values[_KIND]]
-    if values[_FORM] is not None:
-        values[_FORM] = _FORMS[values[_FORM]]
+    try:
+        values[_STATE] = _STATES[values[_STATE]]
+        values[_KIND] = _KINDS[values[_KIND]]
+        if values[_FORM] is not None:
+            values[_FORM] = _FORMS[values[_FORM]]
+    except KeyError:
+        raise Unsound("a row is in a state that does not exist") from None
     for index in _BOOLS:
         values[index] = bool(values[index])
     for index in _TEXTS:

@@ -17,7 +17,7 @@ from tunerd.ledger.rows import Kind
 from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, row_of
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
 from tunerd.ledger.sqlite.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import is_damage, words_for
+from tunerd.ledger.sqlite.trouble import Unsound, is_trouble, words_for
 
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000
@@ -36,17 +36,17 @@ def open_sound(
             raise FileNotFoundError(errno.ENOENT, "the file is gone", str(path))
         if not is_reopened and path.exists() and path.stat().st_size == 0:
             return _rebuild(path, now, keep_sent_s)
+        if not is_reopened and path.exists() and _suspicion(path).exists():
+            return _rebuild(path, now, keep_sent_s)
         try:
-            store = _open(path, now, is_reopened)
-        except sqlite3.DatabaseError as exc:
-            if not is_damage(exc) and not isinstance(exc, _Unsound):
+            return _open(path, now, is_reopened), None
+        except (sqlite3.Error, UnicodeDecodeError, ValueError, TypeError) as exc:
+            if isinstance(exc, sqlite3.Error) and is_trouble(exc):
                 raise
             if is_reopened:
                 mark_suspect(path)
-                raise
+                raise Unsound("damaged") from None
             return _rebuild(path, now, keep_sent_s)
-        _suspicion(path).unlink(missing_ok=True)
-        return store, None
     except sqlite3.Error as exc:
         if is_reopened:
             raise
@@ -59,15 +59,11 @@ def open_sound(
         raise LedgerRefused(f"{path} cannot be opened: {exc.strerror}") from exc
 
 
-class _Unsound(sqlite3.DatabaseError):
-    """The check found something."""
-
-
 def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
     db = connect(path)
     try:
         prepare(db, path, now, scripts())
-        _check(db, path)
+        _check(db)
         store = SqliteStore(db)
         if not is_reopened:
             store.begin(full=True)
@@ -79,11 +75,10 @@ def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
     return store
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
-    """quick_check, for 5 s at most: a large ledger must not hold up the start, unless it is known to be ill."""
+def _check(db: sqlite3.Connection) -> None:
+    """quick_check, for 5 s at most: a large ledger must not hold up the start."""
     until = time.monotonic() + _CHECK_S
-    if not _suspicion(path).exists():
-        db.set_progress_handler(lambda: time.monotonic() > until, _CHECK_STEPS)
+    db.set_progress_handler(lambda: time.monotonic() > until, _CHECK_STEPS)
     try:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as exc:
@@ -93,11 +88,11 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     finally:
         db.set_progress_handler(None, 0)
     if found != "ok":
-        raise _Unsound(found)
+        raise Unsound("quick_check found damage")
 
 
 def mark_suspect(path: Path) -> None:
-    """Damage was met while running: the next open checks every page, however long it takes."""
+    """Damage was met while running: the next open rebuilds the ledger, whatever a quick check says."""
     try:
         _suspicion(path).touch(0o600)
     except OSError:
@@ -227,7 +222,7 @@ def _is_sane(columns: Sequence[Any]) -> bool:
     """A row whose bytes were flipped may read as nonsense."""
     try:
         row = row_of(columns)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (Unsound, TypeError, ValueError, AttributeError):
         return False
     return row.kind is not Kind.CALL or bool(row.call_id)
 

@@ -82,7 +82,7 @@ class JoinTables(CallTables):
         select = "SELECT row, url, started_at_ms, expires_at FROM recording WHERE taken_by IS NULL AND source = ? AND key = ?"
         found: list[tuple[Any, ...]] = []
         for side, order in ((">=", ""), ("<", " DESC")):
-            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, row LIMIT {NEAR}"
+            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, row{order} LIMIT {NEAR}"
             found += self.db.execute(sql, (source, key, started_at_ms))
         found += self.db.execute(f"{select} AND started_at_ms IS NULL ORDER BY row LIMIT {NEAR}", (source, key))
         return [Free(row=row, url=url, started_at_ms=at, expires_at=expires) for row, url, at, expires in found]
@@ -96,7 +96,7 @@ class JoinTables(CallTables):
             return [_want_of(columns) for columns in self.db.execute(sql, (source, key))]
         found: list[tuple[Any, ...]] = []
         for side, order in ((">=", ""), ("<", " DESC")):
-            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, call, position LIMIT {NEAR}"
+            sql = f"{select} AND started_at_ms {side} ? ORDER BY started_at_ms{order}, call{order}, position{order} LIMIT {NEAR}"
             found += self.db.execute(sql, (source, key, started_at_ms))
         return [_want_of(columns) for columns in found]
 

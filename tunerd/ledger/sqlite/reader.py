@@ -52,8 +52,8 @@ class Reader:
                     "the question took longer than a second; ask for less (a call id, a state, a time)"
                 ) from exc
             self._close()
-            name = getattr(exc, "sqlite_errorname", "unknown")
-            raise LedgerUnavailable(f"the ledger cannot be read now ({name})") from exc
+            name = getattr(exc, "sqlite_errorname", "damaged")
+            raise LedgerUnavailable(f"the ledger cannot be read now ({name})") from None  # its words may quote a row
 
     def _close(self) -> None:
         if self._tables is not None:

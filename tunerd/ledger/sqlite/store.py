@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from tunerd.ledger import Gauges
-from tunerd.ledger.commands.send import reclaim
+from tunerd.ledger.commands.send import reclaim, release
 from tunerd.ledger.sqlite.codec import to_text
 from tunerd.ledger.sqlite.join_tables import JoinTables
 
@@ -23,10 +23,8 @@ class SqliteStore(JoinTables):
 
     def begin(self, *, full: bool) -> None:
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
-        self._before = (
-            *(self.tally.copy(), self._last_row, self._last_recording),
-            *(dict(self._gates), self.retired.copy(), self.bodies_kept),
-        )
+        self._before = (self.tally.copy(), self._last_row, self._last_recording, dict(self._gates))
+        self._sets_before = (self.retired.copy(), self.bodies_kept, self.in_hand.copy())
         if full is not self._full:
             self.db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
@@ -46,11 +44,22 @@ class SqliteStore(JoinTables):
                 self.db.execute("ROLLBACK")
             except sqlite3.Error:
                 pass
-        self.tally, self._last_row, self._last_recording, self._gates, self.retired, self.bodies_kept = self._before
+        self.tally, self._last_row, self._last_recording, self._gates = self._before
+        self.retired, self.bodies_kept, self.in_hand = self._sets_before
         self.woken, self.ripe = set(), set()
 
     def gauges(self) -> Gauges:
         return self.tally.gauges(self.oldest_at())
+
+    def take_after(self, before: "SqliteStore", now: float) -> None:
+        """Go on where another connection to the same file broke down. A claim that it could not confirm may have been
+        written all the same; nobody holds that call, so it is given back."""
+        self.in_hand = before.in_hand
+        self.begin(full=True)
+        for row in self.sending():
+            if row.row not in self.in_hand:
+                release(self, row.row, now)
+        self.commit()
 
     def reclaim_all(self, now: float) -> None:
         for row in self.sending():
@@ -80,9 +89,9 @@ class SqliteStore(JoinTables):
         """Nothing of what was deleted is left in the file: free pages are overwritten by being cut off, the log is
         written back and emptied."""
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.db.execute("PRAGMA incremental_vacuum").fetchall()
+        self.db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page and stop
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def give_pages_back(self, pages: int) -> None:
         if self.db.execute("PRAGMA freelist_count").fetchone()[0] > pages:
-            self.db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            self.db.executescript(f"PRAGMA incremental_vacuum({pages})")

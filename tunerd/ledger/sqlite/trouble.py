@@ -31,9 +31,15 @@ def is_trouble(exc: sqlite3.Error) -> bool:
     return _code(exc) in _WORDS
 
 
-def is_damage(exc: sqlite3.Error) -> bool:
-    """What the file holds is no sound database."""
-    return _code(exc) in _DAMAGE
+class Unsound(sqlite3.DatabaseError):
+    """The file holds what no version of tunerd writes."""
+
+
+def is_damage(exc: BaseException) -> bool:
+    """What the file holds is no sound database. (sqlite3 tells of text that is no UTF-8 without any code.)"""
+    if isinstance(exc, sqlite3.OperationalError) and str(exc).startswith("Could not decode to UTF-8"):
+        return True
+    return isinstance(exc, (Unsound, UnicodeDecodeError)) or (isinstance(exc, sqlite3.Error) and _code(exc) in _DAMAGE)
 
 
 def is_full(exc: sqlite3.Error) -> bool:

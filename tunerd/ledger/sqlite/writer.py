@@ -185,10 +185,8 @@ class Writer:
             if isinstance(exc, sqlite3.Error) and is_trouble(exc):
                 self._set_aside(batch, exc, told)
                 return False
-            if isinstance(exc, sqlite3.Error) and is_damage(exc):
-                self._suspect()  # the next open looks at every page
             if len(batch) == 1:
-                batch[0].error = exc
+                batch[0].error = self._damaged() if is_damage(exc) else exc
                 told.jobs.append(batch[0])
                 return True
             is_fine = True
@@ -200,6 +198,12 @@ class Writer:
         told.ripe |= ripe
         told.jobs += batch
         return True
+
+    def _damaged(self) -> sqlite3.DatabaseError:
+        """Not to be mended while running: the process ends, and the next open rebuilds. SQLite's own words may quote
+        what a row holds."""
+        self._suspect()
+        return sqlite3.DatabaseError("the ledger's file is damaged; tunerd rebuilds it when it is started again")
 
     def _run_alone(self, job: Job[Any], told: _Told) -> None:
         try:
@@ -250,7 +254,13 @@ class Writer:
         try:
             if self._must_reopen:
                 self._store.db.close()
-                self._store = self._connect()
+                store = self._connect()
+                try:
+                    store.take_after(self._store, self._clock.now())
+                except BaseException:
+                    store.db.close()
+                    raise
+                self._store = store
                 self._must_reopen = False
         except sqlite3.Error as exc:
             if not is_trouble(exc):
@@ -281,7 +291,6 @@ class Writer:
         for job in self._kept:
             self._refuse(job, "the ledger was closed before it could be written", told, None)
         try:
-            self._store.db.execute("PRAGMA optimize")
             self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error:
             pass  # the next open replays the log

@@ -1,0 +1,185 @@
+"""The disk under the ledger fills up, goes read-only, or answers with errors; and everything heals by itself."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunerd.call import State
+from tunerd.events import LedgerHealed, LedgerTrouble
+from tunerd.ledger import LedgerUnavailable
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.testing import Recorder, make_call
+
+from .parts import NOW, SENT, claimed, put, state, take
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: needs root")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], check=False, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("no right to mount here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all the room that is left."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return filler
+
+
+@needs_root
+async def test_a_full_disk(small_disk: Path) -> None:
+    """Admissions are refused, nothing half-written; the result of the open request waits and is kept, thanks to the
+    reserve; with room everything goes on by itself, within 10 s."""
+    told = Recorder()
+    ledger = await SqliteLedger.open(small_disk / "ledger.db", now=NOW, emit=told)
+    await put(ledger, make_call("a"), make_call("b"))
+    taken = await claimed(ledger)
+    filler = fill(small_disk)
+    big = [make_call(f"big{number}", text="x" * 100_000) for number in range(40)]
+    with pytest.raises(LedgerUnavailable, match="disk of the ledger is full"):
+        await put(ledger, *big)
+    assert ledger.gauges().calls[State.DUE] == 1
+    assert told.seen(LedgerTrouble)
+    async with asyncio.timeout(10):
+        await ledger.settle(taken.row, SENT, NOW)
+    assert await state(ledger, "a") is State.SENT
+    filler.unlink()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await put(ledger, *big)
+                break
+            except LedgerUnavailable:
+                await told.until(LedgerHealed, len(told.seen(LedgerTrouble)))
+    assert ledger.gauges().calls[State.DUE] == 41
+    await ledger.close()
+    again = await SqliteLedger.open(small_disk / "ledger.db", now=NOW, emit=told)
+    assert again.gauges().calls[State.DUE] == 41
+    await again.close()
+
+
+def resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+@needs_root
+async def test_without_a_reserve_the_result_waits_in_memory(small_disk: Path) -> None:
+    """Not even the reserve is there: no claims, no admissions, the open request's result waits; questions are answered
+    and the writer is alive. With room it heals by itself, and the result is written."""
+    told = Recorder()
+    ledger = await SqliteLedger.open(small_disk / "ledger.db", now=NOW, emit=told)
+    await put(ledger, make_call("a"), make_call("b"))
+    taken = await claimed(ledger)
+    (small_disk / "ledger.db.reserve").unlink()
+    fill(small_disk)
+    with pytest.raises(LedgerUnavailable):
+        await put(ledger, *(make_call(f"c{number}", text="x" * 90_000) for number in range(100)))
+    async with asyncio.TaskGroup() as group:
+        settling = group.create_task(ledger.settle(taken.row, SENT, NOW))
+        with pytest.raises(LedgerUnavailable):
+            await put(ledger, make_call("d"))
+        with pytest.raises(LedgerUnavailable):
+            await take(ledger)
+        assert await ledger.alive()
+        assert await state(ledger, "a") is State.SENDING
+        assert not settling.done()
+        resize(small_disk, "32m")
+        async with asyncio.timeout(10):
+            await settling
+            await told.until(LedgerHealed)
+    assert await state(ledger, "a") is State.SENT
+    assert (await take(ledger)).claimed is not None
+    assert len(told.seen(LedgerTrouble)) == len(told.seen(LedgerHealed)) == 1
+    assert (small_disk / "ledger.db.reserve").exists()
+    await ledger.close()
+
+
+SYNCS_FAIL = """
+import asyncio, sys
+from pathlib import Path
+from tunerd.call import Form
+from tunerd.events import LedgerTrouble, LedgerHealed
+from tunerd.ledger import Admission, Delivered, LedgerUnavailable
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.testing import Recorder, make_call
+async def main():
+    told = Recorder()
+    ledger = await SqliteLedger.open(Path(sys.argv[1]), now=1767225600.0, emit=told)
+    for number in range(40):
+        while True:
+            try:
+                await ledger.admit(Admission(calls=[make_call(f"c{number}")]), 1767225600.0)
+                claim = await ledger.claim("tuner", Form.CREATE_CALL, lambda unfrozen: unfrozen.payload, 1767225600.0)
+                break
+            except LedgerUnavailable as exc:
+                assert "I/O" in str(exc) or "now" in str(exc), exc
+                await told.until(LedgerHealed, len(told.seen(LedgerTrouble)))
+        if claim.claimed is not None:
+            await ledger.settle(claim.claimed.row, Delivered(status=201, tuner_call_id=None, already_there=False), 1767225600.0)
+    print(len(told.seen(LedgerTrouble)), len(told.seen(LedgerHealed)), sum(ledger.gauges().calls.values()))
+    await ledger.close()
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="injects failing syncs: needs strace")
+def test_failing_syncs_reopen_and_heal(tmp_path: Path) -> None:
+    """EIO on fsync: the file is closed, opened again and checked; nothing that was admitted is lost."""
+    fault = "inject=fsync,fdatasync:error=EIO:when=12..14"
+    done = subprocess.run(
+        [
+            *("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", fault),
+            *(sys.executable, "-c", SYNCS_FAIL, str(tmp_path / "ledger.db")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    troubles, healed, rows = map(int, done.stdout.split())
+    assert troubles == healed >= 1
+    assert rows == 40
+
+
+async def test_min_free_refuses_admissions_before_zero(tmp_path: Path) -> None:
+    """With less than `min_free` left nothing new is admitted, while what is there goes on."""
+    path = tmp_path / "ledger.db"
+    roomy = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await put(roomy, make_call())
+    await roomy.close()
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder(), min_free_bytes=1 << 60)
+    with pytest.raises(LedgerUnavailable, match="min_free"):
+        await put(ledger, make_call("b"))
+    await ledger.settle((await claimed(ledger)).row, SENT, NOW)
+    assert await state(ledger, "call-1") is State.SENT
+    await ledger.close()
+
+
+async def test_a_closed_ledger_takes_nothing(tmp_path: Path) -> None:
+    """After close every command is refused, none hangs."""
+    ledger = await SqliteLedger.open(tmp_path / "ledger.db", now=NOW, emit=Recorder())
+    await ledger.close()
+    with pytest.raises(LedgerUnavailable):
+        await put(ledger, make_call())
+    assert not await ledger.alive()

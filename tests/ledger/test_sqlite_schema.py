@@ -1,0 +1,137 @@
+"""Versions of the schema: migrations keep a copy, newer and foreign files are refused."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tunerd.call import State
+from tunerd.ledger import LedgerRefused
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
+from tunerd.testing import Recorder, make_call
+
+from .parts import NOW, put
+
+
+async def make(path: Path) -> None:
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await put(ledger, make_call())
+    await ledger.close()
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    """One line, and the file is left as it is."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(LedgerRefused, match=r"newer tunerd \(schema 99, this one knows 1\)"):
+        await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    assert [file.name for file in tmp_path.iterdir() if "corrupt" in file.name] == []
+
+
+async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    """A file that is not ours is never migrated, nor set aside as damaged."""
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE mine (x)")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(LedgerRefused, match="another program"):
+        await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    assert path.read_bytes() == before
+
+
+async def test_a_migration_keeps_a_copy(tmp_path: Path) -> None:
+    """Before a schema moves on, the file as it was is copied beside it, readable by its owner alone."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    db = connect(path)
+    prepare(db, path, NOW, [*scripts(), "CREATE TABLE later (x INTEGER) STRICT;"])
+    assert db.execute("PRAGMA user_version").fetchone() == (2,)
+    db.execute("INSERT INTO later VALUES (1)")
+    db.close()
+    copy = tmp_path / f"ledger.db.v1-{NOW:.0f}"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    old = sqlite3.connect(copy)
+    assert old.execute("PRAGMA user_version").fetchone() == (1,)
+    assert old.execute("SELECT call_id, state FROM call").fetchall() == [("call-1", State.DUE.value)]
+    old.close()
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """A version is taken as a whole or not at all."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    db = connect(path)
+    with pytest.raises(sqlite3.OperationalError):
+        prepare(db, path, NOW, [*scripts(), "CREATE TABLE later (x INTEGER) STRICT; CREATE TABLE call (x INTEGER);"])
+    db.close()
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    assert ledger.gauges().calls[State.DUE] == 1
+    await ledger.close()
+
+
+async def test_the_file_is_set_up_as_decided(tmp_path: Path) -> None:
+    """Our application id, WAL, incremental vacuum."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    db = sqlite3.connect(path)
+    asked = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "journal_mode", "auto_vacuum")]
+    db.close()
+    assert asked == [APPLICATION_ID, "wal", 2]
+
+
+ENDED = "state IN ('sent', 'failed', 'ignored')"
+HOT = [
+    (
+        "oldest",
+        "SELECT row FROM call WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1",
+        "call_due ",
+    ),
+    (
+        "newest",
+        "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT 256",
+        "call_due_row",
+    ),
+    (
+        "expiring",
+        "SELECT row FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
+        "AND recording_expires_at <= ? AND due_at <= ? ORDER BY recording_expires_at, row LIMIT 1",
+        "call_expiring",
+    ),
+    ("waits", "SELECT row FROM call WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT 1", "call_waiting "),
+    (
+        "free",
+        "SELECT row FROM recording WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms >= ? "
+        "ORDER BY started_at_ms, row LIMIT 8",
+        "recording_free",
+    ),
+    (
+        "seekers",
+        "SELECT call FROM want WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1) AND source = ? AND key = ? "
+        "AND started_at_ms < ? ORDER BY started_at_ms DESC, call DESC, position DESC LIMIT 8",
+        "want_open",
+    ),
+    (
+        "stale",
+        f"SELECT row FROM call WHERE state = ? AND {ENDED} AND changed_at <= ? ORDER BY changed_at, row LIMIT 9",
+        "call_ended",
+    ),
+    ("failed", "SELECT row FROM call WHERE (state = 'failed') AND dismissed = ? ORDER BY row LIMIT 100", "call_failed"),
+]
+
+
+@pytest.mark.parametrize(("sql", "index"), [row[1:] for row in HOT], ids=[row[0] for row in HOT])
+async def test_hot_questions_walk_one_index(tmp_path: Path, sql: str, index: str) -> None:
+    """No sorting, no scan: what a claim or a match asks stays cheap with any number of pending calls."""
+    path = tmp_path / "ledger.db"
+    db = connect(path)
+    prepare(db, path, NOW, scripts())
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")))
+    db.close()
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
+    assert index.strip() in plan
