@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},
     "tunerd.ledger": set(),
     "tunerd.intake": {"tunerd.ledger"},
-    "tunerd.delivery": {"tunerd.ledger"},
+    "tunerd.delivery": {"tunerd.ledger", "tunerd.config.secrets"},
     "tunerd.ops": {"tunerd.ledger"},
     "tunerd.sandbox": set(),
 }

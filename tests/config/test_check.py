@@ -185,7 +185,7 @@ def test_online_without_a_server(tmp_path: Path) -> None:
     """Refused connections and names that do not resolve are one line each, exit 1."""
     result = run(tmp_path, good("http://127.0.0.1:9"), "--online")
     assert result.exit_code == 1
-    assert "online: 127.0.0.1:9/42: cannot be reached" in result.output
+    assert "online: 127.0.0.1:9/42: 127.0.0.1:9 cannot be reached" in result.output
     assert "Traceback" not in result.output
 
 

@@ -10,7 +10,7 @@ from tunerd.call import Fail, Form, Hold, SendAnyway
 from tunerd.config import Config, ManifestRule, UrlRule
 from tunerd.config.file import load, load_text, refuse_changes
 from tunerd.config.printing import redacted
-from tunerd.config.tuner import KeyUnusable, read_key
+from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.places import ConfigError
 
 SECRET = "tr_api_canary_5f3a91"

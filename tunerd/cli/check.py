@@ -100,7 +100,7 @@ async def _try_all(config: Config) -> bool:
     for destination in config.destinations:
         agents = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
         agent = next((agent for agent in agents if agent), "tunerd-check")
-        trial = await try_destination(destination, agent, timeout_s=config.delivery.timeout_s)
+        trial = await try_destination(destination, agent, config.delivery, os.environ)
         click.echo(f"online: {destination.name}: {trial.says}", err=not trial.good)
         good = good and trial.good
     return good

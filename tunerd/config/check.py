@@ -8,7 +8,7 @@ from pathlib import Path
 from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
 from tunerd.config.file import Reading, read_file
-from tunerd.config.tuner import KeyUnusable, read_key
+from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 

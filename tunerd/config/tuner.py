@@ -1,7 +1,4 @@
-"""`tuner:` blocks, at the top and in sources -> Destinations: merging, keys, URLs and names.
-
-Also `read_key`, the one place where a destination's key is read; its text never leaves it but as the return value.
-"""
+"""`tuner:` blocks, at the top and in sources -> Destinations: merging, keys, URLs and names."""
 
 import os
 import ssl
@@ -15,37 +12,12 @@ from pydantic import SecretStr
 from tunerd.config import Destination
 from tunerd.config.keys import TUNER
 from tunerd.config.reading import Reader, join
+from tunerd.config.secrets import KeyUnusable, is_key, read_key
 from tunerd.places import Node, Place
 
 DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
 KEY_VARIABLE: Final = "TUNER_API_KEY"
-_MAX_KEY_BYTES: Final = 8192
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
-
-
-class KeyUnusable(Exception):
-    """There is no key to send: the file is missing, empty, not readable, or holds what cannot be a key. Heals by itself
-    when the file is mended. The message names the file, never its content."""
-
-
-def read_key(destination: Destination) -> str:
-    """The key as it is now, without the line end of its file. Reads the file anew at each call; raises KeyUnusable."""
-    if destination.api_key_file is None:
-        if destination.api_key is None:
-            raise KeyUnusable("no key is configured")
-        return destination.api_key.get_secret_value()
-    path = destination.api_key_file
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(_MAX_KEY_BYTES + 1)
-    except OSError as exc:
-        raise KeyUnusable(f"the key file {path} cannot be read: {exc.strerror or type(exc).__name__}") from None
-    key = raw.removeprefix(b"\xef\xbb\xbf").strip().decode("ascii", "replace")
-    if not key:
-        raise KeyUnusable(f"the key file {path} is empty")
-    if len(raw) > _MAX_KEY_BYTES or not _is_key(key):
-        raise KeyUnusable(f"the key file {path} holds more than a key: one line of visible ASCII characters is wanted")
-    return key
 
 
 @dataclass(slots=True)
@@ -83,7 +55,7 @@ def read_tuner(reader: Reader, node: Node | None, path: str, absent: Place, base
         values.pop("api_key", None)
     elif "api_key" in values:
         key = values["api_key"] = values["api_key"].strip()
-        if not _is_key(key):
+        if not is_key(key):
             reader.problem(nodes["api_key"], join(path, "api_key"), "has characters that no key has: visible ASCII is wanted")
     for name in ("api_key_file", "ca_file"):
         if name in values:
@@ -123,7 +95,7 @@ class Destinations:
         if self._resolve_secrets and not self._key and not block.given & {"api_key", "api_key_file"}:
             want = f"`api_key_file: /etc/tunerd/key`, `api_key: ...` or the environment variable {KEY_VARIABLE}"
             self._tell(block, "api_key_file", f"there is no key to send with: {want}")
-        if self._key and not _is_key(self._key) and not block.given & {"api_key", "api_key_file"}:
+        if self._key and not is_key(self._key) and not block.given & {"api_key", "api_key_file"}:
             self._tell(block, "api_key", f"the environment variable {KEY_VARIABLE} has characters that no key has")
         if "workspace_id" not in block.values or ("base_url" in block.given and not block.values.get("base_url")):
             return None
@@ -161,10 +133,6 @@ class Destinations:
         if path not in self._told:
             self._told.add(path)
             self._reader.problem(block.place, path, message)
-
-
-def _is_key(key: str) -> bool:
-    return bool(key) and key.isascii() and all("!" <= char <= "~" for char in key)
 
 
 def _base_url(reader: Reader, node: Node, path: str, given: str) -> str | None:

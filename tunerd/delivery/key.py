@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from tunerd.call import Form
 from tunerd.clock import Clock
 from tunerd.config import Destination, form_of_key
+from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.events import Emit, KeyChanged
 
 COMPARED_EVERY_S = 5.0
-_LONGEST = 8192
 
 
 class Key:
@@ -63,22 +63,7 @@ async def watch_keys(keys: Callable[[], Iterable[tuple[str, Key]]], clock: Clock
 
 def _read(destination: Destination) -> tuple[str | None, str]:
     """The value, or why there is none."""
-    path = destination.api_key_file
-    if path is None:
-        value = destination.api_key.get_secret_value().strip() if destination.api_key is not None else ""
-        return _checked(value, "no API key is configured: set tuner.api_key_file, tuner.api_key or TUNER_API_KEY")
     try:
-        with open(path, "rb") as file:
-            content = file.read(_LONGEST + 1)
-    except OSError as error:
-        return None, f"the key file {path} cannot be read ({error.strerror}); it is looked for every {COMPARED_EVERY_S:.0f} s"
-    return _checked(content.decode("utf-8", "replace").strip(), f"the key file {path} is empty")
-
-
-def _checked(value: str, missing: str) -> tuple[str | None, str]:
-    """A key goes into a header: one line of visible ASCII."""
-    if not value:
-        return None, missing
-    if len(value) > _LONGEST or not all("!" <= character <= "~" for character in value):
-        return None, "the API key holds characters that no key has (white space, several lines, not ASCII)"
-    return value, ""
+        return read_key(destination), ""
+    except KeyUnusable as unusable:
+        return None, str(unusable)

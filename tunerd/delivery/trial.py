@@ -4,21 +4,18 @@ from a bad one and Tuner from something else. Used by `tunerd check --online`.
 Tuner checks the key before it looks at the body, so `{}` with a good key is answered by a complaint about fields.
 """
 
-import asyncio
-import ssl
-import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from tunerd.call import Form
-from tunerd.config import Destination, form_of_key
-from tunerd.config.tuner import KeyUnusable, read_key
+from tunerd.clock import SystemClock
+from tunerd.config import Delivery, Destination
+from tunerd.delivery.key import Key
+from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 
-_ANSWER_BYTES: Final = 65_536
 _BUSY: Final = frozenset({408, 425, 429})
 _NOT_HERE: Final = frozenset({404, 405, 410})
 
@@ -31,42 +28,19 @@ class Trial:
     says: str
 
 
-async def try_destination(destination: Destination, agent: str, *, timeout_s: float = 30.0) -> Trial:
-    """Post `{}` once. Never raises for what the network or the server does; redirects are not followed."""
+async def try_destination(destination: Destination, agent: str, settings: Delivery, environ: Mapping[str, str]) -> Trial:
+    """Post `{}` once, the way the daemon would post a call. Never raises for what the network or the server does."""
+    key = Key(destination)
+    if key.form is None:
+        return Trial(good=False, says=key.missing)
     try:
-        key = read_key(destination)
-    except KeyUnusable as exc:
-        return Trial(good=False, says=str(exc))
-    form = destination.form or form_of_key(key)
-    headers = {"X-API-Key": key} if form is Form.SEND_CALLS else {"Authorization": f"Bearer {key}"}
-    query = {"workspace_id": str(destination.workspace_id), "agent_remote_identifier": agent}
-    try:
-        context = ssl.create_default_context(cafile=destination.ca_file)
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
-        async with (
-            aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(ssl=context)) as session,
-            session.post(
-                f"{destination.base_url}/api/v1/public/call",
-                params=query,
-                data=b"{}",
-                headers={**headers, "Content-Type": "application/json"},
-                allow_redirects=False,
-                proxy=_proxy(destination.base_url),
-            ) as answer,
-        ):
-            body = await answer.content.read(_ANSWER_BYTES)
-            return judge(answer.status, body, form)
-    except aiohttp.ClientConnectorDNSError:
-        return Trial(good=False, says="the host name of base_url cannot be resolved")
-    except (aiohttp.ClientSSLError, ssl.SSLError):
-        return Trial(good=False, says="no TLS connection: the certificate is not trusted, or this is no TLS port; see `ca_file`")
-    except TimeoutError:
-        return Trial(good=False, says=f"no answer within {timeout_s:g} s")
-    except (aiohttp.ClientConnectorError, OSError) as exc:
-        reason = getattr(exc, "strerror", None) or type(exc).__name__
-        return Trial(good=False, says=f"cannot be reached: {reason}")
-    except (aiohttp.ClientError, asyncio.IncompleteReadError, ValueError) as exc:
-        return Trial(good=False, says=f"the connection broke off, or this is no HTTP server ({type(exc).__name__})")
+        async with open_session() as session:
+            answer = await Uploader(session, destination, key, settings, SystemClock(), environ).post(b"{}", agent, key.form)
+    except NoAnswer as error:
+        return Trial(good=False, says=error.outcome.detail)
+    except ValueError as error:  # a proxy that is no URL
+        return Trial(good=False, says=str(error))
+    return judge(answer.status, answer.body, key.form)
 
 
 def judge(status: int, body: bytes, form: Form) -> Trial:
@@ -97,12 +71,3 @@ def _reads(body: bytes) -> tuple[bool, bool]:
     except orjson.JSONDecodeError:
         return False, False
     return isinstance(value, dict) and value.get("success") is not False, isinstance(value, dict | list)
-
-
-def _proxy(base_url: str) -> str | None:
-    """From the environment, as it is now; aiohttp's own way would also ask netrc."""
-    parts = urlsplit(base_url)
-    if urllib.request.proxy_bypass(parts.netloc):
-        return None
-    proxies = urllib.request.getproxies_environment()
-    return proxies.get(parts.scheme) or proxies.get("all")
