@@ -1,0 +1,52 @@
+"""The `gather:` of the presets that have one: which documents make a call, by which parts, and when it is complete."""
+
+import orjson
+import pytest
+
+from tests.mapping.presets2.gathering import PRESETS, map_documents, preset_text
+from tests.mapping.presets2.golden import FIXTURES
+from tunerd.call import Form
+
+CALLS = {
+    # fixture: of each call how many documents, which parts, and whether it is complete before its wait is over
+    "amazon-connect/record_delivered_three_times_and_lens": [(4, "record lens", True)],
+    "amazon-connect/lens_first_without_recording": [(2, "lens record", True)],
+    "amazon-connect/lens_alone": [(1, "lens", False)],
+    "amazon-connect/record_alone": [(1, "record", False)],
+    "deepgram/stamped": [(16, "welcome", False)],
+    "deepgram/two_calls_side_by_side": [(3, "welcome", False), (2, "welcome", False)],
+    "openai-realtime/items": [(1, "dump", True)],
+    "openai-realtime/events_ga_stamped": [(20, "session", False)],
+    "openai-realtime/only_transcripts_logged": [(3, "", False)],
+    "twilio-conversationrelay/stamped_tokens": [(15, "setup", True)],
+    "twilio-conversationrelay/two_calls_one_after_the_other": [(3, "setup", True), (2, "setup", False)],
+    "twilio-conversationrelay/nobody_spoke": [(1, "setup", False)],
+    "twilio-intelligence/transcript_and_two_pages": [(4, "transcript", True)],
+    "twilio-intelligence/in_one_document_with_participants": [(1, "transcript", True)],
+    "twilio-intelligence/sentences_within_the_transcript": [(1, "transcript", True)],
+    "twilio-intelligence/failed": [(1, "transcript", True)],
+    "twilio-intelligence/sentences_alone": [(1, "", False)],
+}
+
+
+@pytest.mark.parametrize("fixture", CALLS)
+def test_which_documents_make_a_call(fixture: str) -> None:
+    """Keys join documents, a document without one goes to the call before it, and `complete` ends the wait."""
+    documents = orjson.loads((FIXTURES / f"{fixture}.json").read_bytes())
+    gathered = map_documents(fixture.split("/")[0], Form.CREATE_CALL, documents)
+    assert [(one.documents, " ".join(one.parts), one.complete) for one in gathered] == CALLS[fixture]
+
+
+def test_pages_of_sentences_are_waited_for() -> None:
+    """A transcript whose last page of sentences is not there yet is not complete."""
+    documents = orjson.loads((FIXTURES / "twilio-intelligence/transcript_and_two_pages.json").read_bytes())
+    without_last = [one for one in documents if "sentences" not in one or one["meta"]["next_page_url"]]
+    assert len(without_last) == len(documents) - 1
+    assert not map_documents("twilio-intelligence", Form.CREATE_CALL, without_last)[0].complete
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_open_with_their_page(preset: str) -> None:
+    """Where the file comes from, what is mapped, what the platform lacks: the page of the documentation."""
+    heads = [line.split(":")[0] for line in preset_text(preset).splitlines() if line.startswith("# ") and line[2] != " "]
+    assert heads == ["# from", "# maps", "# lacks"]
