@@ -27,8 +27,8 @@ from tunerd.ledger import (
 )
 from tunerd.ledger.commands import admit, desk, send, upkeep
 from tunerd.ledger.matching import Answer, Free, looks_for
-from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row, Want
-from tunerd.ledger.store import EVENTS_KEPT, EXPIRING_WITHIN_S, NEAR, Store
+from tunerd.ledger.rows import EVENTS_KEPT, Body, KeptRecording, Kind, PauseClock, Row, Want
+from tunerd.ledger.store import EXPIRING_WITHIN_S, NEAR, Store
 
 
 @dataclass(slots=True)
@@ -435,7 +435,7 @@ class MemoryLedger:
             Story(
                 call=row.shown(),
                 origins=sorted((path, offset) for _, path, offset in store.places(row)),
-                events=list(store.events.get(row.row, ())),
+                events=row.story(list(store.events.get(row.row, ()))),
                 waits_for=waits_for(row, store.bodies.get(row.row), store.wants(row.row)),
             )
             for row in store.named(call_id)

@@ -1,12 +1,16 @@
 """The shapes that a ledger keeps: one row a call, its body apart, recordings, wants. Pure; what keeps them is a Store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
-from tunerd.ledger import Gate, Gauges, StoredCall
+from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
 from tunerd.ledger.matching import Answer, Seeker
+
+EVENTS_KEPT: Final = 20
+"""Of each call."""
 
 
 class Kind(StrEnum):
@@ -72,13 +76,26 @@ class Row:
     dismissed: bool = False
     seeks: bool = False
     """It has wants (manifest strategies)."""
+    copies: bool = False
+    """Its document stands at further places (table origin)."""
     told: int = 0
-    """Events told so far; the last 20 are kept."""
+    """Events told so far (-1: not known); the last 20 are kept."""
 
     @property
     def version(self) -> tuple[int, int]:
         """Orders two documents of one call."""
         return (self.mtime_ns, self.offset)
+
+    def story(self, told: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """What happened to it, oldest first. Coming and being sent stand in the row itself: the two that every call has
+        are never written twice."""
+        events = list(told)
+        if self.kind is not Kind.REFUSED:
+            events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
+        if self.state is State.SENT:
+            detail = self.detail or self.tuner_call_id or ""
+            events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
+        return events[-EVENTS_KEPT:]
 
     def shown(self) -> StoredCall:
         return StoredCall(

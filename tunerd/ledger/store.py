@@ -14,8 +14,6 @@ from tunerd.ledger.matching import Answer, Free
 from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row, Tally, Want
 from tunerd.ledger.states import Move, check
 
-EVENTS_KEPT: Final = 20
-"""Of each call."""
 NEAR: Final = 8
 """How many recordings, or seekers, on each side of a start are looked at."""
 EXPIRING_WITHIN_S: Final = 3600.0
@@ -27,8 +25,8 @@ class Store(ABC):
         self.tally = Tally()
         self.woken: set[str] = set()
         """Destinations of which a call was made due in this transaction."""
-        self.in_hand: set[int] = set()
-        """Rows that workers of this process hold."""
+        self.in_hand: dict[int, Row | None] = {}
+        """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.ripe: set[tuple[str, str]] = set()
         """(source, path) of files that may have become disposable in this transaction."""
 
@@ -49,18 +47,22 @@ class Store(ABC):
             setattr(row, name, value)
         self._update(row, columns)
         self.tally.add(row.state, row.size, row.dismissed)
+        if row.state is State.SENDING:
+            self.in_hand[row.row] = row
 
     def move(self, row: Row, move: Move, after: State, now: float, **columns: object) -> None:
         """As `change`, to a state that the table of states.py allows."""
         check(row.state, move, after)
-        self.in_hand.discard(row.row)
+        self.in_hand.pop(row.row, None)
         self.change(row, state=after, changed_at=now, **columns)
         if after is State.DUE:
             self.woken.add(row.destination)
-        elif after is State.SENDING:
-            self.in_hand.add(row.row)
         elif after in (State.SENT, State.IGNORED):
             self.ripe.update((source, path) for source, path, _ in self.places(row))
+
+    def held(self, row: int) -> Row | None:
+        """A row that a worker gives back; mostly known without asking."""
+        return self.in_hand.get(row) or self.get(row)
 
     def drop(self, row: Row) -> None:
         """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""

@@ -96,7 +96,6 @@ def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict,
     if holder is not None:
         store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
         return Verdict.CONFLICT, row
-    store.tell(row, now, "admitted")
     _want(store, row, body)
     return Verdict.NEW, row
 

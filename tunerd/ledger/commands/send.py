@@ -120,7 +120,7 @@ def _clock(store: Store, row: Row, now: float) -> float:
 
 def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
     """See WritePath.settle. A row that is not `sending` was settled before (or is gone): nothing happens."""
-    row = store.get(row_id)
+    row = store.held(row_id)
     if row is None or row.state is not State.SENDING:
         return
     first = row.first_attempt_at if row.first_attempt_at is not None else row.claimed_at
@@ -139,13 +139,11 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 status=settlement.status,
                 tuner_call_id=settlement.tuner_call_id,
                 reason=None,
-                detail="",
+                detail="Tuner already had it" if settlement.already_there else "",
                 form=None,
                 patch=None,
             )
             store.retire_body(row)
-            detail = "Tuner already had it" if settlement.already_there else (settlement.tuner_call_id or "")
-            store.tell(row, now, "sent", settlement.status, detail)
         case Later():
             columns: dict[str, object] = {"attempts": row.attempts + 1, "first_attempt_at": first} if settlement.counts else {}
             store.move(

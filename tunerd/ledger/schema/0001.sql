@@ -39,6 +39,7 @@ CREATE TABLE call (
     size INTEGER NOT NULL,
     dismissed INTEGER NOT NULL,
     seeks INTEGER NOT NULL,
+    copies INTEGER NOT NULL,
     patch BLOB
 ) STRICT;
 
@@ -51,7 +52,6 @@ CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
 CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
-CREATE INDEX call_sending ON call (state) WHERE state = 'sending';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
 CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
 CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0;

@@ -2,24 +2,24 @@
 
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tunerd.call import Form, State
 from tunerd.ledger import Pick
-from tunerd.ledger.rows import Body, Kind, Row
+from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row
 from tunerd.ledger.sqlite.codec import (
     COLUMNS,
     INSERT_ROW,
     body_of,
-    column_of,
     from_text,
     matching_text,
     row_of,
     to_text,
+    update_of,
     values_of,
 )
-from tunerd.ledger.store import EVENTS_KEPT, EXPIRING_WITHIN_S, Store
+from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
 _BODY: Final = "checked_for, matching, head, payload, document"
@@ -38,7 +38,8 @@ class CallTables(Store):
         self.retired: deque[int] = deque()
         self.bodies_kept = 200
         self._last_row = 0
-        self._updates: dict[tuple[str, ...], str] = {}
+        self._has_conflicts = True
+        self._updates: dict[tuple[str, ...], tuple[str, Sequence[Callable[[Any], object]]]] = {}
 
     def load_calls(self) -> None:
         """What is kept in memory besides the tables: the tally, row numbers, agents, kept bodies."""
@@ -51,6 +52,7 @@ class CallTables(Store):
         self.agents = {}
         for destination, agent in one("SELECT DISTINCT destination, agent FROM call WHERE state IN ('due', 'sending')"):
             self.agents.setdefault(destination, set()).add(agent)
+        self._has_conflicts = one("SELECT 1 FROM call WHERE kind = 'conflict' LIMIT 1").fetchone() is not None
         groups = "SELECT state, dismissed, count(*), total(size) FROM call GROUP BY state, dismissed"
         self.tally = type(self.tally)()
         for state, dismissed, count, size in one(groups):
@@ -71,17 +73,20 @@ class CallTables(Store):
         self.db.execute(INSERT_ROW, values_of(row))
         if row.kind is not Kind.IGNORED:
             self._write_body(row, body)
+        if row.kind is Kind.CONFLICT:
+            self._has_conflicts = True
         if row.state is State.DUE:
             self.agents.setdefault(row.destination, set()).add(row.agent)
 
     def _update(self, row: Row, columns: dict[str, object]) -> None:
         names = tuple(columns)
-        sql = self._updates.get(names)
-        if sql is None:
-            settings = ", ".join(f'"{name}" = ?' for name in names)
-            sql = f"UPDATE call SET {settings} WHERE row = ?"
-            self._updates[names] = sql
-        self.db.execute(sql, [*(column_of(name, value) for name, value in columns.items()), row.row])
+        known = self._updates.get(names)
+        if known is None:
+            known = self._updates[names] = update_of(names)
+        sql, converters = known
+        self.db.execute(sql, [*(convert(value) for convert, value in zip(converters, columns.values(), strict=True)), row.row])
+        if row.kind is Kind.CONFLICT:
+            self._has_conflicts = True
         if row.state is State.DUE:
             self.agents.setdefault(row.destination, set()).add(row.agent)
 
@@ -97,6 +102,8 @@ class CallTables(Store):
     def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
         names = (call_id, agent, workspace)
         found = self._rows("WHERE call_id = ? AND agent = ? AND workspace = ? AND kind = 'call'", names)
+        if not self._has_conflicts:
+            return found
         others = "WHERE call_id = ? AND kind <> 'call' AND kind = 'conflict' AND agent = ? AND workspace = ? ORDER BY row"
         return found + self._rows(others, names)
 
@@ -164,8 +171,12 @@ class CallTables(Store):
         if (source, path, offset) != (row.source, row.path, row.offset):
             sql = 'INSERT OR IGNORE INTO origin (row, source, path, "offset") VALUES (?, ?, ?, ?)'
             self.db.execute(sql, (row.row, source, to_text(path), offset))
+            if not row.copies:
+                self.change(row, copies=True)
 
     def places(self, row: Row) -> set[tuple[str, str, int]]:
+        if not row.copies:
+            return {(row.source, row.path, row.offset)}
         further = self.db.execute('SELECT source, path, "offset" FROM origin WHERE row = ?', (row.row,))
         return {(row.source, row.path, row.offset), *((source, from_text(path), at) for source, path, at in further)}
 
@@ -190,15 +201,17 @@ class CallTables(Store):
             sql = f"SELECT row FROM ({newest}) WHERE due_at <= ? ORDER BY row DESC LIMIT 1"
             found = self.db.execute(sql, (destination, _LOOK_BACK, due_by)).fetchone()
         elif pick is Pick.EXPIRING:
-            sql = (
-                "SELECT row FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
+            soon = (
+                "WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
                 "AND recording_expires_at <= ? AND due_at <= ? ORDER BY recording_expires_at, row LIMIT 1"
             )
-            found = self.db.execute(sql, (destination, now + EXPIRING_WITHIN_S, due_by)).fetchone()
-        if found is None:
-            sql = "SELECT row FROM call WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1"
-            found = self.db.execute(sql, (destination, due_by)).fetchone()
-        return None if found is None else self.get(found[0])
+            if (row := self._row(soon, (destination, now + EXPIRING_WITHIN_S, due_by))) is not None:
+                return row
+        if found is not None:
+            return self.get(found[0])
+        return self._row(
+            "WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1", (destination, due_by)
+        )
 
     def _pick_among(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None:
         """Some agents are paused and may have thousands of due calls: the others are asked one by one."""
@@ -246,10 +259,13 @@ class CallTables(Store):
     def oldest_at(self) -> dict[State, float]:
         """Of each open state the admission of its first row."""
         oldest: dict[State, float] = {}
-        for state in (State.WAITING, State.SENDING):
-            if self.tally.calls[state]:
-                sql = f"SELECT admitted_at FROM call WHERE state = '{state}' ORDER BY row LIMIT 1"
-                oldest[state] = self.db.execute(sql).fetchone()[0]
+        if self.tally.calls[State.WAITING]:
+            sql = "SELECT admitted_at FROM call WHERE state = 'waiting' ORDER BY row LIMIT 1"
+            oldest[State.WAITING] = self.db.execute(sql).fetchone()[0]
+        if self.in_hand:
+            first = self.held(min(self.in_hand))
+            if first is not None:
+                oldest[State.SENDING] = first.admitted_at
         if self.tally.calls[State.DUE]:
             sql = "SELECT row, admitted_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row LIMIT 1"
             firsts = [found for name in self.agents if (found := self.db.execute(sql, (name,)).fetchone()) is not None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -60,18 +61,30 @@ _TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
     "detail": to_text,
 }
 _AT: Final = {name: _ROW_FIELDS.index(name) for name in _ROW_FIELDS}
-_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks"))
+_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks", "copies"))
 _TEXTS: Final = tuple(_AT[name] for name in ("path", "place", "detail"))
 _STATE, _KIND, _FORM = _AT["state"], _AT["kind"], _AT["form"]
 
 
+_CONVERTED: Final = tuple((_ROW_FIELDS.index(name), convert) for name, convert in _TO_COLUMN.items())
+_attributes: Final = attrgetter(*_ROW_FIELDS)
+
+
 def values_of(row: Row) -> list[object]:
-    return [column_of(name, getattr(row, name)) for name in _ROW_FIELDS]
+    values = list(_attributes(row))
+    for index, convert in _CONVERTED:
+        values[index] = convert(values[index])
+    return values
 
 
-def column_of(name: str, value: object) -> object:
-    convert = _TO_COLUMN.get(name)
-    return value if convert is None else convert(value)
+def update_of(names: Sequence[str]) -> tuple[str, Sequence[Callable[[Any], object]]]:
+    """The statement that sets these columns of a row, and how each value is written."""
+    settings = ", ".join(f'"{name}" = ?' for name in names)
+    return f"UPDATE call SET {settings} WHERE row = ?", [_TO_COLUMN.get(name, _as_it_is) for name in names]
+
+
+def _as_it_is(value: object) -> object:
+    return value
 
 
 def row_of(columns: Sequence[Any]) -> Row:

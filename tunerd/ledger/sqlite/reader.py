@@ -162,7 +162,7 @@ def story(t: JoinTables, call_id: str) -> Sequence[Story]:
         Story(
             call=row.shown(),
             origins=_origins(t, row),
-            events=_events(t, row.row),
+            events=_events(t, row),
             waits_for=waits_for(row, t.body(row.row), t.wants(row.row)),
         )
         for row in t.named(call_id)[:MOST_ROWS]
@@ -170,14 +170,17 @@ def story(t: JoinTables, call_id: str) -> Sequence[Story]:
 
 
 def _origins(t: JoinTables, row: Row) -> Sequence[tuple[str, int]]:
-    further = t.db.execute('SELECT path, "offset" FROM origin WHERE row = ? LIMIT ?', (row.row, MOST_ROWS))
+    further = (
+        () if not row.copies else t.db.execute('SELECT path, "offset" FROM origin WHERE row = ? LIMIT ?', (row.row, MOST_ROWS))
+    )
     return sorted({(row.path, row.offset), *((from_text(path), offset) for path, offset in further)})
 
 
-def _events(t: JoinTables, row: int) -> Sequence[StoredEvent]:
+def _events(t: JoinTables, row: Row) -> Sequence[StoredEvent]:
     sql = "SELECT at, what, status, detail FROM event WHERE row = ? ORDER BY seq"
-    found = t.db.execute(sql, (row,))
-    return [StoredEvent(at=at, what=what, status=status, detail=from_text(detail)) for at, what, status, detail in found]
+    found = t.db.execute(sql, (row.row,))
+    events = [StoredEvent(at=at, what=what, status=status, detail=from_text(detail)) for at, what, status, detail in found]
+    return row.story(events)
 
 
 def document(t: JoinTables, row: int) -> bytes | None:
