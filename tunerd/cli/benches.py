@@ -1,0 +1,88 @@
+"""What the commands for people who write rules share: rules from a configuration or a preset, and the files to try."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+
+from tunerd.call import Document, Form, RefusedDocument
+from tunerd.cli.options import exit_bad_config, load_or_exit
+from tunerd.config import Config, Source
+from tunerd.config.check import form_known
+from tunerd.config.file import load
+from tunerd.intake.read import read_documents
+from tunerd.mapping import presets
+from tunerd.places import ConfigError
+from tunerd.workbench.bench import Bench, config_benches, preset_bench
+
+FORMS = click.Choice([form.value for form in Form])
+
+
+def benches_or_exit(config: Config, form: Form | None = None) -> dict[str, Bench]:
+    """The rules of every source; their problems on stderr and exit 78."""
+    try:
+        return config_benches(config, os.environ, {} if form else _forms(config), form)
+    except ConfigError as exc:
+        exit_bad_config(exc)
+
+
+def config_or_exit(path: Path) -> Config:
+    """The configuration without its keys: trying rules needs none."""
+    return load_or_exit(path, resolve_secrets=False)
+
+
+def preset_or_exit(name: str, form: Form | None) -> Bench:
+    try:
+        return preset_bench(name, os.environ, form)
+    except KeyError:
+        raise click.BadParameter(
+            f"there is no preset {name!r}; there is: {', '.join(presets.names())}", param_hint="--preset"
+        ) from None
+    except ConfigError as exc:
+        exit_bad_config(exc)
+
+
+def _forms(config: Config) -> Mapping[str, Form]:
+    """The request forms that the keys tell, where there are keys: a missing one only means that the form is not known."""
+    try:
+        with_keys = load(Path(config.file), os.environ)
+    except ConfigError:
+        return {}
+    return {one.name: form for one in with_keys.destinations if (form := form_known(one)) is not None}
+
+
+def files_of(paths: Iterable[Path], include: Iterable[str], exclude: Iterable[str] = ()) -> Iterator[Path]:
+    """The files as they are named; of a directory, those that a source would read, below it too, in the order of names."""
+    patterns, without = tuple(include), tuple(exclude)
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        for directory, names, files in os.walk(path):
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            for name in sorted(files):
+                wanted = any(fnmatch(name, one) for one in patterns) and not any(fnmatch(name, one) for one in without)
+                if wanted and not name.startswith("."):
+                    yield Path(directory, name)
+
+
+def read(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:
+    """Every document of the file as the source reads it. Raises OSError, and ValueError where it is no regular file."""
+    yield from read_documents(
+        os.path.abspath(file), source.format, source.max_document_bytes, source=source.name, settled_at=time.time()
+    )
+
+
+def cannot_read(file: Path, exc: OSError | ValueError) -> None:
+    """One line on stderr."""
+    why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or str(exc)
+    click.echo(f"tunerd: {file} cannot be read: {why}", err=True)
+
+
+def plain_output() -> bool:
+    """Whether the output goes to a file or another program."""
+    return not sys.stdout.isatty()

@@ -1,0 +1,192 @@
+"""`tunerd explain`: what the rules make of files, rule by rule. Nothing is sent, no ledger is needed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tunerd.call import Form
+from tunerd.cli.benches import (
+    FORMS,
+    benches_or_exit,
+    cannot_read,
+    config_or_exit,
+    files_of,
+    plain_output,
+    preset_or_exit,
+    read,
+)
+from tunerd.cli.documents import source_of
+from tunerd.cli.options import config_option
+from tunerd.config import Config, Source
+from tunerd.workbench.bench import Bench, Trial, tried
+
+_EPILOG = """\b
+Examples:
+  tunerd explain call.json                      with your configuration
+  tunerd explain --preset vapi call.json        a preset alone, without any configuration
+  tunerd explain --body call.json               the request that would be posted
+  tunerd explain --rules call.json | less       every rule, and what each function got and gave
+  tunerd explain --summary /var/spool/calls     how often each field is filled, what no table knew
+\b
+It shows what stands in the files: mind who sees it. A recording URL that another file has yet to bring is
+replaced by a stand-in, and said to be one. Exit code: 0 every document is mapped or left out on purpose;
+1 some are refused, cannot be read, or have one call id and different starts; 2 usage; 78 a bad configuration.
+"""
+
+
+@click.command("explain", epilog=_EPILOG)
+@config_option
+@click.option("--preset", metavar="NAME", help="Try this preset alone; the configuration is not read.")
+@click.option("--source", help="The source whose rules to use; by default the one that would read the file.")
+@click.option("--form", type=FORMS, help="The request form; by default that of the configuration or its key.")
+@click.option("--body", is_flag=True, help="Show the exact request of each call (the key hidden).")
+@click.option("--rules", is_flag=True, help="Show every rule: hit or missed, and what its functions got and gave.")
+@click.option("--all", "whole", is_flag=True, help="Shorten nothing.")
+@click.option("--summary", is_flag=True, help="Only count over all files: fields filled, values no table knew, refusals.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def command(
+    config: Path,
+    preset: str | None,
+    source: str | None,
+    form: str | None,
+    body: bool,
+    rules: bool,
+    whole: bool,
+    summary: bool,
+    as_json: bool,
+    files: tuple[Path, ...],
+) -> None:
+    """Show what the rules make of FILE, field by field: its rule, its value, or why there is none. Sends nothing.
+
+    A directory stands for the files in it that a source would read.
+    """
+    wanted = Form(form) if form else None
+    desk = _Desk(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
+    trials = _Trials(desk, files, source)
+    if summary:
+        shared, failed = _summarise(trials, as_json=as_json)
+    elif as_json:
+        shared, failed = _print_json(trials, rules=rules, body=body)
+    else:
+        shared, failed = _print(trials, rules=rules, body=body, whole=whole)
+    sys.exit(1 if failed or shared or trials.unreadable else 0)
+
+
+class _Desk:
+    """The rules at hand, and which of them a file is for."""
+
+    def __init__(self, config: Config | None, benches: dict[str, Bench]) -> None:
+        self._config = config
+        self._benches = benches
+
+    def bench(self, file: Path, named: str | None) -> Bench:
+        if self._config is None:
+            return self._benches[""]
+        return self._benches[source_of(self._config, file, named).name]
+
+    def patterns(self, named: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Include and exclude for directories: those of the named source, else of all."""
+        if self._config is None:
+            return Source.model_fields["include"].default, ()
+        sources = [one for one in self._config.sources if named is None or one.name == named]
+        include = tuple(dict.fromkeys(pattern for one in sources for pattern in one.include))
+        return include, sources[0].exclude if len(sources) == 1 else ()
+
+
+def _configured(path: Path, form: Form | None) -> _Desk:
+    config = config_or_exit(path)
+    return _Desk(config, benches_or_exit(config, form))
+
+
+class _Trials:
+    """One trial after the other; what cannot be read is told on stderr and remembered."""
+
+    def __init__(self, desk: _Desk, files: tuple[Path, ...], source: str | None) -> None:
+        self._desk = desk
+        self._files = files
+        self._source = source
+        self.unreadable = False
+
+    def __iter__(self) -> Iterator[Trial]:
+        for file in files_of(self._files, *self._desk.patterns(self._source)):
+            bench = self._desk.bench(file, self._source)
+            try:
+                for found in read(bench.source, file):
+                    yield tried(bench, found)
+            except (OSError, ValueError) as exc:
+                cannot_read(file, exc)
+                self.unreadable = True
+
+
+def _print(trials: _Trials, *, rules: bool, body: bool, whole: bool) -> tuple[bool, bool]:
+    from tunerd.call import Refusal
+    from tunerd.workbench.report import lines, outcome_of, request_lines
+    from tunerd.workbench.request import request_of
+    from tunerd.workbench.summary import Ids
+
+    ids, failed, first = Ids(), False, True
+    for trial in trials:
+        if not first:
+            click.echo()
+        first = False
+        ids.add(trial)
+        failed = failed or outcome_of(trial) == "refused"
+        call = trial.explanation.mapped.call if trial.explanation else None
+        if not body or call is None or rules:
+            for line in lines(trial, rules=rules, whole=whole):
+                click.echo(line)
+        if body and call is not None:
+            request = request_of(call, trial.bench)
+            failed = failed or isinstance(request, Refusal)
+            for line in request_lines(request, pretty=not plain_output()):
+                click.echo(line)
+    for line in ids.lines():
+        click.echo(line, err=body)
+    return ids.conflicts, failed
+
+
+def _print_json(trials: _Trials, *, rules: bool, body: bool) -> tuple[bool, bool]:
+    from tunerd.call import Refusal
+    from tunerd.workbench.plain import as_json, request_json
+    from tunerd.workbench.report import outcome_of
+    from tunerd.workbench.request import request_of
+    from tunerd.workbench.summary import Ids
+
+    ids, failed, documents = Ids(), False, list[dict[str, Any]]()
+    for trial in trials:
+        ids.add(trial)
+        failed = failed or outcome_of(trial) == "refused"
+        made = as_json(trial, rules=rules)
+        call = trial.explanation.mapped.call if trial.explanation else None
+        if body and call is not None:
+            request = request_of(call, trial.bench)
+            failed = failed or isinstance(request, Refusal)
+            made["request"] = request_json(request)
+        documents.append(made)
+    click.echo(_json({"version": 1, "documents": documents, "shared_call_ids": ids.shared()}))
+    return ids.conflicts, failed
+
+
+def _summarise(trials: _Trials, *, as_json: bool) -> tuple[bool, bool]:
+    from tunerd.workbench.summary import Ids, Summary
+
+    ids, summary = Ids(), Summary()
+    for trial in trials:
+        ids.add(trial)
+        summary.add(trial)
+    if as_json:
+        click.echo(_json({"version": 1, **summary.as_json(), "shared_call_ids": ids.shared()}))
+    else:
+        for line in (*summary.lines(), *ids.lines()):
+            click.echo(line)
+    return ids.conflicts, summary.outcomes["refused"] > 0
+
+
+def _json(value: Any) -> str:
+    """Whatever a document held: lone surrogates as escapes, and no upset over huge numbers."""
+    return json.dumps(value, indent=2)

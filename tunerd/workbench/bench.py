@@ -1,0 +1,98 @@
+"""A source's rules, ready to try documents on: from a configuration, or from a preset alone. Nothing is sent from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tunerd.call import Document, Form, Hold, RefusedDocument
+from tunerd.config import Config, Destination, ManifestRule, Source
+from tunerd.mapping import SourceMapping, compile_source, manifest_sources, presets
+from tunerd.mapping.explanation import Explanation
+from tunerd.places import ConfigError, Problem
+
+MADE_UP_AGENT: Final = "your-agent"
+_MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """One source."""
+
+    source: Source
+    destination: Destination | None
+    """None for a source that only brings recordings."""
+    mapping: SourceMapping
+    form: Form | None
+    """The request form its calls are mapped for; None: not known (there is no key to tell by)."""
+    made_up: bool = False
+    """Workspace and agent are stand-ins: there is no configuration."""
+    compress: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One document and what became of it."""
+
+    bench: Bench
+    document: Document | None
+    """None where it could not be read."""
+    explanation: Explanation | None
+    unread: RefusedDocument | None = None
+
+
+def preset_bench(name: str, environ: Mapping[str, str], form: Form | None) -> Bench:
+    """A preset alone, with a made-up workspace and agent; whatever manifest sources it looks into are taken to be there.
+    Raises KeyError for an unknown name, ConfigError for a preset that does not compile."""
+    members = presets.load(name)
+    form = form or Form.CREATE_CALL
+    calls = "call" in members
+    source = Source(
+        name=name,
+        path="/",
+        preset=name,
+        agent_remote_identifier=MADE_UP_AGENT if calls else None,
+        destination=_MADE_UP.name if calls else "",
+        on_missing=Hold(hold_s=0.0),
+    )
+    destination = _MADE_UP.model_copy(update={"api": form.value}) if calls else None
+    looked_for = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
+    mapping = compile_source(source, destination, sources_with_started_at=looked_for, environ=environ, form=form)
+    return Bench(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
+
+
+def config_benches(
+    config: Config, environ: Mapping[str, str], forms: Mapping[str, Form], form: Form | None = None
+) -> dict[str, Bench]:
+    """Every source of a configuration by its name. `forms`: by destination, where it is known; `form`: use this one for
+    all. Keys are not looked at. Raises ConfigError with the problems of all sources."""
+    destinations = {one.name: one.model_copy(update={"api_key": None}) for one in config.destinations}
+    brings = manifest_sources(config.sources)
+    benches: dict[str, Bench] = {}
+    problems: list[Problem] = []
+    for at, source in enumerate(config.sources):
+        destination = destinations.get(source.destination)
+        known = form or forms.get(source.destination) or (destination.form if destination else None)
+        try:
+            mapping = compile_source(
+                source, destination, sources_with_started_at=brings, environ=environ, form=known, path=f"sources[{at}]"
+            )
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        benches[source.name] = Bench(
+            source=source,
+            destination=destination,
+            mapping=mapping,
+            form=known,
+            compress=config.delivery.compress,
+        )
+    if problems:
+        raise ConfigError(problems)
+    return benches
+
+
+def tried(bench: Bench, read: Document | RefusedDocument) -> Trial:
+    """What the rules make of a document, with everything they noted on the way."""
+    if isinstance(read, RefusedDocument):
+        return Trial(bench=bench, document=None, explanation=None, unread=read)
+    return Trial(bench=bench, document=read, explanation=bench.mapping.explain(read))

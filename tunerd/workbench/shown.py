@@ -1,0 +1,55 @@
+"""Values and places as people read them: shortened, on one line, with nothing that could upset a terminal."""
+
+import json
+import os
+from typing import Any, Final
+
+from tunerd.places import Place
+
+WIDTH: Final = 80
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A JSON value in at most `most` characters; what is longer is cut, and its size told."""
+    if isinstance(value, str):
+        whole = json.dumps(value[: most + 1], ensure_ascii=False)
+        if len(value) <= most and len(whole) <= most:
+            return printable(whole)
+        size = f"... ({len(value):,} characters)"
+        return printable(json.dumps(value[: max(4, most - len(size) - 2)], ensure_ascii=False)[:-1]) + '"' + size
+    if isinstance(value, list | dict):
+        whole = _json(value) if len(value) <= most else ""
+        return printable(whole) if whole and len(whole) <= most else _size(value)
+    return printable(_json(value))
+
+
+def _size(value: list[Any] | dict[str, Any]) -> str:
+    if isinstance(value, list):
+        return f"[{len(value):,} {'item' if len(value) == 1 else 'items'}]"
+    names = ", ".join(str(name) for name in list(value)[:3])
+    more = ", ..." if len(value) > 3 else ""
+    return printable("{" + (names if len(names) < 50 else f"{len(value)} members") + more + "}")
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return "(nested too deep to show)"
+
+
+def printable(text: str) -> str:
+    """Line breaks, control characters and lone surrogates as escapes."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
+
+
+def where(place: Place) -> str:
+    """`config.yaml:12`, `preset vapi:12`: short enough to stand beside a rule."""
+    if place.file.startswith("preset "):
+        return f"{place.file}:{place.line}"
+    return f"{os.path.basename(place.file)}:{place.line}"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """`1 call`, `1,200 calls`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,219 @@
+"""Many documents of real calls together: how often each field is filled, what no rule knew, and why some are refused."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tunerd.mapping.explanation import Explanation
+from tunerd.places import Place
+from tunerd.workbench.bench import Trial
+from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
+from tunerd.workbench.shown import count, printable, short, where
+
+_VALUES_KEPT: Final = 200
+_VALUES_SHOWN: Final = 12
+_IDS_KEPT: Final = 100_000
+
+
+@dataclass(slots=True)
+class _Field:
+    source: str
+    name: str
+    place: Place
+    filled: int = 0
+    asked: int = 0
+
+
+@dataclass(slots=True)
+class _Unknown:
+    rule: str
+    values: Counter[str] = field(default_factory=Counter)
+
+
+class Summary:
+    """Takes one trial after the other."""
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.outcomes: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
+        self.refused: Counter[tuple[str, str, str]] = Counter()
+        self.examples: dict[tuple[str, str, str], str] = {}
+        """An origin for each kind of refusal."""
+        self._fields: dict[tuple[str, str], _Field] = {}
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._unknown: dict[tuple[str, Place], _Unknown] = {}
+        self._no_row: dict[tuple[str, Place], list[int]] = {}
+
+    def add(self, trial: Trial) -> None:
+        self.documents += 1
+        self.outcomes[outcome_of(trial)] += 1
+        explanation = trial.explanation
+        refusal = trial.unread.refusal if trial.unread else explanation.refusal if explanation else None
+        if refusal is not None:
+            origin = trial.unread.origin if trial.unread else trial.document.origin if trial.document else ""
+            at = re.sub(r" ?\d+", "", refusal.where) if trial.unread else _place(refusal.where)
+            key = refusal.reason.value, at, refusal.what
+            self.refused[key] += 1
+            self.examples.setdefault(key, str(origin))
+        if explanation is not None and explanation.mapped.ignored is None:
+            self._add(trial.bench.source.name, explanation)
+
+    def _add(self, source: str, explanation: Explanation) -> None:
+        self.repairs.update(explanation.repairs)
+        for report in explanation.fields:
+            kept = self._fields.setdefault((source, report.name), _Field(source, report.name, report.place))
+            kept.asked += 1
+            kept.filled += report.why is None
+            if report.why is not None and report.why.startswith("left out: "):
+                self._errors[(report.name, report.why.removeprefix("left out: "))] += 1
+        for rule in merged(explanation.rules):
+            if rule.items:
+                counts = self._no_row.setdefault((rule.path, rule.place), [0, 0])
+                counts[0] += rule.items
+                counts[1] += rule.rows
+            for call in rule.calls:
+                if call.unknown:
+                    unknown = self._unknown.setdefault((rule.path, rule.place), _Unknown(rule.rule))
+                    for value, times in call.unknown.items():
+                        if value in unknown.values or len(unknown.values) < _VALUES_KEPT:
+                            unknown.values[value] += times
+
+    def lines(self) -> Iterator[str]:
+        told = [f"{times:,} {_PLAIN.get(name, name)}" for name, times in self.outcomes.most_common()]
+        yield f"{count(self.documents, 'document')}: {', '.join(told) or 'nothing was read'}"
+        yield from self._field_lines()
+        if self._errors:
+            yield ""
+            yield "Optional fields left out because their rule failed"
+            for (name, why), times in self._errors.most_common(_VALUES_SHOWN):
+                yield from wrapped(f"{times:>8,}  {name}: {why}", " " * 12, "  ")
+        if self.refused:
+            yield ""
+            yield "Refused"
+            for key, times in self.refused.most_common(_VALUES_SHOWN):
+                reason, at, what = key
+                yield from wrapped(f"{reason}: {at}: {what}", " " * 12, f"  {times:>8,}  ")
+                yield f"            for example {printable(self.examples[key])}"
+        if self._unknown:
+            yield ""
+            yield "Values that no table knew"
+            for (path, place), unknown in self._unknown.items():
+                most = unknown.values.most_common(_VALUES_SHOWN)
+                values = ", ".join(f"{short(value, 40)} x{times:,}" for value, times in most)
+                more = len(unknown.values) - len(most)
+                yield from wrapped(f"{path} ({where(place)})", "      ", "  ")
+                yield from wrapped(values + (f" and {more} more" if more else ""), "      ")
+        without = {key: counts for key, counts in self._no_row.items() if counts[1] < counts[0]}
+        if without:
+            yield ""
+            yield "Items that gave no row"
+            for (path, place), (items, rows) in without.items():
+                yield from wrapped(f"{items - rows:,} of {items:,}: {path} ({where(place)})", "      ", "  ")
+        if self.repairs:
+            yield ""
+            yield "Repairs"
+            for name, times in self.repairs.most_common():
+                yield from wrapped(f"{name}: {REPAIRS.get(name, '')}".rstrip(": "), " " * 12, f"  {times:>8,}  ")
+
+    def _field_lines(self) -> Iterator[str]:
+        sources = dict.fromkeys(kept.source for kept in self._fields.values())
+        for source in sources:
+            yield ""
+            yield f"Fields of source {source}: how many documents fill them"
+            for kept in self._fields.values():
+                if kept.source == source:
+                    share = f"{100 * kept.filled / kept.asked:3.0f} %"
+                    of = f"{kept.filled:,} of {kept.asked:,}"
+                    yield f"  {kept.name:<28}{share}  {of:>16}   {where(kept.place)}"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "documents": self.documents,
+            "outcomes": dict(self.outcomes),
+            "fields": [
+                {"source": kept.source, "name": kept.name, "file": kept.place.file, "line": kept.place.line,
+                 "filled": kept.filled, "documents": kept.asked}
+                for kept in self._fields.values()
+            ],
+            "left_out": [{"field": name, "why": why, "count": times} for (name, why), times in self._errors.items()],
+            "refused": [
+                {"reason": key[0], "where": key[1], "what": key[2], "count": times, "example": self.examples[key]}
+                for key, times in self.refused.most_common()
+            ],
+            "unknown": [
+                {"path": path, "file": place.file, "line": place.line, "rule": unknown.rule, "values": dict(unknown.values)}
+                for (path, place), unknown in self._unknown.items()
+            ],
+            "items": [
+                {"path": path, "file": place.file, "line": place.line, "items": items, "rows": rows}
+                for (path, place), (items, rows) in self._no_row.items()
+            ],
+            "repairs": dict(self.repairs),
+        }  # fmt: skip
+
+
+class Ids:
+    """Call ids that several documents share: with one start they are duplicates, else a rule that makes calls vanish."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], list[tuple[int, str]]] = {}
+
+    def add(self, trial: Trial) -> None:
+        call = trial.explanation.mapped.call if trial.explanation else None
+        if call is not None and (len(self._seen) < _IDS_KEPT or (call.agent, call.call_id) in self._seen):
+            origins = self._seen.setdefault((call.agent, call.call_id), [])
+            origins.append((call.started_at_ms, str(call.origin)))
+
+    @property
+    def conflicts(self) -> bool:
+        """Whether some have one id and different starts."""
+        return any(_differ(found) for found in self._seen.values())
+
+    def shared(self) -> list[dict[str, Any]]:
+        return [
+            {"call_id": call_id, "agent": agent, "same_start": not _differ(found), "documents": [origin for _, origin in found]}
+            for (agent, call_id), found in self._seen.items()
+            if len(found) > 1
+        ]
+
+    def lines(self) -> Iterator[str]:
+        shared = self.shared()
+        if not shared:
+            return
+        yield ""
+        yield f"{count(len(shared), 'call id is', 'call ids are')} shared by several documents"
+        for one in shared[:_VALUES_SHOWN]:
+            what = (
+                "the same start: sent once"
+                if one["same_start"]
+                else "DIFFERENT starts: only one would be sent, the others fail (id_conflict); mend the call_id rule"
+            )
+            yield from wrapped(f"{one['call_id']}: {what}", "      ", "  ")
+            for origin in one["documents"][:5]:
+                yield f"      {printable(origin)}"
+            if len(one["documents"]) > 5:
+                yield f"      and {len(one['documents']) - 5:,} more"
+        if len(shared) > _VALUES_SHOWN:
+            yield f"  and {len(shared) - _VALUES_SHOWN:,} more ids"
+
+
+_PLAIN: Final = {
+    "call": "mapped to calls",
+    "recording": "mapped to recordings",
+    "call and recording": "mapped to both a call and a recording",
+    "ignored": "left out on purpose",
+}
+
+
+def _place(where_: str) -> str:
+    """The place without the number of the row, so that equal refusals count as one; the line of the rule stays."""
+    head, paren, tail = where_.partition(" (")
+    return re.sub(r"\[\d+\]", "[]", head) + paren + tail
+
+
+def _differ(found: list[tuple[int, str]]) -> bool:
+    starts = [start for start, _ in found]
+    return max(starts) - min(starts) > 1000
