@@ -51,6 +51,8 @@ from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
 _TICK_S: Final = 0.2
 _SWEEP_EVERY_S: Final = 5.0
 """How often a `run --once` that still waits looks for new files."""
+_CLOSING_S: Final = 1.0
+"""Of the drain, kept for noting what was broken off and for closing the ledger: the process has ended when it is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         stack.enter_context(foreign_loggers(log))
         ledger = await SqliteLedger.open(
             Path(config.ledger.path), now=clock.now(), wait_for_lock_s=options.wait_for_lock_s, emit=emit,
-            min_free_bytes=config.ledger.min_free_bytes,
+            min_free_bytes=config.ledger.min_free_bytes, keep_sent_s=config.ledger.keep_sent_s,
         )  # fmt: skip
         stack.push_async_callback(ledger.close)
         wiring = await _wire(config, environ, ledger, clock, emit, stack)
@@ -310,7 +312,7 @@ async def _once(
 
 
 async def _cut_short(stop: _Stop, drain_s: float, clock: Clock, tasks: Sequence[asyncio.Task[None]]) -> None:
-    await clock.wait(stop.now, drain_s)
+    await clock.wait(stop.now, max(drain_s / 2, drain_s - _CLOSING_S))
     for task in tasks:
         task.cancel()
 

@@ -125,9 +125,9 @@ class Lane:
         """Nothing in flight and, as far as is known, nothing due now."""
         return not self._open and (self.settings.dry_run or self.has_nothing_due())
 
-    def has_nothing_due(self) -> bool:
-        """The last look found nothing due, and nothing has happened since."""
-        later = self.next_due_at is None or self.next_due_at > self._clock.now()
+    def has_nothing_due(self, by: float | None = None) -> bool:
+        """The last look found nothing that is due `by` then (now), and nothing has happened since."""
+        later = self.next_due_at is None or self.next_due_at > (self._clock.now() if by is None else by)
         return later and self._dry_since_news == self.bench.news
 
     def freeze(self, form: Form) -> Freeze:

@@ -54,13 +54,15 @@ class Delivery:
         self._chance = chance
         self._settings = settings
         self._stop = asyncio.Event()
+        self._stop_by = float("inf")
+        """With `on_stop: empty`: calls that are due later than this (wall clock) are not waited for."""
         self._group: asyncio.TaskGroup | None = None
         self._lanes = {destination.name: self._lane(destination, settings) for destination in destinations}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then no new claims, and it returns when what is in flight is settled (with
-        `on_stop: empty`: when nothing is due any more). Cancelled before that, it notes the open calls as due again.
-        Raises only what nothing here expects."""
+        `on_stop: empty`: when nothing is due any more, nor comes due within `drain`: a ledger that ends with its pod has
+        no later). Cancelled before that, it notes the open calls as due again. Raises only what nothing here expects."""
         self._stop = stop
         gates = await self._stored_gates()
         for name, lane in self._lanes.items():
@@ -146,9 +148,11 @@ class Delivery:
             await lane.bench.sit(wait.until if isinstance(wait, Wait) else None, news)
 
     def _is_over(self, lane: Lane) -> bool:
-        if not self._stop.is_set():
+        if not self._stop.is_set() or (lane.settings.on_stop == "empty" and self._stop_by == float("inf")):
             return False
-        return lane.settings.on_stop == "finish" or lane.settings.dry_run or lane.has_nothing_due()
+        if lane.settings.on_stop == "finish" or lane.settings.dry_run:
+            return True
+        return lane.has_nothing_due(self._stop_by)
 
     @staticmethod
     def _look_again_at(lane: Lane, claim: Claim, now: float) -> float | None:
@@ -221,6 +225,7 @@ class Delivery:
 
     async def _call_all_on_stop(self) -> None:
         await self._stop.wait()
+        self._stop_by = self._clock.now() + self._settings.drain_s
         for lane in self._lanes.values():
             lane.bench.call_all()
 
