@@ -452,20 +452,36 @@ async def test_a_cancelled_request_is_due_again() -> None:
 
 
 async def test_on_stop_empty_delivers_all_that_is_due() -> None:
-    """A sidecar goes on until nothing is due, then every worker ends; what backs off is left."""
+    """A sidecar goes on until nothing is due, then every worker ends; what backs off beyond the drain is left."""
     release = asyncio.Event()
 
     async def hold(call: Claimed) -> Outcome:
         await release.wait()
         return ERROR if call.call_id == "call-50" else SENT
 
-    async with delivering(scripted(hold), on_stop="empty") as bench:
+    async with delivering(scripted(hold), on_stop="empty", drain_s=1.0) as bench:
         await bench.admit(*IDS)
         bench.stopping.set()
         await bench.clock.advance(0)
         release.set()
         await bench.stop()
     assert await states(bench.ledger) == {State.SENT: 99, State.DUE: 1}
+
+
+async def test_on_stop_empty_waits_for_what_comes_due_within_the_drain() -> None:
+    """A call that backs off for two seconds has its second attempt before the sidecar ends: its ledger may end with it."""
+    answers = iter((ERROR, SENT))
+    async with delivering(scripted(lambda call: next(answers)), on_stop="empty", drain_s=20.0) as bench:
+        await bench.admit("call-1")
+        (retried,) = await bench.told.until(CallRetried)
+        bench.stopping.set()
+        await bench.clock.advance(0)
+        assert bench.task is not None
+        assert not bench.task.done()
+        await bench.clock.advance(retried.due_in_s)
+        await bench.told.until(CallSent)
+        await bench.stop()
+    assert await states(bench.ledger) == {State.SENT: 1}
 
 
 async def test_on_stop_empty_ends_those_who_wait_for_a_permit() -> None:
