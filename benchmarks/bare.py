@@ -10,7 +10,8 @@ import aiohttp
 
 
 async def main(url: str, file: Path, concurrency: int) -> None:
-    bodies = iter(file.read_bytes().splitlines())
+    lines = file.read_bytes().splitlines()
+    count, bodies = len(lines), iter(lines)
     target = f"{url}/api/v1/public/call?workspace_id=42&agent_remote_identifier=bench"
     headers = {"Authorization": "Bearer tr_api_bench", "Content-Type": "application/json"}
 
@@ -21,10 +22,10 @@ async def main(url: str, file: Path, concurrency: int) -> None:
                 assert answer.status == 200, answer.status
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session, asyncio.TaskGroup() as group:
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
         for _ in range(concurrency):
             group.create_task(work(session))
-    print(json.dumps({"seconds": time.monotonic() - began}))
+    print(json.dumps({"seconds": time.monotonic() - began, "cpu_ms": (time.process_time() - cpu) / count * 1000}))
 
 
 asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))

@@ -26,9 +26,9 @@ async def measure(pairs: int = PAIRS, calls: int = CALLS) -> list[str]:
         for pair in range(pairs):
             directory = Path(place) / str(pair)
             (directory / "calls").mkdir(parents=True)
-            async with counting_server(directory, "--no-check") as server:
+            async with counting_server(directory) as server:
                 piped.append(calls / await _pipeline(directory, server, calls))
-            async with counting_server(directory, "--no-check") as server:
+            async with counting_server(directory) as server:
                 bare.append(calls / await _bare(directory, server.url, calls))
     ratios = [one / other for one, other in zip(piped, bare, strict=True)]
     return [
