@@ -1,0 +1,42 @@
+"""Every example of docs/rules.md is executed, and every repair and function that it should tell of is there."""
+
+import re
+
+import pytest
+
+from tests.docs.examples import Example, examples, is_equal, result, shown
+from tests.docs.fences import DOCS, fences
+from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
+from tunerd.mapping.rules import ROW_MEMBERS
+
+RULES = DOCS / "rules.md"
+EXAMPLES = list(examples(fences(RULES)))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_an_example_gives_what_it_shows(example: Example) -> None:
+    """The result on the page is the result."""
+    got = result(example)
+    assert is_equal(got, example.wanted), f"{example}: it gives {shown(got)}"
+
+
+def test_the_page_is_full_of_examples() -> None:
+    """The notation still finds them: an example that nobody parses would be one that nobody checks."""
+    assert len(EXAMPLES) > 100
+    assert {example.wanted.info for example in EXAMPLES} >= {"json value", "json rows", "json send-calls", "text problem"}
+
+
+def test_every_repair_of_the_timeline_is_in_the_table() -> None:
+    """Names in the table are the names that are counted."""
+    decided = (DOCS / "decisions" / "timeline.md").read_text()
+    names = re.search(r"Repairs: (.*?)\.\n\n", decided, re.DOTALL)
+    assert names is not None
+    told = RULES.read_text().partition("## The timeline")[2]
+    assert not [name for name in re.findall(r"`(\w+)`", names[1]) if f"`{name}`" not in told]
+
+
+def test_every_field_has_its_place() -> None:
+    """Fields of calls and manifests, and members of rows, that no table tells of."""
+    text = RULES.read_text()
+    hardly_used = {"recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel"}
+    assert not [name for name in (CALL_FIELDS | MANIFEST_FIELDS | ROW_MEMBERS) - hardly_used if f"`{name}`" not in text]
