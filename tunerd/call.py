@@ -205,10 +205,15 @@ class Fragment:
     origin: Origin
     source: str
     key: str
+    """Trimmed. Empty only until intake has filled it in: as the document before it in its file."""
     part: str | None
     newest: float | None
     document: bytes
     settled_at: float
+    wait_s: float = 0.0
+    """How long after it the call waits for another document, unless it is complete before."""
+    decides: bool = False
+    """Whether the call may be complete with it: a look is worth it at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,4 +237,6 @@ class Mapped:
     recording: Recording | None = None
     refused: RefusedDocument | None = None
     ignored: IgnoredDocument | None = None
+    fragment: Fragment | None = None
+    """Of a source that gathers: the call comes of it and others."""
     notes: MappingNotes = MappingNotes()

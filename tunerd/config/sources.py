@@ -132,9 +132,6 @@ def _finish(
     values, path = draft.values, draft.path
     if not draft.has_calls and not draft.has_recordings and not ({"preset", "call", "manifest"} & draft.nodes.keys()):
         reader.problem(draft.node, path, "has no rules: give it a `preset:`, a `call:` or a `manifest:`")
-    if "gather" in values:
-        # Not built yet; to take the key and map each document alone would make many calls of one.
-        reader.problem(draft.nodes["gather"], join(path, "gather"), "this version cannot gather a call from several documents")
     if draft.has_calls:
         own = draft.tuner or TunerBlock(join(path, "tuner"), draft.node.place)
         destination = destinations.of(draft.name, own)

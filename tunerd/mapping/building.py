@@ -13,6 +13,7 @@ from tunerd.config import Destination, ManifestRule, Source, UrlRule
 from tunerd.mapping import presets
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
+from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
 from tunerd.mapping.names import nearest
 from tunerd.mapping.rules import RuleCompiler
@@ -31,7 +32,7 @@ _HINTS: Final = {
     "call_type": ": for example `call_type: {const: phone_call}`",
     "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
 }
-_FIXED_ROOTS: Final = ("doc", "file", "env")
+_FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,13 @@ class Compiled:
     strategies: Sequence[StrategyRules]
     agent: Run | None
     steps: Sequence[Step]
+    gather: DocumentRules | None = None
+    """Of a source that gathers: what is asked of each document. Then `call` and what belongs to it stand in `group`."""
+    group: "Compiled | None" = None
+    """Of a source that gathers: the rules over all documents of a call."""
+    complete: Run | None = None
+    complete_reads_docs: bool = False
+    """`complete` may become true with a document that is no part."""
 
 
 def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
@@ -97,27 +105,60 @@ class Builder:
     def compile(self, *, with_places: bool) -> Compiled:
         """Raises ConfigError with every problem."""
         problems: list[Problem] = list(self.rules.problems)
-        compiler = RuleCompiler(Context(self._zone(problems)), with_places=with_places)
-        self._roots(compiler, problems)
-        call = manifest = agent = None
-        strategies: list[StrategyRules] = []
-        if (node := self.rules.call) is not None:
-            call = compile_rules(compiler, node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
-            self._required(call, node, REQUIRED, "call", problems)
-            for at, rule in enumerate(self.rules.recording):
-                strategies.append(self._strategy(compiler, rule, call, f"recording[{at}]"))
-            agent = self._agent(compiler, call, problems)
+        context = Context(self._zone(problems))
+        compiler = RuleCompiler(context, with_places=with_places)
+        self._roots(compiler, ("doc",), problems)
+        gather = group = made = None
+        if (node := self.rules.gather) is not None:
+            if self.rules.call is None:
+                problems.append(Problem(place=node.place, path=f"{self._path}.gather", message="has no use without `call:`"))
+            gather = compile_documents(compiler, node)
+            whole = RuleCompiler(context, with_places=with_places)
+            self._roots(whole, ("docs", *part_names(node)), problems)
+            group = self._group(whole, node, problems)
+        elif self.rules.call is not None:
+            made = self._call(compiler, self.rules.call, problems)
+        manifest = None
         if (node := self.rules.manifest) is not None:
             manifest = compile_rules(compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES)
             required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
-        if call is None and manifest is None and not problems:
+        if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
-        problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
+        self._own(compiler, problems)
         if problems:
             raise ConfigError(problems)
-        used = {name: slot.index for name, slot in compiler.roots.slots.items() if name in compiler.roots.used and name != "env"}
-        return Compiled(compiler.size, used, call, manifest, strategies, agent, compiler.steps)
+        call, strategies, agent = made or (None, (), None)
+        used = _used(compiler)
+        return Compiled(compiler.size, used, call, manifest, strategies, agent, compiler.steps, gather=gather, group=group)
+
+    def _group(self, compiler: RuleCompiler, node: Node, problems: list[Problem]) -> Compiled | None:
+        """What is asked of all documents of a call together."""
+        complete = node.value.get("complete") if isinstance(node.value, dict) else None
+        run = None
+        if complete is not None and complete.value is not None:
+            run = compiler.rule(complete, "gather.complete", compiler.roots.inner()).run
+        reads_docs = "docs" in compiler.roots.used
+        made = self._call(compiler, self.rules.call, problems) if self.rules.call is not None else (None, (), None)
+        self._own(compiler, problems)
+        call, strategies, agent = made
+        return Compiled(
+            *(compiler.size, _used(compiler), call, None, strategies, agent, compiler.steps),
+            complete=run,
+            complete_reads_docs=reads_docs,
+        )
+
+    def _call(
+        self, compiler: RuleCompiler, node: Node, problems: list[Problem]
+    ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
+        call = compile_rules(compiler, node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
+        self._required(call, node, REQUIRED, "call", problems)
+        strategies = [self._strategy(compiler, rule, call, f"recording[{at}]") for at, rule in enumerate(self.rules.recording)]
+        return call, strategies, self._agent(compiler, call, problems)
+
+    def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
+        """The compiler's problems, told as the source's."""
+        problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
 
     def _zone(self, problems: list[Problem]) -> tzinfo:
         try:
@@ -126,8 +167,10 @@ class Builder:
             problems.append(self._problem("timezone", str(error)))
             return UTC
 
-    def _roots(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
-        compiler.root("doc")
+    def _roots(self, compiler: RuleCompiler, names: Sequence[str], problems: list[Problem]) -> None:
+        """The root names; `names`: those that hold documents."""
+        for name in names:
+            compiler.root(name)
         compiler.root("file")
         compiler.root("env", self._environ)
         if self.source.path_groups is None:
@@ -139,9 +182,9 @@ class Builder:
             return
         for name in self.path_groups.groupindex:
             if not re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.ASCII) or name in _FIXED_ROOTS:
-                problems.append(
-                    self._problem("path_groups", f"the group `{name}` needs a name of a-z, 0-9, _ (not doc, file, env)")
-                )
+                what = f"the group `{name}` needs a name of a-z, 0-9, _ (not doc, docs, file, env)"
+                if (problem := self._problem("path_groups", what)) not in problems:
+                    problems.append(problem)
             compiler.root(name)
 
     def _agent(self, compiler: RuleCompiler, call: RuleSet, problems: list[Problem]) -> Run | None:
@@ -178,6 +221,12 @@ class Builder:
 
     def _problem(self, key: str, what: str) -> Problem:
         return Problem(place=self._place, path=f"{self._path}.{key}" if key else self._path, message=what)
+
+
+def _used(compiler: RuleCompiler) -> dict[str, int]:
+    """The root names that some rule reads, and their slots."""
+    roots = compiler.roots
+    return {name: slot.index for name, slot in roots.slots.items() if name in roots.used and name != "env"}
 
 
 def _shown(node: Node) -> str:

@@ -99,7 +99,7 @@ def explanation_of(
     answers: Sequence[Strategy],
 ) -> Explanation:
     """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
-    rules = [_rule(step, recorder.steps.get(number, StepTrace())) for number, step in enumerate(steps)]
+    rules = reports(steps, recorder)
     return Explanation(
         mapped=mapped,
         fields=[_field(name, step, values.get(name), errors.get(name), rules) for name, step in fields.items()],
@@ -109,6 +109,11 @@ def explanation_of(
             for at, (path, rule) in enumerate(strategies)
         ],
     )
+
+
+def reports(steps: Sequence[Step], recorder: Recorder) -> list[RuleReport]:
+    """Every rule, in the order of the configuration."""
+    return [_rule(step, recorder.steps.get(number, StepTrace())) for number, step in enumerate(steps)]
 
 
 def _rule(step: Step, trace: StepTrace) -> RuleReport:

@@ -132,7 +132,9 @@ class RuleCompiler:
             return compile_text(text, names, self.context, watching(number) if self.with_places else None)
         except ExpressionError as error:
             what = error.what
-            if what.startswith("unknown name") and _WORD.fullmatch(text.strip()):
+            if what.startswith("unknown name `doc`") and "docs" in names.all():
+                what = "unknown name `doc`: the source gathers, so a call has `docs` (all of its documents) and parts"
+            elif what.startswith("unknown name") and _WORD.fullmatch(text.strip()):
                 known = nearest(text, names.all())
                 what = f"unknown name `{text}`{known}: write {{const: {text}}} for the text, doc.{text} for a field"
             elif node.plain and error.cut:

@@ -4,15 +4,18 @@ The order of a document's way stands in SourceMapping: let, refuse, when, fields
 rules are made of is building.py's matter.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import orjson
 
 from tunerd.call import (
     KEPT_HEAD_BYTES,
     Call,
     Document,
     Form,
+    Fragment,
     IgnoredDocument,
     ManifestStrategy,
     Mapped,
@@ -26,8 +29,18 @@ from tunerd.call import (
 from tunerd.config import Destination, ManifestRule, Source, form_of_key
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled, StrategyRules
-from tunerd.mapping.explanation import Explanation, explanation_of
+from tunerd.mapping.explanation import Explanation, explanation_of, reports
 from tunerd.mapping.functions import Run
+from tunerd.mapping.gathering import (
+    MOST_BYTES,
+    DocumentRules,
+    Piece,
+    document_of,
+    merged,
+    newest_parts,
+    pack,
+    unpack,
+)
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.ruleset import RuleSet
@@ -107,11 +120,17 @@ class SourceMapping:
         self._untimed = builder.rules.untimed
         self._bare = builder.compile(with_places=False)
         self._with_places: Compiled | None = None
-        self.fields_with_rules: tuple[str, ...] = tuple(self._bare.call.steps) if self._bare.call else ()
+        call = (self._bare.group or self._bare).call
+        self.fields_with_rules: tuple[str, ...] = tuple(call.steps) if call else ()
         """Fields of the call that have a rule: their metrics start at zero."""
+        self.gathers = self._bare.gather is not None
+        """Its calls come of several documents: `map` gives fragments, `gather` the call."""
 
     def map(self, document: Document) -> Mapped:
-        """What the document gives. Never raises for what stands in it."""
+        """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
+        ledger kept of a gathered call (Call.document)."""
+        if self.gathers and (documents := unpack(document.value, self._source.name)) is not None:
+            return self._gather(documents) or Mapped()
         try:
             return self._map(self._start(document, self._bare, None))
         except Exception:  # once more, with places: to say which rule it was, and to go on without an optional field
@@ -119,7 +138,10 @@ class SourceMapping:
 
     def explain(self, document: Document) -> Explanation:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
-        run, mapped = self._map_with_places(document)
+        return self._explanation(*self._map_with_places(document))
+
+    @staticmethod
+    def _explanation(run: _Run, mapped: Mapped) -> Explanation:
         compiled = run.compiled
         return explanation_of(
             mapped,
@@ -132,22 +154,104 @@ class SourceMapping:
             answers=run.strategies,
         )
 
+    # A call of several documents
+
+    def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None:
+        """The call that documents of one key make: those that the ledger `kept` with it (Call.document), and new ones.
+        None: it is not complete, and its wait is not over. Never raises for what stands in them."""
+        known = unpack(orjson.loads(kept), self._source.name) if kept is not None else None
+        return self._gather(merged(known or (), [document_of(one) for one in fragments]), wait_is_over=wait_is_over)
+
+    def explain_gathered(self, fragments: Sequence[Fragment]) -> Explanation:
+        """`explain`, over all documents of a call."""
+        run, mapped, recorder = self._gather_with_places(merged((), [document_of(one) for one in fragments]), True)
+        explanation = self._explanation(run, mapped or Mapped())
+        of_documents = reports(self._compiled_with_places().steps, recorder)
+        return replace(explanation, rules=[*of_documents, *explanation.rules])
+
+    def _gather(self, documents: Sequence[Document], *, wait_is_over: bool = True) -> Mapped | None:
+        try:
+            run, parts = self._start_group(documents, self._bare, None, None)
+            return self._map_group(run, documents, parts, wait_is_over=wait_is_over)
+        except Exception:  # as in `map`
+            return self._gather_with_places(documents, wait_is_over)[1]
+
+    def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[_Run, Mapped | None, Recorder]:
+        compiled, recorder = self._compiled_with_places(), Recorder()
+        whole = replace(documents[-1], raw=pack(documents))
+        run, parts = self._start(whole, compiled.group or compiled, Recorder()), frozenset[str]()
+        try:
+            run, parts = self._start_group(documents, compiled, Recorder(), recorder)
+            return run, self._map_group(run, documents, parts, wait_is_over=wait_is_over), recorder
+        except Exception as error:
+            run.document = replace(run.document, raw=whole.raw)
+            return run, self._refused(run, self._with_absent(_refusal_of(error), parts), None), recorder
+
+    def _start_group(
+        self, documents: Sequence[Document], compiled: Compiled, recorder: Recorder | None, of_documents: Recorder | None
+    ) -> tuple[_Run, frozenset[str]]:
+        """A run over all documents, and the parts that are there. What part each is, is told by today's rules."""
+        rules, group = compiled.gather, compiled.group
+        if rules is None or group is None:
+            raise TypeError(f"source {self._source.name} does not gather")
+        pieces: list[Piece] = []
+        for document in documents:
+            slots = self._start(document, compiled, of_documents).slots
+            pieces.append(Piece(document, rules.part_of(slots), rules.newest_of(slots)))
+        parts = newest_parts(pieces)
+        settled_at = max(document.settled_at for document in documents)
+        whole = Document(origin=documents[-1].origin, raw=b"", value=None, settled_at=settled_at)
+        run = self._start(whole, group, recorder)
+        for name, index in group.roots.items():
+            if name == "docs":
+                run.slots[index] = [document.value for document in documents]
+            elif (part := parts.get(name)) is not None:
+                run.slots[index] = part.value
+        return run, frozenset(parts)
+
+    def _map_group(self, run: _Run, documents: Sequence[Document], parts: frozenset[str], *, wait_is_over: bool) -> Mapped | None:
+        if not wait_is_over and not self._is_complete(run):
+            return None
+        run.document = replace(run.document, raw=pack(documents))
+        if len(run.document.raw) > MOST_BYTES:
+            what = f"its documents are more than {MOST_BYTES:,} bytes together: is `gather.key` the same for many calls?"
+            return self._refused(run, Refusal(reason=FailReason.TOO_LARGE, where="gather", what=what), None)
+        mapped = self._map(run)
+        if mapped.refused is None:
+            return mapped
+        return replace(mapped, refused=replace(mapped.refused, refusal=self._with_absent(mapped.refused.refusal, parts)))
+
+    def _is_complete(self, run: _Run) -> bool:
+        complete = run.compiled.complete
+        try:
+            return complete is not None and true(complete(run.slots))
+        except Misfit as misfit:  # it waits then, and is mapped with what is there
+            run.left_out.append("gather.complete")
+            run.errors["gather.complete"] = misfit.told
+            return False
+
+    def _with_absent(self, refusal: Refusal, there: frozenset[str]) -> Refusal:
+        """What is missing often stands in a part that never came."""
+        rules = self._bare.gather
+        absent = [name for name, _ in rules.parts if name not in there] if rules is not None else []
+        if not absent or refusal.reason not in (FailReason.UNMAPPABLE, FailReason.INVALID):
+            return refusal
+        never = f"part `{absent[0]}`" if len(absent) == 1 else f"parts {', '.join(f'`{name}`' for name in absent)}"
+        return replace(refusal, what=f"{refusal.what}; its {never} never came")
+
     # One run
 
-    def _map_with_places(self, document: Document) -> tuple[_Run, Mapped]:
+    def _compiled_with_places(self) -> Compiled:
         if self._with_places is None:
             self._with_places = self._builder.compile(with_places=True)
-        run = self._start(document, self._with_places, Recorder())
+        return self._with_places
+
+    def _map_with_places(self, document: Document) -> tuple[_Run, Mapped]:
+        run = self._start(document, self._compiled_with_places(), Recorder())
         try:
             return run, self._map(run)
-        except Misfit as misfit:
-            refusal = Refusal(reason=FailReason.UNMAPPABLE, where=str(misfit.step), what=misfit.told)
-        except RecursionError:
-            refusal = Refusal(reason=FailReason.UNMAPPABLE, where="document", what="a value in it is nested too deep")
-        except Exception as error:  # whatever a document breaks: it is refused, and seen
-            what = f"the mapping can't work on it ({type(error).__name__}); please report this"
-            refusal = Refusal(reason=FailReason.UNMAPPABLE, where="document", what=what)
-        return run, self._refused(run, refusal, None)
+        except Exception as error:
+            return run, self._refused(run, _refusal_of(error), None)
 
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
@@ -158,23 +262,40 @@ class SourceMapping:
                 slots[index] = document.value
             elif name == "file":
                 slots[index] = file_root(document.origin, self._source.path)
-            else:
+            else:  # a group of the path; documents of a gathered call are filled in later
                 if groups is None:
                     groups = path_groups(self._builder.path_groups, document.origin, self._source.path)
                 slots[index] = groups.get(name)
         return _Run(document, compiled, slots, recorder)
 
     def _map(self, run: _Run) -> Mapped:
-        recording = None
+        recording = fragment = None
         try:
             if run.compiled.manifest is not None:
                 recording = self._recording(run, run.compiled.manifest)
+            if run.compiled.gather is not None:
+                fragment = self._fragment(run, run.compiled.gather)
             call = self._call(run, run.compiled.call) if run.compiled.call is not None else None
         except _Unfit as unfit:
             return self._refused(run, unfit.refusal, recording)
-        if call is None and recording is None:
+        if call is None and recording is None and fragment is None:
             return Mapped(ignored=IgnoredDocument(origin=run.document.origin), notes=run.notes())
-        return Mapped(call=call, recording=recording, notes=run.notes())
+        return Mapped(call=call, recording=recording, fragment=fragment, notes=run.notes())
+
+    def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment:
+        document, group = run.document, self._bare.group
+        part = rules.part_of(run.slots)
+        return Fragment(
+            origin=document.origin,
+            source=self._source.name,
+            key=rules.key_of(run.slots),
+            part=part,
+            newest=rules.newest_of(run.slots),
+            document=document.raw,
+            settled_at=document.settled_at,
+            wait_s=rules.wait_s,
+            decides=group is not None and group.complete is not None and (part is not None or group.complete_reads_docs),
+        )
 
     def _refused(self, run: _Run, refusal: Refusal, recording: Recording | None) -> Mapped:
         document = run.document
@@ -242,7 +363,7 @@ class SourceMapping:
         if not _wanted(run, rules):
             return None
         fields = _fields(run, rules)
-        alone = run.compiled.call is None
+        alone = run.compiled.call is None and run.compiled.gather is None
         key = (text_of(fields.get("key")) or "").strip()
         url = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
@@ -260,6 +381,16 @@ class SourceMapping:
             duration_s=None if duration is None else duration / 1000,
             expires_at=None if expires is None else expires / 1000,
         )
+
+
+def _refusal_of(error: Exception) -> Refusal:
+    """Whatever a document breaks: it is refused, and seen."""
+    if isinstance(error, Misfit):
+        return Refusal(reason=FailReason.UNMAPPABLE, where=str(error.step), what=error.told)
+    if isinstance(error, RecursionError):
+        return Refusal(reason=FailReason.UNMAPPABLE, where="document", what="a value in it is nested too deep")
+    what = f"the mapping can't work on it ({type(error).__name__}); please report this"
+    return Refusal(reason=FailReason.UNMAPPABLE, where="document", what=what)
 
 
 def _wanted(run: _Run, rules: RuleSet) -> bool:

@@ -1,7 +1,7 @@
 """Ready-made rules of voice platforms: plain YAML beside this file, and how a source's own rules go over a preset's.
 
-Own fields, let names and refusals replace the preset's of the same name, each as a whole (transcript blocks too); null
-switches one off.
+Own fields, let names and refusals replace the preset's of the same name, each as a whole (transcript blocks and `gather:`
+too); null switches one off.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.places import Node, Place, Problem
 
 _DEFAULTS: Final = (("within", "10m"), ("wait", "30m"))
-_MEMBERS: Final = frozenset({"call", "manifest", "recording", "untimed", "agent"})
+_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "agent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Effective:
     recording: tuple[UrlRule | ManifestRule, ...]
     untimed: Literal["reject", "spread"]
     agent: Node | None
+    gather: Node | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -74,6 +75,7 @@ def effective(source: Source) -> Effective:
         recording=recording,
         untimed=untimed,
         agent=source.agent or preset.get("agent"),
+        gather=source.gather or preset.get("gather"),
         problems=tuple(problems),
     )
 

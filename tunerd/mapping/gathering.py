@@ -1,0 +1,200 @@
+"""`gather:`, compiled: which call a document belongs to, what part of it it is, and whether the call is complete. Pure.
+
+The key, the parts and `newest` are rules over one document, `complete` is one over all of them. How a call is mapped from
+its documents stands in source.py; how they are written as one text, and in which order they stand, here.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+
+from tunerd.call import Document, Fragment, Origin
+from tunerd.config.quantities import DURATION_FORM, parse_duration
+from tunerd.mapping.functions import Run
+from tunerd.mapping.functions.times import epoch_ms
+from tunerd.mapping.names import nearest
+from tunerd.mapping.rows import number_of, text_of
+from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.values import missing, true
+from tunerd.places import Node
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of all documents of one call: a key that never changes must not fill the disk."""
+_MEMBERS: Final = frozenset({"key", "parts", "newest", "complete", "wait"})
+_NOT_A_PART: Final = frozenset({"doc", "docs", "file", "env"})
+_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+_PACKED: Final = "tunerd_gathered"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRules:
+    """What is asked of each document."""
+
+    key: Run
+    parts: Sequence[tuple[str, Run]]
+    newest: Run | None
+    wait_s: float
+
+    def key_of(self, slots: Any) -> str:
+        """Trimmed; empty where the document has none of its own."""
+        return (text_of(self.key(slots)) or "").strip()
+
+    def part_of(self, slots: Any) -> str | None:
+        return next((name for name, rule in self.parts if true(rule(slots))), None)
+
+    def newest_of(self, slots: Any) -> float | None:
+        if self.newest is None:
+            return None
+        value = self.newest(slots)
+        if missing(value):
+            return None
+        number = number_of(value)
+        return epoch_ms(value) if number is None else number
+
+
+def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | None:
+    """The rules over single documents. None, with a problem noted, where the form is wrong."""
+    members = compiler.members(node, "gather")
+    if members is None:
+        return None
+    for name in members:
+        if name not in _MEMBERS:
+            hint = nearest(name, _MEMBERS)
+            compiler.problem(key_place(node, name), f"gather.{name}", f"unknown member `{name}`{hint}")
+    if "key" not in members or members["key"].value is None:
+        compiler.problem(node.place, "gather.key", "`key:` is missing: a rule that gives documents of one call the same text")
+        return None
+    names = compiler.roots.inner()
+    parts: list[tuple[str, Run]] = []
+    listed = members.get("parts")
+    for name, rule in (compiler.members(listed, "gather.parts") or {}).items() if listed is not None else ():
+        path = f"gather.parts.{name}"
+        if not _NAME.fullmatch(name):
+            what = f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter"
+            compiler.problem(key_place(listed or node, name), path, what)
+        elif name in _NOT_A_PART or name in compiler.roots.slots:
+            compiler.problem(key_place(listed or node, name), path, f"the name `{name}` is taken already: choose another")
+        parts.append((name, compiler.rule(rule, path, names).run))
+    newest = members.get("newest")
+    return DocumentRules(
+        key=compiler.rule(members["key"], "gather.key", names).run,
+        parts=tuple(parts),
+        newest=None if newest is None or newest.value is None else compiler.rule(newest, "gather.newest", names).run,
+        wait_s=_wait(compiler, node, members.get("wait")),
+    )
+
+
+def _wait(compiler: RuleCompiler, node: Node, wait: Node | None) -> float:
+    if wait is None or wait.value is None:
+        what = "`wait:` is missing: how long a call waits for its next document, like 30s"
+        compiler.problem(node.place, "gather.wait", what)
+        return 0.0
+    value = wait.value
+    if type(value) in (int, float) and not value < 0:  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
+    try:
+        return parse_duration(value) if isinstance(value, str) else parse_duration("")
+    except ValueError:
+        compiler.problem(wait.place, "gather.wait", f"takes {DURATION_FORM}")
+        return 0.0
+
+
+def part_names(node: Node) -> tuple[str, ...]:
+    members = node.value if isinstance(node.value, dict) else {}
+    parts = members["parts"].value if "parts" in members else None
+    return tuple(parts) if isinstance(parts, dict) else ()
+
+
+# The documents of one call.
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One document of a call, read."""
+
+    document: Document
+    part: str | None
+    newest: float | None
+
+
+def in_order(documents: Iterable[Document]) -> list[Document]:
+    """As they were written: by the file's time, then its path, then the place in it. A file's time never lets a later
+    document of a log stand before an earlier one."""
+    listed = sorted(documents, key=lambda one: (one.origin.path, one.origin.offset))
+    times: list[int] = []
+    for at, one in enumerate(listed):
+        same = at > 0 and listed[at - 1].origin.path == one.origin.path
+        times.append(max(one.origin.mtime_ns, times[-1]) if same else one.origin.mtime_ns)
+    order = sorted(range(len(listed)), key=lambda at: (times[at], listed[at].origin.path, listed[at].origin.offset))
+    return [listed[at] for at in order]
+
+
+def newest_parts(pieces: Sequence[Piece]) -> dict[str, Document]:
+    """Of each part the newest document: the one with the greater `newest`, else the one that was written last."""
+    found: dict[str, Piece] = {}
+    for piece in pieces:
+        if piece.part is None:
+            continue
+        held = found.get(piece.part)
+        if held is None or held.newest is None or (piece.newest is not None and piece.newest >= held.newest):
+            found[piece.part] = piece
+    return {name: piece.document for name, piece in found.items()}
+
+
+def merged(kept: Sequence[Document], fresh: Sequence[Document]) -> list[Document]:
+    """All documents of a call in their order; a place that was read anew counts as it is now."""
+    places = {(one.origin.path, one.origin.offset) for one in fresh}
+    return in_order([*(one for one in kept if (one.origin.path, one.origin.offset) not in places), *fresh])
+
+
+def document_of(fragment: Fragment) -> Document:
+    """The fragment as it was read."""
+    value = orjson.loads(fragment.document)
+    return Document(origin=fragment.origin, raw=fragment.document, value=value, settled_at=fragment.settled_at)
+
+
+def pack(documents: Sequence[Document]) -> bytes:
+    """All documents of a call as one JSON text, with their places: what the ledger keeps of a gathered call."""
+    packed = [
+        {
+            "path": os.fsencode(one.origin.path).decode("utf-8", "replace"),
+            "offset": one.origin.offset,
+            "length": one.origin.length,
+            "mtime_ns": one.origin.mtime_ns,
+            "settled_at": one.settled_at,
+            "document": orjson.Fragment(one.raw),
+        }
+        for one in documents
+    ]
+    return orjson.dumps({_PACKED: packed})
+
+
+def unpack(value: Any, source: str) -> list[Document] | None:
+    """The documents of what `pack` has made of them; None: it is a document of its own."""
+    if not isinstance(value, Mapping) or value.keys() != {_PACKED} or not isinstance(value[_PACKED], list):
+        return None
+    documents: list[Document] = []
+    for one in value[_PACKED]:
+        try:
+            origin = Origin(source=source, path=one["path"], offset=one["offset"], length=one["length"], mtime_ns=one["mtime_ns"])
+            raw = orjson.dumps(one["document"])
+            documents.append(Document(origin=origin, raw=raw, value=one["document"], settled_at=one["settled_at"]))
+        except (KeyError, TypeError):
+            return None
+    return documents or None
+
+
+def keyed(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
+    """Which documents make a call, for commands that read whole files: a document without a key of its own goes with the
+    one before it in its file. The key "" holds those that have none before them."""
+    calls: dict[str, list[Fragment]] = {}
+    last: dict[str, str] = {}
+    for fragment in fragments:
+        key = fragment.key or last.get(fragment.origin.path, "")
+        last[fragment.origin.path] = key
+        calls.setdefault(key, []).append(replace(fragment, key=key))
+    return calls
