@@ -28,11 +28,11 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
+from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, LedgerRebuilt, Started, Stopped, Stopping
 from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
 from tunerd.intake.run import Intake
-from tunerd.ledger import Gauges, Ledger
+from tunerd.ledger import Claimed, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
@@ -43,9 +43,12 @@ from tunerd.ops.http import HttpServer
 from tunerd.ops.logs import Narrator, foreign_loggers, open_log
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.office import Office
+from tunerd.ops.redact import keep_out
 from tunerd.ops.status import Facts, Status
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
+from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
+from tunerd.rebuilt import hold_back, let_go
 from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
 
 _TICK_S: Final = 0.2
@@ -93,7 +96,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    emit = _both(metrics, narrator)
+    rebuilt: list[LedgerRebuilt] = []
+    emit = _each(metrics, narrator, lambda event: rebuilt.append(event) if isinstance(event, LedgerRebuilt) else None)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -104,6 +108,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         stack.push_async_callback(ledger.close)
         wiring = await _wire(config, environ, ledger, clock, emit, stack)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
+        forms = {status.name: status.form for status in delivery.statuses()}
+        held = await hold_back(ledger, forms, rebuilt=bool(rebuilt), now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy)  # fmt: skip
         metrics.read_off(status)
@@ -127,7 +133,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         async with asyncio.TaskGroup() as beside:
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
-            beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
+            if held:
+                beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
+            following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
             if every_s := watchdog_every_s(environ, os.getpid()):
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
             if options.watch_config:
@@ -137,7 +145,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
                 await _once(options, wiring, ledger, stop, clock, stopping)
             else:
                 await _serve(wiring, stop, clock, stopping)
-            reloads.cancel()
+            for task in (reloads, following):  # the ledger may never again do what they ask of it
+                task.cancel()
             ended.set()
         left = ledger.gauges()
         emit(Stopped(left=sum(count for state, count in left.calls.items() if state.is_open)))
@@ -150,11 +159,14 @@ class _Wiring:
 
     config: Config
     mappings: Mapping[str, SourceMapping]
+    ledger: SqliteLedger
     intake: Intake
     delivery: Delivery
     facts: Facts
     emit: Emit
     now: Callable[[], float]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One reload at a time: a signal and `tunerd reload` may come together."""
 
     def read_again(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
         """One place on disk, as it is now (blocking)."""
@@ -163,7 +175,7 @@ class _Wiring:
 
 
 async def _wire(
-    config: Config, environ: Mapping[str, str], ledger: Ledger, clock: Clock, emit: Emit, stack: AsyncExitStack
+    config: Config, environ: Mapping[str, str], ledger: SqliteLedger, clock: Clock, emit: Emit, stack: AsyncExitStack
 ) -> _Wiring:
     mappings = compile_sources(config, environ, forms_of(config.destinations))
     session = await stack.enter_async_context(open_session())
@@ -174,12 +186,20 @@ async def _wire(
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger))
     stack.callback(intake.close)
     facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
-    return _Wiring(config=config, mappings=mappings, intake=intake, delivery=delivery, facts=facts, emit=emit, now=clock.now)
+    return _Wiring(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
+                   now=clock.now)  # fmt: skip
 
 
 def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str]) -> Connect:
     def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
-        return Uploader(session, destination, key, settings, clock, environ)
+        uploader = Uploader(session, destination, key, settings, clock, environ)
+
+        async def upload(claimed: Claimed) -> Outcome:
+            if key.value is not None:  # from now on an answer may repeat it, and it may have changed since
+                keep_out(key.value)
+            return await uploader(claimed)
+
+        return upload
 
     return connect
 
@@ -202,10 +222,10 @@ def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Docum
     return {name: mapping.map for name, mapping in mappings.items()}
 
 
-def _both(metrics: Metrics, narrator: Narrator) -> Emit:
+def _each(*listeners: Emit) -> Emit:
     def emit(event: Event) -> None:
-        metrics(event)
-        narrator(event)
+        for listener in listeners:
+            listener(event)
 
     return emit
 
@@ -232,6 +252,13 @@ async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[objec
 
 async def _reload(wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics) -> Sequence[str]:
     """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
+    async with wiring.turn:
+        return await _reload_now(wiring, file, environ, notifier, metrics)
+
+
+async def _reload_now(
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics
+) -> Sequence[str]:
     notifier.reloading()
     facts = wiring.facts
     try:
@@ -246,6 +273,7 @@ async def _reload(wiring: _Wiring, file: Path, environ: Mapping[str, str], notif
     else:
         metrics.know(source.name for source in config.sources)
         wiring.config, wiring.mappings = config, mappings
+        wiring.ledger.keep_free(config.ledger.min_free_bytes)
         await wiring.delivery.update(config.destinations, config.delivery)
         await wiring.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, wiring.now()
@@ -283,7 +311,7 @@ async def _serve(wiring: _Wiring, stop: _Stop, clock: Clock, stopping: Callable[
 
 
 async def _once(
-    options: Options, wiring: _Wiring, ledger: Ledger, stop: _Stop, clock: Clock, stopping: Callable[[], None]
+    options: Options, wiring: _Wiring, ledger: SqliteLedger, stop: _Stop, clock: Clock, stopping: Callable[[], None]
 ) -> None:
     """Read what is there and deliver it; ends when nothing is due and every file has been read, at `wait_s`, or at a
     signal. Calls that wait for a recording are waited for only with `wait_s`: all that is here has been read."""
@@ -315,6 +343,11 @@ async def _cut_short(stop: _Stop, drain_s: float, clock: Clock, tasks: Sequence[
     await clock.wait(stop.now, max(drain_s / 2, drain_s - _CLOSING_S))
     for task in tasks:
         task.cancel()
+
+
+def _all_read(intake: Intake) -> bool:
+    """Every source was listed, and of what it held nothing waits to be read."""
+    return not intake.busy() and all(status.last_scan_at is not None for status in intake.statuses())
 
 
 def _is_open(gauges: Gauges) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 
 from tunerd.call import State
-from tunerd.cli.office import LOCKED, fail
+from tunerd.cli.office import FAILURE, LOCKED, fail
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
@@ -64,6 +65,12 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
             fail(str(exc), LOCKED if getattr(exc, "locked", False) else 1)
         except (ListenError, ControlError) as exc:
             fail(str(exc))
+        except KeyboardInterrupt:  # before the daemon minds signals itself: while it waits for the lock
+            sys.exit(130)
+        except Exception as exc:
+            for line in _ending(exc):
+                click.echo(f"tunerd: {line}", err=True)
+            sys.exit(FAILURE)
     if once:
         click.echo(counts(left))
         sys.exit(1 if _unsent(left) else 0)
@@ -77,6 +84,21 @@ def _loop(main: Coroutine[None, None, Gauges]) -> Gauges:
         return asyncio.run(main)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
+
+
+def _ending(exc: BaseException) -> Iterator[str]:
+    """What ended the daemon: our own exceptions in their words; of all others the type and the place, because a foreign
+    message may quote what it choked on."""
+    if isinstance(exc, BaseExceptionGroup):
+        for one in exc.exceptions:
+            yield from _ending(one)
+        return
+    if type(exc).__module__.startswith("tunerd."):
+        yield str(exc)
+        return
+    yield f"ended by a defect, {type(exc).__name__}; please report it with these lines:"
+    for frame in traceback.extract_tb(exc.__traceback__):
+        yield f"  {frame.filename}:{frame.lineno} {frame.name}"
 
 
 def _unsent(gauges: Gauges) -> int:

@@ -138,8 +138,8 @@ class Lane:
         self._tell(self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing))
         self.bench.call()
 
-    def pause(self) -> None:
-        self._tell(self.pacing.operator_pause(self._clock.now()))
+    def pause(self, why: str = "") -> None:
+        self._tell(self.pacing.operator_pause(self._clock.now(), why))
         self.bench.call()
 
     def resume(self) -> None:

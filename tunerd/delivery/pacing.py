@@ -264,8 +264,8 @@ class Pacing:
                 pause.next_probe_at = now
         return []
 
-    def operator_pause(self, now: float) -> list[Event]:
-        return self._begin(PauseReason.OPERATOR, "paused by `tunerd pause`", now)
+    def operator_pause(self, now: float, why: str = "") -> list[Event]:
+        return self._begin(PauseReason.OPERATOR, why or "paused by `tunerd pause`", now)
 
     def operator_resume(self, now: float, missing: str = "") -> list[Event]:
         """End every pause: the operator knows better, and what is still wrong pauses again. A Retry-After stays."""

@@ -161,10 +161,10 @@ class Delivery:
 
     # Beside the steps.
 
-    async def pause(self, name: str) -> None:
+    async def pause(self, name: str, why: str = "") -> None:
         """No call of this destination goes out until `resume`, over restarts too. Raises KeyError."""
         lane = self._lanes[name]
-        lane.pause()
+        lane.pause(why)
         await lane.keep_gate()
 
     async def resume(self, name: str) -> None:

@@ -151,6 +151,10 @@ class SqliteLedger:
         size = sum(len(c.payload) + len(c.document or b"") for c in a.calls)
         return await self._do(lambda store: admit.admit(store, admission, now), full=True, rows=rows, size=size)
 
+    def keep_free(self, min_free_bytes: int) -> None:
+        """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
+        self._min_free_bytes, self._free_checked_at, self._is_full = min_free_bytes, -_FREE_CHECKED_S, False
+
     def _check_free(self) -> None:
         at = asyncio.get_running_loop().time()
         if at - self._free_checked_at >= _FREE_CHECKED_S:

@@ -17,7 +17,7 @@ from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
 from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
+from tunerd.ledger.sqlite.trouble import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
 
 T = TypeVar("T")
 
@@ -203,7 +203,7 @@ class Writer:
         """Not to be mended while running: the process ends, and the next open rebuilds. SQLite's own words may quote
         what a row holds."""
         self._suspect()
-        return sqlite3.DatabaseError("the ledger's file is damaged; tunerd rebuilds it when it is started again")
+        return LedgerDamaged("the ledger's file is damaged; tunerd rebuilds it when it is started again")
 
     def _run_alone(self, job: Job[Any], told: _Told) -> None:
         try:
