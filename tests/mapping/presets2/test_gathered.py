@@ -3,9 +3,10 @@
 import orjson
 import pytest
 
-from tests.mapping.presets2.gathering import PRESETS, map_documents, preset_text
+from tests.mapping.presets2.gathering import PRESETS, map_documents
 from tests.mapping.presets2.golden import FIXTURES
 from tunerd.call import Form
+from tunerd.mapping import presets
 
 CALLS = {
     # fixture: of each call how many documents, which parts, and whether it is complete before its wait is over
@@ -45,8 +46,8 @@ def test_pages_of_sentences_are_waited_for() -> None:
     assert not map_documents("twilio-intelligence", Form.CREATE_CALL, without_last)[0].complete
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["vcon", *PRESETS])
 def test_presets_open_with_their_page(preset: str) -> None:
     """Where the file comes from, what is mapped, what the platform lacks: the page of the documentation."""
-    heads = [line.split(":")[0] for line in preset_text(preset).splitlines() if line.startswith("# ") and line[2] != " "]
+    heads = [line.split(":")[0] for line in presets.text(preset).splitlines() if line.startswith("# ") and line[2] != " "]
     assert heads == ["# from", "# maps", "# lacks"]
