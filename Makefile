@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check chaos bench readme clean
+.PHONY: install demo test lint types check chaos bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -39,6 +39,10 @@ bench: $(STAMP)
 # Writes the demo's output into README.
 readme: $(STAMP)
 	TUNERD_WRITE_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k output
+
+# Writes the pages that are made from the code: docs/functions.md and docs/presets/.
+docs: $(STAMP)
+	$(BIN)/python -m tests.docs.generate
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov

@@ -1,0 +1,301 @@
+"""The pages that are made from the code: functions.md from the registry, presets/*.md from the presets' YAML.
+
+`python -m tests.docs.generate` (or `make docs`) writes them; a test says when they are out of date.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.docs.fences import DOCS
+from tunerd.mapping import presets
+from tunerd.mapping.functions import FUNCTIONS, Function, Nulls
+from tunerd.places import Node
+
+_MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
+_WORDS: Final = ("let", "refuse", "when")
+HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform can't give"}
+KEPT: Final = ("README.md", "choices.md")
+"""Pages under presets/ that are no preset's: the index is made here, choices.md is written by hand."""
+
+
+def made_pages() -> dict[Path, str]:
+    """Every generated page and its content."""
+    pages = {DOCS / "functions.md": _functions_page(), DOCS / "presets" / "README.md": _index_page()}
+    return pages | {DOCS / "presets" / f"{name}.md": _preset_page(name) for name in presets.names()}
+
+
+def outdated() -> list[str]:
+    """Pages that are not as they would be made now, and pages of presets that are gone."""
+    made = made_pages()
+    wrong = [page for page, text in made.items() if not page.exists() or page.read_text() != text]
+    left = [page for page in (DOCS / "presets").glob("*.md") if page not in made and page.name not in KEPT]
+    return sorted(str(page.relative_to(DOCS)) for page in (*wrong, *left))
+
+
+def write() -> list[str]:
+    """Write them; gives the names of those that changed."""
+    changed = outdated()
+    made = made_pages()
+    for name in changed:
+        page = DOCS / name
+        if page in made:
+            page.write_text(made[page])
+        else:
+            page.unlink()
+    return changed
+
+
+# Functions.
+
+
+def _functions_page() -> str:
+    own = [function for function in FUNCTIONS.values() if not function.built_in]
+    known = [function for function in FUNCTIONS.values() if function.built_in]
+    return "\n".join(
+        [
+            "# Functions",
+            "",
+            _MADE,
+            "",
+            "What rules can call; [rules.md](rules.md) has them at work. A function of null gives null, unless the last column says",
+            "otherwise. A value of the wrong kind is an error: it names rule, function and kind of value, never the value.",
+            "",
+            *_table(own),
+            "",
+            "## JMESPath's own",
+            "",
+            'They are null-safe here, too: `length(null)` is null, and `to_string(null)` is not the text "null".',
+            "",
+            *_table(known),
+            "",
+        ]
+    )
+
+
+def _table(functions: Sequence[Function]) -> list[str]:
+    rows = ["| function | gives | null |", "|---|---|---|"]
+    for one in functions:
+        nulls = "" if one.nulls is Nulls.GIVE_NULL else one.nulls.value
+        rows.append(f"| {_code(one.signature)} | {_cell(one.does)} | {nulls} |")
+    return rows
+
+
+# Presets.
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A preset as its YAML says it."""
+
+    name: str
+    heads: Mapping[str, str]
+    """from, maps, lacks: a paragraph each."""
+    members: Mapping[str, Node]
+    lines: Sequence[str]
+
+    @property
+    def gives(self) -> str:
+        kinds = [word for word, member in (("calls", "call"), ("recordings", "manifest")) if member in self.members]
+        return " and ".join(kinds)
+
+
+def preset(name: str) -> Preset:
+    text = presets.text(name)
+    return Preset(name, heads_of(text), presets.load(name), text.splitlines())
+
+
+def heads_of(text: str) -> dict[str, str]:
+    """The comment block at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, each over several lines."""
+    heads: dict[str, list[str]] = {}
+    current = ""
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        found = re.match(r"# (from|maps|lacks): *(.*)", line)
+        if found:
+            current = found[1]
+            heads[current] = [found[2]]
+        elif current:
+            heads[current].append(line.lstrip("# ").rstrip())
+    told = {head: " ".join(parts) for head, parts in heads.items()}
+    return {head: re.sub(r"^[a-z](?=[a-z' ])", lambda first: first[0].upper(), text) for head, text in told.items()}
+
+
+def _index_page() -> str:
+    every = [preset(name) for name in presets.names()]
+    lines = [
+        "# Presets",
+        "",
+        _MADE,
+        "",
+        "Ready-made rules of voice platforms. `preset: NAME` in a source is enough; rules beside it",
+        "[change single fields](../rules.md#changing-a-preset). Why some of them map as they do: [choices](choices.md).",
+    ]
+    for title, kind in (("Calls", "call"), ("Recordings (manifests)", "manifest")):
+        lines += ["", f"## {title}", "", "| preset | where the file comes from |", "|---|---|"]
+        lines += [
+            f"| [{one.name}]({one.name}.md) | {_cell(_in_short(one.heads.get('from', '')))} |"
+            for one in every
+            if kind in one.members
+        ]
+    return "\n".join([*lines, ""])
+
+
+def _preset_page(name: str) -> str:
+    one = preset(name)
+    lines = [f"# Preset {name}: {one.gives}", "", _MADE, ""]
+    for head, title in HEADS.items():
+        lines += [f"**{title}.** {_marked(one.heads.get(head, '-'))}", ""]
+    lines += ["## In a configuration", "", "```yaml sources", *_configuration(one), "```", ""]
+    for kind, title in (("call", "Fields of the call"), ("manifest", "Fields of the recording")):
+        if kind in one.members:
+            lines += _fields(one, kind, title)
+    for member in one.members:
+        if member not in ("call", "manifest", "untimed", "recording"):
+            lines += [f"## {member}", "", "```yaml shown", *_slice(one, member), "```", ""]
+    if "recording" in one.members:
+        lines += ["## Where the recording is", "", "```yaml shown", *_slice(one, "recording"), "```", ""]
+    elif "call" in one.members:
+        lines += [
+            "## Where the recording is",
+            "",
+            "Your configuration says it: `recording:` ([recordings](../recordings.md)).",
+            "",
+        ]
+    if "untimed" in one.members:
+        what = "estimated" if one.members["untimed"].value == "spread" else "refused"
+        lines += [f"Speech without a time is {what} (`untimed: {one.members['untimed'].value}`).", ""]
+    lines += [f"The whole of it: `tunerd presets show {name}`.", ""]
+    return "\n".join(lines)
+
+
+def _configuration(one: Preset) -> list[str]:
+    lines = ["sources:", *_source(one.name)]
+    if "call" in one.members and "recording" not in one.members:
+        url = "docs[?recording_url] | [0].recording_url" if "gather" in one.members else "doc.recording_url"
+        lines += ["    recording:", f"      - url: {url}   # your rule: where the audio is"]
+    for name in _looked_for(one):
+        lines += _source(name)
+    if "manifest" in one.members and "call" not in one.members:
+        within = "10m" if _has_start(one) else "any"
+        lines += [
+            "  - name: agent",
+            "    path: /var/spool/calls",
+            "    preset: tuner            # or another, or your rules",
+            "    recording:",
+            f"      - {{manifest: {one.name}, key: doc.recording_key, within: {within}}}   # your rule: what the call calls it",
+        ]
+    return lines
+
+
+def _source(name: str) -> list[str]:
+    return [f"  - name: {name}", f"    path: /var/spool/{name}", f"    preset: {name}"]
+
+
+def _looked_for(one: Preset) -> list[str]:
+    """Manifest sources that its strategies name."""
+    node = one.members.get("recording")
+    items = node.value if node is not None and isinstance(node.value, tuple) else ()
+    names = [str(item.value["manifest"].value) for item in items if isinstance(item.value, dict) and "manifest" in item.value]
+    return [name for name in dict.fromkeys(names) if name in presets.names()]
+
+
+def _has_start(one: Preset) -> bool:
+    manifest = one.members["manifest"].value
+    return isinstance(manifest, dict) and "started_at" in manifest
+
+
+def _fields(one: Preset, kind: str, title: str) -> list[str]:
+    mapping = one.members[kind]
+    assert isinstance(mapping.value, dict)
+    rows, blocks = [], []
+    for name, rule in mapping.value.items():
+        if name in _WORDS:
+            blocks.append((name, _slice(one, kind, name)))
+        elif isinstance(rule.value, dict) or (
+            isinstance(rule.value, tuple) and any(isinstance(r.value, dict) for r in rule.value)
+        ):
+            short = _flow(rule) if isinstance(rule.value, dict) else None
+            if short is None:
+                blocks.append((name, _slice(one, kind, name)))
+                rows.append(f"| `{name}` | below |")
+            else:
+                rows.append(f"| `{name}` | {_code(short)} |")
+        else:
+            rows.append(f"| `{name}` | {_rule(rule)} |")
+    lines = [f"## {title}", "", "| field | rule |", "|---|---|", *rows, ""]
+    order = [*(block for block in blocks if block[0] in _WORDS), *(block for block in blocks if block[0] not in _WORDS)]
+    if order:
+        lines += ["```yaml shown", *(line for _, text in order for line in text), "```", ""]
+    return lines
+
+
+def _rule(rule: Node) -> str:
+    if rule.value is None:
+        return "none"
+    if isinstance(rule.value, tuple):
+        return "first of " + ", ".join(_rule(item) for item in rule.value)
+    return _code(" ".join(str(rule.value).split()))
+
+
+def _flow(rule: Node) -> str | None:
+    """A short constant or object as one line; None where it needs its own lines."""
+    if not isinstance(rule.value, dict) or any(isinstance(each.value, dict | tuple) for each in rule.value.values()):
+        return None
+    text = "{" + ", ".join(f"{name}: {each.value}" for name, each in rule.value.items()) + "}"
+    return text if len(text) <= 100 and not rule.value.keys() & {"for_each", "rows"} else None
+
+
+def _slice(one: Preset, *path: str) -> list[str]:
+    """The lines of a member as they stand in the file, moved to the left."""
+    keys: Mapping[str, int]
+    if len(path) == 1:
+        keys = {name: _key_line(one, name) for name in one.members}
+    else:
+        node = one.members[path[0]]
+        keys = {name: place.line for name, place in (node.keys or {}).items()}
+    begin = keys[path[-1]]
+    indent = len(one.lines[begin - 1]) - len(one.lines[begin - 1].lstrip())
+    taken = [one.lines[begin - 1]]
+    for line in one.lines[begin:]:
+        if line.strip() and len(line) - len(line.lstrip()) <= indent:
+            break
+        taken.append(line)
+    while taken and not taken[-1].strip():
+        taken.pop()
+    return [line[indent:].rstrip() for line in taken]
+
+
+def _key_line(one: Preset, name: str) -> int:
+    return next(number for number, line in enumerate(one.lines, 1) if line.startswith(f"{name}:"))
+
+
+# Markdown.
+
+
+def _in_short(text: str) -> str:
+    first = re.split(r"(?<=\.)\s", text, maxsplit=1)[0].rstrip(".;")
+    return _marked(first if len(first) <= 160 else first[:160].rsplit(" ", 1)[0].rstrip(",:;(") + " ...")
+
+
+def _marked(text: str) -> str:
+    """Text of a comment: what would be markup in it is not."""
+    return re.sub(r"(?<!`)([<>*])", r"\\\1", text)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def _code(text: str) -> str:
+    ticks = "``" if "`" in text else "`"
+    return f"{ticks}{_cell(text)}{ticks}"
+
+
+if __name__ == "__main__":
+    for written in write():
+        sys.stdout.write(f"{written}\n")

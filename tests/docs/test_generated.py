@@ -1,0 +1,39 @@
+"""The generated pages are up to date, and what they show can be used."""
+
+import pytest
+
+from tests.docs.fences import DOCS, Fence, fences
+from tests.docs.generate import HEADS, heads_of, made_pages, outdated
+from tunerd.config.file import load_text
+from tunerd.mapping import compile_sources, presets
+from tunerd.mapping.functions import FUNCTIONS
+
+_TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: support-bot, api_key: secret}\n"
+_SHOWN = [fence for page in sorted((DOCS / "presets").glob("*.md")) for fence in fences(page) if fence.info == "yaml sources"]
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    """Whoever changes a function or a preset writes its page anew."""
+    assert outdated() == [], "say make docs"
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_says_where_from_what_and_what_not(name: str) -> None:
+    """The comment block at the top of its YAML has the three paragraphs of its page."""
+    heads = heads_of(presets.text(name))
+    assert [head for head in HEADS if not heads.get(head)] == []
+
+
+@pytest.mark.parametrize("shown", _SHOWN, ids=str)
+def test_the_configuration_of_a_preset_loads(shown: Fence) -> None:
+    """A reader can paste it below `tuner:`."""
+    config = load_text(_TUNER + shown.text, str(shown), {})
+    assert set(compile_sources(config, {})) == {source.name for source in config.sources}
+
+
+def test_every_preset_and_function_has_its_place() -> None:
+    """A page for each preset, and one with a line for each function."""
+    made = made_pages()
+    assert {page.stem for page in made} >= set(presets.names())
+    functions = made[DOCS / "functions.md"]
+    assert not [one.name for one in FUNCTIONS.values() if f"| `{one.name}(" not in functions]
