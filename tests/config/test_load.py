@@ -171,13 +171,16 @@ def test_variables_fill_values_of_every_kind() -> None:
 def test_rules_and_keys_are_left_alone() -> None:
     """Nothing is filled in inside rules, tests, or names of keys."""
     text = SOURCE.replace("doc.id", "'${A}'").replace("doc.url", "'${B}'") + "    agent: \"'${C}'\"\n"
-    config = read(TUNER + text + "tests: [{input: '${D}'}]\n")
+    config = read(TUNER + text + "tests: [{name: a, input: {a: '${D}'}, expect: {b: '${E}'}}]\n")
     source = config.sources[0]
     assert source.call is not None
     assert source.call.bare() == {"call_id": "${A}"}
     assert source.agent is not None
     assert source.agent.value == "'${C}'"
-    assert config.tests[0].bare() == {"input": "${D}"}
+    (example,) = config.tests
+    assert example.input is not None
+    assert example.input.bare() == {"a": "${D}"}
+    assert example.expect["b"].value == "${E}"
 
 
 def test_a_variable_cannot_change_the_structure() -> None:

@@ -28,6 +28,8 @@ BEYOND_STRUCTURE = {
     "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
     "no_recording", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
     "recording_without_calls", "send_is_no_url", "settle_longer_than_its_timeout", "source_without_recordings",
+    "tests_of_an_unknown_source", "tests_with_a_bad_expression", "tests_with_keys_of_no_source", "tests_with_one_name",
+    "tests_with_text_that_is_no_json", "tests_ignored_with_fields", "tests_with_an_outer_file",
     "two_keys", "unknown_manifest_source", "unknown_timezone", "variable_in_a_number", "variable_misspelt",
     "variable_not_set", "zero_timeout",
 }  # fmt: skip

@@ -32,8 +32,10 @@ async def server() -> AsyncIterator[tuple[TestServer, Seen]]:
 
     app = web.Application()
     app.router.add_post("/{any:.*}", take)
-    async with TestServer(app) as server:
-        yield server, seen
+    running = TestServer(app)
+    await running.start_server()
+    yield running, seen
+    await running.close()
 
 
 @pytest.mark.parametrize("form", list(Form))

@@ -22,10 +22,11 @@ from tunerd.workbench.bench import Bench, config_benches, preset_bench
 FORMS = click.Choice([form.value for form in Form])
 
 
-def benches_or_exit(config: Config, form: Form | None = None) -> dict[str, Bench]:
-    """The rules of every source; their problems on stderr and exit 78."""
+def benches_or_exit(config: Config, form: Form | None = None, *, with_keys: bool = True) -> dict[str, Bench]:
+    """The rules of every source; their problems on stderr and exit 78. `with_keys`: where neither `form` nor the
+    configuration says the request form, the key does."""
     try:
-        return config_benches(config, os.environ, {} if form else _forms(config), form)
+        return config_benches(config, os.environ, _forms(config) if with_keys and form is None else {}, form)
     except ConfigError as exc:
         exit_bad_config(exc)
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
 from tunerd.config.environment import Step, substitute
+from tunerd.config.examples import read_examples
 from tunerd.config.keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
 from tunerd.config.reading import Reader
 from tunerd.config.sources import read_sources
@@ -76,7 +77,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     ledger = _ledger(reader, nodes.get("ledger"), root)
     http = _http(reader, nodes.get("http"))
     log = _section(reader, nodes.get("log"), "log", LOG, Log)
-    tests = _tests(reader, nodes.get("tests"))
+    tests = read_examples(reader, nodes.get("tests"), "tests", base, sources.values())
     config = Config(
         file=file,
         destinations=destinations.all(),
@@ -223,15 +224,3 @@ def listen_address(text: str) -> str | None:
     if found is None or int(found[2]) > 65535:
         return None
     return f"{found[1] or '0.0.0.0'}:{int(found[2])}"  # noqa: S104
-
-
-def _tests(reader: Reader, node: Node | None) -> tuple[Node, ...]:
-    if node is None or node.value is None:
-        return ()
-    if not isinstance(node.value, tuple):
-        reader.problem(node, "tests", f"takes a list (lines that start with `- `), not {reader.kind_of(node)}")
-        return ()
-    for at, item in enumerate(node.value):
-        if not isinstance(item.value, dict):
-            reader.problem(item, f"tests[{at}]", f"takes a mapping, not {reader.kind_of(item)}")
-    return node.value

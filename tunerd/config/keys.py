@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunerd.config import Delivery, Destination, Http, LedgerConfig, Log, ManifestRule, Source, UrlRule
+from tunerd.config import Delivery, Destination, Example, Http, LedgerConfig, Log, ManifestRule, Source, UrlRule
 from tunerd.config.quantities import DURATION_FORM, SIZE_FORM, duration_text, size_text
 
 
@@ -148,7 +148,7 @@ SOURCE: Final = Section(
         _key("timezone", Kind.TEXT, "Of times in the documents that name none."),
         _key("untimed", Kind.CHOICE, "Speech without times: reject the call, or spread it between its neighbours."),
         _key("agent", Kind.RULE, "Rule that gives the agent_remote_identifier of each call."),
-        _key("gather", Kind.RULE, "How several documents make one call."),
+        _key("gather", Kind.RULE, "How several documents make one call: key, parts, newest, complete, wait."),
         _key("call", Kind.RULE, "Rules that map a document to a call; with a preset they override single fields."),
         _key("manifest", Kind.RULE, "Rules that map a document to a recording: key, url, started_at."),
         _key("recording", Kind.FORM, "How a call finds its recording: strategies, tried top to bottom."),
@@ -208,6 +208,24 @@ LOG: Final = Section(
     (
         _key("format", Kind.CHOICE, "auto: text on a terminal, else JSON lines."),
         _key("level", Kind.CHOICE, "The least severe lines that are written."),
+    ),
+)
+
+EXAMPLE: Final = Section(
+    Example,
+    (
+        _key("name", Kind.TEXT, "What the example shows, in a few words."),
+        _key("source", Kind.TEXT, "The source whose rules are tried; may be left out where only one has calls."),
+        _key("input", Kind.RULE, "The document, as YAML or as JSON text; a list stands for several documents."),
+        _key("input_file", Kind.TEXT, "A file with the document instead. Relative paths start at the directory of this file."),
+        _key("document", Kind.INTEGER, "Which one is meant, from 1, where the input holds several documents."),
+        _key("file", Kind.TEXT, "The path that the rules see, relative to the source's `path`."),
+        _key("form", Kind.CHOICE, "Map for this request form; `expect` then sees the body of that form."),
+        _key("expect", Kind.FORM, "{expression: value}: JMESPath over the payload, and what it has to give. null: nothing."),
+        _key("expect_recording", Kind.FORM, "{expression: value} over the recording: key, url, started_at, duration_ms, ..."),
+        _key("expect_keys", Kind.FORM, "{manifest source: key}: under which key the call looks for its recording there."),
+        _key("expect_failed", Kind.FORM, "The document is refused, for this reason."),
+        _key("expect_ignored", Kind.SWITCH, "The rules leave the document out on purpose."),
     ),
 )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from tunerd.call import Fail, Form, Hold, SendAnyway
+from tunerd.outcome import FailReason
 from tunerd.places import Node, Place
 
 DAY_S: Final = 86_400.0
@@ -143,6 +144,31 @@ class Log(_Model):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class Example(_Model):
+    """An entry of `tests:`: a document, and what the rules have to make of it."""
+
+    name: str
+    place: Place
+    source: str
+    input: Node | None = None
+    """The document itself (a list: several), or its JSON as text."""
+    input_file: str | None = None
+    """Absolute."""
+    document: Annotated[int, Field(ge=1)] | None = None
+    """Which one, from 1, where the input holds several."""
+    file: str | None = None
+    """The path that the rules see, relative to the source's `path`."""
+    form: Literal["send-calls", "create-call"] | None = None
+    expect: Mapping[str, Node] = Field(default_factory=dict)
+    """JMESPath over the payload (with `form:` over that form's body) -> the value."""
+    expect_recording: Mapping[str, Node] = Field(default_factory=dict)
+    """JMESPath over the recording of a manifest -> the value."""
+    expect_keys: Mapping[str, Node] = Field(default_factory=dict)
+    """Manifest source -> the key under which the call looks for its recording there."""
+    expect_failed: FailReason | None = None
+    expect_ignored: bool = False
+
+
 class Config(_Model):
     file: str
     destinations: tuple[Destination, ...]
@@ -151,7 +177,7 @@ class Config(_Model):
     ledger: LedgerConfig = LedgerConfig()
     http: Http = Http()
     log: Log = Log()
-    tests: tuple[Node, ...] = ()
+    tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""
     places: Mapping[str, Place] = Field(default_factory=dict, repr=False)

@@ -6,7 +6,9 @@ few keys of kind FORM are spelled out here. The schema checks structure; what ne
 
 from typing import Any, Final, TypeAlias
 
+from tunerd.config.examples import REASONS
 from tunerd.config.keys import (
+    EXAMPLE,
     MANIFEST_STRATEGY,
     SECTIONS,
     SOURCE,
@@ -54,10 +56,18 @@ def _top(name: str, forms: dict[tuple[str, str], Schema]) -> Schema:
         source["anyOf"] = [{"required": [key]} for key in ("preset", "call", "manifest")]
         return {"type": "array", "minItems": 1, "items": source}
     if name == "tests":
-        return {"type": ["array", "null"], "items": {"type": "object"}}
+        return {"type": ["array", "null"], "items": _example(forms)}
     schema = _object(SECTIONS[name], forms)
     schema["type"] = ["object", "null"]
     return schema
+
+
+def _example(forms: dict[tuple[str, str], Schema]) -> Schema:
+    example = _object(EXAMPLE, forms)
+    example["required"] = ["name"]
+    example["oneOf"] = [{"required": ["input"]}, {"required": ["input_file"]}]
+    example["anyOf"] = [{"required": [name]} for name in example["properties"] if name.startswith("expect")]
+    return example
 
 
 def _object(section: Section, forms: dict[tuple[str, str], Schema]) -> Schema:
@@ -131,6 +141,15 @@ def _forms(presets: tuple[str, ...]) -> dict[tuple[str, str], Schema]:
         ("LedgerConfig", "url"): {"anyOf": [{"type": "string", "pattern": "^sqlite:///"}, _VARIABLE]},
         ("Http", "listen"): {"anyOf": [{"type": "string"}, {"type": "null"}]},
     }
+    expected: Schema = {"type": "object", "minProperties": 1}
+    forms |= {
+        ("Example", "input"): {"type": ["object", "array", "string"]},
+        ("Example", "expect"): expected,
+        ("Example", "expect_recording"): expected,
+        ("Example", "expect_keys"): expected,
+        ("Example", "expect_failed"): {"enum": [reason.value for reason in REASONS]},
+        ("Example", "expect_ignored"): {"const": True},
+    }
     url, manifest = _object(URL_STRATEGY, forms), _object(MANIFEST_STRATEGY, forms)
     url["required"], manifest["required"] = ["url"], ["manifest", "key"]
     one: Schema = {"anyOf": [url, manifest]}
@@ -200,6 +219,7 @@ def _rule_definitions() -> Schema:
                     "complete": _ref("rule"),
                     "wait": {"anyOf": [*_DURATION["anyOf"]]},
                 },
+                "key",
                 "wait",
             )
         },

@@ -1,0 +1,127 @@
+"""`tunerd test`: the examples of the configuration, checked against its rules."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+
+from tunerd.call import Document, Form, RefusedDocument
+from tunerd.cli.benches import benches_or_exit, config_or_exit, read
+from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.config import Config, Example
+from tunerd.config.examples import read_examples_file
+from tunerd.places import ConfigError
+from tunerd.workbench.bench import Bench
+from tunerd.workbench.compare import lines
+from tunerd.workbench.examples import Verdict, inline_documents, origin_of, run
+from tunerd.workbench.report import wrapped
+from tunerd.workbench.shown import count, printable, where
+
+_EPILOG = """\b
+Example, in the configuration (or in a file of its own, named with --tests):
+  tests:
+    - name: a call with a tool
+      input_file: examples/tool.json        # or input: {...}, the document itself
+      expect:                               # JMESPath over the payload: value
+        call_id: c-1
+        length(transcript_with_tool_calls): 3
+        transcript_with_tool_calls[1].tool.name: book_table
+    - name: drafts are left out
+      input: {id: c-2, draft: true}
+      expect_ignored: true
+\b
+  tunerd test -c config.yaml
+  tunerd test -c config.yaml tool           only examples with `tool` in their name
+\b
+No key, no ledger and no network is needed. Exit code: 0 all pass; 1 some do not, or there is none;
+2 usage; 78 a bad configuration or a bad example.
+"""
+
+
+@click.command("test", epilog=_EPILOG)
+@config_option
+@click.option("--tests", "file", type=click.Path(path_type=Path), metavar="FILE", help="Examples of this file instead.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
+    """Check the examples: what the rules make of a document, against what they have to make of it."""
+    loaded = config_or_exit(config)
+    examples = _examples(loaded, file)
+    chosen = [one for one in examples if not names or any(name.casefold() in one.name.casefold() for name in names)]
+    if not chosen:
+        what = "no example has such a name" if examples else "there are no examples: add `tests:` (see tunerd test --help)"
+        click.echo(f"tunerd: {what}", err=True)
+        sys.exit(1)
+    failed = 0
+    desk = _Desk(loaded)
+    for example in chosen:
+        verdict = desk.verdict(example)
+        failed += not verdict.passed
+        for line in _drawn(verdict):
+            click.echo(line)
+    passed = len(chosen) - failed
+    colour = "red" if failed else "green"
+    told = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
+    click.echo(click.style(told, fg=colour))
+    sys.exit(1 if failed else 0)
+
+
+def _examples(config: Config, file: Path | None) -> Sequence[Example]:
+    if file is None:
+        return config.tests
+    try:
+        return read_examples_file(file, config.sources)
+    except ConfigError as exc:
+        exit_bad_config(exc)
+
+
+class _Desk:
+    """The rules for each request form that some example asks for."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._benches: dict[str | None, dict[str, Bench]] = {}
+
+    def verdict(self, example: Example) -> Verdict:
+        # Without `form:` the key plays no part: examples mean the same where there is one and where there is none.
+        if example.form not in self._benches:
+            form = Form(example.form) if example.form else None
+            self._benches[example.form] = benches_or_exit(self._config, form, with_keys=False)
+        bench = self._benches[example.form][example.source]
+        try:
+            return run(example, bench, _documents(example, bench))
+        except (OSError, ValueError) as exc:
+            why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or exc
+            return Verdict(example, problems=[f"input_file {example.input_file}: {why}"])
+
+
+def _documents(example: Example, bench: Bench) -> Sequence[Document | RefusedDocument]:
+    if example.input_file is None:
+        return inline_documents(example, bench.source)
+    name = os.path.basename(example.input_file)
+    return [
+        Document(
+            origin=origin_of(example, bench.source, one.origin.offset, one.origin.length, name),
+            raw=one.raw,
+            value=one.value,
+            settled_at=0.0,
+        )
+        if isinstance(one, Document)
+        else one
+        for one in read(bench.source, Path(example.input_file))
+    ]
+
+
+def _drawn(verdict: Verdict) -> Iterator[str]:
+    name = printable(verdict.example.name)
+    if verdict.passed:
+        yield f"{click.style('ok', fg='green')}    {name}"
+        return
+    yield f"{click.style('FAIL', fg='red')}  {name}  ({where(verdict.example.place)})"
+    for problem in verdict.problems:
+        yield from wrapped(problem, "        ")
+    for difference in verdict.differences:
+        yield from lines(difference, "expected", "got", "        ")
+    for hint in verdict.hints:
+        yield from wrapped(hint, "          ", "        ")
