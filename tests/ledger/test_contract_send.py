@@ -98,6 +98,15 @@ async def test_paused_agents_are_passed_over(ledger: Ledger, pick: Pick) -> None
     assert (claim.claimed, claim.next_due_at) == (None, None)
 
 
+async def test_the_newest_of_the_other_agents(ledger: Ledger) -> None:
+    """NEWEST goes by admission, not by due time, among the agents that are not paused too."""
+    await put(ledger, make_call("a", agent="fine"), make_call("b", agent="fine"), make_call("c", agent="paused"))
+    paused = frozenset({"paused"})
+    claim = await ledger.claim("tuner", FORM, freeze, NOW, pick=Pick.NEWEST, not_agents=paused)
+    assert claim.claimed is not None
+    assert claim.claimed.call_id == "b"
+
+
 async def test_every_attempt_sends_the_same_bytes(ledger: Ledger) -> None:
     """The body is frozen when its first attempt starts: later freezes and forms are not asked."""
     await put(ledger, make_call())

@@ -99,7 +99,7 @@ HOT = [
     (
         "expiring",
         "SELECT row FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
-        "AND recording_expires_at <= ? AND due_at <= ? ORDER BY recording_expires_at, row LIMIT 1",
+        "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT 256",
         "call_expiring",
     ),
     ("waits", "SELECT row FROM call WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT 1", "call_waiting "),

@@ -45,6 +45,8 @@ class FileMark:
     """Hash of the (up to) 1 KiB of content before `offset`: the same log whatever its name, inode or compression."""
     whole: bool = True
     """A file that is read as one (json), not a log that is followed (ndjson)."""
+    carry: str = ""
+    """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +100,8 @@ class Admitted:
     """How each call of an admission fared, in its order."""
 
     verdicts: Sequence[tuple[Verdict, State]]
+    late: int = 0
+    """Fragments that came after their call was sent."""
     matched: Sequence[Matched] = ()
     failed: Sequence[FailedCall] = ()
 
@@ -201,12 +205,67 @@ class Gate:
     """Paused agents: reason and since when."""
 
 
+# Calls that are gathered from several documents.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A gathered call that wants a look: documents of it came, or its wait is over."""
+
+    row: int
+    source: str
+    key: str
+    version: int
+    """Changes with every document of it."""
+    state: State
+    is_replaceable: bool
+    """It has surely not arrived, and nobody has it in hand: what its documents make now may take its place."""
+    wait_ends_at: float
+    """Then it is mapped with what is there."""
+    kept: bytes | None
+    """What it was mapped from so far (Call.document, or that of a refusal)."""
+    fragments: Sequence[Fragment]
+    """The documents that came since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAgain:
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TooLate:
+    """The call was sent before these documents came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regrouped:
+    """What a look at a group came to."""
+
+    row: int
+    version: int
+    """Of the Group that was looked at; if documents came since, a result says nothing and the group wants a new look."""
+    result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered:
+    """How each result fared, in their order."""
+
+    states: Sequence[tuple[Verdict, State] | None]
+    """None: nothing was changed but the time of the next look."""
+    late: int = 0
+    matched: Sequence[Matched] = ()
+    failed: Sequence[FailedCall] = ()
+
+
 class WritePath(Protocol):
     async def admit(self, admission: Admission, now: float) -> Admitted:
         """Make calls, recordings, refusals, fragments and the file's mark durable in one transaction (fsync before
         it returns), each call matched with its recording in it. Idempotent: the same admission again gives
         DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
-        admitting the place again updates it, a call read from the place supersedes it.
+        admitting the place again updates it, a call read from the place supersedes it. Fragments of one (source, key)
+        make one row, `gathering` until `gather` says what it is.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
     async def claim(
@@ -243,6 +302,20 @@ class WritePath(Protocol):
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""
+
+
+class GatherPath(Protocol):
+    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
+        """Groups of the source that want a look by `now`, longest wanting first, and when the next one does (None: never
+        by time alone). At most `limit`, or 16 MiB of documents."""
+        ...
+
+    async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
+        """Write what looks at groups came to, in one transaction (fsync before it returns): the call is admitted and
+        matched, or refused, or ignored, in the row of the group, and what it was made of is kept with it and no longer
+        as fragments. A row that is not replaceable (any more) is left alone and looked at again.
+        Raises LedgerUnavailable, and then nothing of it was written."""
+        ...
 
 
 class Positions(Protocol):
@@ -282,6 +355,8 @@ class Gauges:
     """Documents and payloads of open calls."""
     waiting_bytes: int
     """Of that: calls that wait for their recording."""
+    gathering_bytes: int = 0
+    """Of that: documents of calls that are not complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,5 +485,5 @@ class Upkeep(Protocol):
         """Finish what is queued, checkpoint, close, give the lock back."""
 
 
-class Ledger(WritePath, Positions, Inspection, Desk, Upkeep, Protocol):
+class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Protocol):
     """Everything; only app.py and the commands hold it whole."""

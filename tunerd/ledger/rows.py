@@ -23,6 +23,8 @@ class Kind(StrEnum):
     REFUSED = "refused"
     """A document that became no call; known by its place."""
     IGNORED = "ignored"
+    GROUP = "group"
+    """Documents that are gathered and are no call (yet); its call id is their key."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +74,11 @@ class Row:
     frozen_by_claim: bool = False
     """The claim that stands froze the body: releasing it thaws it again."""
     size: int = 0
-    """Bytes of document and payload."""
+    """Bytes of document and payload, and of fragments that are in neither."""
+    gathers: bool = False
+    """It comes of fragments (table gathering has its key)."""
+    fragments_size: int = 0
+    """Bytes of fragments that are not in its document."""
     dismissed: bool = False
     seeks: bool = False
     """It has wants (manifest strategies)."""
@@ -136,6 +142,26 @@ class Body:
     @property
     def size(self) -> int:
         return len(self.document or b"") + len(self.payload or b"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptGroup:
+    """The key of a row that gathers, and when it wants a look."""
+
+    row: int
+    source: str
+    key: str
+    version: int
+    look_at: float | None
+    last_at: float
+    """When its last document was admitted."""
+    wait_s: float
+    count: int
+    """Documents so far."""
+
+    @property
+    def wait_ends_at(self) -> float:
+        return self.last_at + self.wait_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,12 +230,14 @@ class Tally:
         self.calls = dict.fromkeys(State, 0)
         self.pending_bytes = 0
         self.waiting_bytes = 0
+        self.gathering_bytes = 0
         self.failed_bytes = 0
 
     def copy(self) -> "Tally":
         other = Tally()
         other.calls = self.calls.copy()
         other.pending_bytes, other.waiting_bytes, other.failed_bytes = self.pending_bytes, self.waiting_bytes, self.failed_bytes
+        other.gathering_bytes = self.gathering_bytes
         return other
 
     def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
@@ -223,6 +251,8 @@ class Tally:
             self.pending_bytes += size
             if state is State.WAITING:
                 self.waiting_bytes += size
+            elif state is State.GATHERING:
+                self.gathering_bytes += size
         elif state is State.FAILED:
             self.failed_bytes += size
 
@@ -232,4 +262,5 @@ class Tally:
             oldest_at=dict(oldest_at),
             pending_bytes=self.pending_bytes,
             waiting_bytes=self.waiting_bytes,
+            gathering_bytes=self.gathering_bytes,
         )

@@ -11,7 +11,7 @@ from typing import Final
 from tunerd.call import Form, Fragment, State
 from tunerd.ledger import FileMark, Gate, Pick
 from tunerd.ledger.matching import Answer, Free
-from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row, Tally, Want
+from tunerd.ledger.rows import Body, KeptGroup, KeptRecording, Kind, PauseClock, Row, Tally, Want
 from tunerd.ledger.states import Move, check
 
 NEAR: Final = 8
@@ -34,7 +34,7 @@ class Store(ABC):
 
     def add(self, row: Row, body: Body) -> None:
         """A new row; `row.row` is set."""
-        row.size = body.size
+        row.size = body.size + row.fragments_size
         self._insert(row, body)
         self.tally.add(row.state, row.size, row.dismissed)
         if row.state is State.DUE:
@@ -73,8 +73,9 @@ class Store(ABC):
         """Put another body in place of the row's; a frozen one is thawed."""
         self.thaw(row)
         self._write_body(row, body)
-        if row.size != body.size:
-            self.change(row, size=body.size)
+        size = body.size + row.fragments_size
+        if row.size != size:
+            self.change(row, size=size)
 
     def thaw(self, row: Row) -> None:
         """Forget the frozen body: the next claim makes it anew."""
@@ -218,9 +219,49 @@ class Store(ABC):
     def hold_files(self, row: Row) -> None:
         """The files that the row came from are never disposable again: it goes without having been sent."""
 
+    # Groups and their fragments.
+
     @abstractmethod
-    def add_fragment(self, fragment: Fragment) -> None:
-        """Idempotent by key and origin."""
+    def group(self, source: str, key: str) -> KeptGroup | None: ...
+    @abstractmethod
+    def group_of(self, row: int) -> KeptGroup | None: ...
+    @abstractmethod
+    def set_group(self, group: KeptGroup) -> None:
+        """Put it in place of the row's; its fragments stay. `drop` takes both along."""
+
+    @abstractmethod
+    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
+        """Groups whose look is due, earliest first."""
+
+    @abstractmethod
+    def next_look(self, source: str) -> float | None: ...
+    @abstractmethod
+    def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:
+        """The row's next fragment; without its document only the place and digest are known."""
+
+    @abstractmethod
+    def drop_fragments_at(self, row: int, path: str, offset: int) -> int:
+        """Gives how many bytes of documents went."""
+
+    @abstractmethod
+    def digests(self, row: int, path: str, offset: int) -> Sequence[bytes]:
+        """Of the fragments at a place, whether their documents are still there or not."""
+
+    @abstractmethod
+    def last_log_offset(self, row: int, path: str) -> int | None:
+        """The last place of a log whose document is no longer there."""
+
+    @abstractmethod
+    def fragments(self, row: int) -> Sequence[Fragment]:
+        """Those whose documents are there, in the order they came."""
+
+    @abstractmethod
+    def empty_fragments(self, row: int) -> None:
+        """Their documents go, their places stay."""
+
+    @abstractmethod
+    def thin_fragments(self, row: int) -> None:
+        """The call is sent: of a log only the last place stays."""
 
     # Retention.
 

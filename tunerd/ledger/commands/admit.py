@@ -29,9 +29,9 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
     latest = {row.row: row for _, row in placed}  # one call may come twice in a read
     found.extend(seek_call(store, recording, now) for recording in recordings)
     for verdict, row in placed:
-        if verdict is not Verdict.DUPLICATE and latest[row.row].state is State.WAITING:
+        if latest[row.row].state is State.WAITING:
             latest[row.row] = again = store.get(row.row) or row  # a recording of this read may have found it
-            if again.state is State.WAITING:
+            if again.state is State.WAITING and verdict is not Verdict.DUPLICATE:
                 found.append(resolve(store, again, now))
                 if again.state is State.WAITING:
                     store.tell(again, now, "waiting")

@@ -23,8 +23,8 @@ from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
 _BODY: Final = "checked_for, matching, head, payload, document"
-_LOOK_BACK: Final = 256
-"""How many of the newest due calls are looked at for one that is due already."""
+_LOOK_AT: Final = 256
+"""How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
 
 
 class CallTables(Store):
@@ -44,7 +44,8 @@ class CallTables(Store):
     def load_calls(self) -> None:
         """What is kept in memory besides the tables: the tally, row numbers, agents, kept bodies."""
         one = self.db.execute
-        self._last_row = one("SELECT coalesce(max(row), 0) FROM call").fetchone()[0]
+        numbers = "SELECT coalesce(max(row), 0) FROM call UNION SELECT value FROM meta WHERE name = 'last_row'"
+        self._last_row = max(row for (row,) in one(numbers))
         kept = one("SELECT value FROM meta WHERE name = 'bodies_kept'").fetchone()
         self.bodies_kept = 200 if kept is None else kept[0]
         newest = "SELECT row FROM call WHERE state = 'sent' ORDER BY changed_at DESC, row DESC LIMIT ?"
@@ -95,6 +96,8 @@ class CallTables(Store):
             self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.row,))
         if row.seeks:
             self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
+        if row.row == self._last_row:  # its number is not given again, whoever still remembers it
+            self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('last_row', ?)", (row.row,))
 
     def get(self, row: int) -> Row | None:
         return self._row("WHERE row = ?", (row,))
@@ -192,36 +195,38 @@ class CallTables(Store):
     # Claims and waits: each a walk down one index.
 
     def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None:
-        if not_agents:
-            return self._pick_among(destination, pick, due_by, now, not_agents)
-        found: tuple[Any, ...] | None = None
+        found: int | None = None
         if pick is Pick.NEWEST:
-            # The newest calls may all be backing off: after a look at some of them the oldest due one does.
-            newest = "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
-            sql = f"SELECT row FROM ({newest}) WHERE due_at <= ? ORDER BY row DESC LIMIT 1"
-            found = self.db.execute(sql, (destination, _LOOK_BACK, due_by)).fetchone()
+            found = self._newest(destination, due_by, not_agents)
         elif pick is Pick.EXPIRING:
-            soon = (
-                "WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
-                "AND recording_expires_at <= ? AND due_at <= ? ORDER BY recording_expires_at, row LIMIT 1"
-            )
-            if (row := self._row(soon, (destination, now + EXPIRING_WITHIN_S, due_by))) is not None:
-                return row
+            found = self._expiring(destination, due_by, now, not_agents)
         if found is not None:
-            return self.get(found[0])
-        return self._row(
-            "WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1", (destination, due_by)
-        )
+            return self.get(found)
+        if not_agents:
+            return self._oldest_among(destination, due_by, not_agents)
+        oldest = "WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1"
+        return self._row(oldest, (destination, due_by))
 
-    def _pick_among(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None:
+    def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
+        """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""
+        some = "SELECT row, due_at, agent FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
+        rows = self.db.execute(some, (destination, _LOOK_AT))
+        return next((row for row, due_at, agent in rows if due_at <= due_by and agent not in not_agents), None)
+
+    def _expiring(self, destination: str, due_by: float, now: float, not_agents: frozenset[str]) -> int | None:
+        some = (
+            "SELECT row, due_at, agent FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
+            "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT ?"
+        )
+        rows = self.db.execute(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
+        return next((row for row, due_at, agent in rows if due_at <= due_by and agent not in not_agents), None)
+
+    def _oldest_among(self, destination: str, due_by: float, not_agents: frozenset[str]) -> Row | None:
         """Some agents are paused and may have thousands of due calls: the others are asked one by one."""
-        best: Row | None = None
-        for agent in self.agents.get(destination, set()) - not_agents:
-            one = "WHERE state = 'due' AND destination = ? AND agent = ? AND due_at <= ?"
-            row = self._row(f"{one} ORDER BY due_at, row LIMIT 1", (destination, agent, due_by))
-            if row is not None and (best is None or _order(row, pick, now) < _order(best, pick, now)):
-                best = row
-        return best
+        oldest = "WHERE state = 'due' AND destination = ? AND agent = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1"
+        agents = self.agents.get(destination, set()) - not_agents
+        found = [row for agent in agents if (row := self._row(oldest, (destination, agent, due_by))) is not None]
+        return min(found, key=lambda row: (row.due_at or 0.0, row.row), default=None)
 
     def next_due(self, destination: str, not_agents: frozenset[str]) -> float | None:
         if not not_agents:
@@ -272,13 +277,3 @@ class CallTables(Store):
             if firsts:
                 oldest[State.DUE] = min(firsts)[1]
         return oldest
-
-
-def _order(row: Row, pick: Pick, now: float) -> tuple[float, float, float]:
-    """Smallest first; among one oldest due call an agent."""
-    if pick is Pick.NEWEST:
-        return (0.0, -row.row, 0.0)
-    expires_at = row.recording_expires_at
-    if pick is Pick.EXPIRING and expires_at is not None and expires_at <= now + EXPIRING_WITHIN_S:
-        return (-1.0, expires_at, row.row)
-    return (0.0, row.due_at or 0.0, row.row)
