@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.workbench.made import call, plant
+from tests.workbench.made import CONFIG, call, plant
 from tunerd.cli import main
 
 
@@ -190,3 +190,43 @@ def test_no_content_brings_it_down(tmp_path: Path, value: str, options: list[str
     assert "\u001b" not in result.output
     if "--json" in options:
         json.loads(result.stdout)
+
+
+GATHERED = """
+  - name: events
+    path: events
+    gather:
+      key: doc.call
+      parts: {begun: "doc.event == 'begun'", over: "doc.event == 'over'"}
+      complete: begun && over
+      wait: 30s
+    call:
+      call_id: begun.call
+      call_type: {const: phone_call}
+      start_timestamp: begun.at
+      end_timestamp: over.at
+      transcript_with_tool_calls: {for_each: {m: over.said}, role: m.role, text: m.text, start_ms: m.ms}
+    recording: [{url: over.audio}]
+"""
+
+
+def test_a_gathered_call_is_explained_with_the_documents_that_make_it(tmp_path: Path) -> None:
+    """Whatever files they stand in; one that is not complete says so, and what never came."""
+    plant(tmp_path, CONFIG + GATHERED)
+    events = tmp_path / "events"
+    events.mkdir()
+    said = [{"role": "user", "text": "hi", "ms": 0}]
+    (events / "a.ndjson").write_text(
+        json.dumps({"call": "g-1", "event": "begun", "at": 1782900000}) + "\n"
+        + json.dumps({"call": "g-2", "event": "begun", "at": 1782900100}) + "\n"
+    )  # fmt: skip
+    (events / "b.json").write_text(json.dumps({"call": "g-1", "event": "over", "at": 1782900020, "said": said}))
+    result = explain(tmp_path, events)
+    out = squeezed(result.stdout)
+    assert result.exit_code == 1
+    assert 'gathered from 2 documents, key "g-1": begun, over call g-1' in out
+    assert 'gathered from 1 document, key "g-2": begun not complete: mapped with what is there, 30 s after' in out
+    assert "its part `over` never came" in out
+    one, _ = told(tmp_path, events)["documents"]
+    assert [piece["part"] for piece in one["gathered"]["documents"]] == ["begun", "over"]
+    assert told(tmp_path, "--summary", events)["outcomes"] == {"call": 1, "refused": 1}

@@ -129,3 +129,30 @@ def test_names_choose_and_no_example_is_a_failure(tmp_path: Path) -> None:
     assert check(tmp_path, examples, "DRAFT").exit_code == 0
     assert "no example has such a name" in check(tmp_path, examples, "zzz").stderr
     assert check(tmp_path, "").exit_code == 1
+
+
+def test_a_list_of_documents_makes_one_gathered_call(tmp_path: Path) -> None:
+    """`input:` holds the parts, in the order in which they came."""
+    gathers = """\
+tuner: {workspace_id: 42, agent_remote_identifier: support-bot, api: create-call}
+sources:
+  - name: agent
+    path: calls
+    gather: {key: doc.id, wait: 5s}
+    call:
+      let: {first: "docs[0]"}
+      when: "!docs[1].draft"
+      call_id: first.id
+      call_type: {const: phone_call}
+      start_timestamp: first.began
+      transcript_with_tool_calls: {for_each: {m: first.said}, role: {const: user}, text: m.text, start_at: m.at}
+    on_missing: {send: https://a.example/x}
+"""
+    text = gathers + "tests:\n" + example("expect: {call_id: c-1}", [CALL, {"id": "c-1"}])
+    text += example("expect_ignored: true", [CALL, {"id": "c-1", "draft": True}], "draft")
+    text += example("expect: {call_id: c-1}", [CALL, {"id": "c-2"}], "two")
+    plant(tmp_path, text)
+    result = CliRunner().invoke(main, ["test", "-c", str(tmp_path / "config.yaml")])
+    assert "ok    one" in result.stdout, result.output
+    assert "ok    draft" in result.stdout
+    assert "the input holds 2 calls: say which one" in result.stdout

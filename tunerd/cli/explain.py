@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tunerd.call import Form
+from tunerd.call import Document, Form, RefusedDocument
 from tunerd.cli.benches import (
     FORMS,
     benches_or_exit,
@@ -22,7 +22,8 @@ from tunerd.cli.benches import (
 from tunerd.cli.documents import source_of
 from tunerd.cli.options import config_option
 from tunerd.config import Config, Source
-from tunerd.workbench.bench import Bench, Trial, tried
+from tunerd.workbench.bench import Bench
+from tunerd.workbench.trial import Trial, explained, units
 
 _EPILOG = """\b
 Examples:
@@ -113,14 +114,22 @@ class _Trials:
         self.unreadable = False
 
     def __iter__(self) -> Iterator[Trial]:
+        gathered: dict[str, tuple[Bench, list[Document | RefusedDocument]]] = {}
         for file in files_of(self._files, *self._desk.patterns(self._source)):
             bench = self._desk.bench(file, self._source)
             try:
                 for found in read(bench.source, file):
-                    yield tried(bench, found)
+                    if bench.mapping.gathers:  # the other documents of its call may stand in other files
+                        gathered.setdefault(bench.source.name, (bench, []))[1].append(found)
+                        continue
+                    for unit in units(bench, [found]):
+                        yield explained(bench, unit)
             except (OSError, ValueError) as exc:
                 cannot_read(file, exc)
                 self.unreadable = True
+        for bench, reads in gathered.values():
+            for unit in units(bench, reads):
+                yield explained(bench, unit)
 
 
 def _print(trials: _Trials, *, rules: bool, body: bool, whole: bool) -> tuple[bool, bool]:

@@ -218,7 +218,7 @@ EXAMPLE: Final = Section(
         _key("source", Kind.TEXT, "The source whose rules are tried; may be left out where only one has calls."),
         _key("input", Kind.RULE, "The document, as YAML or as JSON text; a list stands for several documents."),
         _key("input_file", Kind.TEXT, "A file with the document instead. Relative paths start at the directory of this file."),
-        _key("document", Kind.INTEGER, "Which one is meant, from 1, where the input holds several documents."),
+        _key("document", Kind.INTEGER, "Which one is meant, from 1, where the input holds several documents (or gathered calls)."),
         _key("file", Kind.TEXT, "The path that the rules see, relative to the source's `path`."),
         _key("form", Kind.CHOICE, "Map for this request form; `expect` then sees the body of that form."),
         _key("expect", Kind.FORM, "{expression: value}: JMESPath over the payload, and what it has to give. null: nothing."),

@@ -1,13 +1,12 @@
-"""A source's rules, ready to try documents on: from a configuration, or from a preset alone. Nothing is sent from here."""
+"""A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tunerd.call import Document, Form, Hold, RefusedDocument
+from tunerd.call import Form, Hold
 from tunerd.config import Config, Destination, ManifestRule, Source
 from tunerd.mapping import SourceMapping, compile_source, manifest_sources, presets
-from tunerd.mapping.explanation import Explanation
 from tunerd.places import ConfigError, Problem
 
 MADE_UP_AGENT: Final = "your-agent"
@@ -27,17 +26,6 @@ class Bench:
     made_up: bool = False
     """Workspace and agent are stand-ins: there is no configuration."""
     compress: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One document and what became of it."""
-
-    bench: Bench
-    document: Document | None
-    """None where it could not be read."""
-    explanation: Explanation | None
-    unread: RefusedDocument | None = None
 
 
 def preset_bench(name: str, environ: Mapping[str, str], form: Form | None) -> Bench:
@@ -89,10 +77,3 @@ def config_benches(
     if problems:
         raise ConfigError(problems)
     return benches
-
-
-def tried(bench: Bench, read: Document | RefusedDocument) -> Trial:
-    """What the rules make of a document, with everything they noted on the way."""
-    if isinstance(read, RefusedDocument):
-        return Trial(bench=bench, document=None, explanation=None, unread=read)
-    return Trial(bench=bench, document=read, explanation=bench.mapping.explain(read))

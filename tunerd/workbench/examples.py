@@ -15,11 +15,12 @@ from tunerd.mapping.explanation import Explanation
 from tunerd.mapping.expressions import compile_item
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.values import RuleError
-from tunerd.workbench.bench import Bench, Trial, tried
+from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import ABSENT, Change, changes, same
 from tunerd.workbench.report import outcome_of
 from tunerd.workbench.request import STAND_IN
 from tunerd.workbench.shown import where
+from tunerd.workbench.trial import Trial, explained, units
 
 WRITTEN_AT_MS: Final = 1_782_900_060_000
 """`file.mtime` of every example: 2026-07-01 10:01:00 UTC, so that a fresh checkout changes nothing."""
@@ -66,23 +67,24 @@ def origin_of(example: Example, source: Source, offset: int, length: int, name: 
 def run(example: Example, bench: Bench, reads: Sequence[Document | RefusedDocument]) -> Verdict:
     """Map what was read and hold it against what is expected."""
     verdict = Verdict(example)
+    found = units(bench, reads)
+    what = "call" if bench.mapping.gathers else "document"
     if example.document is not None:
-        if example.document > len(reads):
-            verdict.problems.append(f"there is no document {example.document}: the input holds {len(reads)}")
+        if example.document > len(found):
+            verdict.problems.append(f"there is no {what} {example.document}: the input holds {len(found)}")
             return verdict
-        reads = [reads[example.document - 1]]
-    if len(reads) != 1:
-        holds = "no document" if not reads else f"{len(reads)} documents: say which one with `document: 1`"
+        found = [found[example.document - 1]]
+    if len(found) != 1:
+        holds = f"no {what}" if not found else f"{len(found)} {what}s: say which one with `document: 1`"
         verdict.problems.append(f"the input holds {holds}")
         return verdict
-    trial = tried(bench, reads[0])
-    _judge(verdict, trial, bench)
+    _judge(verdict, explained(bench, found[0]), bench)
     return verdict
 
 
 def _judge(verdict: Verdict, trial: Trial, bench: Bench) -> None:
     example, outcome = verdict.example, outcome_of(trial)
-    refusal = trial.unread.refusal if trial.unread else trial.explanation.refusal if trial.explanation else None
+    refusal = trial.refusal
     came = _came(outcome, refusal)
     if example.expect_failed is not None:
         if refusal is None or refusal.reason is not example.expect_failed:

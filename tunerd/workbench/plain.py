@@ -7,23 +7,29 @@ import orjson
 from tunerd.call import Refusal
 from tunerd.mapping.explanation import RuleReport
 from tunerd.mapping.values import kind
-from tunerd.workbench.bench import Trial
 from tunerd.workbench.report import merged, outcome_of
 from tunerd.workbench.request import Request, form_used
+from tunerd.workbench.trial import Trial
 
 
 def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
     """The same for programs. Values stand as they are."""
-    if trial.explanation is None or trial.document is None:
-        assert trial.unread is not None  # noqa: S101 - one of the two it is
-        origin = trial.unread.origin
-        made: dict[str, Any] = {"path": origin.path, "offset": origin.offset, "source": trial.bench.source.name}
-        return {**made, "outcome": "refused", "refusal": _refusal_json(trial.unread.refusal)}
-    explanation, origin = trial.explanation, trial.document.origin
+    origin = trial.unit.unread.origin if trial.unit.unread else trial.unit.documents[0].origin
+    made: dict[str, Any] = {"path": origin.path, "offset": origin.offset}
+    if trial.explanation is None:
+        refusal = None if trial.refusal is None else _refusal_json(trial.refusal)
+        return {**made, "source": trial.bench.source.name, "outcome": "refused", "refusal": refusal}
+    explanation = trial.explanation
     call, recording = explanation.mapped.call, explanation.mapped.recording
-    made = {
-        "path": origin.path,
-        "offset": origin.offset,
+    if trial.unit.fragments:
+        made["gathered"] = {
+            "key": trial.unit.fragments[0].key,
+            "complete": trial.complete,
+            "documents": [
+                {"path": one.origin.path, "offset": one.origin.offset, "part": one.part} for one in trial.unit.fragments
+            ],
+        }
+    made |= {
         "source": trial.bench.source.name,
         "preset": trial.bench.source.preset,
         "outcome": outcome_of(trial),

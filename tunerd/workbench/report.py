@@ -14,26 +14,32 @@ from tunerd.mapping.explanation import CallReport, Explanation, FieldReport, Rul
 from tunerd.mapping.forms import fields_not_carried
 from tunerd.mapping.limits import ROWS
 from tunerd.places import Place
-from tunerd.workbench.bench import Bench, Trial
+from tunerd.workbench.bench import Bench
 from tunerd.workbench.request import Request, form_used
 from tunerd.workbench.shown import WIDTH, count, printable, short, where
+from tunerd.workbench.trial import Trial
 
 _ROWS_SHOWN: Final = 8
+_ORIGINS_SHOWN: Final = 5
 _NAME: Final = 28
 _TEXT: Final = 38
 
 
 def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator[str]:
     """The report of one document. `rules`: every rule besides; `whole`: nothing is shortened."""
-    if trial.explanation is None or trial.document is None:
-        assert trial.unread is not None  # noqa: S101 - one of the two it is
-        yield f"{trial.unread.origin}"
-        yield from _refusal(trial.unread.refusal)
-        return
+    for origin in trial.unit.origins[:_ORIGINS_SHOWN]:
+        yield printable(origin)
+    if len(trial.unit.origins) > _ORIGINS_SHOWN:
+        yield f"and {len(trial.unit.origins) - _ORIGINS_SHOWN:,} more"
     explanation = trial.explanation
-    preset = f", preset {trial.bench.source.preset}" if trial.bench.source.preset else ""
-    yield f"{trial.document.origin}"
-    yield f"  source {trial.bench.source.name}{preset}" if not trial.bench.made_up else f"  preset {trial.bench.source.preset}"
+    if explanation is None:
+        if trial.refusal is not None:
+            yield from _refusal(trial.refusal)
+        return
+    source = trial.bench.source
+    preset = f"preset {source.preset}" if source.preset else ""
+    yield f"  {preset}" if trial.bench.made_up else f"  source {source.name}" + (f", {preset}" if preset else "")
+    yield from _gathered(trial)
     yield from _outcome(explanation, trial.bench)
     if explanation.fields and (explanation.mapped.ignored is None or rules):
         yield ""
@@ -60,7 +66,7 @@ def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator
 
 def outcome_of(trial: Trial) -> str:
     """`call`, `recording`, `call and recording`, `ignored`, `refused`."""
-    if trial.explanation is None or trial.explanation.refusal is not None:
+    if trial.explanation is None or trial.refusal is not None:
         return "refused"
     mapped = trial.explanation.mapped
     if mapped.ignored is not None:
@@ -74,6 +80,16 @@ def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
         printable(text), WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     ) or [first or indent]  # fmt: skip
+
+
+def _gathered(trial: Trial) -> Iterator[str]:
+    fragments = trial.unit.fragments
+    if not fragments:
+        return
+    parts = ", ".join(dict.fromkeys(fragment.part for fragment in fragments if fragment.part is not None))
+    yield f"  gathered from {count(len(fragments), 'document')}, key {short(fragments[0].key)}" + (f": {parts}" if parts else "")
+    if not trial.complete:
+        yield f"  not complete: mapped with what is there, {fragments[-1].wait_s:g} s after its last document"
 
 
 def _outcome(explanation: Explanation, bench: Bench) -> Iterator[str]:

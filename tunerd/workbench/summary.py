@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from tunerd.mapping.explanation import Explanation
 from tunerd.places import Place
-from tunerd.workbench.bench import Trial
 from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
 from tunerd.workbench.shown import count, printable, short, where
+from tunerd.workbench.trial import Trial
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12
@@ -48,16 +48,15 @@ class Summary:
         self._no_row: dict[tuple[str, Place], list[int]] = {}
 
     def add(self, trial: Trial) -> None:
-        self.documents += 1
+        self.documents += len(trial.unit.origins)
         self.outcomes[outcome_of(trial)] += 1
         explanation = trial.explanation
-        refusal = trial.unread.refusal if trial.unread else explanation.refusal if explanation else None
+        refusal = trial.refusal
         if refusal is not None:
-            origin = trial.unread.origin if trial.unread else trial.document.origin if trial.document else ""
-            at = re.sub(r" ?\d+", "", refusal.where) if trial.unread else _place(refusal.where)
+            at = re.sub(r" ?\d+", "", refusal.where) if trial.unit.unread else _place(refusal.where)
             key = refusal.reason.value, at, refusal.what
             self.refused[key] += 1
-            self.examples.setdefault(key, str(origin))
+            self.examples.setdefault(key, trial.unit.origins[0])
         if explanation is not None and explanation.mapped.ignored is None:
             self._add(trial.bench.source.name, explanation)
 

@@ -1,0 +1,93 @@
+"""Documents tried on the rules of a source: singly, or together where the source gathers several for a call. Nothing is sent."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
+from tunerd.mapping.explanation import Explanation
+from tunerd.mapping.gathering import keyed
+from tunerd.outcome import FailReason
+from tunerd.workbench.bench import Bench
+
+_NO_KEY: Final = Refusal(
+    reason=FailReason.UNMAPPABLE,
+    where="gather.key",
+    what="gave nothing, and no document before it in its file has a key either: nothing tells which call it belongs to",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What is mapped at once: one document, the documents of one gathered call, or one that could not be read."""
+
+    documents: Sequence[Document] = ()
+    fragments: Sequence[Fragment] = ()
+    """Of a gathered call: its documents as the rules see them."""
+    unread: RefusedDocument | None = None
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        return (str(self.unread.origin),) if self.unread else tuple(str(one.origin) for one in self.documents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One unit and what became of it."""
+
+    bench: Bench
+    unit: Unit
+    explanation: Explanation | None
+    """None where it could not be read."""
+    complete: bool = True
+    """False for a gathered call that is only mapped when its wait is over."""
+
+    @property
+    def refusal(self) -> Refusal | None:
+        return self.unit.unread.refusal if self.unit.unread else self.explanation.refusal if self.explanation else None
+
+
+def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
+    """What was read, as it is mapped: in the order of reading; gathered calls in the order of their first document."""
+    found: list[Unit] = []
+    fragments: list[Fragment] = []
+    documents: dict[tuple[str, int], Document] = {}
+    for one in reads:
+        if isinstance(one, RefusedDocument):
+            found.append(Unit(unread=one))
+            continue
+        if not bench.mapping.gathers:
+            found.append(Unit(documents=(one,)))
+            continue
+        mapped = bench.mapping.map(one)
+        if mapped.fragment is None or mapped.recording is not None:
+            found.append(Unit(documents=(one,)))
+        if mapped.fragment is not None:
+            fragments.append(mapped.fragment)
+            documents[one.origin.path, one.origin.offset] = one
+    for key, together in keyed(fragments).items():
+        read = [documents[fragment.origin.path, fragment.origin.offset] for fragment in together]
+        if key:
+            found.append(Unit(documents=read, fragments=together))
+        else:
+            found += [Unit(unread=RefusedDocument(origin=one.origin, refusal=_NO_KEY)) for one in read]
+    return found
+
+
+def explained(bench: Bench, unit: Unit) -> Trial:
+    """What the rules make of it, with everything they noted on the way."""
+    if unit.unread is not None:
+        return Trial(bench=bench, unit=unit, explanation=None)
+    if not unit.fragments:
+        return Trial(bench=bench, unit=unit, explanation=bench.mapping.explain(unit.documents[0]))
+    complete = bench.mapping.gather(None, unit.fragments, wait_is_over=False) is not None
+    return Trial(bench=bench, unit=unit, explanation=bench.mapping.explain_gathered(unit.fragments), complete=complete)
+
+
+def mapped(bench: Bench, unit: Unit) -> Mapped:
+    """The same without the notes, and quicker. A gathered call is mapped as if its wait were over."""
+    if unit.unread is not None:
+        return Mapped(refused=unit.unread)
+    if not unit.fragments:
+        return bench.mapping.map(unit.documents[0])
+    return bench.mapping.gather(None, unit.fragments) or Mapped()
