@@ -264,7 +264,8 @@ class WritePath(Protocol):
         """Make calls, recordings, refusals, fragments and the file's mark durable in one transaction (fsync before
         it returns), each call matched with its recording in it. Idempotent: the same admission again gives
         DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
-        admitting the place again updates it, a call read from the place supersedes it. Fragments of one (source, key)
+        admitting the place again updates it, a call read from the place supersedes it; but in a followed log (a mark
+        that is not `whole`) a place is another document after a rotation, and then both stay visible. Fragments of one (source, key)
         make one row, `gathering` until `gather` says what it is.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
@@ -319,10 +320,12 @@ class GatherPath(Protocol):
 
 
 class Positions(Protocol):
-    async def mark(self, source: str, path: str) -> FileMark | None: ...
+    async def mark(self, source: str, path: str) -> FileMark | None:
+        """Asking for a path that had vanished means that it is back: its mark stays."""
+        ...
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
-        """The marks of a source in path order, at most `limit` after `after_path`."""
+        """The marks of a source in path order, at most `limit` after `after_path`; not of paths that vanished."""
         ...
 
     async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
