@@ -265,8 +265,8 @@ class WritePath(Protocol):
         it returns), each call matched with its recording in it. Idempotent: the same admission again gives
         DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
         admitting the place again updates it, a call read from the place supersedes it; but in a followed log (a mark
-        that is not `whole`) a place is another document after a rotation, and then both stay visible. Fragments of one (source, key)
-        make one row, `gathering` until `gather` says what it is.
+        that is not `whole`) a place is another document after a rotation, and then both stay visible. Fragments of one
+        (source, key) make one row, `gathering` until `gather` says what it is.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
     async def claim(
