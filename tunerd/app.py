@@ -166,7 +166,7 @@ class _Wiring:
     emit: Emit
     now: Callable[[], float]
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One reload at a time: a signal and `tunerd reload` may come together."""
+    """One reload at a time: a signal and an order over the control socket may come together."""
 
     def read_again(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
         """One place on disk, as it is now (blocking)."""

@@ -1,0 +1,53 @@
+"""Every command that is named exists, with the options that are named."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+import click
+import pytest
+
+from tests.docs.commands import Named, named_commands
+from tunerd.cli import main
+
+_NAMED = list(dict.fromkeys(named_commands()))
+_COMMANDS = main.list_commands(click.Context(main))
+_PROSE = frozenset({"runs", "is", "itself", "and", "never", "sees", "does", "can", "or", "answers", "from", "needs", "as"})
+
+
+def _is_built(name: str) -> bool:
+    return importlib.util.find_spec(f"tunerd.cli.{name}") is not None
+
+
+def _parsed(command: click.Command, words: Sequence[str]) -> Mapping[str, object]:
+    """Options and arguments as click tells them apart; types are left alone, since words may be stand-ins."""
+    context = click.Context(command, info_name=command.name)
+    values, _, _ = command.make_parser(context).parse_args(list(words))
+    return values
+
+
+def test_the_commands_are_found() -> None:
+    """The patterns still match: what they miss is not checked."""
+    assert len(_NAMED) > 80
+    assert {"docs/troubleshooting.md", "README.md", "Dockerfile", "systemd/tunerd.service"} <= {one.where for one in _NAMED}
+
+
+@pytest.mark.parametrize("one", _NAMED, ids=str)
+def test_a_named_command_exists(one: Named) -> None:
+    """Its name is a command, its options are options of it, and a choice is one of those that there are."""
+    name, *words = one.words
+    if name.startswith("-") or name.rstrip(".,:;") in _PROSE:
+        return
+    assert name in _COMMANDS, one
+    if not _is_built(name):
+        pytest.skip(f"tunerd {name} is not built yet")
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    try:
+        values = _parsed(command, [word for word in words if word != "..."])
+    except click.UsageError as error:
+        pytest.fail(f"{one}: {error.format_message()}")
+    for option in command.params:
+        given = values.get(option.name or "")
+        for value in given if isinstance(given, list) else [given]:
+            if isinstance(option.type, click.Choice) and isinstance(value, str) and not value.isupper() and "{" not in value:
+                option.type.convert(value, option, None)
