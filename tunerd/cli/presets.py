@@ -1,0 +1,40 @@
+"""`tunerd presets`: the ready-made rules, listed or shown."""
+
+import click
+
+_EPILOG = """\b
+Examples:
+  tunerd presets
+  tunerd presets show vapi
+  tunerd explain --preset vapi call.json     what it makes of a file of yours
+\b
+In a configuration: `preset: vapi` in a source; fields beside it under `call:` replace the preset's.
+Exit code: 0; 2 there is no such preset.
+"""
+
+
+@click.group("presets", invoke_without_command=True, epilog=_EPILOG)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List the presets (ready-made rules of voice platforms), or show one."""
+    if ctx.invoked_subcommand is None:
+        from tunerd.workbench.catalogue import lines
+
+        for line in lines():
+            click.echo(line)
+
+
+@command.command("show", epilog="\b\nExample:\n  tunerd presets show livekit-egress > mine.yaml")
+@click.argument("name")
+def show(name: str) -> None:
+    """Print the YAML of preset NAME."""
+    from tunerd.mapping import presets
+    from tunerd.config.reading import nearest
+
+    try:
+        click.echo(presets.text(name), nl=False)
+    except KeyError:
+        known = presets.names()
+        near = nearest(name, known)
+        hint = f"did you mean {near}?" if near else f"there is: {', '.join(known)}"
+        raise click.BadParameter(f"there is no preset {name!r}; {hint}", param_hint="NAME") from None
