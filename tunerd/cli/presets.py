@@ -28,8 +28,8 @@ def command(ctx: click.Context) -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Print the YAML of preset NAME."""
-    from tunerd.mapping import presets
     from tunerd.config.reading import nearest
+    from tunerd.mapping import presets
 
     try:
         click.echo(presets.text(name), nl=False)

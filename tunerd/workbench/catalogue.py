@@ -90,5 +90,5 @@ def lines() -> Iterator[str]:
             gathers = "; gathers several documents for a call" if one.gathers else ""
             yield from wrapped(one.in_short + gathers, " " * (_NAME + 2), f"  {one.name:<{_NAME}}")
         yield ""
-    yield "tunerd presets show NAME     its rules, what they map, and what the platform lacks"
-    yield "tunerd explain --preset NAME FILE     what it makes of a file of yours"
+    yield "tunerd presets show NAME               its rules, and what the platform lacks"
+    yield "tunerd explain --preset NAME FILE      what it makes of a file of yours"
