@@ -6,15 +6,17 @@ Only the handling of processes and of made-up inputs belongs here; what is expec
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
+import pytest
 
 CEILING_S = 60.0
 KEY = "tr_api_e2e-key"
@@ -43,10 +45,10 @@ class Process:
         self._output = output
 
     @classmethod
-    async def start(cls, *arguments: str, output: Path, environ: dict[str, str] | None = None) -> "Process":
+    async def start(cls, *arguments: str, output: Path, environ: dict[str, str] | None = None, under: Sequence[str] = ()) -> Self:
         with output.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tunerd", *arguments,
+                *under, sys.executable, "-m", "tunerd", *arguments,
                 stdout=sink, stderr=sink, stdin=asyncio.subprocess.DEVNULL,
                 env={**_plain_environment(), **(environ or {})},
             )  # fmt: skip
@@ -109,6 +111,11 @@ class Sandbox:
             arrivals = (await answer.json())["arrivals"]
         return {one["call_id"]: json.loads(one["body"]) for one in sorted(arrivals, key=lambda one: one["at"])}
 
+    async def counts(self) -> dict[str, Any]:
+        """`total`, `in_flight` and the like, as the sandbox counts them."""
+        async with self._session.get(f"{self.url}/arrivals.json?since=1000000000") as answer:
+            return dict(await answer.json())
+
     async def plan(self, faults: dict[str, Any]) -> None:
         """Change the faults of the running sandbox (docs of tunerd/sandbox/faults.py)."""
         async with self._session.post(f"{self.url}/_sandbox/plan", json=faults) as answer:
@@ -144,7 +151,10 @@ class Daemon(Process):
     """`tunerd run` as a process; `start` returns when it has told its supervisor READY=1 (sd_notify)."""
 
     @classmethod
-    async def run(cls, config: Path, *arguments: str, environ: dict[str, str] | None = None) -> "Daemon":
+    async def run(
+        cls, config: Path, *arguments: str, environ: dict[str, str] | None = None, under: Sequence[str] = ()
+    ) -> "Daemon":
+        """`under`: a command that is to run it, such as strace."""
         directory = config.parent
         address = directory / "notify.sock"
         address.unlink(missing_ok=True)
@@ -154,6 +164,7 @@ class Daemon(Process):
                 "run", "--config", str(config), *arguments,
                 output=directory / "tunerd.log",
                 environ={"NOTIFY_SOCKET": str(address), "RUNTIME_DIRECTORY": str(directory), **(environ or {})},
+                under=under,
             )  # fmt: skip
 
             async def ready() -> bool:
@@ -168,6 +179,78 @@ class Daemon(Process):
     async def stop(self, number: int = signal.SIGTERM, ceiling_s: float = CEILING_S) -> int:
         self.signal(number)
         return await self.ended(ceiling_s)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log, a line each; what is no JSON is left out."""
+        found = []
+        for line in self.said.splitlines():
+            with suppress(json.JSONDecodeError):
+                found.append(json.loads(line))
+        return found
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The log lines of one kind."""
+        return [line for line in self.lines() if line.get("event") == event]
+
+    async def get(self, path: str) -> str:
+        """What the daemon's own HTTP server answers."""
+        address = self.told("listening")[-1]["address"]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as answer:
+            return await answer.text()
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """The value of one series of /metrics; None: there is none."""
+        for line in (await self.get("/metrics")).splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name and all(f'{label}="{text}"' in series for label, text in labels.items()):
+                return float(value)
+        return None
+
+    async def states(self) -> dict[str, int]:
+        """Calls by state."""
+        return {state: row["count"] for state, row in json.loads(await self.get("/status.json"))["calls"].items() if row["count"]}
+
+
+@asynccontextmanager
+async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
+    """A sandbox, the two directories and a configuration; the daemon is started by the test."""
+    (directory / "calls").mkdir()
+    (directory / "recordings").mkdir()
+    async with sandbox(directory, *sandbox_arguments) as tuner:
+        config = directory / "tunerd.yaml"
+        config.write_text(config_text(tuner.url, directory, **changes))
+        yield tuner, config
+
+
+@asynccontextmanager
+async def running(config: Path, *arguments: str, environ: dict[str, str] | None = None) -> AsyncIterator[Daemon]:
+    """`tunerd run`, ready; killed at the end if it still runs."""
+    daemon = await Daemon.run(config, *arguments, environ=environ)
+    try:
+        yield daemon
+    finally:
+        await daemon.kill()
+
+
+async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
+    """A `tunerd` command as a process: exit code, and both outputs together."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunerd", name, "--config", str(config), *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env={**_plain_environment(), "RUNTIME_DIRECTORY": str(config.parent)},
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+def needs(part: str, is_there: bool, why: str) -> pytest.MarkDecorator:
+    """Skip where a real part is missing, and say so; in CI, which installs it, the test runs and fails instead."""
+    return pytest.mark.skipif(not is_there and not os.environ.get("CI"), reason=f"needs {part}: {why}")
+
+
+needs_root = needs("root", os.geteuid() == 0, "it mounts a small file system")
+needs_strace = needs("strace", shutil.which("strace") is not None, "it makes system calls fail")
 
 
 def config_text(sandbox_url: str, directory: Path, **changes: str) -> str:
@@ -223,7 +306,9 @@ log:
 """
 
 
-def call_document(call_id: str, *, room: str | None = None, audio: bool = True, started: int = 1_767_225_600_000) -> dict[str, Any]:
+def call_document(
+    call_id: str, *, room: str | None = None, audio: bool = True, started: int = 1_767_225_600_000
+) -> dict[str, Any]:
     """A home-made call document as the rules of `config_text` read it."""
     document: dict[str, Any] = {
         "id": call_id,

@@ -1,37 +1,12 @@
 """The real `tunerd run` process against the real sandbox process: the whole way of a call, and everything that gets in it."""
 
-import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, config_text, manifest, put, sandbox, until
-
-
-@asynccontextmanager
-async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
-    """A sandbox, the two directories and a configuration; the daemon is started by the test."""
-    (directory / "calls").mkdir()
-    (directory / "recordings").mkdir()
-    async with sandbox(directory, *sandbox_arguments) as tuner:
-        config = directory / "tunerd.yaml"
-        config.write_text(config_text(tuner.url, directory, **changes))
-        yield tuner, config
-
-
-@asynccontextmanager
-async def running(config: Path) -> AsyncIterator[Daemon]:
-    daemon = await Daemon.run(config)
-    try:
-        yield daemon
-    finally:
-        await daemon.kill()
+from tests.e2e.harness import KEY, call_document, command, manifest, put, running, until, world
 
 
 async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) -> None:
@@ -175,37 +150,8 @@ async def test_sigterm_in_the_middle_and_a_restart(tmp_path: Path) -> None:
         assert await tuner.accepted() == {f"call-{n}": 1 for n in range(60)}
 
 
-async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
-    """While Tuner hangs, the first SIGTERM drains and the second ends the process within a second; nothing is lost."""
-    async with world(tmp_path, "--latency", "30s", drain="20s") as (tuner, config):
-        async with running(config) as daemon:
-            put(tmp_path / "calls" / "slow.json", call_document("slow"))
-
-            async def open_request() -> bool:
-                status = json.loads((await _status(config))[1])
-                return bool(status["calls"]["sending"]["count"])
-
-            await until(open_request)
-            daemon.signal(signal.SIGTERM)
-            await until(lambda: "stopping" in daemon.said.lower())
-            daemon.signal(signal.SIGTERM)
-            await daemon.ended(ceiling_s=3)
-        await tuner.plan({"latency_s": 0})
-        async with running(config) as daemon:
-            await tuner.has("slow")
-            assert await daemon.stop() == 0
-
-
-async def _status(config: Path, *arguments: str) -> tuple[int, str]:
-    """`tunerd status --json` as a process: exit code and standard output."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tunerd", "status", "--config", str(config), "--json", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "RUNTIME_DIRECTORY": str(config.parent)},
-    )  # fmt: skip
-    out, _ = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode()
+async def _status(config: Path) -> tuple[int, str]:
+    return await command(config, "status", "--json")
 
 
 async def test_sighup_takes_new_rules_and_refuses_bad_ones(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""`tunerd drain` beside a running daemon: what a preStop hook of a plain-container sidecar waits for."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from tests.e2e.harness import call_document, command, put, running, until, world
+
+
+async def test_drain_waits_for_what_is_due_and_keeps_intake_open(tmp_path: Path) -> None:
+    """It returns once nothing was due for 3 s; a file that the agent writes meanwhile is read and sent first, and begins
+    the 3 s anew. The daemon goes on; a call without its recording is named and not waited for."""
+    async with world(tmp_path) as (tuner, config), running(config) as daemon:
+        put(tmp_path / "calls" / "waits.json", call_document("waits", room="nowhere"))
+        await tuner.plan({"latency_s": 1.0})
+        put(tmp_path / "calls" / "a.json", call_document("a"))
+        await until(lambda: tuner.counts())
+        began = time.monotonic()
+        draining = asyncio.create_task(command(config, "drain", "--deadline", "40s"))
+        await tuner.has("a")
+        put(tmp_path / "calls" / "b.json", call_document("b"))
+        await tuner.has("b")
+        after_b = time.monotonic()
+        code, said = await draining
+        assert (code, said) == (0, "drained: nothing is due; 1 waiting for a recording\n")
+        assert time.monotonic() - after_b >= 2.0, "3 s less the second that the answer to b takes"
+        assert time.monotonic() - began < 20
+        assert daemon.running
+        put(tmp_path / "calls" / "c.json", call_document("c"))
+        await tuner.has("c")
+        assert await daemon.stop() == 0
+
+
+async def test_drain_returns_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> None:
+    """With Tuner away the deadline ends it, with 1 and the counts."""
+    async with world(tmp_path) as (tuner, config), running(config) as daemon:
+        await tuner.plan({"fail": {"503": 1.0}})
+        for number in range(3):
+            put(tmp_path / "calls" / f"{number}.json", call_document(f"call-{number}"))
+
+        async def asked() -> bool:
+            return len({arrival["call_id"] for arrival in await tuner.arrivals()}) == 3
+
+        await until(asked)
+        began = time.monotonic()
+        code, said = await command(config, "drain", "--deadline", "1s")
+        assert code == 1
+        assert said.startswith("tunerd: not drained within 1 s: ")
+        assert sum(int(part.split()[0]) for part in said.partition("s: ")[2].split(", ")) == 3
+        assert time.monotonic() - began < 6
+        assert await daemon.stop() == 0
+
+
+async def test_drain_without_a_daemon_says_so(tmp_path: Path) -> None:
+    """Nothing is being sent: one line, and 1."""
+    async with world(tmp_path) as (_, config):
+        code, said = await command(config, "drain")
+    assert code == 1
+    assert said == f"tunerd: no tunerd runs with the ledger {tmp_path}/ledger.db: nothing is being sent\n"
