@@ -18,6 +18,7 @@ from tunerd.config.environment import Step, substitute
 from tunerd.config.examples import read_examples
 from tunerd.config.keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
 from tunerd.config.reading import Reader
+from tunerd.config.redact import read_redact
 from tunerd.config.sources import read_sources
 from tunerd.config.tuner import read_tuner
 from tunerd.config.yaml_nodes import parse_yaml
@@ -72,9 +73,14 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         raise ConfigError([Problem(place=root.place, path="", message="the file holds no `sources:`; see config.example.yaml")])
     nodes = reader.members(root, "", TOP)
     top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place, base, resolve_secrets=resolve_secrets)
-    sources, destinations = read_sources(reader, nodes.get("sources"), root, top, environ, base, resolve_secrets=resolve_secrets)
+    redact = read_redact(reader, nodes.get("redact"), "redact")
+    sources, destinations = read_sources(
+        reader, nodes.get("sources"), root, top, environ, base, redact, resolve_secrets=resolve_secrets
+    )
     delivery = _section(reader, nodes.get("delivery"), "delivery", DELIVERY, Delivery)
     ledger = _ledger(reader, nodes.get("ledger"), root)
+    if not all(source.stores_documents for source in sources.values()):
+        ledger = _without_documents(reader, ledger)
     http = _http(reader, nodes.get("http"))
     log = _section(reader, nodes.get("log"), "log", LOG, Log)
     tests = read_examples(reader, nodes.get("tests"), "tests", base, sources.values())
@@ -132,6 +138,8 @@ def _left_alone(path: tuple[Step, ...]) -> bool:
     match path:
         case ("tests",) | ("sources", int(), "agent" | "gather" | "call" | "manifest"):
             return True
+        case ("redact", "fields" | "patterns") | ("sources", int(), "redact", "fields" | "patterns"):
+            return True
         case ("sources", int(), "recording", int(), "url" | "key" | "expires_at"):
             return True
         case ("sources", int(), "recording", "url" | "key" | "expires_at"):
@@ -160,6 +168,13 @@ def _ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
         reader.warn(url or node or root, "ledger.url", lost)
     return config
+
+
+def _without_documents(reader: Reader, ledger: LedgerConfig) -> LedgerConfig:
+    """Bodies of sent calls are kept for `tunerd diff`, which has no documents to compare with where they are redacted."""
+    if (given := reader.places.get("ledger.keep_documents")) is not None and ledger.keep_documents:
+        reader.warn(given, "ledger.keep_documents", "is 0 while a source has `redact:` with `stored: true`")
+    return ledger.model_copy(update={"keep_documents": 0})
 
 
 def _ledger_path(reader: Reader, node: Node) -> str | None:

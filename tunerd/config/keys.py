@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from tunerd.config import Delivery, Destination, Example, Http, LedgerConfig, Log, ManifestRule, Source, UrlRule
+from tunerd.config import Delivery, Destination, Example, Http, LedgerConfig, Log, ManifestRule, Redact, Source, UrlRule
 from tunerd.config.quantities import DURATION_FORM, SIZE_FORM, duration_text, size_text
 
 
@@ -125,6 +125,16 @@ MANIFEST_STRATEGY: Final = Section(
     ),
 )
 
+REDACT: Final = Section(
+    Redact,
+    (
+        _key("detect", Kind.TEXTS, "Built-in detectors: card, email, phone, iban. [] for none."),
+        _key("fields", Kind.TEXTS, "Paths into the mapped call whose value is taken out: call_analysis.summary."),
+        _key("patterns", Kind.FORM, "{name: 'regular expression'}: what it finds in texts becomes [name]."),
+        _key("stored", Kind.SWITCH, "Keep no document in the ledger, only the redacted call. false: keep documents as they are."),
+    ),
+)
+
 SOURCE: Final = Section(
     Source,
     (
@@ -147,6 +157,7 @@ SOURCE: Final = Section(
         _key("preset", Kind.TEXT, "Ready-made rules of a platform; `tunerd presets` lists them."),
         _key("timezone", Kind.TEXT, "Of times in the documents that name none."),
         _key("untimed", Kind.CHOICE, "Speech without times: reject the call, or spread it between its neighbours."),
+        _key("redact", Kind.FORM, "As `redact:` at the top, for this source; keys left out are taken from there, null is off."),
         _key("agent", Kind.RULE, "Rule that gives the agent_remote_identifier of each call."),
         _key("gather", Kind.RULE, "How several documents make one call: key, parts, newest, complete, wait."),
         _key("call", Kind.RULE, "Rules that map a document to a call; with a preset they override single fields."),
@@ -218,7 +229,9 @@ EXAMPLE: Final = Section(
         _key("source", Kind.TEXT, "The source whose rules are tried; may be left out where only one has calls."),
         _key("input", Kind.RULE, "The document, as YAML or as JSON text; a list stands for several documents."),
         _key("input_file", Kind.TEXT, "A file with the document instead. Relative paths start at the directory of this file."),
-        _key("document", Kind.INTEGER, "Which one is meant, from 1, where the input holds several documents (or gathered calls)."),
+        _key(
+            "document", Kind.INTEGER, "Which one is meant, from 1, where the input holds several documents (or gathered calls)."
+        ),
         _key("file", Kind.TEXT, "The path that the rules see, relative to the source's `path`."),
         _key("form", Kind.CHOICE, "Map for this request form; `expect` then sees the body of that form."),
         _key("expect", Kind.FORM, "{expression: value}: JMESPath over the payload, and what it has to give. null: nothing."),
@@ -232,6 +245,7 @@ EXAMPLE: Final = Section(
 TOP: Final[Mapping[str, str]] = {
     "tuner": "Where the calls go, and with which key.",
     "sources": "The directories to read from.",
+    "redact": "What is taken out of calls before anything of them is stored or sent.",
     "delivery": "How calls are sent.",
     "ledger": "The durable record of every call.",
     "http": "Metrics, health and status page.",
@@ -241,7 +255,7 @@ TOP: Final[Mapping[str, str]] = {
 """The keys at the top, in the order they are shown."""
 
 SECTIONS: Final[Mapping[str, Section]] = {
-    "tuner": TUNER, "sources": SOURCE, "delivery": DELIVERY, "ledger": LEDGER, "http": HTTP, "log": LOG,
+    "tuner": TUNER, "sources": SOURCE, "redact": REDACT, "delivery": DELIVERY, "ledger": LEDGER, "http": HTTP, "log": LOG,
 }  # fmt: skip
 
 

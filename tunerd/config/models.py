@@ -73,6 +73,18 @@ class ManifestRule(_Model):
     wait_s: Seconds = 30 * 60.0
 
 
+class Redact(_Model):
+    """What is taken out of a source's calls before anything of them is stored or sent. mapping/ compiles it."""
+
+    detect: tuple[str, ...] = ("card", "email", "phone", "iban")
+    fields: tuple[str, ...] = ()
+    """Paths into the mapped call."""
+    patterns: Mapping[str, str] = Field(default_factory=dict)
+    """Name -> regular expression; what it finds becomes `[name]`."""
+    stored: bool = True
+    """The document itself is not stored either."""
+
+
 class Source(_Model):
     """One configured place to read from. Rules stay Nodes: mapping/ compiles them."""
 
@@ -97,6 +109,7 @@ class Source(_Model):
     timezone: str = "UTC"
     untimed: Literal["reject", "spread"] | None = None
     """None: the preset's, else reject."""
+    redact: Redact | None = None
     agent: Node | None = None
     gather: Node | None = None
     call: Node | None = None
@@ -107,6 +120,11 @@ class Source(_Model):
     destination: str = ""
     """Name of its Destination; empty for a source that only has a manifest mapping."""
     agent_remote_identifier: str | None = None
+
+    @property
+    def stores_documents(self) -> bool:
+        """Whether documents, and heads of refused ones, may stand in the ledger as they are."""
+        return self.redact is None or not self.redact.stored
 
 
 class Delivery(_Model):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
-from tunerd.config.keys import DELIVERY, LEDGER, LOG, SOURCE, Kind, Section
+from tunerd.config.keys import DELIVERY, LEDGER, LOG, REDACT, SOURCE, Kind, Section
 from tunerd.config.quantities import duration_text, size_text
 from tunerd.places import Node
 
@@ -57,6 +57,8 @@ def _source(source: Source) -> dict[str, Any]:
                 shown["on_missing"] = "fail"
             case SendAnyway(url=url):
                 shown["on_missing"] = {"send": urlunsplit((*urlsplit(url)[:3], "", ""))}
+    if source.redact is not None:
+        shown["redact"] = {**_section(REDACT, source.redact), "patterns": dict(source.redact.patterns)}
     for name in ("agent", "gather", "call", "manifest"):
         node = getattr(source, name)
         if isinstance(node, Node):

@@ -10,6 +10,7 @@ from tunerd.config.examples import REASONS
 from tunerd.config.keys import (
     EXAMPLE,
     MANIFEST_STRATEGY,
+    REDACT,
     SECTIONS,
     SOURCE,
     TOP,
@@ -27,6 +28,7 @@ Schema: TypeAlias = dict[str, Any]
 _VARIABLE: Final[Schema] = {"type": "string", "pattern": r"\$\{", "description": "${NAME} or ${NAME:-default}"}
 _DURATION: Final[Schema] = {"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"type": "number", "minimum": 0}]}
 _SIZE: Final[Schema] = {"anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 0}]}
+_DETECTOR: Final[Schema] = {"enum": ["card", "email", "phone", "iban"]}
 _NAME: Final = "^[a-z_][a-z0-9_]*$"
 
 
@@ -43,7 +45,7 @@ def config_schema(presets: tuple[str, ...]) -> Schema:
         "properties": properties,
         "required": ["sources"],
         "additionalProperties": False,
-        "$defs": {**_rule_definitions(), "tuner": _object(TUNER, forms)},
+        "$defs": {**_rule_definitions(), "tuner": _object(TUNER, forms), "redact": _object(REDACT, forms)},
     }
 
 
@@ -133,6 +135,13 @@ def _forms(presets: tuple[str, ...]) -> dict[tuple[str, str], Schema]:
         ("Source", "hold_for"): duration,
         ("Source", "preset"): {"anyOf": [{"enum": list(presets)}, _VARIABLE, {"type": "null"}]},
         ("Source", "tuner"): {"anyOf": [{"$ref": "#/$defs/tuner"}, {"type": "null"}]},
+        ("Source", "redact"): {"anyOf": [{"$ref": "#/$defs/redact"}, {"type": "null"}]},
+        ("Redact", "detect"): {"anyOf": [_DETECTOR, {"type": "array", "items": _DETECTOR}]},
+        ("Redact", "patterns"): {
+            "type": ["object", "null"],
+            "propertyNames": {"pattern": "^[a-z][a-z_-]{0,30}$"},
+            "additionalProperties": text,
+        },
         ("Source", "after_sent"): {"anyOf": [{"enum": ["keep", "delete"]}, _closed({"move_to": text}, "move_to"), _VARIABLE]},
         ("Source", "on_missing"): {"anyOf": [{"enum": ["hold", "fail"]}, _closed({"send": text}, "send"), _VARIABLE]},
         ("Source", "call"): {"anyOf": [{"$ref": "#/$defs/call"}, {"type": "null"}]},

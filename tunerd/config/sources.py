@@ -14,6 +14,7 @@ from tunerd.config import Source
 from tunerd.config.keys import SOURCE
 from tunerd.config.overlap import Reach, may_share
 from tunerd.config.reading import Reader, join, nearest
+from tunerd.config.redact import redact_of
 from tunerd.config.strategies import Brings, Preset, read_on_missing, read_strategies
 from tunerd.config.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import presets
@@ -64,6 +65,7 @@ def read_sources(
     top: TunerBlock,
     environ: Mapping[str, str],
     base: str,
+    redact: Mapping[str, Any] | None,
     *,
     resolve_secrets: bool,
 ) -> tuple[dict[str, Source], Destinations]:
@@ -84,7 +86,7 @@ def read_sources(
         if (draft := _draft(reader, child, f"sources[{at}]", base, resolve_secrets=resolve_secrets)) is not None
     ]
     _refuse_same_names(reader, drafts)
-    sources = {draft.path: _finish(reader, draft, drafts, top, destinations) for draft in drafts}
+    sources = {draft.path: _finish(reader, draft, drafts, top, destinations, redact) for draft in drafts}
     _warn_same_files(reader, drafts)
     return {path: source for path, source in sources.items() if source is not None}, destinations
 
@@ -126,7 +128,12 @@ def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets:
 
 
 def _finish(
-    reader: Reader, draft: _Draft, drafts: Sequence[_Draft], top: TunerBlock, destinations: Destinations
+    reader: Reader,
+    draft: _Draft,
+    drafts: Sequence[_Draft],
+    top: TunerBlock,
+    destinations: Destinations,
+    redact: Mapping[str, Any] | None,
 ) -> Source | None:
     """What needs to know the other sources, and the model."""
     values, path = draft.values, draft.path
@@ -142,6 +149,7 @@ def _finish(
             want = "`agent_remote_identifier: name` under `tuner:`, or a rule `agent: doc.agent_id` here"
             reader.problem(draft.node, join(path, "agent"), f"nothing says whose calls these are: {want}")
     _read_recording(reader, draft, drafts)
+    _read_redact(reader, draft, redact)
     return reader.build(SOURCE, Source, values, draft.nodes, path)
 
 
@@ -249,6 +257,19 @@ def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> 
     elif draft.has_calls and not (on_missing is not None and isinstance(on_missing.value, dict)):
         say = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
         reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {say}")
+
+
+def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -> None:
+    own, at = draft.nodes.get("redact"), join(draft.path, "redact")
+    redact = redact_of(reader, own, at, top)
+    draft.values["redact"] = redact if draft.has_calls else None
+    if own is not None and own.value is not None and not draft.has_calls:
+        reader.problem(own, at, "has no use here: this source gives no calls, and recordings are not redacted")
+    gather = draft.nodes.get("gather") or draft.nodes.get("preset")
+    if redact is not None and redact.stored and gather is not None and ("gather" in draft.values or "gather" in draft.preset):
+        # Parts are kept as they stand on disk until the call is whole and can be mapped; only then is anything redacted.
+        say = "write `stored: false` under `redact:` if that is acceptable, or gather before tunerd"
+        reader.problem(gather, join(draft.path, "gather"), f"keeps the parts of calls in the ledger, not redacted: {say}")
 
 
 def _refuse_same_names(reader: Reader, drafts: Sequence[_Draft]) -> None:

@@ -1,0 +1,91 @@
+"""`redact:` at the top and in a source: what is taken out of calls before anything of them is stored or sent. Pure.
+
+The detectors, the paths and the patterns themselves belong to mapping/; here they are checked, each with its place.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from tunerd.config import Redact
+from tunerd.config.keys import REDACT
+from tunerd.config.reading import Reader, join, nearest
+from tunerd.mapping.detectors import DETECTORS
+from tunerd.mapping.fieldpaths import field_path
+from tunerd.mapping.patterns import BadPattern, compile_pattern
+from tunerd.places import Node
+
+_RULE_NAME: Final = re.compile(r"[a-z][a-z_-]{0,30}", re.ASCII)
+_TAKEN: Final = frozenset({*DETECTORS, "field", "redacted"})
+
+
+def read_redact(reader: Reader, node: Node | None, path: str) -> dict[str, Any] | None:
+    """The members of one `redact:` as they were given, those that are wrong left out with a problem noted; None where
+    there is none, or it is null (off)."""
+    if node is None or node.value is None:
+        return None
+    values, nodes = reader.section(node, path, REDACT)
+    _each(reader, nodes.get("detect"), join(path, "detect"), values.get("detect"), _unknown_detector)
+    _each(reader, nodes.get("fields"), join(path, "fields"), values.get("fields"), _bad_path)
+    if "patterns" in nodes:
+        values["patterns"] = _patterns(reader, nodes["patterns"], join(path, "patterns"))
+    return values
+
+
+def redact_of(reader: Reader, own: Node | None, path: str, top: Mapping[str, Any] | None) -> Redact | None:
+    """What holds for one source: its own `redact:`, keys that it leaves out taken from the top; null there is off."""
+    if own is None:
+        return None if top is None else Redact(**top)
+    values = read_redact(reader, own, path)
+    return None if values is None else Redact(**{**(top or {}), **values})
+
+
+def _each(reader: Reader, node: Node | None, path: str, read: object, wrong: Any) -> None:
+    """Tell what is wrong with each text of a list."""
+    if node is None or read is None:
+        return
+    items = node.value if isinstance(node.value, tuple) else (node,)
+    for at, item in enumerate(items):
+        message = wrong(str(item.value))
+        if message is not None:
+            reader.problem(item, f"{path}[{at}]" if isinstance(node.value, tuple) else path, message)
+
+
+def _unknown_detector(name: str) -> str | None:
+    if name in DETECTORS:
+        return None
+    near = nearest(name, DETECTORS)
+    return f"there is no detector `{name}`; " + (
+        f"did you mean `{near}`?" if near else f"there are: {', '.join(sorted(DETECTORS))}"
+    )
+
+
+def _bad_path(text: str) -> str | None:
+    try:
+        field_path(text)
+    except ValueError as exc:
+        return str(exc)
+    return None
+
+
+def _patterns(reader: Reader, node: Node, path: str) -> dict[str, str]:
+    if node.value is None:
+        return {}
+    if not isinstance(node.value, dict):
+        reader.problem(node, path, f"takes a mapping of `name: 'regular expression'`, not {reader.kind_of(node)}")
+        return {}
+    found: dict[str, str] = {}
+    for name, child in node.value.items():
+        at = join(path, name)
+        if not _RULE_NAME.fullmatch(name) or name in _TAKEN:
+            why = "has a meaning already" if name in _TAKEN else "small letters, - and _ only, as it stands in texts as [name]"
+            reader.problem((node.keys or {}).get(name, child.place), at, f"the name `{name}` can't be used: {why}")
+        text = reader.text(child, at, "a regular expression in single quotes")
+        if text is not None:
+            try:
+                compile_pattern(text)
+            except BadPattern as exc:
+                reader.problem(child, at, str(exc))
+            else:
+                found[name] = text
+    return found
