@@ -77,10 +77,17 @@ class Explanation:
     rules: Sequence[RuleReport]
     """Every rule, in the order of the configuration."""
     strategies: Sequence[StrategyReport]
+    redactions: Sequence[tuple[str, str]] = ()
+    """Path in the call, and the kind of what was taken out there; the values above stand as the document has them."""
 
     @property
     def repairs(self) -> Mapping[str, int]:
         return self.mapped.notes.repairs
+
+    @property
+    def redacted(self) -> Mapping[str, int]:
+        """Kind -> how often."""
+        return self.mapped.notes.redacted
 
     @property
     def refusal(self) -> Refusal | None:
@@ -97,6 +104,7 @@ def explanation_of(
     errors: Mapping[str, str],
     strategies: Sequence[tuple[str, str]],
     answers: Sequence[Strategy],
+    redactions: Sequence[tuple[str, str]] = (),
 ) -> Explanation:
     """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
     rules = reports(steps, recorder)
@@ -108,6 +116,7 @@ def explanation_of(
             _strategy(path, rule, answers[at] if at < len(answers) else None, errors.get(path))
             for at, (path, rule) in enumerate(strategies)
         ],
+        redactions=redactions,
     )
 
 

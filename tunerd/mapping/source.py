@@ -42,6 +42,7 @@ from tunerd.mapping.gathering import (
     unpack,
 )
 from tunerd.mapping.origin import file_root, path_groups
+from tunerd.mapping.redact import Redaction
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
@@ -97,6 +98,8 @@ class _Run:
     repairs: dict[str, int] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     """By field or strategy."""
+    redacted: Mapping[str, int] = field(default_factory=dict)
+    redactions: Sequence[tuple[str, str]] = ()
     values: dict[str, Any] = field(default_factory=dict)
     strategies: tuple[Strategy, ...] = ()
     call_id: str | None = None
@@ -106,7 +109,9 @@ class _Run:
         left_out = self.left_out
         if self.recorder is not None and self.recorder.left_out:
             left_out = left_out + [misfit.step.path.removeprefix("call.") for misfit in self.recorder.left_out]
-        return MappingNotes(missing=tuple(self.missing), left_out=tuple(dict.fromkeys(left_out)), repairs=self.repairs)
+        return MappingNotes(
+            missing=tuple(self.missing), left_out=tuple(dict.fromkeys(left_out)), repairs=self.repairs, redacted=self.redacted
+        )
 
 
 class SourceMapping:
@@ -118,6 +123,7 @@ class SourceMapping:
         self._destination = builder.destination
         self._form = form
         self._untimed = builder.rules.untimed
+        self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
         self._bare = builder.compile(with_places=False)
         self._with_places: Compiled | None = None
         call = (self._bare.group or self._bare).call
@@ -152,6 +158,7 @@ class SourceMapping:
             errors=run.errors,
             strategies=[(rules.path, rules.text) for rules in compiled.strategies],
             answers=run.strategies,
+            redactions=run.redactions,
         )
 
     # A call of several documents
@@ -302,8 +309,8 @@ class SourceMapping:
         refused = RefusedDocument(
             origin=document.origin,
             refusal=refusal,
-            head=document.raw[:KEPT_HEAD_BYTES],
-            document=document.raw,
+            head=document.raw[:KEPT_HEAD_BYTES] if self._source.stores_documents else b"",
+            document=document.raw if self._source.stores_documents else None,
             call_id=run.call_id,
             destination=self._destination.name if self._destination else "",
             agent=run.agent or self._source.agent_remote_identifier or "",
@@ -332,16 +339,20 @@ class SourceMapping:
             raise _Unfit(built)
         run.repairs.update(built.repairs)
         run.left_out += built.left_out
+        body_json = built.body_json
+        if self._redaction is not None:
+            redacted = self._redaction.apply(body_json, with_places=run.recorder is not None)
+            body_json, run.redacted, run.redactions = redacted.body_json, redacted.counts, redacted.places
         document, destination = run.document, self._destination
         return Call(
             origin=document.origin,
-            document=document.raw,
+            document=document.raw if self._source.stores_documents else None,
             destination=destination.name if destination else "",
             workspace=destination.workspace if destination else "",
             agent=run.agent,
             call_id=built.call_id,
             started_at_ms=built.started_at_ms,
-            payload=built.body_json,
+            payload=body_json,
             checked_for=built.checked_for,
             strategies=run.strategies,
             on_missing=self._source.on_missing,
