@@ -11,6 +11,7 @@ import struct
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, assert_never
@@ -303,7 +304,8 @@ class Sandbox:
     def _arrivals(self, since: str) -> web.Response:
         if not since.isdecimal():
             return _json(400, {"success": False, "error": "since: write the number of an arrival"})
-        found = [arrival.facts(show=self._show) for arrival in self.received if arrival.number > int(since)]
+        news = takewhile(lambda arrival: arrival.number > int(since), reversed(self.received))
+        found = [arrival.facts(show=self._show) for arrival in news][::-1]
         return _json(200, {"total": self.total, "in_flight": self.in_flight, "counts": self.counts, "arrivals": found})
 
     async def _control(self, request: web.BaseRequest) -> web.Response:
