@@ -170,8 +170,11 @@ class _Wiring:
 
     def read_again(self, source: str, path: str, offset: int) -> Document | RefusedDocument:
         """One place on disk, as it is now (blocking)."""
-        limit = next((s.max_document_bytes for s in self.config.sources if s.name == source), 4 * 1024 * 1024)
-        return read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        settings = next((s for s in self.config.sources if s.name == source), None)
+        limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        stores = settings is None or settings.stores_documents
+        return found if stores or isinstance(found, Document) else found.without_text()
 
 
 async def _wire(

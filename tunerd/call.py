@@ -4,7 +4,7 @@ Only shapes belong here: no input or output, no clocks, no configuration.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -97,6 +97,10 @@ class RefusedDocument:
     destination: str = ""
     agent: str = ""
     settled_at: float = 0.0
+
+    def without_text(self) -> "RefusedDocument":
+        """The same with nothing of the document's own text, where redaction keeps that from being stored."""
+        return replace(self, head=b"", document=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ NAMES = {
     "calls_admitted_total", "calls_sent_total", "calls_failed_total",
     "calls_retried_total", "calls_duplicate_total", "calls_already_there_total",
     "documents_read_total", "documents_ignored_total", "rule_null_total",
-    "rule_error_total", "timeline_repairs_total", "calls",
+    "rule_error_total", "timeline_repairs_total", "redactions_total", "calls",
     "oldest_call_age_seconds", "uploads_in_flight", "upload_concurrency_limit",
     "upload_duration_seconds", "call_delivery_seconds", "recording_wait_seconds",
     "delivery_paused", "intake_paused", "ledger_pending_bytes",
@@ -64,7 +64,7 @@ def test_at_most_700_series_for_five_sources() -> None:
     metrics, _ = make(sources, Reading(source_list=[Source(name=name) for name in sources]))
     names = tuple(f"field_{number}" for number in range(200))
     for source in sources:
-        notes = MappingNotes(missing=names, left_out=names, repairs=dict.fromkeys(names, 1))
+        notes = MappingNotes(missing=names, left_out=names, repairs=dict.fromkeys(names, 1), redacted=dict.fromkeys(names, 1))
         metrics(e.DocumentMapped(source=source, notes=notes))
     series = [line for line in metrics.render()[0].decode().splitlines() if line and not line.startswith("#")]
     assert len(series) <= 700

@@ -100,12 +100,14 @@ class _Rules:
 
 
 def _place_reader(config: Config) -> Callable[[str, str, int], Document | RefusedDocument]:
-    limits = {source.name: source.max_document_bytes for source in config.sources}
+    sources = {source.name: source for source in config.sources}
 
     def read(source: str, path: str, offset: int) -> Document | RefusedDocument:
         from tunerd.intake.read import read_place
 
-        return read_place(path, offset, 0, limits[source], source=source, settled_at=time.time())
+        settings = sources[source]
+        found = read_place(path, offset, 0, settings.max_document_bytes, source=source, settled_at=time.time())
+        return found if settings.stores_documents or isinstance(found, Document) else found.without_text()
 
     return read
 

@@ -23,8 +23,10 @@ from tunerd.ops.status import DestinationStatus, SourceStatus
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused")
-FIELDS_A_SOURCE: Final = 24
+FIELDS_A_SOURCE: Final = 22
 """More fields (or repairs) than this are counted together as `other`: labels stay few whatever the rules say."""
+KINDS_A_SOURCE: Final = 8
+"""As many kinds of redactions."""
 
 _ATTEMPT_BUCKETS: Final = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS: Final = (0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
@@ -57,6 +59,7 @@ class Metrics:
         self._rule_null = _Few("rule_null", "Rules that gave nothing.", "source", "field")
         self._rule_error = _Few("rule_error", "Rules that failed; the optional field was left out.", "source", "field")
         self._repairs = _Few("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
+        self._redactions = _Few("redactions", "Texts that redaction took out of calls.", "source", "kind", most=KINDS_A_SOURCE)
         self._upload = _Spread("upload_duration_seconds", "One HTTP attempt.", "outcome", _ATTEMPT_BUCKETS)
         self._delivery = _Spread("call_delivery_seconds", "From file settled to accepted.", "source", _DELIVERY_BUCKETS)
         self._wait = _Spread("recording_wait_seconds", "How long calls waited for their recording.", "source", _WAIT_BUCKETS)
@@ -111,6 +114,8 @@ class Metrics:
                     self._rule_error.add(event.source, field)
                 for repair, count in notes.repairs.items():
                     self._repairs.add(event.source, repair, by=count)
+                for kind, count in notes.redacted.items():
+                    self._redactions.add(event.source, kind, by=count)
             case e.CallRetried():
                 self._retried.add(event.reason.value)
             case e.CallFailed():
@@ -130,8 +135,8 @@ class Metrics:
 
     def _counted(self) -> Iterable[Metric]:
         for counted in (self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._already_there, self._read,
-                        self._ignored, self._rule_null, self._rule_error, self._repairs, self._upload, self._delivery,
-                        self._wait):  # fmt: skip
+                        self._ignored, self._rule_null, self._rule_error, self._repairs, self._redactions, self._upload,
+                        self._delivery, self._wait):  # fmt: skip
             yield counted.family()
         yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", self._reload_ok)
         yield GaugeMetricFamily(
@@ -166,10 +171,14 @@ class _Count:
 
 
 class _Few(_Count):
-    """By (source, name from the rules): at most FIELDS_A_SOURCE names of a source, then `other`."""
+    """By (source, name from the rules): at most `most` names of a source, then `other`."""
+
+    def __init__(self, name: str, text: str, *labels: str, most: int = FIELDS_A_SOURCE) -> None:
+        super().__init__(name, text, *labels)
+        self._most = most
 
     def add(self, *labels: str, by: float = 1) -> None:
-        if labels not in self._values and sum(of == labels[0] for of, _ in self._values) >= FIELDS_A_SOURCE:
+        if labels not in self._values and sum(of == labels[0] for of, _ in self._values) >= self._most:
             labels = (labels[0], _OTHER)
         super().add(*labels, by=by)
 
