@@ -90,6 +90,27 @@ class Report(TypedDict):
     next_after_row: int | None
 
 
+class DocumentRow(TypedDict):
+    """A stored document, whole: only for the user that tunerd runs as, never for a log or the status page."""
+
+    row: int
+    source: str
+    path: str
+    offset: int
+    admitted_at: float
+    document: str
+    """The JSON text."""
+
+
+class DocumentsPage(TypedDict):
+    version: int
+    documents: list[DocumentRow]
+    """Newest first."""
+    without: int
+    """Calls passed over because the ledger keeps no document of them (any more)."""
+    next_after_row: int | None
+
+
 class StateRow(TypedDict):
     count: int
     oldest_admitted_at: float | None

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from tunerd.ops.answers import VERSION, CallsPage, IdleDocument, Report, StatusDocument, StoryPage
+from tunerd.ops.answers import VERSION, CallsPage, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
 from tunerd.ops.desk import Choice
 from tunerd.ops.office import OrderRefused
 from tunerd.ops.wire import ControlError, address_of, asked_of, socket_places
@@ -69,6 +69,9 @@ class ControlClient:
 
     async def story(self, call_id: str) -> StoryPage:
         return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id})}"))
+
+    async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage:
+        return cast(DocumentsPage, await self._ask("GET", f"/v1/documents?{urlencode({'after_row': after_row, 'limit': limit})}"))
 
     async def retry(self, choice: Choice, *, after_row: int = 0) -> Report:
         return await self._order("retry", choice, after_row)

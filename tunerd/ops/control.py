@@ -106,6 +106,11 @@ def _app(operations: Operations) -> web.Application:
     async def story(request: web.Request) -> object:
         return await operations.story(_call_id(request.query))
 
+    async def documents(request: web.Request) -> object:
+        limit = int(_number(request.query.get("limit", "100"), "limit"))
+        after_row = int(_number(request.query.get("after_row", "0"), "after_row"))
+        return await operations.documents(after_row=after_row, limit=limit)
+
     async def order(request: web.Request) -> object:
         asked = await _body(request)
         after_row = asked.pop("after_row", 0)
@@ -133,6 +138,7 @@ def _app(operations: Operations) -> web.Application:
         web.get("/v1/idle", _json(idle)),
         web.get("/v1/calls", _json(calls)),
         web.get("/v1/story", _json(story)),
+        web.get("/v1/documents", _json(documents)),
         web.post("/v1/{order:retry|remap|dismiss}", _json(order)),
         web.post("/v1/forget", _json(forget)),
         web.post("/v1/{order:pause|resume}", _json(gate)),

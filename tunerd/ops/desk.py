@@ -16,6 +16,8 @@ from tunerd.ledger import Admission, Admitted, Desk, Filter, Inspection, StoredC
 from tunerd.ops.answers import (
     VERSION,
     CallsPage,
+    DocumentRow,
+    DocumentsPage,
     Report,
     StoryPage,
     Trouble,
@@ -30,6 +32,10 @@ MAX_PAGE: Final = 1000
 ORDER_PAGE: Final = 100
 """Rows an order handles before it reports: mapping a hundred documents takes well under a second."""
 
+DOCUMENTS_BYTES: Final = 8 * 1024 * 1024
+"""Of documents in one answer; the last one may go over it."""
+
+_SAME_START_MS: Final = 1000
 _LARGE_BYTES: Final = 256 * 1024
 
 _NEVER_MAPPED: Final = frozenset(
@@ -93,6 +99,27 @@ class OperatorDesk:
     async def story(self, call_id: str) -> StoryPage:
         """Everything known about a call id."""
         return StoryPage(version=VERSION, stories=[story_row(story) for story in await self._ledger.story(call_id)])
+
+    async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage:
+        """Stored documents, newest first, up to `limit` calls or DOCUMENTS_BYTES at a time: what `tunerd diff` maps again."""
+        page = max(1, min(limit, ORDER_PAGE))
+        rows = await self._ledger.calls(Filter(dismissed=None), after_row=after_row, limit=page, newest=True)
+        found: list[DocumentRow] = []
+        size = without = 0
+        next_row = rows[-1].row if len(rows) == page else None
+        for call in rows:
+            document = await self._document(call)
+            if document is None:
+                without += 1
+                continue
+            text = document.raw.decode("utf-8", "replace")
+            found.append(DocumentRow(row=call.row, source=call.source, path=call.path, offset=call.offset,
+                                     admitted_at=call.admitted_at, document=text))  # fmt: skip
+            size += len(document.raw)
+            if size >= DOCUMENTS_BYTES:
+                next_row = call.row
+                break
+        return DocumentsPage(version=VERSION, documents=found, without=without, next_after_row=next_row)
 
     async def retry(self, choice: Choice, *, after_row: int = 0) -> Report:
         """Send failed calls again, mapped with today's rules; a document that was refused while reading is read again."""
@@ -187,16 +214,25 @@ class OperatorDesk:
             report["skipped"].append(_trouble(call, "gone", f"its file cannot be read: {why}"))
         else:
             if isinstance(found, Document):
-                await self._replace(call, found, rules, report)
+                await self._replace(call, found, rules, report, from_disk=True)
+            elif _was_mapped(call):
+                _still_refused(report, call, found)
             else:
                 await self._ledger.replace(call.row, found, self._now())
                 _still_refused(report, call, found)
 
-    async def _replace(self, call: StoredCall, document: Document, rules: SourceRules, report: Report) -> None:
+    async def _replace(
+        self, call: StoredCall, document: Document, rules: SourceRules, report: Report, *, from_disk: bool = False
+    ) -> None:
         # A large document is mapped off the loop: an operator's order must not make uploads wait.
         off_loop = len(document.raw) > _LARGE_BYTES
         mapped = await asyncio.to_thread(rules.map, document) if off_loop else rules.map(document)
         now = self._now()
+        if from_disk and _was_mapped(call) and not _is_same(call, mapped):
+            # Its payload (redacted, the document not stored) is all there is of the call: nothing else may take its place.
+            what = "what stands at its place on disk now is another document, or none that can be mapped; the call stays as it was"
+            report["skipped"].append(_trouble(call, "gone", what))
+            return
         if mapped.recording is not None:
             await self._ledger.admit(Admission(recordings=[mapped.recording]), now)
             _count(report, "recording")
@@ -211,6 +247,18 @@ class OperatorDesk:
             _count(report, "dismissed", await self._ledger.dismiss([call.row], now))
         else:
             report["skipped"].append(_trouble(call, "ignored", "today's rules leave this document out; it stays as it was"))
+
+
+def _was_mapped(call: StoredCall) -> bool:
+    return call.started_at_ms is not None
+
+
+def _is_same(call: StoredCall, mapped: Mapped) -> bool:
+    """Rules may have changed since: the id or the start may differ, but not both."""
+    again = mapped.call
+    return again is not None and (
+        again.call_id == call.call_id or abs(again.started_at_ms - (call.started_at_ms or 0)) <= _SAME_START_MS
+    )
 
 
 def _count(report: Report, state: str, count: int = 1) -> None:

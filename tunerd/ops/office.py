@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from tunerd.ledger import Gate
-from tunerd.ops.answers import CallsPage, IdleDocument, Report, StatusDocument, StoryPage
+from tunerd.ops.answers import CallsPage, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
 from tunerd.ops.desk import Choice, OperatorDesk
 from tunerd.ops.status import Status
 from tunerd.outcome import PauseReason
@@ -23,6 +23,7 @@ class Operations(Protocol):
     async def idle(self) -> IdleDocument: ...
     async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage: ...
     async def story(self, call_id: str) -> StoryPage: ...
+    async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage: ...
     async def retry(self, choice: Choice, *, after_row: int = 0) -> Report: ...
     async def remap(self, choice: Choice, *, after_row: int = 0) -> Report: ...
     async def dismiss(self, choice: Choice, *, after_row: int = 0) -> Report: ...
@@ -60,6 +61,7 @@ class Office:
         self._reload = reload
         self.calls = desk.calls
         self.story = desk.story
+        self.documents = desk.documents
         self.retry = desk.retry
         self.remap = desk.remap
         self.dismiss = desk.dismiss
