@@ -1,0 +1,161 @@
+"""`tunerd diff`: what another configuration would change in the bodies of real calls."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from tunerd.call import Document, Origin, RefusedDocument
+from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, read
+from tunerd.cli.documents import source_of
+from tunerd.cli.office import ask
+from tunerd.config import Config
+from tunerd.ops.answers import DocumentRow
+from tunerd.ops.office import Operations
+from tunerd.workbench.bench import Bench
+from tunerd.workbench.compare import ABSENT
+from tunerd.workbench.difference import Difference, Kind, Total, differences, drawn
+
+_EPILOG = """\b
+Examples:
+  tunerd diff /etc/tunerd/config.yaml new.yaml /var/spool/calls
+  tunerd diff /etc/tunerd/config.yaml new.yaml --from-ledger 200
+\b
+Nothing is sent, and nothing in the ledger changes. --from-ledger takes the newest documents that the ledger of
+OLD still keeps (`ledger.keep_documents`, 200 by default), by the running daemon or without one. It shows what
+was said in the calls: mind who sees it. Exit code: 0 nothing would change; 1 something would; 2 usage, or a
+file that cannot be read; 75 another process holds the ledger; 78 a bad configuration.
+"""
+_CALLS_SHOWN: Final = 20
+_CHANGES_SHOWN: Final = 10
+_TROUBLE: Final = 2
+
+Read = Document | RefusedDocument
+
+
+@click.command("diff", epilog=_EPILOG)
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("--from-ledger", "newest", type=click.IntRange(min=1), metavar="N", help="The newest N documents of the ledger.")
+@click.option("--source", help="The source (of OLD) that FILE is of; by default the one that would read it.")
+@click.option("--all", "whole", is_flag=True, help="Every call and every change.")
+@click.option("--json", "as_json", is_flag=True, help="The same as JSON, with every change.")
+def command(
+    old: Path, new: Path, files: tuple[Path, ...], newest: int | None, source: str | None, whole: bool, as_json: bool
+) -> None:
+    """Map real documents with the rules of configuration OLD and of NEW, and show what would change in the bodies."""
+    if bool(files) == (newest is not None):
+        raise click.UsageError("name files (or directories), or take documents with --from-ledger N")
+    before, after = config_or_exit(old), config_or_exit(new)
+    benches, others = benches_or_exit(before), benches_or_exit(after)
+    if newest is not None:
+        reads, failed = _from_ledger(old, newest), False
+    else:
+        reads, failed = _from_files(before, files, source)
+    total, found = Total(), list[Difference]()
+    for name, documents in reads.items():
+        if name not in benches:
+            click.echo(f"tunerd: {old} has no source {name!r}: {len(documents)} of its documents are not compared", err=True)
+            continue
+        for one in differences(benches[name], _other(benches[name], others), documents):
+            total.add(one)
+            if one.kind is not Kind.UNCHANGED:
+                found.append(one)
+    _tell(total, found, whole=whole, as_json=as_json)
+    sys.exit(_TROUBLE if failed else 1 if total.differs else 0)
+
+
+def _other(bench: Bench, others: dict[str, Bench]) -> Bench | None:
+    """The source of the same name; where it was renamed, the only one that reads the same directory."""
+    if bench.source.name in others:
+        return others[bench.source.name]
+    same = [one for one in others.values() if one.source.path == bench.source.path]
+    return same[0] if len(same) == 1 else None
+
+
+def _from_files(config: Config, paths: tuple[Path, ...], named: str | None) -> tuple[dict[str, list[Read]], bool]:
+    include = tuple(dict.fromkeys(pattern for one in config.sources for pattern in one.include))
+    found: dict[str, list[Read]] = {}
+    failed = False
+    for file in files_of(paths, include):
+        chosen = source_of(config, file, named)
+        try:
+            found.setdefault(chosen.name, []).extend(read(chosen, file))
+        except (OSError, ValueError) as exc:
+            cannot_read(file, exc)
+            failed = True
+    return found, failed
+
+
+def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
+    async def documents(office: Operations) -> tuple[list[DocumentRow], int]:
+        rows: list[DocumentRow] = []
+        without = 0
+        after_row: int | None = 0
+        while after_row is not None and len(rows) < newest:
+            page = await office.documents(after_row=after_row)
+            rows += page["documents"]
+            without += page["without"]
+            after_row = page["next_after_row"]
+        return rows[:newest], without
+
+    rows, without = ask(config_file, documents)
+    if len(rows) < newest:
+        passed = f"; of {without:,} calls it keeps none (`ledger.keep_documents`)" if without else ""
+        click.echo(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)
+    found: dict[str, list[Read]] = {}
+    for row in rows:
+        found.setdefault(row["source"], []).append(_document(row))
+    return found
+
+
+def _document(row: DocumentRow) -> Document:
+    raw = row["document"].encode()
+    # When the file was written is not kept; that it was shortly before its admission is all that is known.
+    written = int(row["admitted_at"] * 1e9)
+    origin = Origin(source=row["source"], path=row["path"], offset=row["offset"], length=len(raw), mtime_ns=written)
+    return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row["admitted_at"])
+
+
+def _tell(total: Total, found: list[Difference], *, whole: bool, as_json: bool) -> None:
+    if as_json:
+        shown: dict[str, Any] = {
+            "version": 1,
+            "counts": {kind.value: total.kinds[kind] for kind in Kind},
+            "fields": dict(total.fields),
+            "differences": [_json(one) for one in found],
+        }
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for line in _lines(found, whole=whole):
+        click.echo(line)
+    for line in total.lines():
+        click.echo(line)
+
+
+def _lines(found: list[Difference], *, whole: bool) -> Iterator[str]:
+    for one in found if whole else found[:_CALLS_SHOWN]:
+        yield from drawn(one, None if whole else _CHANGES_SHOWN)
+        yield ""
+    if not whole and len(found) > _CALLS_SHOWN:
+        yield f"and {len(found) - _CALLS_SHOWN:,} more that differ (--all shows them)"
+        yield ""
+
+
+def _json(one: Difference) -> dict[str, Any]:
+    def side(change: str, value: Any) -> dict[str, Any]:
+        return {} if value is ABSENT else {change: value}
+
+    return {
+        "documents": list(one.origins),
+        "call_id": one.call_id,
+        "kind": one.kind.value,
+        "refused_before": one.before or None,
+        "refused_now": one.after or None,
+        "changes": [{"path": each.path, **side("old", each.old), **side("new", each.new)} for each in one.changes],
+    }
