@@ -17,17 +17,20 @@ from tunerd.ledger import (
     Filter,
     Freeze,
     Gate,
+    Gathered,
     Gauges,
+    Group,
     Keep,
     Pick,
+    Regrouped,
     Settlement,
     StoredCall,
     StoredEvent,
     Story,
 )
-from tunerd.ledger.commands import admit, desk, send, upkeep
+from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.matching import Answer, Free, looks_for
-from tunerd.ledger.rows import EVENTS_KEPT, Body, KeptRecording, Kind, PauseClock, Row, Want
+from tunerd.ledger.rows import EVENTS_KEPT, Body, KeptGroup, KeptRecording, Kind, PauseClock, Row, Want
 from tunerd.ledger.store import EXPIRING_WITHIN_S, NEAR, Store
 
 
@@ -38,6 +41,14 @@ class _File:
     vanished_at: float | None = None
     is_disposed: bool = False
     is_held: bool = False
+
+
+@dataclass(slots=True)
+class _Part:
+    fragment: Fragment
+    digest: bytes
+    whole: bool
+    has_document: bool
 
 
 class MemoryStore(Store):
@@ -53,7 +64,9 @@ class MemoryStore(Store):
         self.seeking: set[int] = set()
         self.gates: dict[str, tuple[Gate, PauseClock]] = {}
         self.files: dict[tuple[str, str], _File] = {}
-        self.fragments: dict[tuple[str, str, str, int], Fragment] = {}
+        self.groups: dict[int, KeptGroup] = {}
+        self.group_rows: dict[tuple[str, str], int] = {}
+        self.parts: dict[int, list[_Part]] = {}
         self.retired: deque[int] = deque()
         self.bodies_kept = 200
         self._last_row = 0
@@ -72,6 +85,9 @@ class MemoryStore(Store):
         for kept in (self.rows, self.bodies, self.whole, self.origins, self.events, self.want):
             kept.pop(row.row, None)
         self.seeking.discard(row.row)
+        self.parts.pop(row.row, None)
+        if (group := self.groups.pop(row.row, None)) is not None:
+            self.group_rows.pop((group.source, group.key), None)
 
     def _write_body(self, row: Row, body: Body) -> None:
         self.bodies[row.row] = body
@@ -260,8 +276,62 @@ class MemoryStore(Store):
             if (file := self.files.get((source, path))) is not None:
                 file.is_held = True
 
-    def add_fragment(self, fragment: Fragment) -> None:
-        self.fragments[(fragment.source, fragment.key, fragment.origin.path, fragment.origin.offset)] = fragment
+    # Groups and their fragments.
+
+    def group(self, source: str, key: str) -> KeptGroup | None:
+        return self.groups.get(self.group_rows.get((source, key), 0))
+
+    def group_of(self, row: int) -> KeptGroup | None:
+        return self.groups.get(row)
+
+    def set_group(self, group: KeptGroup) -> None:
+        self.groups[group.row] = group
+        self.group_rows[group.source, group.key] = group.row
+
+    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
+        found = [g for g in self.groups.values() if g.source == source and g.look_at is not None and g.look_at <= now]
+        return sorted(found, key=lambda g: (g.look_at or 0.0, g.row))[:limit]
+
+    def next_look(self, source: str) -> float | None:
+        return min((g.look_at for g in self.groups.values() if g.source == source and g.look_at is not None), default=None)
+
+    def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:
+        self.parts.setdefault(row, []).append(_Part(fragment, digest, whole, with_document))
+
+    def _at(self, row: int, path: str, offset: int) -> list[_Part]:
+        place = (path, offset)
+        return [p for p in self.parts.get(row, ()) if (p.fragment.origin.path, p.fragment.origin.offset) == place]
+
+    def drop_fragments_at(self, row: int, path: str, offset: int) -> int:
+        gone = self._at(row, path, offset)
+        self.parts[row] = [p for p in self.parts.get(row, ()) if p not in gone]
+        return sum(len(p.fragment.document) for p in gone if p.has_document)
+
+    def digests(self, row: int, path: str, offset: int) -> Sequence[bytes]:
+        return [part.digest for part in self._at(row, path, offset)]
+
+    def last_log_offset(self, row: int, path: str) -> int | None:
+        gone = [p.fragment.origin for p in self.parts.get(row, ()) if not p.whole and not p.has_document]
+        return max((origin.offset for origin in gone if origin.path == path), default=None)
+
+    def fragments(self, row: int) -> Sequence[Fragment]:
+        return [part.fragment for part in self.parts.get(row, ()) if part.has_document]
+
+    def empty_fragments(self, row: int) -> None:
+        for part in self.parts.get(row, ()):
+            part.has_document = False
+
+    def thin_fragments(self, row: int) -> None:
+        last: dict[str, int] = {}
+        for part in self.parts.get(row, ()):
+            if not part.whole and not part.has_document:
+                origin = part.fragment.origin
+                last[origin.path] = max(origin.offset, last.get(origin.path, 0))
+        self.parts[row] = [
+            part
+            for part in self.parts.get(row, ())
+            if part.whole or part.has_document or part.fragment.origin.offset == last[part.fragment.origin.path]
+        ]
 
     # Retention.
 
@@ -295,6 +365,9 @@ class MemoryStore(Store):
             for position, want in wants.items():
                 if want.answer is not None:
                     wants[position] = replace(want, answer=replace(want.answer, at=want.answer.at + seconds))
+        for number, group in self.groups.items():
+            look_at = None if group.look_at is None else group.look_at + seconds
+            self.groups[number] = replace(group, look_at=look_at, last_at=group.last_at + seconds)
         for destination, (gate, clock) in self.gates.items():
             self.gates[destination] = (shifted(gate, seconds), replace(clock, at=clock.at + seconds))
 
@@ -368,6 +441,16 @@ class MemoryLedger:
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
 
+    # GatherPath.
+
+    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
+        return gather.wanting(self._store, source, now, limit)
+
+    async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
+        gathered = gather.gather(self._store, results, now)
+        self._committed()
+        return gathered
+
     # Positions.
 
     async def mark(self, source: str, path: str) -> FileMark | None:
@@ -410,7 +493,7 @@ class MemoryLedger:
                 continue
             rows = [row for row in store.rows.values() if any(place[:2] == (of, path) for place in store.places(row))]
             is_done = all(row.state in (State.SENT, State.IGNORED) for row in rows)
-            if is_done and not any((f.origin.source, f.origin.path) == (of, path) for f in store.fragments.values()):
+            if is_done:
                 found.append(file.mark)
         return found[:limit]
 

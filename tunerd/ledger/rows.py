@@ -101,7 +101,7 @@ class Row:
         if self.state is State.SENT:
             detail = self.detail or self.tuner_call_id or ""
             events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
-        return events[-EVENTS_KEPT:]
+        return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
 
     def shown(self) -> StoredCall:
         return StoredCall(

@@ -261,7 +261,7 @@ class Store(ABC):
 
     @abstractmethod
     def thin_fragments(self, row: int) -> None:
-        """The call is sent: of a log only the last place stays."""
+        """The call is sent: of a log only the last place whose document is gone stays."""
 
     # Retention.
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, resolve
 from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
 from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row
@@ -41,14 +42,14 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
         _refuse(store, refused, now, is_log)
     for ignored in admission.ignored:
         _ignore(store, ignored, now, is_log)
-    for fragment in admission.fragments:
-        store.add_fragment(fragment)
+    late = sum(collect(store, fragment, now, is_log) for fragment in admission.fragments)
     if admission.mark is not None:
         store.set_mark(admission.mark, now)
         if admission.mark.whole:
             store.ripe.add((admission.mark.source, admission.mark.path))
     return Admitted(
         verdicts=tuple((verdict, latest[row.row].state) for verdict, row in placed),
+        late=late,
         matched=tuple(one for one in found if isinstance(one, Matched)),
         failed=tuple(one for one in found if isinstance(one, FailedCall)),
     )
@@ -82,7 +83,7 @@ def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict,
     namesakes = store.with_id(call.workspace, call.agent, call.call_id)
     for row in namesakes:
         if row.started_at_ms is not None and abs(row.started_at_ms - call.started_at_ms) <= SAME_START_MS:
-            return _again(store, row, call, now)
+            return again(store, row, call, now)
     row = _new_row(call, now)
     body = body_of(call)
     _know(store, call.destination, now)
@@ -107,7 +108,9 @@ def _decide_before(row: Row, call: Call, now: float) -> None:
         row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
 
 
-def _again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
+def again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
+    """The same call from another document: it replaces the first if that surely did not arrive and is older. (Then it
+    is waiting, and has to be matched.)"""
     origin = call.origin
     store.note_origin(row, origin.source, origin.path, origin.offset)
     is_newer = (origin.mtime_ns, origin.offset) > row.version
@@ -349,8 +352,8 @@ def refuse_into(store: Store, row: Row, refused: RefusedDocument, now: float, *,
     store.give_back(row.row)
     store.set_body(row, Body(document=refused.document, head=refused.head))
     columns: dict[str, object] = {
-        "kind": Kind.REFUSED,
-        "call_id": refused.call_id,
+        "kind": Kind.GROUP if row.gathers else Kind.REFUSED,
+        "call_id": refused.call_id or (row.call_id if row.gathers else None),
         "destination": refused.destination,
         "agent": refused.agent,
         "mtime_ns": refused.origin.mtime_ns,

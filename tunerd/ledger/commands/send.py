@@ -144,6 +144,8 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 patch=None,
             )
             store.retire_body(row)
+            if row.gathers:
+                store.thin_fragments(row.row)
         case Later():
             columns: dict[str, object] = {"attempts": row.attempts + 1, "first_attempt_at": first} if settlement.counts else {}
             store.move(

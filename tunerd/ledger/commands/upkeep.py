@@ -37,7 +37,9 @@ def trim(store: Store, keep: Keep, now: float) -> int:
             if store.tally.failed_bytes <= keep.max_failed_bytes:
                 break
             store.drop_body(row.row)
-            store.change(row, size=0)
+            store.change(row, size=0, fragments_size=0)
+            if row.gathers:
+                store.empty_fragments(row.row)
             left -= 1
     left -= store.drop_recordings(now - keep.recordings_s, left) if left else 0
     left -= store.drop_vanished(now - VANISHED_KEPT_S, left) if left else 0

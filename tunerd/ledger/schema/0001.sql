@@ -5,7 +5,7 @@
 -- retention never read them.
 CREATE TABLE call (
     row INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,                   -- call | conflict | refused | ignored
+    kind TEXT NOT NULL,                   -- call | conflict | refused | ignored | group
     state TEXT NOT NULL,                  -- gathering | waiting | due | sending | sent | failed | ignored
     source TEXT NOT NULL,
     destination TEXT NOT NULL,
@@ -37,6 +37,8 @@ CREATE TABLE call (
     form TEXT,
     frozen_by_claim INTEGER NOT NULL,
     size INTEGER NOT NULL,
+    gathers INTEGER NOT NULL,
+    fragments_size INTEGER NOT NULL,
     dismissed INTEGER NOT NULL,
     seeks INTEGER NOT NULL,
     copies INTEGER NOT NULL,
@@ -52,6 +54,7 @@ CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
 CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
+CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
 CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
 CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0;
@@ -128,22 +131,37 @@ CREATE TABLE want (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
 
--- Parts of calls that are gathered from several documents.
-CREATE TABLE fragment (
+-- Calls that are gathered from several documents: the key of the row, and when it wants a look.
+CREATE TABLE gathering (
+    row INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
     key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    look_at REAL,
+    last_at REAL NOT NULL,
+    wait_s REAL NOT NULL,
+    count INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX gathering_key ON gathering (source, key);
+CREATE INDEX gathering_look ON gathering (source, look_at) WHERE look_at IS NOT NULL;
+
+-- Their documents; NULL once they stand in body.document.
+CREATE TABLE fragment (
+    row INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
-    origin_source TEXT NOT NULL,
     length INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
+    settled_at REAL NOT NULL,
     part TEXT,
     newest REAL,
-    document BLOB NOT NULL,
-    settled_at REAL NOT NULL,
-    PRIMARY KEY (source, key, path, "offset")
+    digest BLOB NOT NULL,
+    whole INTEGER NOT NULL,
+    document BLOB,
+    PRIMARY KEY (row, seq)
 ) STRICT;
-CREATE INDEX fragment_place ON fragment (origin_source, path);
+CREATE INDEX fragment_place ON fragment (row, path, "offset");
 
 -- How far each file has been read. Inode numbers are stored as signed 64 bit.
 CREATE TABLE file (
@@ -156,6 +174,7 @@ CREATE TABLE file (
     "offset" INTEGER NOT NULL,
     marker BLOB NOT NULL,
     whole INTEGER NOT NULL,
+    carry TEXT NOT NULL,
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,

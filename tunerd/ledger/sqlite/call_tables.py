@@ -267,6 +267,9 @@ class CallTables(Store):
         if self.tally.calls[State.WAITING]:
             sql = "SELECT admitted_at FROM call WHERE state = 'waiting' ORDER BY row LIMIT 1"
             oldest[State.WAITING] = self.db.execute(sql).fetchone()[0]
+        if self.tally.calls[State.GATHERING]:
+            sql = "SELECT admitted_at FROM call WHERE state = 'gathering' ORDER BY row LIMIT 1"
+            oldest[State.GATHERING] = self.db.execute(sql).fetchone()[0]
         if self.in_hand:
             first = self.held(min(self.in_hand))
             if first is not None:

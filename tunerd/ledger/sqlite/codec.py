@@ -61,7 +61,7 @@ _TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
     "detail": to_text,
 }
 _AT: Final = {name: _ROW_FIELDS.index(name) for name in _ROW_FIELDS}
-_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks", "copies"))
+_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks", "copies", "gathers"))
 _TEXTS: Final = tuple(_AT[name] for name in ("path", "place", "detail"))
 _STATE, _KIND, _FORM = _AT["state"], _AT["kind"], _AT["form"]
 
@@ -182,16 +182,16 @@ def clock_of(text: str) -> PauseClock:
     return PauseClock(at=at, total_s=total_s, agents=agents)
 
 
-MARK_COLUMNS: Final = 'source, path, device, inode, size, mtime_ns, "offset", marker, whole'
+MARK_COLUMNS: Final = 'source, path, device, inode, size, mtime_ns, "offset", marker, whole, carry'
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
-    return (mark.source, path, device, inode, mark.size, mark.mtime_ns, mark.offset, mark.marker, mark.whole)
+    return (mark.source, path, device, inode, mark.size, mark.mtime_ns, mark.offset, mark.marker, mark.whole, mark.carry)
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, device, inode, size, mtime_ns, offset, marker, whole = columns
+    source, path, device, inode, size, mtime_ns, offset, marker, whole, carry = columns
     return FileMark(
         source=source,
         path=from_text(path),
@@ -202,4 +202,5 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         offset=offset,
         marker=marker,
         whole=bool(whole),
+        carry=carry,
     )

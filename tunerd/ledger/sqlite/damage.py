@@ -165,7 +165,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
             names = _columns(db, table)
             for columns in _rows(old, table, names):
                 _put(db, table, names, columns)
-        for table in ("origin", "event", "want", "destination", "fragment"):
+        for table in ("origin", "event", "want", "destination", "gathering", "fragment"):
             names = _columns(db, table)
             for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
                 _put(db, table, names, columns)
@@ -239,6 +239,7 @@ def _mend(store: SqliteStore) -> None:
     looks for its recording anew."""
     one = store.db.execute
     hollow = "state IN ('gathering', 'waiting', 'due', 'sending') AND row NOT IN (SELECT row FROM body WHERE payload IS NOT NULL)"
+    hollow += " AND row NOT IN (SELECT g.row FROM gathering g JOIN fragment f ON f.row = g.row WHERE f.document IS NOT NULL)"
     for (row_id,) in one(f"SELECT row FROM call WHERE {hollow}").fetchall():
         row = store.get(row_id)
         if row is not None:
@@ -246,6 +247,9 @@ def _mend(store: SqliteStore) -> None:
     for table in ("body", "frozen", "origin", "event"):
         one(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)")
     one("DELETE FROM want WHERE call NOT IN (SELECT row FROM call)")
+    one("DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)")
+    one("DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)")
+    one("UPDATE call SET gathers = 0, fragments_size = 0 WHERE gathers AND row NOT IN (SELECT row FROM gathering)")
     for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
         row, body = store.get(row_id), store.body(row_id)
         if row is not None and body is not None and not store.wants(row_id):

@@ -1,10 +1,10 @@
-"""Tables recording, want, destination, file and fragment: the statements behind the second half of the Store."""
+"""Tables recording, want, destination and file: the statements behind the second half of the Store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from tunerd.call import Fragment, State
+from tunerd.call import State
 from tunerd.ledger import FileMark, Gate
 from tunerd.ledger.matching import Answer, Free
 from tunerd.ledger.memory import shifted
@@ -131,37 +131,17 @@ class JoinTables(CallTables):
         sql = "INSERT OR REPLACE INTO destination (name, gate, clock) VALUES (?, ?, ?)"
         self.db.execute(sql, (destination, gate_text(gate), clock_text(clock)))
 
-    # Files and fragments.
+    # Files.
 
     def set_mark(self, mark: FileMark, now: float) -> None:
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
         self.db.execute(sql, (*mark_values(mark), now))
 
     def hold_files(self, row: Row) -> None:
         self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (row.source, to_text(row.path)))
         sql = "UPDATE file SET held = 1 WHERE (source, path) IN (SELECT source, path FROM origin WHERE row = ?)"
         self.db.execute(sql, (row.row,))
-
-    def add_fragment(self, fragment: Fragment) -> None:
-        f, o = fragment, fragment.origin
-        self.db.execute(
-            'INSERT OR REPLACE INTO fragment (source, key, path, "offset", origin_source, length, mtime_ns, part, newest, '
-            "document, settled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                f.source,
-                f.key,
-                to_text(o.path),
-                o.offset,
-                o.source,
-                o.length,
-                o.mtime_ns,
-                f.part,
-                f.newest,
-                f.document,
-                f.settled_at,
-            ),
-        )
 
     # Retention.
 

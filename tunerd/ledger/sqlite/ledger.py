@@ -22,17 +22,20 @@ from tunerd.ledger import (
     Filter,
     Freeze,
     Gate,
+    Gathered,
     Gauges,
+    Group,
     Keep,
     LedgerRefused,
     LedgerUnavailable,
     Pick,
+    Regrouped,
     Settlement,
     StoredCall,
     Story,
 )
 from tunerd.ledger import lock as locks
-from tunerd.ledger.commands import admit, desk, send, upkeep
+from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.filesystem import is_network, kind_of
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
@@ -148,7 +151,7 @@ class SqliteLedger:
             self._check_free()
         a = admission
         rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
-        size = sum(len(c.payload) + len(c.document or b"") for c in a.calls)
+        size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
         return await self._do(lambda store: admit.admit(store, admission, now), full=True, rows=rows, size=size)
 
     def keep_free(self, min_free_bytes: int) -> None:
@@ -210,6 +213,14 @@ class SqliteLedger:
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
+
+    # GatherPath.
+
+    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
+        return await self._reader.ask(lambda t: gather.wanting(t, source, now, limit))
+
+    async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
+        return await self._do(lambda store: gather.gather(store, results, now), full=True, rows=len(results))
 
     # Positions.
 

@@ -13,7 +13,7 @@ from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, Store
 from tunerd.ledger.memory import waits_for
 from tunerd.ledger.rows import Row
 from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
-from tunerd.ledger.sqlite.join_tables import JoinTables
+from tunerd.ledger.sqlite.gather_tables import GatherTables
 
 T = TypeVar("T")
 
@@ -27,9 +27,9 @@ class Reader:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
-        self._tables: JoinTables | None = None
+        self._tables: GatherTables | None = None
 
-    async def ask(self, question: Callable[[JoinTables], T]) -> T:
+    async def ask(self, question: Callable[[GatherTables], T]) -> T:
         """Run a question in the thread. Raises LedgerUnavailable where it takes too long or the disk does not answer."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
 
@@ -39,10 +39,10 @@ class Reader:
 
     # The thread.
 
-    def _answer(self, question: Callable[[JoinTables], T]) -> T:
+    def _answer(self, question: Callable[[GatherTables], T]) -> T:
         try:
             if self._tables is None:
-                self._tables = JoinTables(self._connect())
+                self._tables = GatherTables(self._connect())
             until = time.monotonic() + _LONGEST_S
             self._tables.db.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
             return question(self._tables)
@@ -64,27 +64,27 @@ class Reader:
 # Files.
 
 
-def mark(t: JoinTables, source: str, path: str) -> tuple[FileMark, bool] | None:
+def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | None:
     """The mark, and whether it counts as vanished (though not as disposed)."""
     sql = f"SELECT {MARK_COLUMNS}, vanished_at IS NOT NULL AND NOT disposed FROM file WHERE source = ? AND path = ?"
     found = t.db.execute(sql, (source, to_text(path))).fetchone()
     return None if found is None else (mark_of(found[:-1]), bool(found[-1]))
 
 
-def marks(t: JoinTables, source: str, after_path: str, limit: int) -> Sequence[FileMark]:
+def marks(t: GatherTables, source: str, after_path: str, limit: int) -> Sequence[FileMark]:
     sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND vanished_at IS NULL ORDER BY path LIMIT ?"
     return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
 
 
-def mark_like(t: JoinTables, source: str, marker: bytes, offset: int) -> FileMark | None:
+def mark_like(t: GatherTables, source: str, marker: bytes, offset: int) -> FileMark | None:
     return _newest_mark(t, 'source = ? AND "offset" = ? AND marker = ? AND whole = 0', (source, offset, marker))
 
 
-def mark_by_inode(t: JoinTables, source: str, device: int, inode: int) -> FileMark | None:
+def mark_by_inode(t: GatherTables, source: str, device: int, inode: int) -> FileMark | None:
     return _newest_mark(t, "source = ? AND device = ? AND inode = ?", (source, to_signed(device), to_signed(inode)))
 
 
-def _newest_mark(t: JoinTables, where: str, values: Sequence[object]) -> FileMark | None:
+def _newest_mark(t: GatherTables, where: str, values: Sequence[object]) -> FileMark | None:
     sql = f"SELECT {MARK_COLUMNS} FROM file WHERE {where} ORDER BY changed_at DESC, path DESC LIMIT 1"
     found = t.db.execute(sql, values).fetchone()
     return None if found is None else mark_of(found)
@@ -95,19 +95,18 @@ _IS_DISPOSABLE: Final = (
     "whole = 1 AND vanished_at IS NULL AND held = 0 "
     f"AND NOT EXISTS (SELECT 1 FROM call c WHERE c.source = f.source AND c.path = f.path AND {_OPEN_OR_FAILED}) "
     "AND NOT EXISTS (SELECT 1 FROM origin o JOIN call c ON c.row = o.row "
-    f"WHERE o.source = f.source AND o.path = f.path AND {_OPEN_OR_FAILED}) "
-    "AND NOT EXISTS (SELECT 1 FROM fragment g WHERE g.origin_source = f.source AND g.path = f.path)"
+    f"WHERE o.source = f.source AND o.path = f.path AND {_OPEN_OR_FAILED})"
 )
 
 
-def disposable_among(t: JoinTables, source: str, paths: Sequence[str]) -> Sequence[FileMark]:
+def disposable_among(t: GatherTables, source: str, paths: Sequence[str]) -> Sequence[FileMark]:
     """Which of these files may go."""
     sql = f"SELECT {MARK_COLUMNS} FROM file f WHERE source = ? AND path = ? AND {_IS_DISPOSABLE}"
     found = (t.db.execute(sql, (source, to_text(path))).fetchone() for path in paths)
     return [mark_of(columns) for columns in found if columns is not None]
 
 
-def disposable_after(t: JoinTables, source: str, after_path: str, limit: int) -> tuple[Sequence[FileMark], str | None]:
+def disposable_after(t: GatherTables, source: str, after_path: str, limit: int) -> tuple[Sequence[FileMark], str | None]:
     """Look through the next MOST_ROWS files in path order: those that may go, and where to look on (None: at the end)."""
     last = t.db.execute(
         "SELECT max(path), count(*) FROM (SELECT path FROM file WHERE source = ? AND path > ? ORDER BY path LIMIT ?)",
@@ -126,7 +125,7 @@ def disposable_after(t: JoinTables, source: str, after_path: str, limit: int) ->
 # Lists and stories.
 
 
-def calls(t: JoinTables, where: Filter, after_row: int, limit: int, newest: bool) -> Sequence[StoredCall]:
+def calls(t: GatherTables, where: Filter, after_row: int, limit: int, newest: bool) -> Sequence[StoredCall]:
     terms, values = _terms(where)
     if after_row:
         terms.append("row < ?" if newest else "row > ?")
@@ -157,7 +156,7 @@ def _terms(where: Filter) -> tuple[list[str], list[Any]]:
     return terms, values
 
 
-def story(t: JoinTables, call_id: str) -> Sequence[Story]:
+def story(t: GatherTables, call_id: str) -> Sequence[Story]:
     return [
         Story(
             call=row.shown(),
@@ -169,25 +168,25 @@ def story(t: JoinTables, call_id: str) -> Sequence[Story]:
     ]
 
 
-def _origins(t: JoinTables, row: Row) -> Sequence[tuple[str, int]]:
+def _origins(t: GatherTables, row: Row) -> Sequence[tuple[str, int]]:
     further = (
         () if not row.copies else t.db.execute('SELECT path, "offset" FROM origin WHERE row = ? LIMIT ?', (row.row, MOST_ROWS))
     )
     return sorted({(row.path, row.offset), *((from_text(path), offset) for path, offset in further)})
 
 
-def _events(t: JoinTables, row: Row) -> Sequence[StoredEvent]:
+def _events(t: GatherTables, row: Row) -> Sequence[StoredEvent]:
     sql = "SELECT at, what, status, detail FROM event WHERE row = ? ORDER BY seq"
     found = t.db.execute(sql, (row.row,))
     events = [StoredEvent(at=at, what=what, status=status, detail=from_text(detail)) for at, what, status, detail in found]
     return row.story(events)
 
 
-def document(t: JoinTables, row: int) -> bytes | None:
+def document(t: GatherTables, row: int) -> bytes | None:
     found = t.db.execute("SELECT document FROM body WHERE row = ?", (row,)).fetchone()
     return None if found is None else found[0]
 
 
-def head(t: JoinTables, row: int) -> bytes:
+def head(t: GatherTables, row: int) -> bytes:
     found = t.db.execute("SELECT head FROM body WHERE row = ?", (row,)).fetchone()
     return b"" if found is None else found[0]

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from tunerd.ledger import Gauges
 from tunerd.ledger.commands.send import reclaim, release
 from tunerd.ledger.sqlite.codec import to_text
-from tunerd.ledger.sqlite.join_tables import JoinTables
+from tunerd.ledger.sqlite.gather_tables import GatherTables
 
 
-class SqliteStore(JoinTables):
+class SqliteStore(GatherTables):
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
         self._full: bool | None = None

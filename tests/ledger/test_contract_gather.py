@@ -1,0 +1,367 @@
+"""Calls that are gathered from several documents: fragments, looks, and what they come to. On both ledgers."""
+
+import pytest
+
+from tunerd.call import Call, Fragment, IgnoredDocument, Origin, Refusal, RefusedDocument, State
+from tunerd.ledger import (
+    Admission,
+    Filter,
+    Gathered,
+    Group,
+    Keep,
+    Ledger,
+    LookAgain,
+    Regrouped,
+    TooLate,
+    Verdict,
+)
+from tunerd.outcome import FailReason
+from tunerd.testing import make_call
+
+from .parts import NOW, REJECTED, SENT, bring, claimed, egress, file_mark, later, put, recording, take, the
+
+WAIT_S = 30.0
+
+
+def fragment(
+    content: bytes = b'{"n":1}',
+    path: str = "/calls/a.json",
+    *,
+    offset: int = 0,
+    key: str = "k",
+    decides: bool = False,
+    mtime_ns: int = 1,
+) -> Fragment:
+    origin = Origin(source="agent", path=path, offset=offset, length=len(content), mtime_ns=mtime_ns)
+    return Fragment(
+        origin=origin, source="agent", key=key, part=None, newest=None, document=content, settled_at=NOW, wait_s=WAIT_S,
+        decides=decides,
+    )  # fmt: skip
+
+
+def gathered_call(call_id: str = "call-1", *, path: str = "/calls/a.json", mtime_ns: int = 5, **other: object) -> Call:
+    return make_call(call_id, path=path, mtime_ns=mtime_ns, **other)  # type: ignore[arg-type]
+
+
+async def collect(ledger: Ledger, *fragments: Fragment, now: float = NOW, log: bool = False) -> int:
+    mark = file_mark(fragments[0].origin.path, whole=not log)
+    return (await ledger.admit(Admission(fragments=fragments, mark=mark), now)).late
+
+
+async def groups(ledger: Ledger, now: float = NOW + WAIT_S) -> list[Group]:
+    return list((await ledger.groups("agent", now))[0])
+
+
+async def group(ledger: Ledger, now: float = NOW + WAIT_S) -> Group:
+    (one,) = await groups(ledger, now)
+    return one
+
+
+async def settle(
+    ledger: Ledger, one: Group, result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate, now: float = NOW
+) -> Gathered:
+    return await ledger.gather([Regrouped(row=one.row, version=one.version, result=result)], now)
+
+
+async def gather(ledger: Ledger, call: Call, now: float = NOW + WAIT_S) -> Gathered:
+    return await settle(ledger, await group(ledger, now), call, now)
+
+
+def refusal(path: str = "/calls/a.json") -> RefusedDocument:
+    return RefusedDocument(
+        origin=Origin(source="agent", path=path),
+        refusal=Refusal(reason=FailReason.UNMAPPABLE, where="call.call_id", what="its part `b` never came"),
+        document=b'{"kept":1}',
+        settled_at=NOW,
+    )
+
+
+async def test_fragments_make_one_row_that_gathers(ledger: Ledger) -> None:
+    """Documents of one key are one row, counted with its bytes; those of another key are another."""
+    await collect(ledger, fragment(), fragment(b'{"n":22}', "/calls/b.json"), fragment(key="other", path="/calls/c.json"))
+    gauges = ledger.gauges()
+    assert (gauges.calls[State.GATHERING], gauges.pending_bytes, gauges.gathering_bytes) == (2, 22, 22)
+    assert gauges.oldest_at[State.GATHERING] == NOW
+    story = (await ledger.story("k"))[0]
+    assert (story.call.state, story.origins) == (State.GATHERING, [("/calls/a.json", 0), ("/calls/b.json", 0)])
+
+
+async def test_the_wait_counts_from_the_last_document(ledger: Ledger) -> None:
+    """Until then there is nothing to look at, and the ledger says when there is."""
+    await collect(ledger, fragment())
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 20)
+    assert await ledger.groups("agent", NOW + WAIT_S) == ([], NOW + 20 + WAIT_S)
+    one = await group(ledger, NOW + 20 + WAIT_S)
+    assert (one.key, one.wait_ends_at, one.is_replaceable, one.kept) == ("k", NOW + 20 + WAIT_S, True, None)
+    assert [f.origin.path for f in one.fragments] == ["/calls/a.json", "/calls/b.json"]
+
+
+async def test_a_document_that_may_complete_the_call_wants_a_look_at_once(ledger: Ledger) -> None:
+    """And one after it that may not takes nothing of that away; a look that found nothing waits on."""
+    await collect(ledger, fragment(decides=True), fragment(b"{}", offset=9))
+    one = await group(ledger, NOW)
+    await settle(ledger, one, LookAgain(at=one.wait_ends_at))
+    assert await ledger.groups("agent", NOW + 1) == ([], NOW + WAIT_S)
+
+
+async def test_the_same_again_adds_nothing(ledger: Ledger) -> None:
+    """The same place with the same content is one document, however often it is read."""
+    await collect(ledger, fragment())
+    before = await group(ledger)
+    assert await collect(ledger, fragment(), now=NOW + 9) == 0
+    assert await group(ledger) == before
+    assert ledger.gauges().pending_bytes == 7
+
+
+async def test_a_file_that_was_written_anew_takes_its_own_place(ledger: Ledger) -> None:
+    """A whole file at the same place with another content replaces what stood there; a rotated log does not."""
+    await collect(ledger, fragment(b'{"n":1}'))
+    await collect(ledger, fragment(b'{"n":22}'))
+    assert [f.document for f in (await group(ledger)).fragments] == [b'{"n":22}']
+    assert ledger.gauges().pending_bytes == 8
+    await collect(ledger, fragment(b'{"n":333}'), log=True)
+    assert [f.document for f in (await group(ledger)).fragments] == [b'{"n":22}', b'{"n":333}']
+
+
+async def test_a_gathered_call_takes_the_row_over(ledger: Ledger) -> None:
+    """In one transaction it is due, the fragments are used up, and it can be sent; nothing wants a look any more."""
+    await collect(ledger, fragment(), fragment(path="/calls/b.json"))
+    done = await gather(ledger, gathered_call())
+    assert done.states == ((Verdict.NEW, State.DUE),)
+    gauges = ledger.gauges()
+    assert (gauges.calls[State.GATHERING], gauges.calls[State.DUE], gauges.gathering_bytes) == (0, 1, 0)
+    assert await ledger.groups("agent", NOW + 1e6) == ([], None)
+    assert len((await ledger.story("call-1"))[0].origins) == 2
+    call = await claimed(ledger, NOW + WAIT_S)
+    await ledger.settle(call.row, SENT, NOW + WAIT_S)
+    assert (await the(ledger, "call-1")).state is State.SENT
+
+
+async def test_a_gathered_call_looks_for_its_recording(ledger: Ledger) -> None:
+    """Matched in the transaction that makes it a call, or waiting until its recording comes."""
+    await collect(ledger, fragment(), fragment(key="k2", path="/calls/2.json"))
+    await bring(ledger, recording(at_s=2))
+    first, second = await groups(ledger)
+    done = await settle(ledger, first, gathered_call(strategies=(egress(),)))
+    assert done.states == ((Verdict.NEW, State.DUE),)
+    assert [one.call_id for one in done.matched] == ["call-1"]
+    await settle(ledger, second, gathered_call("call-2", path="/calls/2.json", strategies=(egress("other"),)))
+    assert (await the(ledger, "call-2")).state is State.WAITING
+    assert [one.call_id for one in (await bring(ledger, recording("https://a.example/2", key="other"))).matched] == ["call-2"]
+
+
+async def test_documents_that_came_since_want_a_new_look(ledger: Ledger) -> None:
+    """A result for an older version changes nothing but when the group is looked at again: now."""
+    await collect(ledger, fragment())
+    one = await group(ledger)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 1)
+    done = await settle(ledger, one, gathered_call(), NOW + 2)
+    assert done.states == (None,)
+    assert len((await group(ledger, NOW + 2)).fragments) == 2
+
+
+async def test_newer_parts_replace_until_sent(ledger: Ledger) -> None:
+    """A part of a call that is mapped wants a look at once; what comes of it takes the row over, with what was kept."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call(text="old"))
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    one = await group(ledger, NOW + 40)
+    assert (one.state, one.kept, len(one.fragments)) == (State.DUE, gathered_call(text="old").document, 1)
+    done = await settle(ledger, one, gathered_call(text="new", mtime_ns=1), NOW + 40)
+    assert done.states == ((Verdict.REPLACED, State.DUE),)
+    assert b'"new"' in (await claimed(ledger, NOW + 40)).body
+
+
+async def test_a_call_that_may_have_arrived_is_not_replaced(ledger: Ledger) -> None:
+    """While it is being sent, and after an attempt that may have arrived, its parts lie in wait; sent, they were late."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call(text="old"))
+    call = await claimed(ledger, NOW + WAIT_S)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    one = await group(ledger, NOW + 40)
+    assert (one.state, one.is_replaceable) == (State.SENDING, False)
+    assert (await settle(ledger, one, gathered_call(text="new"), NOW + 40)).states == (None,)
+    assert await groups(ledger, NOW + 40) == []
+    await ledger.settle(call.row, later(NOW + 41), NOW + 40)
+    assert not (await group(ledger, NOW + 60)).is_replaceable
+    again = await claimed(ledger, NOW + 60)
+    assert again.body == call.body
+    await ledger.settle(again.row, SENT, NOW + 60)
+    one = await group(ledger, NOW + 60)
+    assert one.state is State.SENT
+    assert (await settle(ledger, one, TooLate(), NOW + 60)).late == 1
+    assert await ledger.groups("agent", NOW + 1e6) == ([], None)
+    assert ledger.gauges().pending_bytes == 0
+
+
+async def test_a_call_that_surely_did_not_arrive_is_replaced(ledger: Ledger) -> None:
+    """After a refused connection the newer parts count."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call(text="old"))
+    call = await claimed(ledger, NOW + WAIT_S)
+    await ledger.settle(call.row, later(NOW + 31, sure=True), NOW + WAIT_S)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    await gather(ledger, gathered_call(text="new"), NOW + 40)
+    assert b'"new"' in (await claimed(ledger, NOW + 40)).body
+
+
+async def test_parts_after_sent_are_late(ledger: Ledger) -> None:
+    """Counted, told in the call's story, and nothing of them is kept; the same again is not late again."""
+    await collect(ledger, fragment(b'{"n":1}', "/log", offset=0), fragment(b'{"n":2}', "/log", offset=8), log=True)
+    await gather(ledger, gathered_call(path="/log"))
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    assert await collect(ledger, fragment(b'{"n":1}', "/log", offset=0), fragment(b'{"n":2}', "/log", offset=8), log=True) == 0
+    at = NOW + 99
+    assert await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at) == 1
+    assert await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at) == 0
+    assert await collect(ledger, fragment(b'{"n":4}', "/calls/late.json"), now=at) == 1
+    assert [event.what for event in (await ledger.story("call-1"))[0].events][-2:] == ["late", "late"]
+    assert ledger.gauges().pending_bytes == 0
+
+
+async def test_a_group_that_cannot_be_mapped_fails_visibly(ledger: Ledger) -> None:
+    """With all its places and the document to try again from; a part that comes after all revives it."""
+    await collect(ledger, fragment(), fragment(path="/calls/b.json"))
+    done = await settle(ledger, await group(ledger), refusal())
+    assert done.states == ((Verdict.NEW, State.FAILED),)
+    row = await the(ledger, "k")
+    assert (row.state, row.reason, row.detail) == (State.FAILED, "unmappable", "its part `b` never came")
+    assert len((await ledger.story("k"))[0].origins) == 2
+    assert await ledger.document(row.row) == b'{"kept":1}'
+    await collect(ledger, fragment(path="/calls/c.json"), now=NOW + 99)
+    done = await gather(ledger, gathered_call(), NOW + 99)
+    assert done.states == ((Verdict.REVIVED, State.DUE),)
+
+
+async def test_a_failed_group_survives_its_files(ledger: Ledger) -> None:
+    """Reading a file of it again supersedes refusals of single documents, never the group's."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), refusal())
+    await ledger.admit(Admission(fragments=[fragment()], mark=file_mark("/calls/a.json"), replaces_failed=True), NOW)
+    assert (await the(ledger, "k")).state is State.FAILED
+
+
+async def test_retry_maps_a_failed_group_again(ledger: Ledger) -> None:
+    """Desk.replace puts the call in the group's row; a refusal leaves it failed, and it stays a group."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), refusal())
+    row = (await the(ledger, "k")).row
+    assert await ledger.replace(row, refusal(), NOW) is State.FAILED
+    assert (await the(ledger, "k")).row == row
+    assert await ledger.replace(row, gathered_call(), NOW) is State.DUE
+    await collect(ledger, fragment(path="/calls/b.json"))
+    assert (await group(ledger)).row == row
+
+
+async def test_a_call_that_tuner_rejected_is_revived_by_a_newer_part(ledger: Ledger) -> None:
+    """As by a newer document of a call that is one file."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, REJECTED, NOW + WAIT_S)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 50)
+    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.REVIVED, State.DUE),)
+
+
+async def test_a_group_may_be_ignored(ledger: Ledger) -> None:
+    """`when:` left the call out: its files may go, and a part that comes later looks at it anew."""
+    await collect(ledger, fragment())
+    done = await settle(ledger, await group(ledger), IgnoredDocument(origin=fragment().origin))
+    assert done.states == ((Verdict.NEW, State.IGNORED),)
+    assert [mark.path for mark in await ledger.disposable("agent")] == ["/calls/a.json"]
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 50)
+    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.REVIVED, State.DUE),)
+
+
+async def test_files_stay_until_the_call_is_sent(ledger: Ledger) -> None:
+    """after_sent takes every file of the call then, and files of late parts too."""
+    for path in ("/calls/a.json", "/calls/b.json"):
+        await collect(ledger, fragment(path=path))
+    assert not await ledger.disposable("agent")
+    await gather(ledger, gathered_call())
+    assert not await ledger.disposable("agent")
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    await collect(ledger, fragment(path="/calls/late.json"))
+    assert {mark.path for mark in await ledger.disposable("agent")} == {"/calls/a.json", "/calls/b.json", "/calls/late.json"}
+
+
+async def test_the_same_call_from_elsewhere_is_a_duplicate(ledger: Ledger) -> None:
+    """The row of the group goes, its places are noted with the call that is there."""
+    await put(ledger, make_call("call-1", path="/calls/whole.json", mtime_ns=9))
+    await collect(ledger, fragment())
+    done = await gather(ledger, gathered_call("call-1", mtime_ns=1))
+    assert done.states == ((Verdict.DUPLICATE, State.DUE),)
+    assert len(await ledger.calls(Filter())) == 1
+    assert ("/calls/a.json", 0) in (await ledger.story("call-1"))[0].origins
+
+
+async def test_the_same_id_with_another_start_is_a_conflict(ledger: Ledger) -> None:
+    """Both are shown; the group's stands as failed."""
+    await put(ledger, make_call("call-1", path="/calls/whole.json"))
+    await collect(ledger, fragment())
+    done = await gather(ledger, gathered_call("call-1", started_at_ms=5))
+    assert done.states == ((Verdict.CONFLICT, State.FAILED),)
+    assert [failed.refusal.reason for failed in done.failed] == [FailReason.ID_CONFLICT]
+
+
+async def test_there_is_an_end_to_what_is_kept(ledger: Ledger) -> None:
+    """A group that grows beyond all measure wants a look at once, and once it is refused for that, no more is kept."""
+    big = b'"' + b"x" * (9 * 1024 * 1024) + b'"'
+    await collect(ledger, fragment(big), fragment(big, "/calls/b.json"))
+    one = await group(ledger, NOW)
+    too_large = RefusedDocument(origin=fragment().origin, refusal=Refusal(reason=FailReason.TOO_LARGE, where="", what=""))
+    await settle(ledger, one, too_large)
+    await collect(ledger, fragment(big, "/calls/c.json"))
+    assert await groups(ledger, NOW + 1e6) == []
+
+
+async def test_forget_and_retention_take_the_fragments_along(ledger: Ledger) -> None:
+    """Nothing is left of a forgotten group, nor of a sent call past its time: the key begins anew."""
+    await collect(ledger, fragment())
+    assert await ledger.forget("k", NOW) == 1
+    assert (await ledger.groups("agent", NOW + 1e6), ledger.gauges().pending_bytes) == (([], None), 0)
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    keep = Keep(sent_s=60.0, failed_s=60.0, recordings_s=60.0, max_failed_bytes=10**9)
+    assert await ledger.trim(keep, NOW + 1000) >= 1
+    assert await collect(ledger, fragment(path="/calls/new.json"), now=NOW + 1000) == 0
+    assert ledger.gauges().calls[State.GATHERING] == 1
+
+
+async def test_waits_move_with_the_clock(ledger: Ledger) -> None:
+    """A jump of the wall clock ends no wait."""
+    await collect(ledger, fragment())
+    await ledger.shift(3600.0)
+    assert await ledger.groups("agent", NOW + 3600) == ([], NOW + 3600 + WAIT_S)
+    assert (await group(ledger, NOW + 3600 + WAIT_S)).wait_ends_at == NOW + 3600 + WAIT_S
+
+
+async def test_groups_come_a_part_at_a_time(ledger: Ledger) -> None:
+    """At most as many as asked for, the longest wanting first; other sources have their own."""
+    for number in range(5):
+        await collect(ledger, fragment(key=f"k{number}", path=f"/calls/{number}.json"), now=NOW + number)
+    found, _ = await ledger.groups("agent", NOW + 100, limit=2)
+    assert [one.key for one in found] == ["k0", "k1"]
+    assert await ledger.groups("other", NOW + 100) == ([], None)
+
+
+@pytest.mark.parametrize("log", [False, True])
+async def test_a_refusal_of_the_place_is_superseded(ledger: Ledger, log: bool) -> None:
+    """A document that could not be read, and now is a part of a call, has no failed row any more; a log's place is new."""
+    broken = RefusedDocument(origin=fragment().origin, refusal=Refusal(reason=FailReason.UNREADABLE, where="", what=""))
+    await ledger.admit(Admission(refused=[broken]), NOW)
+    await collect(ledger, fragment(), log=log)
+    assert ledger.gauges().calls[State.FAILED] == int(log)
+
+
+async def test_the_mark_carries_the_key(ledger: Ledger) -> None:
+    """What the next line without a key belongs to is durable with the file's offset."""
+    mark = file_mark("/log", whole=False, carry="k")
+    await ledger.admit(Admission(fragments=[fragment(path="/log")], mark=mark), NOW)
+    assert await ledger.mark("agent", "/log") == mark
+
+
+async def test_nothing_is_claimed_of_a_call_that_gathers(ledger: Ledger) -> None:
+    """Before it is gathered there is nothing to send."""
+    await collect(ledger, fragment())
+    assert (await take(ledger, NOW + 1e6)).claimed is None

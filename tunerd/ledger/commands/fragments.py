@@ -1,0 +1,104 @@
+"""Collect: a document of a call that is gathered becomes a fragment of its group; the group wants a look, now or later."""
+
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Final
+
+from tunerd.call import Fragment, State
+from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.store import Store
+from tunerd.outcome import FailReason
+
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of one group: mapping refuses more, and the ledger keeps no more."""
+_PER_DOCUMENT_S: Final = 0.001
+_LONGEST_PAUSE_S: Final = 2.0
+"""A group is looked at the more rarely the larger it is: each look reads all of it."""
+
+
+def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
+    """Keep a document of a gathered call. True: its call was sent before it came. The same place with the same content
+    adds nothing; the same place of a whole file with another content takes the older one's place."""
+    origin = fragment.origin
+    if not is_log:  # as for calls: the place holds something else now
+        for kind in (Kind.REFUSED, Kind.IGNORED):
+            for stale in store.at_place(origin.source, origin.path, origin.offset, kind):
+                store.drop(stale)
+    digest = blake2b(fragment.document, digest_size=8).digest()
+    group = store.group(fragment.source, fragment.key)
+    row = store.get(group.row) if group is not None else None
+    if group is None or row is None:
+        row = _open(store, fragment, now)
+        group = KeptGroup(row=row.row, source=fragment.source, key=fragment.key, version=0, look_at=None, last_at=now,
+                          wait_s=fragment.wait_s, count=0)  # fmt: skip
+    elif _was_seen(store, row, fragment, digest, is_log):
+        if row.state is State.SENT:
+            store.ripe.add((origin.source, origin.path))
+        return False
+    if row.state is State.FAILED and row.reason == FailReason.TOO_LARGE:
+        return False  # visible as what it is; there is no end to what would still come
+    _note_file(store, row, fragment)
+    gone = 0 if is_log else store.drop_fragments_at(row.row, origin.path, origin.offset)
+    if row.state is State.SENT:
+        store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=False)
+        tell_late(store, row, 1, now)
+        store.ripe.add((origin.source, origin.path))
+        return True
+    store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=True)
+    more = len(fragment.document) - gone
+    store.change(row, fragments_size=row.fragments_size + more, size=row.size + more)
+    store.set_group(_with(group, row, fragment, now))
+    return False
+
+
+def tell_late(store: Store, row: Row, count: int, now: float) -> None:
+    parts = "a part" if count == 1 else f"{count} parts"
+    store.tell(row, now, "late", detail=f"{parts} of it came after it was sent; Tuner keeps what it has")
+
+
+def _open(store: Store, fragment: Fragment, now: float) -> Row:
+    origin = fragment.origin
+    row = Row(
+        kind=Kind.GROUP,
+        state=State.GATHERING,
+        source=fragment.source,
+        call_id=fragment.key,
+        path=origin.path,
+        offset=origin.offset,
+        mtime_ns=origin.mtime_ns,
+        admitted_at=now,
+        settled_at=fragment.settled_at,
+        changed_at=now,
+        gathers=True,
+    )
+    store.add(row, Body())
+    return row
+
+
+def _was_seen(store: Store, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
+    origin = fragment.origin
+    if digest in store.digests(row.row, origin.path, origin.offset):
+        return True
+    if not is_log or row.state is not State.SENT:
+        return False
+    last = store.last_log_offset(row.row, origin.path)  # all that is still known of the lines of a sent call
+    return last is not None and origin.offset <= last
+
+
+def _note_file(store: Store, row: Row, fragment: Fragment) -> None:
+    """Once for each file: a log may give thousands of documents."""
+    origin = fragment.origin
+    if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.places(row)):
+        store.note_origin(row, origin.source, origin.path, origin.offset)
+
+
+def _with(group: KeptGroup, row: Row, fragment: Fragment, now: float) -> KeptGroup:
+    """The group after one more document: when is a look worth it?"""
+    look_at = now + fragment.wait_s
+    if row.state is not State.GATHERING or row.fragments_size > MOST_BYTES:
+        look_at = now  # it was mapped before, and may be sent at any moment
+    elif fragment.decides:
+        look_at = min(look_at, now + min(_LONGEST_PAUSE_S, group.count * _PER_DOCUMENT_S))
+    if group.look_at is not None and group.look_at < group.wait_ends_at:
+        look_at = min(look_at, group.look_at)  # an earlier document may have completed it
+    return replace(group, version=group.version + 1, look_at=look_at, last_at=now, wait_s=fragment.wait_s, count=group.count + 1)

@@ -1,0 +1,157 @@
+"""Gather: what a look at a group of documents came to becomes its row's call, refusal, or a later look."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, TypeAlias
+
+from tunerd.call import Call, IgnoredDocument, RefusedDocument, State
+from tunerd.ledger import FailedCall, Gathered, Group, LookAgain, Matched, Regrouped, TooLate, Verdict
+from tunerd.ledger.commands.admit import SAME_START_MS, again, conflict_into, refuse_into, rewrite
+from tunerd.ledger.commands.fragments import MOST_BYTES, tell_late
+from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.states import Move
+from tunerd.ledger.store import Store
+
+_BUSY_S: Final = 2.0
+"""Until the next look at a group whose call is being sent, or may have arrived."""
+
+_Found: TypeAlias = list[Matched | FailedCall | None]
+
+
+def wanting(store: Store, source: str, now: float, limit: int) -> tuple[Sequence[Group], float | None]:
+    """See GatherPath.groups. Reads only."""
+    groups: list[Group] = []
+    size = 0
+    for kept in store.wanting(source, now, limit):
+        row = store.get(kept.row)
+        if row is None:
+            continue
+        size += row.size
+        if groups and size > MOST_BYTES:
+            break
+        body = store.body(row.row)
+        groups.append(
+            Group(
+                row=row.row,
+                source=kept.source,
+                key=kept.key,
+                version=kept.version,
+                state=row.state,
+                is_replaceable=_is_replaceable(row),
+                wait_ends_at=kept.wait_ends_at,
+                kept=None if body is None else body.document,
+                fragments=store.fragments(row.row),
+            )
+        )
+    return groups, store.next_look(source)
+
+
+def _is_replaceable(row: Row) -> bool:
+    return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
+
+
+def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
+    """See GatherPath.gather."""
+    found: _Found = []
+    states: list[tuple[Verdict, State] | None] = []
+    late = 0
+    for one in results:
+        group, row = store.group_of(one.row), store.get(one.row)
+        done = None
+        if group is not None and row is not None:
+            if isinstance(one.result, LookAgain):
+                _look_again(store, group, one, one.result.at)
+            elif isinstance(one.result, TooLate):
+                late += _too_late(store, group, row, one, now)
+            elif group.version != one.version or not _is_replaceable(row):
+                store.set_group(replace(group, look_at=now if _is_replaceable(row) else now + _BUSY_S))
+            else:
+                done = _settle(store, group, row, one.result, found, now)
+        states.append(done)
+    return Gathered(
+        states=tuple(states),
+        late=late,
+        matched=tuple(one for one in found if isinstance(one, Matched)),
+        failed=tuple(one for one in found if isinstance(one, FailedCall)),
+    )
+
+
+def _look_again(store: Store, group: KeptGroup, one: Regrouped, at: float) -> None:
+    if group.version == one.version:  # else documents came since, and have set their own time
+        store.set_group(replace(group, look_at=at))
+
+
+def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float) -> int:
+    """The call was sent while these documents lay in wait for its attempt's end."""
+    if row.state is not State.SENT or group.version != one.version:
+        return 0
+    late = len(store.fragments(row.row))
+    _consume(store, row)
+    store.thin_fragments(row.row)
+    store.set_group(replace(group, look_at=None))
+    store.ripe.update((source, path) for source, path, _ in store.places(row))
+    if late:
+        tell_late(store, row, late, now)
+    return late
+
+
+def _settle(
+    store: Store, group: KeptGroup, row: Row, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
+) -> tuple[Verdict, State]:
+    """The row is what its documents make. They stand in its document from now on."""
+    was = row.state
+    verdict = Verdict.NEW if was is State.GATHERING else Verdict.REPLACED
+    if was in (State.FAILED, State.IGNORED):
+        verdict = Verdict.REVIVED
+    store.set_group(replace(group, look_at=None))
+    _consume(store, row)
+    match result:
+        case RefusedDocument():
+            refuse_into(store, row, result, now, tell=True)
+        case IgnoredDocument():
+            _ignore(store, row, now)
+        case Call():
+            return _put(store, row, result, verdict, found, now)
+    return verdict, row.state
+
+
+def _put(store: Store, row: Row, call: Call, verdict: Verdict, found: _Found, now: float) -> tuple[Verdict, State]:
+    others = [other for other in store.with_id(call.workspace, call.agent, call.call_id) if other.row != row.row]
+    for other in others:
+        if other.started_at_ms is not None and abs(other.started_at_ms - call.started_at_ms) <= SAME_START_MS:
+            # The call is in the ledger already, from elsewhere: this was another copy of it.
+            for source, path, offset in store.places(row):
+                store.note_origin(other, source, path, offset)
+                if other.state is State.SENT:
+                    store.ripe.add((source, path))
+            store.drop(row)
+            verdict, kept = again(store, other, call, now)
+            if verdict is not Verdict.DUPLICATE:
+                found.append(resolve(store, kept, now))
+            return verdict, kept.state
+    holder = next((other for other in others if other.kind is Kind.CALL), None)
+    if holder is not None:
+        found.append(conflict_into(store, row, holder, call, now))
+        return Verdict.CONFLICT, row.state
+    rewrite(store, row, call, now)
+    is_first = verdict is Verdict.NEW
+    store.tell(row, now, "gathered" if is_first else "replaced", detail="" if is_first else "with newer parts")
+    found.append(resolve(store, row, now))
+    return verdict, row.state
+
+
+def _consume(store: Store, row: Row) -> None:
+    store.empty_fragments(row.row)
+    store.change(row, size=row.size - row.fragments_size, fragments_size=0)
+
+
+def _ignore(store: Store, row: Row, now: float) -> None:
+    store.give_back(row.row)
+    store.set_body(row, Body())
+    if row.seeks:
+        store.set_wants(row.row, ())
+        store.change(row, seeks=False)
+    store.move(row, Move.REWRITE, State.IGNORED, now, kind=Kind.GROUP, due_at=None, recording_url=None,
+               recording_expires_at=None, joined=None, reason=None, place="", detail="", dismissed=False)  # fmt: skip
+    store.tell(row, now, "ignored")

@@ -1,0 +1,123 @@
+"""Tables gathering and fragment: the statements behind groups, the last part of the Store."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tunerd.call import Fragment, Origin
+from tunerd.ledger.rows import KeptGroup, Row
+from tunerd.ledger.sqlite.codec import from_text, to_text
+from tunerd.ledger.sqlite.join_tables import JoinTables
+
+_GROUP: Final = "row, source, key, version, look_at, last_at, wait_s, count"
+_FRAGMENT: Final = 'path, "offset", length, mtime_ns, settled_at, part, newest'
+
+
+class GatherTables(JoinTables):
+    def _delete(self, row: Row) -> None:
+        super()._delete(row)
+        if row.gathers:
+            self.db.execute("DELETE FROM gathering WHERE row = ?", (row.row,))
+            self.db.execute("DELETE FROM fragment WHERE row = ?", (row.row,))
+
+    # Groups.
+
+    def group(self, source: str, key: str) -> KeptGroup | None:
+        return self._group("source = ? AND key = ?", (source, to_text(key)))
+
+    def group_of(self, row: int) -> KeptGroup | None:
+        return self._group("row = ?", (row,))
+
+    def _group(self, where: str, values: Sequence[object]) -> KeptGroup | None:
+        found = self.db.execute(f"SELECT {_GROUP} FROM gathering WHERE {where}", values).fetchone()
+        return None if found is None else _group_of(found)
+
+    def set_group(self, group: KeptGroup) -> None:
+        g = group
+        sql = f"INSERT OR REPLACE INTO gathering ({_GROUP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        self.db.execute(sql, (g.row, g.source, to_text(g.key), g.version, g.look_at, g.last_at, g.wait_s, g.count))
+
+    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
+        sql = f"SELECT {_GROUP} FROM gathering WHERE source = ? AND look_at <= ? ORDER BY look_at, row LIMIT ?"
+        return [_group_of(columns) for columns in self.db.execute(sql, (source, now, limit))]
+
+    def next_look(self, source: str) -> float | None:
+        sql = "SELECT min(look_at) FROM gathering WHERE source = ? AND look_at IS NOT NULL"
+        return self.db.execute(sql, (source,)).fetchone()[0]  # type: ignore[no-any-return]
+
+    # Fragments.
+
+    def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:
+        f, o = fragment, fragment.origin
+        self.db.execute(
+            f"INSERT INTO fragment (row, seq, {_FRAGMENT}, digest, whole, document) "
+            "SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM fragment WHERE row = ?",
+            (
+                *(row, to_text(o.path), o.offset, o.length, o.mtime_ns, f.settled_at, f.part, f.newest),
+                *(digest, whole, f.document if with_document else None, row),
+            ),
+        )
+
+    def drop_fragments_at(self, row: int, path: str, offset: int) -> int:
+        at = 'FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
+        place = (row, to_text(path), offset)
+        gone: int = self.db.execute(f"SELECT coalesce(sum(length(document)), 0) {at}", place).fetchone()[0]
+        self.db.execute(f"DELETE {at}", place)
+        return gone
+
+    def digests(self, row: int, path: str, offset: int) -> Sequence[bytes]:
+        sql = 'SELECT digest FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
+        return [digest for (digest,) in self.db.execute(sql, (row, to_text(path), offset))]
+
+    def last_log_offset(self, row: int, path: str) -> int | None:
+        sql = 'SELECT max("offset") FROM fragment WHERE row = ? AND path = ? AND whole = 0 AND document IS NULL'
+        return self.db.execute(sql, (row, to_text(path))).fetchone()[0]  # type: ignore[no-any-return]
+
+    def fragments(self, row: int) -> Sequence[Fragment]:
+        group = self.group_of(row)
+        if group is None:
+            return ()
+        sql = f"SELECT {_FRAGMENT}, document FROM fragment WHERE row = ? AND document IS NOT NULL ORDER BY seq"
+        return [_fragment_of(columns, group) for columns in self.db.execute(sql, (row,))]
+
+    def empty_fragments(self, row: int) -> None:
+        self.db.execute("UPDATE fragment SET document = NULL WHERE row = ? AND document IS NOT NULL", (row,))
+
+    def thin_fragments(self, row: int) -> None:
+        gone = "row = ?1 AND whole = 0 AND document IS NULL"
+        last = f'SELECT path, max("offset") FROM fragment WHERE {gone} GROUP BY path'
+        self.db.execute(f'DELETE FROM fragment WHERE {gone} AND (path, "offset") NOT IN ({last})', (row,))
+
+    # Retention.
+
+    def shift(self, seconds: float) -> None:
+        super().shift(seconds)
+        self.db.execute("UPDATE gathering SET look_at = look_at + ?1, last_at = last_at + ?1", (seconds,))
+
+
+def _group_of(columns: Sequence[Any]) -> KeptGroup:
+    row, source, key, version, look_at, last_at, wait_s, count = columns
+    return KeptGroup(
+        row=row,
+        source=source,
+        key=from_text(key),
+        version=version,
+        look_at=look_at,
+        last_at=last_at,
+        wait_s=wait_s,
+        count=count,
+    )
+
+
+def _fragment_of(columns: Sequence[Any], group: KeptGroup) -> Fragment:
+    path, offset, length, mtime_ns, settled_at, part, newest, document = columns
+    origin = Origin(source=group.source, path=from_text(path), offset=offset, length=length, mtime_ns=mtime_ns)
+    return Fragment(
+        origin=origin,
+        source=group.source,
+        key=group.key,
+        part=part,
+        newest=newest,
+        document=document,
+        settled_at=settled_at,
+        wait_s=group.wait_s,
+    )
