@@ -1,0 +1,77 @@
+"""docs/delivery.md: the answers, states, pauses and files that it tells of are those of the code."""
+
+import re
+
+import pytest
+
+from tests.docs.fences import DOCS
+from tunerd.call import State
+from tunerd.config import Delivery, LedgerConfig, Source
+from tunerd.delivery.retry import Answer, judge
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent
+
+PAGE = (DOCS / "delivery.md").read_text()
+_ANSWERS = re.findall(r"^\| ((?:`\d+` ?)+)\| ([^|]+) \| ([^|]+) \|$", PAGE, re.MULTILINE)
+_CASES = [
+    (int(status), body, words)
+    for statuses, with_json, other in _ANSWERS
+    for status in re.findall(r"\d+", statuses)
+    for body, words in ((b'{"detail": "x"}', with_json), (b"<html>", other))
+]
+
+
+def _in_words(outcome: Outcome) -> str:
+    match outcome:
+        case Sent():
+            return "sent"
+        case Retry():
+            return f"tried again: {outcome.reason.value}"
+        case Failed():
+            return f"failed: {outcome.reason.value}"
+        case Refused():
+            return f"paused: {outcome.reason.value}" + (", this agent only" if outcome.scope is Scope.AGENT else "")
+
+
+@pytest.mark.parametrize(("status", "body", "words"), _CASES)
+def test_an_answer_means_what_the_table_says(status: int, body: bytes, words: str) -> None:
+    """Of each cell the words before a remark."""
+    outcome = judge(Answer(status=status, body=body), now=0.0, retry_after_max_s=3600.0)
+    assert re.split(r" \(|; |(?<=sent): ", words.strip())[0] == _in_words(outcome)
+
+
+def test_success_false_is_a_rejection() -> None:
+    """The remark of the first row."""
+    outcome = judge(Answer(status=200, body=b'{"success": false}'), now=0.0, retry_after_max_s=3600.0)
+    assert _in_words(outcome) == "failed: rejected"
+
+
+def test_states_and_pauses_are_all_there() -> None:
+    """A row for each, and none for one that is not there."""
+
+    def cells(title: str) -> set[str]:
+        section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        return {cell.partition(",")[0] for cell in re.findall(r"^\| ([a-z][^|]*?) \|", section, re.MULTILINE)}
+
+    assert cells("States") - {"state"} == {state.value for state in State}
+    assert cells("Pauses") - {"pause"} == {reason.value for reason in PauseReason}
+
+
+@pytest.mark.parametrize("page", ["delivery.md", "recordings.md", "troubleshooting.md"])
+def test_defaults_are_what_is_said(page: str) -> None:
+    """A quantity in brackets behind a key is the default of that key: `drain` (20 s)."""
+    fields = {name: field.default for model in (Delivery, LedgerConfig, Source) for name, field in model.model_fields.items()}
+    defaults = fields | {re.sub(r"_(s|bytes)$", "", name): default for name, default in fields.items()}
+    units = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400, "days": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
+    text = (DOCS / page).read_text()
+    said = re.findall(r"`(?:delivery\.|ledger\.)?(\w+):?` \((\d+)(?: (s|min|h|d|days|MiB|GiB))?\)", text)
+    assert said
+    wrong = [
+        (name, number, unit)
+        for name, number, unit in said
+        if name not in _NOT_ONE_FIELD and defaults[name] != int(number) * units[unit]
+    ]
+    assert not wrong
+
+
+_NOT_ONE_FIELD = frozenset({"hold_for"})
+"""Its default is that of the whole of `on_missing`."""

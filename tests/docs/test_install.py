@@ -1,0 +1,101 @@
+"""docs/install.md (and every other page): configurations load, manifests are whole, a ledger is backed up as it is said."""
+
+import re
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.docs.fences import DOCS, ROOT, Fence, fences, pages
+from tunerd.config.file import load_text
+from tunerd.ledger import Admission
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.mapping import compile_sources
+from tunerd.testing import make_call
+
+_FENCES = [fence for page in pages() for fence in fences(page)]
+_CONFIGS = [fence for fence in _FENCES if fence.info == "yaml config"]
+_MANIFESTS = [fence for fence in _FENCES if fence.info == "yaml kubernetes"]
+_SCRAPES = [fence for fence in _FENCES if fence.info == "yaml prometheus"]
+
+
+def _documents(fence: Fence) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(fence.text))
+
+
+@pytest.mark.parametrize("fence", _CONFIGS, ids=str)
+def test_a_configuration_that_is_shown_loads(fence: Fence) -> None:
+    """It can be pasted, and its rules compile."""
+    config = load_text(fence.text, str(fence), {})
+    assert set(compile_sources(config, {})) == {source.name for source in config.sources}
+
+
+@pytest.mark.parametrize("fence", _MANIFESTS, ids=str)
+def test_a_kubernetes_manifest_is_whole(fence: Fence) -> None:
+    """It parses, each mount has its volume, and a configuration in it loads with its paths on mounted volumes."""
+    for document in _documents(fence):
+        assert {"apiVersion", "kind", "metadata"} <= document.keys()
+        if document["kind"] == "ConfigMap":
+            config = load_text(document["data"]["config.yaml"], str(fence), {})
+            assert compile_sources(config, {})
+        if document["kind"] == "Pod":
+            spec = document["spec"]
+            volumes = {volume["name"] for volume in spec.get("volumes", ())}
+            containers = [*spec.get("initContainers", ()), *spec["containers"]]
+            mounts = {mount["name"] for container in containers for mount in container.get("volumeMounts", ())}
+            assert mounts == volumes
+
+
+def test_the_sidecar_has_time_to_drain() -> None:
+    """The grace period that is shown is longer than the drain that is shown, and the paths are those that are mounted."""
+    config_map, pod = _documents(_MANIFESTS[0])
+    config = load_text(config_map["data"]["config.yaml"], "config.yaml", {})
+    spec = pod["spec"]
+    assert spec["terminationGracePeriodSeconds"] >= config.delivery.drain_s + 30
+    mounted = [mount["mountPath"] for mount in spec["initContainers"][0]["volumeMounts"]]
+    key_file = config.destinations[0].api_key_file
+    for path in (*(source.path for source in config.sources), config.ledger.path, str(key_file)):
+        assert any(path == mount or path.startswith(mount + "/") for mount in mounted), path
+
+
+@pytest.mark.parametrize("fence", _SCRAPES, ids=str)
+def test_prometheus_takes_the_scrape_configuration(fence: Fence, tmp_path: Path) -> None:
+    """promtool finds nothing wrong with it."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert "scrape_configs" in yaml.safe_load(fence.text)
+        return
+    file = tmp_path / "prometheus.yml"
+    file.write_text(fence.text)
+    subprocess.run([promtool, "check", "config", str(file)], check=True, capture_output=True)
+
+
+def test_paths_of_the_unit_are_those_that_are_installed() -> None:
+    """What install.md puts somewhere is what systemd/tunerd.service expects there."""
+    page, unit = (DOCS / "install.md").read_text(), (ROOT / "systemd" / "tunerd.service").read_text()
+    for path in set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit)):
+        assert path in page
+    assert "systemd/tunerd.service /etc/systemd/system/" in page
+
+
+async def test_a_backup_of_a_ledger_in_use_is_a_ledger(tmp_path: Path) -> None:
+    """SQLite's backup, as it is shown, works beside a daemon, and what it makes opens with the calls in it."""
+    path, copy = tmp_path / "ledger.db", tmp_path / "backup.db"
+    ledger = await SqliteLedger.open(path, now=1.0, emit=lambda _: None)
+    try:
+        await ledger.admit(Admission(calls=[make_call("kept")]), 2.0)
+        with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+    finally:
+        await ledger.close()
+    again = await SqliteLedger.open(copy, now=3.0, emit=lambda _: None)
+    try:
+        assert [story.call.call_id for story in await again.story("kept")] == ["kept"]
+    finally:
+        await again.close()
