@@ -17,7 +17,7 @@ from tunerd.call import Document, Form, Mapped
 from tunerd.clock import SystemClock
 from tunerd.config import Source
 from tunerd.events import CallAdmitted, Event, FileDisposed
-from tunerd.intake.run import Intake
+from tunerd.intake.sources import Intake
 from tunerd.ledger import Delivered
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import make_call

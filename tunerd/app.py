@@ -31,7 +31,7 @@ from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, LedgerRebuilt, Started, Stopped, Stopping
 from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
-from tunerd.intake.run import Intake
+from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
@@ -186,7 +186,8 @@ async def _wire(
         config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ), freeze=freeze_body,
         clock=clock, emit=emit, chance=random.random,
     )  # fmt: skip
-    intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger))
+    intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
+                    in_hand=f"{config.ledger.path}.in-hand")  # fmt: skip
     stack.callback(intake.close)
     facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
     return _Wiring(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,

@@ -13,7 +13,8 @@ from tunerd.call import Document, IgnoredDocument, Mapped, Recording
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
 from tunerd.intake.pauses import Limits
-from tunerd.intake.run import Intake, Mapper
+from tunerd.intake.run import Mapper
+from tunerd.intake.sources import Intake
 from tunerd.intake.watch import Watcher
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.testing import Recorder, make_call

@@ -3,14 +3,19 @@
 The ledger says which files are done with; nothing here decides that.
 """
 
+import asyncio
 import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.ledger import FileMark
+from tunerd.events import Emit, FileDisposed
+from tunerd.intake.known import Known
+from tunerd.intake.lookout import InThread
+from tunerd.ledger import FileMark, LedgerUnavailable, Positions
 
 AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
@@ -36,20 +41,132 @@ def target_directory(source: Source) -> str | None:
     return os.path.normpath(os.path.join(os.path.abspath(source.path), source.move_to))
 
 
+def target_of(source: Source, path: str) -> str | None:
+    """Where `move_to` moves this file to."""
+    target = target_directory(source)
+    return None if target is None else os.path.join(target, os.path.relpath(path, os.path.abspath(source.path)))
+
+
 def disposer(source: Source) -> Callable[[FileMark], Disposed | None] | None:
     """What to do with a file that is done with, for a worker thread; None for `after_sent: keep`. The function gives
     None where the file has changed since it was read: it is read again then."""
-    root, target = os.path.abspath(source.path), target_directory(source)
-    if source.after_sent == "delete":
-        return lambda mark: _dispose(mark, None)
-    if target is not None:
-        return lambda mark: _dispose(mark, os.path.join(target, os.path.relpath(mark.path, root)))
-    return None
+    if source.after_sent == "keep":
+        return None
+    return lambda mark: _dispose(mark, target_of(source, mark.path))
+
+
+class Disposal:
+    """after_sent of one source, beside the reading: a hundred files at a time in a thread."""
+
+    def __init__(self, source: Source, ledger: Positions, known: Known, clock: Clock, emit: Emit, in_thread: InThread) -> None:
+        self._source, self._ledger, self._known = source, ledger, known
+        self._clock, self._emit, self._in_thread = clock, emit, in_thread
+        self._act = disposer(source)
+        self._given_up: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        act = self._act
+        if act is None:
+            return
+        is_tidy = False
+        while not stop.is_set():
+            done = 0
+            try:
+                if not is_tidy:
+                    is_tidy = await self._tidy()
+                marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(self._given_up))
+                marks = [mark for mark in marks if mark.path not in self._given_up]
+                for disposed in await self._in_thread(lambda marks=marks: [act(mark) for mark in marks]):  # type: ignore[misc]
+                    if disposed is not None:
+                        done += await self._note(disposed)
+            except LedgerUnavailable:
+                pass
+            if done == 0:
+                await self._clock.wait(stop, PAUSE_S)
+
+    async def _note(self, disposed: Disposed) -> bool:
+        path = disposed.mark.path
+        if disposed.failed:
+            self._given_up.add(path)
+        else:
+            self._known.disposed(self._known.relative(path))
+            await self._ledger.disposed(self._source.name, path, self._clock.now())
+        if disposed.how != "gone":
+            self._emit(FileDisposed(source=self._source.name, path=path, how=disposed.how))
+        return not disposed.failed
+
+    async def _tidy(self) -> bool:
+        """Finish, or take back, what a crash left half done. False: the directory cannot be read yet."""
+        try:
+            left = await self._in_thread(lambda: leftovers(self._source.path, recursive=self._source.recursive))
+        except OSError:
+            return False
+        for aside in left:
+            mark = await self._ledger.mark(self._source.name, _place_of(aside))
+            target = target_of(self._source, _place_of(aside))
+            if (disposed := await self._in_thread(lambda a=aside, m=mark, t=target: _finish(a, m, t))) is not None:  # type: ignore[misc]
+                await self._note(disposed)
+        return True
+
+
+def leftovers(root: str, *, recursive: bool) -> list[str]:
+    """Files that were renamed aside and got no further. Raises OSError where the root cannot be read."""
+    os.stat(root)
+    root, found = os.path.abspath(root), []
+    for directory, directories, names in os.walk(root):
+        found += [os.path.join(directory, name) for name in names if name.startswith(_ASIDE)]
+        if not recursive:
+            directories.clear()
+    return found
+
+
+def _aside_of(path: str) -> str:
+    directory, name = os.path.split(path)
+    return os.path.join(directory, _ASIDE + name)
+
+
+def _place_of(aside: str) -> str:
+    directory, name = os.path.split(aside)
+    return os.path.join(directory, name.removeprefix(_ASIDE))
+
+
+def _finish(aside: str, mark: FileMark | None, target: str | None) -> Disposed | None:
+    """It was done with when it was renamed: if it is still what was read, end what was begun; else put it back."""
+    try:
+        if mark is None or not _is_as_read(aside, mark):
+            _put_back(aside, _place_of(aside))
+            return None
+        if os.path.lexists(mark.path) and os.path.samefile(aside, mark.path):  # it was being put back
+            os.unlink(aside)
+            return None
+        if target is None:
+            os.unlink(aside)
+            return Disposed(mark, "deleted")
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if not _is_linked(aside, target):
+            _move_without_overwriting(aside, target)
+        else:
+            os.unlink(aside)
+        return Disposed(mark, "moved")
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        return Disposed(mark, f"failed: {os.strerror(exc.errno or errno.EIO)}") if mark is not None else None
+
+
+def _is_linked(aside: str, target: str) -> bool:
+    """Whether the move got as far as the link."""
+    if os.stat(aside).st_nlink < 2:
+        return False
+    directory, name = os.path.split(target)
+    return any(
+        (entry.name == name or entry.name.startswith(name + ".")) and os.path.samefile(aside, entry.path)
+        for entry in os.scandir(directory)
+    )
 
 
 def _dispose(mark: FileMark, target: str | None) -> Disposed | None:
-    directory, name = os.path.split(mark.path)
-    aside = os.path.join(directory, f"{_ASIDE}{name}"[:250])
+    aside = _aside_of(mark.path)
     try:
         if not _is_as_read(mark.path, mark):
             return None

@@ -30,6 +30,8 @@ class Known:
         self._by_inode: dict[tuple[int, int], set[str]] = {}
         self._by_base: dict[str, set[str]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
+        self.has_forgotten = False
+        """More files vanished than are kept here; the ledger knows them all."""
         self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
         """Logs whose path now holds another one (rotation) or nothing: still known by content."""
         self._recent: OrderedDict[str, None] = OrderedDict()
@@ -42,6 +44,13 @@ class Known:
         for mark in marks:
             if mark.path.startswith(self._root):
                 self.remember(mark, recent=False)
+
+    def load_vanished(self, marks: Sequence[FileMark]) -> None:
+        """Files that were gone at the last look of the process before this one: they may be back."""
+        for mark in marks:
+            if mark.path.startswith(self._root):
+                self.remember(mark, recent=False)
+                self.vanished(self.relative(mark.path))
 
     def relative(self, path: str) -> str:
         return path.removeprefix(self._root)
@@ -81,6 +90,7 @@ class Known:
             self._gone[relative] = sign
             while len(self._gone) > _GONE:
                 self._gone.popitem(last=False)
+                self.has_forgotten = True
         self.replaced(relative)
         self._unlog(relative)
         self._recent.pop(relative, None)

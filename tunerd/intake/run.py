@@ -1,45 +1,44 @@
-"""The conductor of steps 1 to 4: settled path -> documents -> calls and recordings -> ledger. `_SourceIntake._take` is
-the order, a line a step; `Intake` holds the sources, and changes them on reload.
+"""The conductor of steps 1 to 4: settled path -> documents -> calls and recordings -> ledger. `SourceIntake._take` is
+the order, a line a step. sources.py holds the sources, and changes them on reload.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, TypeVar
 
-from tunerd.call import Document, Mapped, Refusal, RefusedDocument
+from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import (
-    Emit,
-    FileDisposed,
-    WatchDegraded,
-)
-from tunerd.intake import dispose
+from tunerd.events import Emit
 from tunerd.intake.admission import Made, admission_of, events_of
+from tunerd.intake.dispose import Disposal, target_directory
 from tunerd.intake.hints import Due, Hints
+from tunerd.intake.in_hand import BATCH, FILE, Hold, InHand, Phase
 from tunerd.intake.known import Known
 from tunerd.intake.lookout import Lookout
-from tunerd.intake.pauses import RETRY_S, Gate, Limits, Pauses
+from tunerd.intake.pauses import RETRY_S, Gate, Pauses
 from tunerd.intake.scan import Names
+from tunerd.intake.suspicion import crashed, place_of, split, unread
 from tunerd.intake.visit import LARGE_BYTES, Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
-from tunerd.intake.watch import Watcher, WatchLimit
+from tunerd.intake.watch import Watcher
 from tunerd.ledger import FileMark, Gauges, LedgerUnavailable, Positions, WritePath
-from tunerd.outcome import FailReason, IntakeReason
+from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
-WORKERS: Final = 16
+WORKERS: Final = 64
 """Files of one source in hand at the same time: their commits go to disk together."""
 SLICE_S: Final = 0.005
 """Mapping gives way to everything else on the loop after so long."""
 _THREADS: Final = 3
 """Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
 _SWEEPS: Final = 1_000
+_LOADED_AT_ONCE: Final = 200
 _UNREADABLE_S: Final = 5.0
 """How soon a file is tried again that gave no permission or an I/O error."""
 
@@ -71,96 +70,7 @@ class _Stopped(Exception):
     """Stopping while the ledger takes nothing: what is in hand stays on disk, unmarked."""
 
 
-class Intake:
-    """All sources. `run` until stopped, or `sweep` what is there; both may be going on at once."""
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        ledger: IntakeLedger,
-        mappings: Mapping[str, Mapper],
-        clock: Clock,
-        emit: Emit,
-        limits: Limits | None = None,
-        watcher: Watcher | None = None,
-    ) -> None:
-        """`mappings` by source name; `watcher` replaces the kernel's events."""
-        self._ledger, self._clock, self._emit = ledger, clock, emit
-        self._gate = Gate(ledger.gauges, limits or Limits(), clock)
-        self._watcher = watcher or Watcher()
-        self._turn = asyncio.Lock()
-        """One large document, or one batch of a large file, at a time."""
-        self._sources = {source.name: self._make(source, mappings[source.name]) for source in sources}
-        self._group: asyncio.TaskGroup | None = None
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Read until `stop`, then take every complete document that is there without settle delay, and end."""
-        try:
-            self._watcher.open()
-        except WatchLimit as exc:
-            for name, one in self._sources.items():
-                if one.source.watch == "events":
-                    self._emit(WatchDegraded(source=name, detail=str(exc)))
-        try:
-            async with asyncio.TaskGroup() as self._group:
-                for one in self._sources.values():
-                    self._group.create_task(one.run())
-                await stop.wait()
-                for one in self._sources.values():
-                    one.end()
-            self._group = None
-            await self.sweep(patient=False)
-        finally:
-            self._group = None
-            self.close()
-
-    def close(self) -> None:
-        """Give threads and watches back; `run` does so itself."""
-        self._watcher.close()
-        for one in self._sources.values():
-            one.close()
-
-    async def sweep(self, *, patient: bool = True) -> int:
-        """Read every complete document that is there now, without settle delay, until a scan finds nothing new.
-        Gives how many files were left because they are not complete (they are refused once unchanged for
-        settle_timeout). While the ledger is full it waits for room, or with `patient=False` leaves the rest."""
-        async with asyncio.TaskGroup() as group:
-            sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
-        return sum(one.result() for one in sweeps)
-
-    def busy(self) -> bool:
-        """Whether a file is in hand, or seen and not yet read."""
-        return any(one.busy() for one in self._sources.values())
-
-    async def update(self, sources: Sequence[Source], mappings: Mapping[str, Mapper], limits: Limits | None = None) -> None:
-        """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
-        removed ones end after the file in hand."""
-        if limits is not None:
-            self._gate.change(limits)
-        wanted = {source.name: source for source in sources}
-        for name, one in list(self._sources.items()):
-            if wanted.get(name) == one.source:
-                one.mapper = mappings[name]
-                continue
-            one.end()
-            if self._group is not None:
-                await one.ended.wait()
-            one.close()
-            del self._sources[name]
-        for name, source in wanted.items():
-            if name not in self._sources:
-                one = self._sources[name] = self._make(source, mappings[name])
-                if self._group is not None:
-                    self._group.create_task(one.run())
-
-    def statuses(self) -> Sequence[SourceStatus]:
-        return [one.status() for one in self._sources.values()]
-
-    def _make(self, source: Source, mapper: Mapper) -> "_SourceIntake":
-        return _SourceIntake(source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn)
-
-
-class _SourceIntake:
+class SourceIntake:
     """One source, from its directory to the ledger."""
 
     def __init__(
@@ -173,12 +83,13 @@ class _SourceIntake:
         gate: Gate,
         watcher: Watcher,
         turn: asyncio.Lock,
+        in_hand: InHand,
     ) -> None:
         self.source, self.mapper = source, mapper
         self.ended = asyncio.Event()
         self._ledger, self._clock, self._emit, self._gate, self._turn = ledger, clock, emit, gate, turn
         self._root = os.path.abspath(source.path)
-        target = dispose.target_directory(source)
+        target = target_directory(source)
         inside = os.path.relpath(target, self._root) if target is not None else None
         self._names = Names(source, inside)
         self._known = Known(self._root, lambda name: self._names.log_name(name) or name)
@@ -188,7 +99,11 @@ class _SourceIntake:
         self._lookout = Lookout(
             source, self._names, self._known, self._hints, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
+        self._disposal = Disposal(source, ledger, self._known, clock, emit, self._in_thread)
+        self._in_hand = in_hand
         self._ending = asyncio.Event()
+        self._door = asyncio.Lock()
+        """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
         self._loaded = False
         self._has_calls = bool(source.destination)
 
@@ -208,7 +123,7 @@ class _SourceIntake:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._lookout.scan_forever(self._ending))
                 group.create_task(self._lookout.glance_forever(self._ending))
-                group.create_task(self._dispose_forever())
+                group.create_task(self._disposal.run(self._ending))
                 for _ in range(WORKERS):
                     group.create_task(self._work())
         except _Stopped:
@@ -265,14 +180,7 @@ class _SourceIntake:
                 self._hints.done(due.path)
 
     async def _work(self) -> None:
-        while not self._ending.is_set():
-            now = self._clock.monotonic()
-            due = self._hints.pop(now)
-            if due is None:
-                self._hints.changed.clear()
-                next_at = self._hints.next_at()
-                await self._clock.wait(self._hints.changed, None if next_at is None else max(0.001, next_at - now))
-                continue
+        while (due := await self._next()) is not None:
             try:
                 later = await self._take(due, final=False, patient=True)
                 if later is not None:
@@ -283,26 +191,93 @@ class _SourceIntake:
             finally:
                 self._hints.done(due.path)
 
+    async def _next(self) -> Due | None:
+        """The next file that is due; None when the source ends."""
+        async with self._door:
+            while not self._ending.is_set():
+                now = self._clock.monotonic()
+                if (due := self._hints.pop(now)) is not None:
+                    return due
+                self._hints.changed.clear()
+                next_at = self._hints.next_at()
+                await self._clock.wait(self._hints.changed, None if next_at is None else max(0.001, next_at - now))
+        return None
+
     async def _take(self, due: Due, *, final: bool, patient: bool) -> float | None:
         """One file through steps 1 to 4. Gives the seconds after which to look at it again, if that is needed."""
         if not await self._gate.wait_open(self._pauses, self._ending, calls=self._has_calls, patient=patient):
             raise _Stopped
+        await self._recall(due.path)
         visit = self._visit(due, Now(self._clock.now(), self._clock.monotonic(), final))
+        hold = self._in_hand.begin(self.source.name, self._known.absolute(due.path))
         try:
+            if hold.is_guilty(FILE):
+                await self._set_aside(due, hold)
+                return None
             look = await self._in_thread(visit.look)  # 1. settled?  2. read
             if isinstance(look, Batch):
-                await self._admit(look, await self._map(look))  # 3. map  4. admit
+                await self._enter(look, hold)  # 3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
                 async with self._turn:  # large files: a batch each in turn, over all sources
+                    hold.note(Phase.READING, FILE)
                     look = await self._in_thread(visit.more)
                     if isinstance(look, Batch):
-                        await self._admit(look, await self._map(look))
-            return await self._after(due, look)
+                        await self._enter(look, hold)
+            later = await self._after(due, look)
+            hold.end(cleared=not isinstance(look, Later))
+            return later
         except OSError as exc:
+            hold.end(cleared=False)
             self._lookout.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
             return _UNREADABLE_S
-        finally:
+        except (_Stopped, asyncio.CancelledError):
+            hold.end(cleared=False)
+            raise
+        finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             visit.close()
+
+    async def _enter(self, batch: Batch, hold: Hold) -> None:
+        """Steps 3 and 4 for a batch; for each document alone where one of them may have ended the process before."""
+        for part in split(batch) if hold.is_suspect else (batch,):
+            place = place_of(part.documents[0]) if len(part.documents) == 1 else BATCH
+            hold.note(Phase.MAPPING, place)
+            made = await self._map(part, hold)
+            hold.note(Phase.ADMITTING, place)
+            await self._admit(part, made)
+
+    async def _set_aside(self, due: Due, hold: Hold) -> None:
+        """Twice the process died while the bytes of this file were read: it stands as failed, and is not opened again
+        before it changes."""
+        batch = unread(self.source.name, self._known.absolute(due.path), self._known.logs.get(due.path), self._clock.now())
+        await self._admit(batch, [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)])
+        hold.end(cleared=True)
+
+    async def take_suspects(self) -> None:
+        """Read, one after the other, the files of this source that were in hand when the process died."""
+        paths = [] if self._suspected else self._in_hand.suspects(self.source.name)
+        self._suspected = True
+        try:
+            for path in paths:
+                await self._load()
+                relative = self._known.relative(path)
+                if path != relative and self._names.fits(relative):
+                    now = self._clock.monotonic()
+                    later = await self._take(due := Due(relative, now, self._clock.now()), final=False, patient=False)
+                    if later is not None:
+                        due.at = now + later
+                        self._hints.put_back(due)
+        except _Stopped:
+            pass  # they are taken singly when their turn comes
+
+    _suspected = False
+
+    async def _recall(self, relative: str) -> None:
+        """More files vanished than are remembered here: ask the ledger before one that is back is read again."""
+        if self._known.has_forgotten and relative not in self._known.signatures:
+            path = self._known.absolute(relative)
+            mark = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
+            if mark is not None:
+                self._known.remember(mark)
 
     def _visit(self, due: Due, now: Now) -> Visit:
         known = self._known
@@ -320,19 +295,24 @@ class _SourceIntake:
                 self._known.came_back(due.path)
             case Later(seconds):
                 return seconds
+            case Batch(mark=FileMark(whole=True), first=True, documents=[]):
+                self._lookout.odd(due.path, "holds an empty list: there is no document in it")
             case Batch(later_s=seconds):
                 return seconds
             case Nothing() | Large():
                 pass
         return None
 
-    async def _map(self, batch: Batch) -> list[Made]:
+    async def _map(self, batch: Batch, hold: Hold) -> list[Made]:
         """Step 3, in slices of SLICE_S on the loop; a large document in a thread, where only it is held up."""
         made: list[Made] = []
         began = self._clock.monotonic()
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
-                made.append((one, Mapped(refused=one)))
+                made.append((one, Mapped(refused=self._kept(one))))
+                continue
+            if hold.is_guilty(place_of(one)):
+                made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             if len(one.raw) > LARGE_BYTES:
                 made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
@@ -349,11 +329,10 @@ class _SourceIntake:
         except Exception as exc:
             # A defect of ours on one document must not stop all others: it is set aside, visible, with its text.
             what = f"the mapping failed on this document ({type(exc).__name__}), a defect in tunerd: please report it"
-            refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
-            refused = RefusedDocument(
-                origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at
-            )
-            return Mapped(refused=refused)
+            return Mapped(refused=self._kept(crashed(document, what)))
+
+    def _kept(self, refused: RefusedDocument) -> RefusedDocument:
+        return refused if self.source.stores_documents else refused.without_text()
 
     async def _admit(self, batch: Batch, made: Sequence[Made]) -> None:
         """Step 4: the batch and its file's mark in one transaction, then what is known, then what is told."""
@@ -377,41 +356,22 @@ class _SourceIntake:
         if not mark.whole:
             self._lookout.grew(relative)
 
-    async def _dispose_forever(self) -> None:
-        """after_sent, beside the reading: a hundred files at a time in a thread."""
-        act = dispose.disposer(self.source)
-        given_up: set[str] = set()
-        while act is not None and not self._ending.is_set():
-            done = 0
-            try:
-                marks = await self._ledger.disposable(self.source.name, dispose.AT_ONCE + len(given_up))
-                marks = [mark for mark in marks if mark.path not in given_up]
-                for disposed in await self._in_thread(lambda marks=marks: [act(mark) for mark in marks]):  # type: ignore[misc]
-                    if disposed is None:
-                        continue
-                    path = disposed.mark.path
-                    if disposed.failed:
-                        given_up.add(path)
-                    else:
-                        done += 1
-                        self._known.disposed(self._known.relative(path))
-                        await self._ledger.disposed(self.source.name, path, self._clock.now())
-                    if disposed.how != "gone":
-                        self._emit(FileDisposed(source=self.source.name, path=path, how=disposed.how))
-            except LedgerUnavailable:
-                pass
-            if done == 0:
-                await self._clock.wait(self._ending, dispose.PAUSE_S)
-
     async def _load(self) -> None:
         """Take over from the ledger what was read before."""
-        after = ""
-        while not self._loaded:
-            marks = await self._patiently(lambda after=after: self._ledger.marks(self.source.name, after))  # type: ignore[misc]
-            self._known.load(marks)
-            await asyncio.sleep(0)  # a page of marks is some milliseconds: others get their turn
-            self._loaded = not marks
-            after = marks[-1].path if marks else after
+        if self._loaded:
+            return
+        for vanished, load in ((True, self._known.load_vanished), (False, self._known.load)):
+            after: str | None = ""
+            while after is not None:
+                after = await self._load_page(after, vanished, load)
+        self._loaded = True
+
+    async def _load_page(self, after: str, vanished: bool, load: Callable[[Sequence[FileMark]], None]) -> str | None:
+        marks = await self._patiently(lambda: self._ledger.marks(self.source.name, after, vanished=vanished))
+        for i in range(0, len(marks), _LOADED_AT_ONCE):
+            load(marks[i : i + _LOADED_AT_ONCE])
+            await asyncio.sleep(0)  # others get their turn
+        return marks[-1].path if marks else None
 
     async def _vanished(self, paths: list[str]) -> None:
         for i in range(0, len(paths), 1000):

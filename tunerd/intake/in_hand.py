@@ -1,0 +1,187 @@
+"""What is being read right now, in a small file beside the ledger: after a crash it says who was there.
+
+Which documents are set aside for it, and how suspects are read, is run.py's business. Nothing is synced: what a process
+has written outlives it, and a power cut is no document's fault. The ledger's lock covers this file too.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, TypeAlias
+
+_SLOT_BYTES: Final = 8192
+"""A path has at most 4,096 bytes, a source's name 64."""
+
+File: TypeAlias = tuple[str, str]
+"""Source and absolute path."""
+
+
+class Phase(IntEnum):
+    PAST = 0
+    """Of a process before this one; nothing is done with it now."""
+    READING = 1
+    MAPPING = 2
+    ADMITTING = 3
+
+
+_POINTS: Final = {Phase.PAST: 0, Phase.READING: 3, Phase.MAPPING: 3, Phase.ADMITTING: 2}
+_GUILTY: Final = 6
+"""Two deaths of the process while a document was read or mapped. Admitting mostly waits for the disk, so a death in it is
+mostly somebody's SIGKILL: it takes three."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What exactly was in hand: one document, or where `length` is negative more than one."""
+
+    offset: int
+    length: int
+
+    @property
+    def is_exact(self) -> bool:
+        return self.length >= 0
+
+
+FILE: Final = Place(offset=0, length=-2)
+"""The file as a whole, while its bytes are read and parsed."""
+BATCH: Final = Place(offset=0, length=-1)
+"""Several documents of it."""
+
+
+class InHand:
+    """Use: `begin` a file, `note` on the hold what is done with it, `end` it whatever came of it but a crash."""
+
+    def __init__(self, path: str | None) -> None:
+        """Without a path (a ledger in memory) nothing is kept. A file that cannot be written is done without."""
+        self._fd = -1
+        self._path = path
+        self._free: list[int] = []
+        self._slots = 0
+        self._held = 0
+        self._points: dict[File, dict[Place, int]] = {}
+        self._guilty: dict[File, set[Place]] = {}
+        self._past: dict[File, list[int]] = {}
+        """Slots that carry what is known of a suspect over to the next process, should this one die too."""
+        if path is not None:
+            with suppress(OSError):
+                self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._load()
+
+    def close(self) -> None:
+        """Nothing in hand: nothing to remember."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        if self._held == 0 and not self._points and self._path is not None:
+            with suppress(OSError):
+                os.unlink(self._path)
+
+    def suspects(self, source: str) -> list[str]:
+        """Paths of a source that were in hand when the process died; the guilty among them."""
+        return sorted(path for of, path in self._points if of == source)
+
+    def begin(self, source: str, path: str) -> "Hold":
+        slot = self._free.pop() if self._free else self._new_slot()
+        self._held += 1
+        hold = Hold(self, slot, (source, path))
+        hold.note(Phase.READING, FILE)
+        return hold
+
+    # For Hold.
+
+    def is_suspect(self, file: File) -> bool:
+        return file in self._points
+
+    def is_guilty(self, file: File, place: Place) -> bool:
+        return place in self._guilty.get(file, ())
+
+    def points(self, file: File, place: Place) -> int:
+        """What counts against it so far."""
+        known = self._points.get(file)
+        if known is None:
+            return 0
+        return known.get(place, known.get(BATCH, 0) if place.is_exact else 0)
+
+    def write(self, slot: int, phase: Phase, file: File, place: Place, points: int) -> None:
+        if self._fd < 0:
+            return
+        head = b"%d %d %d %d" % (phase, points, place.offset, place.length)
+        record = b"\0".join((head, os.fsencode(file[0]), os.fsencode(file[1]), b""))
+        with suppress(OSError):
+            os.pwrite(self._fd, record, slot * _SLOT_BYTES)
+
+    def end(self, slot: int, file: File, *, cleared: bool) -> None:
+        self._held -= 1
+        self._clear([slot])
+        if cleared:
+            self._points.pop(file, None)
+            self._guilty.pop(file, None)
+            self._clear(self._past.pop(file, ()))
+
+    def _clear(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            self._free.append(slot)
+            if self._fd >= 0:
+                with suppress(OSError):
+                    os.pwrite(self._fd, b"\0", slot * _SLOT_BYTES)
+
+    def _new_slot(self) -> int:
+        self._slots += 1
+        return self._slots - 1
+
+    def _load(self) -> None:
+        """What the process before this one had in hand, if it died; and what that one knew of those before it."""
+        size = os.fstat(self._fd).st_size
+        self._slots = -(-size // _SLOT_BYTES)
+        for slot in range(self._slots):
+            entry = _parse(os.pread(self._fd, _SLOT_BYTES, slot * _SLOT_BYTES))
+            if entry is None:
+                self._free.append(slot)
+                continue
+            phase, points, place, file = entry
+            points += _POINTS[phase]
+            known = self._points.setdefault(file, {})
+            known[place] = max(points, known.get(place, 0))
+            if place != BATCH and points >= _GUILTY:
+                self._guilty.setdefault(file, set()).add(place)
+            self._past.setdefault(file, []).append(slot)
+            self.write(slot, Phase.PAST, file, place, points)
+
+
+class Hold:
+    """One file in hand."""
+
+    def __init__(self, in_hand: InHand, slot: int, file: File) -> None:
+        self._in_hand, self._slot, self._file = in_hand, slot, file
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it was in hand when the process died: its documents are taken singly."""
+        return self._in_hand.is_suspect(self._file)
+
+    def is_guilty(self, place: Place) -> bool:
+        """Whether the process died over exactly this, often enough to set it aside."""
+        return self._in_hand.is_guilty(self._file, place)
+
+    def note(self, phase: Phase, place: Place) -> None:
+        self._in_hand.write(self._slot, phase, self._file, place, self._in_hand.points(self._file, place))
+
+    def end(self, *, cleared: bool) -> None:
+        """Out of hand. `cleared`: it was read to its end, so whoever was suspected is not any more."""
+        self._in_hand.end(self._slot, self._file, cleared=cleared)
+
+
+def _parse(record: bytes) -> tuple[Phase, int, Place, File] | None:
+    head, _, rest = record.partition(b"\0")
+    source, _, rest = rest.partition(b"\0")
+    path, end, _ = rest.partition(b"\0")
+    numbers = head.split()
+    if len(numbers) != 4 or not end or not all(number.lstrip(b"-").isdigit() for number in numbers):
+        return None
+    phase, points, offset, length = map(int, numbers)
+    if phase not in list(Phase):
+        return None
+    return Phase(phase), points, Place(offset=offset, length=length), (os.fsdecode(source), os.fsdecode(path))

@@ -1,0 +1,115 @@
+"""All sources of a configuration: started, swept, changed on reload, ended. What happens to one file is run.py's business."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from tunerd.clock import Clock
+from tunerd.config import Source
+from tunerd.events import Emit, WatchDegraded
+from tunerd.intake.in_hand import InHand
+from tunerd.intake.pauses import Gate, Limits
+from tunerd.intake.run import IntakeLedger, Mapper, SourceIntake, SourceStatus
+from tunerd.intake.watch import Watcher, WatchLimit
+
+
+class Intake:
+    """All sources. `run` until stopped, or `sweep` what is there; both may be going on at once."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        ledger: IntakeLedger,
+        mappings: Mapping[str, Mapper],
+        clock: Clock,
+        emit: Emit,
+        limits: Limits | None = None,
+        watcher: Watcher | None = None,
+        in_hand: str | None = None,
+    ) -> None:
+        """`mappings` by source name; `watcher` replaces the kernel's events; `in_hand`: the file that remembers over a
+        crash what was being read."""
+        self._ledger, self._clock, self._emit = ledger, clock, emit
+        self._gate = Gate(ledger.gauges, limits or Limits(), clock)
+        self._watcher = watcher or Watcher()
+        self._in_hand = InHand(in_hand)
+        self._turn = asyncio.Lock()
+        """One large document, or one batch of a large file, at a time."""
+        self._sources = {source.name: self._make(source, mappings[source.name]) for source in sources}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop`, then take every complete document that is there without settle delay, and end."""
+        try:
+            self._watcher.open()
+        except WatchLimit as exc:
+            for name, one in self._sources.items():
+                if one.source.watch == "events":
+                    self._emit(WatchDegraded(source=name, detail=str(exc)))
+        try:
+            await self._take_suspects()
+            async with asyncio.TaskGroup() as self._group:
+                for one in self._sources.values():
+                    self._group.create_task(one.run())
+                await stop.wait()
+                for one in self._sources.values():
+                    one.end()
+            self._group = None
+            await self.sweep(patient=False)
+        finally:
+            self._group = None
+            self.close()
+
+    def close(self) -> None:
+        """Give threads and watches back; `run` does so itself."""
+        self._watcher.close()
+        for one in self._sources.values():
+            one.close()
+        self._in_hand.close()
+
+    async def _take_suspects(self) -> None:
+        """After an unclean end: what was in hand goes first, one document at a time and nothing beside it, so that the
+        next crash names the one that causes it."""
+        for one in self._sources.values():
+            await one.take_suspects()
+
+    async def sweep(self, *, patient: bool = True) -> int:
+        """Read every complete document that is there now, without settle delay, until a scan finds nothing new.
+        Gives how many files were left because they are not complete (they are refused once unchanged for
+        settle_timeout). While the ledger is full it waits for room, or with `patient=False` leaves the rest."""
+        await self._take_suspects()
+        async with asyncio.TaskGroup() as group:
+            sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
+        return sum(one.result() for one in sweeps)
+
+    def busy(self) -> bool:
+        """Whether a file is in hand, or seen and not yet read."""
+        return any(one.busy() for one in self._sources.values())
+
+    async def update(self, sources: Sequence[Source], mappings: Mapping[str, Mapper], limits: Limits | None = None) -> None:
+        """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
+        removed ones end after the file in hand."""
+        if limits is not None:
+            self._gate.change(limits)
+        wanted = {source.name: source for source in sources}
+        for name, one in list(self._sources.items()):
+            if wanted.get(name) == one.source:
+                one.mapper = mappings[name]
+                continue
+            one.end()
+            if self._group is not None:
+                await one.ended.wait()
+            one.close()
+            del self._sources[name]
+        for name, source in wanted.items():
+            if name not in self._sources:
+                one = self._sources[name] = self._make(source, mappings[name])
+                if self._group is not None:
+                    self._group.create_task(one.run())
+
+    def statuses(self) -> Sequence[SourceStatus]:
+        return [one.status() for one in self._sources.values()]
+
+    def _make(self, source: Source, mapper: Mapper) -> "SourceIntake":
+        return SourceIntake(
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand
+        )

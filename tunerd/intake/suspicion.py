@@ -1,0 +1,52 @@
+"""After a crash: batches split into single documents, and what is said of the one that ends the process. Values, and one
+stat; in_hand.py remembers who was there, run.py acts on it.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from tunerd.call import Document, Origin, Refusal, RefusedDocument
+from tunerd.intake.in_hand import Place
+from tunerd.intake.read import Read
+from tunerd.intake.visit import Batch
+from tunerd.ledger import FileMark
+from tunerd.outcome import FailReason
+
+_TWICE: Final = (
+    "the process ended twice while this document was being read, so it was set aside for the others; please report it, "
+    "then `tunerd retry` once that is mended"
+)
+
+
+def place_of(one: Read) -> Place:
+    return Place(offset=one.origin.offset, length=max(0, one.origin.length))
+
+
+def split(batch: Batch) -> Iterator[Batch]:
+    """A batch for each document; the file's mark goes with the last."""
+    documents = batch.documents or ()
+    for index, one in enumerate(documents[:-1]):
+        yield Batch([one], None, batch.first and index == 0, last=False)
+    yield replace(batch, documents=list(documents[-1:]), first=batch.first and len(documents) < 2)
+
+
+def crashed(document: Document, what: str = _TWICE) -> RefusedDocument:
+    refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
+    return RefusedDocument(origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at)
+
+
+def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:
+    """The refusal of a file whose bytes are not looked at, and its mark. `log`: the mark of the log that it is.
+    Raises OSError where it is gone."""
+    at = os.stat(path)
+    mark = FileMark(
+        source=source, path=path, device=at.st_dev, inode=at.st_ino, size=at.st_size, mtime_ns=at.st_mtime_ns, offset=at.st_size
+    )
+    if log is not None:
+        mark = replace(mark, offset=log.offset, marker=log.marker, whole=False)
+    offset = log.offset if log is not None else 0
+    origin = Origin(source=source, path=path, offset=offset, length=max(0, at.st_size - offset), mtime_ns=at.st_mtime_ns)
+    refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=_TWICE)
+    return Batch([RefusedDocument(origin=origin, refusal=refusal, settled_at=now)], mark, first=True, last=True)
