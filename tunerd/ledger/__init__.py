@@ -324,8 +324,11 @@ class Positions(Protocol):
         """Asking for a path that had vanished means that it is back: its mark stays."""
         ...
 
-    async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
-        """The marks of a source in path order, at most `limit` after `after_path`; not of paths that vanished."""
+    async def marks(
+        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
+    ) -> Sequence[FileMark]:
+        """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
+        `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
         ...
 
     async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:

@@ -461,9 +461,12 @@ class MemoryLedger:
             file.vanished_at = None
         return file.mark
 
-    async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
-        there = (file.mark for (of, _), file in sorted(self._store.files.items()) if of == source and file.vanished_at is None)
-        return [mark for mark in there if mark.path > after_path][:limit]
+    async def marks(
+        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
+    ) -> Sequence[FileMark]:
+        files = [file for (of, _), file in sorted(self._store.files.items()) if of == source and not file.is_disposed]
+        marks = [file.mark for file in files if (file.vanished_at is not None) == vanished]
+        return [mark for mark in marks if mark.path > after_path][:limit]
 
     async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
         if not marker or not offset:

@@ -232,8 +232,10 @@ class SqliteLedger:
             await self._see_through(lambda store: store.come_back(source, path))
         return found[0]
 
-    async def marks(self, source: str, after_path: str = "", limit: int = 1000) -> Sequence[FileMark]:
-        return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit))
+    async def marks(
+        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
+    ) -> Sequence[FileMark]:
+        return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
     async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
         if not marker or not offset:

@@ -71,8 +71,9 @@ def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | Non
     return None if found is None else (mark_of(found[:-1]), bool(found[-1]))
 
 
-def marks(t: GatherTables, source: str, after_path: str, limit: int) -> Sequence[FileMark]:
-    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND vanished_at IS NULL ORDER BY path LIMIT ?"
+def marks(t: GatherTables, source: str, after_path: str, limit: int, vanished: bool) -> Sequence[FileMark]:
+    which = "vanished_at IS NOT NULL AND NOT disposed" if vanished else "vanished_at IS NULL"
+    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND {which} ORDER BY path LIMIT ?"
     return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
 
 
