@@ -58,6 +58,8 @@ _ISSUERS: Final[Sequence[tuple[int, int, frozenset[int]]]] = (
     (560000, 699999, frozenset({16, 17, 18, 19})),  # Maestro, Discover, UnionPay, RuPay, Troy
     (810000, 829999, frozenset({16, 17, 18, 19})),  # UnionPay, RuPay
 )
+_NO_ISSUER: Final = frozenset("0179")
+"""First digits that no issuer has."""
 _SHORTEST_CARD: Final = 13
 _LONGEST_CARD: Final = 19
 _DIGITS = re.compile(r"\d+")
@@ -91,9 +93,10 @@ def cards(text: str) -> Iterator[Span]:
         return
     at = 0
     while at < len(groups):
-        last = _card_from(text, groups, at) if _may_begin(text, groups[at][0]) else None
+        first = groups[at][0]
+        last = _card_from(text, groups, at) if text[first] not in _NO_ISSUER and _may_begin(text, first) else None
         if last is not None:
-            yield groups[at][0], groups[last][1]
+            yield first, groups[last][1]
             at = last
         at += 1
 
