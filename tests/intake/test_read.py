@@ -154,3 +154,12 @@ def test_a_damaged_archive_says_so(tmp_path: Path) -> None:
     (refused,) = read(tmp_path / "a.json.gz")
     assert isinstance(refused, RefusedDocument)
     assert "damaged" in refused.refusal.what
+
+
+def test_a_place_in_a_file_that_is_an_empty_list_now(tmp_path: Path) -> None:
+    """`retry` reads the place again: there is no document, and that is a refusal."""
+    path = tmp_path / "a.json"
+    path.write_text("[]")
+    found = read_place(str(path), 0, 0)
+    assert isinstance(found, RefusedDocument)
+    assert "empty list" in found.refusal.what

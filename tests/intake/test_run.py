@@ -17,6 +17,7 @@ from tunerd.events import (
     CallDuplicate,
     CallFailed,
     DocumentIgnored,
+    DocumentsRead,
     FileDisposed,
     FileIgnored,
     IntakePaused,
@@ -109,6 +110,51 @@ async def test_what_is_never_completed_is_refused_and_repaired(tmp_path: Path) -
         assert not await run.ledger.calls(Filter(states=frozenset({State.FAILED})))
 
 
+async def test_a_file_that_came_back_while_nobody_looked_is_known(tmp_path: Path) -> None:
+    """It vanished, the daemon ended, it came back: it is not read again, and its mark stays for longer than 7 days."""
+    path, away = put(tmp_path / "a.json", {"id": "a"}), tmp_path / "away"
+    log = tmp_path / "l.ndjson"
+    log.write_text('{"id": "l"}\n')
+    first, _ = await swept(source(tmp_path))
+    for one in (path, log):
+        one.rename(away.with_suffix(one.suffix))
+    await swept(source(tmp_path, include=("*.json", "*.ndjson"), exclude=("away*",)), ledger=first.ledger)
+    assert not await first.ledger.marks("agent")
+    for one in (path, log):
+        away.with_suffix(one.suffix).rename(one)
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert not again.told.seen(DocumentsRead)
+    assert not await first.ledger.marks("agent", vanished=True)
+
+
+async def test_more_files_come_back_than_are_remembered(tmp_path: Path) -> None:
+    """Beyond what is kept in memory the ledger is asked: nothing is read twice."""
+    count = 10_050
+    ledger = MemoryLedger()
+    for i in range(count):
+        path = tmp_path / f"{i}.json"
+        path.touch()
+        at = path.stat()
+        mark = FileMark(
+            source="agent", path=str(path), device=at.st_dev, inode=at.st_ino, size=0, mtime_ns=at.st_mtime_ns, offset=0
+        )
+        await ledger.set_mark(mark, 0.0)
+    await ledger.vanished("agent", [str(tmp_path / f"{i}.json") for i in range(count)], 0.0)
+    again, left = await swept(source(tmp_path), ledger=ledger)
+    assert left == 0
+    assert not again.told.seen(CallFailed)
+
+
+async def test_an_empty_list_is_told(tmp_path: Path) -> None:
+    """No document is in it, and nothing failed; that it was seen is told once."""
+    put(tmp_path / "a.json", [])
+    run, _ = await swept(source(tmp_path))
+    (told,) = run.told.seen(FileIgnored)
+    assert "empty list" in told.why
+    again, _ = await swept(source(tmp_path), ledger=run.ledger)
+    assert not again.told.events
+
+
 async def test_an_overwritten_file_is_read_again(tmp_path: Path) -> None:
     """Another document under the same name is another call; the same one again is a duplicate."""
     async with running(source(tmp_path, rescan_s=3600)) as run:
@@ -178,7 +224,36 @@ async def test_half_a_line_is_refused_where_it_stands_and_still_completed(tmp_pa
         with log.open("a") as file:
             file.write('"b"}\n')
         await until(run, "b")
+        assert not await run.ledger.calls(Filter(states=frozenset({State.FAILED})))
     assert len(run.told.seen(CallFailed)) == 1
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+async def test_a_completed_line_supersedes_its_failed_row_after_rotation_and_restart(tmp_path: Path, lines: int) -> None:
+    """Nobody has to remember that it was refused: the log is known by its content, or by its inode before it has a line."""
+    log = tmp_path / "calls.ndjson"
+    log.write_text('{"id": "a"}\n' * lines + '{"id": "b')
+    first, _ = await swept(source(tmp_path, settle_timeout_s=0.0))
+    assert len(first.told.seen(CallFailed)) == 1
+    with log.open("a") as file:
+        file.write('b"}\n')
+    if lines:
+        log.rename(tmp_path / "calls.ndjson.1")
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert again.ids() == ["bb"]
+    assert not await again.ledger.calls(Filter(states=frozenset({State.FAILED})))
+
+
+async def test_another_log_in_its_place_leaves_the_failed_row(tmp_path: Path) -> None:
+    """What was refused of a log that is gone stays visible, even if the new one's line begins alike."""
+    log = tmp_path / "calls.ndjson"
+    log.write_text('{"id": "a"}\n{"id": "')
+    first, _ = await swept(source(tmp_path, settle_timeout_s=0.0))
+    log.unlink()
+    put(log, '{"id": "x"}\n{"id": "y"}\n')
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert again.ids() == ["x", "y"]
+    assert len(await again.ledger.calls(Filter(states=frozenset({State.FAILED})))) == 1
 
 
 async def test_odd_names_are_told_once_and_never_read(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """WritePath.admit on every ledger: duplicates, conflicts, refusals, ignored documents."""
 
+from dataclasses import replace
+
 import pytest
 
 from tunerd.call import Refusal, RefusedDocument, State, UrlStrategy
-from tunerd.ledger import Admission, Filter, Ledger, Verdict
+from tunerd.ledger import Admission, Continued, Filter, Ledger, Verdict
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
@@ -243,3 +245,40 @@ async def test_a_call_without_strategies_is_held(ledger: Ledger) -> None:
     """No strategy and no URL: the call is held, not sent without its recording."""
     await put(ledger, make_call(strategies=()), make_call("b", strategies=(UrlStrategy(url=None),)))
     assert ledger.gauges().calls[State.WAITING] == 2
+
+
+@pytest.mark.parametrize(
+    ("begins", "left"),
+    [(b'{"id": "call-1"}', 0), (b'{"id": "other', 1), (b'{"id', 1)],
+    ids=["the line that it was half of", "another line", "less of it"],
+)
+async def test_a_line_that_goes_on_supersedes_its_half(ledger: Ledger, begins: bytes, left: int) -> None:
+    """A log's half line stands as failed until what stands there now begins like it; a rotated log's place proves nothing."""
+    half = refused("/calls/l.ndjson", 12, head=b'{"id": "cal')
+    await ledger.admit(Admission(refused=[half], mark=file_mark("/calls/l.ndjson", whole=False)), NOW)
+    call = make_call(path="/calls/l.ndjson.1", offset=12)
+    continued = Continued(source="agent", path="/calls/l.ndjson", offset=12, begins=begins)
+    await ledger.admit(Admission(calls=[call], mark=file_mark("/calls/l.ndjson.1", whole=False), continued=continued), NOW)
+    assert len(await ledger.calls(FAILED)) == left
+
+
+async def test_the_same_half_line_again_stays_one_row(ledger: Ledger) -> None:
+    """A restart refuses it once more: the row stays, dismissed as it may be."""
+    half = refused("/calls/l.ndjson", 12, head=b'{"id": "cal')
+    admission = Admission(refused=[half], mark=file_mark("/calls/l.ndjson", whole=False))
+    await ledger.admit(admission, NOW)
+    (row,) = await ledger.calls(FAILED)
+    continued = Continued(source="agent", path="/calls/l.ndjson", offset=12, begins=half.head)
+    await ledger.admit(replace(admission, continued=continued), NOW + 1)
+    assert [one.row for one in await ledger.calls(FAILED)] == [row.row]
+
+
+async def test_marks_of_vanished_paths_are_told_apart(ledger: Ledger) -> None:
+    """Those that are there, those that vanished; what was disposed of is neither."""
+    for path in ("/a", "/b", "/c"):
+        await ledger.set_mark(file_mark(path), NOW)
+    await ledger.vanished("agent", ["/b"], NOW)
+    await ledger.disposed("agent", "/c", NOW)
+    assert [mark.path for mark in await ledger.marks("agent")] == ["/a"]
+    assert [mark.path for mark in await ledger.marks("agent", vanished=True)] == ["/b"]
+    assert [mark.path for mark in await ledger.marks("agent", vanished=True)] == ["/b"]  # asking is no sign of life

@@ -6,7 +6,7 @@ Values only: run.py commits the one and emits the others.
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from tunerd.call import Document, Mapped, MappingNotes, RefusedDocument
+from tunerd.call import KEPT_HEAD_BYTES, Document, Mapped, MappingNotes, RefusedDocument
 from tunerd.events import (
     CallAdmitted,
     CallDuplicate,
@@ -15,11 +15,12 @@ from tunerd.events import (
     DocumentMapped,
     DocumentsRead,
     Event,
+    PartsLate,
     RecordingAdmitted,
     RecordingMatched,
 )
 from tunerd.intake.visit import Batch
-from tunerd.ledger import Admission, Admitted, Verdict
+from tunerd.ledger import Admission, Admitted, Continued, Verdict
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]
 
@@ -32,9 +33,19 @@ def admission_of(batch: Batch, made: Sequence[Made]) -> Admission:
         recordings=[one.recording for one in mapped if one.recording is not None],
         refused=[one.refused for one in mapped if one.refused is not None],
         ignored=[one.ignored for one in mapped if one.ignored is not None],
+        fragments=[one.fragment for one in mapped if one.fragment is not None],
         mark=batch.mark,
         replaces_failed=whole and batch.first,
+        continued=_continued(batch),
     )
+
+
+def _continued(batch: Batch) -> Continued | None:
+    if batch.same_log is None or not batch.documents:
+        return None
+    one = batch.documents[0]
+    begins = one.raw[:KEPT_HEAD_BYTES] if isinstance(one, Document) else one.head
+    return Continued(source=one.origin.source, path=batch.same_log, offset=one.origin.offset, begins=begins)
 
 
 def events_of(source: str, made: Sequence[Made], admission: Admission, admitted: Admitted) -> Iterator[Event]:
@@ -52,25 +63,32 @@ def events_of(source: str, made: Sequence[Made], admission: Admission, admitted:
             case Verdict.CONFLICT:
                 pass  # among `admitted.failed`, with the ledger's words
     for refused in admission.refused:
-        yield _failed(source, refused)
-    for failed in admitted.failed:
-        yield CallFailed(
-            source=failed.source,
-            reason=failed.refusal.reason,
-            call_id=failed.call_id,
-            path=failed.path,
-            where=failed.refusal.where,
-            what=failed.refusal.what,
-        )
+        yield refused_event(source, refused)
     for _ in admission.ignored:
         yield DocumentIgnored(source=source)
     for _ in admission.recordings:
         yield RecordingAdmitted(source=source)
-    for matched in admitted.matched:
-        yield RecordingMatched(source=matched.source, waited_s=matched.waited_s)
+    yield from failures_of(admitted.failed, admitted.matched)
+    if admitted.late:
+        yield PartsLate(source=source, count=admitted.late)
 
 
-def _failed(source: str, refused: RefusedDocument) -> CallFailed:
+def failures_of(failed: Sequence[FailedCall], matched: Sequence[Matched]) -> Iterator[Event]:
+    """What the ledger itself found on the way."""
+    for call in failed:
+        yield CallFailed(
+            source=call.source,
+            reason=call.refusal.reason,
+            call_id=call.call_id,
+            path=call.path,
+            where=call.refusal.where,
+            what=call.refusal.what,
+        )
+    for one in matched:
+        yield RecordingMatched(source=one.source, waited_s=one.waited_s)
+
+
+def refused_event(source: str, refused: RefusedDocument) -> CallFailed:
     return CallFailed(
         source=source,
         reason=refused.refusal.reason,

@@ -34,7 +34,8 @@ class Hints:
         self._paths: dict[str, Due] = {}
         self._heap: list[tuple[float, int, str]] = []
         self._order = 0
-        self._busy: set[str] = set()
+        self._busy: dict[str, float] = {}
+        """Path -> since when it has been seen."""
         self.changed = asyncio.Event()
         """Set whenever there may be something new to do."""
         self.scan_now = asyncio.Event()
@@ -81,7 +82,7 @@ class Hints:
                 later.append((at, order, path))
                 continue
             del self._paths[path]
-            self._busy.add(path)
+            self._busy[path] = due.seen_at
             taken = due
             break
         for entry in later:
@@ -89,9 +90,13 @@ class Hints:
         return taken
 
     def done(self, path: str) -> None:
-        self._busy.discard(path)
+        self._busy.pop(path, None)
         if path in self._paths:
             self.changed.set()
+
+    def unread_since(self) -> float | None:
+        """Unix seconds at which the first of the files was seen that are not read yet."""
+        return min((*(due.seen_at for due in self._paths.values()), *self._busy.values()), default=None)
 
     def next_at(self) -> float | None:
         """When the next path is due that nobody has in hand."""

@@ -61,6 +61,8 @@ class Lookout:
         self._grown: dict[str, tuple[float, int]] = {}
         """Logs that grew lately: when (monotonic), and their signature at the last glance."""
         self.last_scan_at: float | None = None
+        self.knows_all = False
+        """The last scan went well, and there was nothing in the directory that it had to leave to the next one."""
 
     @property
     def watching(self) -> bool:
@@ -113,6 +115,7 @@ class Lookout:
 
     async def scan_once(self) -> bool:
         """List once and hint at what was found; True when there was more than one listing holds."""
+        self.knows_all = False
         if len(self._hints) > FOUND_AT_ONCE // 2:
             return True  # these first
         turns = max(1, int(FULL_PASS_S / max(self._source.rescan_s, 1.0)))
@@ -144,6 +147,7 @@ class Lookout:
         self.last_scan_at = self._clock.now()
         self._tell_degraded()
         await self._act_on(listing, first=first)
+        self.knows_all = not listing.more
         return listing.more
 
     def _paused(self, reason: IntakeReason, detail: str) -> None:

@@ -335,7 +335,9 @@ def read_place(
 
 def _first(file: Opened, maker: Maker, offset: int, max_bytes: int) -> Read:
     if offset == 0:
-        return next(read_whole(file, source=maker.source, max_document_bytes=max_bytes, settled_at=maker.settled_at, final=True))
+        whole = read_whole(file, source=maker.source, max_document_bytes=max_bytes, settled_at=maker.settled_at, final=True)
+        nothing = maker.refuse(0, 0, b"", "byte 0", "an empty list: there is no document in it any more")
+        return next(whole, nothing)
     values = Values(max_bytes, offset)
     for chunk in _chunks(file):
         for found in values.feed(chunk):

@@ -6,15 +6,17 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit
+from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import Made, admission_of, events_of
 from tunerd.intake.dispose import Disposal, target_directory
+from tunerd.intake.gather import Carry, Gather, Gatherer, with_waits_from_writing
 from tunerd.intake.hints import Due, Hints
 from tunerd.intake.in_hand import BATCH, FILE, Hold, InHand, Phase
 from tunerd.intake.known import Known
@@ -24,7 +26,7 @@ from tunerd.intake.scan import Names
 from tunerd.intake.suspicion import crashed, place_of, split, unread
 from tunerd.intake.visit import LARGE_BYTES, Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
 from tunerd.intake.watch import Watcher
-from tunerd.ledger import FileMark, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import FileMark, Gauges, GatherPath, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ _UNREADABLE_S: Final = 5.0
 """How soon a file is tried again that gave no permission or an I/O error."""
 
 
-class IntakeLedger(WritePath, Positions, Protocol):
+class IntakeLedger(WritePath, GatherPath, Positions, Protocol):
     """What intake needs of the ledger."""
 
     def gauges(self) -> Gauges: ...
@@ -64,6 +66,8 @@ class SourceStatus:
     watching: bool
     """Whether kernel events come in; else scans find the files."""
     last_scan_at: float | None
+    late_parts: int
+    """Documents of gathered calls that came after their call was sent, since the start."""
 
 
 class _Stopped(Exception):
@@ -84,7 +88,9 @@ class SourceIntake:
         watcher: Watcher,
         turn: asyncio.Lock,
         in_hand: InHand,
+        gather: Gather | None = None,
     ) -> None:
+        """`gather`: of a source whose calls come of several documents."""
         self.source, self.mapper = source, mapper
         self.ended = asyncio.Event()
         self._ledger, self._clock, self._emit, self._gate, self._turn = ledger, clock, emit, gate, turn
@@ -101,6 +107,12 @@ class SourceIntake:
         )
         self._disposal = Disposal(source, ledger, self._known, clock, emit, self._in_thread)
         self._in_hand = in_hand
+        self._gatherer: Gatherer | None = None
+        self._late_parts = 0
+        if gather is not None:
+            self._gatherer = Gatherer(
+                source.name, ledger, gather, clock, self._emit_counted, self._patiently, self._in_thread, self._unread_since
+            )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
@@ -115,7 +127,18 @@ class SourceIntake:
             name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
             detail=self._pauses.detail, files=len(self._known.signatures),
             settling=len(self._hints), watching=self._lookout.watching, last_scan_at=self._lookout.last_scan_at,
+            late_parts=self._late_parts,
         )  # fmt: skip
+
+    @property
+    def gathers(self) -> bool:
+        return self._gatherer is not None
+
+    def remap(self, mapper: Mapper, gather: Gather | None) -> None:
+        """Other rules (reload) for the documents that come."""
+        self.mapper = mapper
+        if self._gatherer is not None and gather is not None:
+            self._gatherer.gather = gather
 
     async def run(self) -> None:
         try:
@@ -124,6 +147,8 @@ class SourceIntake:
                 group.create_task(self._lookout.scan_forever(self._ending))
                 group.create_task(self._lookout.glance_forever(self._ending))
                 group.create_task(self._disposal.run(self._ending))
+                if self._gatherer is not None:
+                    group.create_task(self._gather(self._gatherer))
                 for _ in range(WORKERS):
                     group.create_task(self._work())
         except _Stopped:
@@ -136,6 +161,8 @@ class SourceIntake:
         self._ending.set()
         self._hints.changed.set()
         self._hints.scan_now.set()
+        if self._gatherer is not None:
+            self._gatherer.news.set()
 
     def close(self) -> None:
         self._lookout.close()
@@ -156,6 +183,8 @@ class SourceIntake:
                 if self._news == 0 and not more:
                     break
                 self._news = 0
+            if self._gatherer is not None:
+                await self._gatherer.look()
         except _Stopped:
             pass
         return len(left)
@@ -215,14 +244,15 @@ class SourceIntake:
                 await self._set_aside(due, hold)
                 return None
             look = await self._in_thread(visit.look)  # 1. settled?  2. read
+            carry = Carry()
             if isinstance(look, Batch):
-                await self._enter(look, hold)  # 3. map  4. admit
+                await self._enter(look, hold, carry, final)  # 2b. gather  3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
                 async with self._turn:  # large files: a batch each in turn, over all sources
                     hold.note(Phase.READING, FILE)
                     look = await self._in_thread(visit.more)
                     if isinstance(look, Batch):
-                        await self._enter(look, hold)
+                        await self._enter(look, hold, carry, final)
             later = await self._after(due, look)
             hold.end(cleared=not isinstance(look, Later))
             return later
@@ -236,12 +266,15 @@ class SourceIntake:
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             visit.close()
 
-    async def _enter(self, batch: Batch, hold: Hold) -> None:
+    async def _enter(self, batch: Batch, hold: Hold, carry: Carry, final: bool) -> None:
         """Steps 3 and 4 for a batch; for each document alone where one of them may have ended the process before."""
         for part in split(batch) if hold.is_suspect else (batch,):
             place = place_of(part.documents[0]) if len(part.documents) == 1 else BATCH
             hold.note(Phase.MAPPING, place)
             made = await self._map(part, hold)
+            if self._gatherer is not None:
+                made = carry.into(part, made, stores=self.source.stores_documents)
+                made = with_waits_from_writing(made, self._clock.now()) if final else made
             hold.note(Phase.ADMITTING, place)
             await self._admit(part, made)
 
@@ -341,8 +374,32 @@ class SourceIntake:
         if batch.mark is not None:
             self._remember(batch, batch.mark)
         self._news += bool(made)
+        if self._gatherer is not None and admission.fragments:
+            self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
-            self._emit(event)
+            self._emit_counted(event)
+
+    # Gather.
+
+    async def _gather(self, gatherer: Gatherer) -> None:
+        with suppress(_Stopped):
+            await gatherer.run(self._ending)
+
+    def _emit_counted(self, event: Event) -> None:
+        if isinstance(event, PartsLate):
+            self._late_parts += event.count
+        self._emit(event)
+
+    def _unread_since(self) -> float | None:
+        """Since when there may be files that are not read. While the directory is gone, or was not listed in full yet,
+        that is long ago: no wait ends then. While the ledger is full of calls that gather, nothing can be read before
+        some of them end."""
+        if not self._lookout.knows_all:
+            return 0.0
+        gauges = self._ledger.gauges()
+        if self._pauses.reason is IntakeReason.FULL and gauges.gathering_bytes * 2 > gauges.pending_bytes:
+            return None
+        return self._hints.unread_since()
 
     def _remember(self, batch: Batch, mark: FileMark) -> None:
         relative = self._known.relative(mark.path)

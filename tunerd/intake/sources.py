@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
+from tunerd.intake.gather import Gather
 from tunerd.intake.in_hand import InHand
 from tunerd.intake.pauses import Gate, Limits
 from tunerd.intake.run import IntakeLedger, Mapper, SourceIntake, SourceStatus
@@ -25,8 +27,9 @@ class Intake:
         limits: Limits | None = None,
         watcher: Watcher | None = None,
         in_hand: str | None = None,
+        gathers: Mapping[str, Gather] = MappingProxyType({}),
     ) -> None:
-        """`mappings` by source name; `watcher` replaces the kernel's events; `in_hand`: the file that remembers over a
+        """`mappings` by source name, and of sources whose calls come of several documents `gathers`, too; `watcher` replaces the kernel's events; `in_hand`: the file that remembers over a
         crash what was being read."""
         self._ledger, self._clock, self._emit = ledger, clock, emit
         self._gate = Gate(ledger.gauges, limits or Limits(), clock)
@@ -34,7 +37,7 @@ class Intake:
         self._in_hand = InHand(in_hand)
         self._turn = asyncio.Lock()
         """One large document, or one batch of a large file, at a time."""
-        self._sources = {source.name: self._make(source, mappings[source.name]) for source in sources}
+        self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,15 +88,21 @@ class Intake:
         """Whether a file is in hand, or seen and not yet read."""
         return any(one.busy() for one in self._sources.values())
 
-    async def update(self, sources: Sequence[Source], mappings: Mapping[str, Mapper], limits: Limits | None = None) -> None:
+    async def update(
+        self,
+        sources: Sequence[Source],
+        mappings: Mapping[str, Mapper],
+        limits: Limits | None = None,
+        gathers: Mapping[str, Gather] = MappingProxyType({}),
+    ) -> None:
         """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
         removed ones end after the file in hand."""
         if limits is not None:
             self._gate.change(limits)
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
-            if wanted.get(name) == one.source:
-                one.mapper = mappings[name]
+            if wanted.get(name) == one.source and (name in gathers) == one.gathers:
+                one.remap(mappings[name], gathers.get(name))
                 continue
             one.end()
             if self._group is not None:
@@ -102,14 +111,14 @@ class Intake:
             del self._sources[name]
         for name, source in wanted.items():
             if name not in self._sources:
-                one = self._sources[name] = self._make(source, mappings[name])
+                one = self._sources[name] = self._make(source, mappings[name], gathers.get(name))
                 if self._group is not None:
                     self._group.create_task(one.run())
 
     def statuses(self) -> Sequence[SourceStatus]:
         return [one.status() for one in self._sources.values()]
 
-    def _make(self, source: Source, mapper: Mapper) -> "SourceIntake":
+    def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceIntake":
         return SourceIntake(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand, gather
         )

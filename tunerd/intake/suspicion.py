@@ -28,8 +28,13 @@ def split(batch: Batch) -> Iterator[Batch]:
     """A batch for each document; the file's mark goes with the last."""
     documents = batch.documents or ()
     for index, one in enumerate(documents[:-1]):
-        yield Batch([one], None, batch.first and index == 0, last=False)
-    yield replace(batch, documents=list(documents[-1:]), first=batch.first and len(documents) < 2)
+        yield Batch([one], None, batch.first and index == 0, last=False, same_log=batch.same_log if index == 0 else None)
+    yield replace(
+        batch,
+        documents=list(documents[-1:]),
+        first=batch.first and len(documents) < 2,
+        same_log=batch.same_log if len(documents) < 2 else None,
+    )
 
 
 def crashed(document: Document, what: str = _TWICE) -> RefusedDocument:

@@ -66,6 +66,8 @@ class Batch:
     """The unfinished last line was refused at this signature."""
     continues: FileMark | None = None
     """Of a log: the mark that it goes on from."""
+    same_log: str | None = None
+    """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
 
 
 Look: TypeAlias = Nothing | Strange | Back | Later | Large | Batch
@@ -128,7 +130,7 @@ class Visit:
         at, due, now = file.stat, self._due, self._now
         sign = signature(at.st_size, at.st_mtime_ns)
         racy = due.closed and 0 <= now.wall * 1e9 - at.st_mtime_ns < _RACY_NS
-        if (is_as_read(self._known, at) and not racy) or (sign == self._refused_tail and not now.final):
+        if (is_as_read(self._known, at) and not racy) or sign == self._refused_tail:
             return Nothing()
         if self._known is None and self._is_back(due.path, sign):
             return Back(self._mark(file, file.size))
@@ -213,8 +215,17 @@ class Visit:
                 later_s=self._next_look_s() if batch.pending and not refused else None,
                 refused_tail=self._due.signature if refused else None,
                 continues=start,
+                same_log=self._same_log(file, start) if first else None,
             )
             first = False
+
+    def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
+        """By its content, or, before its first line is complete, by its inode."""
+        if start is not None:
+            return start.path
+        own = self._own
+        is_own = own is not None and own.offset == 0 and (own.device, own.inode) == (file.stat.st_dev, file.stat.st_ino)
+        return self._path if is_own else None
 
     @property
     def _settled_at(self) -> float:

@@ -50,6 +50,18 @@ class FileMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Continued:
+    """A log goes on where it was left: what stands refused there, and begins like it, was an unfinished line."""
+
+    source: str
+    path: str
+    """Where the log was when it was left."""
+    offset: int
+    begins: bytes
+    """The first bytes of what stands there now (up to KEPT_HEAD_BYTES)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
     """What one read gave: becomes durable in one transaction, the file's mark with it."""
 
@@ -59,6 +71,8 @@ class Admission:
     ignored: Sequence[IgnoredDocument] = ()
     fragments: Sequence[Fragment] = ()
     mark: FileMark | None = None
+    continued: Continued | None = None
+    """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
     """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
 
@@ -306,9 +320,12 @@ class WritePath(Protocol):
 
 
 class GatherPath(Protocol):
-    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
+    async def groups(
+        self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
+    ) -> tuple[Sequence[Group], float | None]:
         """Groups of the source that want a look by `now`, longest wanting first, and when the next one does (None: never
-        by time alone). At most `limit`, or 16 MiB of documents."""
+        by time alone). At most `limit`, or 16 MiB of documents. Groups whose wait ended after `ended_by` (default: now)
+        are left out, unless they may be complete."""
         ...
 
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
@@ -324,9 +341,7 @@ class Positions(Protocol):
         """Asking for a path that had vanished means that it is back: its mark stays."""
         ...
 
-    async def marks(
-        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
-    ) -> Sequence[FileMark]:
+    async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
         `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
         ...

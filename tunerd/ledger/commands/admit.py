@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Verdict
 from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, resolve
 from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
@@ -25,6 +25,8 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
     found: list[Matched | FailedCall | None] = []
     if admission.replaces_failed:
         _supersede(store, admission)
+    if admission.continued is not None:
+        _complete(store, admission.continued, admission.refused)
     recordings = [kept for one in admission.recordings if (kept := _keep(store, one, now, is_log, found)) is not None]
     placed = [_place(store, call, now, is_log) for call in admission.calls]
     latest = {row.row: row for _, row in placed}  # one call may come twice in a read
@@ -66,6 +68,15 @@ def _supersede(store: Store, admission: Admission) -> None:
         for row in store.refused_unnamed(source, path):
             if row.offset not in again:
                 store.drop(row)
+
+
+def _complete(store: Store, line: Continued, refused: Sequence[RefusedDocument]) -> None:
+    """The same bytes refused once more stay the row that they are."""
+    again = {one.head for one in refused if one.origin.offset == line.offset}
+    for row in store.at_place(line.source, line.path, line.offset, Kind.REFUSED):
+        head = (store.body(row.row) or Body()).head
+        if row.call_id is None and line.begins.startswith(head) and head not in again:
+            store.drop(row)
 
 
 # Calls.
