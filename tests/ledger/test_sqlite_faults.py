@@ -23,10 +23,10 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file s
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 12 MiB."""
+    """A file system of 24 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], check=False, capture_output=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False, capture_output=True)
     if done.returncode != 0:
         pytest.skip("no right to mount here")
     yield disk
@@ -103,7 +103,7 @@ async def test_without_a_reserve_the_result_waits_in_memory(small_disk: Path) ->
         assert await ledger.alive()
         assert await state(ledger, "a") is State.SENDING
         assert not settling.done()
-        resize(small_disk, "32m")
+        resize(small_disk, "48m")
         async with asyncio.timeout(10):
             await settling
             await told.until(LedgerHealed)

@@ -68,6 +68,14 @@ class Reserve:
     def __init__(self, ledger: Path) -> None:
         self._path = ledger.with_name(ledger.name + ".reserve")
 
+    def free_bytes(self) -> int:
+        """Of the file system, beside the reserve; 0 where it can't be asked."""
+        try:
+            disk = os.statvfs(self._path.parent)
+        except OSError:
+            return 0
+        return disk.f_bavail * disk.f_frsize
+
     def take(self) -> bool:
         """Make it; False where there is no room (or no right) for it."""
         try:

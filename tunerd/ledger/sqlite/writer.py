@@ -2,7 +2,8 @@
 
 Commands come in as jobs and their results go back to the event loop, one call_soon_threadsafe a batch. While nothing
 can be committed (disk full, I/O error) impatient jobs are told so at once; patient ones (settle, release: a result
-must not be lost) are kept and tried again until one commit succeeds.
+must not be lost) are kept and tried again until one commit succeeds. A disk that was full stays closed for what brings
+new rows until the reserve could be taken again: what the reserve gave is for the calls that are there.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ _BATCH_ROWS: Final = 256
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _RETRY_S: Final = 1.0
 """Between two tries while nothing can be committed."""
+_SHORT_S: Final = 60.0
+_ROOM_BYTES: Final = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -42,6 +45,11 @@ class Job(Generic[T]):
     """Runs outside of any transaction and batch (vacuum, checkpoint)."""
     result: Any = None
     error: BaseException | None = None
+
+    @property
+    def grows(self) -> bool:
+        """It brings rows and bodies that were not there."""
+        return self.rows > 1 or self.size > 0
 
 
 @dataclass(slots=True)
@@ -79,6 +87,12 @@ class Writer:
         self._kept: list[Job[Any]] = []
         """Patient jobs that wait for a commit that works."""
         self._trouble_since: float | None = None
+        """Nothing can be committed."""
+        self._told_since: float | None = None
+        """LedgerTrouble was told, LedgerHealed not yet."""
+        self._short: tuple[float, int] | None = None
+        """When (monotonic) the reserve was given up, and how many bytes were free then; nothing new comes in until it
+        could be taken again."""
         self._must_reopen = False
         self._dead: BaseException | None = None
         self._closing = False
@@ -136,6 +150,9 @@ class Writer:
         if self._trouble_since is not None:
             batch = self._sort_out(batch, told)
             self._heal(told)
+        elif self._short is not None:
+            batch = self._turn_away(batch, told)
+            self._refill(told)
         if self._trouble_since is None and batch:
             self._run(batch, told)
         if is_closing:
@@ -145,7 +162,7 @@ class Writer:
 
     def _collect(self) -> tuple[list[Job[Any]], bool]:
         try:
-            job = self._queue.get(timeout=_RETRY_S if self._trouble_since is not None else None)
+            job = self._queue.get(timeout=_RETRY_S if self._told_since is not None else None)
         except Empty:
             return [], False
         batch: list[Job[Any]] = []
@@ -220,6 +237,8 @@ class Writer:
     def _set_aside(self, batch: Sequence[Job[Any]], exc: sqlite3.Error, told: _Told) -> None:
         if self._trouble_since is None:
             self._trouble_since = self._clock.monotonic()
+        if self._told_since is None:
+            self._told_since = self._trouble_since
             told.events.append(LedgerTrouble(detail=words_for(exc)))
         self._note(exc)
         for job in batch:
@@ -233,6 +252,7 @@ class Writer:
         self._must_reopen = self._must_reopen or needs_reopening(exc)
         if is_full(exc):
             self._reserve.give_up()
+            self._short = self._clock.monotonic(), self._reserve.free_bytes()
 
     def _sort_out(self, batch: Sequence[Job[Any]], told: _Told) -> list[Job[Any]]:
         """While there is trouble nothing new is begun; patient jobs wait."""
@@ -242,6 +262,24 @@ class Writer:
             else:
                 self._refuse(job, "the ledger cannot be written now; it is tried again every second", told, None)
         return []
+
+    def _turn_away(self, batch: Sequence[Job[Any]], told: _Told) -> list[Job[Any]]:
+        """The disk has room for what is there, but not yet for more."""
+        for job in batch:
+            if job.grows:
+                self._refuse(job, "the disk of the ledger is nearly full; make room, it goes on by itself", told, None)
+        return [job for job in batch if not job.grows]
+
+    def _refill(self, told: _Told) -> None:
+        """The disk is no longer short when there is more room than there was, and the reserve fits in. Without more room
+        it is tried again after a minute (what was sent left free pages in the file): not the same failure each second."""
+        at, free = self._short or (0.0, 0)
+        is_late = self._clock.monotonic() - at >= _SHORT_S
+        if not (is_late or self._reserve.free_bytes() >= free + _ROOM_BYTES) or not self._reserve.take():
+            return
+        self._short = None
+        began, self._told_since = self._told_since, None
+        told.events.append(LedgerHealed(lasted_s=self._clock.monotonic() - (at if began is None else began)))
 
     @staticmethod
     def _refuse(job: Job[Any], words: str, told: _Told, cause: BaseException | None) -> None:
@@ -277,13 +315,15 @@ class Writer:
             self._note(exc)
             return
         kept, self._kept = self._kept, []
-        lasted_s = self._clock.monotonic() - (self._trouble_since or 0.0)
         self._trouble_since = None
-        if all(self._commit([job], told) for job in kept):
-            told.events.append(LedgerHealed(lasted_s=lasted_s))
-            self._reserve.take()
-        else:  # it broke again on the way: the trouble goes on, and so does its count
-            told.events = [event for event in told.events if not isinstance(event, LedgerTrouble)]
+        if not all(self._commit([job], told) for job in kept):
+            return  # it broke again on the way: the trouble goes on, and so does its count
+        if self._short is not None:
+            self._refill(told)
+            return
+        began, self._told_since = self._told_since, None
+        told.events.append(LedgerHealed(lasted_s=self._clock.monotonic() - (began or 0.0)))
+        self._reserve.take()
 
     def _last(self, told: _Told) -> None:
         if self._kept:
