@@ -11,7 +11,8 @@ from tunerd.mapping import compile_sources
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-_DEMO = re.compile(r"(<!-- demo:.*?-->\n```\n)(.*?)(```\n<!-- /demo -->)", re.S)
+_DEMO = re.compile(r"(<!-- demo:.*?-->\n```\n)(.*?)(```\n<!-- /demo -->)", re.DOTALL)
+_CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 _TIMES = re.compile(r"\b\d+ ms\b")
 
 
@@ -37,7 +38,7 @@ async def test_the_output_shown_is_what_the_demo_prints() -> None:
 
 def test_the_configuration_shown_loads() -> None:
     """A reader can paste it: it loads, and its rules compile."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.S)
+    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
         config = load_text(block, "README.md", {})
@@ -50,7 +51,7 @@ def test_every_link_leads_somewhere() -> None:
     dead = [
         (page.name, target)
         for page in pages
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", _CODE.sub("", page.read_text()))
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not dead

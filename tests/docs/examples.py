@@ -5,6 +5,7 @@
   `json call` (the fields of the payload that are shown), `json rows`, `json repairs`, `json create-call` and
   `json send-calls` (the exact body), `json recording`, `json strategies`, `json left-out`, `text refused`, `text ignored`,
   or, without a document, `text problem`.
+  A block `json documents` holds several, one a line, each after the name of its file, or all in one log.
 - a block `rule` holds one or more fields of a call, and lines `document => value of the last field`. The name `value`
   is a field that takes everything.
 """
@@ -18,10 +19,11 @@ from typing import Any, Final
 import orjson
 
 from tests.docs.fences import Fence
-from tunerd.call import Call, Document, Form, Mapped, Origin, UrlStrategy
+from tunerd.call import Call, Document, Form, Fragment, Mapped, Origin, UrlStrategy
 from tunerd.config.file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.gathering import keyed
 from tunerd.places import ConfigError, Place
 
 ENVIRON: Final = {"CALL_TYPE": "web_call"}
@@ -44,6 +46,7 @@ _NEEDED: Final = {
     "end_timestamp": "1782900060000",
     "transcript_with_tool_calls": "{rows: [{role: {const: user}, text: {const: Hello}, start_ms: 0, end_ms: 500}]}",
 }
+_IN_A_FILE: Final = re.compile(r"^([\w./-]+\.json) +(\{.*\})$")
 _CASE: Final = re.compile(r"^(\{.*\}) +=> (.*)$")
 _RESULTS: Final = frozenset(
     {
@@ -118,7 +121,10 @@ def result(example: Example) -> Any:
     if kind == "text problem":
         raise AssertionError("the example loads")
     assert example.document is not None
-    mapped = mapping.map(document_of(example.document))
+    if example.document.info == "json documents":
+        mapped = _gathered(mapping, example.document)
+    else:
+        mapped = mapping.map(document_of(example.document))
     if kind == "json value":
         return _value(mapped, example.field)
     return _outcome(mapped, kind, example.wanted)
@@ -135,6 +141,22 @@ def document_of(fence: Fence) -> Document:
     path = fence.info.partition("path=")[2] or "call.json"
     origin = Origin(source="agent", path=f"/calls/{path}", length=len(raw), mtime_ns=1_782_900_100_000_000_000)
     return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1_782_900_100.0)
+
+
+def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
+    """The call that the documents make; of several calls the first."""
+    fragments: list[Fragment] = []
+    for number, line in enumerate(fence.text.splitlines()):
+        found = _IN_A_FILE.match(line)
+        path, text = (found[1], found[2]) if found else ("log.ndjson", line)
+        origin = Origin(source="agent", path=f"/calls/{path}", offset=0 if found else number * 1000, mtime_ns=number + 1)
+        raw = text.encode()
+        fragment = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=float(number))).fragment
+        assert fragment is not None, line
+        fragments.append(fragment)
+    mapped = mapping.gather(None, next(iter(keyed(fragments).values())))
+    assert mapped is not None
+    return mapped
 
 
 def _whole(text: str, form: Form) -> str:

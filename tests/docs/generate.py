@@ -1,4 +1,4 @@
-"""The pages that are made from the code: functions.md from the registry, presets/*.md from the presets' YAML.
+"""The pages that are made: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/.
 
 `python -m tests.docs.generate` (or `make docs`) writes them; a test says when they are out of date.
 """
@@ -24,7 +24,11 @@ KEPT: Final = ("README.md", "choices.md")
 
 def made_pages() -> dict[Path, str]:
     """Every generated page and its content."""
-    pages = {DOCS / "functions.md": _functions_page(), DOCS / "presets" / "README.md": _index_page()}
+    pages = {
+        DOCS / "functions.md": _functions_page(),
+        DOCS / "presets" / "README.md": _index_page(),
+        DOCS / "decisions" / "README.md": _decisions_page(),
+    }
     return pages | {DOCS / "presets" / f"{name}.md": _preset_page(name) for name in presets.names()}
 
 
@@ -47,6 +51,25 @@ def write() -> list[str]:
         else:
             page.unlink()
     return changed
+
+
+# Decisions.
+
+
+def _decisions_page() -> str:
+    lines = [
+        "# Decisions",
+        "",
+        _MADE,
+        "",
+        "What would surprise whoever reads the code, or runs it, and why it is so. One page a subject.",
+        "",
+    ]
+    for page in sorted((DOCS / "decisions").glob("*.md")):
+        if page.name != "README.md":
+            title = page.read_text().partition("\n")[0].lstrip("# ").strip()
+            lines.append(f"- [{page.stem}]({page.name}): {title}")
+    return "\n".join([*lines, ""])
 
 
 # Functions.

@@ -1,11 +1,14 @@
 """Every example of docs/rules.md is executed, and every repair and function that it should tell of is there."""
 
 import re
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.docs.examples import Example, examples, is_equal, result, shown
 from tests.docs.fences import DOCS, fences
+from tunerd.cli import main
 from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
 from tunerd.mapping.rules import ROW_MEMBERS
 
@@ -40,3 +43,13 @@ def test_every_field_has_its_place() -> None:
     text = RULES.read_text()
     hardly_used = {"recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel"}
     assert not [name for name in (CALL_FIELDS | MANIFEST_FIELDS | ROW_MEMBERS) - hardly_used if f"`{name}`" not in text]
+
+
+def test_the_configuration_with_tests_passes_its_tests(tmp_path: Path) -> None:
+    """`tunerd test` of the page's own example ends with 0."""
+    (shown,) = [fence for fence in fences(RULES) if fence.info == "yaml config" and "\ntests:" in fence.text]
+    file = tmp_path / "config.yaml"
+    file.write_text(shown.text)
+    done = CliRunner().invoke(main, ["test", "-c", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "3" in done.output

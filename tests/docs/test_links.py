@@ -1,0 +1,40 @@
+"""Links within the documentation lead to a page and to a heading that is there; no page stands alone."""
+
+import re
+from pathlib import Path
+
+from tests.docs.fences import DOCS, ROOT, pages
+
+_CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def _links(page: Path) -> list[tuple[Path, str]]:
+    """Relative links: the page they lead to, and the heading ("" for none)."""
+    found = [target.partition("#") for target in _LINK.findall(_CODE.sub("", page.read_text())) if "://" not in target]
+    return [((page.parent / path).resolve() if path else page, heading) for path, _, heading in found]
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors that a Markdown renderer gives to the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_every_heading_that_is_linked_to_is_there() -> None:
+    """An anchor without its heading leads to the top of the page, silently."""
+    dead = [
+        (page.name, f"{target.name}#{heading}")
+        for page in pages()
+        for target, heading in _links(page)
+        if heading and target.exists() and heading not in _headings(target)
+    ]
+    assert not dead
+
+
+def test_every_page_is_linked_to() -> None:
+    """A page that nothing leads to is a page that nobody reads."""
+    linked = {target for page in pages() for target, _ in _links(page) if target != page}
+    reached = {target / "README.md" if target.is_dir() else target for target in linked}
+    assert not [str(page.relative_to(ROOT)) for page in sorted(DOCS.rglob("*.md")) if page.resolve() not in reached]
