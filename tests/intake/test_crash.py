@@ -1,0 +1,128 @@
+"""A document over which the process dies, twice, in real processes: it is set aside, and everything else arrives."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.intake.harness import put
+from tunerd.call import State
+from tunerd.intake.in_hand import BATCH, FILE, InHand, Phase, Place
+from tunerd.ledger import Filter, StoredCall
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.testing import Recorder
+
+DIED = {9, -9}
+
+
+async def die(directory: Path, **environ: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.intake.dying", str(directory), env={**os.environ, **environ}
+    )
+    async with asyncio.timeout(30):
+        return await process.wait()
+
+
+async def rows(directory: Path) -> list[StoredCall]:
+    ledger = await SqliteLedger.open(directory / "ledger.db", now=time.time(), emit=Recorder())
+    try:
+        return list(await ledger.calls(Filter(dismissed=None), limit=1000))
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize("deadly", ["exit", "kill"])
+@pytest.mark.parametrize("shape", ["files", "list", "log"])
+async def test_a_document_that_kills_twice_is_set_aside(tmp_path: Path, shape: str, deadly: str) -> None:
+    """Alone, in the middle of a list, or of a log: the third start sets just it aside, and reads all the others."""
+    root = tmp_path / "calls"
+    root.mkdir()
+    documents = [{"id": f"c{i}"} for i in range(40)]
+    documents[17]["deadly"] = deadly
+    if shape == "files":
+        for i, document in enumerate(documents):
+            put(root / f"{i:02}.json", document)
+    elif shape == "list":
+        put(root / "all.json", documents)
+    else:
+        put(root / "all.ndjson", "".join(json.dumps(document) + "\n" for document in documents))
+    assert await die(tmp_path) in DIED
+    assert await die(tmp_path) in DIED
+    assert await die(tmp_path) == 0
+    found = await rows(tmp_path)
+    (failed,) = (row for row in found if row.state is State.FAILED)
+    assert failed.reason == "crashed"
+    assert "twice" in failed.detail
+    assert {row.call_id for row in found if row.state is State.DUE} == {f"c{i}" for i in range(40) if i != 17}
+    assert not (tmp_path / "ledger.db.in-hand").exists()
+    assert await die(tmp_path) == 0
+    assert await rows(tmp_path) == found
+
+
+async def test_one_that_dies_while_it_is_admitted_goes_after_a_third_time(tmp_path: Path) -> None:
+    """A commit takes long, so a SIGKILL often falls into one: it takes one death more, and the others still arrive."""
+    (tmp_path / "calls").mkdir()
+    for name in ("a", "deadly-admit", "z"):
+        put(tmp_path / f"calls/{name}.json", {"id": name})
+    codes = [await die(tmp_path) for _ in range(4)]
+    assert codes == [9, 9, 9, 0]
+    assert {(row.call_id, row.state) for row in await rows(tmp_path)} == {
+        ("a", State.DUE), ("z", State.DUE), (None, State.FAILED),
+    }  # fmt: skip
+
+
+async def test_two_deaths_for_another_reason_accuse_nobody(tmp_path: Path) -> None:
+    """Killed twice while everything waits for its commit: all of it arrives the third time."""
+    (tmp_path / "calls").mkdir()
+    for i in range(20):
+        put(tmp_path / f"calls/{i}.json", {"id": f"c{i}"})
+    assert await die(tmp_path, DIE_ADMITTING="1") == 9
+    assert await die(tmp_path, DIE_ADMITTING="1") == 9
+    assert await die(tmp_path) == 0
+    assert {row.state for row in await rows(tmp_path)} == {State.DUE}
+    assert len(await rows(tmp_path)) == 20
+
+
+def test_what_was_in_hand_is_known_to_the_next_process(tmp_path: Path) -> None:
+    """A file of a batch is suspected, its documents count from there; who ends cleanly is not."""
+    kept, exact = str(tmp_path / "in-hand"), Place(offset=5, length=9)
+    first = InHand(kept)
+    first.begin("s", "/ended").end(cleared=True)
+    first.begin("s", "/batch").note(Phase.MAPPING, BATCH)
+    second = InHand(kept)
+    assert second.suspects("s") == ["/batch"]
+    hold = second.begin("s", "/batch")
+    assert hold.is_suspect
+    assert not hold.is_guilty(exact)
+    hold.note(Phase.MAPPING, exact)
+    third = InHand(kept)
+    hold = third.begin("s", "/batch")
+    assert hold.is_guilty(exact)
+    assert not hold.is_guilty(Place(offset=6, length=9))
+    hold.end(cleared=False)
+    fourth = InHand(kept)
+    assert fourth.begin("s", "/batch").is_guilty(exact)  # until it has been set aside
+    fourth.begin("s", "/batch").end(cleared=True)
+    assert not fourth.suspects("s")
+
+
+def test_a_file_that_cannot_even_be_read_is_guilty_as_a_whole(tmp_path: Path) -> None:
+    """Two deaths while its bytes were read."""
+    kept = str(tmp_path / "in-hand")
+    for _ in range(2):
+        assert not InHand(kept).begin("s", "/large").is_guilty(FILE)
+    assert InHand(kept).begin("s", "/large").is_guilty(FILE)
+
+
+@pytest.mark.parametrize("left", [b"", b"\0" * 20_000, b"garbage" * 5_000, b"9 9 9 9\0s\0p\0", b"1 1 1\0"])
+def test_a_damaged_memory_accuses_nobody(tmp_path: Path, left: bytes) -> None:
+    """Whatever stands in the file, intake goes on."""
+    (tmp_path / "in-hand").write_bytes(left)
+    in_hand = InHand(str(tmp_path / "in-hand"))
+    assert in_hand.suspects("s") == []
+    in_hand.begin("s", "/a").end(cleared=True)
+    in_hand.close()
