@@ -1,6 +1,7 @@
 """What blocks become at run time: loops that emit rows, and objects that leave out what is null."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tunerd.mapping.functions import Run
@@ -8,6 +9,15 @@ from tunerd.mapping.values import RuleError, kind, true
 
 Emit: TypeAlias = Callable[[list[Any], list[Any]], None]
 """Appends the rows of a block: takes the slots and the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emits:
+    """A compiled block that gives rows, as Code is a compiled expression."""
+
+    run: Emit
+    form: tuple[Any, ...] | None = None
+    """As Code.form."""
 
 
 def looped(each: Run, item: int, body: Emit) -> Emit:

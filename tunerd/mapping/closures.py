@@ -27,6 +27,8 @@ class Code:
     """The value, where it is the same for every document."""
     path: tuple[int, tuple[str, ...]] | None = None
     """(slot, fields) where the expression is nothing but `name.a.b`: what has faster forms."""
+    form: tuple[Any, ...] | None = None
+    """(kind, parts...): what it is made of, for generated.py to write as text. None: only `run` knows."""
 
 
 def constant(value: Any) -> Code:
@@ -85,15 +87,33 @@ def compared(left: Run, right: Run, how: str) -> Run:
         return lambda scope: equal(left(scope), right(scope))
     if how == "ne":
         return lambda scope: not equal(left(scope), right(scope))
+    order = ordered(how)
+    return lambda scope: order(left(scope), right(scope))
+
+
+def ordered(how: str) -> Callable[[Any, Any], Any]:
+    """Two numbers or two texts as lt, lte, gt or gte says; null for everything else."""
     order = _ORDER[how]
 
-    def run(scope: Any) -> Any:
-        a, b = left(scope), right(scope)
+    def run(a: Any, b: Any) -> Any:
         if a.__class__ is str:
             return order(a, b) if b.__class__ is str else None
         return order(a, b) if a.__class__ in (int, float) and b.__class__ in (int, float) else None
 
     return run
+
+
+def flattened(values: list[Any]) -> list[Any]:
+    """Lists in the list are opened, one level; the same list where there are none."""
+    if list not in map(type, values):
+        return values
+    merged: list[Any] = []
+    for value in values:
+        if value.__class__ is list:
+            merged += value
+        else:
+            merged.append(value)
+    return merged
 
 
 def call(function: Function, runs: Sequence[Run]) -> Run:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from tunerd.mapping.closures import Code, call, compared, constant, is_text, path
+from tunerd.mapping.closures import Code, call, compared, constant, flattened, is_text, path
 from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.names import Names, nearest, whole
@@ -80,7 +80,7 @@ class _Compiler:
         def run(current: Any) -> Any:
             return current.get(name) if current.__class__ is dict else None
 
-        return Code(run)
+        return Code(run, form=("field", name))
 
     def _root(self, tree: Tree) -> Code:
         name = tree["value"]
@@ -111,7 +111,7 @@ class _Compiler:
         if code.value is not UNKNOWN:
             return constant(_now(then.run, code.value, step))
         before, after = code.run, then.run
-        return Code(lambda scope: after(before(scope)))
+        return Code(lambda scope: after(before(scope)), form=("then", code, then))
 
     def _index_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         return self._subexpression(tree, root, dotted)
@@ -128,22 +128,22 @@ class _Compiler:
             except IndexError:
                 return None
 
-        return Code(run)
+        return Code(run, form=("index", at))
 
     def _slice(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
         if tree["children"][2] == 0:
             raise ExpressionError("the step of a slice can't be 0")
         part = slice(*tree["children"])
-        return Code(lambda current: current[part] if current.__class__ is list else None)
+        return Code(lambda current: current[part] if current.__class__ is list else None, form=("slice", part))
 
     def _current(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
-        return Code(lambda current: current)
+        return Code(lambda current: current, form=("current",))
 
     def _identity(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
-        return Code(lambda current: current)
+        return Code(lambda current: current, form=("current",))
 
     def _needs_item(self, tree: Tree, root: bool) -> None:
         if root:
@@ -151,30 +151,33 @@ class _Compiler:
 
     def _pipe(self, tree: Tree, root: bool, dotted: bool) -> Code:
         before = self.code(tree["children"][0], root=root, dotted=dotted)
-        after = self._item(tree["children"][1])
+        then = self.code(tree["children"][1], root=False)
+        after = then.run
         if before.value is not UNKNOWN:
             return constant(_now(after, before.value, tree))
         run = before.run
-        return Code(lambda scope: after(run(scope)))
+        return Code(lambda scope: after(run(scope)), form=("then", before, then))
 
     # Lists
 
     def _projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        of = self.code(tree["children"][0], root=root, dotted=dotted)
+        base = of.run
         if tree["children"][1]["type"] == "identity":
 
             def run_plain(scope: Any) -> Any:
                 values = base(scope)
                 return [v for v in values if v is not None] if values.__class__ is list else None
 
-            return Code(run_plain)
-        each = self._item(tree["children"][1], dotted=True)
+            return Code(run_plain, form=("each", of, None, None))
+        item = self.code(tree["children"][1], root=False, dotted=True)
+        each = item.run
 
         def run(scope: Any) -> Any:
             values = base(scope)
             return [v for v in map(each, values) if v is not None] if values.__class__ is list else None
 
-        return Code(run)
+        return Code(run, form=("each", of, None, item))
 
     def _value_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
         base = self.code(tree["children"][0], root=root, dotted=dotted).run
@@ -187,9 +190,10 @@ class _Compiler:
         return Code(run)
 
     def _filter_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
-        each = self._item(tree["children"][1], dotted=True)
-        holds = self._item(tree["children"][2])
+        of = self.code(tree["children"][0], root=root, dotted=dotted)
+        item = self.code(tree["children"][1], root=False, dotted=True)
+        condition = self.code(tree["children"][2], root=False)
+        base, each, holds = of.run, item.run, condition.run
 
         def run(scope: Any) -> Any:
             values = base(scope)
@@ -197,42 +201,37 @@ class _Compiler:
                 return None
             return [v for value in values if true(holds(value)) and (v := each(value)) is not None]
 
-        return Code(run)
+        return Code(run, form=("each", of, condition, item))
 
     def _flatten(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        of = self.code(tree["children"][0], root=root, dotted=dotted)
+        base = of.run
 
         def run(scope: Any) -> Any:
             values = base(scope)
-            if values.__class__ is not list:
-                return None
-            merged: list[Any] = []
-            for value in values:
-                if value.__class__ is list:
-                    merged += value
-                else:
-                    merged.append(value)
-            return merged
+            return flattened(values) if values.__class__ is list else None
 
-        return Code(run)
+        return Code(run, form=("flatten", of))
 
     def _multi_select_list(self, tree: Tree, root: bool, dotted: bool) -> Code:
         codes = [self.code(child, root=root) for child in tree["children"]]
         if root and all(code.value is not UNKNOWN for code in codes):
             return constant([code.value for code in codes])
         runs = [code.run for code in codes]
+        form = ("list", codes, root)
         if root:
-            return Code(lambda slots: [run(slots) for run in runs])
-        return Code(lambda current: None if current is None else [run(current) for run in runs])
+            return Code(lambda slots: [run(slots) for run in runs], form=form)
+        return Code(lambda current: None if current is None else [run(current) for run in runs], form=form)
 
     def _multi_select_dict(self, tree: Tree, root: bool, dotted: bool) -> Code:
         members = [(child["value"], self.code(child["children"][0], root=root)) for child in tree["children"]]
         if root and all(code.value is not UNKNOWN for _, code in members):
             return constant({name: code.value for name, code in members})
         runs = [(name, code.run) for name, code in members]
+        form = ("object", members, root)
         if root:
-            return Code(lambda slots: {name: run(slots) for name, run in runs})
-        return Code(lambda current: None if current is None else {name: run(current) for name, run in runs})
+            return Code(lambda slots: {name: run(slots) for name, run in runs}, form=form)
+        return Code(lambda current: None if current is None else {name: run(current) for name, run in runs}, form=form)
 
     # Truth and comparison
 
@@ -246,7 +245,7 @@ class _Compiler:
             value = first(scope)
             return value if value or value.__class__ in (int, float) else second(scope)
 
-        return Code(run)
+        return Code(run, form=("or", left, right))
 
     def _and_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         left, right = (self.code(child, root=root) for child in tree["children"])
@@ -258,14 +257,14 @@ class _Compiler:
             value = first(scope)
             return second(scope) if value or value.__class__ in (int, float) else value
 
-        return Code(run)
+        return Code(run, form=("and", left, right))
 
     def _not_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         code = self.code(tree["children"][0], root=root)
         if code.value is not UNKNOWN:
             return constant(not true(code.value))
         run = code.run
-        return Code(lambda scope: not true(run(scope)))
+        return Code(lambda scope: not true(run(scope)), form=("not", code))
 
     def _comparator(self, tree: Tree, root: bool, dotted: bool) -> Code:
         left, right = (self.code(child, root=root) for child in tree["children"])
@@ -275,8 +274,8 @@ class _Compiler:
         if how in ("eq", "ne"):
             for one, other in ((left, right), (right, left)):
                 if one.value.__class__ is str:
-                    return Code(is_text(other, one.value, wanted=how == "eq"))
-        return Code(compared(left.run, right.run, how))
+                    return Code(is_text(other, one.value, wanted=how == "eq"), form=("compared", other, one, how))
+        return Code(compared(left.run, right.run, how), form=("compared", left, right, how))
 
     # Calls and literals
 
@@ -312,7 +311,8 @@ class _Compiler:
             raise ExpressionError(str(error), at) from None
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise ExpressionError(f"{name}: can't work on these constants ({type(error).__name__})", at) from None
-        return Code(self.watch(function, run, runs) if root and self.watch else run)
+        form = ("call", function, codes, self.context)
+        return Code(self.watch(function, run, runs) if root and self.watch else run, form=form)
 
 
 def _now(run: Run, value: Any, tree: Tree) -> Any:

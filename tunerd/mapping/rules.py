@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from tunerd.mapping.blocks import Emit, looped, object_run
+from tunerd.mapping.blocks import Emits, looped, object_run
 from tunerd.mapping.closures import Code, constant
 from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import UNKNOWN, Context, Run
@@ -31,6 +31,7 @@ _WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _KEY: Final = re.compile(r"[\w-]+")
 _QUOTE: Final = "put the expression in quotes"
 MAX_DEPTH: Final = 60
+NO_ROWS: Final = Emits(lambda slots, made: None)
 
 
 class RuleCompiler:
@@ -82,7 +83,7 @@ class RuleCompiler:
             self.problem(node.place, path, "write a mapping here: name: rule")
         return None
 
-    def lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Run]]) -> None:
+    def lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Code]]) -> None:
         let = members.get("let")
         if let is None:
             return
@@ -91,7 +92,7 @@ class RuleCompiler:
             code = self.rule(rule, at, names)
             slot = self._bind(names, name, key_place(let, name), at, code.value)
             if code.value is UNKNOWN:
-                into.append((slot.index, code.run))
+                into.append((slot.index, code))
 
     # A rule
 
@@ -162,7 +163,7 @@ class RuleCompiler:
             return codes[0] if codes else constant(None)
         if len(codes) == 1:
             only = codes[0].run
-            return Code(lambda slots: None if missing(value := only(slots)) else value)
+            return Code(lambda slots: None if missing(value := only(slots)) else value, form=("first", codes))
         if len(codes) == 2:
             first, second = codes[0].run, codes[1].run
 
@@ -173,7 +174,7 @@ class RuleCompiler:
                 value = second(slots)
                 return None if missing(value) else value
 
-            return Code(run_two)
+            return Code(run_two, form=("first", codes))
         runs = [code.run for code in codes]
 
         def run(slots: Any) -> Any:
@@ -183,7 +184,7 @@ class RuleCompiler:
                     return value
             return None
 
-        return Code(run)
+        return Code(run, form=("first", codes))
 
     def _misread(self, node: Node, path: str) -> bool:
         """An expression that YAML took for a list or mapping of its own and split at the commas."""
@@ -221,7 +222,7 @@ class RuleCompiler:
             return epoch_ms(moment(slots), zone)
 
         if not self.with_places:
-            return Code(run)
+            return Code(run, form=("instant", code, zone))
         number = len(self.steps)
         self.steps.append(self.step(node, path))
         return Code(traced(run, number, self.steps[number]))
@@ -238,42 +239,46 @@ class RuleCompiler:
         if self._misread(node, path):
             return constant(None)
         if "for_each" in members or "rows" in members:
-            emit = self._emitter(node, members, path, names, rows, depth, number)
+            emits = self._emitter(node, members, path, names, rows, depth, number)
+            emit = emits.run
 
             def run(slots: Any) -> Any:
                 made: list[Any] = []
                 emit(slots, made)
                 return made or None
 
-            return Code(run)
+            return Code(run, form=("rows", emits))
         return self._object(node, members, path, names, rows, depth)
 
     def _emitter(
         self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
-    ) -> Emit:
+    ) -> Emits:
         """A block that gives rows (or items): for_each around, then let, when, and its object or its `rows`."""
         names = names.inner()
-        each: Run | None = None
+        each: Code | None = None
         item = 0
         if (for_each := members.get("for_each")) is not None:
             heads = self.members(for_each, f"{path}.for_each") or {}
             if len(heads) != 1:
                 self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
-                return lambda slots, made: None
+                return NO_ROWS
             (name, rule) = next(iter(heads.items()))
-            each = self._counted_items(self.rule(rule, f"{path}.for_each", names, depth=depth + 1).run, number)
+            each = self.rule(rule, f"{path}.for_each", names, depth=depth + 1)
             item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
         body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
         if body is None:
-            one = self._object(node, inner, path, names, rows, depth).run
+            row = self._object(node, inner, path, names, rows, depth)
+            one = row.run
 
             def emit_object(slots: list[Any], made: list[Any]) -> None:
                 if (value := one(slots)) is not None:
                     made.append(value)
 
-            body = emit_object
-        return self._counted(body if each is None else looped(each, item, body), number)
+            body = Emits(emit_object, ("row", row))
+        if each is not None:
+            body = Emits(looped(self._counted_items(each.run, number), item, body.run), ("loop", each, item, body))
+        return self._counted(body, number)
 
     def _counted_items(self, each: Run, number: int) -> Run:
         if not self.with_places:
@@ -287,18 +292,19 @@ class RuleCompiler:
 
         return counted
 
-    def _counted(self, emit: Emit, number: int) -> Emit:
+    def _counted(self, emits: Emits, number: int) -> Emits:
         if not self.with_places:
-            return emit
+            return emits
+        emit = emits.run
 
         def counted(slots: list[Any], made: list[Any]) -> None:
             before = len(made)
             emit(slots, made)
             slots[RECORDER_SLOT].at(number).rows += len(made) - before
 
-        return counted
+        return Emits(counted)
 
-    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Emit:
+    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Emits:
         for name in members:
             if name not in _BLOCK_WORDS:
                 self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
@@ -306,42 +312,44 @@ class RuleCompiler:
         listed = members["rows"]
         if not isinstance(listed.value, tuple) or not listed.value:
             self.problem(listed.place, f"{path}.rows", "rows takes a list of blocks")
-            return lambda slots, made: None
-        emits = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(listed.value)]
+            return NO_ROWS
+        blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(listed.value)]
+
+        runs, holds, each = [(index, code.run) for index, code in lets], when.run if when else None, [one.run for one in blocks]
 
         def emit(slots: list[Any], made: list[Any]) -> None:
-            for index, run in lets:
+            for index, run in runs:
                 slots[index] = run(slots)
-            if when is None or true(when(slots)):
-                for one in emits:
+            if holds is None or true(holds(slots)):
+                for one in each:
                     one(slots, made)
 
-        return emit
+        return Emits(emit, ("blocks", lets, when, blocks))
 
-    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Emit:
+    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Emits:
         if not isinstance(node.value, dict) or "const" in node.value:
             self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
-            return lambda slots, made: None
+            return NO_ROWS
         if depth > MAX_DEPTH:
             self.problem(node.place, path, "rules are nested too deep here")
-            return lambda slots, made: None
+            return NO_ROWS
         number = len(self.steps)
         self.steps.append(self.step(node, path))
         return self._emitter(node, node.value, path, names, rows, depth, number)
 
-    def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Run]], Run | None]:
-        lets: list[tuple[int, Run]] = []
+    def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Code]], Code | None]:
+        lets: list[tuple[int, Code]] = []
         self.lets(members, names, path, lets)
         when = members.get("when")
-        return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names).run
+        return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names)
 
     def _object(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Code:
         """let, when and fields of one object: null members are left out, an object of nothing (or without the role that
         it has a rule for) is null."""
         names = names.inner()
         lets, when = self._prelude(members, path, names)
-        made: list[tuple[str, Run]] = []
-        role: Run | None = None
+        made: list[tuple[str, Code]] = []
+        role: Code | None = None
         for name, rule in members.items():
             if name in _BLOCK_WORDS or rule.value is None:
                 continue
@@ -355,14 +363,21 @@ class RuleCompiler:
             code = self.rule(rule, at, names, depth=depth + 1)
             if rows and name in _ROW_TIMES:
                 code = self.as_time(code, rule, at)
-            run = optional(code.run) if rows and name == "metadata" and self.with_places else code.run
+            if rows and name == "metadata" and self.with_places:
+                code = Code(optional(code.run))
             if name == "role":
-                role = run
+                role = code
             else:
-                made.append((name, run))
+                made.append((name, code))
         if not members:
             return constant(None)
-        return Code(object_run(lets, when, role, tuple(made)))
+        run = object_run(
+            [(index, code.run) for index, code in lets],
+            when.run if when else None,
+            role.run if role else None,
+            tuple([(name, code.run) for name, code in made]),
+        )
+        return Code(run, form=("block", lets, when, role, made))
 
     def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
         if isinstance(node.value, dict) and "const" not in node.value:

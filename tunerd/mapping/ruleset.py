@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from tunerd.mapping.closures import Code
 from tunerd.mapping.functions import Run
+from tunerd.mapping.generated import generated
 from tunerd.mapping.names import Broken, Names, nearest
 from tunerd.mapping.rules import RuleCompiler, key_place
 from tunerd.mapping.trace import Misfit, Step
@@ -54,14 +56,18 @@ def compile_rules(
     members = compiler.members(node, path)
     if members is None:
         return made
-    compiler.lets(members, made.names, path, made.lets)
+    lets: list[tuple[int, Code]] = []
+    compiler.lets(members, made.names, path, lets)
+    refused: list[tuple[str, Code, Step]] = []
     if (refuse := members.get("refuse")) is not None:
         for reason, rule in (compiler.members(refuse, f"{path}.refuse") or {}).items():
             at = f"{path}.refuse.{reason}"
             step = compiler.step(rule, at)
-            made.refuse.append((reason, compiler.rule(rule, at, made.names).run, step))
-    if (when := members.get("when")) is not None and when.value is not None:
-        made.when = compiler.rule(when, f"{path}.when", made.names).run
+            refused.append((reason, compiler.rule(rule, at, made.names), step))
+    when: Code | None = None
+    if (rule_when := members.get("when")) is not None and rule_when.value is not None:
+        when = compiler.rule(rule_when, f"{path}.when", made.names)
+    values: list[tuple[str, Code]] = []
     for name, rule in members.items():
         at = f"{path}.{name}"
         if name in ("let", "refuse", "when"):
@@ -73,5 +79,13 @@ def compile_rules(
             continue
         made.steps[name] = compiler.step(rule, at)
         code = compiler.rule(rule, at, made.names, rows=name == transcript)
-        made.fields.append((name, (compiler.as_time(code, rule, at) if name in times else code).run))
+        values.append((name, compiler.as_time(code, rule, at) if name in times else code))
+    codes = (
+        [code for _, code in lets] + [code for _, code, _ in refused] + [code for _, code in values] + ([when] if when else [])
+    )
+    runs = iter([code.run for code in codes] if compiler.with_places or compiler.problems else generated(codes))
+    made.lets = [(index, next(runs)) for index, _ in lets]
+    made.refuse = [(reason, next(runs), step) for reason, _, step in refused]
+    made.fields = [(name, next(runs)) for name, _ in values]
+    made.when = next(runs) if when else None
     return made
