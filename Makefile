@@ -40,9 +40,10 @@ bench: $(STAMP)
 readme: $(STAMP)
 	TUNERD_WRITE_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k output
 
-# Writes the pages that are made from the code: docs/functions.md and docs/presets/.
+# Writes what is made from the code: docs/functions.md, docs/presets/, and the output shown in docs/troubleshooting.md.
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
+	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov
