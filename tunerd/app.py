@@ -29,6 +29,7 @@ from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, LedgerRebuilt, Started, Stopped, Stopping
+from tunerd.intake.gather import Gather
 from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
@@ -187,7 +188,7 @@ async def _wire(
         clock=clock, emit=emit, chance=random.random,
     )  # fmt: skip
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
-                    in_hand=f"{config.ledger.path}.in-hand")  # fmt: skip
+                    in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings))  # fmt: skip
     stack.callback(intake.close)
     facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
     return _Wiring(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
@@ -220,6 +221,10 @@ def forms_of(destinations: Sequence[Destination]) -> dict[str, Form]:
     """The request form of each destination where configuration and key tell it now."""
     forms = {destination.name: Key(destination).form for destination in destinations}
     return {name: form for name, form in forms.items() if form is not None}
+
+
+def _gathers(mappings: Mapping[str, SourceMapping]) -> dict[str, Gather]:
+    return {name: mapping.gather for name, mapping in mappings.items() if mapping.gathers}
 
 
 def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Document], Mapped]]:
@@ -279,7 +284,7 @@ async def _reload_now(
         wiring.config, wiring.mappings = config, mappings
         wiring.ledger.keep_free(config.ledger.min_free_bytes)
         await wiring.delivery.update(config.destinations, config.delivery)
-        await wiring.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger))
+        await wiring.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, wiring.now()
         wiring.emit(ConfigReloaded(sources=len(config.sources)))
         return ()

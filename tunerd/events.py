@@ -75,6 +75,14 @@ class CallDuplicate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartsLate:
+    """Documents of gathered calls that were sent before these came: Tuner keeps what it has."""
+
+    source: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingAdmitted:
     source: str
 
@@ -238,7 +246,7 @@ class ClockJumped:
 
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
-    | CallDuplicate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptStarted | AttemptEnded | CallSent
+    | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptStarted | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | ClockJumped

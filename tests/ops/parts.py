@@ -35,6 +35,7 @@ class Source:
     settling: int = 0
     watching: bool = True
     last_scan_at: float | None = None
+    late_parts: int = 0
 
 
 @dataclass(kw_only=True)
@@ -84,6 +85,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),
         e.CallDuplicate(source="agent", call_id="call-1", replaced=False),
+        e.PartsLate(source="agent", count=2),
         e.RecordingAdmitted(source="egress"),
         e.RecordingMatched(source="agent", waited_s=12.0),
         failed(what=f"too long {text}"),

@@ -18,7 +18,7 @@ from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 # design.md section 10, one name a line: a change here is a breaking change for operators.
 NAMES = {
     "calls_admitted_total", "calls_sent_total", "calls_failed_total",
-    "calls_retried_total", "calls_duplicate_total", "calls_already_there_total",
+    "calls_retried_total", "calls_duplicate_total", "parts_late_total", "calls_already_there_total",
     "documents_read_total", "documents_ignored_total", "rule_null_total",
     "rule_error_total", "timeline_repairs_total", "redactions_total", "calls",
     "oldest_call_age_seconds", "uploads_in_flight", "upload_concurrency_limit",
@@ -82,6 +82,7 @@ def test_every_event_counts_what_it_should() -> None:
     assert value("tunerd_calls_failed_total", {"source": "agent", "reason": "invalid"}) == 1
     assert value("tunerd_calls_retried_total", {"reason": "server_error"}) == 1
     assert value("tunerd_calls_duplicate_total", {"source": "agent"}) == 1
+    assert value("tunerd_parts_late_total", {"source": "agent"}) == 2
     assert value("tunerd_documents_read_total", {"source": "agent"}) == 3
     assert value("tunerd_documents_ignored_total", {"source": "agent"}) == 1
     assert value("tunerd_rule_null_total", {"source": "agent", "field": "call_type"}) == 1

@@ -20,7 +20,7 @@ from tunerd.events import (
     RecordingMatched,
 )
 from tunerd.intake.visit import Batch
-from tunerd.ledger import Admission, Admitted, Continued, Verdict
+from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Matched, Verdict
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]
 

@@ -26,7 +26,7 @@ from tunerd.intake.scan import Names
 from tunerd.intake.suspicion import crashed, place_of, split, unread
 from tunerd.intake.visit import LARGE_BYTES, Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
 from tunerd.intake.watch import Watcher
-from tunerd.ledger import FileMark, Gauges, GatherPath, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")

@@ -29,8 +29,8 @@ class Intake:
         in_hand: str | None = None,
         gathers: Mapping[str, Gather] = MappingProxyType({}),
     ) -> None:
-        """`mappings` by source name, and of sources whose calls come of several documents `gathers`, too; `watcher` replaces the kernel's events; `in_hand`: the file that remembers over a
-        crash what was being read."""
+        """`mappings` by source name, and `gathers` for sources whose calls come of several documents; `watcher` replaces
+        the kernel's events; `in_hand`: the file that remembers over a crash what was being read."""
         self._ledger, self._clock, self._emit = ledger, clock, emit
         self._gate = Gate(ledger.gauges, limits or Limits(), clock)
         self._watcher = watcher or Watcher()

@@ -288,8 +288,15 @@ class MemoryStore(Store):
         self.groups[group.row] = group
         self.group_rows[group.source, group.key] = group.row
 
-    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
-        found = [g for g in self.groups.values() if g.source == source and g.look_at is not None and g.look_at <= now]
+    def wanting(self, source: str, now: float, ended_by: float, limit: int) -> Sequence[KeptGroup]:
+        found = [
+            g
+            for g in self.groups.values()
+            if g.source == source
+            and g.look_at is not None
+            and g.look_at <= now
+            and (g.look_at < g.wait_ends_at or g.wait_ends_at <= ended_by)
+        ]
         return sorted(found, key=lambda g: (g.look_at or 0.0, g.row))[:limit]
 
     def next_look(self, source: str) -> float | None:
@@ -443,8 +450,10 @@ class MemoryLedger:
 
     # GatherPath.
 
-    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
-        return gather.wanting(self._store, source, now, limit)
+    async def groups(
+        self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
+    ) -> tuple[Sequence[Group], float | None]:
+        return gather.wanting(self._store, source, now, limit, ended_by)
 
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
         gathered = gather.gather(self._store, results, now)
@@ -461,9 +470,7 @@ class MemoryLedger:
             file.vanished_at = None
         return file.mark
 
-    async def marks(
-        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
-    ) -> Sequence[FileMark]:
+    async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         files = [file for (of, _), file in sorted(self._store.files.items()) if of == source and not file.is_disposed]
         marks = [file.mark for file in files if (file.vanished_at is not None) == vanished]
         return [mark for mark in marks if mark.path > after_path][:limit]

@@ -230,8 +230,8 @@ class Store(ABC):
         """Put it in place of the row's; its fragments stay. `drop` takes both along."""
 
     @abstractmethod
-    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
-        """Groups whose look is due, earliest first."""
+    def wanting(self, source: str, now: float, ended_by: float, limit: int) -> Sequence[KeptGroup]:
+        """Groups whose look is due, earliest first; of those that only waited, those whose wait ended by `ended_by`."""
 
     @abstractmethod
     def next_look(self, source: str) -> float | None: ...

@@ -152,6 +152,8 @@ class SourceRow(TypedDict):
     settling: int
     watching: bool
     last_scan_at: float | None
+    late_parts: int
+    """Documents that came after the call that they are part of was sent; since the start."""
 
 
 class DaemonRow(TypedDict):

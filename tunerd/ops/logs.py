@@ -215,6 +215,8 @@ class Narrator:
                 log.debug("duplicate", source=event.source, call_id=event.call_id, replaced=event.replaced)
             case e.RecordingMatched():
                 log.debug("recording found", source=event.source, waited_s=round(event.waited_s, 1))
+            case e.PartsLate():
+                log.debug("parts came after their call was sent", source=event.source, count=event.count)
             case e.DocumentIgnored():
                 log.debug("document left out by the rules", source=event.source)
             case e.AttemptEnded():

@@ -52,6 +52,7 @@ class Metrics:
         self._sent = _Count("calls_sent", "Calls that Tuner accepted.", "source")
         self._failed = _Count("calls_failed", "Calls that are not tried again by themselves.", "source", "reason")
         self._retried = _Count("calls_retried", "Attempts after which a call is due again.", "reason")
+        self._late = _Count("parts_late", "Documents of gathered calls that came after their call was sent.", "source")
         self._duplicate = _Count("calls_duplicate", "Documents of a call that was already known.", "source")
         self._already_there = _Count("calls_already_there", "First attempts that Tuner answered with 409.")
         self._read = _Count("documents_read", "Documents read from disk.", "source")
@@ -79,7 +80,16 @@ class Metrics:
     def know(self, sources: Iterable[str]) -> None:
         """Every series of these sources exists from now on, at zero."""
         for source in sources:
-            for metric in (self._admitted, self._sent, self._duplicate, self._read, self._ignored, self._delivery, self._wait):
+            for metric in (
+                self._admitted,
+                self._sent,
+                self._duplicate,
+                self._late,
+                self._read,
+                self._ignored,
+                self._delivery,
+                self._wait,
+            ):
                 metric.know(source)
             for reason in FailReason:
                 self._failed.know(source, reason.value)
@@ -124,6 +134,8 @@ class Metrics:
                 self._duplicate.add(event.source)
             case e.DocumentIgnored():
                 self._ignored.add(event.source)
+            case e.PartsLate():
+                self._late.add(event.source, by=event.count)
             case e.RecordingMatched():
                 self._wait.observe(event.source, max(0.0, event.waited_s))
             case e.ConfigReloaded():
@@ -134,9 +146,11 @@ class Metrics:
                 pass
 
     def _counted(self) -> Iterable[Metric]:
-        for counted in (self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._already_there, self._read,
-                        self._ignored, self._rule_null, self._rule_error, self._repairs, self._redactions, self._upload,
-                        self._delivery, self._wait):  # fmt: skip
+        for counted in (
+            *(self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._late, self._already_there),
+            *(self._read, self._ignored, self._rule_null, self._rule_error, self._repairs, self._redactions),
+            *(self._upload, self._delivery, self._wait),
+        ):
             yield counted.family()
         yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", self._reload_ok)
         yield GaugeMetricFamily(

@@ -73,6 +73,8 @@ class SourceStatus(Protocol):
     def watching(self) -> bool: ...
     @property
     def last_scan_at(self) -> float | None: ...
+    @property
+    def late_parts(self) -> int: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -222,4 +224,5 @@ def _source_row(status: SourceStatus) -> SourceRow:
         settling=status.settling,
         watching=status.watching,
         last_scan_at=status.last_scan_at,
+        late_parts=status.late_parts,
     )

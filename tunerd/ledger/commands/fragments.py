@@ -53,7 +53,12 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
 
 def tell_late(store: Store, row: Row, count: int, now: float) -> None:
     parts = "a part" if count == 1 else f"{count} parts"
-    store.tell(row, now, "late", detail=f"{parts} of it came after it was sent; Tuner keeps what it has")
+    store.tell(
+        row,
+        now,
+        "late",
+        detail=f"{parts} of it came after it was {'sent' if row.state is State.SENT else 'mapped'} and counts no more",
+    )
 
 
 def _open(store: Store, fragment: Fragment, now: float) -> Row:

@@ -19,11 +19,11 @@ _BUSY_S: Final = 2.0
 _Found: TypeAlias = list[Matched | FailedCall | None]
 
 
-def wanting(store: Store, source: str, now: float, limit: int) -> tuple[Sequence[Group], float | None]:
+def wanting(store: Store, source: str, now: float, limit: int, ended_by: float | None) -> tuple[Sequence[Group], float | None]:
     """See GatherPath.groups. Reads only."""
     groups: list[Group] = []
     size = 0
-    for kept in store.wanting(source, now, limit):
+    for kept in store.wanting(source, now, now if ended_by is None else ended_by, limit):
         row = store.get(kept.row)
         if row is None:
             continue
@@ -83,12 +83,14 @@ def _look_again(store: Store, group: KeptGroup, one: Regrouped, at: float) -> No
 
 
 def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float) -> int:
-    """The call was sent while these documents lay in wait for its attempt's end."""
-    if row.state is not State.SENT or group.version != one.version:
+    """The call was sent while these documents lay in wait for its attempt's end; or what it was made of is not kept
+    (redaction), so that nothing can be joined with them."""
+    if row.state in (State.GATHERING, State.SENDING) or group.version != one.version:
         return 0
     late = len(store.fragments(row.row))
     _consume(store, row)
-    store.thin_fragments(row.row)
+    if row.state is State.SENT:
+        store.thin_fragments(row.row)
     store.set_group(replace(group, look_at=None))
     store.ripe.update((source, path) for source, path, _ in store.places(row))
     if late:

@@ -36,9 +36,10 @@ class GatherTables(JoinTables):
         sql = f"INSERT OR REPLACE INTO gathering ({_GROUP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         self.db.execute(sql, (g.row, g.source, to_text(g.key), g.version, g.look_at, g.last_at, g.wait_s, g.count))
 
-    def wanting(self, source: str, now: float, limit: int) -> Sequence[KeptGroup]:
-        sql = f"SELECT {_GROUP} FROM gathering WHERE source = ? AND look_at <= ? ORDER BY look_at, row LIMIT ?"
-        return [_group_of(columns) for columns in self.db.execute(sql, (source, now, limit))]
+    def wanting(self, source: str, now: float, ended_by: float, limit: int) -> Sequence[KeptGroup]:
+        wants = "source = ? AND look_at <= ? AND (look_at < last_at + wait_s OR last_at + wait_s <= ?)"
+        sql = f"SELECT {_GROUP} FROM gathering WHERE {wants} ORDER BY look_at, row LIMIT ?"
+        return [_group_of(columns) for columns in self.db.execute(sql, (source, now, ended_by, limit))]
 
     def next_look(self, source: str) -> float | None:
         sql = "SELECT min(look_at) FROM gathering WHERE source = ? AND look_at IS NOT NULL"

@@ -216,8 +216,10 @@ class SqliteLedger:
 
     # GatherPath.
 
-    async def groups(self, source: str, now: float, limit: int = 64) -> tuple[Sequence[Group], float | None]:
-        return await self._reader.ask(lambda t: gather.wanting(t, source, now, limit))
+    async def groups(
+        self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
+    ) -> tuple[Sequence[Group], float | None]:
+        return await self._reader.ask(lambda t: gather.wanting(t, source, now, limit, ended_by))
 
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
         return await self._do(lambda store: gather.gather(store, results, now), full=True, rows=len(results))
@@ -232,9 +234,7 @@ class SqliteLedger:
             await self._see_through(lambda store: store.come_back(source, path))
         return found[0]
 
-    async def marks(
-        self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False
-    ) -> Sequence[FileMark]:
+    async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
     async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:

@@ -1,0 +1,216 @@
+"""Step 2b, gather: documents without a key go with the one before them; a look at a group of documents makes its call,
+or says when to look again. Carry and the values are pure; Gatherer looks, for one source.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+from tunerd.call import KEPT_HEAD_BYTES, Call, Document, Fragment, Mapped, Refusal, RefusedDocument, State
+from tunerd.clock import Clock
+from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
+from tunerd.intake.admission import Made, failures_of, refused_event
+from tunerd.intake.visit import LARGE_BYTES, Batch
+from tunerd.ledger import Gathered, GatherPath, Group, LookAgain, Regrouped, TooLate, Verdict
+from tunerd.outcome import FailReason
+
+T = TypeVar("T")
+
+_BUSY_S: Final = 2.0
+"""Until the next look at a call that is being sent, or may have arrived."""
+_AGAIN_S: Final = 0.02
+"""Between two rounds of looks: documents that come together are looked at together."""
+_AT_MOST_S: Final = 1.0
+"""How long ended waits may go unnoticed that were held back by files still to be read."""
+_GROUPS: Final = 64
+
+
+class Gather(Protocol):
+    """SourceMapping.gather."""
+
+    def __call__(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None: ...
+
+
+class Patiently(Protocol):
+    """Asks the ledger, and again while it cannot be written."""
+
+    async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T: ...
+
+
+class InThread(Protocol):
+    async def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+# Whose call a document belongs to.
+
+
+class Carry:
+    """The key of the last document of a file, from batch to batch; with its mark it lasts over restarts."""
+
+    def __init__(self) -> None:
+        self._key = ""
+
+    def into(self, batch: Batch, made: Sequence[Made], *, stores: bool) -> list[Made]:
+        """The batch's documents, each with a key or refused. The batch's mark takes the last one along."""
+        if batch.first:
+            self._key = batch.continues.carry if batch.continues is not None else ""
+        carried = [(document, self._of(document, mapped, stores)) for document, mapped in made]
+        if batch.mark is not None and not batch.mark.whole:
+            batch.mark = replace(batch.mark, carry=self._key)
+        return carried
+
+    def _of(self, document: Document | RefusedDocument, mapped: Mapped, stores: bool) -> Mapped:
+        fragment = mapped.fragment
+        if fragment is None:
+            return mapped
+        if fragment.key:
+            self._key = fragment.key
+            return mapped
+        if self._key:
+            return replace(mapped, fragment=replace(fragment, key=self._key))
+        if mapped.recording is not None:
+            return replace(mapped, fragment=None)  # a recording, and nothing of a call
+        what = (
+            "gave no key, and there is no document before it in its file whose call it could belong to; "
+            "`tunerd explain FILE` shows what the rule found"
+        )
+        refused = RefusedDocument(
+            origin=fragment.origin,
+            refusal=Refusal(reason=FailReason.UNMAPPABLE, where="gather.key", what=what),
+            head=fragment.document[:KEPT_HEAD_BYTES] if stores else b"",
+            document=fragment.document if stores else None,
+            settled_at=fragment.settled_at,
+        )
+        return replace(mapped, fragment=None, refused=refused)
+
+
+def with_waits_from_writing(made: Sequence[Made], now: float) -> list[Made]:
+    """In a sweep all that is there is read at once: the wait of a document counts from when its file was written."""
+    aged: list[Made] = []
+    for document, mapped in made:
+        if (fragment := mapped.fragment) is not None:
+            age_s = max(0.0, now - fragment.origin.mtime_ns / 1e9)
+            mapped = replace(mapped, fragment=replace(fragment, wait_s=max(0.0, fragment.wait_s - age_s)))
+        aged.append((document, mapped))
+    return aged
+
+
+# What becomes of groups.
+
+
+def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathered: Gathered) -> Iterator[Event]:
+    """What is told once the looks are durable."""
+    for (_, mapped), done in zip(looks, gathered.states, strict=True):
+        if mapped is None or done is None:
+            continue
+        verdict, state = done
+        yield DocumentMapped(source=source, notes=mapped.notes)
+        if mapped.refused is not None:
+            yield refused_event(source, mapped.refused)
+        elif mapped.call is None:
+            yield DocumentIgnored(source=source)
+        elif verdict in (Verdict.NEW, Verdict.REVIVED):
+            yield CallAdmitted(source=source, call_id=mapped.call.call_id, state=state)
+        elif verdict is not Verdict.CONFLICT:  # a conflict is among the failures, in the ledger's words
+            yield CallDuplicate(source=source, call_id=mapped.call.call_id, replaced=verdict is Verdict.REPLACED)
+    yield from failures_of(gathered.failed, gathered.matched)
+    if gathered.late:
+        yield PartsLate(source=source, count=gathered.late)
+
+
+def _result_of(group: Group, mapped: Mapped | None, now: float) -> Regrouped:
+    result: Call | RefusedDocument | LookAgain
+    if mapped is None:
+        at = group.wait_ends_at if now < group.wait_ends_at else now + _AT_MOST_S
+        result = LookAgain(at=at)
+    elif mapped.call is not None:
+        result = mapped.call
+    elif mapped.refused is not None:
+        result = mapped.refused
+    elif mapped.ignored is not None:
+        return Regrouped(row=group.row, version=group.version, result=mapped.ignored)
+    else:
+        result = LookAgain(at=now + _AT_MOST_S)
+    return Regrouped(row=group.row, version=group.version, result=result)
+
+
+class Gatherer:
+    """Looks at the groups of one source whenever one of them wants it."""
+
+    def __init__(
+        self,
+        source: str,
+        ledger: GatherPath,
+        gather: Gather,
+        clock: Clock,
+        emit: Emit,
+        patiently: Patiently,
+        in_thread: InThread,
+        unread_since: Callable[[], float | None],
+    ) -> None:
+        """`unread_since`: since when (Unix seconds) files have been seen, or may be there, that are not read yet; None:
+        everything is read. Waits that ended later than that are not over: the missing part may be in such a file."""
+        self.gather = gather
+        self._source, self._ledger, self._clock, self._emit = source, ledger, clock, emit
+        self._patiently, self._in_thread, self._unread_since = patiently, in_thread, unread_since
+        self.news = asyncio.Event()
+        """Documents were admitted."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until `stop`, which has to come with `news`."""
+        while not stop.is_set():
+            self.news.clear()
+            next_at = await self.look()
+            if await self._clock.wait(stop, _AGAIN_S):
+                return
+            wait_s = None if next_at is None else max(_AGAIN_S, min(next_at - self._clock.now(), 3600.0))
+            await self._clock.wait(self.news, wait_s)
+
+    async def look(self) -> float | None:
+        """Look at every group that wants it now; gives when the next one does."""
+        while True:
+            now = self._clock.now()
+            unread = self._unread_since()
+            ended_by = now if unread is None else unread
+            groups, next_at = await self._patiently(
+                lambda now=now, ended_by=ended_by: self._ledger.groups(self._source, now, _GROUPS, ended_by=ended_by)  # type: ignore[misc]
+            )
+            if not groups:
+                return next_at if next_at is None or next_at > now else now + _AT_MOST_S
+            await self._settle(groups, ended_by, now)
+
+    async def _settle(self, groups: Sequence[Group], ended_by: float, now: float) -> None:
+        looks: list[tuple[Group, Mapped | None]] = []
+        results: list[Regrouped] = []
+        for group in groups:
+            mapped: Mapped | None = None
+            if group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
+                result = Regrouped(row=group.row, version=group.version, result=TooLate())
+            elif not group.is_replaceable:
+                result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
+            else:
+                mapped = await self._map(group, wait_is_over=group.wait_ends_at <= ended_by)
+                result = _result_of(group, mapped, now)
+            looks.append((group, mapped))
+            results.append(result)
+        gathered = await self._patiently(lambda: self._ledger.gather(results, self._clock.now()))
+        for event in events_of(self._source, looks, gathered):
+            self._emit(event)
+
+    async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
+        is_over = wait_is_over or group.state is not State.GATHERING
+        size = len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
+        if size > LARGE_BYTES:
+            return await self._in_thread(lambda: self._map_one(group, is_over))
+        await asyncio.sleep(0)
+        return self._map_one(group, is_over)
+
+    def _map_one(self, group: Group, is_over: bool) -> Mapped | None:
+        try:
+            return self.gather(group.kept, group.fragments, wait_is_over=is_over)
+        except Exception as exc:
+            # As for a document alone: a defect of ours must not stop all others.
+            what = f"the mapping failed on these documents ({type(exc).__name__}), a defect in tunerd: please report it"
+            refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
+            return Mapped(refused=RefusedDocument(origin=group.fragments[-1].origin, refusal=refusal))
