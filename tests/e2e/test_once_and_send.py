@@ -1,0 +1,98 @@
+"""`tunerd run --once` (backfill) and `tunerd send` as processes against the sandbox."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from tests.e2e.harness import _plain_environment, call_document, config_text, manifest, put, sandbox, until
+
+
+async def tunerd(*arguments: str) -> tuple[int, str]:
+    """Exit code and everything said."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunerd", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env=_plain_environment(),
+    )  # fmt: skip
+    async with asyncio.timeout(90):
+        said, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, said.decode()
+
+
+def _prepare(directory: Path, url: str, **changes: str) -> str:
+    for name in ("calls", "recordings"):
+        (directory / name).mkdir()
+    config = directory / "tunerd.yaml"
+    config.write_text(config_text(url, directory, **changes))
+    return str(config)
+
+
+async def test_once_sends_what_is_there_and_ends_with_0(tmp_path: Path) -> None:
+    """Files, logs and recordings that are there are read, matched and sent; then the process ends by itself."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        for n in range(20):
+            put(tmp_path / "calls" / f"{n}.json", call_document(f"file-{n}"))
+        lines = "".join(json.dumps(call_document(f"line-{n}")) + "\n" for n in range(20))
+        (tmp_path / "calls" / "log.ndjson").write_text(lines)
+        put(tmp_path / "calls" / "room.json", call_document("by-room", room="lobby"))
+        put(tmp_path / "recordings" / "lobby.json", manifest("lobby"))
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 0, said
+        assert "41 sent, 0 failed" in said
+        assert set((await tuner.accepted()).values()) == {1}
+
+
+async def test_once_tells_what_failed_and_what_is_left_with_1(tmp_path: Path) -> None:
+    """A broken document and a call whose recording is nowhere are counted, not waited for."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url, source="    settle_timeout: 1s")
+        put(tmp_path / "calls" / "good.json", call_document("good"))
+        put(tmp_path / "calls" / "bad.json", {"id": "bad"})
+        put(tmp_path / "calls" / "alone.json", call_document("alone", room="nobody"))
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 1, said
+        assert "1 sent, 1 failed, 1 waiting for their recording" in said
+        assert "Traceback" not in said
+
+
+async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None:
+    """With --wait the process goes on looking, and ends as soon as the last call is out."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        put(tmp_path / "calls" / "late.json", call_document("late", room="lobby"))
+        running = asyncio.create_task(tunerd("run", "-c", config, "--once", "--wait", "60s"))
+        ledger = tmp_path / "ledger.db"
+
+        async def admitted() -> bool:
+            code, said = await tunerd("status", "-c", config, "--json") if ledger.exists() else (1, "")
+            return code == 0 and json.loads(said)["calls"]["waiting"]["count"] == 1
+
+        await until(admitted)
+        put(tmp_path / "recordings" / "lobby.json", manifest("lobby"))
+        code, said = await running
+        assert (code, "1 sent, 0 failed" in said) == (0, True), said
+
+
+async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
+    """One file, past the ledger: the answer is shown, a repeat is told as 409, a refusal with its reason."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        good = str(put(tmp_path / "good.json", call_document("one")))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", good)
+        assert code == 0, said
+        assert '"is_new":true' in said
+        assert "1 of 1 sent" in said
+        assert "tr_api_" not in said
+        code, said = await tunerd("send", "-c", config, "--source", "calls", good)
+        assert (code, " 409 " in said) == (0, True), said
+        room = str(put(tmp_path / "room.json", call_document("two", room="lobby")))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", room)
+        assert (code, "--recording-url" in said) == (1, True), said
+        code, said = await tunerd("send", "-c", config, "--source", "calls", room, "--recording-url", "https://a.example/x.wav")
+        assert code == 0, said
+        bad = str(put(tmp_path / "bad.json", {"id": "three"}))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", bad)
+        assert (code, "unmappable" in said, "Traceback" in said) == (1, True, False), said
+        assert not (tmp_path / "ledger.db").exists()
