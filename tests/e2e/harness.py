@@ -63,6 +63,11 @@ class Process:
         return self._output.read_text(errors="replace")
 
     @property
+    def directory(self) -> Path:
+        """Where its output is kept."""
+        return self._output.parent
+
+    @property
     def running(self) -> bool:
         return self._process.returncode is None
 
@@ -197,6 +202,12 @@ class Daemon(Process):
         address = self.told("listening")[-1]["address"]
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as answer:
             return await answer.text()
+
+    async def healthy(self) -> bool:
+        """Whether /healthz says so."""
+        address = self.told("listening")[-1]["address"]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/healthz") as answer:
+            return answer.status == 200
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """The value of one series of /metrics; None: there is none."""

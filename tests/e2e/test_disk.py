@@ -1,0 +1,206 @@
+"""The disk under a running daemon's ledger fills up, goes read-only, gives I/O errors, or descriptors run out. Each time:
+intake pauses and says so once, what is open at Tuner is finished, nothing is lost or sent twice, and with the trouble gone
+all goes on by itself within ten seconds."""
+
+import asyncio
+import os
+import resource
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Daemon, Sandbox, call_document, command, needs_root, needs_strace, put, running, until, world
+
+WITHIN_S = 10.0
+CANNOT = "the ledger cannot be written; intake stands still until it can"
+CAN_AGAIN = "the ledger can be written again"
+
+
+@contextmanager
+def small_disk(directory: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, so big."""
+    disk = directory / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path, leave: int = 0) -> Path:
+    """Take all the room but `leave` bytes."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12):
+            try:
+                while (room := os.statvfs(disk)).f_bavail * room.f_frsize >= max(leave, 1) + size * bool(leave):
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return filler
+
+
+def move_ledger(config: Path, disk: Path, min_free: str = "0") -> None:
+    text = config.read_text()
+    config.write_text(text.replace(f"sqlite://{config.parent}/ledger.db", f"sqlite://{disk}/ledger.db\n  min_free: {min_free}"))
+
+
+@asynccontextmanager
+async def failing(daemon: Daemon, calls: str, error: str) -> AsyncIterator[None]:
+    """These system calls of the process fail so, from now until the end of the block."""
+    strace = await asyncio.create_subprocess_exec(
+        "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}", "-p",
+        str(daemon.pid), stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        await until(lambda: strace.returncode is not None or _is_traced(daemon.pid))
+        assert strace.returncode is None, (await strace.communicate())[1]
+        yield
+    finally:
+        if strace.returncode is None:
+            strace.terminate()
+        await strace.wait()
+
+
+def _is_traced(pid: int) -> bool:
+    """All of its threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
+
+
+@asynccontextmanager
+async def full_disk(daemon: Daemon) -> AsyncIterator[None]:
+    filler = fill(daemon.directory / "disk")
+    yield
+    filler.unlink()
+
+
+@asynccontextmanager
+async def no_descriptors(daemon: Daemon) -> AsyncIterator[None]:
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    yield
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+
+
+def read_only(daemon: Daemon) -> AbstractAsyncContextManager[None]:
+    return failing(daemon, "pwrite64,ftruncate", "EROFS")
+
+
+def bad_syncs(daemon: Daemon) -> AbstractAsyncContextManager[None]:
+    return failing(daemon, "fsync,fdatasync", "EIO")
+
+
+@needs_root
+@needs_strace
+@pytest.mark.parametrize("fault", [full_disk, read_only, bad_syncs])
+async def test_the_ledgers_disk_fails_and_comes_back(
+    tmp_path: Path, fault: Callable[[Daemon], AbstractAsyncContextManager[None]]
+) -> None:
+    """ENOSPC by bytes, EROFS on every write, EIO on every sync, under load."""
+    with small_disk(tmp_path, "64m"):
+        async with world(tmp_path) as (tuner, config):
+            move_ledger(config, tmp_path / "disk")
+            async with running(config) as daemon:
+                await tuner.plan({"latency_s": 1.0})
+                early = [f"early-{number}" for number in range(4)]
+                for call_id in early:
+                    put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
+                await until(lambda: _open_at(tuner, 4))
+                late = [f"late-{number}" for number in range(40)]
+                async with fault(daemon):
+                    for call_id in late:
+                        document = call_document(call_id)
+                        document["messages"][0]["text"] = "so much to say " * 10_000
+                        put(tmp_path / "calls" / f"{call_id}.json", document)
+                    await until(lambda: daemon.told(CANNOT))
+                    await until(lambda: _is_paused(daemon, 1))
+                    await until(lambda: _open_at_most(tuner, 0))
+                    await tuner.plan({"latency_s": 0})
+                    assert len(daemon.told(CANNOT)) == 1
+                    assert len(daemon.told("not read")) <= 1
+                    assert await daemon.healthy(), "a restart would not mend the disk"
+                await until(lambda: daemon.told(CAN_AGAIN), ceiling_s=WITHIN_S)
+                await until(lambda: _is_paused(daemon, 0), ceiling_s=WITHIN_S)
+                await tuner.has(*early, *late)
+                assert await daemon.stop() == 0
+            assert await tuner.accepted() == dict.fromkeys([*early, *late], 1)
+
+
+@needs_root
+async def test_no_descriptors_are_left(tmp_path: Path) -> None:
+    """EMFILE everywhere: files can't be read, no connection made. It is told, nothing ends; with room in the table
+    everything is sent within ten seconds."""
+    async with world(tmp_path) as (tuner, config), running(config) as daemon:
+        put(tmp_path / "calls" / "early.json", call_document("early"))
+        await tuner.has("early")
+        late = [f"late-{number}" for number in range(30)]
+        async with no_descriptors(daemon):
+            for call_id in late:
+                put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
+            await until(lambda: "Too many open files" in daemon.said or "descriptors" in daemon.said)
+        await tuner.has(*late, ceiling_s=WITHIN_S)
+        assert daemon.running
+        assert "Traceback" not in daemon.said
+        assert await daemon.stop() == 0
+        assert await tuner.accepted() == dict.fromkeys(["early", *late], 1)
+
+
+@needs_root
+async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) -> None:
+    """With less than `ledger.min_free` left nothing is admitted, one line and the metric say so, and room remains; what is
+    in the ledger is sent. With more room it goes on within ten seconds."""
+    with small_disk(tmp_path, "40m") as disk:
+        async with world(tmp_path) as (tuner, config):
+            move_ledger(config, disk, "20MiB")
+            async with running(config) as daemon:
+                await tuner.plan({"latency_s": 1.0})
+                put(tmp_path / "calls" / "early.json", call_document("early"))
+                await until(lambda: _open_at(tuner, 1))
+                filler = fill(disk, leave=15 << 20)
+                late = []
+                while not await _is_paused(daemon, 1):  # the room is looked at once a second
+                    late.append(f"late-{len(late)}")
+                    put(tmp_path / "calls" / f"{late[-1]}.json", call_document(late[-1]))
+                put(tmp_path / "calls" / "last.json", call_document("last"))
+                await until(lambda: _open_at_most(tuner, 0))
+                await tuner.plan({"latency_s": 0})
+                assert "last" not in await tuner.accepted()
+                assert "due" not in await daemon.states()
+                (line,) = daemon.told("not read")
+                assert line["reason"] == "disk"
+                assert "min_free" in line["detail"]
+                assert not daemon.told(CANNOT)
+                filler.unlink()
+                await tuner.has("early", "last", *late, ceiling_s=WITHIN_S)
+                assert await daemon.stop() == 0
+
+
+@needs_root
+async def test_a_read_only_place_is_refused_at_the_start(tmp_path: Path) -> None:
+    """One line that names the place, and 1."""
+    with small_disk(tmp_path, "14m") as disk:
+        async with world(tmp_path) as (_, config):
+            move_ledger(config, disk)
+            remounted = await asyncio.create_subprocess_exec("mount", "-o", "remount,ro", str(disk))
+            assert await remounted.wait() == 0
+            code, said = await command(config, "run")
+    assert code == 1
+    assert [line for line in said.splitlines() if not line.startswith("{")] == [
+        f"tunerd: {disk} cannot be written (read-only, or another owner); the ledger needs a place of its own"
+    ]
+
+
+async def _open_at(tuner: Sandbox, count: int) -> bool:
+    return int((await tuner.counts())["in_flight"]) >= count
+
+
+async def _open_at_most(tuner: Sandbox, count: int) -> bool:
+    return int((await tuner.counts())["in_flight"]) <= count
+
+
+async def _is_paused(daemon: Daemon, value: int) -> bool:
+    return await daemon.metric("tunerd_intake_paused", reason="disk") == value
