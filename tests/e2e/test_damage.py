@@ -1,0 +1,175 @@
+"""A ledger file that was damaged while nobody looked: the daemon starts, or refuses with one line; the file is kept, what
+it still says is used, the rest is read from the files again, and nobody's calls are stored twice by the thousand."""
+
+import json
+import random
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, needs_root, put, running, until, world
+from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
+
+SET_ASIDE = "the ledger file was damaged and is set aside"
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2 // 4096 * 4096]
+
+
+def flipped(data: bytes) -> bytes:
+    """Every page but the first has bits of its head flipped."""
+    flipped, chance = bytearray(data), random.Random(3)
+    for page in range(4096, len(data), 4096):
+        for at in range(page, page + 12):
+            flipped[at] ^= chance.randrange(1, 256)
+    return bytes(flipped)
+
+
+def zero_length(data: bytes) -> bytes:
+    return b""
+
+
+async def sent_once(tuner: Sandbox, config: Path, calls: list[str]) -> None:
+    """A first run, after which the ledger knows these calls as sent."""
+    async with running(config) as daemon:
+        for number, call_id in enumerate(calls):
+            put(config.parent / "calls" / f"{number}.json", call_document(call_id))
+        await until(lambda: _has_sent(daemon, len(calls)))
+        assert await daemon.stop() == 0
+
+
+async def _has_sent(daemon: Daemon, count: int) -> bool:
+    return await daemon.states() == {"sent": count}
+
+
+@pytest.mark.parametrize("harm", [truncated, flipped, zero_length])
+async def test_a_damaged_ledger_is_set_aside_and_rebuilt(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    """One line says that the file was set aside, where it is kept byte for byte, and how many rows were saved; every call
+    that is on disk is known again, new ones go out, and with create-call none is stored twice."""
+    calls = [f"call-{number}" for number in range(40)]
+    async with world(tmp_path) as (tuner, config):
+        await sent_once(tuner, config, calls)
+        ledger = tmp_path / "ledger.db"
+        ledger.write_bytes(harm(ledger.read_bytes()))
+        damaged = ledger.read_bytes()
+        async with running(config) as daemon:
+            (line,) = daemon.told(SET_ASIDE)
+            kept = Path(line["kept_as"])
+            assert kept.name.startswith("ledger.db.corrupt-")
+            assert kept.read_bytes() == damaged
+            put(tmp_path / "calls" / "new.json", call_document("new"))
+            await until(lambda: _has_sent(daemon, len(calls) + 1))
+            assert await daemon.stop() == 0
+        assert "Traceback" not in daemon.said
+        assert await tuner.accepted() == dict.fromkeys([*calls, "new"], 1)
+        async with running(config) as daemon:
+            assert len(daemon.told(SET_ASIDE)) == 1, "no more than at the first start"
+            assert await daemon.stop() == 0
+
+
+async def test_sent_ids_are_salvaged(tmp_path: Path) -> None:
+    """Damage to an index alone: under send-calls, where a repeat would be stored twice, not one call goes out again."""
+    calls = [f"call-{number}" for number in range(40)]
+    async with world(tmp_path) as (tuner, config):
+        config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
+        await sent_once(tuner, config, calls)
+        before = len(await tuner.arrivals())
+        _break_index(tmp_path / "ledger.db")
+        async with running(config) as daemon:
+            (line,) = daemon.told(SET_ASIDE)
+            assert line["salvaged"] == 40
+            put(tmp_path / "calls" / "new.json", call_document("new"))
+            await tuner.has("new")
+            assert await daemon.stop() == 0
+        assert len(await tuner.arrivals()) == before + 1
+
+
+async def test_over_a_thousand_repeats_wait_for_an_operator(tmp_path: Path) -> None:
+    """Nothing can be salvaged and send-calls would store every call twice: over 1,000 of them wait for `tunerd resume`,
+    over a restart too, and status says why. A few go by themselves, once they are counted."""
+    calls = [f"call-{number:04}" for number in range(MOST_AGAIN + 10)]
+    async with world(tmp_path) as (tuner, config):
+        config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
+        log = tmp_path / "calls" / "calls.ndjson"
+        log.write_text("".join(json.dumps(call_document(call_id)) + "\n" for call_id in calls))
+        ledger = tmp_path / "ledger.db"
+        async with running(config) as daemon:
+            await until(lambda: _has_sent(daemon, len(calls)))
+            assert await daemon.stop() == 0
+        before = len(await tuner.arrivals())
+        ledger.write_bytes(b"")
+        for _ in range(2):
+            async with running(config) as daemon:
+                await until(lambda daemon=daemon: _is_held(daemon, WAITING))
+                assert await daemon.stop() == 0
+        assert len(await tuner.arrivals()) == before
+        async with running(config) as daemon:
+            code, said = await command(config, "resume")
+            assert code == 0, said
+            await until(lambda: _has_sent(daemon, len(calls)))
+            assert await daemon.stop() == 0
+        assert set((await tuner.accepted()).values()) == {2}
+
+        log.write_text(json.dumps(call_document("alone")) + "\n")
+        ledger.write_bytes(b"")
+        async with running(config) as daemon:
+            assert COUNTING in daemon.said
+            await tuner.has("alone")
+            assert await daemon.stop() == 0
+
+
+async def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Exit 1, one line with what to do, and the file untouched."""
+    async with world(tmp_path) as (tuner, config):
+        await sent_once(tuner, config, ["call-1"])
+        ledger = tmp_path / "ledger.db"
+        db = sqlite3.connect(ledger)
+        db.execute("PRAGMA user_version = 99")
+        db.close()
+        before = ledger.read_bytes()
+        code, said = await command(config, "run")
+        assert code == 1
+        assert [line for line in said.splitlines() if "newer tunerd (schema 99" in line] == said.splitlines()
+        assert ledger.read_bytes() == before
+        assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+@needs_root
+async def test_a_read_only_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    """The ledger's file alone can't be written: exit 1, one line, nothing set aside."""
+    async with world(tmp_path) as (tuner, config):
+        await sent_once(tuner, config, ["call-1"])
+        ledger = str(tmp_path / "ledger.db")
+        _run("mount", "--bind", ledger, ledger)
+        try:
+            _run("mount", "-o", "remount,ro,bind", ledger)
+            code, said = await command(config, "run")
+        finally:
+            _run("umount", ledger)
+        assert code == 1
+        assert [line for line in said.splitlines() if f"{ledger} cannot be written" in line] == said.splitlines()
+        assert not list(tmp_path.glob("*.corrupt-*"))
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True)
+
+
+async def _is_held(daemon: Daemon, why: str) -> bool:
+    (destination,) = json.loads(await daemon.get("/status.json"))["destinations"]
+    pause = destination["pause"]
+    return pause is not None and pause["reason"] == "operator" and pause["detail"] == why
+
+
+def _break_index(ledger: Path) -> None:
+    db = sqlite3.connect(ledger)
+    pages = [page for (page,) in db.execute("SELECT rootpage FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'call'")]
+    db.close()
+    data = bytearray(ledger.read_bytes())
+    for page in pages:
+        data[(page - 1) * 4096 : page * 4096] = b"\xff" * 4096
+    ledger.write_bytes(data)
