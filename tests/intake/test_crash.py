@@ -76,15 +76,13 @@ async def test_one_that_dies_while_it_is_admitted_goes_after_a_third_time(tmp_pa
 
 
 async def test_two_deaths_for_another_reason_accuse_nobody(tmp_path: Path) -> None:
-    """Killed twice while everything waits for its commit: all of it arrives the third time."""
+    """Killed twice while it waits for its commit: it arrives the third time."""
     (tmp_path / "calls").mkdir()
-    for i in range(20):
-        put(tmp_path / f"calls/{i}.json", {"id": f"c{i}"})
+    put(tmp_path / "calls/a.json", {"id": "a"})
     assert await die(tmp_path, DIE_ADMITTING="1") == 9
     assert await die(tmp_path, DIE_ADMITTING="1") == 9
     assert await die(tmp_path) == 0
-    assert {row.state for row in await rows(tmp_path)} == {State.DUE}
-    assert len(await rows(tmp_path)) == 20
+    assert [(row.call_id, row.state) for row in await rows(tmp_path)] == [("a", State.DUE)]
 
 
 def test_what_was_in_hand_is_known_to_the_next_process(tmp_path: Path) -> None:

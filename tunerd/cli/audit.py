@@ -1,0 +1,168 @@
+"""`tunerd audit`: is every document on disk accounted for in the ledger?"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import orjson
+
+from tunerd.call import Document, State
+from tunerd.cli.office import ask, every_call, since_option
+from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
+from tunerd.config import Source
+from tunerd.intake.dispose import target_directory
+from tunerd.intake.read import read_documents
+from tunerd.intake.scan import Names, why_odd
+from tunerd.ledger import Filter
+from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.ops.audit import Audit, AuditDocument, PlaceRow, RowsSeen
+from tunerd.ops.desk import Choice
+from tunerd.ops.office import Operations
+from tunerd.places import ConfigError
+
+_EPILOG = """\b
+Examples:
+  tunerd audit
+  tunerd audit --since 24h
+  tunerd audit --since 2026-11-21 --json | jq .missing
+\b
+Exit code 1: a document is missing in the ledger. Failed calls are no gap: they are visible there.
+"""
+_SHOWN: Final = 20
+_NUMBERED: Final = re.compile(r"\.\d{1,3}$")
+
+
+@click.command(epilog=_EPILOG)
+@config_option
+@click.option("--since", callback=since_option, metavar="WHEN", help="Only files written since then: 2h, 7d, 2026-11-22.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON (docs/status-json.md).")
+def command(config: Path, since: float | None, as_json: bool) -> None:
+    """Compare every document on disk (and in the directories that after_sent moves to) with the ledger: missing,
+    duplicate, failed, extra, and what cannot be known. Reads and maps each file again; changes nothing."""
+    loaded = load_or_exit(config, resolve_secrets=False)
+    try:
+        mappings = compile_sources(loaded, os.environ)
+    except ConfigError as exc:
+        exit_bad_config(exc)
+    files = [(source, list(_files(source))) for source in loaded.sources]  # before the rows: they can only be more
+    now = time.time()
+    rows = ask(config, lambda office: _rows(office, since))
+    audit = Audit(rows=rows, now=now, since=since, kept_s=loaded.ledger.keep_sent_s)
+    for source, found in files:
+        audit.source(source.name)
+        for path, was_at, at in found:
+            audit.paths.add(was_at)
+            if at.st_mtime >= (since or 0.0):
+                _audit_file(audit, source, mappings[source.name], path, was_at, at)
+    report = audit.document()
+    if as_json:
+        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    else:
+        _draw(report)
+    sys.exit(1 if report["gap"] else 0)
+
+
+def _files(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Path, the path at which it was read, and stat of every file of the source, those in `move_to` too."""
+    root, target = os.path.abspath(source.path), target_directory(source)
+    inside = os.path.relpath(target, root) if target is not None else None
+    names = Names(source, inside)
+    for base, is_done in ((root, False), *(((target, True),) if target is not None else ())):
+        for directory, directories, found in os.walk(base):
+            below = os.path.relpath(directory, base)
+            prefix = "" if below == "." else below + "/"
+            directories[:] = sorted(one for one in directories if source.recursive and (is_done or names.enters(prefix + one)))
+            for name in sorted(found):
+                path, relative = os.path.join(directory, name), prefix + name
+                if is_done and not names.fits(relative):
+                    relative = _NUMBERED.sub("", relative)  # of two files with one name the second was numbered
+                try:
+                    at = os.stat(path)
+                    if names.fits(relative) and why_odd(path, os.path.realpath(base)) is None:
+                        yield path, os.path.join(root, relative), at
+                except OSError:
+                    continue  # gone meanwhile
+
+
+async def _rows(office: Operations, since: float | None) -> RowsSeen:
+    """Everything admitted since then; failed and left out documents whenever: they stand for their place."""
+    seen = RowsSeen(since or 0.0)
+    if since is not None:
+        old = Filter(states=frozenset({State.FAILED, State.IGNORED}), dismissed=None)
+        async for row in every_call(office, Choice(where=old)):
+            seen.add(row)
+    async for row in every_call(office, Choice(where=Filter(since=since, dismissed=None))):
+        seen.add(row)
+    return seen
+
+
+def _audit_file(audit: Audit, source: Source, mapping: SourceMapping, path: str, was_at: str, at: os.stat_result) -> None:
+    def young() -> bool:
+        # Copied here just now with the times of long ago, or a log that has grown since: about to be read all the same.
+        now = os.stat(path)
+        return audit.now - max(now.st_mtime, now.st_ctime) < source.settle_timeout_s + source.rescan_s
+
+    of = audit.source(source.name)
+    of["files"] += 1
+    try:
+        for one in read_documents(path, source.format, source.max_document_bytes, source=source.name, settled_at=audit.now):
+            if source.gather is not None:
+                of["documents"] += 1
+                of["parts"] += 1
+                continue
+            is_refused = audit.is_refused(was_at, one.origin.offset)  # perhaps over its mapping: not tried again here
+            mapped = mapping.map(one) if isinstance(one, Document) and not is_refused else None
+            audit.see(one, mapped, path=was_at, mtime=at.st_mtime, young=young)
+    except FileNotFoundError:
+        of["files"] -= 1
+    except (OSError, ValueError) as exc:
+        audit.cannot_read(source.name, path, f"cannot be read: {getattr(exc, 'strerror', None) or 'no regular file'}")
+
+
+def _draw(report: AuditDocument) -> None:
+    for of in report["sources"]:
+        click.echo(f"{of['name']}: {of['files']:,} files, {of['documents']:,} documents")
+        for count, words in (
+            (of["sent"], "sent"),
+            (of["open"], "on the way"),
+            (of["failed"], "failed                 tunerd failed"),
+            (of["left_out"], "left out by the rules"),
+            (of["duplicates"], "again, of a call that another document brought"),
+            (of["unread"], "not read yet, written just now"),
+            (of["missing"], "MISSING: not in the ledger"),
+        ):
+            if count:
+                click.echo(f"  {count:>9,}  {words}")
+        for count, words in (
+            (of["unknown"], "not in the ledger, but older than keep_sent: may have been sent"),
+            (of["other_id"], "in the ledger under another call id: the rule has changed"),
+            (of["recordings"], "recordings (what became of them is told by their calls)"),
+            (of["parts"], "parts of gathered calls"),
+        ):
+            if count:
+                click.echo(f"  {count:>9,}  cannot be compared: {words}")
+    if report["extra"]:
+        click.echo(f"{report['extra']:,} in the ledger whose file is not on disk (any more), {report['extra_open']:,} on the way")
+    _list("missing", report["missing"])
+    _list("duplicate", report["duplicates"])
+    _list("failed", report["failed"])
+    if report["gap"]:
+        click.echo("\nThere is a gap. Is the daemon running, and does `tunerd status` show the source as read?")
+    else:
+        click.echo("\nNo gap: every document that can be compared is in the ledger.")
+
+
+def _list(title: str, rows: Sequence[PlaceRow]) -> None:
+    if rows:
+        click.echo(f"\n{title}:")
+    for row in rows[:_SHOWN]:
+        at = row["path"] if not row["offset"] else f"{row['path']}@{row['offset']}"
+        call = "" if row["call_id"] is None else f"  {row['call_id']}"
+        click.echo(f"  {at}{call}  {row['what']}")
+    if len(rows) > _SHOWN:
+        click.echo(f"  and {len(rows) - _SHOWN:,} more (--json lists up to 1,000)")
