@@ -284,6 +284,19 @@ def test_what_python_cannot_nest_runs_as_closures() -> None:
     assert "deep" in json.dumps(run(slots))
 
 
+def test_what_has_no_template_is_called_with_its_names() -> None:
+    """A closure within generated loops finds the loop's item and the let names in their slots."""
+    rule = {"for_each": {"m": "doc.items"}, "let": {"p": "m.data"}, "x": "p.*", "y": "m.*"}
+    compiler = RuleCompiler(Context())
+    place = compiler.root("doc").index
+    code = compiler.rule(parse_yaml(json.dumps(rule), "rule.yaml"), "rule", compiler.roots.inner())
+    slots: list[Any] = [None] * compiler.size
+    slots[place] = {"items": [{"data": {"a": 1}}, {"data": {"a": 2}, "b": 3}]}
+    (run,) = generated([code])
+    assert run is not code.run
+    assert run(slots) == [{"x": [1], "y": [{"a": 1}]}, {"x": [2], "y": [{"a": 2}, 3]}]
+
+
 def test_no_text_of_a_rule_is_in_the_generated_text() -> None:
     """Names, literals and tables come in as constants: nothing that a user wrote can become code."""
     rule = {
