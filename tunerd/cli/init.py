@@ -1,0 +1,143 @@
+"""`tunerd init`: a configuration to begin with, from real files where there are some."""
+
+import os
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tunerd.cli.benches import cannot_read, files_of, read
+from tunerd.config import Config, Source
+from tunerd.config.file import read_text
+from tunerd.places import ConfigError
+from tunerd.workbench.bench import config_benches
+from tunerd.workbench.report import outcome_of, wrapped
+from tunerd.workbench.shown import count, printable
+from tunerd.workbench.starter import File, Starter, starter
+from tunerd.workbench.trial import explained, units
+
+_EPILOG = """\b
+Examples:
+  tunerd init > config.yaml
+  tunerd init --from call.json --from EG_a1b2.json -o config.yaml
+  tunerd init --from /var/spool/calls --workspace 42 --agent support-bot -o config.yaml
+\b
+The configuration goes to the output (or to -o FILE), what was recognised, mapped and guessed to the error
+output. `tunerd check` accepts it; what is yours to change is marked in it. Exit code: 0; 1 some of the files
+are not mapped by it, or cannot be read; 2 usage.
+"""
+_PATH: Final = click.Path(path_type=Path)
+_FILES: Final = 200
+_DOCUMENTS: Final = 500
+_SHOWN: Final = 40
+_INCLUDE: Final = (*Source.model_fields["include"].default, "*.form")
+
+
+@click.command("init", epilog=_EPILOG)
+@click.option(
+    "--from",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A real file, or a directory of them. May be given several times.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there; an existing file is left alone."
+)
+@click.option("--workspace", type=click.IntRange(min=1), help="The number of your workspace in Tuner.")
+@click.option("--agent", help="Tuner's name of your agent.")
+@click.argument("more", nargs=-1, type=_PATH, metavar="[FILE]...")
+def command(
+    files: tuple[Path, ...], output: Path | None, workspace: int | None, agent: str | None, more: tuple[Path, ...]
+) -> None:
+    """Write a commented configuration: a short one, or one that maps the files named with --from.
+
+    The platform of each file is recognised; for unknown shapes rules are proposed by the names of the fields, and what
+    was a guess is said.
+    """
+    if more and not files:
+        raise click.UsageError("name files with --from FILE")
+    if output is not None and output.exists():
+        raise click.UsageError(f"{output} is there already; name another file")
+    found, failed = _read(*files, *more)
+    if (files or more) and not any(file.reads for file in found):
+        click.echo("tunerd: there is nothing to read in these files", err=True)
+        sys.exit(1)
+    made = starter(found, os.environ, workspace_id=workspace, agent=agent)
+    if found and "- name:" not in made.text:
+        _tell(made, [])
+        click.echo("tunerd: no source could be made of these files; `tunerd init` alone writes one to begin with", err=True)
+        sys.exit(1)
+    results, good = _tried(made.text, output, found)
+    _tell(made, results)
+    if output is None:
+        click.echo(made.text, nl=False)
+    else:
+        output.write_text(made.text, "utf-8")
+        click.echo(f"{output} is written; look through it, then: tunerd check -c {output}", err=True)
+    sys.exit(1 if failed or not good else 0)
+
+
+def _read(*paths: Path) -> tuple[list[File], bool]:
+    found: list[File] = []
+    failed = False
+    source = Source(name="init", path="/")
+    for path in islice(files_of(paths, _INCLUDE), _FILES):
+        try:
+            found.append(File(os.path.abspath(path), list(islice(read(source, path), _DOCUMENTS))))
+        except (OSError, ValueError) as exc:
+            cannot_read(path, exc)
+            failed = True
+    return found, failed
+
+
+def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[str], bool]:
+    """What the configuration makes of the very files, one line each; whether all is well."""
+    try:
+        reading = read_text(text, str(output or "config.yaml"), {"TUNER_API_KEY": "made-up"})
+        if reading.problems:
+            raise ConfigError(reading.problems)
+        benches = config_benches(reading.config, os.environ, {})
+    except ConfigError as exc:
+        return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], False
+    lines: list[str] = []
+    good = True
+    for name, bench in benches.items():
+        mine = [file for file in files if _source_of(file, reading.config) == name]
+        for unit in units(bench, [one for file in mine for one in file.reads]):
+            trial = explained(bench, unit)
+            where = printable(os.path.basename(unit.origins[0]))
+            if len(unit.origins) > 1:
+                where += f" and {count(len(unit.origins) - 1, 'document')} more"
+            outcome, refusal = outcome_of(trial), trial.refusal
+            told = f"left out on purpose by source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
+            if refusal is not None:
+                told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
+                good = False
+            lines.append(f"{where}: {told}")
+    return lines, good
+
+
+def _source_of(file: File, config: Config) -> str | None:
+    from tunerd.cli.documents import _would_read
+
+    return next((source.name for source in config.sources if _would_read(source, file.path)), None)
+
+
+def _tell(made: Starter, results: Sequence[str]) -> None:
+    for title, lines in (
+        ("Recognised", made.found),
+        ("With this configuration", results),
+        ("Guesses, to be looked at", made.unsure),
+    ):
+        if lines:
+            click.echo(title, err=True)
+        for line in dict.fromkeys(lines[:_SHOWN]):
+            for each in wrapped(line, "      ", "  - "):
+                click.echo(each, err=True)
+        if len(lines) > _SHOWN:
+            click.echo(f"  and {len(lines) - _SHOWN:,} more", err=True)

@@ -1,0 +1,358 @@
+"""Files of a team -> a commented configuration that maps them: a source for each platform that is recognised, proposed rules
+for what is not, and what of it was a guess. Pure: files are read by the command.
+"""
+
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from itertools import takewhile
+from typing import Any, Final
+
+from tunerd.call import Call, Document, Recording, RefusedDocument
+from tunerd.config import Source
+from tunerd.workbench.catalogue import Entry, entry
+from tunerd.workbench.fields import Finder
+from tunerd.workbench.propose import propose
+from tunerd.workbench.recognise import PLACEHOLDER, Match, bench_of, recognise
+from tunerd.workbench.row_rules import Proposal
+from tunerd.workbench.shape import Shape
+from tunerd.workbench.trial import mapped, units
+from tunerd.workbench.written import dotted, quoted, yaml_text
+
+_DEFAULT_INCLUDE: Final = Source.model_fields["include"].default
+_SPOOL: Final = "/var/spool/{name}"
+_LOOKED_AT: Final = 60
+
+
+@dataclass(slots=True)
+class File:
+    path: str
+    """Absolute."""
+    reads: Sequence[Document | RefusedDocument]
+    match: Match | None = None
+
+    @property
+    def values(self) -> list[Any]:
+        return [one.value for one in self.reads[:_LOOKED_AT] if isinstance(one, Document)]
+
+
+@dataclass(slots=True)
+class Group:
+    """The files of one source."""
+
+    name: str
+    files: list[File]
+    preset: Entry | None = None
+    proposal: Proposal | None = None
+
+    @property
+    def gives_calls(self) -> bool:
+        return self.preset.calls if self.preset else bool(self.proposal and self.proposal.calls)
+
+
+@dataclass(slots=True)
+class Starter:
+    """A configuration, and what was found and guessed on the way, one line each."""
+
+    text: str
+    found: list[str] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+
+def starter(
+    files: Sequence[File], environ: Mapping[str, str], *, workspace_id: int | None = None, agent: str | None = None
+) -> Starter:
+    """The configuration for these files; without any, a short one to begin with."""
+    made = Starter("")
+    groups = _groups(files, environ, made) if files else []
+    lines = _head(workspace_id, agent)
+    if not files:
+        lines += _EMPTY
+    for at, group in enumerate(groups):
+        lines += [*([""] if at else []), *_source(group, groups, environ, made)]
+    present = {group.name for group in groups}
+    for name in dict.fromkeys(wanted for group in groups if group.preset for wanted in group.preset.looks_in):
+        if name not in present:
+            lines += ["", *_absent_source(name, made)]
+    if any("manifest: recordings" in line for line in lines) and "recordings" not in present:
+        lines += ["", *_OWN_RECORDINGS]
+    made.text = "\n".join([*lines, ""])
+    return made
+
+
+def _head(workspace_id: int | None, agent: str | None) -> list[str]:
+    change = "" if workspace_id else "                         # yours: the number in Tuner's address"
+    mine = "" if agent else "        # Tuner's name of your agent; or a rule in a source: `agent: doc.agent_id`"
+    return [
+        "# tunerd's configuration. All keys, with their defaults: config.example.yaml.",
+        "#",
+        "#   tunerd check -c config.yaml           tells every mistake at once; --online tries the key, too",
+        "#   tunerd explain -c config.yaml FILE    shows what the rules make of a file",
+        "#   tunerd run -c config.yaml",
+        "",
+        "tuner:",
+        f"  workspace_id: {workspace_id or 1}{change}",
+        f"  agent_remote_identifier: {yaml_text(agent) if agent else 'your-agent'}{mine}",
+        "  api_key_file: /etc/tunerd/key           # or the environment variable TUNER_API_KEY",
+        "",
+        "sources:",
+    ]
+
+
+_EMPTY: Final = [
+    "  # Where your agent writes finished calls, one JSON document each. `tunerd init --from FILE` writes this from real files;",
+    "  # `tunerd presets` lists ready-made rules of platforms: `preset: vapi` instead of `call:`.",
+    "  - name: agent",
+    "    path: /var/spool/calls",
+    "    call:",
+    "      let:",
+    "        roles: {const: {assistant: agent, bot: agent, user: user, caller: user}}",
+    "      call_id: doc.call_id",
+    "      call_type: [doc.call_type, {const: phone_call}]",
+    "      start_timestamp: doc.started_at        # ISO 8601, RFC 2822 or epoch, in s, ms, us or ns",
+    "      end_timestamp: doc.ended_at",
+    "      transcript_with_tool_calls:",
+    "        for_each: {m: doc.messages}",
+    "        role: lookup(m.role, roles)          # rows whose role is not in the table are left out",
+    "        text: [m.content, m.text]",
+    "        start_at: m.timestamp",
+    "    recording:                               # where the audio is: tried top to bottom",
+    "      - url: doc.recording_url",
+    "    # on_missing: hold                       # without a recording the call waits; or fail, or {send: \"https://...\"}",
+]  # fmt: skip
+
+_OWN_RECORDINGS: Final = [
+    "  # Where the audio is, is told by no file that was looked at. Write one such file for each recording, or say under the",
+    "  # source above how the URL is made: `- url: \"concat('https://...', ...)\"`.",
+    "  - name: recordings",
+    "    path: /var/spool/recordings",
+    "    manifest:",
+    "      key: doc.call_id",
+    "      url: doc.url",
+    "",
+]
+
+
+def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) -> list[Group]:
+    by_preset: dict[str, list[File]] = {}
+    unknown: list[File] = []
+    for file in files:
+        matches = recognise(file.reads, environ)
+        file.match = matches[0] if matches else None
+        if file.match is None:
+            unknown.append(file)
+            continue
+        by_preset.setdefault(file.match.preset, []).append(file)
+        if len(matches) > 1 and matches[1].score > file.match.score - 0.5:
+            made.unsure.append(f"{_base(file)} could also be {matches[1].preset}")
+    groups = [Group(name, listed, preset=entry(name)) for name, listed in by_preset.items()]
+    for listed in _alike(unknown, made):
+        proposal = propose([value for file in listed for value in file.values], one_file=len(listed) == 1)
+        if proposal is None:
+            made.unsure += [f"{_base(file)}: nothing in it looks like a call or a recording; it is left out" for file in listed]
+            continue
+        name = "agent" if proposal.calls else "recordings"
+        taken = {group.name for group in groups}
+        name = next(one for one in (name, *(f"{name}-{at}" for at in range(2, 1000))) if one not in taken)
+        groups.append(Group(name, listed, proposal=proposal))
+    for group in groups:
+        kind = (
+            f"recognised as {group.preset.name}"
+            if group.preset
+            else "no platform is recognised: rules are proposed by field names"
+        )
+        made.found.append(f"{', '.join(_base(file) for file in group.files[:4])}{' ...' if len(group.files) > 4 else ''}: {kind}")
+        if group.preset and not any(file.match and file.match.certain for file in group.files):
+            made.unsure.append(f"preset {group.preset.name} maps these files, but nothing says that its platform made them")
+        if group.proposal:
+            made.unsure += [f"{group.name}: {guess}" for guess in group.proposal.unsure]
+    return groups
+
+
+def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
+    """Unknown files with much the same members at the top belong together."""
+    found: list[tuple[set[str], list[File]]] = []
+    for file in files:
+        values = [value for value in file.values if isinstance(value, dict)]
+        if not values:
+            made.unsure.append(f"{_base(file)}: holds no JSON object that could be read; it is left out")
+            continue
+        names = {name for value in values for name in value}
+        near = next((group for group in found if len(group[0] & names) >= 0.5 * len(group[0] | names)), None)
+        if near is not None:
+            near[1].append(file)
+        else:
+            found.append((names, [file]))
+    return [listed for _, listed in found]
+
+
+# A source
+
+
+def _source(group: Group, groups: Sequence[Group], environ: Mapping[str, str], made: Starter) -> list[str]:
+    lines: list[str] = []
+    if group.preset is not None:
+        lines += _comment(f"{group.preset.in_short}. What it maps and lacks: tunerd presets show {group.preset.name}")
+    else:
+        lines.append("  # Proposed by field names: look at each rule.")
+        lines += [line for guess in (group.proposal.unsure if group.proposal else ()) for line in _comment(guess, "- ")]
+    root = _root(group.files)
+    lines += [f"  - name: {group.name}", f"    path: {yaml_text(root)}"]
+    others = [file.path for other in groups if other is not group for file in other.files]
+    include = patterns(root, [file.path for file in group.files], others)
+    if include:
+        lines.append(f"    include: [{', '.join(map(yaml_text, include))}]")
+    if any(os.path.dirname(file.path) != root for file in group.files):
+        lines.append("    recursive: true")
+    if group.preset is not None:
+        lines.append(f"    preset: {group.preset.name}")
+        lines += [f"    {line}" for line in _overrides(group.preset, environ, made)]
+        if group.preset.calls and not group.preset.has_strategies:
+            lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
+    elif group.proposal is not None:
+        lines += [f"    {line}" for line in group.proposal.lines]
+        if group.proposal.calls and not group.proposal.audio:
+            lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
+    return lines
+
+
+def _comment(text: str, mark: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, 110, initial_indent=f"  # {mark}", subsequent_indent=f"  # {' ' * len(mark)}", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def _overrides(preset: Entry, environ: Mapping[str, str], made: Starter) -> list[str]:
+    """What the preset wants from the environment, as something to change in the file."""
+    lines: list[str] = []
+    for variable in preset.environment:
+        if variable not in environ:
+            made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} stands for where the audio is served: change it")
+            name = _let_of(preset.name, variable)
+            lines += (
+                ["manifest:", "  let:", f"    {name}: {{const: {quoted(PLACEHOLDER)}}}     # or set {variable}"] if name else []
+            )
+    return lines
+
+
+def _let_of(preset: str, variable: str) -> str | None:
+    from tunerd.mapping import presets
+
+    manifest = presets.load(preset).get("manifest")
+    let = manifest.value.get("let") if manifest is not None and isinstance(manifest.value, dict) else None
+    members = let.value if let is not None and isinstance(let.value, dict) else {}
+    return next((name for name, rule in members.items() if rule.value == f"env.{variable}"), None)
+
+
+def _strategies(group: Group, groups: Sequence[Group], environ: Mapping[str, str], made: Starter) -> list[str]:
+    """Where the audio of a source's calls is: a URL in the documents, recordings among the files, else files to be written."""
+    shape = Shape()
+    for file in group.files:
+        for value in file.values:
+            shape.add(value)
+    finder = Finder(shape, ())
+    gathers = bool(group.preset and group.preset.gathers) or bool(group.proposal and "gather:" in group.proposal.lines)
+    for other in groups:
+        if not other.gives_calls and (found := _joined(other, finder, environ, gathers=gathers)) is not None:
+            return found
+    if group.preset is not None and (audio := finder.audio()) is not None:
+        made.unsure.append(f"{group.name}: {dotted('doc', audio.path)} is taken for the URL of the audio")
+        return ["recording:", f"  - url: {quoted(_expression(audio.path, gathers=gathers))}"]
+    call = _first_call(group, environ)
+    path = finder.equal(call.call_id) if call is not None else None
+    key = _expression(path, gathers=gathers) if path else (group.proposal.key if group.proposal else "file.stem")
+    made.unsure.append(
+        f"{group.name}: no URL of the audio was found: its recordings have to come as files of a source `recordings`"
+    )
+    return ["recording:", "  - manifest: recordings", f"    key: {quoted(key)}", "    within: any"]
+
+
+def _joined(other: Group, finder: Finder, environ: Mapping[str, str], *, gathers: bool) -> list[str] | None:
+    """Recordings whose key stands in the calls."""
+    for recording in _recordings(other, environ):
+        if (path := finder.equal(recording.key)) is not None:
+            lines = ["recording:", f"  - manifest: {other.name}", f"    key: {quoted(_expression(path, gathers=gathers))}"]
+            return lines if recording.started_at is not None else [*lines, "    within: any"]
+    return None
+
+
+def _expression(path: Sequence[str], *, gathers: bool) -> str:
+    if not gathers:
+        return dotted("doc", tuple(path))
+    inner = dotted("doc", tuple(path)).removeprefix("doc.")
+    return f"docs[?{inner}] | [0].{inner}"
+
+
+def _recordings(group: Group, environ: Mapping[str, str]) -> list[Recording]:
+    if group.preset is None:
+        shape = Shape()
+        for file in group.files:
+            for value in file.values:
+                shape.add(value)
+        key = Finder(shape, ()).key()
+        started = bool(group.proposal and group.proposal.has_start)
+        reads = [one for file in group.files for one in file.reads if isinstance(one, Document)]
+        if key is None or not reads:
+            return []
+        start = 0.0 if started else None
+        return [
+            Recording(origin=reads[0].origin, source=group.name, key=str(value), url=None, started_at=start)
+            for value in shape.leaves.get(key.path, ())
+        ]
+    bench = bench_of(group.preset.name, environ)
+    made = [mapped(bench, unit).recording for file in group.files for unit in units(bench, file.reads[:_LOOKED_AT])]
+    return [one for one in made if one is not None]
+
+
+def _first_call(group: Group, environ: Mapping[str, str]) -> Call | None:
+    if group.preset is None:
+        return None
+    bench = bench_of(group.preset.name, environ)
+    reads = [one for file in group.files for one in file.reads[:_LOOKED_AT]]
+    return next((call for unit in units(bench, reads) if (call := mapped(bench, unit).call) is not None), None)
+
+
+def _absent_source(name: str, made: Starter) -> list[str]:
+    made.unsure.append(f"recordings come from a source `{name}`, of which no file was looked at: its path is a guess")
+    return [
+        "  # Recordings of the calls above. No file of it was looked at: put its directory here.",
+        f"  - name: {name}",
+        f"    path: {_SPOOL.format(name=name)}",
+        f"    preset: {name}",
+    ]
+
+
+# Paths
+
+
+def _root(files: Sequence[File]) -> str:
+    directories = {os.path.dirname(file.path) for file in files}
+    return directories.pop() if len(directories) == 1 else os.path.commonpath(sorted(directories))
+
+
+def patterns(root: str, mine: Sequence[str], others: Sequence[str]) -> list[str]:
+    """What `include:` has to be so that the source reads its files and not those of others; empty: its default will do."""
+    names = [os.path.basename(path) for path in mine]
+    strangers = [os.path.basename(path) for path in others if path.startswith(root.rstrip("/") + "/")]
+
+    def good(wanted: Sequence[str]) -> bool:
+        def read(name: str) -> bool:
+            return any(fnmatch(name, one) for one in wanted)
+
+        return all(map(read, names)) and not any(map(read, strangers))
+
+    if good(_DEFAULT_INCLUDE):
+        return []
+    endings = sorted({"*" + os.path.splitext(name)[1] for name in names})
+    if good(endings):
+        return endings
+    start = "".join(chars[0] for chars in takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False)))
+    narrowed = [f"{start}{ending}" for ending in endings]
+    return narrowed if start and good(narrowed) else sorted(set(names))
+
+
+def _base(file: File) -> str:
+    return os.path.basename(file.path)
