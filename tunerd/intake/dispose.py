@@ -159,10 +159,10 @@ def _is_linked(aside: str, target: str) -> bool:
     if os.stat(aside).st_nlink < 2:
         return False
     directory, name = os.path.split(target)
-    return any(
-        (entry.name == name or entry.name.startswith(name + ".")) and os.path.samefile(aside, entry.path)
-        for entry in os.scandir(directory)
-    )
+    with os.scandir(directory) as entries:
+        return any(
+            (entry.name == name or entry.name.startswith(name + ".")) and os.path.samefile(aside, entry.path) for entry in entries
+        )
 
 
 def _dispose(mark: FileMark, target: str | None) -> Disposed | None:

@@ -1,0 +1,257 @@
+"""Roots that come and go, watches that are not to be had, lost events, a ledger that stays full, after_sent cut short."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.intake.harness import put, running, source, swept
+from tests.intake.test_run import send, until, until_scanned
+from tunerd.call import ManifestStrategy, State
+from tunerd.clock import SystemClock
+from tunerd.events import (
+    CallAdmitted,
+    CallDuplicate,
+    DocumentsRead,
+    FileDisposed,
+    IntakePaused,
+    IntakeResumed,
+    RecordingMatched,
+    WatchDegraded,
+)
+from tunerd.intake.pauses import Limits
+from tunerd.intake.watch import Hint, Tell, Watcher
+from tunerd.ledger import Admission, Keep
+from tunerd.ledger.memory import MemoryLedger
+from tunerd.outcome import IntakeReason
+from tunerd.testing import FakeClock, make_call
+
+_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+_QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
+
+# The root comes and goes.
+
+
+@pytest.mark.parametrize("gone_s", [1.0, 60.0, 3600.0, 9 * 86_400.0])
+@pytest.mark.parametrize("how", ["gone", "empty"])
+async def test_a_root_may_be_away_for_any_time(tmp_path: Path, how: str, gone_s: float) -> None:
+    """A second to nine days (a vanished file's mark is kept for seven): one pause is told, no mark is dropped or begins
+    to age, and when the root is back nothing is read again."""
+    root, away, clock = tmp_path / "calls", tmp_path / "away", FakeClock()
+    root.mkdir()
+    for i in range(3):
+        os.utime(put(root / f"{i}.json", {"id": f"c{i}"}), (1_000_000, 1_000_000))
+    (root / "l.ndjson").write_text('{"id": "l"}\n')
+    async with running(source(root, watch="poll"), clock=clock) as run:
+        await advance_until(clock, run.told, CallAdmitted, 4)
+        root.rename(away)
+        if how == "empty":
+            root.mkdir()
+        await advance_until(clock, run.told, IntakePaused, 1)
+        for _ in range(5):  # some of the time is lived through, the rest is slept through
+            clock.jump(gone_s / 5)
+            await clock.advance(min(gone_s, 60.0) / 5)
+            await run.ledger.trim(KEEP_ALL, clock.now())
+        if how == "empty":
+            root.rmdir()
+        away.rename(root)
+        await advance_until(clock, run.told, IntakeResumed, 1)
+        put(root / "new.json", {"id": "new"})
+        await advance_until(clock, run.told, CallAdmitted, 5)
+        assert len(await run.ledger.marks("agent")) == 5
+    assert sorted(run.ids()) == ["c0", "c1", "c2", "l", "new"]
+    assert not run.told.seen(CallDuplicate)
+    assert [event.reason for event in run.told.seen(IntakePaused)] == [IntakeReason.MISSING]
+
+
+KEEP_ALL = Keep(sent_s=1e12, failed_s=1e12, recordings_s=1e12, max_failed_bytes=10**12)
+
+
+async def advance_until(clock: FakeClock, told: object, kind: type, count: int) -> None:
+    """Let time pass in steps until so many facts were told."""
+    async with asyncio.timeout(20):
+        while len(told.seen(kind)) < count:  # type: ignore[attr-defined]
+            await clock.advance(0.5)
+            await asyncio.sleep(0.001)  # threads are at work: the fake clock does not wait for them
+
+
+# Watches and events.
+
+
+@contextmanager
+def sysctl(place: Path, value: int) -> Iterator[None]:
+    before = place.read_text()
+    place.write_text(str(value))
+    try:
+        yield
+    finally:
+        place.write_text(before)
+
+
+def _may_set_sysctls() -> bool:
+    try:
+        _QUEUED.write_text(_QUEUED.read_text())
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def as_root() -> None:
+    """Sysctls can be set. A person who cannot skips; CI fails."""
+    if not _may_set_sysctls():
+        assert not os.environ.get("CI"), "CI runs as root, so that kernel limits can be tried"
+        pytest.skip("needs root, to set fs.inotify sysctls")
+
+
+@pytest.mark.needs_root
+@pytest.mark.usefixtures("as_root")
+async def test_the_kernels_watch_limit(tmp_path: Path) -> None:
+    """Directories beyond fs.inotify.max_user_watches are scanned; it is told once, with the sysctl to set."""
+    for i in range(12):
+        (tmp_path / f"d{i}").mkdir()
+    with sysctl(_WATCHES, 4):
+        async with running(source(tmp_path, recursive=True, rescan_s=0.05)) as run:
+            (degraded,) = await run.told.until(WatchDegraded)
+            assert "sysctl fs.inotify.max_user_watches" in degraded.detail
+            for i in range(12):
+                put(tmp_path / f"d{i}/a.json", {"id": f"a{i}"})
+            await until(run, *(f"a{i}" for i in range(12)))
+    assert len(run.told.seen(WatchDegraded)) == 1
+
+
+@pytest.mark.needs_root
+@pytest.mark.usefixtures("as_root")
+async def test_a_queue_of_sixteen_events(tmp_path: Path) -> None:
+    """A burst overflows the kernel's queue: the scan that this asks for finds every file, long before the next regular one."""
+    with sysctl(_QUEUED, 16):
+        async with running(source(tmp_path, rescan_s=3600.0)) as run:
+            await until_scanned(run)
+            for i in range(300):
+                put(tmp_path / f"{i}.json", {"id": f"c{i}"})
+            await until(run, *(f"c{i}" for i in range(300)))
+    assert len(run.ids()) == 300
+
+
+class Deaf(Watcher):
+    """Watches, and hears nothing: as on a mount whose events never come."""
+
+    def arm(self, directory: str, tell: Tell) -> None:
+        def hear_nothing(hint: Hint, path: str) -> None:
+            pass
+
+        super().arm(directory, hear_nothing)
+
+
+async def test_without_any_event_the_scan_finds_everything(tmp_path: Path) -> None:
+    """Events are hints; files, changes and growing logs are found all the same."""
+    log = tmp_path / "l.ndjson"
+    async with running(source(tmp_path, rescan_s=0.05), watcher=Deaf()) as run:
+        await until_scanned(run)
+        put(tmp_path / "a.json", {"id": "a"})
+        log.write_text('{"id": "l1"}\n')
+        await until(run, "a", "l1")
+        put(tmp_path / "a.json", {"id": "changed"})
+        with log.open("a") as file:
+            file.write('{"id": "l2"}\n')
+        await until(run, "changed", "l2")
+
+
+# A ledger that is full all the time.
+
+
+async def test_back_pressure_for_a_whole_run(tmp_path: Path) -> None:
+    """Held at max_pending_bytes until the last waiting call has left: every manifest comes in, each call that it is for
+    leaves, no new call comes in meanwhile, and then all of them do."""
+    calls, manifests, ledger = tmp_path / "calls", tmp_path / "egress", MemoryLedger()
+    calls.mkdir()
+    manifests.mkdir()
+    for i in range(20):
+        put(calls / f"{i}.json", {"id": f"new{i}"})
+        wants = ManifestStrategy(source="egress", key=f"r{i}", within_s=None, wait_s=1e6)
+        await ledger.admit(Admission(calls=[make_call(f"w{i}", source="before", strategies=(wants,))]), SystemClock().now())
+    most = ledger.gauges().pending_bytes // 20 - 1
+    both = (source(calls), source(manifests, name="egress", destination=""))
+    async with running(*both, ledger=ledger, limits=Limits(max_pending_bytes=most)) as run:
+        await run.told.until(IntakePaused)
+        for turn in range(20):
+            assert ledger.gauges().pending_bytes > most
+            assert run.ids() == []
+            put(manifests / f"{turn}.json", {"room": f"r{turn}"})
+            await run.told.until(RecordingMatched, turn + 1)
+            await send(ledger, f"w{turn}")
+            assert (await ledger.story(f"w{turn}"))[0].call.state is State.SENT
+        while len(run.ids()) < 20:
+            await run.told.until(CallAdmitted, len(run.ids()) + 1)
+            await send(ledger, *run.ids())
+    assert sorted(run.ids()) == sorted(f"new{i}" for i in range(20))
+    assert [event.source for event in run.told.seen(IntakePaused)][:1] == ["agent"]
+
+
+# Files that stay, and files that go.
+
+
+async def test_a_file_that_is_kept_is_not_sent_again_when_its_row_has_gone(tmp_path: Path) -> None:
+    """Retention removed the call; the file's mark lives as long as the file does, over restarts."""
+    put(tmp_path / "a.json", {"id": "a"})
+    (tmp_path / "l.ndjson").write_text('{"id": "l"}\n')
+    first, _ = await swept(source(tmp_path))
+    await send(first.ledger, "a", "l")
+    year = SystemClock().now() + 365 * 86_400.0
+    while await first.ledger.trim(Keep(sent_s=0.0, failed_s=0.0, recordings_s=0.0, max_failed_bytes=0), year):
+        pass
+    assert not await first.ledger.story("a")
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert not again.told.seen(DocumentsRead)
+
+
+_CUT = """
+import os, sys
+from tunerd.intake import dispose
+from tunerd.ledger import FileMark
+how, path, target = sys.argv[1:]
+at = os.stat(path)
+mark = FileMark(source="agent", path=path, device=at.st_dev, inode=at.st_ino, size=at.st_size, mtime_ns=at.st_mtime_ns, offset=at.st_size)
+def die(*arguments): os._exit(9)
+if how == "renamed":
+    os.unlink = os.link = die
+else:
+    os.unlink = die
+dispose._dispose(mark, target or None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("after_sent", "cut"), [("delete", "renamed"), ("move_to", "renamed"), ("move_to", "linked")]
+)  # fmt: skip
+async def test_what_after_sent_left_half_done_is_finished(tmp_path: Path, after_sent: str, cut: str) -> None:
+    """The process died between its steps: the next one ends what was begun, and no hidden file stays."""
+    root = tmp_path / "calls"
+    (root / "done").mkdir(parents=True)
+    path = put(root / "a.json", {"id": "a"})
+    chosen = source(root, after_sent=after_sent, move_to="done" if after_sent == "move_to" else None)
+    first, _ = await swept(chosen)
+    await send(first.ledger, "a")
+    target = str(root / "done/a.json") if after_sent == "move_to" else ""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _CUT, cut, str(path), target)
+    assert await process.wait() == 9
+    assert [one.name for one in root.glob(".tunerd*")]
+    async with running(chosen, ledger=first.ledger) as run:
+        await run.told.until(FileDisposed)
+    left = sorted(one.name for one in root.rglob("*") if one.is_file())
+    assert left == (["a.json"] if after_sent == "move_to" else [])
+    assert not run.told.seen(DocumentsRead)
+    assert await first.ledger.marks("agent") == []
+
+
+async def test_a_half_done_file_that_is_not_what_was_read_is_put_back(tmp_path: Path) -> None:
+    """It was renamed aside in the instant in which it was replaced: it is a document like any other."""
+    (tmp_path / ".tunerd-done-a.json").write_text(json.dumps({"id": "a"}))
+    async with running(source(tmp_path, after_sent="delete", rescan_s=0.05)) as run:
+        await until(run, "a")
+    assert (tmp_path / "a.json").exists()
