@@ -94,19 +94,18 @@ async def test_without_a_reserve_the_result_waits_in_memory(small_disk: Path) ->
     fill(small_disk)
     with pytest.raises(LedgerUnavailable):
         await put(ledger, *(make_call(f"c{number}", text="x" * 90_000) for number in range(100)))
-    async with asyncio.TaskGroup() as group:
-        settling = group.create_task(ledger.settle(taken.row, SENT, NOW))
-        with pytest.raises(LedgerUnavailable):
-            await put(ledger, make_call("d"))
-        with pytest.raises(LedgerUnavailable):
-            await take(ledger)
-        assert await ledger.alive()
-        assert await state(ledger, "a") is State.SENDING
-        assert not settling.done()
-        resize(small_disk, "48m")
-        async with asyncio.timeout(10):
-            await settling
-            await told.until(LedgerHealed)
+    settling = asyncio.ensure_future(ledger.settle(taken.row, SENT, NOW))
+    with pytest.raises(LedgerUnavailable):
+        await put(ledger, make_call("d"))
+    with pytest.raises(LedgerUnavailable):
+        await take(ledger)
+    assert await ledger.alive()
+    assert await state(ledger, "a") is State.SENDING
+    assert not settling.done()
+    resize(small_disk, "48m")
+    async with asyncio.timeout(10):
+        await settling
+        await told.until(LedgerHealed)
     assert await state(ledger, "a") is State.SENT
     assert (await take(ledger)).claimed is not None
     assert len(told.seen(LedgerTrouble)) == len(told.seen(LedgerHealed)) == 1

@@ -5,9 +5,9 @@ steps need of a destination is lane.py's; what they decide is retry.py's and pac
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
@@ -24,6 +24,18 @@ _LAST_SETTLE_S: Final = 1.0
 """How long a worker that is cancelled may take to note that its call was broken off."""
 _LOOK_AGAIN_S: Final = 0.05
 _ANY_TIME_S: Final = 10 * 365 * 86_400.0
+
+
+class _Settling(NamedTuple):
+    """A call whose settlement is in the ledger's hands."""
+
+    claimed: Claimed
+    settlement: Settlement
+    durable: Awaitable[None]
+
+    async def end(self, lane: Lane) -> None:
+        await self.durable
+        lane.told(self.claimed, self.settlement)
 
 
 class DeliveryLedger(WritePath, Upkeep, Protocol):
@@ -81,12 +93,17 @@ class Delivery:
     # The steps.
 
     async def _work(self, lane: Lane, number: int) -> None:
-        """One worker: look, claim, upload, decide, settle, and again."""
+        """One worker: look, claim, upload, decide, settle, and again. The next claim is asked for while the last call is
+        being settled (one commit holds both); it is not begun to be sent before that one is durable."""
+        settling: _Settling | None = None
         try:
             while number < lane.settings.concurrency and not self._is_over(lane):
                 news = lane.bench.news
                 go = self._permit(lane)
                 claim = await self._claim(lane, go) if isinstance(go, Go) else go
+                if settling is not None:
+                    await settling.end(lane)
+                    settling = None
                 if isinstance(claim, Wait) or isinstance(go, Wait):
                     await self._rest(lane, claim, news)
                     continue
@@ -94,8 +111,9 @@ class Delivery:
                     lane.bench.pass_on()
                 settlement = await self._attempt(lane, go, claim)
                 await lane.keep_gate()
-                await asyncio.shield(self._ledger.settle(claim.row, settlement, self._clock.now()))
-                lane.told(claim, settlement)
+                settling = _Settling(claim, settlement, self._ledger.settle(claim.row, settlement, self._clock.now()))
+            if settling is not None:
+                await settling.end(lane)
         finally:
             lane.staffed.discard(number)
             lane.bench.pass_on()  # whoever sits may have a reason to end, too
@@ -139,7 +157,7 @@ class Delivery:
             settlement = lane.broken_off(go, claimed)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_SETTLE_S):
-                    await asyncio.shield(self._ledger.settle(claimed.row, settlement, self._clock.now()))
+                    await self._ledger.settle(claimed.row, settlement, self._clock.now())
             raise
         return lane.ended(go, claimed, outcome, started_at)
 

@@ -5,7 +5,7 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite.py and memory.py implement it, and one contract suite runs on both.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -301,9 +301,12 @@ class WritePath(Protocol):
         Raises LedgerUnavailable, and then nothing is claimed."""
         ...
 
-    async def settle(self, row: int, settlement: Settlement, now: float) -> None:
-        """Write how the attempt ended. Idempotent. While the ledger cannot be written it keeps the result in memory,
-        tries again and returns only when it is durable (SQLite: committed, synchronous NORMAL)."""
+    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
+        """Write how the attempt ended. Idempotent. Nothing is lost from the moment that this returns, whether anybody
+        awaits the end or not; a claim that is asked for afterwards is answered after it. While the ledger cannot be
+        written it keeps the result in memory and tries again. The awaitable ends when it is durable (SQLite: committed,
+        synchronous NORMAL)."""
+        ...
 
     async def release(self, row: int, now: float) -> None:
         """Give a claim back as it was: no attempt was started."""

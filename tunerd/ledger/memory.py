@@ -4,7 +4,7 @@ Plain dictionaries and scans; what a command means stands in commands/, not here
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tunerd.call import Call, Form, Fragment, RefusedDocument, State
@@ -395,6 +395,11 @@ def shifted(gate: Gate, seconds: float) -> Gate:
     )
 
 
+class _Done:
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
 class MemoryLedger:
     """A Ledger (tunerd/ledger/__init__.py) in this process' memory. Nothing in it ever waits or fails."""
 
@@ -431,9 +436,10 @@ class MemoryLedger:
         self._committed()
         return claimed
 
-    async def settle(self, row: int, settlement: Settlement, now: float) -> None:
+    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
         send.settle(self._store, row, settlement, now)
         self._committed()
+        return _Done()
 
     async def release(self, row: int, now: float) -> None:
         send.release(self._store, row, now)

@@ -5,7 +5,7 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -184,23 +184,21 @@ class SqliteLedger:
         job = Job(
             run=lambda store: send.claim(store, destination, form, freeze, now, pick, not_agents, due_by),
             future=asyncio.get_running_loop().create_future(),
+            unwanted=partial(self._give_back, now),
         )
-        future = self._writer.submit(job)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            # Nobody will get the call: once it is claimed it is given back.
-            future.add_done_callback(partial(self._give_back, now))
-            raise
+        return await self._writer.submit(job)
 
-    def _give_back(self, now: float, future: "asyncio.Future[Claim]") -> None:
-        if not future.cancelled() and future.exception() is None and (claimed := future.result().claimed) is not None:
-            row = claimed.row
-            job = Job(run=lambda store: send.release(store, row, now), future=future.get_loop().create_future(), patient=True)
+    def _give_back(self, now: float, claim: Claim) -> None:
+        """Whoever claimed was cancelled: nobody got the call."""
+        if claim.claimed is not None:
+            row = claim.claimed.row
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            job = Job(run=lambda store: send.release(store, row, now), future=future, patient=True)
             self._writer.submit(job).add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def settle(self, row: int, settlement: Settlement, now: float) -> None:
-        await self._see_through(lambda store: send.settle(store, row, settlement, now))
+    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._writer.submit(Job(run=lambda store: send.settle(store, row, settlement, now), future=future, patient=True))
 
     async def release(self, row: int, now: float) -> None:
         await self._see_through(lambda store: send.release(store, row, now))

@@ -43,6 +43,8 @@ class Job(Generic[T]):
     size: int = 0
     alone: bool = False
     """Runs outside of any transaction and batch (vacuum, checkpoint)."""
+    unwanted: Callable[[T], None] | None = None
+    """What becomes of the result when nobody waits for it any more (the future was cancelled). Called in the event loop."""
     result: Any = None
     error: BaseException | None = None
 
@@ -348,6 +350,8 @@ class Writer:
     def _deliver(self, told: _Told) -> None:
         for job in told.jobs:
             if job.future.done():
+                if job.unwanted is not None and job.error is None:
+                    job.unwanted(job.result)
                 continue
             if job.error is not None:
                 job.future.set_exception(job.error)
