@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
 from tunerd.call import Document, Form, Mapped, RefusedDocument
-from tunerd.clock import Clock, SystemClock
+from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig
 from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes
@@ -92,7 +92,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
 
     Raises ConfigError, LedgerRefused, ListenError, ControlError: each with its line for an operator.
     """
-    clock, stop = SystemClock(), _Stop()
+    clock, stop = SteadyClock(SystemClock()), _Stop()
     config = load(options.config_file, environ)
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")

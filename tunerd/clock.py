@@ -34,3 +34,28 @@ class SystemClock:
         except TimeoutError:
             return False
         return True
+
+
+class SteadyClock:
+    """The same time, but a jump of the wall clock shows only when `step` says so: until what is due has moved with it,
+    nobody is to see the new time (upkeep.py, follow_clock)."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._parted = clock.now() - clock.monotonic()
+
+    def now(self) -> float:
+        return self._clock.monotonic() + self._parted
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
+        return await self._clock.wait(event, seconds)
+
+    def behind(self) -> float:
+        """By how much the wall clock is ahead of this one, in seconds; negative: it went back."""
+        return self._clock.now() - self.now()
+
+    def step(self, seconds: float) -> None:
+        self._parted += seconds

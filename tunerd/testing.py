@@ -66,6 +66,11 @@ class FakeClock:
         """Move the wall clock alone, as an administrator or NTP does."""
         self._now += seconds
 
+    def sleep(self, seconds: float) -> None:
+        """Let both clocks go on while nothing runs, as a suspended machine does; whoever waits is late by so much."""
+        self._now += seconds
+        self._monotonic += seconds
+
     @staticmethod
     async def _settle(turns: int = 50) -> None:
         for _ in range(turns):

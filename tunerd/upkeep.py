@@ -9,7 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Protocol
 
-from tunerd.clock import Clock
+from tunerd.clock import Clock, SteadyClock
 from tunerd.config import LedgerConfig
 from tunerd.events import ClockJumped, Emit
 from tunerd.ledger import Keep, LedgerUnavailable
@@ -26,7 +26,8 @@ class Trimmed(Protocol):
 
 
 class ShiftedLedger(Protocol):
-    async def shift(self, seconds: float) -> None: ...
+    async def shift(self, seconds: float) -> None:
+        """Returns when it is durable, however long the ledger cannot be written."""
 
 
 class ShiftedDelivery(Protocol):
@@ -53,21 +54,21 @@ async def trim_forever(ledger: Trimmed, keep: Callable[[], Keep], clock: Clock, 
             continue  # the ledger tells of it; the next minute tries again
 
 
-async def follow_clock(ledger: ShiftedLedger, delivery: ShiftedDelivery, clock: Clock, emit: Emit, stop: asyncio.Event) -> None:
-    """When wall time jumps, move what is due with it: nothing is retried at once, and nothing is given up early.
-    Suspend is no jump: the monotonic clock counts it (clock.py)."""
-    parted = clock.now() - clock.monotonic()
+async def follow_clock(ledger: ShiftedLedger, delivery: ShiftedDelivery, clock: SteadyClock, emit: Emit,
+                       stop: asyncio.Event) -> None:  # fmt: skip
+    """When wall time jumps, move what is due with it: nothing is retried at once, and nothing is given up early. At no
+    moment does anything look due by the jump alone. Suspend is no jump: the monotonic clock counts it (clock.py)."""
     while not await clock.wait(stop, _LOOK_EVERY_S):
-        now_parted = clock.now() - clock.monotonic()
-        jumped = now_parted - parted
+        jumped = clock.behind()
         if abs(jumped) <= JUMP_S:
+            clock.step(jumped)
             continue
-        try:
+        if jumped > 0:  # what is due moves ahead first, time follows
             await ledger.shift(jumped)
-        except LedgerUnavailable:
-            continue  # tried again at the next look: `parted` is still the old one
+        clock.step(jumped)
         delivery.shift(jumped)
-        parted = now_parted
+        if jumped < 0:
+            await ledger.shift(jumped)
         emit(ClockJumped(seconds=jumped))
 
 
