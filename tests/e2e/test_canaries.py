@@ -1,0 +1,159 @@
+"""Twelve canaries in every kind of input of a real run in which much fails, against a Tuner that repeats in its answers
+what it was sent: none of them comes out in log, metrics, status, page, socket or commands."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.e2e.harness import Daemon, call_document, command, config_text, manifest, put, running, until
+
+CANARIES = {
+    "key": "canary-first-key-a7f3",
+    "next key": "tr_api_canary_second_key_b8e4",
+    "key in a configuration": "canary-third-key-c9d5",
+    "signature of a recording": "canarysignature01d6",
+    "signature in a manifest": "canarysignature02e7",
+    "password in a URL": "canarypassword03f8",
+    "name": "Cana Ryson",
+    "card": "4111 1111 1111 1111",
+    "phone": "+41 44 668 18 00",
+    "said": "my cat is called Zwingli",
+    "tool argument": "iban CH93 0076 2011",
+    "field without a rule": "canary of a field that no rule reads",
+}
+
+
+def leaks(text: str) -> list[str]:
+    return [what for what, canary in CANARIES.items() if canary in text]
+
+
+@asynccontextmanager
+async def parrot() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """A Tuner that answers with everything that it was sent: headers, query, body. How, goes by the call id."""
+    heard: list[dict[str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        told = {"headers": dict(request.headers), "query": str(request.url), "body": body, "key": list(CANARIES.values())[:3]}
+        heard.append(body)
+        kind = body["call_id"].partition("-")[0]
+        key = request.headers.get("X-API-Key") or request.headers["Authorization"].removeprefix("Bearer ")
+        if kind == "auth" and key == CANARIES["key"]:
+            return web.json_response({"success": False, "error": told}, status=401)
+        if kind == "rejected":
+            detail = [
+                {"loc": ["body", "transcript", 0, json.dumps(body)], "msg": json.dumps(told), "type": "enum", "input": body}
+            ]
+            return web.json_response({"detail": detail, "error": json.dumps(told)}, status=422, reason=CANARIES["key"])
+        if kind == "error":
+            return web.Response(text=json.dumps(told), status=500, headers={"Retry-After": CANARIES["key"]})
+        if kind == "odd":
+            return web.Response(text=f"<html>{json.dumps(told)}</html>", status=200, content_type="text/html")
+        return web.json_response({"id": len(heard), "success": True, "echo": told}, status=201)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", heard
+    finally:
+        await runner.cleanup()
+
+
+def planted(call_id: str, **changes: Any) -> dict[str, Any]:
+    """A call whose every part sings."""
+    document = call_document(call_id)
+    document["audio"] = (
+        f"https://user:{CANARIES['password in a URL']}@audio.example/1.wav?X-Sig={CANARIES['signature of a recording']}"
+    )
+    document["caller"] = {"name": CANARIES["name"], "note": CANARIES["field without a rule"]}
+    document["messages"] = [
+        {"role": "agent", "text": f"Is that {CANARIES['name']} at {CANARIES['phone']}?", "at": 0},
+        {"role": "user", "text": f"Yes, {CANARIES['said']}, and my card is {CANARIES['card']}.", "at": 2400},
+        {"role": "agent", "text": CANARIES["tool argument"], "at": 4000},
+    ]
+    return document | changes
+
+
+async def test_no_canary_sings(tmp_path: Path) -> None:
+    """Accepted, rejected, failing and refused calls, broken files, a rotated key, a refused configuration."""
+    for name in ("calls", "recordings"):
+        (tmp_path / name).mkdir()
+    key_file = tmp_path / "key"
+    key_file.write_text(CANARIES["key"] + "\n")
+    async with parrot() as (url, heard):
+        config = tmp_path / "tunerd.yaml"
+        text = config_text(url, tmp_path, key_file=str(key_file), source="    settle_timeout: 1s")
+        config.write_text(text.replace("format: json", "format: json\n  level: debug"))
+        calls, everything = tmp_path / "calls", json.dumps(planted("x") | dict.fromkeys(CANARIES.values()))
+        async with running(config) as daemon:
+            for kind in ("auth", "ok", "rejected", "error", "odd"):
+                put(calls / f"{kind}.json", planted(f"{kind}-1"))
+            await until(lambda: daemon.told("paused"))
+            draft = tmp_path / "key.new"
+            draft.write_text(CANARIES["next key"])
+            draft.rename(key_file)
+            put(calls / "by-manifest.json", planted("ok-2", audio=None, room="room-1"))
+            sung = manifest("room-1") | {"url": f"https://audio.example/2.ogg?token={CANARIES['signature in a manifest']}"}
+            put(tmp_path / "recordings" / "EG_1.json", sung)
+            put(tmp_path / "recordings" / "EG_2.json", sung | {"room": [CANARIES["name"]], "started": CANARIES["said"]})
+            (calls / "half.json").write_text(everything[:-30])
+            (calls / "lines.ndjson").write_text(f"{everything[:100]}\n{CANARIES['said']}\n[{everything}, 1\n")
+            put(calls / "untimed.json", planted("bad-1", started=CANARIES["said"], ended=CANARIES["card"]))
+            put(calls / "no-rows.json", planted("bad-2", messages=CANARIES["said"]))
+            put(
+                calls / "odd-role.json",
+                planted("bad-3", messages=[{"role": CANARIES["name"], "text": CANARIES["said"], "at": 0}]),
+            )
+            put(calls / "odd-time.json", planted("bad-4", messages=[{"role": "user", "text": "x", "at": CANARIES["phone"]}]))
+            put(calls / "odd-text.json", planted("bad-5", messages=[{"role": "user", "text": [CANARIES["said"]], "at": 0}]))
+            put(calls / "odd-url.json", planted("bad-6", audio=f"not a url?{CANARIES['signature of a recording']}"))
+            put(calls / "no-id.json", planted("", id=None))
+            put(calls / "list-id.json", planted("", id=[CANARIES["name"]]))
+
+            async def all_seen() -> bool:
+                ids = {body["call_id"] for body in heard}
+                return {"auth-1", "ok-1", "ok-2", "rejected-1", "error-1", "odd-1"} <= ids and (
+                    (await daemon.states()).get("failed", 0) >= 10
+                )
+
+            await until(all_seen)
+            config.write_text(
+                text.replace(f"api_key_file: {key_file}", f"api_key: {CANARIES['key in a configuration']}\n  api_kee: 1")
+            )
+            daemon.signal(1)
+            await until(lambda: daemon.told("configuration refused; the one before goes on"))
+            config.write_text(text)
+            told = await everything_told(daemon, config)
+            assert await daemon.stop() == 0
+        told["log"] = daemon.said
+    assert leaks(json.dumps(heard)) == [name for name in CANARIES if "key" not in name and name != "field without a rule"], (
+        "every canary of a call reached Tuner, where it belongs"
+    )
+    assert {where: found for where, text in told.items() if (found := leaks(text))} == {}
+    assert len(told["failed --json"]) > 1000
+
+
+async def everything_told(daemon: Daemon, config: Path) -> dict[str, str]:
+    """All that a person or a machine can get to see."""
+    told = {path: await daemon.get(path) for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz")}
+    for words in (
+        ("status",), ("status", "--json"), ("failed",), ("failed", "--json"), ("status", "rejected-1"),
+        ("status", "rejected-1", "--json"), ("status", "error-1"), ("status", "ok-2", "--json"), ("status", "odd-1", "--json"),
+    ):  # fmt: skip
+        name, *options = words
+        code, said = await command(config, name, *options)
+        assert code == 0, said
+        told[" ".join(words)] = said
+    told["lock"] = (config.parent / "ledger.db.lock").read_text()
+    told["command line"] = Path(f"/proc/{daemon.pid}/cmdline").read_bytes().decode()
+    assert os.path.samefile(config.parent, daemon.directory)
+    return told
