@@ -215,6 +215,29 @@ async def test_a_folder_is_a_call(tmp_path: Path) -> None:
         assert run.texts(await run.payload("call-7")) == ["mended"]
 
 
+async def test_done_is_not_believed_before_its_folder_is_read(tmp_path: Path) -> None:
+    """A file that says "done" does not complete the call while one that was there before it is still to be read."""
+    text = LINES.replace("key: doc.id", "key: file.dir").replace('"docs[0].id"', "file.dir")
+    folder = tmp_path / "call-7"
+    folder.mkdir()
+    half = folder / "half.json"
+    half.write_text('{"text": ')
+    put(folder / "other.json", {"text": "other"})
+    async with running(rules(text, tmp_path)) as run:
+        await run.told.until(DocumentsRead)
+        put(folder / "end.json", {"type": "end"})
+        await run.told.until(DocumentsRead, 2)
+        (tmp_path / "call-8").mkdir()
+        put(tmp_path / "call-8" / "all.json", [{"text": "there"}, {"type": "end"}])
+        await run.told.until(CallAdmitted)
+        assert [one.call_id for one in run.told.seen(CallAdmitted)] == ["call-8"]  # call-7 was looked at before it
+        with half.open("a") as file:
+            file.write('"half"}')
+        await run.told.until(CallAdmitted, 2)
+        assert sorted(run.texts(await run.payload("call-7"))) == ["half", "other"]
+    assert not run.told.seen(CallDuplicate)
+
+
 async def test_reading_the_same_again_adds_nothing(tmp_path: Path) -> None:
     """A file that is touched, and a copy of the ledger that knows nothing of files, change no call."""
     put(tmp_path / "1.json", ended())

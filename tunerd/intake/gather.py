@@ -3,7 +3,9 @@ or says when to look again. Carry and the values are pure; Gatherer looks, for o
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import math
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
@@ -23,6 +25,8 @@ _AGAIN_S: Final = 0.02
 """Between two rounds of looks: documents that come together are looked at together."""
 _AT_MOST_S: Final = 1.0
 """How long ended waits may go unnoticed that were held back by files still to be read."""
+_SIBLINGS_S: Final = 0.2
+"""Until the next look at a complete call of whose folder there are files to be read."""
 _GROUPS: Final = 64
 
 
@@ -135,6 +139,15 @@ def _result_of(group: Group, mapped: Mapped | None, now: float) -> Regrouped:
     return Regrouped(row=group.row, version=group.version, result=result)
 
 
+def _has_siblings(group: Group, unread: Mapping[str, float]) -> bool:
+    """Files that were there no later than the newest document of the call, in a folder of it, and are not read."""
+    if group.state is not State.GATHERING or not unread:
+        return False
+    seen_at = max(one.settled_at for one in group.fragments)
+    folders = {os.path.dirname(one.origin.path) for one in group.fragments}
+    return any(unread.get(folder, math.inf) <= seen_at for folder in folders)
+
+
 class Gatherer:
     """Looks at the groups of one source whenever one of them wants it."""
 
@@ -148,12 +161,16 @@ class Gatherer:
         patiently: Patiently,
         in_thread: InThread,
         unread_since: Callable[[], float | None],
+        unread_in_folders: Callable[[], Mapping[str, float]],
     ) -> None:
         """`unread_since`: since when (Unix seconds) files have been seen, or may be there, that are not read yet; None:
-        everything is read. Waits that ended later than that are not over: the missing part may be in such a file."""
+        everything is read. Waits that ended later than that are not over: the missing part may be in such a file.
+        `unread_in_folders`: the same for each folder below the source's directory, by absolute path. Files of a folder are
+        read in no certain order: one that says "done" must not be taken at its word before those that were there with it."""
         self.gather = gather
         self._source, self._ledger, self._clock, self._emit = source, ledger, clock, emit
-        self._patiently, self._in_thread, self._unread_since = patiently, in_thread, unread_since
+        self._patiently, self._in_thread = patiently, in_thread
+        self._unread_since, self._unread_in_folders = unread_since, unread_in_folders
         self.news = asyncio.Event()
         """Documents were admitted."""
 
@@ -183,6 +200,7 @@ class Gatherer:
     async def _settle(self, groups: Sequence[Group], ended_by: float, now: float) -> None:
         looks: list[tuple[Group, Mapped | None]] = []
         results: list[Regrouped] = []
+        unread = self._unread_in_folders()
         for group in groups:
             mapped: Mapped | None = None
             if group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
@@ -191,7 +209,11 @@ class Gatherer:
                 result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
             else:
                 mapped = await self._map(group, wait_is_over=group.wait_ends_at <= ended_by)
-                result = _result_of(group, mapped, now)
+                if mapped is not None and group.wait_ends_at > ended_by and _has_siblings(group, unread):
+                    mapped = None
+                    result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _SIBLINGS_S))
+                else:
+                    result = _result_of(group, mapped, now)
             looks.append((group, mapped))
             results.append(result)
         gathered = await self._patiently(lambda: self._ledger.gather(results, self._clock.now()))

@@ -98,6 +98,15 @@ class Hints:
         """Unix seconds at which the first of the files was seen that are not read yet."""
         return min((*(due.seen_at for due in self._paths.values()), *self._busy.values()), default=None)
 
+    def unread_in_folders(self) -> dict[str, float]:
+        """The same for each directory below the root."""
+        found: dict[str, float] = {}
+        for path, seen_at in (*((due.path, due.seen_at) for due in self._paths.values()), *self._busy.items()):
+            folder = path.rpartition("/")[0]
+            if folder:
+                found[folder] = min(seen_at, found.get(folder, seen_at))
+        return found
+
     def next_at(self) -> float | None:
         """When the next path is due that nobody has in hand."""
         while self._heap:

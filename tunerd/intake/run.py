@@ -111,7 +111,15 @@ class SourceIntake:
         self._late_parts = 0
         if gather is not None:
             self._gatherer = Gatherer(
-                source.name, ledger, gather, clock, self._emit_counted, self._patiently, self._in_thread, self._unread_since
+                source.name,
+                ledger,
+                gather,
+                clock,
+                self._emit_counted,
+                self._patiently,
+                self._in_thread,
+                self._unread_since,
+                self._unread_in_folders,
             )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
@@ -400,6 +408,9 @@ class SourceIntake:
         if self._pauses.reason is IntakeReason.FULL and gauges.gathering_bytes * 2 > gauges.pending_bytes:
             return None
         return self._hints.unread_since()
+
+    def _unread_in_folders(self) -> dict[str, float]:
+        return {self._known.absolute(folder): seen_at for folder, seen_at in self._hints.unread_in_folders().items()}
 
     def _remember(self, batch: Batch, mark: FileMark) -> None:
         relative = self._known.relative(mark.path)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from tunerd.call import Document, Mapped, Origin, RefusedDocument, State
+from tunerd.call import Document, Fragment, Mapped, Origin, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, Desk, Filter, Inspection, StoredCall
 from tunerd.ops.answers import (
     VERSION,
@@ -230,7 +230,7 @@ class OperatorDesk:
         now = self._now()
         if from_disk and _was_mapped(call) and not _is_same(call, mapped):
             # Its payload (redacted, the document not stored) is all there is of the call: nothing else may take its place.
-            what = "what stands at its place on disk now is another document, or none that can be mapped; the call stays as it was"
+            what = "its place on disk holds another document now, or none that can be mapped; the call stays as it was"
             report["skipped"].append(_trouble(call, "gone", what))
             return
         if mapped.recording is not None:
@@ -242,11 +242,26 @@ class OperatorDesk:
         elif mapped.refused is not None:
             await self._ledger.replace(call.row, mapped.refused, now)
             _still_refused(report, call, mapped.refused)
+        elif mapped.fragment is not None:
+            await self._join(call, mapped.fragment, report)
         elif call.state is State.FAILED:
             # It is a recording, or the rules leave it out on purpose now: nothing is left that could be sent.
             _count(report, "dismissed", await self._ledger.dismiss([call.row], now))
         else:
             report["skipped"].append(_trouble(call, "ignored", "today's rules leave this document out; it stays as it was"))
+
+
+    async def _join(self, call: StoredCall, fragment: Fragment, report: Report) -> None:
+        """One document of a call that is gathered from several."""
+        if call.call_id is not None:
+            what = "the ledger keeps no copy of the documents it was gathered from; write one of their files anew"
+            report["skipped"].append(_trouble(call, "gone", what))
+        elif not fragment.key:
+            what = "gather.key gave nothing; whose call it is, only the documents before it in its file could say"
+            report["failed"].append(_trouble(call, FailReason.UNMAPPABLE.value, what))
+        else:  # its failed row goes with it
+            await self._ledger.admit(Admission(fragments=[fragment]), self._now())
+            _count(report, State.GATHERING.value)
 
 
 def _was_mapped(call: StoredCall) -> bool:
