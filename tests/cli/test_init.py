@@ -216,6 +216,34 @@ def test_a_log_of_turns_is_gathered(tmp_path: Path) -> None:
     assert "call.ndjson and 3 documents more: gives a call" in " ".join(result.stderr.split())
 
 
+def test_a_folder_with_speech_in_one_file_and_tools_in_another_is_a_call(tmp_path: Path) -> None:
+    """Gathered by the folder; tool calls stand among what was said."""
+    for at in (1, 2):
+        folder = tmp_path / "spool" / f"call-{at}"
+        folder.mkdir(parents=True)
+        (folder / "transcript.json").write_text(json.dumps({"conversation_id": f"c-{at}", **TIMES, "entries": SAID_ISO}))
+        tools = [
+            {
+                "timestamp": "2026-07-01T10:00:02Z",
+                "function_name": "book",
+                "arguments": {"n": 2},
+                "result": {"ok": True},
+                "call_id": "t",
+            }
+        ]
+        (folder / "call-metadata.json").write_text(json.dumps({"conversation_id": f"c-{at}", "function_calls": tools}))
+    result, sources = written(tmp_path, tmp_path / "spool")
+    assert result.exit_code == 0, result.stderr
+    agent = sources["agent"]
+    assert (agent["path"], agent["recursive"], agent["gather"]["key"]) == (str(tmp_path / "spool"), True, "file.dir")
+    shown = invoke("explain", "-c", tmp_path / "config.yaml", "--source", "agent", "--json", tmp_path / "spool")
+    first, second = json.loads(shown.stdout)["documents"]
+    assert (first["call"]["call_id"], second["call"]["call_id"]) == ("c-1", "c-2")
+    rows = first["call"]["payload"]["transcript_with_tool_calls"]
+    assert [row["role"] for row in rows] == ["agent", "agent_function", "agent_result", "user"]
+    assert rows[1]["tool"] == {"name": "book", "request_id": "t", "params": {"n": 2}, "start_ms": 2000}
+
+
 def test_recordings_among_the_files_are_joined_by_the_key_that_both_have(tmp_path: Path) -> None:
     """Home-made manifests beside home-made calls."""
     files = planted(

@@ -3,11 +3,12 @@
 The lines are YAML of one source: everything below `path:` and `include:`. Whoever uses them tries them on the documents.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tunerd.workbench.fields import Finder, Found
-from tunerd.workbench.row_rules import Proposal, converted, row_lines, unit_of_length
+from tunerd.workbench.row_rules import Proposal, converted, row_lines, tools_beside, unit_of_length, with_tools
 from tunerd.workbench.shape import (
     AGENT_WORDS,
     SILENT_WORDS,
@@ -47,6 +48,38 @@ def propose(values: Sequence[Any], *, one_file: bool) -> Proposal | None:
     return _recording(shape)
 
 
+def propose_folder(folders: Sequence[Mapping[str, Any]]) -> Proposal | None:
+    """Rules for calls that are a folder each: its files by name, with the document in each. None where none of the files
+    holds a transcript."""
+    parts = {name: part_name(name) for name in dict.fromkeys(name for folder in folders for name in folder)}
+    if len(set(parts.values())) < len(parts):
+        return None
+    shape = Shape()
+    for folder in folders:
+        shape.add({parts[name]: value for name, value in folder.items()})
+    speech = speech_in(shape)
+    if speech is None or speech.score < 2:
+        return None
+    made = _call(shape, speech, "")
+    listed = ", ".join(f"{part}: {quoted(f'file.name == {literal(name)}')}" for name, part in parts.items())
+    gather = [
+        "gather:",
+        "  key: file.dir",
+        f"  parts: {{{listed}}}",
+        f"  complete: {quoted(' && '.join(parts.values()))}",
+        "  wait: 2m",
+    ]
+    made.lines[:0] = gather
+    made.unsure.append(f"a folder is a call, complete with {', '.join(parts)}; without one of them it is mapped after 2 minutes")
+    return made
+
+
+def part_name(file: str) -> str:
+    """`call-metadata.json` -> `call_metadata`."""
+    word = re.sub(r"[^a-z0-9]+", "_", file.lower().split(".")[0]).strip("_") or "part"
+    return f"part_{word}" if word[0].isdigit() or word in ("doc", "docs", "file", "env") else word
+
+
 # Calls
 
 
@@ -57,6 +90,8 @@ def _call(shape: Shape, speech: Speech, root: str) -> Proposal:
     fields = _fields(finder, made, lambda found: dotted(root, found.path))
     start = finder.start()
     rows = row_lines(speech, made, finder, dotted(root, speech.path), roles, known_start=start is not None)
+    if (tools := tools_beside(shape, speech)) is not None:
+        rows = with_tools(rows, dotted(root, tools.path), tools.items)
     made.lines += ["call:", *_table(roles), *fields, *rows]
     if silent:
         made.unsure.append(f"rows of {', '.join(silent)} are left out: nobody says them")

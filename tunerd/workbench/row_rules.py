@@ -7,7 +7,7 @@ from typing import Any, Final
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.values import RuleError
 from tunerd.workbench.fields import Finder, Found
-from tunerd.workbench.shape import Speech, is_moment, is_naive, is_offset, number, plain, words
+from tunerd.workbench.shape import Path, Shape, Speech, is_moment, is_naive, is_offset, number, plain, words
 from tunerd.workbench.written import quoted, step
 
 _ROW_STARTS: Final = words(
@@ -16,6 +16,8 @@ _ROW_STARTS: Final = words(
 )
 _ROW_ENDS: Final = words("endat endtime endedat end endms endoffsetmillis stop finishedat to until")
 _ROW_LENGTHS: Final = words("durationms duration durationsec durationseconds length lengthms")
+_TOOL_NAMES: Final = words("toolname functionname function name tool")
+_TOOL_PARAMS: Final = words("arguments args params parameters input")
 _UNITS: Final = (
     ("milliseconds", ("ms", "millis")),
     ("minutes", ("min", "minutes")),
@@ -165,9 +167,9 @@ def _tool(speech: Speech, roles: Mapping[str, str]) -> str:
         return None if found is None else f"m.{step(found)}"
 
     parts = {
-        "name": member("toolname", "functionname", "function", "name", "tool"),
+        "name": member(*_TOOL_NAMES),
         "request_id": member("toolcallid", "requestid", "callid", "invocationid", "id"),
-        "params": member("arguments", "args", "params", "parameters", "input"),
+        "params": member(*_TOOL_PARAMS),
         "result": member("result", "output", "response", "content", plain(speech.text)),
     }
     return "{" + ", ".join(f"{name}: {rule}" for name, rule in parts.items() if rule) + "}"
@@ -195,3 +197,47 @@ def _nested_lines(name: str, sample: dict[str, Any], times: Sequence[str]) -> li
         *(f"        {line}" for line in starts),
         f"        tool: {{name: {at}.{step(tool)}, request_id: c.id, params: {at}.{step(params)}}}",
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A list of tool calls apart from what was said."""
+
+    path: Path
+    items: Sequence[Mapping[str, Any]]
+
+
+def tools_beside(shape: Shape, speech: Speech) -> Beside | None:
+    """The list whose items have the name of a tool and what it was given."""
+    for path, items in shape.lists.items():
+        objects = [item for item in items if isinstance(item, dict)]
+        names = {plain(name) for item in objects for name in item}
+        if path != speech.path and names & {*_TOOL_NAMES} and names & {*_TOOL_PARAMS} and "role" not in names:
+            return Beside(path, objects)
+    return None
+
+
+def with_tools(rows: Sequence[str], each: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows of the transcript, and behind them those of the tools: a call, and a result where there is one."""
+    names = {plain(name): name for item in items for name in item}
+
+    def rule(*wanted: str) -> str | None:
+        found = next((names[name] for name in wanted if name in names), None)
+        return None if found is None else f"c.{step(found)}"
+
+    starts = [names[name] for name in _ROW_STARTS if name in names]
+    start = next((name for name in starts if any(is_moment(item.get(name)) for item in items)), None)
+    offset = None
+    if start is None:
+        offset = next((names[name] for name in _ROW_STARTS if name.endswith("ms") and name in names), None)
+    at = f"start_at: c.{step(start)}, " if start else f"start_ms: c.{step(offset)}, " if offset else ""
+    shared = {"name": rule(*_TOOL_NAMES), "request_id": rule("callid", "toolcallid", "requestid", "id")}
+    given, gave = rule(*_TOOL_PARAMS), rule("result", "output", "response")
+    said, *block = rows
+    lines = [said, "    rows:", *(f"      {'- ' if at_ == 0 else '  '}{line[4:]}" for at_, line in enumerate(block))]
+    lines += [f"      - for_each: {{c: {quoted(each)}}}", "        rows:"]
+    for role, member, value in (("agent_function", "params", given), ("agent_result", "result", gave)):
+        if value is not None:
+            tool = ", ".join(f"{name}: {text}" for name, text in {**shared, member: value}.items() if text)
+            lines.append(f"          - {{role: {{const: {role}}}, {at}tool: {{{tool}}}}}")
+    return lines

@@ -14,10 +14,10 @@ from tunerd.call import Call, Document, Recording, RefusedDocument
 from tunerd.config import Source
 from tunerd.workbench.catalogue import Entry, entry
 from tunerd.workbench.fields import Finder
-from tunerd.workbench.propose import propose
+from tunerd.workbench.propose import propose, propose_folder
 from tunerd.workbench.recognise import PLACEHOLDER, Match, bench_of, recognise
 from tunerd.workbench.row_rules import Proposal
-from tunerd.workbench.shape import Shape
+from tunerd.workbench.shape import Shape, speech_in
 from tunerd.workbench.trial import mapped, units
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
@@ -46,6 +46,8 @@ class Group:
     files: list[File]
     preset: Entry | None = None
     proposal: Proposal | None = None
+    root: str | None = None
+    """Where it is not simply the directory of its files."""
 
     @property
     def gives_calls(self) -> bool:
@@ -148,6 +150,12 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
         if len(matches) > 1 and matches[1].score > file.match.score - 0.5:
             made.unsure.append(f"{_base(file)} could also be {matches[1].preset}")
     groups = [Group(name, listed, preset=entry(name)) for name, listed in by_preset.items()]
+    folders = _folders(unknown)
+    if folders and (proposal := propose_folder([_documents(folder) for folder in folders.values()])) is not None:
+        together = [file for folder in folders.values() for file in folder]
+        parents = sorted({os.path.dirname(directory) for directory in folders})
+        groups.append(Group("agent", together, proposal=proposal, root=os.path.commonpath(parents)))
+        unknown = [file for file in unknown if file not in together]
     for listed in _alike(unknown, made):
         proposal = propose([value for file in listed for value in file.values], one_file=len(listed) == 1)
         if proposal is None:
@@ -169,6 +177,31 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
         if group.proposal:
             made.unsure += [f"{group.name}: {guess}" for guess in group.proposal.unsure]
     return groups
+
+
+def _folders(files: Sequence[File]) -> dict[str, list[File]]:
+    """Directories that hold one call each: several files of one document, one of them with a transcript, and all with the
+    same id."""
+    by_directory: dict[str, list[File]] = {}
+    for file in files:
+        by_directory.setdefault(os.path.dirname(file.path), []).append(file)
+    return {directory: listed for directory, listed in by_directory.items() if len(listed) > 1 and _one_call(listed)}
+
+
+def _one_call(files: Sequence[File]) -> bool:
+    if any(len(file.reads) != 1 or not isinstance(file.values[0] if file.values else None, dict) for file in files):
+        return False
+    shapes = [Shape() for _ in files]
+    for shape, file in zip(shapes, files, strict=True):
+        shape.add(file.values[0])
+    spoken = sum((speech := speech_in(shape)) is not None and speech.score >= 2 for shape in shapes)
+    ids = [found.value if (found := Finder(shape, ()).call_id()) is not None else None for shape in shapes]
+    recordings = [made for file in files if (made := propose(file.values, one_file=False)) is not None and not made.calls]
+    return spoken == 1 and not recordings and ids[0] is not None and len(set(ids)) == 1
+
+
+def _documents(files: Sequence[File]) -> dict[str, Any]:
+    return {_base(file): file.values[0] for file in files}
 
 
 def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
@@ -198,7 +231,7 @@ def _source(group: Group, groups: Sequence[Group], environ: Mapping[str, str], m
     else:
         lines.append("  # Proposed by field names: look at each rule.")
         lines += [line for guess in (group.proposal.unsure if group.proposal else ()) for line in _comment(guess, "- ")]
-    root = _root(group.files)
+    root = group.root or _root(group.files)
     lines += [f"  - name: {group.name}", f"    path: {yaml_text(root)}"]
     others = [file.path for other in groups if other is not group for file in other.files]
     include = patterns(root, [file.path for file in group.files], others)

@@ -10,8 +10,8 @@ _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.()' +*-]*(, [A-Za-z0-9_.()' +*
 
 
 def dotted(root: str, path: Path) -> str:
-    """`doc.call.id`."""
-    return f"{root}.{steps(path)}" if path else root
+    """`doc.call.id`; without a root the path begins with one itself."""
+    return ".".join(part for part in (root, steps(path)) if part)
 
 
 def steps(path: Path) -> str:
