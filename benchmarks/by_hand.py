@@ -88,13 +88,13 @@ def _text(value: Any, limit: int | None = None) -> str | None:
 
 def _number(value: Any) -> int | float | None:
     if value.__class__ is int:
-        return value  # type: ignore[no-any-return]
+        return value
     return value if value.__class__ is float and isfinite(value) else None
 
 
 def _bool(value: Any) -> bool | None:
     if value is None or value.__class__ is bool:
-        return value  # type: ignore[no-any-return]
+        return value
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(str(value).strip().lower())
 
 
@@ -118,14 +118,14 @@ def _sentiment(value: Any) -> str | None:
 def _json_object(value: Any) -> dict[str, Any]:
     """What a tool got or gave, as the object that Tuner wants."""
     if value.__class__ is dict:
-        return value  # type: ignore[no-any-return]
+        return value
     if value.__class__ is str and value[:1] == "{":
         try:
             parsed = orjson.loads(value)
         except orjson.JSONDecodeError:
             return {"value": value}
         if parsed.__class__ is dict:
-            return parsed  # type: ignore[no-any-return]
+            return parsed
     return {"value": value}
 
 
@@ -337,8 +337,8 @@ def vapi(document: Any) -> Call | None:
                 length = message.get("duration")
                 if length.__class__ is int:
                     row["end_ms"] = at + length
-                elif _number(length) is not None:
-                    row["end_ms"] = at + floor(length + 0.5)
+                elif (lasted := _number(length)) is not None:
+                    row["end_ms"] = at + floor(lasted + 0.5)
                 elif words:
                     row["end_ms"] = words[-1]["end_ms"]
                 if words:
@@ -433,15 +433,8 @@ def _retell_words(listed: list[Any]) -> list[dict[str, Any]]:
     return words
 
 
-def _retell_failed(entry: dict[str, Any]) -> bool | None:
+def _retell_failed(entry: dict[str, Any], answer: dict[str, Any]) -> bool | None:
     """Whether a tool failed: by its flag, or by what it answered."""
-    content = entry.get("content")
-    if content.__class__ is str:
-        try:
-            content = orjson.loads(content)
-        except orjson.JSONDecodeError:
-            content = None
-    answer = _object(content)
     successful = entry.get("successful")
     if successful is False or answer.get("success") is False or _object(answer.get("data")).get("success") is False:
         return True
@@ -523,9 +516,10 @@ def retell(document: Any) -> Call | None:
             tool = {}
             if identity:
                 tool["request_id"] = identity
+            answer: dict[str, Any] = {}
             if result is not None and result != "":
-                tool["result"] = _json_object(result)
-            failed = _retell_failed(entry)
+                answer = tool["result"] = _json_object(result)
+            failed = _retell_failed(entry, answer)
             if failed is not None:
                 tool["is_error"] = failed
             rows.append({"role": "agent_result", "tool": tool, "start_ms": at})

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 
 from benchmarks import by_hand, made, platform_calls
-from tunerd.call import Document, Origin
-from tunerd.config import Destination, Source
+from tunerd.call import Document, Origin, UrlStrategy
+from tunerd.config import Destination, Source, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source
 
@@ -64,7 +64,7 @@ def measure() -> list[str]:
 
 
 def check(case: Case) -> int:
-    """Both give the same call; how many rows it has. Raises AssertionError."""
+    """Both give the same call and recording; how many rows it has. Raises AssertionError."""
     mapped = case.mapping.map(document(case.value))
     call, own = mapped.call, case.by_hand(document(case.value).value)
     assert call is not None, mapped.refused
@@ -72,6 +72,8 @@ def check(case: Case) -> int:
     payload: dict[str, Any] = orjson.loads(call.payload)
     assert payload == orjson.loads(own.payload)
     assert (call.call_id, call.started_at_ms) == (own.call_id, own.started_at_ms)
+    answers = [(one.url, one.expires_at) for one in call.strategies if isinstance(one, UrlStrategy) and one.url]
+    assert own.recording_url is None or answers[0][0] == own.recording_url
     return len(payload["transcript_with_tool_calls"])
 
 
@@ -110,7 +112,11 @@ def _home_made() -> SourceMapping:
     assert isinstance(listed, tuple)
     members = listed[0].value
     assert isinstance(members, dict)
-    return _compiled(Source(name="calls", path="/calls", call=members["call"], agent_remote_identifier="bench"))
+    url = parse_yaml("doc.audio", "bench.yaml")
+    source = Source(
+        name="calls", path="/calls", call=members["call"], recording=(UrlRule(url=url),), agent_remote_identifier="bench"
+    )
+    return _compiled(source)
 
 
 def _compiled(source: Source) -> SourceMapping:

@@ -383,8 +383,8 @@ class _Writer:
         value, made = self._value(codes[0], current), self._fresh()
         with self._under(f"if {value}.__class__ is float and {self._k(-1e15)} < {value} < {self._k(1e15)}:"):
             self._line(f"{made} = {self._k(floor)}({value} * 1000 + 0.5)")
-        with self._under("else:"):
-            self._line(f"{made} = None if {value} is None else {self._k(function.call)}({value})")
+        self._line(f"elif {value}.__class__ is int: {made} = {value} * 1000")
+        self._line(f"else: {made} = None if {value} is None else {self._k(function.call)}({value})")
         return made
 
     def _epoch(self, current: str | None, function: Function, codes: Sequence[Code], context: Context) -> str | None:

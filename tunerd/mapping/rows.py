@@ -68,8 +68,6 @@ def object_of(value: Any) -> dict[str, Any] | None:
     """An object, or JSON text of one; None for everything else."""
     if isinstance(value, dict):
         return value
-    if isinstance(value, Mapping):
-        return dict(value)
     if isinstance(value, str):
         if value[:1] != "{" and value.lstrip()[:1] != "{":
             return None
@@ -78,7 +76,7 @@ def object_of(value: Any) -> dict[str, Any] | None:
         except orjson.JSONDecodeError:
             return None
         return parsed if isinstance(parsed, dict) else None
-    return None
+    return dict(value) if isinstance(value, Mapping) else None
 
 
 def time_of(value: Any, number: int, name: str) -> int | None:
@@ -114,8 +112,10 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
     for word in value:
         if word.__class__ is not dict and not isinstance(word, Mapping):
             continue
-        get = word.get
-        said, start, end, confidence = get("word"), get("start_ms"), get("end_ms"), get("confidence")
+        try:
+            said, start, end = word["word"], word["start_ms"], word["end_ms"]
+        except KeyError:
+            continue
         if start.__class__ is not int:
             start = _word_time(start)
         if end.__class__ is not int:
@@ -125,10 +125,9 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
         if not said or start is None or end is None or said.isspace():
             continue
         kept = {"word": said, "start_ms": start, "end_ms": end}
-        if confidence is not None:
-            confidence = number_of(confidence)
-            if confidence is not None:
-                kept["confidence"] = confidence
+        confidence = word.get("confidence")
+        if confidence is not None and (confidence := number_of(confidence)) is not None:
+            kept["confidence"] = confidence
         words.append(kept)
     return words
 
@@ -145,9 +144,9 @@ def _word_time(value: Any) -> int | None:
 def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] | None:
     """A tool call or result with objects as params and result (`wrapped` is counted), None where it says nothing.
     An empty object or list in params and result is kept, where the tool says something: it is an answer too."""
-    if missing(value):
+    if not value and missing(value):
         return None
-    if not isinstance(value, Mapping):
+    if value.__class__ is not dict and not isinstance(value, Mapping):
         raise Refused(row_at(number, "tool"), "has to be an object: {name, request_id, params, result, is_error, error}")
     get = value.get
     name, request_id, params, result, error = get("name"), get("request_id"), get("params"), get("result"), get("error")
@@ -164,8 +163,8 @@ def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] 
         tool["params"] = params if params.__class__ is dict else _wrapped(params, repairs)
     if result is not None and result != "":
         tool["result"] = result if result.__class__ is dict else _wrapped(result, repairs)
-    is_error = bool_of(get("is_error"))
-    if is_error is not None:
+    is_error = get("is_error")
+    if is_error is not None and (is_error := bool_of(is_error)) is not None:
         tool["is_error"] = is_error
     if error is not None and not missing(error):
         told = text_of(error)
