@@ -20,6 +20,7 @@ PURE = (
     "tunerd.events",
     "tunerd.places",
     "tunerd.mapping",
+    "tunerd.workbench",
     "tunerd.ledger.states",
     "tunerd.ledger.matching",
     "tunerd.delivery.retry",

@@ -7,8 +7,8 @@ from typing import Any, Final
 from tunerd.workbench.shape import Path, Shape, is_moment, is_phone, is_url, number, plain, words
 
 _IDS: Final = words(
-    "callid callsid calluuid conversationid interactionid contactid sessionid runid uuid id sid channelid uniqueid roomid roomname "
-    "room requestid streamsid"
+    "callid callsid calluuid conversationid interactionid contactid sessionid runid uuid id sid channelid uniqueid roomid "
+    "roomname room requestid streamsid"
 )
 _STARTS: Final = words(
     "startedat starttime starttimestamp startat callstart callstarted start began beganat begin answeredat "

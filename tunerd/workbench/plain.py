@@ -54,6 +54,7 @@ def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
             for field in explanation.fields
         ],
         "repairs": dict(explanation.repairs),
+        "redacted": dict(explanation.mapped.notes.redacted),
         "left_out": list(explanation.mapped.notes.left_out),
         "strategies": [
             {"rule": one.rule, "answer": one.answer, "url": getattr(one.strategy, "url", None),

@@ -39,6 +39,7 @@ class Summary:
         self.documents = 0
         self.outcomes: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
+        self.redacted: Counter[str] = Counter()
         self.refused: Counter[tuple[str, str, str]] = Counter()
         self.examples: dict[tuple[str, str, str], str] = {}
         """An origin for each kind of refusal."""
@@ -62,6 +63,7 @@ class Summary:
 
     def _add(self, source: str, explanation: Explanation) -> None:
         self.repairs.update(explanation.repairs)
+        self.redacted.update(explanation.mapped.notes.redacted)
         for report in explanation.fields:
             kept = self._fields.setdefault((source, report.name), _Field(source, report.name, report.place))
             kept.asked += 1
@@ -117,6 +119,10 @@ class Summary:
             for name, times in self.repairs.most_common():
                 yield from wrapped(f"{name}: {REPAIRS.get(name, '')}".rstrip(": "), " " * 12, f"  {times:>8,}  ")
 
+        if self.redacted:
+            yield ""
+            yield "Redacted: " + ", ".join(f"{name} x{times:,}" for name, times in self.redacted.most_common())
+
     def _field_lines(self) -> Iterator[str]:
         sources = dict.fromkeys(kept.source for kept in self._fields.values())
         for source in sources:
@@ -151,6 +157,7 @@ class Summary:
                 for (path, place), (items, rows) in self._no_row.items()
             ],
             "repairs": dict(self.repairs),
+            "redacted": dict(self.redacted),
         }  # fmt: skip
 
 
