@@ -1,0 +1,101 @@
+"""A year of calls, passed by in a minute: the ledger stays bounded in rows, events and bytes, and what has gone from it is
+not sent again from a file that was kept."""
+
+import sqlite3
+from pathlib import Path
+
+from tests.ledger.parts import FORM, SENT, file_mark, freeze, recording, refused
+from tunerd.ledger import Admission, Ended, Keep, Later
+from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.outcome import FailReason, RetryReason
+from tunerd.testing import Recorder, make_call
+
+NOW = 1_767_225_600.0
+DAY_S = 86_400.0
+DAYS, CALLS_A_DAY = 365, 8
+KEEP = Keep(sent_s=30 * DAY_S, failed_s=90 * DAY_S, recordings_s=7 * DAY_S, max_failed_bytes=40_000, documents=50)
+RETRY = Later(due_at=0.0, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=True, surely_not_arrived=False)
+TABLES = ("call", "body", "frozen", "recording", "origin", "event", "want", "file")
+
+
+def rows(path: Path) -> dict[str, int]:
+    db = sqlite3.connect(path)
+    counts = {table: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
+    db.close()
+    return counts
+
+
+def held_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+
+
+async def day(ledger: SqliteLedger, number: int) -> None:
+    """Calls that are sent, one after 25 attempts, some rejected, an unreadable file, recordings that nobody asks for."""
+    now = NOW + number * DAY_S
+    calls = [
+        make_call(f"call-{number}-{n}", text="word " * 300, path=f"/calls/{number}.json", offset=n) for n in range(CALLS_A_DAY)
+    ]
+    mark = file_mark(f"/calls/{number}.json", inode=number)
+    spare = [recording(f"https://audio.example/{number}/{n}.ogg", key=f"room-{number}-{n}") for n in range(3)]
+    bad = refused(f"/calls/{number}-bad.json", head=b"{" * 4000)
+    await ledger.admit(Admission(calls=calls, recordings=spare, refused=[bad], mark=mark), now)
+    for n in range(CALLS_A_DAY):
+        claim = await ledger.claim("tuner", FORM, freeze, now)
+        assert claim.claimed is not None
+        if n == 0 and number % 5 == 0:
+            for _ in range(25):
+                await ledger.settle(claim.claimed.row, RETRY, now)
+                again = await ledger.claim("tuner", FORM, freeze, now)
+                assert again.claimed is not None
+                claim = again
+        rejected = Ended(reason=FailReason.REJECTED, status=422, detail="422")
+        await ledger.settle(claim.claimed.row, rejected if n % 8 == 7 else SENT, now)
+    if number >= 10 and number % 2:
+        await ledger.vanished("agent", [f"/calls/{number - 10}.json"], now)
+
+
+async def test_a_year_leaves_a_bounded_ledger(tmp_path: Path) -> None:
+    """From the fourth month on nothing grows but the marks of files that are still on disk: sent rows of 30 days, failed
+    ones of 90, their bodies within max_failed_bytes, recordings of 7 days, at most 20 events a call."""
+    path = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    sizes, counts = dict[int, int](), dict[int, dict[str, int]]()
+    for number in range(DAYS):
+        await day(ledger, number)
+        while await ledger.trim(KEEP, NOW + number * DAY_S + 3600):
+            pass
+        if number in (119, DAYS - 1):
+            sizes[number], counts[number] = held_bytes(path), rows(path)
+    assert not await ledger.story("call-0-0")
+    assert await ledger.mark("agent", "/calls/0.json") == file_mark("/calls/0.json", inode=0), "still on disk, and known as read"
+    assert await ledger.mark("agent", "/calls/1.json") is None, "long gone from the disk"
+    await ledger.close()
+    first, last = counts[119], counts[DAYS - 1]
+    for table in set(TABLES) - {"file"}:
+        assert last[table] <= first[table] + CALLS_A_DAY, (table, first, last)
+    sent_a_day, failed_a_day = CALLS_A_DAY * 7 // 8, CALLS_A_DAY // 8 + 1
+    assert last["call"] <= 31 * sent_a_day + 91 * failed_a_day
+    assert last["recording"] <= 8 * 3
+    assert last["event"] <= 20 * last["call"]
+    assert last["file"] <= DAYS // 2 + 20
+    marks_grown = (last["file"] - first["file"]) * 400
+    assert sizes[DAYS - 1] <= 1.2 * sizes[119] + marks_grown, sizes
+
+
+async def test_bodies_of_failed_calls_stay_within_their_limit(tmp_path: Path) -> None:
+    """Beyond max_failed_bytes the oldest failed calls lose their documents, not their rows: each stays visible."""
+    ledger = await SqliteLedger.open(tmp_path / "ledger.db", now=NOW, emit=Recorder())
+    for n in range(30):
+        await ledger.admit(Admission(calls=[make_call(f"call-{n}", text="word " * 1000)]), NOW + n)
+        claim = await ledger.claim("tuner", FORM, freeze, NOW + n)
+        assert claim.claimed is not None
+        await ledger.settle(claim.claimed.row, Ended(reason=FailReason.REJECTED, status=422, detail="422"), NOW + n)
+    while await ledger.trim(KEEP, NOW + 60):
+        pass
+    documents = [await ledger.document(row) for row in range(1, 31)]
+    kept = [document for document in documents if document is not None]
+    assert 0 < len(kept) < 30
+    assert documents[-1] is not None
+    assert documents[0] is None
+    assert sum(ledger.gauges().calls.values()) == 30
+    await ledger.close()
