@@ -8,7 +8,7 @@ import pytest
 
 from tests.ops.offices import Bench, Rules, refused, remade
 from tests.ops.parts import NOW
-from tunerd.call import Document, Form, IgnoredDocument, Mapped, Origin, Recording, State
+from tunerd.call import Document, Form, IgnoredDocument, Mapped, Origin, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Delivered, Ended, Filter
 from tunerd.ops.desk import ORDER_PAGE, Choice
 from tunerd.outcome import FailReason
@@ -219,3 +219,55 @@ async def test_a_row_that_vanishes_in_between_is_told(order: str) -> None:
     do: Callable[..., object] = getattr(bench.desk, order)
     report = await do(FAILED)  # type: ignore[misc]
     assert report["skipped"][0]["what"] == "it is no longer in the ledger"
+
+
+# Without a stored document (redaction keeps it from being stored), only the file can be mapped again.
+
+
+def stands(call_id: str, start: int | None = None) -> Document:
+    value = {"id": call_id} | ({} if start is None else {"start": start})
+    return Document(
+        origin=Origin(source="agent", path="/calls/call-1.json"), raw=orjson.dumps(value), value=value, settled_at=NOW
+    )
+
+
+def by_start(document: Document) -> Mapped:
+    value = document.value
+    assert isinstance(value, dict)
+    if "start" not in value:
+        return Mapped(refused=refused("/calls/call-1.json", reason=FailReason.UNMAPPABLE))
+    started_at_ms = value["start"]
+    assert isinstance(started_at_ms, int)
+    return Mapped(call=replace(make_call(str(value["id"]), text="new", started_at_ms=started_at_ms), document=None))
+
+
+async def without_document(call_id: str = "call-1", start: int = 1_000_000) -> Bench:
+    bench = Bench(rules={"agent": Rules(by_start)})
+    call = make_call(call_id, text="redacted", started_at_ms=start, path="/calls/call-1.json")
+    await bench.ledger.admit(Admission(calls=[replace(call, document=None)]), NOW)
+    return bench
+
+
+@pytest.mark.parametrize("again", [stands("call-1", 1_000_000), stands("renamed", 1_000_500), stands("call-1", 5_000_000)])
+async def test_remap_without_a_document_reads_the_file(again: Document) -> None:
+    """It is the same call where its id or its start is what it was: rules may have changed one of them."""
+    bench = await without_document()
+    bench.places["/calls/call-1.json", 0] = again
+    report = await bench.desk.remap(ids("call-1"))
+    assert report["done"] == {"due": 1}
+    assert b"new" in await body_of_next(bench)
+
+
+@pytest.mark.parametrize(
+    "now_there", [stands("other", 9_000_000), stands("call-1"), refused("/calls/call-1.json"), FileNotFoundError()]
+)
+async def test_remap_never_gives_up_a_redacted_call_for_something_else(
+    now_there: Document | RefusedDocument | OSError,
+) -> None:
+    """A rotated log holds another call at that place: the payload that the ledger has is all there is of this one."""
+    bench = await without_document()
+    bench.places["/calls/call-1.json", 0] = now_there
+    report = await bench.desk.remap(ids("call-1"))
+    assert report["done"] == {}
+    assert len(report["skipped"]) + len(report["failed"]) == 1
+    assert b"redacted" in await body_of_next(bench)

@@ -55,11 +55,12 @@ def blank_words(
 ) -> tuple[list[Hit], Mapping[str, int]]:
     """Blank every word that a hit touches, in place; `hits` are those of the text. Gives what was found in the words and
     stands in the text, too (hits to add to the text's), and how many words were blanked of each kind."""
-    said = [str(word["word"]) for word in words]
-    starts, joined = _joined(said)
+    said: list[str] = [word["word"] for word in words]
+    joined = " ".join(said)
     own = find(joined)
     if not own and not hits:
         return [], {}
+    starts = _starts(said)
     of_text, of_words = _Stream.of(text), _Stream.of(joined)
     kinds: dict[int, str] = {}
 
@@ -94,12 +95,12 @@ def blank_words(
     return more, Counter(kinds.values())
 
 
-def _joined(said: Sequence[str]) -> tuple[list[int], str]:
+def _starts(said: Sequence[str]) -> list[int]:
     starts, at = [], 0
     for word in said:
         starts.append(at)
         at += len(word) + 1
-    return starts, " ".join(said)
+    return starts
 
 
 def _between(text: str, hit: Hit, said: Sequence[str]) -> range:

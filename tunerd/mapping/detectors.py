@@ -23,9 +23,16 @@ _UUID_OR_TIME = re.compile(
 _DIGIT = re.compile(r"\d")
 
 
+_FEWEST_DIGITS: Final = 7
+
+
 def may_hold_any(text: str) -> bool:
-    """A quick look: without a digit and without @ there is nothing for any detector."""
-    return "@" in text or _DIGIT.search(text) is not None
+    """A quick look: without @ and with hardly any digits there is nothing for any detector."""
+    if "@" in text:
+        return True
+    if text.isascii():
+        return sum([text.count(digit) for digit in "0123456789"]) >= _FEWEST_DIGITS
+    return len(_DIGIT.findall(text)) >= _FEWEST_DIGITS
 
 
 def without_protected(text: str) -> str:

@@ -24,6 +24,7 @@ FIELD_KIND: Final = "field"
 _TEXTS: Final = ("transcript", "disconnection_reason", "call_status")
 _SHORT_TEXTS: Final = ("disconnection_reason", "call_status")
 _OBJECTS: Final = ("collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw")
+_ROUNDS: Final = 10
 _KEPT_WORDS: Final = frozenset(
     {
         "id", "ids", "uuid", "guid", "sid", "ts", "time", "timestamp", "timestamps", "date", "at", "on", "ms", "us", "ns",
@@ -145,15 +146,19 @@ class _Pass:
         more, blanked = blank_words(words, text, hits, self._redaction.find)
         hits = _told_apart([*hits, *more])
         taken = Counter(hit.kind for hit in hits)
-        while hits or blanked:  # once more, as each took something out of the other
+        for _ in range(_ROUNDS):
+            if not hits and not blanked:
+                return text
             for kind in taken | Counter(blanked):
                 self.count(kind, taken[kind] or 1, f"{path}.text" if taken[kind] else f"{path}.words")
-            text = _replaced(text, hits)
+            text = _replaced(text, hits)  # and once more, as each took something out of the other
             hits = sorted(self._redaction.detect(text), key=_start)
             more, blanked = blank_words(words, text, hits, self._redaction.detect)
             hits = _told_apart([*hits, *more])
             taken = Counter(hit.kind for hit in hits)
-        return text
+        for word in words:  # what still comes to light then is made to be so
+            word["word"] = REDACTED
+        return REDACTED
 
     def text(self, text: str, path: str) -> str:
         hits = self._redaction.find(text)

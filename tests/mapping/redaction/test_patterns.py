@@ -70,7 +70,14 @@ def test_empty_matches_are_no_matches() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "unit"),
-    [(r"\d+x", "1"), (r"\s*\w+:", " "), (r"[a-z]+@", "a"), (r".*foo", "fo"), (r"(?:\d[ -]?){13,16}x", "1 "), (r"\d{1,20}\d{1,20}x", "1")],
+    [
+        (r"\d+x", "1"),
+        (r"\s*\w+:", " "),
+        (r"[a-z]+@", "a"),
+        (r".*foo", "fo"),
+        (r"(?:\d[ -]?){13,16}x", "1 "),
+        (r"\d{1,20}\d{1,20}x", "1"),
+    ],
 )
 def test_the_worst_text_is_searched_in_bounded_time(pattern: str, unit: str) -> None:
     """What is quadratic in a piece is linear in the text."""

@@ -35,9 +35,7 @@ def row_of(text: str, *said: str, **settings: Any) -> tuple[str, list[str], dict
     row = {"role": "user", "text": text, "start_ms": 0, "end_ms": 9_000, "words": words_of(*said)}
     body, counts = redacted(body_of(row), **settings)
     [row] = body["transcript_with_tool_calls"]
-    assert [(word["start_ms"], word["end_ms"]) for word in row["words"]] == [
-        (100 * at, 100 * at + 90) for at in range(len(said))
-    ]
+    assert [(word["start_ms"], word["end_ms"]) for word in row["words"]] == [(100 * at, 100 * at + 90) for at in range(len(said))]
     return row["text"], [word["word"] for word in row["words"]], counts
 
 
