@@ -198,3 +198,14 @@ async def test_once_sends_what_is_complete_or_old(tmp_path: Path) -> None:
         code, told = await command(config, "run", "--once")
         assert code == 1, told
         assert await tuner.accepted() == {"whole": 1, "old": 1}
+
+
+async def test_send_puts_the_documents_of_a_file_together(tmp_path: Path) -> None:
+    """`tunerd send` of a file with all webhooks of two calls sends two calls, past the ledger."""
+    (tmp_path / "webhooks").mkdir()
+    async with world(tmp_path, source=webhooks(tmp_path)) as (tuner, config):
+        several = [ended("s-1"), ended("s-2"), analyzed("s-2"), analyzed("s-1")]
+        file = put(tmp_path / "webhooks" / "several.json", several)
+        code, told = await command(config, "send", str(file), "--recording-url", "https://audio.example/x.wav")
+        assert code == 0, told
+        assert await tuner.accepted() == {"s-1": 1, "s-2": 1}

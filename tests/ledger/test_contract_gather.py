@@ -1,5 +1,7 @@
 """Calls that are gathered from several documents: fragments, looks, and what they come to. On both ledgers."""
 
+from dataclasses import replace
+
 import pytest
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Origin, Refusal, RefusedDocument, State
@@ -194,6 +196,20 @@ async def test_a_call_that_may_have_arrived_is_not_replaced(ledger: Ledger) -> N
     assert ledger.gauges().pending_bytes == 0
 
 
+async def test_parts_that_cannot_be_joined_are_late(ledger: Ledger) -> None:
+    """Where redaction keeps no document, a part that comes after the call was mapped is dropped, told, and counted."""
+    await collect(ledger, fragment())
+    await gather(ledger, replace(gathered_call(), document=None))
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    one = await group(ledger, NOW + 40)
+    assert (one.state, one.kept) == (State.DUE, None)
+    before = ledger.gauges().pending_bytes
+    assert (await settle(ledger, one, TooLate(), NOW + 40)).late == 1
+    assert ledger.gauges().pending_bytes == before - len(fragment().document)
+    assert (await the(ledger, "call-1")).state is State.DUE
+    assert (await ledger.story("call-1"))[0].events[-1].detail == "a part of it came after it was mapped and counts no more"
+
+
 async def test_a_call_that_surely_did_not_arrive_is_replaced(ledger: Ledger) -> None:
     """After a refused connection the newer parts count."""
     await collect(ledger, fragment())
@@ -352,6 +368,16 @@ async def test_a_refusal_of_the_place_is_superseded(ledger: Ledger, log: bool) -
     await ledger.admit(Admission(refused=[broken]), NOW)
     await collect(ledger, fragment(), log=log)
     assert ledger.gauges().calls[State.FAILED] == int(log)
+
+
+async def test_waits_that_ended_late_can_be_left(ledger: Ledger) -> None:
+    """While files are still to be read, only groups come whose wait ended before those were seen, or that may be complete."""
+    await collect(ledger, fragment(key="old"), now=NOW)
+    await collect(ledger, fragment(key="new", path="/calls/b.json"), now=NOW + 20)
+    await collect(ledger, fragment(key="whole", path="/calls/c.json", decides=True), now=NOW + 20)
+    found, _ = await ledger.groups("agent", NOW + 100, ended_by=NOW + 40)
+    assert [one.key for one in found] == ["whole", "old"]
+    assert len((await ledger.groups("agent", NOW + 100))[0]) == 3
 
 
 async def test_the_mark_carries_the_key(ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunerd.call import State
+from tunerd.call import Fragment, Origin, State
 from tunerd.events import LedgerRebuilt
 from tunerd.ledger import Admission, Filter, LedgerRefused, Verdict
 from tunerd.ledger.sqlite import SqliteLedger
@@ -102,6 +102,27 @@ async def test_what_can_be_read_is_taken_over(tmp_path: Path) -> None:
     await bring(ledger, recording())
     assert await state(ledger, "w") is State.DUE
     assert [mark.path for mark in await ledger.marks("agent")] == ["/old"]
+    await ledger.close()
+
+
+async def test_calls_that_gather_are_taken_over(tmp_path: Path) -> None:
+    """Their documents are there, nothing is made of half of them, and reading the files again adds nothing."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    ledger, _ = await reopen(path)
+    origin = Origin(source="agent", path="/new", length=7, mtime_ns=int(NOW * 1e9))
+    part = Fragment(
+        origin=origin, source="agent", key="g", part=None, newest=None, document=b'{"n":1}', settled_at=NOW, wait_s=60.0
+    )
+    await ledger.admit(Admission(fragments=[part], mark=file_mark("/new")), NOW)
+    await ledger.close()
+    break_pages_of(path, "call_holder")
+    ledger, told = await reopen(path)
+    assert told.seen(LedgerRebuilt)
+    assert (ledger.gauges().calls[State.GATHERING], ledger.gauges().gathering_bytes) == (1, 7)
+    await ledger.admit(Admission(fragments=[part], mark=file_mark("/new")), NOW + 10)
+    ((group,), _) = await ledger.groups("agent", NOW + 60)
+    assert [one.document for one in group.fragments] == [b'{"n":1}']
     await ledger.close()
 
 

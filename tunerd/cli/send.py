@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tunerd.call import Call, Document, Refusal, RefusedDocument, UrlStrategy
+from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
 from tunerd.cli.options import config_option, load_or_exit
 from tunerd.clock import SystemClock
@@ -16,6 +16,7 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.gathering import keyed
 
 _EPILOG = """\b
 Example:
@@ -38,29 +39,54 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     chosen = source_of(loaded, file, source)
     sent = 0
     calls: list[Call] = []
+    mapping = mappings[chosen.name]
+    parts: list[Fragment] = []
     for document in documents_of(chosen, file):
-        call = _call(document, mappings[chosen.name])
+        call = _call(document, mapping, parts)
         if call is not None:
             calls.append(call)
+    calls += _gathered(mapping, parts)
     sent = asyncio.run(_send_all(loaded, calls, recording_url)) if calls else 0
     total = len(calls)
     click.echo(f"{sent} of {total} sent" if total else "no call was sent")
     sys.exit(0 if total and sent == total else 1)
 
 
-def _call(document: Document | RefusedDocument, mapping: SourceMapping) -> Call | None:
+def _gathered(mapping: SourceMapping, parts: list[Fragment]) -> list[Call]:
+    """Of a source that gathers: the calls that the file's documents make, whether they are whole or not."""
+    calls: list[Call] = []
+    for key, together in keyed(parts).items():
+        mapped = mapping.gather(None, together) if key else None
+        if mapped is not None and mapped.call is not None:
+            calls.append(mapped.call)
+        elif mapped is not None and mapped.refused is not None:
+            _tell(mapped.refused)
+        else:
+            told = f"call {key}: the rules leave it out" if key else f"{len(together)} documents without a key"
+            click.echo(f"{told} (no call)")
+    return calls
+
+
+def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: list[Fragment]) -> Call | None:
     refused = document if isinstance(document, RefusedDocument) else None
     if refused is None and isinstance(document, Document):
         mapped = mapping.map(document)
         if mapped.call is not None:
             return mapped.call
         refused = mapped.refused
+        if mapped.fragment is not None:
+            parts.append(mapped.fragment)
+            return None
         if refused is None:
             click.echo(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
             return None
     assert refused is not None  # noqa: S101 - one of the two it is
-    click.echo(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
+    _tell(refused)
     return None
+
+
+def _tell(refused: RefusedDocument) -> None:
+    click.echo(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
 
 
 async def _send_all(config: Config, calls: list[Call], recording_url: str | None) -> int:
