@@ -119,7 +119,7 @@ def _field(field: FieldReport, rules: Sequence[RuleReport], room: int) -> Iterat
     if field.why is not None:
         yield from wrapped(f"{field.name:<{_NAME}}- {field.why}", " " * (_NAME + 4), "  ")
     elif field.name == ROWS and isinstance(field.value, list):
-        yield f"  {field.name:<{_NAME}} {count(len(field.value), 'row')} from the rules"
+        yield f"  {field.name:<{_NAME}}{count(len(field.value), 'row')} from the rules"
     else:
         yield f"  {field.name:<{_NAME}}{short(field.value, room)}"
     yield from wrapped(f"{where(field.place)}  {by}", "        ", "      ")[:2]
@@ -127,6 +127,8 @@ def _field(field: FieldReport, rules: Sequence[RuleReport], room: int) -> Iterat
 
 def rule_text(field: FieldReport, rules: Sequence[RuleReport]) -> str:
     """The rule as written; of a list also which of its parts gave the value."""
+    if field.rule == "a table":
+        return "a constant"
     own = next((rule for rule in rules if rule.path.partition(".")[2] == field.name), None)
     if own is None or not field.rule.startswith("first of"):
         return field.rule
