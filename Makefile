@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check chaos bench readme docs clean
+.PHONY: install demo test lint types check chaos stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -32,6 +32,18 @@ check: lint types test
 # KILLS=500: SIGKILL under load, counted by an oracle in its own process.
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
+
+# RUNS=100: SIGTERM at random moments while Tuner hangs; each has to end within its drain.
+stops: $(STAMP)
+	TUNERD_STOPS=$(or $(RUNS),100) $(BIN)/python -m pytest -s tests/e2e/test_stop.py -k hanging
+
+# TIMES=1000: SIGHUP every 0.1 s under load, a third of the configurations bad.
+reloads: $(STAMP)
+	TUNERD_RELOADS=$(or $(TIMES),1000) $(BIN)/python -m pytest -s tests/e2e/test_reload.py -k under_load
+
+# How long new calls wait while a backlog of 10,000 drains; whether poisoned calls hold up the others.
+fresh poison: $(STAMP)
+	$(BIN)/python -m benchmarks.$@
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

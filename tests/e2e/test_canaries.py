@@ -157,3 +157,29 @@ async def everything_told(daemon: Daemon, config: Path) -> dict[str, str]:
     told["command line"] = Path(f"/proc/{daemon.pid}/cmdline").read_bytes().decode()
     assert os.path.samefile(config.parent, daemon.directory)
     return told
+
+
+async def test_the_keys_are_masked_even_where_nothing_looks_for_them(tmp_path: Path) -> None:
+    """The second net: a key of no known form, and the one that replaced it, as the names of broken files. The log has
+    them masked, from the first request on that carried them."""
+    for name in ("calls", "recordings"):
+        (tmp_path / name).mkdir()
+    keys, key_file = ("plain-words-for-a-key", "other-words-for-a-key"), tmp_path / "key"
+    key_file.write_text(keys[0])
+    async with parrot() as (url, heard):
+        config = tmp_path / "tunerd.yaml"
+        config.write_text(config_text(url, tmp_path, key_file=str(key_file), source="    settle_timeout: 1s"))
+        async with running(config) as daemon:
+            for number, key in enumerate(keys):
+                if number:
+                    draft = tmp_path / "key.new"
+                    draft.write_text(key)
+                    draft.rename(key_file)
+                    await until(lambda: daemon.told("key changed"))
+                put(tmp_path / "calls" / f"{number}.json", call_document(f"ok-{number}"))
+                await until(lambda number=number: len(heard) == number + 1)
+                (tmp_path / "calls" / f"{key}.json").write_text("no json")
+                await until(lambda number=number: len(daemon.told("failed")) == number + 1)
+            assert await daemon.stop() == 0
+    assert [Path(line["path"]).name for line in daemon.told("failed")] == ["[redacted].json"] * 2
+    assert not any(key in daemon.said for key in keys)
