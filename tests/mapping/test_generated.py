@@ -266,7 +266,7 @@ def test_damaged_fixtures_map_alike(data: st.DataObject) -> None:
 
 
 def test_what_python_cannot_nest_runs_as_closures() -> None:
-    """Twenty loops within each other are more than Python's compiler takes: the rule still works."""
+    """Twenty loops within each other are more than Python's compiler takes: that rule still works, the others are written."""
     rule: Any = "m24"
     for depth in range(24, 0, -1):
         rule = {"for_each": {f"m{depth}": f"m{depth - 1}"}, "x": rule}
@@ -274,8 +274,10 @@ def test_what_python_cannot_nest_runs_as_closures() -> None:
     place = compiler.root("m0").index
     code = compiler.rule(parse_yaml(json.dumps(rule), "rule.yaml"), "rule", compiler.roots.inner())
     assert not compiler.problems
-    (run,) = generated([code])
+    flat = compiler.rule(parse_yaml("m0", "rule.yaml"), "flat", compiler.roots.inner())
+    run, beside = generated([code, flat])
     assert run is code.run
+    assert beside is not flat.run
     value: Any = "deep"
     for _ in range(24):
         value = [value]

@@ -36,7 +36,7 @@ def generated(codes: Sequence[Code]) -> list[Run]:
         names = [f"k{number}" for number in range(len(constants))]
         exec(compile(f"def make({', '.join(names)}):\n{text}", "<generated from rules>", "exec"), space)  # noqa: S102
     except (SyntaxError, RecursionError, MemoryError):
-        return [code.run for code in codes]
+        return [codes[0].run] if len(codes) == 1 else [run for code in codes for run in generated([code])]
     made: list[Run] = space["make"](*constants)
     return made
 
