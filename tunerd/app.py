@@ -224,7 +224,7 @@ def forms_of(destinations: Sequence[Destination]) -> dict[str, Form]:
 
 
 def _gathers(mappings: Mapping[str, SourceMapping]) -> dict[str, Gather]:
-    return {name: mapping.gather for name, mapping in mappings.items() if mapping.gathers}
+    return {name: mapping for name, mapping in mappings.items() if mapping.gathers}
 
 
 def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Document], Mapped]]:

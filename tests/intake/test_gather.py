@@ -18,6 +18,7 @@ from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, Event, PartsLate
 from tunerd.intake.gather import Carry
+from tunerd.intake.in_hand import FILE, InHand, Phase
 from tunerd.intake.pauses import Limits
 from tunerd.intake.sources import Intake
 from tunerd.intake.visit import Batch
@@ -92,9 +93,7 @@ class Running:
 
 
 def intake_of(mapping: SourceMapping, ledger: Any, told: Recorder, limits: Limits | None = None) -> Intake:
-    return Intake(
-        [mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, limits, gathers={"agent": mapping.gather}
-    )
+    return Intake([mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, limits, gathers={"agent": mapping})
 
 
 @asynccontextmanager
@@ -320,6 +319,26 @@ async def test_on_the_real_ledger(tmp_path: Path) -> None:
 def stored_document(raw: bytes | None) -> Document:
     assert raw is not None
     return Document(origin=Origin(source="agent", path="/x"), raw=raw, value=json.loads(raw), settled_at=1.0)
+
+
+async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Path) -> None:
+    """A defect of ours, or the process dying over it twice: failed(crashed), with everything that `retry` needs."""
+    mapping = rules(WEBHOOKS, tmp_path)
+    parts = [mapping.map(document(value, tmp_path / name)).fragment for name, value in (("1", ended()), ("2", analyzed()))]
+    ledger = MemoryLedger()
+    await ledger.admit(Admission(fragments=[one for one in parts if one is not None]), SystemClock().now())
+    in_hand = str(tmp_path / "ledger.in-hand")
+    for _ in range(2):  # two processes that die over the group
+        InHand(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
+    told = Recorder()
+    intake = Intake(
+        [mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, in_hand=in_hand, gathers={"agent": mapping}
+    )
+    await intake.sweep()
+    intake.close()
+    assert [one.reason for one in told.seen(CallFailed)] == [FailReason.CRASHED]
+    again = mapping.map(stored_document(await ledger.document(1)))
+    assert again.call is not None
 
 
 # Whose call a document belongs to.

@@ -13,6 +13,8 @@ from tunerd.call import KEPT_HEAD_BYTES, Call, Document, Fragment, Mapped, Refus
 from tunerd.clock import Clock
 from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
 from tunerd.intake.admission import Made, failures_of, refused_event
+from tunerd.intake.in_hand import FILE, InHand, Phase
+from tunerd.intake.suspicion import TWICE
 from tunerd.intake.visit import LARGE_BYTES, Batch
 from tunerd.ledger import Gathered, GatherPath, Group, LookAgain, Regrouped, TooLate, Verdict
 from tunerd.outcome import FailReason
@@ -31,9 +33,10 @@ _GROUPS: Final = 64
 
 
 class Gather(Protocol):
-    """SourceMapping.gather."""
+    """What mapping/ makes of several documents: a SourceMapping."""
 
-    def __call__(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None: ...
+    def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None: ...
+    def set_aside(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal) -> RefusedDocument: ...
 
 
 class Patiently(Protocol):
@@ -162,12 +165,14 @@ class Gatherer:
         in_thread: InThread,
         unread_since: Callable[[], float | None],
         unread_in_folders: Callable[[], Mapping[str, float]],
+        in_hand: InHand,
     ) -> None:
         """`unread_since`: since when (Unix seconds) files have been seen, or may be there, that are not read yet; None:
         everything is read. Waits that ended later than that are not over: the missing part may be in such a file.
         `unread_in_folders`: the same for each folder below the source's directory, by absolute path. Files of a folder are
         read in no certain order: one that says "done" must not be taken at its word before those that were there with it."""
-        self.gather = gather
+        self.rules = gather
+        self._in_hand = in_hand
         self._source, self._ledger, self._clock, self._emit = source, ledger, clock, emit
         self._patiently, self._in_thread = patiently, in_thread
         self._unread_since, self._unread_in_folders = unread_since, unread_in_folders
@@ -221,18 +226,33 @@ class Gatherer:
             self._emit(event)
 
     async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
+        """As for a document alone: neither a defect of ours nor the death of the process over it stops all others."""
+        hold = self._in_hand.begin(self._source, f"gather:{group.row}")
+        if hold.is_guilty(FILE):
+            hold.end(cleared=True)
+            return self._set_aside(group, TWICE)
+        hold.note(Phase.MAPPING, FILE)
         is_over = wait_is_over or group.state is not State.GATHERING
         size = len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
-        if size > LARGE_BYTES:
-            return await self._in_thread(lambda: self._map_one(group, is_over))
-        await asyncio.sleep(0)
-        return self._map_one(group, is_over)
+        try:
+            if size > LARGE_BYTES:
+                mapped = await self._in_thread(lambda: self._map_one(group, is_over))
+            else:
+                await asyncio.sleep(0)
+                mapped = self._map_one(group, is_over)
+        except asyncio.CancelledError:
+            hold.end(cleared=False)
+            raise
+        hold.end(cleared=True)
+        return mapped
 
     def _map_one(self, group: Group, is_over: bool) -> Mapped | None:
         try:
-            return self.gather(group.kept, group.fragments, wait_is_over=is_over)
+            return self.rules.gather(group.kept, group.fragments, wait_is_over=is_over)
         except Exception as exc:
-            # As for a document alone: a defect of ours must not stop all others.
             what = f"the mapping failed on these documents ({type(exc).__name__}), a defect in tunerd: please report it"
-            refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
-            return Mapped(refused=RefusedDocument(origin=group.fragments[-1].origin, refusal=refusal))
+            return self._set_aside(group, what)
+
+    def _set_aside(self, group: Group, what: str) -> Mapped:
+        refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
+        return Mapped(refused=self.rules.set_aside(group.kept, group.fragments, refusal))

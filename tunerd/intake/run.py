@@ -120,6 +120,7 @@ class SourceIntake:
                 self._in_thread,
                 self._unread_since,
                 self._unread_in_folders,
+                in_hand,
             )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
@@ -146,7 +147,7 @@ class SourceIntake:
         """Other rules (reload) for the documents that come."""
         self.mapper = mapper
         if self._gatherer is not None and gather is not None:
-            self._gatherer.gather = gather
+            self._gatherer.rules = gather
 
     async def run(self) -> None:
         try:

@@ -14,7 +14,7 @@ from tunerd.intake.visit import Batch
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
-_TWICE: Final = (
+TWICE: Final = (
     "the process ended twice while this document was being read, so it was set aside for the others; please report it, "
     "then `tunerd retry` once that is mended"
 )
@@ -37,7 +37,7 @@ def split(batch: Batch) -> Iterator[Batch]:
     )
 
 
-def crashed(document: Document, what: str = _TWICE) -> RefusedDocument:
+def crashed(document: Document, what: str = TWICE) -> RefusedDocument:
     refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
     return RefusedDocument(origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at)
 
@@ -53,5 +53,5 @@ def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:
         mark = replace(mark, offset=log.offset, marker=log.marker, whole=False)
     offset = log.offset if log is not None else 0
     origin = Origin(source=source, path=path, offset=offset, length=max(0, at.st_size - offset), mtime_ns=at.st_mtime_ns)
-    refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=_TWICE)
+    refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=TWICE)
     return Batch([RefusedDocument(origin=origin, refusal=refusal, settled_at=now)], mark, first=True, last=True)

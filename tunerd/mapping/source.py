@@ -169,6 +169,13 @@ class SourceMapping:
         known = unpack(orjson.loads(kept), self._source.name) if kept is not None else None
         return self._gather(merged(known or (), [document_of(one) for one in fragments]), wait_is_over=wait_is_over)
 
+    def set_aside(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal) -> RefusedDocument:
+        """The same documents as a refusal, none of them mapped: what killed the process is not tried again."""
+        known = unpack(orjson.loads(kept), self._source.name) if kept is not None else None
+        documents = merged(known or (), [document_of(one) for one in fragments])
+        run = self._start(replace(documents[-1], raw=pack(documents)), self._bare, None)
+        return self._refusal(run, refusal)
+
     def explain_gathered(self, fragments: Sequence[Fragment]) -> Explanation:
         """`explain`, over all documents of a call."""
         run, mapped, recorder = self._gather_with_places(merged((), [document_of(one) for one in fragments]), True)
@@ -305,8 +312,11 @@ class SourceMapping:
         )
 
     def _refused(self, run: _Run, refusal: Refusal, recording: Recording | None) -> Mapped:
+        return Mapped(refused=self._refusal(run, refusal), recording=recording, notes=run.notes())
+
+    def _refusal(self, run: _Run, refusal: Refusal) -> RefusedDocument:
         document = run.document
-        refused = RefusedDocument(
+        return RefusedDocument(
             origin=document.origin,
             refusal=refusal,
             head=document.raw[:KEPT_HEAD_BYTES] if self._source.stores_documents else b"",
@@ -316,7 +326,6 @@ class SourceMapping:
             agent=run.agent or self._source.agent_remote_identifier or "",
             settled_at=document.settled_at,
         )
-        return Mapped(refused=refused, recording=recording, notes=run.notes())
 
     # A call
 
