@@ -24,7 +24,7 @@ _EPILOG = """\b
 Examples:
   tunerd diff /etc/tunerd/config.yaml new.yaml /var/spool/calls
   tunerd diff /etc/tunerd/config.yaml new.yaml --from-ledger 200
-\b
+
 Nothing is sent, and nothing in the ledger changes. --from-ledger takes the newest documents that the ledger of
 OLD still keeps (`ledger.keep_documents`, 200 by default), by the running daemon or without one. It shows what
 was said in the calls: mind who sees it. Exit code: 0 nothing would change; 1 something would; 2 usage, or a

@@ -36,7 +36,7 @@ def source_of(config: Config, file: Path, named: str | None) -> Source:
             raise click.BadParameter(f"there is no source {named!r}; there is: {', '.join(by_name)}", param_hint="--source")
         return by_name[named]
     absolute = os.path.abspath(file)
-    fits = [source for source in config.sources if _would_read(source, absolute)]
+    fits = [source for source in config.sources if would_read(source, absolute)]
     if len(fits) == 1:
         return fits[0]
     calls = [source for source in (fits or config.sources) if source.destination]
@@ -45,7 +45,8 @@ def source_of(config: Config, file: Path, named: str | None) -> Source:
     raise click.UsageError(f"which source is {file} of? Say --source with one of: {', '.join(by_name)}")
 
 
-def _would_read(source: Source, absolute: str) -> bool:
+def would_read(source: Source, absolute: str) -> bool:
+    """Whether the source's directory and patterns fit this path."""
     relative = os.path.relpath(absolute, os.path.abspath(source.path))
     if relative.startswith("..") or (os.sep in relative and not source.recursive):
         return False

@@ -27,12 +27,12 @@ from tunerd.workbench.trial import Trial, explained, units
 
 _EPILOG = """\b
 Examples:
-  tunerd explain call.json                      with your configuration
-  tunerd explain --preset vapi call.json        a preset alone, without any configuration
-  tunerd explain --body call.json               the request that would be posted
-  tunerd explain --rules call.json | less       every rule, and what each function got and gave
-  tunerd explain --summary /var/spool/calls     how often each field is filled, what no table knew
-\b
+  tunerd explain call.json                  with your configuration
+  tunerd explain --preset vapi call.json    a preset alone, nothing configured
+  tunerd explain --body call.json           the request that would be posted
+  tunerd explain --rules call.json | less   every rule, what functions got
+  tunerd explain --summary /var/spool/calls how often each field is filled
+
 It shows what stands in the files: mind who sees it. A recording URL that another file has yet to bring is
 replaced by a stand-in, and said to be one. Exit code: 0 every document is mapped or left out on purpose;
 1 some are refused, cannot be read, or have one call id and different starts; 2 usage; 78 a bad configuration.

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from tunerd.cli.benches import cannot_read, files_of, read
+from tunerd.cli.documents import would_read
 from tunerd.config import Config, Source
 from tunerd.config.file import read_text
 from tunerd.places import ConfigError
@@ -23,8 +24,8 @@ _EPILOG = """\b
 Examples:
   tunerd init > config.yaml
   tunerd init --from call.json --from EG_a1b2.json -o config.yaml
-  tunerd init --from /var/spool/calls --workspace 42 --agent support-bot -o config.yaml
-\b
+  tunerd init --from /var/spool/calls --workspace 42 -o config.yaml
+
 The configuration goes to the output (or to -o FILE), what was recognised, mapped and guessed to the error
 output. `tunerd check` accepts it; what is yours to change is marked in it. Exit code: 0; 1 some of the files
 are not mapped by it, or cannot be read; 2 usage.
@@ -123,9 +124,7 @@ def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[
 
 
 def _source_of(file: File, config: Config) -> str | None:
-    from tunerd.cli.documents import _would_read
-
-    return next((source.name for source in config.sources if _would_read(source, file.path)), None)
+    return next((source.name for source in config.sources if would_read(source, file.path)), None)
 
 
 def _tell(made: Starter, results: Sequence[str]) -> None:

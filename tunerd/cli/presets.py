@@ -7,7 +7,7 @@ Examples:
   tunerd presets
   tunerd presets show vapi
   tunerd explain --preset vapi call.json     what it makes of a file of yours
-\b
+
 In a configuration: `preset: vapi` in a source; fields beside it under `call:` replace the preset's.
 Exit code: 0; 2 there is no such preset.
 """

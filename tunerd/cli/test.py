@@ -23,18 +23,19 @@ _EPILOG = """\b
 Example, in the configuration (or in a file of its own, named with --tests):
   tests:
     - name: a call with a tool
-      input_file: examples/tool.json        # or input: {...}, the document itself
-      expect:                               # JMESPath over the payload: value
+      input_file: tool.json        # or input: {...}, the document
+      expect:                      # JMESPath over the payload: value
         call_id: c-1
         length(transcript_with_tool_calls): 3
         transcript_with_tool_calls[1].tool.name: book_table
     - name: drafts are left out
       input: {id: c-2, draft: true}
       expect_ignored: true
+
 \b
   tunerd test -c config.yaml
-  tunerd test -c config.yaml tool           only examples with `tool` in their name
-\b
+  tunerd test -c config.yaml tool     only those with `tool` in their name
+
 No key, no ledger and no network is needed. Exit code: 0 all pass; 1 some do not, or there is none;
 2 usage; 78 a bad configuration or a bad example.
 """
