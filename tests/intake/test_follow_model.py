@@ -1,4 +1,4 @@
-"""The reader of logs against a model in memory: whatever happens to the files, nothing is lost and nothing is half-read."""
+"""The reader of logs against a model in memory: whatever happens to the files, nothing is lost, half-read or read twice."""
 
 import gzip
 import json
@@ -192,6 +192,7 @@ class Follower(RuleBasedStateMachine):
             assert isinstance(document, Document), document
             assert isinstance(document.value, dict)
             one = str(document.value["id"])
+            assert one not in self.read, f"{one} was read twice"
             self.read.append(one)
             self.owed.discard(one)
         assert batch.mark is not None
