@@ -1,10 +1,11 @@
 """Claim, settle, release and gates on every ledger."""
 
+import asyncio
 import dataclasses
 
 import pytest
 
-from tunerd.call import Call, Form, State, UrlStrategy
+from tunerd.call import Call, Form, Refusal, State, UrlStrategy
 from tunerd.ledger import Delivered, Ended, Gate, Ledger, Pick, Unfrozen
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.testing import make_call
@@ -35,6 +36,29 @@ async def test_a_claimed_call_is_claimed_once(ledger: Ledger) -> None:
     assert names == {"a", "b"}
     claim = await take(ledger, NOW + 1e6)
     assert (claim.claimed, claim.next_due_at) == (None, None)
+
+
+async def test_claims_at_once_are_as_claims_one_after_the_other(ledger: Ledger) -> None:
+    """Claims that are asked for at once, with all picks, share no call, leave none out, and each failure is told once;
+    the ones for which there is no call left learn when the next is due."""
+    await put(ledger, *(make_call(f"ok{number}") for number in range(5)), make_call("bad"), expiring("late", 5))
+    await put(ledger, expiring("soon", 60), make_call("held"))
+    held = (await take(ledger, pick=Pick.NEWEST)).claimed
+    assert held is not None
+    await ledger.settle(held.row, later(NOW + 50), NOW)
+
+    def choosy(unfrozen: Unfrozen) -> bytes | Refusal:
+        return refuse(unfrozen) if b'"bad"' in unfrozen.payload else freeze(unfrozen)
+
+    picks = (Pick.NEWEST, Pick.OLDEST, Pick.EXPIRING, Pick.OLDEST) * 3
+    claims = await asyncio.gather(*(ledger.claim("tuner", FORM, choosy, NOW + 9, pick=pick) for pick in picks))
+    taken = {claim.claimed.call_id: claim.claimed.body for claim in claims if claim.claimed is not None}
+    assert sorted(taken) == ["ok0", "ok1", "ok2", "ok3", "ok4", "soon"]
+    assert all(f'"{call_id}"'.encode() in body for call_id, body in taken.items())
+    assert sum(claim.claimed is not None for claim in claims) == len(taken)
+    failed = sorted((one.call_id or "", one.refusal.reason) for claim in claims for one in claim.failed)
+    assert failed == [("bad", FailReason.INVALID), ("late", FailReason.RECORDING_EXPIRED)]
+    assert {claim.next_due_at for claim in claims if claim.claimed is None} == {NOW + 50}
 
 
 async def test_nothing_is_claimed_before_its_time(ledger: Ledger) -> None:

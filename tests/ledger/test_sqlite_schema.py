@@ -1,13 +1,16 @@
 """Versions of the schema: migrations keep a copy, newer and foreign files are refused."""
 
+import dataclasses
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tunerd.call import State
+from tunerd.call import Form, State
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.rows import Kind, Row
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.ledger.sqlite.codec import row_of, values_of
 from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
 from tunerd.testing import Recorder, make_call
 
@@ -135,3 +138,16 @@ async def test_hot_questions_walk_one_index(tmp_path: Path, sql: str, index: str
     assert "SCAN" not in plan
     assert "TEMP B-TREE" not in plan
     assert index.strip() in plan
+
+
+def test_rows_are_read_as_they_were_written() -> None:
+    """The order in which a row's columns are read is the order in which they are written: no two are mixed up."""
+    row = Row(kind=Kind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
+    for number, field in enumerate(dataclasses.fields(Row)):
+        if field.name not in ("kind", "state", "form") and not isinstance(getattr(row, field.name), bool):
+            setattr(row, field.name, f"value {number}")
+    for turn in range(64):  # every pair of the switches differs in one of these
+        for number, name in enumerate(("may_have_arrived", "frozen_by_claim", "gathers", "dismissed", "seeks", "copies")):
+            setattr(row, name, bool(turn >> number & 1))
+        row.form, row.told = Form.SEND_CALLS, -1
+        assert row_of(values_of(row)) == row

@@ -432,7 +432,10 @@ class MemoryLedger:
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
     ) -> Claim:
-        claimed = send.claim(self._store, destination, form, freeze, now, pick, not_agents, due_by)
+        ask = send.Ask(
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by
+        )
+        (claimed,) = send.claim(self._store, [ask])
         self._committed()
         return claimed
 

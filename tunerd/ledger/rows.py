@@ -222,6 +222,15 @@ class PauseClock:
     def shown(self, agent: str) -> float:
         return self.total_s + self.agents.get(agent, 0.0)
 
+    def shown_at(self, gate: Gate, now: float, agent: str) -> float:
+        """What `advance` would show, without making a new clock where none runs."""
+        if gate.pause is None and not gate.agents:
+            return self.shown(agent)
+        return self.advance(gate, now).shown(agent)
+
+
+_OPEN: Final = frozenset(state for state in State if state.is_open)
+
 
 class Tally:
     """The gauges, kept by adding and taking away rows; never by counting."""
@@ -247,7 +256,7 @@ class Tally:
     def add_group(self, state: State, size: int, dismissed: bool, count: int) -> None:
         if not (state is State.FAILED and dismissed):
             self.calls[state] += count
-        if state.is_open:
+        if state in _OPEN:
             self.pending_bytes += size
             if state is State.WAITING:
                 self.waiting_bytes += size

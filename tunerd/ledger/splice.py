@@ -21,10 +21,15 @@ def unsplice(payload: bytes, patch: bytes) -> bytes:
 
 def _common(a: bytes, b: bytes, most: int, *, from_end: bool) -> int:
     """Length of the common prefix or suffix, at most `most`; by halving, since comparing slices is one memcmp."""
-    low = 0
+
+    def is_common(length: int) -> bool:
+        return a[len(a) - length :] == b[len(b) - length :] if from_end else a[:length] == b[:length]
+
+    # As a rule the body is the payload with a field more: everything but the last brace is common.
+    low = most - 1 if most > 1 and is_common(most - 1) else 0
     while low < most:
         middle = (low + most + 1) // 2
-        if (a[len(a) - middle :] == b[len(b) - middle :]) if from_end else (a[:middle] == b[:middle]):
+        if is_common(middle):
             low = middle
         else:
             most = middle - 1

@@ -42,11 +42,14 @@ class Store(ABC):
 
     def change(self, row: Row, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is kept. The state goes by `move`."""
-        self.tally.add(row.state, row.size, row.dismissed, -1)
+        is_counted = "state" in columns or "size" in columns or "dismissed" in columns
+        if is_counted:
+            self.tally.add(row.state, row.size, row.dismissed, -1)
         for name, value in columns.items():
             setattr(row, name, value)
         self._update(row, columns)
-        self.tally.add(row.state, row.size, row.dismissed)
+        if is_counted:
+            self.tally.add(row.state, row.size, row.dismissed)
         if row.state is State.SENDING:
             self.in_hand[row.row] = row
 
@@ -151,6 +154,13 @@ class Store(ABC):
 
     @abstractmethod
     def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None: ...
+    def pick_many(
+        self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
+    ) -> Sequence[Row | None]:
+        """As many picks at once, no row twice: in few statements, where a store can. None says nothing: `pick` may yet
+        find one. What is found has to be claimed, or otherwise dealt with, before the next statement."""
+        return [None] * len(picks)
+
     @abstractmethod
     def next_due(self, destination: str, not_agents: frozenset[str]) -> float | None: ...
 

@@ -1,5 +1,7 @@
 """Claim, settle, release: a call on its way through one attempt; and the gate of its destination."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tunerd.call import Form, Refusal, State
@@ -22,32 +24,73 @@ _LOST: Final = Refusal(
 )
 
 
-def claim(
-    store: Store,
-    destination: str,
-    form: Form,
-    freeze: Freeze,
-    now: float,
-    pick: Pick,
-    not_agents: frozenset[str],
-    due_by: float | None,
-) -> Claim:
-    """See WritePath.claim."""
-    failed: list[FailedCall] = []
-    by = now if due_by is None else due_by
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """The arguments of a claim."""
+
+    destination: str
+    form: Form
+    freeze: Freeze
+    now: float
+    pick: Pick
+    not_agents: frozenset[str]
+    due_by: float | None
+
+    @property
+    def by(self) -> float:
+        return self.now if self.due_by is None else self.due_by
+
+    @property
+    def alike(self) -> tuple[object, ...]:
+        """Asks that have this in common are answered together."""
+        return (self.destination, self.form, self.not_agents, self.due_by)
+
+
+def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
+    """See WritePath.claim; all of them alike. What they look for is picked at once: that is most of a claim's work."""
+    first = asks[0]
+    now = min(ask.now for ask in asks)
+    picked = store.pick_many(
+        first.destination, [ask.pick for ask in asks], now if first.due_by is None else first.due_by, now, first.not_agents
+    )
+    claims: list[Claim | None] = []
+    failed: list[list[FailedCall]] = [[] for _ in asks]
+    for ask, row, own in zip(asks, picked, failed, strict=True):
+        claimed = None if row is None else _try(store, row, ask, own)
+        claims.append(None if claimed is None else Claim(claimed=claimed, next_due_at=None, failed=tuple(own)))
+    dry: Claim | None = None
+    for at, ask in enumerate(asks):
+        if claims[at] is not None:
+            continue
+        if dry is None or (dry.next_due_at is not None and dry.next_due_at <= ask.by):
+            claims[at] = found = _claim_one(store, ask, failed[at])
+            dry = found if found.claimed is None else None
+        else:  # where one has just found nothing there is nothing
+            claims[at] = replace(dry, failed=tuple(failed[at]))
+    return [claim for claim in claims if claim is not None]
+
+
+def _claim_one(store: Store, ask: Ask, failed: list[FailedCall]) -> Claim:
     for _ in range(_AT_MOST):
-        row = store.pick(destination, pick, by, now, not_agents)
+        row = store.pick(ask.destination, ask.pick, ask.by, ask.now, ask.not_agents)
         if row is None:
-            return Claim(claimed=None, next_due_at=store.next_due(destination, not_agents), failed=tuple(failed))
-        if row.recording_expires_at is not None and row.recording_expires_at <= now:
-            ended: Matched | FailedCall | bytes | None = _expire(store, row, now)
-        else:
-            ended = _freeze(store, row, form, freeze, now)
-            if isinstance(ended, bytes):
-                return Claim(claimed=_hand_out(store, row, ended, now), next_due_at=None, failed=tuple(failed))
-        if isinstance(ended, FailedCall):
-            failed.append(ended)
-    return Claim(claimed=None, next_due_at=now, failed=tuple(failed))
+            return Claim(claimed=None, next_due_at=store.next_due(ask.destination, ask.not_agents), failed=tuple(failed))
+        if (claimed := _try(store, row, ask, failed)) is not None:
+            return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
+    return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
+
+
+def _try(store: Store, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
+    """Hand the call out; or it goes another way, and what fails by that is noted."""
+    if row.recording_expires_at is not None and row.recording_expires_at <= ask.now:
+        ended: Matched | FailedCall | bytes | None = _expire(store, row, ask.now)
+    else:
+        ended = _freeze(store, row, ask.form, ask.freeze, ask.now)
+        if isinstance(ended, bytes):
+            return _hand_out(store, row, ended, ask.now)
+    if isinstance(ended, FailedCall):
+        failed.append(ended)
+    return None
 
 
 def _expire(store: Store, row: Row, now: float) -> Matched | FailedCall | None:
@@ -115,7 +158,7 @@ def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
 
 def _clock(store: Store, row: Row, now: float) -> float:
     known = store.gate(row.destination)
-    return 0.0 if known is None else known[1].advance(known[0], now).shown(row.agent)
+    return 0.0 if known is None else known[1].shown_at(known[0], now, row.agent)
 
 
 def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:

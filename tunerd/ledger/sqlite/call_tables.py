@@ -2,15 +2,17 @@
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from tunerd.call import Form, State
 from tunerd.ledger import Pick
 from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row
 from tunerd.ledger.sqlite.codec import (
     COLUMNS,
+    FORMS,
     INSERT_ROW,
+    Conversions,
     body_of,
     from_text,
     matching_text,
@@ -22,6 +24,10 @@ from tunerd.ledger.sqlite.codec import (
 from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
+_SELECT_TO_SEND: Final = (
+    f"SELECT {', '.join(f'call.{name}' for name in COLUMNS.split(', '))}, payload, checked_for "
+    "FROM call LEFT JOIN body ON body.row = call.row"
+)
 _BODY: Final = "checked_for, matching, head, payload, document"
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
@@ -39,7 +45,9 @@ class CallTables(Store):
         self.bodies_kept = 200
         self._last_row = 0
         self._has_conflicts = True
-        self._updates: dict[tuple[str, ...], tuple[str, Sequence[Callable[[Any], object]]]] = {}
+        self._updates: dict[tuple[str, ...], tuple[str, Conversions]] = {}
+        self._payloads: dict[int, tuple[bytes | None, Form | None]] = {}
+        """Of rows that `pick_many` found: read with them."""
 
     def load_calls(self) -> None:
         """What is kept in memory besides the tables: the tally, row numbers, agents, kept bodies."""
@@ -85,7 +93,10 @@ class CallTables(Store):
         if known is None:
             known = self._updates[names] = update_of(names)
         sql, converters = known
-        self.db.execute(sql, [*(convert(value) for convert, value in zip(converters, columns.values(), strict=True)), row.row])
+        values = [*columns.values(), row.row]
+        for index, convert in converters:
+            values[index] = convert(values[index])
+        self.db.execute(sql, values)
         if row.kind is Kind.CONFLICT:
             self._has_conflicts = True
         if row.state is State.DUE:
@@ -136,8 +147,11 @@ class CallTables(Store):
         return None if columns is None else body_of(columns)
 
     def payload(self, row: int) -> tuple[bytes | None, Form | None]:
+        known = self._payloads.pop(row, None)
+        if known is not None:
+            return known
         columns = self.db.execute("SELECT payload, checked_for FROM body WHERE row = ?", (row,)).fetchone()
-        return (None, None) if columns is None else (columns[0], None if columns[1] is None else Form(columns[1]))
+        return (None, None) if columns is None else (columns[0], None if columns[1] is None else FORMS[columns[1]])
 
     def drop_body(self, row: int) -> None:
         self.db.execute("DELETE FROM body WHERE row = ?", (row,))
@@ -206,6 +220,49 @@ class CallTables(Store):
             return self._oldest_among(destination, due_by, not_agents)
         oldest = "WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1"
         return self._row(oldest, (destination, due_by))
+
+    def pick_many(
+        self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
+    ) -> Sequence[Row | None]:
+        self._payloads.clear()
+        if not_agents:
+            return super().pick_many(destination, picks, due_by, now, not_agents)
+        special: dict[int, int] = {}
+        """Position in `picks` -> row, of those that are not simply the oldest."""
+        if wanted := [at for at, pick in enumerate(picks) if pick is Pick.NEWEST]:
+            some = "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
+            due = (row for row, due_at in self.db.execute(some, (destination, _LOOK_AT)) if due_at <= due_by)
+            special |= zip(wanted, due, strict=False)
+        if wanted := [at for at, pick in enumerate(picks) if pick is Pick.EXPIRING]:
+            some = (
+                "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
+                "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT ?"
+            )
+            soon = self.db.execute(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
+            taken = set(special.values())
+            due = (row for row, due_at in soon if due_at <= due_by and row not in taken)
+            special |= zip(wanted, due, strict=False)
+        found: dict[int, Row] = {}
+        oldest: list[Row] = []
+        marks = ", ".join("?" * len(special))
+        if special:
+            found = {row.row: row for row in self._to_send(f"WHERE call.row IN ({marks})", [*special.values()])}
+        if left := len(picks) - len(special):
+            others = "WHERE state = 'due' AND destination = ? AND due_at <= ?"
+            if special:
+                others += f" AND call.row NOT IN ({marks})"
+            oldest = self._to_send(f"{others} ORDER BY due_at, call.row LIMIT ?", [destination, due_by, *special.values(), left])
+        rest = iter(oldest)
+        return [found[special[at]] if at in special else next(rest, None) for at in range(len(picks))]
+
+    def _to_send(self, where: str, values: Sequence[object]) -> list[Row]:
+        """Rows, with their payloads set aside: one statement instead of two for each."""
+        rows: list[Row] = []
+        for *columns, payload, checked_for in self.db.execute(f"{_SELECT_TO_SEND} {where}", values):
+            row = row_of(columns)
+            rows.append(row)
+            self._payloads[row.row] = (payload, None if checked_for is None else FORMS[checked_for])
+        return rows
 
     def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
         """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""

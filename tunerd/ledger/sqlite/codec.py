@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -45,12 +45,15 @@ COLUMNS: Final = ", ".join(f'"{name}"' for name in _ROW_FIELDS)
 INSERT_ROW: Final = f"INSERT INTO call ({COLUMNS}) VALUES ({', '.join('?' * len(_ROW_FIELDS))})"
 _STATES: Final = {state.value: state for state in State}
 _KINDS: Final = {kind.value: kind for kind in Kind}
-_FORMS: Final = {form.value: form for form in Form}
+FORMS: Final = {form.value: form for form in Form}
 
 
 def _optional_text(text: object) -> object:
     return None if text is None else str(text)
 
+
+Conversions: TypeAlias = tuple[tuple[int, Callable[[Any], object]], ...]
+"""Positions of values that are written in another form, and how."""
 
 _TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
     "kind": str,
@@ -60,13 +63,9 @@ _TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
     "place": to_text,
     "detail": to_text,
 }
-_AT: Final = {name: _ROW_FIELDS.index(name) for name in _ROW_FIELDS}
-_BOOLS: Final = tuple(_AT[name] for name in ("may_have_arrived", "frozen_by_claim", "dismissed", "seeks", "copies", "gathers"))
-_TEXTS: Final = tuple(_AT[name] for name in ("path", "place", "detail"))
-_STATE, _KIND, _FORM = _AT["state"], _AT["kind"], _AT["form"]
 
 
-_CONVERTED: Final = tuple((_ROW_FIELDS.index(name), convert) for name, convert in _TO_COLUMN.items())
+_CONVERTED: Final[Conversions] = tuple((_ROW_FIELDS.index(name), convert) for name, convert in _TO_COLUMN.items())
 _attributes: Final = attrgetter(*_ROW_FIELDS)
 
 
@@ -77,30 +76,46 @@ def values_of(row: Row) -> list[object]:
     return values
 
 
-def update_of(names: Sequence[str]) -> tuple[str, Sequence[Callable[[Any], object]]]:
-    """The statement that sets these columns of a row, and how each value is written."""
+def update_of(names: Sequence[str]) -> tuple[str, Conversions]:
+    """The statement that sets these columns of a row, and how values are written."""
     settings = ", ".join(f'"{name}" = ?' for name in names)
-    return f"UPDATE call SET {settings} WHERE row = ?", [_TO_COLUMN.get(name, _as_it_is) for name in names]
-
-
-def _as_it_is(value: object) -> object:
-    return value
+    conversions = tuple((index, _TO_COLUMN[name]) for index, name in enumerate(names) if name in _TO_COLUMN)
+    return f"UPDATE call SET {settings} WHERE row = ?", conversions
 
 
 def row_of(columns: Sequence[Any]) -> Row:
-    values = list(columns)
+    """Past Row's own constructor, which takes eight times as long with so many names. Every column is set here, in the
+    order of COLUMNS."""
+    row = object.__new__(Row)
+    (
+        row.row, row.kind, row.state, row.source, row.destination, row.workspace, row.agent, row.call_id, row.path,
+        row.offset, row.mtime_ns, row.started_at_ms, row.admitted_at, row.settled_at, row.changed_at, row.due_at,
+        row.waits_from, row.attempts, row.first_attempt_at, row.claimed_at, row.paused_before_s,
+        row.may_have_arrived, row.status, row.reason, row.place, row.detail, row.tuner_call_id, row.recording_url,
+        row.recording_expires_at, row.joined, row.form, row.patch, row.frozen_by_claim, row.size, row.gathers,
+        row.fragments_size, row.dismissed, row.seeks, row.copies,
+    ) = columns  # fmt: skip
     try:
-        values[_STATE] = _STATES[values[_STATE]]
-        values[_KIND] = _KINDS[values[_KIND]]
-        if values[_FORM] is not None:
-            values[_FORM] = _FORMS[values[_FORM]]
+        row.state = _STATES[row.state]
+        row.kind = _KINDS[row.kind]
+        if row.form is not None:
+            row.form = FORMS[row.form]
     except KeyError:
         raise Unsound("a row is in a state that does not exist") from None
-    for index in _BOOLS:
-        values[index] = bool(values[index])
-    for index in _TEXTS:
-        values[index] = from_text(values[index])
-    return Row(**dict(zip(_ROW_FIELDS, values, strict=True)), told=-1)
+    row.may_have_arrived = row.may_have_arrived != 0
+    row.frozen_by_claim = row.frozen_by_claim != 0
+    row.gathers = row.gathers != 0
+    row.dismissed = row.dismissed != 0
+    row.seeks = row.seeks != 0
+    row.copies = row.copies != 0
+    if not row.path.isascii():
+        row.path = from_text(row.path)
+    if row.place:
+        row.place = from_text(row.place)
+    if row.detail:
+        row.detail = from_text(row.detail)
+    row.told = -1
+    return row
 
 
 # Bodies.
@@ -137,7 +152,7 @@ def body_of(columns: Sequence[Any]) -> Body:
         head=head,
         strategies=tuple(map(_strategy_of, strategies)),
         on_missing=_on_missing_of(on_missing),
-        checked_for=None if checked_for is None else _FORMS[checked_for],
+        checked_for=None if checked_for is None else FORMS[checked_for],
     )
 
 

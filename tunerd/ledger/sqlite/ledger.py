@@ -181,11 +181,11 @@ class SqliteLedger:
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
     ) -> Claim:
-        job = Job(
-            run=lambda store: send.claim(store, destination, form, freeze, now, pick, not_agents, due_by),
-            future=asyncio.get_running_loop().create_future(),
-            unwanted=partial(self._give_back, now),
+        ask = send.Ask(
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by
         )
+        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
+        job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
         return await self._writer.submit(job)
 
     def _give_back(self, now: float, claim: Claim) -> None:
@@ -355,6 +355,11 @@ class SqliteLedger:
         await self._writer.close()
         await self._reader.close()
         self._lock.release()
+
+
+def _answer(ask: send.Ask, store: SqliteStore) -> Claim:
+    (claim,) = send.claim(store, [ask])
+    return claim
 
 
 def _check_place(path: Path, create: bool) -> None:

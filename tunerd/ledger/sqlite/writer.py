@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
 from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.commands.send import Ask, claim
 from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
 
@@ -41,6 +42,8 @@ class Job(Generic[T]):
     patient: bool = False
     rows: int = 1
     size: int = 0
+    ask: Ask | None = None
+    """Of a claim: those of one batch that are alike are answered by one `claim`."""
     alone: bool = False
     """Runs outside of any transaction and batch (vacuum, checkpoint)."""
     unwanted: Callable[[T], None] | None = None
@@ -195,8 +198,15 @@ class Writer:
         store = self._store
         try:
             store.begin(full=any(job.full for job in batch))
+            asking: dict[object, list[Job[Any]]] = {}
             for job in batch:
-                job.result = job.run(store)
+                if job.ask is None:
+                    job.result = job.run(store)
+                else:  # last, and together: they see what the others of the batch did
+                    asking.setdefault(job.ask.alike, []).append(job)
+            for jobs in asking.values():
+                for job, found in zip(jobs, claim(store, [job.ask for job in jobs if job.ask]), strict=True):
+                    job.result = found
             gauges = store.gauges()
             woken, ripe = store.commit()
         except Exception as exc:
