@@ -435,8 +435,11 @@ class _Writer:
             return None
         finder = f"f{self._fresh()[1:]}"
         self._heads.append(f"{finder} = {self._k(_Finder)}({self._k(field)}, {self._k(function.call)})")
-        items, value = self._value(codes[0], current), self._value(codes[2], current)
-        return self._set(f"None if {items} is None or {value} is None else {finder}({items}, {value})")
+        items, made = self._value(codes[0], current), self._set("None")
+        with self._under(f"if {items} is not None:"):
+            value = self._value(codes[2], current)
+            self._line(f"if {value} is not None: {made} = {finder}({items}, {value})")
+        return made
 
     _SHORT: Final[Mapping[str, "_Short"]] = {
         "seconds_to_ms": _seconds,
