@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -78,7 +79,8 @@ def test_what_was_refused_or_left_out_and_now_is_a_call(tmp_path: Path) -> None:
 
 def test_many_calls_are_bounded_and_summed_up(tmp_path: Path) -> None:
     """Twenty calls in full, the rest in numbers; --all and --json show everything."""
-    plant(tmp_path, **{f"n{at:02}": call(id=f"c-{at}") for at in range(30)})
+    many: dict[str, Any] = {f"n{at:02}": call(id=f"c-{at}") for at in range(30)}
+    plant(tmp_path, **many)
     new = CONFIG.replace("doc.mood", "[doc.mood, {const: neutral}]").replace("text: m.text", "text: upper(m.text)")
     result = diff(tmp_path, new, tmp_path / "calls")
     assert "and 10 more that differ (--all shows them)" in result.stdout
