@@ -5,7 +5,8 @@ rule or document is ever part of it; field names, literals and functions come in
 they are: the run with places uses them, and tests hold both against each other. Each template says what its closure does,
 but a path that was read before is not read again, and what rules are mostly made of needs no call.
 
-A value that a template does not take falls to the function that the closure would have called, errors included.
+A value that a template does not take falls to the function that the closure would have called, errors included. All templates
+are in this one file, long as it is, so that what can become code is read in one place.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
