@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -170,7 +172,7 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert result.exit_code == 0
     first, second = result.output.index("/calls/a.ndjson@81920   unreadable"), result.output.index("call-1   rejected")
     assert first < second
-    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend the file: it is read again by itself\n",
+    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend the line, then: tunerd retry --place /calls/a.ndjson@81920\n",
                  "  from  /calls/call-1.json\n"):  # fmt: skip
         assert line in result.output
     assert fits_the_screen(result.output)
@@ -330,3 +332,26 @@ def test_file_names_cannot_play_with_the_terminal(daemon: Daemon) -> None:
 def test_every_state_has_its_line(daemon: Daemon) -> None:
     """`status --json` counts every state."""
     assert set(json.loads(daemon.run("status", "--json").output)["calls"]) == {state.value for state in State}
+
+
+def test_a_file_name_that_is_no_utf8(daemon: Daemon) -> None:
+    """One such file must not make the commands unanswerable; and it can be named in an order."""
+    odd = "/calls/a\udcff b.json"
+    daemon.do(lambda bench: bench.refuse(refused(odd), refused("/calls/plain.json")))
+    for name in ("status", "failed"):
+        result = daemon.run(name)
+        assert result.exit_code == 0, result.output
+        assert r"/calls/a\udcff b.json" in result.output
+    rows = json.loads(daemon.run("failed", "--json").stdout_bytes)["calls"]
+    assert sorted(row["path"] for row in rows) == [r"/calls/a\xff b.json", "/calls/plain.json"]
+    assert daemon.run("dismiss", "--place", odd).output == "1 call dismissed\n"
+    assert [row["path"] for row in json.loads(daemon.run("failed", "--json").stdout_bytes)["calls"]] == ["/calls/plain.json"]
+
+
+@pytest.mark.parametrize("path", ["/calls/sp ace.json", "/calls/it's.json", "/calls/a\nb.json", "/calls/caf\udce9 1.json"])
+def test_what_to_do_can_be_copied(daemon: Daemon, path: str) -> None:
+    """The command that `failed` proposes is one word for each argument in a shell, however the file is called."""
+    daemon.do(lambda bench: bench.refuse(refused(path, reason=FailReason.TOO_LARGE)))
+    word = daemon.run("failed").output.split("--place", 1)[1].strip().splitlines()[0]
+    told = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert os.fsdecode(told.stdout) == path

@@ -143,6 +143,8 @@ def test_a_file_name_cannot_forge_a_line(form: typing.Literal["json", "text"], n
     assert paper.getvalue().count("\n") == 1
     assert paper.getvalue().isascii() or form == "json"
     assert "\x1b" not in paper.getvalue()
+    if form == "json":
+        assert json.loads(paper.getvalue())["level"] == "warning"
 
 
 def test_a_log_that_cannot_be_written_loses_lines_and_nothing_else() -> None:

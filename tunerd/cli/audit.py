@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import click
-import orjson
 
 from tunerd.call import Document, State
 from tunerd.cli.office import ask, every_call, since_option
@@ -22,6 +21,7 @@ from tunerd.ledger import Filter
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.ops.audit import Audit, AuditDocument, PlaceRow, RowsSeen
 from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.places import ConfigError
 
@@ -61,7 +61,7 @@ def command(config: Path, since: float | None, as_json: bool) -> None:
                 _audit_file(audit, source, mappings[source.name], path, was_at, at)
     report = audit.document()
     if as_json:
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        click.echo(encoded(report, indent=True))
     else:
         _draw(report)
     sys.exit(1 if report["gap"] else 0)

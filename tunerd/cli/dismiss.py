@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import orjson
 
 from tunerd.call import State
 from tunerd.cli.drawing import draw_report
@@ -14,6 +13,7 @@ from tunerd.cli.options import config_option
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.outcome import FailReason
 
@@ -75,7 +75,7 @@ def command(
 
     report, unknown = ask(config, away)
     if as_json:
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        click.echo(encoded(report, indent=True))
     else:
         draw_report(report, "dismissed")
     if unknown:

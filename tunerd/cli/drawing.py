@@ -3,6 +3,8 @@
 Every function prints answers.py's shapes; what is wrapped, how long ago, and what to do about a reason stands here.
 """
 
+import os
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -204,8 +206,11 @@ def _why(call: CallRow) -> str:
 
 
 def _to_do(call: CallRow, head: str, indent: str) -> None:
-    it = call["call_id"] or f"--place {place(call['path'], call['offset'])}"
-    _wrapped(_TO_DO.get(call["reason"] or "", "tunerd retry {it}").format(it=it, path=call["path"]), head, indent)
+    it = _in_shell(call["call_id"]) if call["call_id"] else f"--place {_in_shell(place(call['path'], call['offset']))}"
+    to_do = _TO_DO.get(call["reason"] or "", "tunerd retry {it}")
+    if call["reason"] == "unreadable" and call["offset"]:
+        to_do = "mend the line, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
+    _wrapped(to_do.format(it=it, path=_in_shell(call["path"])), head, indent)
 
 
 def _wrapped(text: str, head: str, indent: str | None = None, fg: str | None = None) -> None:
@@ -215,7 +220,20 @@ def _wrapped(text: str, head: str, indent: str | None = None, fg: str | None = N
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     for line in lines:
+        line = line.replace(_KEPT_BLANK, " ")
         click.echo(click.style(line, fg=fg) if fg else line)
+
+
+_KEPT_BLANK: Final = "\u2800"
+"""Stands for a blank at which a line must not be broken, until it is printed."""
+
+
+def _in_shell(text: str) -> str:
+    """One word of a command to be copied, whatever a file or a call is called: quoted, and never broken at a blank."""
+    if text.isprintable():
+        return shlex.quote(text).replace(" ", _KEPT_BLANK)
+    octets = "".join(chr(octet) if 32 < octet < 127 and octet not in b"'\\" else f"\\x{octet:02x}" for octet in os.fsencode(text))
+    return f"$'{octets}'"
 
 
 def printable(text: str) -> str:

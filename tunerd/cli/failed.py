@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import orjson
 
 from tunerd.call import State
 from tunerd.cli.drawing import draw_failed
@@ -14,6 +13,7 @@ from tunerd.cli.options import config_option
 from tunerd.ledger import Filter
 from tunerd.ops.answers import VERSION, CallRow
 from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.outcome import FailReason
 
@@ -58,7 +58,7 @@ def command(
 
     calls = ask(config, found)
     if as_json:
-        click.echo(orjson.dumps({"version": VERSION, "calls": calls}, option=orjson.OPT_INDENT_2))
+        click.echo(encoded({"version": VERSION, "calls": calls}, indent=True))
         return
     if not calls:
         click.echo("nothing has failed" if not (reasons or sources or since or dismissed) else "nothing of that kind")

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import click
-import orjson
 
 from tunerd.cli.drawing import draw_report, place
 from tunerd.cli.office import ask, fail
 from tunerd.cli.options import config_option
 from tunerd.ops.answers import Report, StoryRow
+from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 
 _EPILOG = """\b
@@ -46,7 +46,7 @@ def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
 
     report = ask(config, erase)
     if as_json:
-        click.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+        click.echo(encoded(report, indent=True))
     else:
         draw_report(report, "forgotten")
         if report["done"]:

@@ -4,11 +4,11 @@ import time
 from pathlib import Path
 
 import click
-import orjson
 
 from tunerd.cli.drawing import draw_status, draw_story
 from tunerd.cli.office import ask, fail
 from tunerd.cli.options import config_option
+from tunerd.ops.encoding import encoded
 
 _EPILOG = """\b
 Examples:
@@ -30,13 +30,13 @@ def command(config: Path, as_json: bool, call_id: str | None) -> None:
     if call_id is None:
         status = ask(config, lambda office: office.status())
         if as_json:
-            click.echo(orjson.dumps(status, option=orjson.OPT_INDENT_2))
+            click.echo(encoded(status, indent=True))
         else:
             draw_status(status)
         return
     page = ask(config, lambda office: office.story(call_id))
     if as_json:
-        click.echo(orjson.dumps(page, option=orjson.OPT_INDENT_2))
+        click.echo(encoded(page, indent=True))
     if not page["stories"]:
         fail(f"no call with the id {call_id!r} is in the ledger; `tunerd explain FILE` shows the id that the rules give")
     if not as_json:

@@ -9,14 +9,14 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import urlencode
 
-import orjson
-
 from tunerd.ops.answers import VERSION, CallsPage, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
 from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.office import OrderRefused
 from tunerd.ops.wire import ControlError, address_of, asked_of, socket_places
 
@@ -65,13 +65,13 @@ class ControlClient:
         asked = asked_of(choice)
         asked["dismissed"] = {True: "true", False: "false", None: "any"}[choice.where.dismissed]
         asked |= {"after_row": after_row, "limit": limit, "newest": "true" if newest else "false"}
-        return cast(CallsPage, await self._ask("GET", f"/v1/calls?{urlencode(asked, doseq=True)}"))
+        return cast(CallsPage, await self._ask("GET", f"/v1/calls?{urlencode(asked, doseq=True, errors='surrogateescape')}"))
 
     async def story(self, call_id: str) -> StoryPage:
-        return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id})}"))
+        return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id}, errors='surrogateescape')}"))
 
     async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage:
-        return cast(DocumentsPage, await self._ask("GET", f"/v1/documents?{urlencode({'after_row': after_row, 'limit': limit})}"))
+        return cast(DocumentsPage, await self._ask("GET", f"/v1/documents?{_query({'after_row': after_row, 'limit': limit})}"))
 
     async def retry(self, choice: Choice, *, after_row: int = 0) -> Report:
         return await self._order("retry", choice, after_row)
@@ -100,15 +100,15 @@ class ControlClient:
         return cast(Report, await self._ask("POST", f"/v1/{order}", {**asked_of(choice), "after_row": after_row}))
 
     async def _ask(self, method: str, target: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
-        return await asyncio.to_thread(self._ask_blocking, method, target, None if body is None else orjson.dumps(body))
+        return await asyncio.to_thread(self._ask_blocking, method, target, None if body is None else encoded(body, exact=True))
 
     def _ask_blocking(self, method: str, target: str, body: bytes | None) -> dict[str, object]:
         connection = _Connection(self.path, self._timeout_s)
         try:
             connection.request(method, target, body)
             response = connection.getresponse()
-            answer = orjson.loads(response.read())
-        except (OSError, HTTPException, orjson.JSONDecodeError) as exc:
+            answer = decoded(response.read())
+        except (OSError, HTTPException, JSONDecodeError) as exc:
             raise self._error(exc) from exc
         finally:
             connection.close()
@@ -128,6 +128,10 @@ class ControlClient:
         if isinstance(exc, OSError):
             return ControlError(f"the daemon went away ({self.path}: {exc.strerror or type(exc).__name__}); try again")
         return ControlError(f"the daemon's answer broke off ({self.path}: {type(exc).__name__}); try again")
+
+
+def _query(asked: Mapping[str, object]) -> str:
+    return urlencode(asked, doseq=True, errors="surrogateescape")
 
 
 class _Connection(HTTPConnection):

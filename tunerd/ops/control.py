@@ -7,13 +7,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Final
 
-import orjson
 from aiohttp import web
 
 from tunerd.ledger import LedgerUnavailable
+from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.http import stop_accepting
 from tunerd.ops.office import Operations, OrderRefused
 from tunerd.ops.wire import LISTS, ControlError, address_of, choice_of, socket_places
@@ -159,7 +160,7 @@ def _json(
             status, answer = 400, {"error": str(exc)}
         except LedgerUnavailable as exc:
             status, answer = 503, {"error": f"the ledger cannot be written now: {exc}"}
-        return web.Response(body=orjson.dumps(answer, default=str), status=status, content_type="application/json")
+        return web.Response(body=encoded(answer, exact=True), status=status, content_type="application/json")
 
     return handle
 
@@ -167,8 +168,8 @@ def _json(
 async def _body(request: web.Request) -> dict[str, object]:
     raw = await request.read()
     try:
-        body = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError as exc:
+        body = decoded(raw or b"{}")
+    except JSONDecodeError as exc:
         raise OrderRefused("the request is not JSON") from exc
     if not isinstance(body, dict):
         raise OrderRefused("the request is not a JSON object")

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
-import orjson
 from aiohttp import web
 
 from tunerd.ops.answers import StatusDocument
+from tunerd.ops.encoding import encoded
 
 MAX_CONNECTIONS: Final = 100
 FIRST_REQUEST_S: Final = 10.0
@@ -117,7 +117,7 @@ class HttpServer:
                 document = await self._shown.document()
         except TimeoutError:
             return web.Response(text="the ledger did not answer in time\n", status=503)
-        body = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        body = encoded(document, indent=True) + b"\n"
         return web.Response(body=body, content_type="application/json")
 
 

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TextIO
 
-import orjson
-
 from tunerd import events as e
 from tunerd.clock import Clock
+from tunerd.ops.encoding import encoded
 from tunerd.ops.redact import redact
 from tunerd.outcome import PauseReason
 
@@ -266,10 +265,7 @@ def _iso(at: float) -> str:
 
 
 def _json_line(_: object, __: str, fields: Fields) -> str:
-    try:
-        return orjson.dumps(dict(fields), default=str).decode()
-    except TypeError:  # a lone surrogate: a file name that is not UTF-8
-        return orjson.dumps({name: ascii(value) for name, value in fields.items()}).decode()
+    return encoded(dict(fields)).decode()
 
 
 def _text_line(*, coloured: bool) -> Callable[[object, str, Fields], str]:
