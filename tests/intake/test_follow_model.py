@@ -115,7 +115,8 @@ class Follower(RuleBasedStateMachine):
         for older in sorted(self.root.glob("calls.ndjson[.-]*[0-9]")):
             hidden = self.root / ".gz"
             hidden.write_bytes(gzip.compress(older.read_bytes()))
-            hidden.rename(older.with_name(older.name + ".gz"))
+            self.rotations += 1  # a name of its own: to write over an older archive would be to lose it
+            hidden.rename(self.root / f"calls.ndjson-{20260101 + self.rotations}.gz")
             older.unlink()
 
     @rule()

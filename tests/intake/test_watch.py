@@ -201,3 +201,17 @@ def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
     assert known.signatures == {}
     assert known.is_back("a.json", signature(5, 7))
     assert not known.is_back("a.json", signature(5, 8))
+
+
+def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
+    """Two logs that were lost from one path at one offset, and the third that stands there, are three candidates."""
+    known = Known(str(tmp_path), lambda name: name)
+    for hash_of in (b"one", b"two", b"three"):
+        known.replaced("l.ndjson.1")
+        known.remember(
+            FileMark(
+                source="s", path=str(tmp_path / "l.ndjson.1"), device=1, inode=len(hash_of), size=9, mtime_ns=7, offset=9,
+                marker=hash_of, whole=False,
+            )
+        )  # fmt: skip
+    assert {mark.marker for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}

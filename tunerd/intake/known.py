@@ -32,7 +32,7 @@ class Known:
         self._gone: OrderedDict[str, int] = OrderedDict()
         self.has_forgotten = False
         """More files vanished than are kept here; the ledger knows them all."""
-        self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
+        self._lost_logs: OrderedDict[tuple[str, int, bytes], FileMark] = OrderedDict()
         """Logs whose path now holds another one (rotation) or nothing: still known by content."""
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
@@ -80,7 +80,7 @@ class Known:
     def replaced(self, relative: str) -> None:
         """The path holds another log now; the one it held is looked for under other names."""
         if (mark := self.logs.get(relative)) is not None and mark.offset > 0:
-            self._lost_logs[relative, mark.offset] = mark
+            self._lost_logs[relative, mark.offset, mark.marker] = mark
             while len(self._lost_logs) > 1_000:
                 self._lost_logs.popitem(last=False)
 
@@ -130,7 +130,7 @@ class Known:
             others += list(self.logs.values())
         # Of two logs that begin alike the longer one tells more.
         others.sort(key=lambda mark: -mark.offset)
-        found = {mark.path + str(mark.offset): mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None}
+        found = {(mark.path, mark.offset, mark.marker): mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None}
         return list(found.values())
 
 
