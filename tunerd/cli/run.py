@@ -1,6 +1,7 @@
 """`tunerd run`: the daemon; with --once the way to backfill."""
 
 import asyncio
+import gc
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
@@ -52,6 +53,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
         raise click.UsageError("--wait goes with --once")
     from tunerd.app import Options, run
 
+    _collect_seldom()
     with _progress(once) as progress:
         options = Options(
             config_file=config, once=once, wait_s=wait_s, watch_config=watch_config,
@@ -74,6 +76,14 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
     if once:
         click.echo(counts(left))
         sys.exit(1 if _unsent(left) else 0)
+
+
+def _collect_seldom() -> None:
+    """Python's collector of cycles: what was imported stays, so it need not look at that again, and calls in hand leave
+    hardly any cycles. At its ordinary pace it takes a fourteenth of the time in which the daemon delivers."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _loop(main: Coroutine[None, None, Gauges]) -> Gauges:
