@@ -130,7 +130,8 @@ class Known:
             others += list(self.logs.values())
         # Of two logs that begin alike the longer one tells more.
         others.sort(key=lambda mark: -mark.offset)
-        found = {(mark.path, mark.offset, mark.marker): mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None}
+        chosen = [mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None]
+        found = {(mark.path, mark.offset, mark.marker): mark for mark in chosen}
         return list(found.values())
 
 
