@@ -250,7 +250,12 @@ async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**_plain_environment(), "RUNTIME_DIRECTORY": str(config.parent)},
     )  # fmt: skip
-    out, _ = await process.communicate()
+    try:
+        out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, out.decode()
 

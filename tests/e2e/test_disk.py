@@ -105,7 +105,7 @@ async def test_the_ledgers_disk_fails_and_comes_back(
         async with world(tmp_path) as (tuner, config):
             move_ledger(config, tmp_path / "disk")
             async with running(config) as daemon:
-                await tuner.plan({"latency_s": 1.0})
+                await tuner.plan({"latency_s": 2.5})
                 early = [f"early-{number}" for number in range(4)]
                 for call_id in early:
                     put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
@@ -118,7 +118,9 @@ async def test_the_ledgers_disk_fails_and_comes_back(
                         put(tmp_path / "calls" / f"{call_id}.json", document)
                     await until(lambda: daemon.told(CANNOT))
                     await until(lambda: _is_paused(daemon, 1))
+                    assert await _open_at(tuner, 4), "the requests were open when the ledger failed"
                     await until(lambda: _open_at_most(tuner, 0))
+                    await until(lambda: _holds_no_attempt(daemon))
                     await tuner.plan({"latency_s": 0})
                     assert len(daemon.told(CANNOT)) == 1
                     assert len(daemon.told("not read")) <= 1
@@ -204,3 +206,7 @@ async def _open_at_most(tuner: Sandbox, count: int) -> bool:
 
 async def _is_paused(daemon: Daemon, value: int) -> bool:
     return await daemon.metric("tunerd_intake_paused", reason="disk") == value
+
+
+async def _holds_no_attempt(daemon: Daemon) -> bool:
+    return await daemon.metric("tunerd_uploads_in_flight") == 0
