@@ -49,7 +49,9 @@ def test_published_compliance_cases() -> None:
     if not FOLDER:
         if os.environ.get("CI"):
             pytest.fail("TUNERD_JMESPATH_COMPLIANCE is not set: CI runs the compliance cases")
-        pytest.skip("TUNERD_JMESPATH_COMPLIANCE is not set to a directory with JMESPath's compliance cases (npm pack jmespath@0.15.0)")
+        pytest.skip(
+            "TUNERD_JMESPATH_COMPLIANCE is not set to a directory with JMESPath's compliance cases (npm pack jmespath@0.15.0)"
+        )
     seen, wrong, differing = 0, [], set()
     for name, value, case in _cases():
         seen += 1

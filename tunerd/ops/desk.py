@@ -250,7 +250,6 @@ class OperatorDesk:
         else:
             report["skipped"].append(_trouble(call, "ignored", "today's rules leave this document out; it stays as it was"))
 
-
     async def _join(self, call: StoredCall, fragment: Fragment, report: Report) -> None:
         """One document of a call that is gathered from several."""
         if call.call_id is not None:
