@@ -81,7 +81,7 @@ async def _admitted(config: Path, count: int) -> None:
 
     client = find_daemon(load(config, {}).ledger.path)
     assert client is not None
-    while sum((await client.idle())["left"].values()) < count:  # noqa: ASYNC110 - another process is asked
+    while sum((await client.idle())["left"].values()) < count:
         await asyncio.sleep(0.1)
 
 

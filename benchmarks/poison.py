@@ -60,7 +60,7 @@ async def run(directory: Path, *, poisoned: bool) -> float:
                 written[f"call-{number:07d}"] = time.time()
                 write(directory / "calls", number)
                 await asyncio.sleep(max(0.0, began + (number + 1) / PER_SECOND - time.monotonic()))
-            while len(accepted) < (CALLS - CALLS // 100 if poisoned else CALLS):  # noqa: ASYNC110 - the end of a run
+            while len(accepted) < (CALLS - CALLS // 100 if poisoned else CALLS):
                 await asyncio.sleep(0.05)
     return p99(at - written[call_id] for call_id, at in accepted.items() if int(call_id.rpartition("-")[2]) % 100 != 50)
 
