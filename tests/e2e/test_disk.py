@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Daemon, Sandbox, call_document, command, needs_root, needs_strace, put, running, until, world
+from tunerd.clock import SystemClock
 
 WITHIN_S = 10.0
 CANNOT = "the ledger cannot be written; intake stands still until it can"
@@ -167,6 +168,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
                 while not await _is_paused(daemon, 1):  # the room is looked at once a second
                     late.append(f"late-{len(late)}")
                     put(tmp_path / "calls" / f"{late[-1]}.json", call_document(late[-1]))
+                    await SystemClock().wait(asyncio.Event(), 0.1)
                 put(tmp_path / "calls" / "last.json", call_document("last"))
                 await until(lambda: _open_at_most(tuner, 0))
                 await tuner.plan({"latency_s": 0})
