@@ -43,7 +43,7 @@ openai_realtime/conversation_items.constructed.json | openai-realtime | call 5 r
 openai_realtime/server_events.constructed.ndjson | openai-realtime | call 5 rows: carried_start 2, name_from_call 1, spread 2
 pipecat/context_dump.constructed.json | pipecat | call 7 rows: carried_start 3, name_from_call 1, spread 4
 pipecat/transcript_lines.example_format.txt | pipecat | unreadable; unreadable
-pipecat/turns_events.constructed.ndjson | own/pipecat-turns | call 4 rows: end_from_call 1, end_from_next 3
+pipecat/turns_events.constructed.ndjson | pipecat | call 4 rows: end_from_call 1, end_from_next 3
 retell/webhook_call_analyzed.constructed.json | retell | call 10 rows: carried_start 1, spread 1, wrapped 1
 retell/webhook_call_ended_not_connected.constructed.json | retell | ignored
 telnyx/call.conversation.ended.constructed.json | telnyx | call 5 rows: end_from_call 1, end_from_next 2, name_from_call 1
@@ -57,8 +57,8 @@ twilio/recording_absent.constructed.json | twilio-recording | recording: there i
 twilio/recording_resource.oai_example.json | twilio-recording | recording
 twilio/recording_status_callback.constructed.form | twilio-recording | recording
 twilio/recording_status_callback.constructed.json | twilio-recording | recording
-ultravox/messages.constructed.json | ultravox | refused: call.refuse.messages_without_their_call_save_both_in_one_document
-ultravox/webhook_call.ended.constructed.json | ultravox | refused: call.refuse.call_without_its_messages_save_both_in_one_document
+ultravox/messages.constructed.json | ultravox | refused: call.refuse.messages_without_their_call_put_its_id_into_the_name_of_their_file
+ultravox/webhook_call.ended.constructed.json | ultravox | refused: call.refuse.call_without_its_messages_save_them_too
 vapi/end_of_call_report.constructed.json | vapi | call 9 rows: wrapped 1
 vapi/fixture_min_end_of_call_report.ash.json | vapi | call 2 rows: spread 2
 vcon/ab_call_ext_rec.ietf.json | vcon | refused: call.transcript_with_tool_calls

@@ -113,6 +113,8 @@ def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets:
                     nodes[name], join(path, name), f"takes a mapping of `field: rule`, not {reader.kind_of(nodes[name])}"
                 )
             values[name] = nodes[name]
+    if "gather" in nodes and nodes["gather"].value is None and "preset" in nodes:
+        values["gather"] = nodes["gather"]  # says: each document alone, whatever the preset gathers
     _check_patterns(reader, draft)
     _check_path_groups(reader, draft)
     _check_timezone(reader, draft)
@@ -266,9 +268,12 @@ def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -
     if own is not None and own.value is not None and not draft.has_calls:
         reader.problem(own, at, "has no use here: this source gives no calls, and recordings are not redacted")
     gather = draft.nodes.get("gather") or draft.nodes.get("preset")
-    if redact is not None and redact.stored and gather is not None and ("gather" in draft.values or "gather" in draft.preset):
+    gathers = draft.values["gather"].value is not None if "gather" in draft.values else "gather" in draft.preset
+    if redact is not None and redact.stored and gather is not None and gathers:
         # Parts are kept as they stand on disk until the call is whole and can be mapped; only then is anything redacted.
         say = "write `stored: false` under `redact:` if that is acceptable, or gather before tunerd"
+        if "gather" in draft.preset:
+            say += "; `gather: null` takes each document of the preset for a whole call"
         reader.problem(gather, join(draft.path, "gather"), f"keeps the parts of calls in the ledger, not redacted: {say}")
 
 

@@ -129,14 +129,17 @@ class SourceMapping:
         call = (self._bare.group or self._bare).call
         self.fields_with_rules: tuple[str, ...] = tuple(call.steps) if call else ()
         """Fields of the call that have a rule: their metrics start at zero."""
-        self.gathers = self._bare.gather is not None
+        self._alone = builder.rules.alone
+        self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
         ledger kept of a gathered call (Call.document)."""
-        if self.gathers and (documents := unpack(document.value, self._source.name)) is not None:
+        if self._bare.gather is not None and (documents := unpack(document.value, self._source.name)) is not None:
             return self._gather(documents) or Mapped()
+        if self._alone:
+            return self._gather([document]) or Mapped()
         try:
             return self._map(self._start(document, self._bare, None))
         except Exception:  # once more, with places: to say which rule it was, and to go on without an optional field
@@ -144,6 +147,9 @@ class SourceMapping:
 
     def explain(self, document: Document) -> Explanation:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
+        if self._alone:
+            run, mapped, _ = self._gather_with_places([document], True)
+            return self._explanation(run, mapped or Mapped())
         return self._explanation(*self._map_with_places(document))
 
     @staticmethod

@@ -60,6 +60,7 @@ MARKS: Final[Mapping[str, Sequence[str]]] = {
     "pipecat": (
         "messages[?role == 'system' || role == 'developer' || role == 'tool' || tool_calls]",
         "(turns || transcript || context.messages)[?(role == 'user' || role == 'assistant') && content && timestamp]",
+        "(event == 'call_started' || event == 'call_ended') && ts && !call",
     ),
     "retell": (
         "call.call_id && (event || call.agent_id)",

@@ -70,7 +70,11 @@ def map_file(preset: str, form: Form, file: Path, raw: bytes | None = None) -> M
     content = file.read_bytes() if raw is None else raw
     origin = Origin(source="calls", path=f"/calls/{file.name}", length=len(content), mtime_ns=WRITTEN_AT_MS * 1_000_000)
     document = Document(origin=origin, raw=content, value=orjson.loads(content), settled_at=1.0)
-    return mapping_of(preset, form).map(document)
+    mapping = mapping_of(preset, form)
+    mapped = mapping.map(document)
+    if mapped.fragment is None:
+        return mapped
+    return mapping.gather(None, [mapped.fragment]) or Mapped()  # nothing more came of its call
 
 
 def body_of(call: Call, form: Form) -> dict[str, Any]:

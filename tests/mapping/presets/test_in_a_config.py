@@ -33,7 +33,8 @@ def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | No
     mapping = compile_source(source, destination, sources_with_started_at=manifest_sources(config.sources), environ=environ or {})
     raw = (FIXTURES / fixture).read_bytes()
     origin = Origin(source=name, path=f"{source.path}/{Path(fixture).name}", length=len(raw))
-    return mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
+    mapped = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
+    return mapped if mapped.fragment is None else mapping.gather(None, [mapped.fragment]) or Mapped()
 
 
 def test_all_of_them_load_in_one_configuration() -> None:
@@ -84,6 +85,30 @@ def test_a_table_of_a_preset_can_be_replaced() -> None:
     assert call is not None
     rows = orjson.loads(call.payload)["transcript_with_tool_calls"]
     assert [row["role"] for row in rows if row.get("text") == "Bakery counter, hello."] == ["user"]
+
+
+@pytest.mark.parametrize("fixture", ["call_analyzed", "call_ended_outbound_signed", "call_started"])
+def test_what_a_preset_gathers_can_be_taken_singly(fixture: str) -> None:
+    """`gather: null`: each document is mapped at once as the call it would be if nothing more came, and nothing waits."""
+    config = configured(plain("retell", ", gather: null"))
+    (source,) = config.sources
+    mapping = compile_source(source, config.destinations[0], sources_with_started_at={}, environ={})
+    raw = (FIXTURES / f"retell/{fixture}.json").read_bytes()
+    origin = Origin(source="retell", path=f"/calls/retell/{fixture}.json", length=len(raw))
+    alone = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
+    together = mapped(configured(plain("retell")), "retell", f"retell/{fixture}.json")
+    assert not mapping.gathers
+    assert alone.fragment is None
+    assert (alone.call and alone.call.payload) == (together.call and together.call.payload)
+    assert (alone.ignored is not None) == (together.ignored is not None) == (fixture == "call_started")
+
+
+def test_redaction_of_documents_takes_a_preset_whose_gathering_is_off() -> None:
+    """Parts would stand in the ledger as they are; single documents need not."""
+    redacted = ", redact: {detect: [card]}"
+    with pytest.raises(ConfigError, match="gather: null"):
+        configured(plain("retell", redacted))
+    assert configured(plain("retell", f"{redacted}, gather: null")).sources[0].redact is not None
 
 
 @pytest.mark.parametrize("preset", [*CALLS, *MANIFESTS])

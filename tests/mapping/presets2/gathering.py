@@ -53,12 +53,14 @@ def mapping_of(source: str, form: Form) -> SourceMapping:
 
 def map_documents(source: str, form: Form, documents: Sequence[Any]) -> list[Gathered]:
     """The calls that the documents of one file make, in the order of their first document."""
-    read = []
-    for at, value in enumerate(documents):
-        raw = orjson.dumps(value)
-        origin = Origin(source="calls", path="/calls/one.json", offset=at, length=len(raw), mtime_ns=WRITTEN_AT_MS * 1_000_000)
-        read.append(Document(origin=origin, raw=raw, value=value, settled_at=1.0))
-    return map_read(source, form, read)
+    return map_read(source, form, [document_at("one.json", value, offset=at) for at, value in enumerate(documents)])
+
+
+def document_at(name: str, value: Any, *, offset: int = 0) -> Document:
+    raw = orjson.dumps(value)
+    mtime_ns = WRITTEN_AT_MS * 1_000_000
+    origin = Origin(source="calls", path=f"/calls/{name}", offset=offset, length=len(raw), mtime_ns=mtime_ns)
+    return Document(origin=origin, raw=raw, value=value, settled_at=1.0)
 
 
 def map_read(source: str, form: Form, documents: Sequence[Document]) -> list[Gathered]:

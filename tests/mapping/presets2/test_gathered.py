@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from tests.mapping.presets2.gathering import PRESETS, map_documents
+from tests.mapping.presets2.gathering import PRESETS, document_at, map_documents, mapping_of
 from tests.mapping.presets2.golden import FIXTURES
 from tunerd.call import Form
 from tunerd.mapping import presets
@@ -27,6 +27,19 @@ CALLS = {
     "twilio-intelligence/sentences_within_the_transcript": [(1, "transcript", True)],
     "twilio-intelligence/failed": [(1, "transcript", True)],
     "twilio-intelligence/sentences_alone": [(1, "", False)],
+    "retell/three_webhooks": [(3, "ended analyzed", True)],
+    "retell/analyzed_before_ended": [(2, "analyzed ended", True)],
+    "retell/ended_alone": [(1, "ended", False)],
+    "retell/not_connected_and_a_chat": [(1, "ended", True), (1, "", False)],
+    "telnyx/four_events": [(4, "hung talk insight", True)],
+    "telnyx/two_legs_of_a_session": [(2, "hung talk", False), (1, "hung", False)],
+    "ultravox/call_and_two_pages": [(4, "about said", True)],
+    "ultravox/call_then_messages": [(2, "about said", True)],
+    "ultravox/messages_alone_in_their_file": [(1, "said", False)],
+    "ultravox/nobody_joined": [(1, "about", True)],
+    "pipecat/turns_as_events": [(9, "started ended", True)],
+    "pipecat/two_calls_the_second_goes_on": [(9, "started ended", True), (2, "started", False)],
+    "pipecat/dump": [(1, "dump", True)],
 }
 
 
@@ -44,6 +57,29 @@ def test_pages_of_sentences_are_waited_for() -> None:
     without_last = [one for one in documents if "sentences" not in one or one["meta"]["next_page_url"]]
     assert len(without_last) == len(documents) - 1
     assert not map_documents("twilio-intelligence", Form.CREATE_CALL, without_last)[0].complete
+
+
+@pytest.mark.parametrize("fixture", ["three_webhooks", "analyzed_before_ended"])
+def test_what_only_the_analysis_knows_of_a_retell_call_is_sent(fixture: str) -> None:
+    """In whichever order the two webhooks come; call_ended alone waits for it, and goes without it in the end."""
+    documents = orjson.loads((FIXTURES / f"retell/{fixture}.json").read_bytes())
+    (both,) = map_documents("retell", Form.CREATE_CALL, documents)
+    (alone,) = map_documents("retell", Form.CREATE_CALL, [one for one in documents if one["event"] == "call_ended"])
+    assert both.mapped.call is not None
+    assert alone.mapped.call is not None
+    assert orjson.loads(both.mapped.call.payload)["user_sentiment"] == "neutral"
+    assert "user_sentiment" not in orjson.loads(alone.mapped.call.payload)
+    assert not alone.complete
+
+
+def test_messages_of_ultravox_find_their_call_by_the_name_of_their_file() -> None:
+    """An id as Ultravox makes them anywhere in the name, or what stands before `messages`."""
+    mapping = mapping_of("ultravox", Form.CREATE_CALL)
+    (call, messages) = orjson.loads((FIXTURES / "ultravox/call_then_messages.json").read_bytes())
+    uid = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+    for name, key in ((f"messages_{uid}.json", uid), (f"{uid}.json", uid), ("u-1.messages.json", "u-1"), ("u-1.json", "u-1")):
+        assert mapping.map(document_at(name, messages)).fragment.key == key  # type: ignore[union-attr]
+    assert mapping.map(document_at("ended.json", call)).fragment.key == "one"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("preset", ["vcon", *PRESETS])

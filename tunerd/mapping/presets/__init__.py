@@ -28,6 +28,8 @@ class Effective:
     untimed: Literal["reject", "spread"]
     agent: Node | None
     gather: Node | None = None
+    alone: bool = False
+    """The source switches its preset's `gather:` off: each document is a call by itself, of one part."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -69,13 +71,15 @@ def effective(source: Source) -> Effective:
     recording = source.recording
     if recording is None:
         recording = _strategies(preset["recording"]) if "recording" in preset else ()
+    alone = source.gather is not None and source.gather.value is None and "gather" in preset
     return Effective(
         call=_over(source.call, preset.get("call")),
         manifest=_over(source.manifest, preset.get("manifest")),
         recording=recording,
         untimed=untimed,
         agent=source.agent or preset.get("agent"),
-        gather=source.gather or preset.get("gather"),
+        gather=preset.get("gather") if alone else source.gather or preset.get("gather"),
+        alone=alone,
         problems=tuple(problems),
     )
 
