@@ -6,6 +6,7 @@ gets a 500. Do the others take longer?
 
 import asyncio
 import json
+import random
 import statistics
 import sys
 import tempfile
@@ -66,18 +67,19 @@ async def run(directory: Path, *, poisoned: bool) -> float:
 
 
 async def measure(pairs: int = PAIRS) -> list[str]:
-    clean, poisoned = [], []
+    """Beside each pair a second clean run: what the machine alone makes of the ratio."""
+    runs: dict[str, list[float]] = {"clean": [], "control": [], "poisoned": []}
     with tempfile.TemporaryDirectory(prefix="tunerd-poison-") as place:
         for pair in range(pairs):
-            for turn in (0, 1) if pair % 2 else (1, 0):
-                directory = Path(place) / f"{pair}-{turn}"
-                (poisoned if turn else clean).append(await run(directory, poisoned=bool(turn)))
-    ratios = [one / other for one, other in zip(poisoned, clean, strict=True)]
-    return [
-        f"| p99 of good calls, none poisoned | {statistics.median(clean) * 1000:.0f} ms |",
-        f"| p99 of good calls, 1 % poisoned | {statistics.median(poisoned) * 1000:.0f} ms |",
-        f"| ratio, pair by pair | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); to reach: 1.10 |",
-    ]
+            for kind in random.Random(pair).sample(list(runs), 3):
+                runs[kind].append(await run(Path(place) / f"{pair}-{kind}", poisoned=kind == "poisoned"))
+    clean = runs["clean"]
+    lines = [f"| p99 of good calls, none poisoned | {statistics.median(clean) * 1000:.0f} ms |"]
+    for kind, words in (("control", "the same again"), ("poisoned", "1 % poisoned")):
+        ratios = [one / other for one, other in zip(runs[kind], clean, strict=True)]
+        told = f"{statistics.median(runs[kind]) * 1000:.0f} ms; ratio, pair by pair {statistics.median(ratios):.2f}"
+        lines.append(f"| p99 of good calls, {words} | {told} ({min(ratios):.2f} to {max(ratios):.2f}) |")
+    return [*lines, "| to reach: poisoned over clean | 1.10 |"]
 
 
 if __name__ == "__main__":
