@@ -50,3 +50,21 @@ def test_resizing_caps_at_once() -> None:
     limit = AdaptiveLimit(32)
     limit.resize(2)
     assert limit.limit == 2
+
+
+def test_quick_answers_are_no_alarm_however_they_vary() -> None:
+    """Round trips of a few milliseconds that now and then take five times as long, as a busy loop of our own makes them,
+    never lower the limit; the same pattern in tenths of a second does."""
+
+    def lowest(unit_s: float) -> int:
+        limit, now, seen = AdaptiveLimit(32), 0.0, []
+        for turn in range(2000):
+            took_s = unit_s * (5 if turn // 100 % 2 else 1)
+            limit.started(limit.limit)
+            now += took_s / limit.limit
+            limit.ended(now, took_s, pressed=False, answered=True)
+            seen.append(limit.limit)
+        return min(seen[500:])
+
+    assert lowest(0.004) == 32
+    assert lowest(0.1) < 32

@@ -17,6 +17,9 @@ _DEVIATIONS: Final = 2.5
 """A window this many standard deviations above the average counts as back-pressure."""
 _NOTICEABLE: Final = 0.25
 """...and this share of the average: a server that answers evenly has no deviation to speak of."""
+_QUICK_S: Final = 0.025
+"""Round trips this short vary by our own doing as much as by the server's (a batch being mapped, a commit): they are no
+sign of anything."""
 _DECREASE: Final = 0.9
 _STEEP_DECREASE: Final = 0.5
 """When most answers of a window were back-pressure."""
@@ -110,6 +113,10 @@ class AdaptiveLimit:
     def _judge(self, current_s: float) -> None:
         usual_s = current_s if self._mean_s is None else self._mean_s
         if not self._reached:
+            return
+        if current_s < _QUICK_S:
+            if not self._hold:
+                self._grow(0.0)
             return
         if current_s > usual_s + max(_DEVIATIONS * math.sqrt(self._variance), _NOTICEABLE * usual_s):
             self._throughputs.clear()  # not by our doing: what was learned is over

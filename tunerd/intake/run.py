@@ -35,8 +35,9 @@ Mapper: TypeAlias = Callable[[Document], Mapped]
 
 WORKERS: Final = 64
 """Files of one source in hand at the same time: their commits go to disk together."""
-SLICE_S: Final = 0.005
-"""Mapping gives way to everything else on the loop after so long."""
+SLICE_S: Final = 0.001
+"""Mapping gives way to everything else on the loop after so long: an attempt needs the loop several times, and waits a
+slice each time."""
 _THREADS: Final = 3
 """Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
 _SWEEPS: Final = 1_000
