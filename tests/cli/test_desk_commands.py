@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -355,3 +356,20 @@ def test_what_to_do_can_be_copied(daemon: Daemon, path: str) -> None:
     word = daemon.run("failed").output.split("--place", 1)[1].strip().splitlines()[0]
     told = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert os.fsdecode(told.stdout) == path
+
+
+@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)])
+def test_no_color(daemon: Daemon, environment: dict[str, str], coloured: bool) -> None:
+    """NO_COLOR takes the colours away on a terminal, too."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    leader, follower = os.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    with open(follower, "wb") as terminal:
+        subprocess.run(
+            [sys.executable, "-m", "tunerd", "failed", "-c", str(daemon.config)], env=kept | environment, check=True,
+            stdin=terminal, stdout=terminal, stderr=terminal,
+        )  # fmt: skip
+    shown = os.read(leader, 65536)
+    os.close(leader)
+    assert b"call-1" in shown
+    assert (b"\x1b[" in shown) == coloured

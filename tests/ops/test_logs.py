@@ -126,11 +126,11 @@ def test_every_kind_of_event_is_understood() -> None:
 
 
 def test_a_terminal_gets_coloured_text_and_a_file_does_not() -> None:
-    """`auto` looks at the stream; `text` into a file has no colours."""
+    """`auto` looks at the stream; `text` into a file has no colours. On a terminal a line first erases the progress bar."""
     screen, page = Paper(terminal=True), Paper()
     open_log(stream=screen, now=lambda: NOW).warning("paused", destination="d", detail="two words")
     open_log("text", stream=page, now=lambda: NOW).warning("paused", destination="d", detail="two words")
-    assert screen.getvalue() == '00:00:00.000 \x1b[33mwarning\x1b[0m paused  destination=d detail="two words"\n'
+    assert screen.getvalue() == '\r\x1b[K00:00:00.000 \x1b[33mwarning\x1b[0m paused  destination=d detail="two words"\n'
     assert page.getvalue() == '00:00:00.000 warning paused  destination=d detail="two words"\n'
 
 

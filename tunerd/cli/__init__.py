@@ -3,6 +3,7 @@
 """
 
 import importlib
+import os
 from typing import Final
 
 import click
@@ -51,5 +52,8 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tunerd")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Get every finished voice call, with its recording, into Tuner."""
+    if os.environ.get("NO_COLOR"):  # click does not look at it
+        ctx.color = False

@@ -39,6 +39,8 @@ LINES_A_MINUTE: Final = 10
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _RESET: Final = "\x1b[0m"
+_ERASE: Final = "\r\x1b[K"
+"""What stands on the line already, the bar of `run --once`, makes room; it is drawn again below."""
 _FOREIGN: Final = ("aiohttp", "watchdog", "asyncio", "py.warnings")
 
 
@@ -69,7 +71,7 @@ def open_log(
 
     log: Log = structlog.wrap_logger(
         _Lines(out),
-        processors=[add_time_and_level, _redact_fields, _json_line if as_json else _text_line(coloured=on_terminal)],
+        processors=[add_time_and_level, _redact_fields, _json_line if as_json else _text_line(terminal=on_terminal)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         cache_logger_on_first_use=True,
     )
@@ -268,12 +270,15 @@ def _json_line(_: object, __: str, fields: Fields) -> str:
     return encoded(dict(fields)).decode()
 
 
-def _text_line(*, coloured: bool) -> Callable[[object, str, Fields], str]:
+def _text_line(*, terminal: bool) -> Callable[[object, str, Fields], str]:
+    coloured = terminal and not os.environ.get("NO_COLOR")
+    begin = _ERASE if terminal else ""
+
     def render(_: object, __: str, fields: Fields) -> str:
         at, level, event = str(fields.pop("ts")), str(fields.pop("level")), fields.pop("event")
         rest = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
         head = f"{_COLOURS.get(level, '')}{level:<7}{_RESET}" if coloured else f"{level:<7}"
-        return f"{at[11:23]} {head} {_plain(event, quote=False)}{'  ' if rest else ''}{rest}"
+        return f"{begin}{at[11:23]} {head} {_plain(event, quote=False)}{'  ' if rest else ''}{rest}"
 
     return render
 
