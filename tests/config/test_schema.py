@@ -6,13 +6,15 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tunerd.config import rule_words
 from tunerd.config.check import check_file
 from tunerd.config.file import load_text
 from tunerd.config.keys import SECTIONS, TOP
 from tunerd.config.quantities import parse_duration, parse_size
 from tunerd.config.schema import config_schema
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.mapping import presets
+from tunerd.mapping import presets, rules
+from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = config_schema(presets.names())
@@ -72,6 +74,39 @@ def test_structurally_wrong_ones_fail_the_schema(file: Path) -> None:
 def test_the_list_of_exceptions_is_true(stem: str) -> None:
     """Each exception is a file, and the schema really cannot see what is wrong in it."""
     assert VALIDATOR.is_valid(plain((ROOT / "tests" / "bad_configs" / f"{stem}.yaml").read_text()))
+
+
+WRONG = {
+    "a field": "call: {call_idd: doc.a}",
+    "a row's member": "call: {transcript_with_tool_calls: {for_each: {m: doc.a}, role: m.r, content: m.t}}",
+    "a row's member, further in": "call: {transcript_with_tool_calls: [{rows: [{for_each: {m: doc.a}, rol: m.r}]}]}",
+    "a tool's member": "call: {transcript_with_tool_calls: {role: doc.r, tool: {nam: doc.n}}}",
+    "a node's member": "call: {transcript_with_tool_calls: {role: doc.r, node: {too: doc.n}}}",
+    "a manifest's field": "manifest: {key: doc.a, link: doc.b}",
+    "gather's member": "gather: {kee: doc.a, wait: 1m}",
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_misspelt_names_in_rules_fail_the_schema(what: str) -> None:
+    """An editor marks a name that no rule can have, at every depth."""
+    assert not VALIDATOR.is_valid({"sources": [{"name": "a", "path": "p", **plain(WRONG[what])}]})
+
+
+def test_the_schema_knows_the_names_that_the_rules_know() -> None:
+    """No more, no less: what one accepts the other does not refuse."""
+    assert set(rule_words.CALL_FIELDS) == CALL_FIELDS
+    assert set(rule_words.MANIFEST_FIELDS) == MANIFEST_FIELDS
+    assert set(rule_words.ROW_MEMBERS) == rules.ROW_MEMBERS
+    assert set(rule_words.TOOL_MEMBERS) == rules.TOOL_MEMBERS
+    assert set(rule_words.NODE_MEMBERS) == rules.NODE_MEMBERS
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_rules_of_every_preset_pass_the_schema(preset: str) -> None:
+    """They use the whole language, and can be copied into a configuration."""
+    source = {"name": "a", "path": "p", **plain(presets.text(preset))}
+    assert [error.message for error in VALIDATOR.iter_errors({"sources": [source]})] == []
 
 
 def test_every_key_is_described() -> None:

@@ -1,9 +1,11 @@
 """The JSON Schema (2020-12) of the configuration as people write it, for editors and for `tunerd schema`. Pure.
 
 Keys, bounds, defaults and descriptions come from keys.py and the models; only the forms of the rules and of the
-few keys of kind FORM are spelled out here. The schema checks structure; what needs two keys at once `tunerd check` tells.
+few keys of kind FORM are spelled out here, with the names of rule_words.py. The schema checks structure; what needs two
+keys at once `tunerd check` tells.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from tunerd.config.examples import REASONS
@@ -22,6 +24,7 @@ from tunerd.config.keys import (
     Section,
 )
 from tunerd.config.quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text, size_text
+from tunerd.config.rule_words import CALL_FIELDS, MANIFEST_FIELDS, NODE_MEMBERS, ROW_MEMBERS, TOOL_MEMBERS
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -29,6 +32,7 @@ _VARIABLE: Final[Schema] = {"type": "string", "pattern": r"\$\{", "description":
 _DURATION: Final[Schema] = {"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"type": "number", "minimum": 0}]}
 _SIZE: Final[Schema] = {"anyOf": [{"type": "string", "pattern": SIZE_PATTERN}, {"type": "integer", "minimum": 0}]}
 _DETECTOR: Final[Schema] = {"enum": ["card", "email", "phone", "iban"]}
+_EXPRESSION: Final[Schema] = {"type": ["string", "null"]}
 _NAME: Final = "^[a-z_][a-z0-9_]*$"
 
 
@@ -174,11 +178,23 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/$defs/{name}"}
 
 
+def _fields(words: Mapping[str, str], **forms: str) -> Schema:
+    """A rule for each name, or another definition where `forms` names one."""
+    return {name: {**_ref(forms.get(name, "rule")), "description": about} for name, about in words.items()}
+
+
+def _members(words: Mapping[str, str], more: Schema) -> Schema:
+    return {"not": {"required": ["const"]}, **_closed(more | _fields(words))}
+
+
 def _rule_definitions() -> Schema:
-    """The rule language: one recursive definition a form. Names of fields are checked by `tunerd check`."""
+    """The rule language: one recursive definition a form. What an expression says is checked by `tunerd check`."""
     rules = {"type": "object", "propertyNames": {"pattern": _NAME}, "additionalProperties": _ref("rule")}
     let = {**rules, "description": "Names for later rules, computed from top to bottom."}
     when = {"$ref": "#/$defs/rule", "description": "Only if this is true; null, false, empty text, [] and {} are not."}
+    decide = {"let": let, "when": when, "refuse": {**rules, "description": "{reason: rule}: refuse where true."}}
+    once = {**rules, "maxProperties": 1, "minProperties": 1, "description": "{name: list}: once for each item."}
+    each = {"for_each": once, "let": let, "when": when}
     return {
         "rule": {
             "description": "An expression over doc, file and names of let; a number, true or false; null; a list: the first that "
@@ -195,30 +211,24 @@ def _rule_definitions() -> Schema:
             "type": "object",
             "not": {"required": ["const"]},
             "properties": {
-                "for_each": {**rules, "maxProperties": 1, "minProperties": 1, "description": "{name: list}: once for each item."},
-                "let": let,
-                "when": when,
+                **each,
                 "rows": {"type": "array", "items": _ref("block"), "description": "Blocks that give the rows, in order."},
             },
             "additionalProperties": _ref("rule"),
         },
-        "call": {
-            "type": "object",
-            "properties": {"let": let, "when": when, "refuse": {**rules, "description": "{reason: rule}: refuse where true."}},
-            "additionalProperties": _ref("rule"),
+        "call": _closed(decide | _fields(CALL_FIELDS, transcript_with_tool_calls="rows")),
+        "manifest": _closed(decide | _fields(MANIFEST_FIELDS)),
+        "rows": {"anyOf": [_EXPRESSION, {"type": "array", "items": _ref("rows")}, _ref("const"), _ref("row")]},
+        "row": {
+            "not": {"required": ["const"]},
+            **_closed(
+                each
+                | _fields(ROW_MEMBERS, tool="tool", node="node")
+                | {"rows": {"type": "array", "items": _ref("row"), "description": "Blocks that give the rows, in order."}}
+            ),
         },
-        "manifest": {
-            "type": "object",
-            "properties": {
-                "let": let,
-                "when": when,
-                "refuse": {**rules, "description": "{reason: rule}: refuse where true."},
-                "key": {"$ref": "#/$defs/rule", "description": "What calls look for."},
-                "url": {"$ref": "#/$defs/rule", "description": "Where the audio is."},
-                "started_at": {"$ref": "#/$defs/rule", "description": "When the recording began, in any time form."},
-            },
-            "additionalProperties": _ref("rule"),
-        },
+        "tool": {"anyOf": [_EXPRESSION, {"type": "array", "items": _ref("tool")}, _ref("const"), _members(TOOL_MEMBERS, each)]},
+        "node": {"anyOf": [_EXPRESSION, {"type": "array", "items": _ref("node")}, _ref("const"), _members(NODE_MEMBERS, each)]},
         "gather": {
             **_closed(
                 {

@@ -22,8 +22,8 @@ from tunerd.places import Node, Place, Problem
 ROW_MEMBERS: Final = frozenset(
     {"role", "text", "more", "start_at", "end_at", "start_ms", "end_ms", "duration_ms", "words", "tool", "node", "metadata"}
 )
-_TOOL_MEMBERS: Final = frozenset({"name", "request_id", "params", "result", "is_error", "error", "start_ms"})
-_NODE_MEMBERS: Final = frozenset({"from", "to", "reason"})
+TOOL_MEMBERS: Final = frozenset({"name", "request_id", "params", "result", "is_error", "error", "start_ms"})
+NODE_MEMBERS: Final = frozenset({"from", "to", "reason"})
 _ROW_TIMES: Final = frozenset({"start_at", "end_at"})
 _BLOCK_WORDS: Final = frozenset({"for_each", "let", "when", "rows"})
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
@@ -359,7 +359,7 @@ class RuleCompiler:
                 self.problem(key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
                 continue
             if rows and name in ("tool", "node"):
-                self._check_members(rule, at, _TOOL_MEMBERS if name == "tool" else _NODE_MEMBERS)
+                self._check_members(rule, at, TOOL_MEMBERS if name == "tool" else NODE_MEMBERS)
             code = self.rule(rule, at, names, depth=depth + 1)
             if rows and name in _ROW_TIMES:
                 code = self.as_time(code, rule, at)
