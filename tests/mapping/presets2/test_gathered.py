@@ -82,6 +82,15 @@ def test_messages_of_ultravox_find_their_call_by_the_name_of_their_file() -> Non
     assert mapping.map(document_at("ended.json", call)).fragment.key == "one"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("left_out", [2, 3])
+def test_all_pages_of_ultravox_messages_are_waited_for(left_out: int) -> None:
+    """In whichever order they are read: neither the first page nor the last one alone completes a call."""
+    documents = orjson.loads((FIXTURES / "ultravox/call_and_two_pages.json").read_bytes())
+    assert map_documents("ultravox", Form.CREATE_CALL, documents)[0].complete
+    del documents[left_out]
+    assert not map_documents("ultravox", Form.CREATE_CALL, documents)[0].complete
+
+
 @pytest.mark.parametrize("preset", ["vcon", *PRESETS])
 def test_presets_open_with_their_page(preset: str) -> None:
     """Where the file comes from, what is mapped, what the platform lacks: the page of the documentation."""
