@@ -7,13 +7,11 @@ through `run`.
 import asyncio
 import os
 import random
-import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
@@ -50,13 +48,8 @@ from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
+from tunerd.serving import Conductors, Stop, on_signals, once, serve
 from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
-
-_TICK_S: Final = 0.2
-_SWEEP_EVERY_S: Final = 5.0
-"""How often a `run --once` that still waits looks for new files."""
-_CLOSING_S: Final = 1.0
-"""Of the drain, kept for noting what was broken off and for closing the ledger: the process has ended when it is over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,27 +65,12 @@ class Options:
     """Told of the ledger's gauges a few times a second while `once` runs."""
 
 
-@dataclass(slots=True)
-class _Stop:
-    """What the signals say: the first `asked`, the second `now`."""
-
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-    now: asyncio.Event = field(default_factory=asyncio.Event)
-    by: str = ""
-
-    def signalled(self, number: int) -> None:
-        if self.asked.is_set():
-            self.now.set()
-        self.by = self.by or signal.Signals(number).name
-        self.asked.set()
-
-
 async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gauges:
     """Run until a signal (or, with `once`, until done); gives what the ledger holds at the end.
 
     Raises ConfigError, LedgerRefused, ListenError, ControlError: each with its line for an operator.
     """
-    clock, stop = SteadyClock(SystemClock()), _Stop()
+    clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")
@@ -124,12 +102,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
             stack.push_async_callback(http.close)
             log.info("listening", address=f"{host}:{port}")
         hangup = asyncio.Event()
-        _on_signals(stop, hangup, stack)
+        on_signals(stop, hangup, stack)
         facts.ready, facts.started_at = True, clock.now()
         emit(Started(version=__version__, sources=len(config.sources), destinations=len(config.destinations),
                      ledger=config.ledger.path))  # fmt: skip
         notifier.ready(status.in_short())
-        stopping = partial(_stopping, wiring, notifier, stop)
+        conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges,
+                                drain_s=lambda: wiring.config.delivery.drain_s,
+                                stopping=partial(_stopping, wiring, notifier, stop))  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
             beside.create_task(narrator.run(ended, clock))
@@ -143,9 +123,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
                 beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
             if options.once:
-                await _once(options, wiring, ledger, stop, clock, stopping)
+                await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
-                await _serve(wiring, stop, clock, stopping)
+                await serve(conductors, stop, clock)
             for task in (reloads, following):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
@@ -239,16 +219,7 @@ def _each(*listeners: Emit) -> Emit:
     return emit
 
 
-# Signals, reload.
-
-
-def _on_signals(stop: _Stop, hangup: asyncio.Event, stack: AsyncExitStack) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.signalled, number)
-        stack.callback(loop.remove_signal_handler, number)
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+# Reload.
 
 
 async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> None:
@@ -292,10 +263,10 @@ async def _reload_now(
         notifier.ready()
 
 
-# Serving and stopping.
+# Stopping.
 
 
-def _stopping(wiring: _Wiring, notifier: Notifier, stop: _Stop) -> None:
+def _stopping(wiring: _Wiring, notifier: Notifier, stop: Stop) -> None:
     drain_s = wiring.config.delivery.drain_s
     wiring.facts.stopping = True
     notifier.stopping()
@@ -303,61 +274,6 @@ def _stopping(wiring: _Wiring, notifier: Notifier, stop: _Stop) -> None:
     wiring.emit(Stopping(signal=stop.by or "done", drain_s=drain_s))
 
 
-async def _serve(wiring: _Wiring, stop: _Stop, clock: Clock, stopping: Callable[[], None]) -> None:
-    """Intake and delivery until the first signal; then a last scan and the drain, within `delivery.drain`; a second
-    signal cuts both short. What is still open stays in the ledger."""
-    stop_delivery = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        intake = group.create_task(wiring.intake.run(stop.asked))
-        delivery = group.create_task(wiring.delivery.run(stop_delivery))
-        await stop.asked.wait()
-        stopping()
-        cut = group.create_task(_cut_short(stop, wiring.config.delivery.drain_s, clock, [intake, delivery]))
-        await asyncio.wait([intake])
-        stop_delivery.set()
-        await asyncio.wait([delivery])
-        cut.cancel()
-
-
-async def _once(
-    options: Options, wiring: _Wiring, ledger: SqliteLedger, stop: _Stop, clock: Clock, stopping: Callable[[], None]
-) -> None:
-    """Read what is there and deliver it; ends when nothing is due and every file has been read, at `wait_s`, or at a
-    signal. Calls that wait for a recording are waited for only with `wait_s`: all that is here has been read."""
-    stop_delivery, until = asyncio.Event(), None if options.wait_s is None else clock.monotonic() + options.wait_s
-    async with asyncio.TaskGroup() as group:
-        delivery = group.create_task(wiring.delivery.run(stop_delivery))
-        while not stop.asked.is_set():
-            reading = group.create_task(wiring.intake.sweep())
-            while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
-                options.progress(ledger.gauges())
-            if stop.asked.is_set():
-                reading.cancel()
-                break
-            swept_at, incomplete = clock.monotonic(), reading.result()
-            while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
-                options.progress(ledger.gauges())
-                if until is not None and clock.monotonic() >= until:
-                    stop.asked.set()
-                if not incomplete and wiring.delivery.idle() and (until is None or not _is_open(ledger.gauges())):
-                    stop.asked.set()
-        stopping()
-        stop_delivery.set()
-        cut = group.create_task(_cut_short(stop, wiring.config.delivery.drain_s, clock, [delivery]))
-        await asyncio.wait([delivery])
-        cut.cancel()
-
-
-async def _cut_short(stop: _Stop, drain_s: float, clock: Clock, tasks: Sequence[asyncio.Task[None]]) -> None:
-    await clock.wait(stop.now, max(drain_s / 2, drain_s - _CLOSING_S))
-    for task in tasks:
-        task.cancel()
-
-
 def _all_read(intake: Intake) -> bool:
     """Every source was listed, and of what it held nothing waits to be read."""
     return not intake.busy() and all(status.last_scan_at is not None for status in intake.statuses())
-
-
-def _is_open(gauges: Gauges) -> bool:
-    return any(count and state.is_open for state, count in gauges.calls.items())

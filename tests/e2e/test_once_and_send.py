@@ -96,3 +96,25 @@ async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
         code, said = await tunerd("send", "-c", config, "--source", "calls", bad)
         assert (code, "unmappable" in said, "Traceback" in said) == (1, True, False), said
         assert not (tmp_path / "ledger.db").exists()
+
+
+async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:
+    """Calls that back off are due later, not left: a backfill goes on until Tuner has taken them."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        for n in range(6):
+            put(tmp_path / "calls" / f"{n}.json", call_document(f"file-{n}"))
+        await tuner.plan({"next": [503, 503, 503]})
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 0, said
+        assert "6 sent, 0 failed" in said
+
+
+async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
+    """A pause that needs a person ends a backfill, with what is left in the counts."""
+    async with sandbox(tmp_path, "--require-key", "tr_api_another") as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        put(tmp_path / "calls" / "one.json", call_document("one"))
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 1, said
+        assert "0 sent, 0 failed, 1 still due" in said

@@ -1,0 +1,128 @@
+"""How a run goes on and how it ends: the two conductors side by side until a signal, or until there is nothing left to do;
+then a last scan and the drain.
+
+Only the order of starting and stopping belongs here; app.py builds what is started.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Final
+
+from tunerd.call import State
+from tunerd.clock import Clock
+from tunerd.delivery.run import Delivery
+from tunerd.intake.sources import Intake
+from tunerd.ledger import Gauges
+from tunerd.outcome import PauseReason
+
+_TICK_S: Final = 0.2
+_SWEEP_EVERY_S: Final = 5.0
+"""How often a `run --once` that still waits looks for new files."""
+_CLOSING_S: Final = 1.0
+"""Of the drain, kept for noting what was broken off and for closing the ledger: the process ends within it."""
+_FOR_A_PERSON: Final = (PauseReason.AUTH, PauseReason.ENDPOINT, PauseReason.REJECTING, PauseReason.OPERATOR)
+"""Pauses that time alone does not end: a `run --once` does not sit them out."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """What the signals say: the first `asked`, the second `now`."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+    by: str = ""
+
+    def signalled(self, number: int) -> None:
+        if self.asked.is_set():
+            self.now.set()
+        self.by = self.by or signal.Signals(number).name
+        self.asked.set()
+
+
+def on_signals(stop: Stop, hangup: asyncio.Event, stack: AsyncExitStack) -> None:
+    """SIGTERM and SIGINT stop, SIGHUP sets `hangup`; as before again when the stack unwinds."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.signalled, number)
+        stack.callback(loop.remove_signal_handler, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    stack.callback(loop.remove_signal_handler, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conductors:
+    """What is started and stopped."""
+
+    intake: Intake
+    delivery: Delivery
+    gauges: Callable[[], Gauges]
+    drain_s: Callable[[], float]
+    """Asked when the stop begins: a reload may have changed it."""
+    stopping: Callable[[], None]
+    """Told when the stop begins."""
+
+
+async def serve(conductors: Conductors, stop: Stop, clock: Clock) -> None:
+    """Intake and delivery until the first signal; then a last scan and the drain, within `delivery.drain`; a second
+    signal cuts both short. What is still open stays in the ledger."""
+    stop_delivery = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        intake = group.create_task(conductors.intake.run(stop.asked))
+        delivery = group.create_task(conductors.delivery.run(stop_delivery))
+        await stop.asked.wait()
+        conductors.stopping()
+        cut = group.create_task(_cut_short(stop, conductors.drain_s(), clock, [intake, delivery]))
+        await asyncio.wait([intake])
+        stop_delivery.set()
+        await asyncio.wait([delivery])
+        cut.cancel()
+
+
+async def once(
+    conductors: Conductors, stop: Stop, clock: Clock, *, wait_s: float | None, progress: Callable[[Gauges], None]
+) -> None:
+    """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
+    `wait_s`, or at a signal. A pause that needs a person ends it too. Calls that wait for a recording are waited for only
+    with `wait_s`: everything that is here has been read."""
+    stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(conductors.delivery.run(stop_delivery))
+        while not stop.asked.is_set():
+            reading = group.create_task(conductors.intake.sweep())
+            while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
+                progress(conductors.gauges())
+            if stop.asked.is_set():
+                reading.cancel()
+                break
+            swept_at, incomplete = clock.monotonic(), reading.result()
+            while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
+                progress(conductors.gauges())
+                if until is not None and clock.monotonic() >= until:
+                    stop.asked.set()
+                if not incomplete and _is_done(conductors, waits=until is not None):
+                    stop.asked.set()
+        conductors.stopping()
+        stop_delivery.set()
+        cut = group.create_task(_cut_short(stop, conductors.drain_s(), clock, [delivery]))
+        await asyncio.wait([delivery])
+        cut.cancel()
+
+
+def _is_done(conductors: Conductors, *, waits: bool) -> bool:
+    """Whether a `run --once` has nothing left to do; with `waits` it stays for open calls of any kind."""
+    calls = conductors.gauges().calls
+    if waits:
+        return not any(count and state.is_open for state, count in calls.items())
+    if not calls.get(State.DUE) and not calls.get(State.SENDING):
+        return True
+    held = [status.pause in _FOR_A_PERSON or status.dry_run for status in conductors.delivery.statuses()]
+    return all(held) and not calls.get(State.SENDING)
+
+
+async def _cut_short(stop: Stop, drain_s: float, clock: Clock, tasks: Sequence[asyncio.Task[None]]) -> None:
+    await clock.wait(stop.now, max(drain_s / 2, drain_s - _CLOSING_S))
+    for task in tasks:
+        task.cancel()
