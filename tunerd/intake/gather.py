@@ -30,6 +30,8 @@ _AT_MOST_S: Final = 1.0
 _SIBLINGS_S: Final = 0.2
 """Until the next look at a complete call of whose folder there are files to be read."""
 _GROUPS: Final = 64
+_OPEN: Final = (State.GATHERING, State.IGNORED)
+"""Nothing was made of such a group yet. Left out was what had come by then: a call that began long before it ended."""
 
 
 class Gather(Protocol):
@@ -208,7 +210,7 @@ class Gatherer:
         unread = self._unread_in_folders()
         for group in groups:
             mapped: Mapped | None = None
-            if group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
+            if group.state is State.SENT or (group.state not in _OPEN and group.kept is None):
                 result = Regrouped(row=group.row, version=group.version, result=TooLate())
             elif not group.is_replaceable:
                 result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
@@ -232,7 +234,7 @@ class Gatherer:
             hold.end(cleared=True)
             return self._set_aside(group, TWICE)
         hold.note(Phase.MAPPING, FILE)
-        is_over = wait_is_over or group.state is not State.GATHERING
+        is_over = wait_is_over or group.state not in _OPEN
         size = len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
         try:
             if size > LARGE_BYTES:
