@@ -154,6 +154,15 @@ def test_a_file_that_was_overwritten_and_not_read_again_is_a_gap(directory: Path
     assert [row["call_id"] for row in report(run_until_gap(directory, "--json"))["missing"]] == ["own"]
 
 
+def test_a_directory_that_is_gone_is_no_all_clear(directory: Path) -> None:
+    """What cannot be listed cannot be compared: it is named, and the exit code is 1."""
+    (directory / "calls").rename(directory / "elsewhere")
+    result = run(directory)
+    assert result.exit_code == 1
+    assert "cannot be listed" in result.output
+    assert "No gap" not in result.output
+
+
 def test_since_looks_at_younger_files_only(directory: Path) -> None:
     """And neither at older files nor at older rows."""
     write(directory / "calls/missing.json", call("missing"), days=3)

@@ -116,6 +116,7 @@ def test_the_call_id_is_text(value: Any, text: str) -> None:
         ({"call_id": {"a": 1}}, "call_id", "invalid"),
         ({"call_id": True}, "call_id", "invalid"),
         ({"call_id": float("nan")}, "call_id", "invalid"),
+        ({"call_id": 123456789012345678901.0}, "call_id", "invalid"),  # beyond 64 bits JSON readers round: two ids would be one
         ({"call_id": "c" * 201}, "call_id", "invalid"),
         ({"call_type": None}, "call_type", "unmappable"),
         ({"call_type": "t" * 101}, "call_type", "invalid"),

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from tunerd.call import Document, State
+from tunerd.cli.drawing import printable
 from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.config import Source
@@ -49,7 +50,8 @@ def command(config: Path, since: float | None, as_json: bool) -> None:
         mappings = compile_sources(loaded, os.environ)
     except ConfigError as exc:
         exit_bad_config(exc)
-    files = [(source, list(_files(source))) for source in loaded.sources]  # before the rows: they can only be more
+    unlisted: list[tuple[str, str, str]] = []
+    files = [(source, list(_files(source, unlisted))) for source in loaded.sources]  # before the rows: they can only be more
     now = time.time()
     rows = ask(config, lambda office: _rows(office, since))
     audit = Audit(rows=rows, now=now, since=since, kept_s=loaded.ledger.keep_sent_s)
@@ -59,6 +61,8 @@ def command(config: Path, since: float | None, as_json: bool) -> None:
             audit.paths.add(was_at)
             if at.st_mtime >= (since or 0.0):
                 _audit_file(audit, source, mappings[source.name], path, was_at, at)
+    for place in unlisted:
+        audit.cannot_read(*place)
     report = audit.document()
     if as_json:
         click.echo(encoded(report, indent=True))
@@ -67,13 +71,20 @@ def command(config: Path, since: float | None, as_json: bool) -> None:
     sys.exit(1 if report["gap"] else 0)
 
 
-def _files(source: Source) -> Iterator[tuple[str, str, os.stat_result]]:
-    """Path, the path at which it was read, and stat of every file of the source, those in `move_to` too."""
+def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Path, the path at which it was read, and stat of every file of the source, those in `move_to` too. Directories
+    that cannot be listed go into `unlisted` (source, path, why): nobody can say what is in them."""
     root, target = os.path.abspath(source.path), target_directory(source)
     inside = os.path.relpath(target, root) if target is not None else None
     names = Names(source, inside)
     for base, is_done in ((root, False), *(((target, True),) if target is not None else ())):
-        for directory, directories, found in os.walk(base):
+
+        def cannot_list(exc: OSError, may_lack: bool = is_done) -> None:
+            if not (may_lack and isinstance(exc, FileNotFoundError)):  # move_to is made when it is needed
+                why = f"the directory cannot be listed ({exc.strerror}): what is in it is not known"
+                unlisted.append((source.name, os.fsdecode(exc.filename), why))
+
+        for directory, directories, found in os.walk(base, onerror=cannot_list):
             below = os.path.relpath(directory, base)
             prefix = "" if below == "." else below + "/"
             directories[:] = sorted(one for one in directories if source.recursive and (is_done or names.enters(prefix + one)))
@@ -134,7 +145,7 @@ def _draw(report: AuditDocument) -> None:
             (of["left_out"], "left out by the rules"),
             (of["duplicates"], "again, of a call that another document brought"),
             (of["unread"], "not read yet, written just now"),
-            (of["missing"], "MISSING: not in the ledger"),
+            (of["missing"], "MISSING: not in the ledger (or erased by `tunerd forget`)"),
         ):
             if count:
                 click.echo(f"  {count:>9,}  {words}")
@@ -163,6 +174,6 @@ def _list(title: str, rows: Sequence[PlaceRow]) -> None:
     for row in rows[:_SHOWN]:
         at = row["path"] if not row["offset"] else f"{row['path']}@{row['offset']}"
         call = "" if row["call_id"] is None else f"  {row['call_id']}"
-        click.echo(f"  {at}{call}  {row['what']}")
+        click.echo(f"  {printable(at)}{call}  {row['what']}")
     if len(rows) > _SHOWN:
         click.echo(f"  and {len(rows) - _SHOWN:,} more (--json lists up to 1,000)")
