@@ -187,7 +187,9 @@ def _destination(row: DestinationRow, now: float) -> None:
 
 
 def _source(row: SourceRow) -> None:
-    counts = f"{row['files']:,} files" + (f", {row['settling']:,} not read yet" if row["settling"] else "")
+    files = row["files"]
+    counts = f"{files:,} file{'' if files == 1 else 's'}" + (f", {row['settling']:,} not read yet" if row["settling"] else "")
+    counts += f", {row['late_parts']:,} parts came after their call was sent" if row["late_parts"] else ""
     state = click.style(f"not read ({row['paused']})", fg="yellow") if row["paused"] else counts
     click.echo(f"  {row['name']}   {state}" + ("" if row["watching"] or row["paused"] else ", found by scans"))
     _wrapped(row["path"], "    ")
