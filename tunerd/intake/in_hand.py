@@ -26,10 +26,10 @@ class Phase(IntEnum):
     ADMITTING = 3
 
 
-_POINTS: Final = {Phase.PAST: 0, Phase.READING: 3, Phase.MAPPING: 3, Phase.ADMITTING: 2}
+_POINTS: Final = {Phase.PAST: 0, Phase.READING: 1, Phase.MAPPING: 3, Phase.ADMITTING: 1}
 _GUILTY: Final = 6
-"""Two deaths of the process while a document was read or mapped. Admitting mostly waits for the disk, so a death in it is
-mostly somebody's SIGKILL: it takes three."""
+"""Two deaths of the process while a document was mapped. Reading and admitting mostly wait for threads and the disk, so a
+death in them is mostly somebody's SIGKILL (20 in a row under load once accused a sound file after two): it takes six."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
 TWICE: Final = (
-    "the process ended twice while this document was being read, so it was set aside for the others; please report it, "
+    "the process ended more than once over this document, so it was set aside for the others; please report it, "
     "then `tunerd retry` once that is mended"
 )
 
