@@ -95,6 +95,9 @@ class MemoryStore(Store):
     def get(self, row: int) -> Row | None:
         return self.rows.get(row)
 
+    def expect(self, calls: Sequence[tuple[str, str, str]]) -> None:
+        """Everything is at hand."""
+
     def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
         wanted = (workspace, agent, call_id)
         found = [

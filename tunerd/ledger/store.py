@@ -103,6 +103,11 @@ class Store(ABC):
         """Rows of kind CALL or CONFLICT with the id, the holder first."""
 
     @abstractmethod
+    def expect(self, calls: Sequence[tuple[str, str, str]]) -> None:
+        """`with_id` will be asked for these (workspace, agent, call id) before anything else is done to rows that have
+        them: a store may read them at once."""
+
+    @abstractmethod
     def named(self, call_id: str) -> Sequence[Row]:
         """Every row with the call id, whatever its kind, in row order."""
 

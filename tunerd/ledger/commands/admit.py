@@ -28,6 +28,7 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
     if admission.continued is not None:
         _complete(store, admission.continued, admission.refused)
     recordings = [kept for one in admission.recordings if (kept := _keep(store, one, now, is_log, found)) is not None]
+    store.expect([(call.workspace, call.agent, call.call_id) for call in admission.calls])
     placed = [_place(store, call, now, is_log) for call in admission.calls]
     latest = {row.row: row for _, row in placed}  # one call may come twice in a read
     found.extend(seek_call(store, recording, now) for recording in recordings)

@@ -11,16 +11,12 @@ from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row
 from tunerd.ledger.sqlite.codec import (
     COLUMNS,
     FORMS,
-    INSERT_ROW,
-    Conversions,
     body_of,
     from_text,
-    matching_text,
     row_of,
     to_text,
-    update_of,
-    values_of,
 )
+from tunerd.ledger.sqlite.unwritten import BODY, Unwritten
 from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
@@ -28,7 +24,7 @@ _SELECT_TO_SEND: Final = (
     f"SELECT {', '.join(f'call.{name}' for name in COLUMNS.split(', '))}, payload, checked_for "
     "FROM call LEFT JOIN body ON body.row = call.row"
 )
-_BODY: Final = "checked_for, matching, head, payload, document"
+_IDS: Final = 64
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
 
@@ -45,7 +41,8 @@ class CallTables(Store):
         self.bodies_kept = 200
         self._last_row = 0
         self._has_conflicts = True
-        self._updates: dict[tuple[str, ...], tuple[str, Conversions]] = {}
+        self._unwritten = Unwritten(db)
+        self._expected: dict[tuple[str, str, str], list[Row]] = {}
         self._payloads: dict[int, tuple[bytes | None, Form | None]] = {}
         """Of rows that `pick_many` found: read with them."""
 
@@ -67,36 +64,31 @@ class CallTables(Store):
         for state, dismissed, count, size in one(groups):
             self.tally.add_group(State(state), int(size), bool(dismissed), count)
 
+    def _ask(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """A statement that needs the tables call and body as they are by now."""
+        self._unwritten.write()
+        return self.db.execute(sql, values)
+
     # Rows.
 
     def _rows(self, where: str, values: Sequence[object]) -> list[Row]:
-        return [row_of(columns) for columns in self.db.execute(f"{_SELECT} {where}", values)]
+        return [row_of(columns) for columns in self._ask(f"{_SELECT} {where}", values)]
 
     def _row(self, where: str, values: Sequence[object]) -> Row | None:
-        columns = self.db.execute(f"{_SELECT} {where}", values).fetchone()
+        columns = self._ask(f"{_SELECT} {where}", values).fetchone()
         return None if columns is None else row_of(columns)
 
     def _insert(self, row: Row, body: Body) -> None:
         self._last_row += 1
         row.row = self._last_row
-        self.db.execute(INSERT_ROW, values_of(row))
-        if row.kind is not Kind.IGNORED:
-            self._write_body(row, body)
-        if row.kind is Kind.CONFLICT:
-            self._has_conflicts = True
-        if row.state is State.DUE:
-            self.agents.setdefault(row.destination, set()).add(row.agent)
+        self._unwritten.add(row, body)
+        self._note(row)
 
     def _update(self, row: Row, columns: dict[str, object]) -> None:
-        names = tuple(columns)
-        known = self._updates.get(names)
-        if known is None:
-            known = self._updates[names] = update_of(names)
-        sql, converters = known
-        values = [*columns.values(), row.row]
-        for index, convert in converters:
-            values[index] = convert(values[index])
-        self.db.execute(sql, values)
+        self._unwritten.change(row, columns)
+        self._note(row)
+
+    def _note(self, row: Row) -> None:
         if row.kind is Kind.CONFLICT:
             self._has_conflicts = True
         if row.state is State.DUE:
@@ -104,7 +96,7 @@ class CallTables(Store):
 
     def _delete(self, row: Row) -> None:
         for table, column in (("call", "row"), ("body", "row"), ("frozen", "row"), ("origin", "row"), ("event", "row")):
-            self.db.execute(f"DELETE FROM {table} WHERE {column} = ?", (row.row,))
+            self._ask(f"DELETE FROM {table} WHERE {column} = ?", (row.row,))
         if row.seeks:
             self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
         if row.row == self._last_row:  # its number is not given again, whoever still remembers it
@@ -113,9 +105,22 @@ class CallTables(Store):
     def get(self, row: int) -> Row | None:
         return self._row("WHERE row = ?", (row,))
 
+    def expect(self, calls: Sequence[tuple[str, str, str]]) -> None:
+        self._expected = {call: [] for call in calls}
+        names = list({call_id for _, _, call_id in calls})
+        for at in range(0, len(names), _IDS):
+            some = names[at : at + _IDS]
+            some += [some[0]] * ((1 << (len(some) - 1).bit_length()) - len(some))  # few statements to prepare
+            for row in self._rows(f"WHERE call_id IN ({', '.join('?' * len(some))}) AND kind = 'call'", some):
+                known = self._expected.get((row.workspace, row.agent, row.call_id or ""))
+                if known is not None:
+                    known.append(row)
+
     def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
+        found = self._expected.pop((workspace, agent, call_id), None)
         names = (call_id, agent, workspace)
-        found = self._rows("WHERE call_id = ? AND agent = ? AND workspace = ? AND kind = 'call'", names)
+        if found is None:
+            found = self._rows("WHERE call_id = ? AND agent = ? AND workspace = ? AND kind = 'call'", names)
         if not self._has_conflicts:
             return found
         others = "WHERE call_id = ? AND kind <> 'call' AND kind = 'conflict' AND agent = ? AND workspace = ? ORDER BY row"
@@ -136,25 +141,21 @@ class CallTables(Store):
     # Bodies.
 
     def _write_body(self, row: Row, body: Body) -> None:
-        checked_for = None if body.checked_for is None else str(body.checked_for)
-        self.db.execute(
-            f"INSERT OR REPLACE INTO body (row, {_BODY}) VALUES (?, ?, ?, ?, ?, ?)",
-            (row.row, checked_for, matching_text(body), body.head, body.payload, body.document),
-        )
+        self._unwritten.set_body(row.row, body)
 
     def body(self, row: int) -> Body | None:
-        columns = self.db.execute(f"SELECT {_BODY} FROM body WHERE row = ?", (row,)).fetchone()
+        columns = self._ask(f"SELECT {BODY} FROM body WHERE row = ?", (row,)).fetchone()
         return None if columns is None else body_of(columns)
 
     def payload(self, row: int) -> tuple[bytes | None, Form | None]:
         known = self._payloads.pop(row, None)
         if known is not None:
             return known
-        columns = self.db.execute("SELECT payload, checked_for FROM body WHERE row = ?", (row,)).fetchone()
+        columns = self._ask("SELECT payload, checked_for FROM body WHERE row = ?", (row,)).fetchone()
         return (None, None) if columns is None else (columns[0], None if columns[1] is None else FORMS[columns[1]])
 
     def drop_body(self, row: int) -> None:
-        self.db.execute("DELETE FROM body WHERE row = ?", (row,))
+        self._unwritten.drop_body(row)
 
     def retire_body(self, row: Row) -> None:
         if row.seeks:
@@ -231,14 +232,14 @@ class CallTables(Store):
         """Position in `picks` -> row, of those that are not simply the oldest."""
         if wanted := [at for at, pick in enumerate(picks) if pick is Pick.NEWEST]:
             some = "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
-            due = (row for row, due_at in self.db.execute(some, (destination, _LOOK_AT)) if due_at <= due_by)
+            due = (row for row, due_at in self._ask(some, (destination, _LOOK_AT)) if due_at <= due_by)
             special |= zip(wanted, due, strict=False)
         if wanted := [at for at, pick in enumerate(picks) if pick is Pick.EXPIRING]:
             some = (
                 "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
                 "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT ?"
             )
-            soon = self.db.execute(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
+            soon = self._ask(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
             taken = set(special.values())
             due = (row for row, due_at in soon if due_at <= due_by and row not in taken)
             special |= zip(wanted, due, strict=False)
@@ -258,7 +259,7 @@ class CallTables(Store):
     def _to_send(self, where: str, values: Sequence[object]) -> list[Row]:
         """Rows, with their payloads set aside: one statement instead of two for each."""
         rows: list[Row] = []
-        for *columns, payload, checked_for in self.db.execute(f"{_SELECT_TO_SEND} {where}", values):
+        for *columns, payload, checked_for in self._ask(f"{_SELECT_TO_SEND} {where}", values):
             row = row_of(columns)
             rows.append(row)
             self._payloads[row.row] = (payload, None if checked_for is None else FORMS[checked_for])
@@ -267,7 +268,7 @@ class CallTables(Store):
     def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
         """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""
         some = "SELECT row, due_at, agent FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
-        rows = self.db.execute(some, (destination, _LOOK_AT))
+        rows = self._ask(some, (destination, _LOOK_AT))
         return next((row for row, due_at, agent in rows if due_at <= due_by and agent not in not_agents), None)
 
     def _expiring(self, destination: str, due_by: float, now: float, not_agents: frozenset[str]) -> int | None:
@@ -275,7 +276,7 @@ class CallTables(Store):
             "SELECT row, due_at, agent FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
             "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT ?"
         )
-        rows = self.db.execute(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
+        rows = self._ask(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
         return next((row for row, due_at, agent in rows if due_at <= due_by and agent not in not_agents), None)
 
     def _oldest_among(self, destination: str, due_by: float, not_agents: frozenset[str]) -> Row | None:
@@ -288,18 +289,18 @@ class CallTables(Store):
     def next_due(self, destination: str, not_agents: frozenset[str]) -> float | None:
         if not not_agents:
             sql = "SELECT due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY due_at LIMIT 1"
-            found = self.db.execute(sql, (destination,)).fetchone()
+            found = self._ask(sql, (destination,)).fetchone()
             return None if found is None else found[0]
         sql = "SELECT min(due_at) FROM call WHERE state = 'due' AND destination = ? AND agent = ?"
         agents = self.agents.get(destination, set()) - not_agents
-        due = [found for agent in agents for (found,) in self.db.execute(sql, (destination, agent)) if found is not None]
+        due = [found for agent in agents for (found,) in self._ask(sql, (destination, agent)) if found is not None]
         return min(due, default=None)
 
     def undecided(self, now: float, limit: int) -> Sequence[Row]:
         return self._rows("WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?", (now, limit))
 
     def next_undecided(self) -> float | None:
-        return self.db.execute("SELECT min(due_at) FROM call WHERE state = 'waiting'").fetchone()[0]  # type: ignore[no-any-return]
+        return self._ask("SELECT min(due_at) FROM call WHERE state = 'waiting'").fetchone()[0]  # type: ignore[no-any-return]
 
     def sending(self) -> Sequence[Row]:
         return self._rows("WHERE state = 'sending' ORDER BY row", ())
@@ -323,17 +324,17 @@ class CallTables(Store):
         oldest: dict[State, float] = {}
         if self.tally.calls[State.WAITING]:
             sql = "SELECT admitted_at FROM call WHERE state = 'waiting' ORDER BY row LIMIT 1"
-            oldest[State.WAITING] = self.db.execute(sql).fetchone()[0]
+            oldest[State.WAITING] = self._ask(sql).fetchone()[0]
         if self.tally.calls[State.GATHERING]:
             sql = "SELECT admitted_at FROM call WHERE state = 'gathering' ORDER BY row LIMIT 1"
-            oldest[State.GATHERING] = self.db.execute(sql).fetchone()[0]
+            oldest[State.GATHERING] = self._ask(sql).fetchone()[0]
         if self.in_hand:
             first = self.held(min(self.in_hand))
             if first is not None:
                 oldest[State.SENDING] = first.admitted_at
         if self.tally.calls[State.DUE]:
             sql = "SELECT row, admitted_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row LIMIT 1"
-            firsts = [found for name in self.agents if (found := self.db.execute(sql, (name,)).fetchone()) is not None]
+            firsts = [found for name in self.agents if (found := self._ask(sql, (name,)).fetchone()) is not None]
             if firsts:
                 oldest[State.DUE] = min(firsts)[1]
         return oldest

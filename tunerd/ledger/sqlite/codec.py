@@ -42,7 +42,6 @@ def from_signed(number: int) -> int:
 _ROW_FIELDS: Final = tuple(field.name for field in fields(Row) if field.name != "told")
 COLUMNS: Final = ", ".join(f'"{name}"' for name in _ROW_FIELDS)
 """Of table call, in the order of `row_of` and `values_of`."""
-INSERT_ROW: Final = f"INSERT INTO call ({COLUMNS}) VALUES ({', '.join('?' * len(_ROW_FIELDS))})"
 _STATES: Final = {state.value: state for state in State}
 _KINDS: Final = {kind.value: kind for kind in Kind}
 FORMS: Final = {form.value: form for form in Form}
@@ -65,7 +64,12 @@ _TO_COLUMN: Final[Mapping[str, Callable[[Any], object]]] = {
 }
 
 
-_CONVERTED: Final[Conversions] = tuple((_ROW_FIELDS.index(name), convert) for name, convert in _TO_COLUMN.items())
+def conversions(names: Sequence[str]) -> Conversions:
+    """What has to be done to values of these columns, in this order, before they are written."""
+    return tuple((index, _TO_COLUMN[name]) for index, name in enumerate(names) if name in _TO_COLUMN)
+
+
+_CONVERTED: Final = conversions(_ROW_FIELDS)
 _attributes: Final = attrgetter(*_ROW_FIELDS)
 
 
@@ -74,13 +78,6 @@ def values_of(row: Row) -> list[object]:
     for index, convert in _CONVERTED:
         values[index] = convert(values[index])
     return values
-
-
-def update_of(names: Sequence[str]) -> tuple[str, Conversions]:
-    """The statement that sets these columns of a row, and how values are written."""
-    settings = ", ".join(f'"{name}" = ?' for name in names)
-    conversions = tuple((index, _TO_COLUMN[name]) for index, name in enumerate(names) if name in _TO_COLUMN)
-    return f"UPDATE call SET {settings} WHERE row = ?", conversions
 
 
 def row_of(columns: Sequence[Any]) -> Row:

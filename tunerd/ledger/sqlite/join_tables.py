@@ -155,7 +155,7 @@ class JoinTables(CallTables):
 
     def shift(self, seconds: float) -> None:
         opened = ", ".join(f"'{state}'" for state in State if state.is_open)
-        self.db.execute(
+        self._ask(
             "UPDATE call SET due_at = due_at + ?1, waits_from = waits_from + ?1, first_attempt_at = first_attempt_at + ?1 "
             f"WHERE state IN ({opened})",
             (seconds,),

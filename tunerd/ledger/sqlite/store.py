@@ -32,6 +32,8 @@ class SqliteStore(GatherTables):
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
+        self._unwritten.write()
+        self._expected = {}
         self.db.execute("COMMIT")
         done = (self.woken, self.ripe)
         self.woken, self.ripe = set(), set()
@@ -39,6 +41,8 @@ class SqliteStore(GatherTables):
 
     def rollback(self) -> None:
         """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself."""
+        self._unwritten.forget()
+        self._expected = {}
         if self.db.in_transaction:
             try:
                 self.db.execute("ROLLBACK")

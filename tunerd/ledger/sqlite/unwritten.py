@@ -1,0 +1,138 @@
+"""What a transaction has changed in the tables call and body and not written yet: it goes to SQLite in few long statements.
+
+SQLite lets Python's lock go for each statement, and whoever wants it back waits for the event loop. With one statement a
+row a batch of 16 calls has some fifty of them; so it has about ten (docs/decisions/ledger-speed.md).
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Final, TypeVar
+
+from tunerd.ledger.rows import Body, Kind, Row
+from tunerd.ledger.sqlite.codec import COLUMNS, conversions, matching_text, values_of
+
+T = TypeVar("T")
+
+BODY: Final = "checked_for, matching, head, payload, document"
+_MOST: Final = 32
+"""Rows of one statement; powers of two, so that there are few statements to prepare."""
+
+
+class Unwritten:
+    """A later change of a row takes the place of an earlier one."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.forget()
+
+    def forget(self) -> None:
+        """The transaction is rolled back."""
+        self._new: list[Row] = []
+        self._numbers: set[int] = set()
+        """Of the rows in `_new`."""
+        self._changed: dict[int, dict[str, object]] = {}
+        self._bodies: dict[int, Body] = {}
+        self._bodiless: dict[int, None] = {}
+        self._is_empty = True
+
+    def add(self, row: Row, body: Body) -> None:
+        """The row is read when it is written: changes until then are in it."""
+        self._is_empty = False
+        self._new.append(row)
+        self._numbers.add(row.row)
+        if row.kind is not Kind.IGNORED:
+            self._bodies[row.row] = body
+
+    def change(self, row: Row, columns: dict[str, object]) -> None:
+        if row.row in self._numbers:
+            return
+        self._is_empty = False
+        known = self._changed.get(row.row)
+        if known is None:
+            self._changed[row.row] = columns
+        else:
+            known.update(columns)
+
+    def set_body(self, row: int, body: Body) -> None:
+        self._is_empty = False
+        self._bodiless.pop(row, None)
+        self._bodies[row] = body
+
+    def drop_body(self, row: int) -> None:
+        self._is_empty = False
+        self._bodies.pop(row, None)
+        self._bodiless[row] = None
+
+    def write(self) -> None:
+        """Has to be done before the two tables are read, and before the commit. Raises sqlite3.Error."""
+        if self._is_empty:
+            return
+        run = self._db.execute
+        if self._changed:  # first: a new row may take the id that another one gave up
+            self._write_changes()
+        for rows in _parts(self._new):
+            run(_insert("INSERT", "call", COLUMNS, len(rows)), [value for row in rows for value in values_of(row)])
+        for bodies in _parts([_body_values(row, body) for row, body in self._bodies.items()]):
+            run(_insert("INSERT OR REPLACE", "body", f"row, {BODY}", len(bodies)), _flat(bodies))
+        for gone in _parts(list(self._bodiless)):
+            run(f"DELETE FROM body WHERE row IN ({', '.join('?' * len(gone))})", gone)
+        self.forget()
+
+    def _write_changes(self) -> None:
+        alike: dict[tuple[str, ...], list[Sequence[object]]] = {}
+        for row, columns in self._changed.items():
+            alike.setdefault(tuple(columns), []).append((*columns.values(), row))
+        for names, changes in alike.items():
+            for part in _parts([_converted(names, values) for values in changes]):
+                self._db.execute(_update(names, len(part)), _flat(part))
+
+
+def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    at, left = 0, len(items)
+    while left:
+        count = min(_MOST, 1 << (left.bit_length() - 1))
+        yield items[at : at + count]
+        at, left = at + count, left - count
+
+
+def _flat(rows: Sequence[Sequence[object]]) -> Sequence[object]:
+    return [value for values in rows for value in values]
+
+
+def _converted(names: tuple[str, ...], values: Sequence[object]) -> Sequence[object]:
+    found = _conversions(names)
+    if not found:
+        return values
+    changed = list(values)
+    for index, convert in found:
+        changed[index] = convert(changed[index])
+    return changed
+
+
+def _body_values(row: int, body: Body) -> Sequence[object]:
+    checked_for = None if body.checked_for is None else str(body.checked_for)
+    return (row, checked_for, matching_text(body), body.head, body.payload, body.document)
+
+
+@cache
+def _conversions(names: tuple[str, ...]) -> Sequence[tuple[int, Callable[[object], object]]]:
+    return conversions(names)
+
+
+@cache
+def _insert(how: str, table: str, columns: str, count: int) -> str:
+    marks = f"({', '.join('?' * (columns.count(',') + 1))})"
+    return f"{how} INTO {table} ({columns}) VALUES {', '.join([marks] * count)}"
+
+
+@cache
+def _update(names: tuple[str, ...], count: int) -> str:
+    """Of `count` rows, each with its values in the order of `names` and then its number."""
+    if count == 1:
+        settings = ", ".join(f'"{name}" = ?' for name in names)
+        return f"UPDATE call SET {settings} WHERE row = ?"
+    settings = ", ".join(f'"{name}" = new.column{at}' for at, name in enumerate(names, 1))
+    marks = f"({', '.join('?' * (len(names) + 1))})"
+    rows = ", ".join([marks] * count)
+    return f"UPDATE call SET {settings} FROM (VALUES {rows}) AS new WHERE call.row = new.column{len(names) + 1}"
