@@ -133,6 +133,17 @@ class Follower(RuleBasedStateMachine):
 
     @rule()
     @precondition(lambda self: not self.partial)
+    def visit_then_truncate_under_a_writer_without_append(self) -> None:
+        """It goes on at its old offset: a hole stands before the next line."""
+        self._visit_all()
+        size = self.log.stat().st_size
+        os.truncate(self.log, 0)
+        with self.log.open("r+b") as file:
+            file.seek(size)
+            file.write(self._line(100) + b"\n")
+
+    @rule()
+    @precondition(lambda self: not self.partial)
     def visit_then_delete_and_make_anew(self) -> None:
         """Mostly with the same inode."""
         self._visit_all()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Document, RefusedDocument
-from tunerd.intake.read import Incomplete, Odd, Read, opened, read_documents, read_place, read_whole
+from tunerd.intake.read import ITEMS_REFUSED, Incomplete, Odd, Read, opened, read_documents, read_place, read_whole
 from tunerd.outcome import FailReason
 
 DOCUMENT = '{"id": "é1", "said": ["\\" }", 1.5], "z": {}}'.encode()
@@ -154,6 +154,80 @@ def test_a_damaged_archive_says_so(tmp_path: Path) -> None:
     (refused,) = read(tmp_path / "a.json.gz")
     assert isinstance(refused, RefusedDocument)
     assert "damaged" in refused.refusal.what
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.ndjson.gz"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "it is no gzip file"),
+        (gzip.compress(b'{"id":1}\n{"id":2}\n')[:-9], "ends in the middle"),
+        (gzip.compress(b'{"id":1}\n')[:12], "ends in the middle"),
+    ],
+    ids=["other", "cut", "begun"],
+)
+def test_what_is_no_whole_gzip_says_so(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    """Not that it is no UTF-8: bytes that were never decompressed say nothing about the text."""
+    (tmp_path / name).write_bytes(content)
+    for found in (list(read_documents(str(tmp_path / name))), [read_place(str(tmp_path / name), 0, 0)]):
+        refused = found[-1]
+        assert isinstance(refused, RefusedDocument)
+        assert refused.refusal.where == "gzip"
+        assert words in refused.refusal.what
+        assert "again" in refused.refusal.what
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.ndjson.gz"])
+def test_plain_text_named_gz_is_read(tmp_path: Path, name: str) -> None:
+    """Something on its way has decompressed it, and kept the name."""
+    (tmp_path / name).write_bytes(b'{"id":1}\n')
+    assert ids(list(read_documents(str(tmp_path / name)))) == [1]
+
+
+def test_each_item_of_a_list_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    """At its own place, as what it is."""
+    (tmp_path / "a.json").write_bytes(b'[1,2,"x, y" , null, {"id": 3}, true, oops]')
+    found = read(tmp_path / "a.json")
+    told = [
+        (one.origin.offset, one.origin.length, one.refusal.what.split(",")[0].split(":")[0])
+        for one in found
+        if isinstance(one, RefusedDocument)
+    ]
+    assert told == [
+        (1, 1, "a number"), (3, 1, "a number"), (5, 6, "a text"), (14, 4, "null"), (31, 4, "true or false"), (37, 4, "not JSON"),
+    ]  # fmt: skip
+    assert all(one.refusal.where == f"byte {one.origin.offset}" for one in found if isinstance(one, RefusedDocument))
+    assert ids(found)[4] == 3
+
+
+@pytest.mark.parametrize("junk", [b"1," * 500_000 + b"1", b'"' + b"x, " * 30_000 + b'", 1', b'" \\' * 1365])
+def test_a_list_of_a_million_numbers_is_few_refusals(tmp_path: Path, junk: bytes) -> None:
+    """The first items one by one, then one refusal for all of the run, whatever is in it; the objects behind it are read."""
+    (tmp_path / "a.json").write_bytes(b"[" + junk + b', {"id": 1}]')
+    found = read(tmp_path / "a.json")
+    assert len(found) <= ITEMS_REFUSED + 2
+    if junk.startswith(b"1"):
+        assert ids(found) == [FailReason.UNREADABLE] * (ITEMS_REFUSED + 1) + [1]
+
+
+def test_nul_bytes_are_told_as_what_they_are(tmp_path: Path) -> None:
+    """A file that a crash of the machine left behind, and its place read again."""
+    (tmp_path / "a.json").write_bytes(bytes(5000))
+    for refused in (*read(tmp_path / "a.json", final=True), read_place(str(tmp_path / "a.json"), 0, 0)):
+        assert isinstance(refused, RefusedDocument)
+        assert refused.refusal.what.startswith("NUL bytes")
+
+
+def test_the_hole_of_a_log_is_read_again_as_a_hole(tmp_path: Path) -> None:
+    """`retry` finds NULs where NULs were, not the line behind them."""
+    (tmp_path / "a.ndjson").write_bytes(b'{"id":1}\n' + bytes(5000) + b'{"id":2}\n')
+    first, second, hole = read_documents(str(tmp_path / "a.ndjson"))
+    assert ids([first, second]) == [1, 2]
+    again = read_place(str(tmp_path / "a.ndjson"), hole.origin.offset, 0)
+    for one in (hole, again):
+        assert isinstance(one, RefusedDocument)
+        assert one.refusal.what.startswith("NUL bytes")
+        assert one.origin.offset == 9
 
 
 def test_a_place_in_a_file_that_is_an_empty_list_now(tmp_path: Path) -> None:

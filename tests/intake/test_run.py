@@ -244,6 +244,60 @@ async def test_a_completed_line_supersedes_its_failed_row_after_rotation_and_res
     assert not await again.ledger.calls(Filter(states=frozenset({State.FAILED})))
 
 
+async def test_nuls_left_by_a_crash_are_visible_and_the_log_goes_on(tmp_path: Path) -> None:
+    """The zero-filled tail of a crash is one failed row, before and after its writer goes on behind it."""
+    log = tmp_path / "calls.ndjson"
+    log.write_bytes(b'{"id": "a"}\n' + bytes(5000))
+    async with running(source(tmp_path, rescan_s=0.1, settle_timeout_s=0.3)) as run:
+        await until(run, "a")
+        (failed,) = await run.told.until(CallFailed)
+        assert failed.path.endswith("calls.ndjson@12")
+        assert failed.what.startswith("NUL bytes")
+        with log.open("ab") as file:
+            file.write(bytes(100) + b'{"id": "b"}\n' + bytes(50) + b"\n")
+        await until(run, "b")
+        rows = await run.ledger.calls(Filter(states=frozenset({State.FAILED})))
+        assert [row.offset for row in rows] == [12, 5124]
+
+
+async def test_room_that_was_reserved_is_no_failure_once_it_is_written(tmp_path: Path) -> None:
+    """A writer that reserves room ahead: what stood there as NULs is superseded by what is written into it."""
+    log = tmp_path / "calls.ndjson"
+    log.write_bytes(b'{"id": "a"}\n' + bytes(50))
+    first, _ = await swept(source(tmp_path, settle_timeout_s=0.0))
+    assert len(first.told.seen(CallFailed)) == 1
+    with log.open("r+b") as file:
+        file.seek(12)
+        file.write(b'{"id": "b"}\n')
+    again, _ = await swept(source(tmp_path), ledger=first.ledger)
+    assert again.ids() == ["b"]
+    assert not await again.ledger.calls(Filter(states=frozenset({State.FAILED})))
+
+
+@pytest.mark.parametrize("name", ["calls.ndjson", "calls.log"])
+async def test_a_log_truncated_under_a_writer_that_goes_on_at_its_offset(tmp_path: Path, name: str) -> None:
+    """copytruncate without O_APPEND leaves a hole of gigabytes before the next line: it is passed over, not read, and
+    what follows is taken without any failure, also as the log goes on."""
+    log = tmp_path / name
+    hole = 500_000_000_000
+    with log.open("wb") as file:
+        try:
+            file.seek(hole)
+            file.write(b'{"id": "a"}\n{"id": "b"}\n')
+            file.flush()
+            if os.lseek(file.fileno(), 0, os.SEEK_DATA) < hole // 2:
+                pytest.skip("this file system does not tell holes")
+        except OSError:
+            pytest.skip("this file system has no files of 500 GB")
+    first, left = await swept(source(tmp_path, include=("*",)))
+    assert (first.ids(), left) == (["a", "b"], 0)
+    with log.open("ab") as file:
+        file.write(b'{"id": "c"}\n')
+    again, left = await swept(source(tmp_path, include=("*",)), ledger=first.ledger)
+    assert (again.ids(), left) == (["c"], 0)
+    assert not await again.ledger.calls(Filter(states=frozenset({State.FAILED})))
+
+
 async def test_another_log_in_its_place_leaves_the_failed_row(tmp_path: Path) -> None:
     """What was refused of a log that is gone stays visible, even if the new one's line begins alike."""
     log = tmp_path / "calls.ndjson"

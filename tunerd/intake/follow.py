@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from tunerd.call import Document
 from tunerd.intake.framing import Lines
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, Maker, Opened, Read
+from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, Maker, Opened, Read, gzip_trouble, no_gzip
 from tunerd.ledger import FileMark
 
 MARKER_BYTES: Final = 1024
@@ -108,6 +108,10 @@ def read_on(
         )  # fmt: skip
         return LogBatch(documents, mark, pending, last)
 
+    if offset == 0 and (what := no_gzip(file)) is not None:
+        documents.append(maker.refuse(0, file.size, b"", "gzip", what))
+        yield batch(last=True)
+        return
     cut = False
     try:
         while chunk := file.file.read(CHUNK_BYTES):
@@ -119,27 +123,30 @@ def read_on(
                     yield batch()
                     documents, size = [], 0
             window.leave(lines.line_at)
+            if lines.in_hole and (hole := file.skip_hole()):
+                lines.skip(hole)
+                window.skip(hole)
     except EOFError:
         cut = True  # a .gz that is still being written: the lines so far are good
     except GZIP_ERRORS as exc:
-        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", f"damaged compressed log ({type(exc).__name__})"))
+        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(exc)))
         yield batch(last=True)
         return
     rest = lines.rest()
-    if rest is None and not cut:
+    if not rest and not cut:
         yield batch(last=True)
         return
-    made = maker.of_line(rest, max_document_bytes) if rest is not None and not cut and tail != "leave" else []
+    made = maker.of_line(rest[0], max_document_bytes) if rest and not cut and tail != "leave" else []
     if made and all(isinstance(one, Document) for one in made):
-        documents += made
+        documents += [*made, *(maker.made_of(hole) for hole in rest[1:])]
         lines.take_rest()
         yield batch(last=True)
         return
     if tail == "refuse" and cut:
-        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", "the compressed log ends early; compress it again"))
+        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(EOFError())))
     elif tail == "refuse":
         documents.append(next(one for one in made if not isinstance(one, Document)))
-    yield batch(last=True, pending=rest.length if rest is not None else 1)
+    yield batch(last=True, pending=sum(one.length for one in rest) or 1)
 
 
 class _Window:
@@ -159,6 +166,11 @@ class _Window:
 
     def enter(self, chunk: bytes) -> None:
         self._chunk = chunk
+
+    def skip(self, count: int) -> None:
+        """`count` NUL bytes follow the last chunk, and the open line did not begin yet."""
+        self._edge = (self._edge + bytes(min(count, MARKER_BYTES)))[-MARKER_BYTES:]
+        self._chunk_at += count
 
     def before(self, at: int) -> bytes:
         """The content before `at`: a place in the current chunk, its start, or the start of the open line."""

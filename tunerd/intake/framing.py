@@ -18,6 +18,7 @@ BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
 _NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
 _NOT_BETWEEN: Final = re.compile(rb"[^ \t\r\n,]")
+_NOT_HOLLOW: Final = re.compile(rb"[^\0 \t\r\n]")
 # In a value: whole strings in one step where they are complete, else the quote alone; and what opens or closes.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}\[\]]', re.DOTALL)
 _STRING_END: Final = re.compile(rb'["\\]')
@@ -36,6 +37,10 @@ class Slice:
     too_large: bool = False
     junk: bool = False
     """Text between documents that is neither object nor list."""
+    in_list: bool = False
+    """Of junk: it stands in a list, one item or several with their commas."""
+    hole: bool = False
+    """NUL bytes where lines of a log should stand; `raw` is empty."""
 
 
 class NotJson(ValueError):
@@ -53,8 +58,14 @@ def parse(raw: bytes) -> Json:
     except orjson.JSONDecodeError as exc:
         raise _not_json(exc) from exc
     if not isinstance(value, dict | list):
-        raise NotJson("line 1", "a document must be a JSON object; this is a bare value")
+        raise NotJson("line 1", f"{_kind(value)}, not an object; a document must be a JSON object")
     return value
+
+
+def _kind(value: Json) -> str:
+    if value is None:
+        return "null"
+    return "a text" if isinstance(value, str) else "true or false" if isinstance(value, bool) else "a number"
 
 
 def _not_json(exc: orjson.JSONDecodeError) -> NotJson:
@@ -120,7 +131,9 @@ class Values:
     def rest(self) -> Slice | None:
         """What stands there unfinished: for the refusal of a file that was never completed."""
         if self._depth > 0 or self._junk:
-            return Slice(self._start, self._kept(), self._length, self._length > self._max, self._junk)
+            return Slice(
+                self._start, self._kept(), self._length, self._length > self._max, self._junk, self._junk and self._in_list
+            )
         return None
 
     def feed(self, chunk: bytes) -> Iterator[Slice]:
@@ -232,7 +245,8 @@ class Values:
         return b"".join(self._parts)
 
     def _close(self) -> Slice:
-        made = Slice(self._start, self._kept(), self._length, not self._junk and self._length > self._max, self._junk)
+        junk, too_large = self._junk, not self._junk and self._length > self._max
+        made = Slice(self._start, self._kept(), self._length, too_large, junk, junk and self._in_list)
         self._parts, self._junk = [], False
         return made
 
@@ -240,38 +254,63 @@ class Values:
 class Lines:
     """Splits a log into its lines; blank ones are left out, of one over `max_bytes` only the head is kept.
 
-    NUL bytes in front of a line are what copy-truncate leaves before the next append: they count as blank.
+    NUL bytes in front of a line are passed over, however many, and never kept. At the start of a log they are what
+    copy-truncate leaves before the next append. Anywhere else, and on a line of nothing else, something is lost: they
+    are given out as a hole, behind the line that follows them.
     """
 
     def __init__(self, max_bytes: int, offset: int) -> None:
         self._max = max_bytes
         self._parts: list[bytes] = []
         self._length = 0
+        """Of the open line, without what was passed over in front of it."""
+        self._lead = 0
+        self._hollow = False
+        """Whether NUL bytes are among what was passed over."""
         self.line_at = offset
         """Offset of the line that is not complete yet: everything before it has been given out."""
+
+    @property
+    def in_hole(self) -> bool:
+        """Whether NUL bytes stand where the open line should begin."""
+        return self._hollow and self._length == 0
 
     def feed(self, chunk: bytes) -> Iterator[Slice]:
         start = 0
         while (stop := chunk.find(b"\n", start)) >= 0:
             self._keep(chunk, start, stop)
-            line = self._line()
-            self.line_at += self._length + 1
-            self._parts, self._length = [], 0
+            found = self.rest()
+            self._next_line(newline=1)
             start = stop + 1
-            if line is not None:
-                yield line
+            yield from found
         self._keep(chunk, start, len(chunk))
 
-    def rest(self) -> Slice | None:
-        """The last line, without its newline; None if it is blank."""
-        return self._line()
+    def skip(self, count: int) -> None:
+        """Pass over NUL bytes that nobody read (a hole of the file system), while `in_hole`."""
+        self._lead += count
+
+    def rest(self) -> list[Slice]:
+        """The last line, without its newline, then the hole before it; either may be missing."""
+        found = [] if (line := self._line()) is None else [line]
+        if self._hollow and (line is None or self.line_at > 0):
+            found.append(Slice(self.line_at, b"", self._lead, hole=True))
+        return found
 
     def take_rest(self) -> None:
         """The last line was taken as a document: the log goes on behind it."""
-        self.line_at += self._length
-        self._parts, self._length = [], 0
+        self._next_line(newline=0)
+
+    def _next_line(self, newline: int) -> None:
+        self.line_at += self._lead + self._length + newline
+        self._parts, self._length, self._lead, self._hollow = [], 0, 0, False
 
     def _keep(self, chunk: bytes, start: int, stop: int) -> None:
+        if self._length == 0 and start < stop and chunk[start] <= 0x20:
+            found = _NOT_HOLLOW.search(chunk, start, stop)
+            begin = found.start() if found else stop
+            self._hollow = self._hollow or chunk.find(b"\0", start, begin) >= 0
+            self._lead += begin - start
+            start = begin
         before = self._length
         self._length += stop - start
         if self._length <= self._max:
@@ -281,13 +320,14 @@ class Lines:
 
     def _line(self) -> Slice | None:
         raw = b"".join(self._parts)
+        at = self.line_at + self._lead
         if self._length > self._max:
-            return Slice(self.line_at, raw, self._length, too_large=True)
-        lead = len(raw) - len(raw.lstrip(b"\0" + _BLANK))
-        text = raw[lead:].rstrip(_BLANK)
-        if self.line_at == 0 and lead == 0 and text.startswith(BOM):
-            lead, text = len(BOM), text[len(BOM) :].lstrip(_BLANK)
-        return Slice(self.line_at + lead, text, len(text)) if text else None
+            return Slice(at, raw, self._length, too_large=True)
+        if at == 0:
+            raw = without_bom(raw)
+        text = raw.strip(_BLANK)
+        lead = self._length - len(raw.lstrip(_BLANK))
+        return Slice(at + lead, text, len(text)) if text else None
 
 
 def values_of_line(line: Slice, max_bytes: int) -> list[Slice]:
@@ -304,7 +344,7 @@ def values_of_line(line: Slice, max_bytes: int) -> list[Slice]:
 
 def looks_like_log(head: bytes) -> bool:
     """Whether content reads as one JSON object a line: its first line is one, and another begins behind it."""
-    first, newline, rest = without_bom(head).partition(b"\n")
+    first, newline, rest = without_bom(head.lstrip(b"\0")).partition(b"\n")
     if not newline or not rest.lstrip(_BLANK).startswith(b"{"):
         return False
     try:

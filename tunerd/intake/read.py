@@ -36,6 +36,10 @@ Read: TypeAlias = Document | RefusedDocument
 CHUNK_BYTES: Final = 256 * 1024
 _HEAD_BYTES: Final = 64 * 1024
 GZIP_ERRORS: Final = (EOFError, gzip.BadGzipFile, zlib.error)
+ITEMS_REFUSED: Final = 20
+"""Bare values in a row that are refused one by one."""
+_ITEM: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,"\s])(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,"])*+', re.DOTALL)
+_TEXT_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:[{\[]|\Z)")
 _DOCUMENT_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[{\[]")
 
 
@@ -60,10 +64,24 @@ class Opened:
     stat: os.stat_result
     gz: bool
     raw_fd: int
+    named_gz: bool
 
     @property
     def size(self) -> int:
         return self.stat.st_size
+
+    def skip_hole(self) -> int:
+        """Pass over what was never written (a sparse file reads as NUL bytes there), up to the next data or the end;
+        how many bytes that is. 0 where the file system does not tell."""
+        if self.gz:
+            return 0
+        size, at = os.fstat(self.raw_fd).st_size, os.lseek(self.raw_fd, 0, os.SEEK_CUR)
+        try:
+            to = os.lseek(self.raw_fd, at, os.SEEK_DATA)
+        except OSError as exc:
+            # ENXIO: no data up to the end, as it was before we asked.
+            to = os.lseek(self.raw_fd, max(at, size) if exc.errno == errno.ENXIO else at, os.SEEK_SET)
+        return to - at
 
 
 @contextmanager
@@ -88,15 +106,19 @@ def opened(path: str) -> Iterator[Opened]:
             content = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         elif named_gz and at.st_size < 2:  # even its first two bytes are still to come
             content = io.BytesIO()
-        yield Opened(path, content, at, gz, fd)
+        yield Opened(path, content, at, gz, fd, named_gz)
 
 
 def head_of(file: Opened) -> bytes:
-    """The first bytes of content; the file is at its start again afterwards. As much as there is of a cut .gz."""
+    """The first bytes of content behind NUL bytes; the file is at its start again afterwards. As much as there is of
+    a cut .gz."""
+    head = b""
     try:
-        head = b"".join(_chunks(file, _HEAD_BYTES, _HEAD_BYTES))
+        while not head and (chunk := b"".join(_chunks(file, _HEAD_BYTES, _HEAD_BYTES))):
+            if not (head := chunk.lstrip(b"\0")):
+                file.skip_hole()
     except GZIP_ERRORS:
-        head = b""
+        pass
     file.file.seek(0)
     return head
 
@@ -104,6 +126,21 @@ def head_of(file: Opened) -> bytes:
 def is_log(file: Opened, by_name: Literal["log", "whole"] | None) -> bool:
     """Whether to follow the file as a log; its content decides where its name does not."""
     return by_name == "log" if by_name is not None else looks_like_log(head_of(file))
+
+
+def no_gzip(file: Opened) -> str | None:
+    """Why a file with .gz in its name cannot be read; None: it can, as gzip or as the plain text that it is. Leaves the
+    file at its start."""
+    if not file.named_gz or file.gz or _TEXT_START.match(head := head_of(file)) or parse_form(head) is not None:
+        return None
+    return "named .gz, but it is no gzip file (the bytes 1f 8b do not begin it); compress it again, or take .gz off its name"
+
+
+def gzip_trouble(exc: Exception) -> str:
+    """What is wrong with compressed data, and what to do: for a refusal."""
+    if isinstance(exc, EOFError):
+        return "the gzip data ends in the middle; compress the file again, and rename it into place when it is whole"
+    return f"damaged gzip data ({type(exc).__name__}); compress the file again"
 
 
 def _chunks(file: Opened, limit: int | None = None, size: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -120,15 +157,15 @@ def read_whole(file: Opened, *, source: str, max_document_bytes: int, settled_at
     """The documents of a file that is read as one. Raises Incomplete before the first of them where its content ends
     too early, or with `final` ends with a refusal instead: nobody will complete it."""
     maker = Maker(source, file.path, file.stat.st_mtime_ns, settled_at)
+    if (what := no_gzip(file)) is not None:
+        yield maker.refuse(0, file.size, b"", "gzip", what)
+        return
     try:
         data = b"".join(_chunks(file, max_document_bytes + len(BOM) + 1))
-    except EOFError as exc:
-        if not final:
-            raise Incomplete(0, "the compressed data ends early") from exc
-        yield maker.refuse(0, file.size, b"", "gzip", "the compressed data ends early; write the file again, whole")
-        return
     except GZIP_ERRORS as exc:
-        yield maker.refuse(0, file.size, b"", "gzip", f"damaged compressed data ({type(exc).__name__}); write the file again")
+        if isinstance(exc, EOFError) and not final:
+            raise Incomplete(0, "the compressed data ends early") from exc
+        yield maker.refuse(0, file.size, b"", "gzip", gzip_trouble(exc))
         return
     if len(data) <= max_document_bytes + len(BOM):
         yield from _in_memory(data, maker, max_document_bytes, final=final)
@@ -159,7 +196,7 @@ def _in_memory(data: bytes, maker: "Maker", max_bytes: int, *, final: bool) -> I
     if (values.incomplete or b"\0" in text) and not final:
         raise Incomplete(rest.offset if rest else 0, "the file is empty" if values.blank else "the last value is not complete")
     for found in slices:
-        yield maker.made_of(found)
+        yield from maker.of_value(found)
     yield from _ending(values, maker, len(data))
 
 
@@ -169,19 +206,19 @@ def _streamed(file: Opened, maker: "Maker", max_bytes: int) -> Iterator[Read]:
         for chunk in _chunks(file):
             length += len(chunk)
             for found in values.feed(chunk):
-                yield maker.made_of(found)
+                yield from maker.of_value(found)
     except GZIP_ERRORS as exc:
-        yield maker.refuse(length, 0, b"", "gzip", f"the compressed data is damaged or ends early ({type(exc).__name__})")
+        yield maker.refuse(length, 0, b"", "gzip", gzip_trouble(exc))
         return
     yield from _ending(values, maker, length)
 
 
-def _ending(values: Values, maker: "Maker", length: int) -> Iterator[RefusedDocument]:
+def _ending(values: Values, maker: "Maker", length: int) -> Iterator[Read]:
     rest = values.rest()
     if rest is not None and rest.too_large:
         yield maker.too_large(rest)
     elif rest is not None and rest.junk:
-        yield maker.not_a_document(rest)
+        yield from maker.of_junk(rest)
     elif rest is not None:
         what = "the JSON ends before it is complete; its writer stopped in the middle. Write the file again, whole"
         yield maker.refuse(rest.offset, rest.length, rest.raw, f"byte {rest.offset + rest.length}", what)
@@ -226,17 +263,42 @@ class Maker:
     def made_of(self, found: Slice) -> Read:
         if found.too_large:
             return self.too_large(found)
+        if found.hole:
+            return self.hole(found)
         if found.junk:
-            return self.not_a_document(found)
+            return next(self.of_junk(found))
         try:
             return self.document(found, parse(found.raw))
         except NotJson as exc:
             return self.refuse(found.offset, found.length, found.raw, exc.where, exc.what)
 
+    def of_value(self, found: Slice) -> Iterator[Read]:
+        """One document or refusal, or several refusals where bare values follow each other in a list."""
+        if found.junk:
+            yield from self.of_junk(found)
+        else:
+            yield self.made_of(found)
+
+    def of_junk(self, found: Slice) -> Iterator[RefusedDocument]:
+        """A refusal; in a list one for each item. A list of a million numbers must not fill the ledger: of a long run
+        one for each of the first items, and one for all others."""
+        if not found.in_list or found.raw.startswith(b"\0"):
+            yield self.not_a_document(found)
+            return
+        is_cut = len(found.raw) == KEPT_HEAD_BYTES < found.length
+        for count, item in enumerate(_ITEM.finditer(found.raw)):
+            if count == ITEMS_REFUSED or (is_cut and item.end() == len(found.raw)):
+                what = "from here on the list has no objects for a while; each call document must be a JSON object"
+                at = found.offset + item.start()
+                yield self.refuse(at, found.length - item.start(), found.raw[item.start() :], f"byte {at}", what)
+                return
+            text = item[0].rstrip()
+            yield self.not_a_document(Slice(found.offset + item.start(), text, len(text), junk=True))
+
     def of_line(self, line: Slice, max_bytes: int) -> list[Read]:
         """The documents of a log's line: one, or several that stand in it without a newline between."""
         made = self.made_of(line)
-        if isinstance(made, Document) or line.too_large:
+        if isinstance(made, Document) or line.too_large or line.hole:
             return [made]
         several = values_of_line(line, max_bytes)
         return [made] if len(several) < 2 else [self.made_of(found) for found in several]
@@ -245,13 +307,23 @@ class Maker:
         what = f"{found.length:,} bytes are more than max_document; raise it for this source, or write smaller documents"
         return self.refuse(found.offset, found.length, found.raw, f"byte {found.offset}", what, FailReason.TOO_LARGE)
 
+    def hole(self, found: Slice) -> RefusedDocument:
+        """NUL bytes. They are not kept: nothing can be read of them, and more of them are the same failure."""
+        what = (
+            "NUL bytes stand here, where documents should: a crash of the machine lost what was written, or room was "
+            "reserved and is not written yet. If their writer still has them, let it write them again; then dismiss this"
+        )
+        return self.refuse(found.offset, found.length, b"", f"byte {found.offset}", what)
+
     def not_a_document(self, found: Slice) -> RefusedDocument:
+        if found.raw.startswith(b"\0"):
+            return self.hole(found)
         try:
             parse(found.raw)
-            where, what = f"byte {found.offset}", "not a JSON object"
         except NotJson as exc:
-            where, what = exc.where, exc.what
-        return self.refuse(found.offset, found.length, found.raw, where, what)
+            where = f"byte {found.offset}" if found.offset else exc.where
+            return self.refuse(found.offset, found.length, found.raw, where, exc.what)
+        return self.refuse(found.offset, found.length, found.raw, f"byte {found.offset}", "not a JSON object")
 
     def refuse(
         self, offset: int, length: int, raw: bytes, where: str, what: str, reason: FailReason = FailReason.UNREADABLE
@@ -292,15 +364,20 @@ def read_documents(
                 )
                 return
             maker = Maker(source, path, file.stat.st_mtime_ns, settled_at)
+            if (what := no_gzip(file)) is not None:
+                yield maker.refuse(0, file.size, b"", "gzip", what)
+                return
             lines = Lines(max_document_bytes, 0)
             try:
                 for chunk in _chunks(file):
                     for line in lines.feed(chunk):
                         yield from maker.of_line(line, max_document_bytes)
-            except GZIP_ERRORS:
-                yield maker.refuse(lines.line_at, 0, b"", "gzip", "the compressed data is damaged or ends early")
+                    if lines.in_hole:
+                        lines.skip(file.skip_hole())
+            except GZIP_ERRORS as exc:
+                yield maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(exc))
                 return
-            if (last := lines.rest()) is not None:
+            for last in lines.rest():
                 yield from maker.of_line(last, max_document_bytes)
     except Odd as exc:
         raise ValueError(f"{path} is not a regular file") from exc
@@ -327,8 +404,8 @@ def read_place(
                             pass
                     file.file.seek(offset)
                 return _first(file, maker, offset, max_document_bytes)
-            except GZIP_ERRORS:
-                return maker.refuse(offset, length, b"", "gzip", "the compressed data is damaged or ends early")
+            except GZIP_ERRORS as exc:
+                return maker.refuse(offset, length, b"", "gzip", gzip_trouble(exc))
     except Odd as exc:
         raise ValueError(f"{path} is not a regular file") from exc
 
