@@ -35,6 +35,7 @@ from tunerd.ledger import Claimed, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.gathering import set_aside
 from tunerd.ops.control import serve_control
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
@@ -168,7 +169,7 @@ async def _wire(
         clock=clock, emit=emit, chance=random.random,
     )  # fmt: skip
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
-                    in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings))  # fmt: skip
+                    in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings), set_aside=set_aside)  # fmt: skip
     stack.callback(intake.close)
     facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
     return _Wiring(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,

@@ -218,6 +218,8 @@ class Fragment:
     """How long after it the call waits for another document, unless it is complete before."""
     decides: bool = False
     """Whether the call may be complete with it: a look is worth it at once."""
+    matters: bool = True
+    """False: no rule of the call can see it. It is no part, and none of the rules reads `docs`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

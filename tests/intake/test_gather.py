@@ -178,23 +178,6 @@ async def test_a_whole_call_may_be_left_out(tmp_path: Path) -> None:
         await run.told.until(DocumentIgnored)
 
 
-@pytest.mark.parametrize("durable", [False, True])
-async def test_what_was_left_out_may_still_become_a_call(tmp_path: Path, durable: bool) -> None:
-    """A call that began longer ago than the wait was left out then; its end is awaited anew, and is not too late."""
-    calls = tmp_path / "calls"
-    calls.mkdir()
-    ledger = await SqliteLedger.open(tmp_path / "ledger.db", now=SystemClock().now(), emit=Recorder()) if durable else None
-    async with running(rules(WEBHOOKS, calls, "300ms"), ledger) as run:
-        put(calls / "0.json", {"event": "ignored", "call": {"id": "c-1"}})
-        await run.told.until(DocumentIgnored)
-        put(calls / "1.json", ended())
-        put(calls / "2.json", analyzed())
-        await run.told.until(CallAdmitted)
-        assert (await run.the("c-1")).state is State.DUE
-    if ledger is not None:
-        await ledger.close()
-
-
 async def test_lines_without_a_key_go_with_the_one_before_them(tmp_path: Path) -> None:
     """Over batches, over a restart, and beside another log; the first line of a log must say whose call it is."""
     log = tmp_path / "a.ndjson"

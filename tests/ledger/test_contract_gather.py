@@ -12,6 +12,7 @@ from tunerd.ledger import (
     Group,
     Keep,
     Ledger,
+    LetGo,
     LookAgain,
     Regrouped,
     TooLate,
@@ -60,13 +61,17 @@ async def group(ledger: Ledger, now: float = NOW + WAIT_S) -> Group:
 
 
 async def settle(
-    ledger: Ledger, one: Group, result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate, now: float = NOW
+    ledger: Ledger, one: Group, result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate | LetGo, now: float = NOW
 ) -> Gathered:
     return await ledger.gather([Regrouped(row=one.row, version=one.version, result=result)], now)
 
 
 async def gather(ledger: Ledger, call: Call, now: float = NOW + WAIT_S) -> Gathered:
     return await settle(ledger, await group(ledger, now), call, now)
+
+
+def left_out() -> IgnoredDocument:
+    return IgnoredDocument(origin=fragment().origin)
 
 
 def refusal(path: str = "/calls/a.json") -> RefusedDocument:
@@ -168,7 +173,7 @@ async def test_newer_parts_replace_until_sent(ledger: Ledger) -> None:
     await gather(ledger, gathered_call(text="old"))
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
     one = await group(ledger, NOW + 40)
-    assert (one.state, one.kept, len(one.fragments)) == (State.DUE, gathered_call(text="old").document, 1)
+    assert (one.state, one.kept, len(one.fragments)) == (State.GATHERING, gathered_call(text="old").document, 1)
     done = await settle(ledger, one, gathered_call(text="new", mtime_ns=1), NOW + 40)
     assert done.states == ((Verdict.REPLACED, State.DUE),)
     assert b'"new"' in (await claimed(ledger, NOW + 40)).body
@@ -185,13 +190,14 @@ async def test_a_call_that_may_have_arrived_is_not_replaced(ledger: Ledger) -> N
     assert (await settle(ledger, one, gathered_call(text="new"), NOW + 40)).states == (None,)
     assert await groups(ledger, NOW + 40) == []
     await ledger.settle(call.row, later(NOW + 41), NOW + 40)
+    await collect(ledger, fragment(path="/calls/c.json"), now=NOW + 60)
     assert not (await group(ledger, NOW + 60)).is_replaceable
     again = await claimed(ledger, NOW + 60)
     assert again.body == call.body
     await ledger.settle(again.row, SENT, NOW + 60)
     one = await group(ledger, NOW + 60)
     assert one.state is State.SENT
-    assert (await settle(ledger, one, TooLate(), NOW + 60)).late == 1
+    assert (await settle(ledger, one, TooLate(), NOW + 60)).late == 2
     assert await ledger.groups("agent", NOW + 1e6) == ([], None)
     assert ledger.gauges().pending_bytes == 0
 
@@ -279,13 +285,154 @@ async def test_a_call_that_tuner_rejected_is_revived_by_a_newer_part(ledger: Led
 
 
 async def test_a_group_may_be_ignored(ledger: Ledger) -> None:
-    """`when:` left the call out: its files may go, and a part that comes later looks at it anew."""
+    """`when:` left the call out: its files may go, and a part that comes later makes it gather again, with all it had."""
     await collect(ledger, fragment())
-    done = await settle(ledger, await group(ledger), IgnoredDocument(origin=fragment().origin))
+    done = await settle(ledger, await group(ledger), left_out())
     assert done.states == ((Verdict.NEW, State.IGNORED),)
     assert [mark.path for mark in await ledger.disposable("agent")] == ["/calls/a.json"]
+    assert ledger.gauges().pending_bytes == 0
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 50)
-    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.REVIVED, State.DUE),)
+    one = await group(ledger, NOW + 50)
+    assert (one.state, [part.origin.path for part in one.fragments]) == (State.GATHERING, ["/calls/a.json", "/calls/b.json"])
+    assert ledger.gauges().pending_bytes == 14
+    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.NEW, State.DUE),)
+    assert [event.what for event in (await ledger.story("call-1"))[0].events] == ["admitted", "ignored", "reopened", "gathered"]
+
+
+async def test_a_call_that_is_left_out_again_keeps_what_it_was_made_of(ledger: Ledger) -> None:
+    """A call that was due, and is none with what came since: its earlier documents are still there for what comes next."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    await settle(ledger, await group(ledger, NOW + 40), left_out(), NOW + 40)
+    assert (await take(ledger, NOW + 1e6)).claimed is None
+    await collect(ledger, fragment(path="/calls/c.json"), now=NOW + 50)
+    one = await group(ledger, NOW + 50)
+    assert (one.kept, len(one.fragments)) == (gathered_call().document, 2)
+
+
+async def test_what_was_left_out_is_kept_for_a_day(ledger: Ledger) -> None:
+    """Then it wants a last look, and its documents go; what comes after that begins anew."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), left_out())
+    assert await ledger.groups("agent", NOW + 86_399) == ([], NOW + 86_400)
+    one = await group(ledger, NOW + 86_400)
+    await settle(ledger, one, LetGo(), NOW + 86_400)
+    assert await ledger.groups("agent", NOW + 1e6) == ([], None)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 90_000)
+    assert [part.origin.path for part in (await group(ledger, NOW + 90_000)).fragments] == ["/calls/b.json"]
+
+
+async def test_nothing_is_let_go_that_gathers_again(ledger: Ledger) -> None:
+    """A document came between the look and its result: it gathers, or was left out once more, for another day."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), left_out())
+    at = NOW + 86_400
+    one = await group(ledger, at)
+    await collect(ledger, fragment(path="/calls/b.json"), now=at)
+    await settle(ledger, one, LetGo(), at)
+    await settle(ledger, await group(ledger, at), left_out(), at)
+    await settle(ledger, one, LetGo(), at)
+    assert len((await group(ledger, at + 86_400)).fragments) == 2
+
+
+async def test_there_is_an_end_to_what_is_kept_of_calls_that_were_left_out(ledger: Ledger) -> None:
+    """Beyond 128 MiB together the documents of the next ones go at once, as do their bytes in the count."""
+    big = b'"' + b"x" * (15 * 1024 * 1024) + b'"'
+    for number in range(9):
+        await collect(ledger, fragment(big, f"/calls/{number}.json", key=f"k{number}"))
+        (one,) = [one for one in await groups(ledger) if one.state is State.GATHERING]
+        await settle(ledger, one, left_out())
+    for number, kept in ((0, 2), (8, 1)):
+        await collect(ledger, fragment(path="/calls/more.json", key=f"k{number}"), now=NOW + 50)
+        (one,) = await groups(ledger, NOW + 50)
+        assert len(one.fragments) == kept
+        await settle(ledger, one, LookAgain(at=NOW + 1e6), NOW + 50)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_call_gathers_again_before_it_is_sent(ledger: Ledger, waits: bool) -> None:
+    """After a silence that was longer than its wait more of it came: from that moment nobody can send it, nor match it,
+    without what came; a look finds it not complete, and waits as for a new one."""
+    looks = {"strategies": (egress(),)} if waits else {}
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call(text="old", **looks))
+    at = NOW + 99
+    await collect(ledger, fragment(path="/calls/b.json"), now=at)
+    await bring(ledger, recording(at_s=2))
+    assert (await ledger.tick(NOW + 1e6))[0] == ()
+    assert (await take(ledger, NOW + 1e6)).claimed is None
+    one = await group(ledger, at)
+    await settle(ledger, one, LookAgain(at=one.wait_ends_at), at)
+    assert await ledger.groups("agent", at) == ([], at + WAIT_S)
+    done = await gather(ledger, gathered_call(text="new", **looks), at + WAIT_S)
+    assert done.states == ((Verdict.REPLACED, State.DUE),)
+    assert b'"new"' in (await claimed(ledger, at + WAIT_S)).body
+    assert len(await ledger.calls(Filter())) == 1
+
+
+async def test_a_failed_call_gathers_again_with_what_came(ledger: Ledger) -> None:
+    """A look that finds it not complete yet takes it back with all its documents: it is open again, and not failed."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), refusal())
+    await ledger.dismiss([(await the(ledger, "k")).row], NOW)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 99)
+    one = await group(ledger, NOW + 99)
+    assert (one.state, one.kept) == (State.FAILED, b'{"kept":1}')
+    await settle(ledger, one, LookAgain(at=one.wait_ends_at), NOW + 99)
+    row = await the(ledger, "k")
+    assert (row.state, row.reason, row.dismissed) == (State.GATHERING, None, False)
+    gauges = ledger.gauges()
+    assert (gauges.calls[State.FAILED], gauges.calls[State.GATHERING], gauges.pending_bytes) == (0, 1, 17)
+    one = await group(ledger, NOW + 99 + WAIT_S)
+    assert (one.kept, len(one.fragments)) == (b'{"kept":1}', 1)
+
+
+async def test_parts_that_came_while_it_was_sent_are_gathered_when_it_did_not_arrive(ledger: Ledger) -> None:
+    """They lie in wait; the attempt surely failed, and the next look takes the call back before the next attempt."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    call = await claimed(ledger, NOW + WAIT_S)
+    await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 40)
+    await ledger.settle(call.row, later(NOW + 60, sure=True), NOW + 41)
+    one = await group(ledger, NOW + 42)
+    assert (one.state, one.is_replaceable) == (State.DUE, True)
+    await settle(ledger, one, LookAgain(at=one.wait_ends_at), NOW + 42)
+    assert (await take(ledger, NOW + 1e6)).claimed is None
+
+
+@pytest.mark.parametrize("state", [State.DUE, State.SENT])
+async def test_documents_that_no_rule_can_see_change_nothing(ledger: Ledger, state: State) -> None:
+    """Noise after the end of a call: it stays what it is, nothing is late, nothing is kept, and its file may go with it."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    if state is State.SENT:
+        await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    before, (story,) = ledger.gauges(), await ledger.story("call-1")
+    noise = replace(fragment(path="/calls/noise.json"), matters=False)
+    assert await collect(ledger, noise, now=NOW + 99) == 0
+    assert ledger.gauges() == before
+    assert (await ledger.story("call-1"))[0].events == story.events
+    assert await groups(ledger, NOW + 99) == []
+    assert ("/calls/noise.json" in [m.path for m in await ledger.disposable("agent")]) == (state is State.SENT)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_what_no_rule_can_see_is_kept_of_what_became_no_call(ledger: Ledger, failed: bool) -> None:
+    """Better rules may see it: they need all documents of a call that failed, or was left out."""
+    await collect(ledger, fragment())
+    await settle(ledger, await group(ledger), refusal() if failed else left_out())
+    await collect(ledger, replace(fragment(path="/calls/b.json"), matters=False), now=NOW + 99)
+    assert "/calls/b.json" in [part.origin.path for part in (await group(ledger, NOW + 99)).fragments]
+
+
+async def test_which_sources_gather(ledger: Ledger) -> None:
+    """Those of which a group wants a look; a call that is sent, or failed for good, wants none."""
+    assert list(await ledger.gathering_sources()) == []
+    await collect(ledger, replace(fragment(), source="b"), replace(fragment(), source="a"), fragment())
+    assert list(await ledger.gathering_sources()) == ["a", "agent", "b"]
+    await gather(ledger, gathered_call())
+    assert list(await ledger.gathering_sources()) == ["a", "b"]
 
 
 async def test_files_stay_until_the_call_is_sent(ledger: Ledger) -> None:

@@ -23,6 +23,10 @@ ALLOWED = {
     (State.FAILED, Move.REWRITE): "waiting due failed ignored",
     (State.FAILED, Move.REQUEUE): "waiting due failed",
     (State.IGNORED, Move.REWRITE): "waiting due failed ignored",
+    (State.WAITING, Move.REOPEN): "gathering",
+    (State.DUE, Move.REOPEN): "gathering",
+    (State.FAILED, Move.REOPEN): "gathering",
+    (State.IGNORED, Move.REOPEN): "gathering",
 }
 
 

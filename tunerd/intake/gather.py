@@ -16,7 +16,7 @@ from tunerd.intake.admission import Made, failures_of, refused_event
 from tunerd.intake.in_hand import FILE, InHand, Phase
 from tunerd.intake.suspicion import TWICE
 from tunerd.intake.visit import LARGE_BYTES, Batch
-from tunerd.ledger import Gathered, GatherPath, Group, LookAgain, Regrouped, TooLate, Verdict
+from tunerd.ledger import Gathered, GatherPath, Group, LetGo, LookAgain, Regrouped, TooLate, Verdict
 from tunerd.outcome import FailReason
 
 T = TypeVar("T")
@@ -30,8 +30,6 @@ _AT_MOST_S: Final = 1.0
 _SIBLINGS_S: Final = 0.2
 """Until the next look at a complete call of whose folder there are files to be read."""
 _GROUPS: Final = 64
-_OPEN: Final = (State.GATHERING, State.IGNORED)
-"""Nothing was made of such a group yet. Left out was what had come by then: a call that began long before it ended."""
 
 
 class Gather(Protocol):
@@ -146,7 +144,7 @@ def _result_of(group: Group, mapped: Mapped | None, now: float) -> Regrouped:
 
 def _has_siblings(group: Group, unread: Mapping[str, float]) -> bool:
     """Files that were there no later than the newest document of the call, in a folder of it, and are not read."""
-    if group.state is not State.GATHERING or not unread:
+    if not unread:
         return False
     seen_at = max(one.settled_at for one in group.fragments)
     folders = {os.path.dirname(one.origin.path) for one in group.fragments}
@@ -210,7 +208,9 @@ class Gatherer:
         unread = self._unread_in_folders()
         for group in groups:
             mapped: Mapped | None = None
-            if group.state is State.SENT or (group.state not in _OPEN and group.kept is None):
+            if group.state is State.IGNORED:
+                result = Regrouped(row=group.row, version=group.version, result=LetGo())
+            elif group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
                 result = Regrouped(row=group.row, version=group.version, result=TooLate())
             elif not group.is_replaceable:
                 result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
@@ -234,14 +234,13 @@ class Gatherer:
             hold.end(cleared=True)
             return self._set_aside(group, TWICE)
         hold.note(Phase.MAPPING, FILE)
-        is_over = wait_is_over or group.state not in _OPEN
         size = len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
         try:
             if size > LARGE_BYTES:
-                mapped = await self._in_thread(lambda: self._map_one(group, is_over))
+                mapped = await self._in_thread(lambda: self._map_one(group, wait_is_over))
             else:
                 await asyncio.sleep(0)
-                mapped = self._map_one(group, is_over)
+                mapped = self._map_one(group, wait_is_over)
         except asyncio.CancelledError:
             hold.end(cleared=False)
             raise

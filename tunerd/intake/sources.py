@@ -9,6 +9,7 @@ from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
 from tunerd.intake.gather import Gather
 from tunerd.intake.in_hand import InHand
+from tunerd.intake.orphans import Orphans, SetAside
 from tunerd.intake.pauses import Gate, Limits
 from tunerd.intake.run import IntakeLedger, Mapper, SourceIntake, SourceStatus
 from tunerd.intake.watch import Watcher, WatchLimit
@@ -28,9 +29,11 @@ class Intake:
         watcher: Watcher | None = None,
         in_hand: str | None = None,
         gathers: Mapping[str, Gather] = MappingProxyType({}),
+        set_aside: SetAside | None = None,
     ) -> None:
         """`mappings` by source name, and `gathers` for sources whose calls come of several documents; `watcher` replaces
-        the kernel's events; `in_hand`: the file that remembers over a crash what was being read."""
+        the kernel's events; `in_hand`: the file that remembers over a crash what was being read; `set_aside` makes a
+        refusal of documents whose source gathers no more."""
         self._ledger, self._clock, self._emit = ledger, clock, emit
         self._gate = Gate(ledger.gauges, limits or Limits(), clock)
         self._watcher = watcher or Watcher()
@@ -38,7 +41,11 @@ class Intake:
         self._turn = asyncio.Lock()
         """One large document, or one batch of a large file, at a time."""
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
+        self._orphans = Orphans(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
+
+    def _gathering(self) -> frozenset[str]:
+        return frozenset(name for name, one in self._sources.items() if one.gathers)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop`, then take every complete document that is there without settle delay, and end."""
@@ -53,6 +60,8 @@ class Intake:
             async with asyncio.TaskGroup() as self._group:
                 for one in self._sources.values():
                     self._group.create_task(one.run())
+                if self._orphans is not None:
+                    self._group.create_task(self._orphans.run(stop))
                 await stop.wait()
                 for one in self._sources.values():
                     one.end()

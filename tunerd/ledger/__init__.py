@@ -253,13 +253,18 @@ class TooLate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LetGo:
+    """It was left out, and nothing came of it for as long as its documents are kept (LEFT_OUT_KEPT_S): they go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Regrouped:
     """What a look at a group came to."""
 
     row: int
     version: int
     """Of the Group that was looked at; if documents came since, a result says nothing and the group wants a new look."""
-    result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate
+    result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate | LetGo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +285,8 @@ class WritePath(Protocol):
         DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
         admitting the place again updates it, a call read from the place supersedes it; but in a followed log (a mark
         that is not `whole`) a place is another document after a rotation, and then both stay visible. Fragments of one
-        (source, key) make one row, `gathering` until `gather` says what it is.
+        (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and matters, takes a
+        call that waits, is due or was left out back to `gathering`, unless it may have arrived.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
     async def claim(
@@ -328,13 +334,19 @@ class GatherPath(Protocol):
     ) -> tuple[Sequence[Group], float | None]:
         """Groups of the source that want a look by `now`, longest wanting first, and when the next one does (None: never
         by time alone). At most `limit`, or 16 MiB of documents. Groups whose wait ended after `ended_by` (default: now)
-        are left out, unless they may be complete."""
+        are left out, unless they may be complete. A group that was left out (`ignored`) comes when its documents were kept
+        for long enough (LetGo)."""
+        ...
+
+    async def gathering_sources(self) -> Sequence[str]:
+        """Every source of which a group wants a look, now or later, in order of their names."""
         ...
 
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
         """Write what looks at groups came to, in one transaction (fsync before it returns): the call is admitted and
-        matched, or refused, or ignored, in the row of the group, and what it was made of is kept with it and no longer
-        as fragments. A row that is not replaceable (any more) is left alone and looked at again.
+        matched, or refused, in the row of the group, and what it was made of is kept with it and no longer as fragments.
+        Of one that is ignored they are kept for a day: what comes then is gathered with them. A row that is not replaceable
+        (any more) is left alone and looked at again. LookAgain takes a call that has new documents back: it gathers again.
         Raises LedgerUnavailable, and then nothing of it was written."""
         ...
 

@@ -305,6 +305,9 @@ class MemoryStore(Store):
     def next_look(self, source: str) -> float | None:
         return min((g.look_at for g in self.groups.values() if g.source == source and g.look_at is not None), default=None)
 
+    def gathering_sources(self) -> Sequence[str]:
+        return sorted({g.source for g in self.groups.values() if g.look_at is not None})
+
     def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:
         self.parts.setdefault(row, []).append(_Part(fragment, digest, whole, with_document))
 
@@ -466,6 +469,9 @@ class MemoryLedger:
         self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
     ) -> tuple[Sequence[Group], float | None]:
         return gather.wanting(self._store, source, now, limit, ended_by)
+
+    async def gathering_sources(self) -> Sequence[str]:
+        return self._store.gathering_sources()
 
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
         gathered = gather.gather(self._store, results, now)

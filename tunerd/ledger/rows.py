@@ -241,12 +241,13 @@ class Tally:
         self.waiting_bytes = 0
         self.gathering_bytes = 0
         self.failed_bytes = 0
+        self.left_out_bytes = 0
 
     def copy(self) -> "Tally":
         other = Tally()
         other.calls = self.calls.copy()
         other.pending_bytes, other.waiting_bytes, other.failed_bytes = self.pending_bytes, self.waiting_bytes, self.failed_bytes
-        other.gathering_bytes = self.gathering_bytes
+        other.gathering_bytes, other.left_out_bytes = self.gathering_bytes, self.left_out_bytes
         return other
 
     def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
@@ -264,6 +265,8 @@ class Tally:
                 self.gathering_bytes += size
         elif state is State.FAILED:
             self.failed_bytes += size
+        elif state is State.IGNORED:
+            self.left_out_bytes += size
 
     def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
         return Gauges(

@@ -26,6 +26,8 @@ class Move(StrEnum):
     """A claim was given back."""
     REWRITE = "rewrite"
     """A newer document, or the same one mapped again, took its place."""
+    REOPEN = "reopen"
+    """Another document of a gathered call came before it was sent: it is awaited whole again."""
     REQUEUE = "requeue"
     """A person wants it sent again as it is."""
 
@@ -51,6 +53,10 @@ TRANSITIONS: Final[Mapping[tuple[State, Move], frozenset[State]]] = {
     (State.FAILED, Move.REWRITE): _REWRITTEN,
     (State.FAILED, Move.REQUEUE): _DECIDED,
     (State.IGNORED, Move.REWRITE): _REWRITTEN,
+    (State.WAITING, Move.REOPEN): frozenset({State.GATHERING}),
+    (State.DUE, Move.REOPEN): frozenset({State.GATHERING}),
+    (State.FAILED, Move.REOPEN): frozenset({State.GATHERING}),
+    (State.IGNORED, Move.REOPEN): frozenset({State.GATHERING}),
 }
 """What is not in here does not happen: a sent call stays sent, a call in a worker's hands is nobody else's."""
 

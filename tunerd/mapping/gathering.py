@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.call import Document, Fragment, Origin
+from tunerd.call import KEPT_HEAD_BYTES, Document, Fragment, Origin, Refusal, RefusedDocument
 from tunerd.config.quantities import DURATION_FORM, parse_duration
 from tunerd.mapping.functions import Run
 from tunerd.mapping.functions.times import epoch_ms
@@ -171,6 +171,16 @@ def pack(documents: Sequence[Document]) -> bytes:
         for one in documents
     ]
     return orjson.dumps({_PACKED: packed})
+
+
+def set_aside(kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal, source: str) -> RefusedDocument:
+    """All documents of a call as a refusal: those that the ledger `kept` with it, and new ones. No rule is asked."""
+    known = unpack(orjson.loads(kept), source) if kept is not None else None
+    documents = merged(known or (), [document_of(one) for one in fragments])
+    packed, last = pack(documents), documents[-1]
+    return RefusedDocument(
+        origin=last.origin, refusal=refusal, head=packed[:KEPT_HEAD_BYTES], document=packed, settled_at=last.settled_at
+    )
 
 
 def unpack(value: Any, source: str) -> list[Document] | None:

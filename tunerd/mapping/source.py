@@ -305,6 +305,7 @@ class SourceMapping:
     def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment:
         document, group = run.document, self._bare.group
         part = rules.part_of(run.slots)
+        is_part = part is not None
         return Fragment(
             origin=document.origin,
             source=self._source.name,
@@ -314,7 +315,8 @@ class SourceMapping:
             document=document.raw,
             settled_at=document.settled_at,
             wait_s=rules.wait_s,
-            decides=group is not None and group.complete is not None and (part is not None or group.complete_reads_docs),
+            decides=group is not None and group.complete is not None and (is_part or group.complete_reads_docs),
+            matters=is_part or group is None or "docs" in group.roots,
         )
 
     def _refused(self, run: _Run, refusal: Refusal, recording: Recording | None) -> Mapped:

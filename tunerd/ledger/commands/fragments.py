@@ -6,9 +6,14 @@ from typing import Final
 
 from tunerd.call import Fragment, State
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.states import Move
 from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
+LEFT_OUT_KEPT_S: Final = 86_400.0
+"""How long the documents of a call that was left out are kept: call_started may come long before anything is said."""
+LEFT_OUT_MOST_BYTES: Final = 128 * 1024 * 1024
+"""Of all calls that were left out together; beyond it their documents are not kept."""
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of one group: mapping refuses more, and the ledger keeps no more."""
 _PER_DOCUMENT_S: Final = 0.001
@@ -18,7 +23,8 @@ _LONGEST_PAUSE_S: Final = 2.0
 
 def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
     """Keep a document of a gathered call. True: its call was sent before it came. The same place with the same content
-    adds nothing; the same place of a whole file with another content takes the older one's place."""
+    adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not sent
+    yet gathers again with it, unless it may have arrived."""
     origin = fragment.origin
     if not is_log:  # as for calls: the place holds something else now
         for kind in (Kind.REFUSED, Kind.IGNORED):
@@ -39,16 +45,43 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
         return False  # visible as what it is; there is no end to what would still come
     _note_file(store, row, fragment)
     gone = 0 if is_log else store.drop_fragments_at(row.row, origin.path, origin.offset)
+    is_late = row.state is State.SENT and fragment.matters
+    is_kept = row.state in _NOT_MAPPED or (row.state is not State.SENT and fragment.matters)
+    store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=is_kept)
+    if more := (len(fragment.document) if is_kept else 0) - gone:
+        store.change(row, fragments_size=row.fragments_size + more, size=row.size + more)
     if row.state is State.SENT:
-        store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=False)
-        tell_late(store, row, 1, now)
         store.ripe.add((origin.source, origin.path))
-        return True
-    store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=True)
-    more = len(fragment.document) - gone
-    store.change(row, fragments_size=row.fragments_size + more, size=row.size + more)
-    store.set_group(_with(group, row, fragment, now))
-    return False
+    if is_late:
+        tell_late(store, row, 1, now)
+    if is_kept:
+        was_taken_back = row.state in _TAKEN_BACK and take_back(store, row, now)
+        group = _with(group, row, fragment, now)
+        store.set_group(replace(group, look_at=now) if was_taken_back else group)  # it may be complete as it is
+    return is_late
+
+
+_NOT_MAPPED: Final = (State.GATHERING, State.FAILED, State.IGNORED)
+"""Today's rules may be wrong about what matters: `retry` with better ones needs all of it."""
+_TAKEN_BACK: Final = (State.WAITING, State.DUE, State.IGNORED)
+"""These gather again with another document, before anybody can send them without it. What failed is looked at first."""
+
+
+def is_replaceable(row: Row) -> bool:
+    return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
+
+
+def take_back(store: Store, row: Row, now: float) -> bool:
+    """Await the call whole again. False: it may have arrived, or the documents that it was made of are not kept, so that
+    nothing could be joined with them. It stays matched, and goes on looking for its recording when it is mapped again."""
+    if not is_replaceable(row):
+        return False
+    body = store.body(row.row)
+    if row.state is not State.IGNORED and (body is None or body.document is None):
+        return False
+    store.move(row, Move.REOPEN, State.GATHERING, now, due_at=None, reason=None, place="", detail="", dismissed=False)
+    store.tell(row, now, "reopened", detail="more of it came")
+    return True
 
 
 def tell_late(store: Store, row: Row, count: int, now: float) -> None:

@@ -5,9 +5,16 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tunerd.call import Call, IgnoredDocument, RefusedDocument, State
-from tunerd.ledger import FailedCall, Gathered, Group, LookAgain, Matched, Regrouped, TooLate, Verdict
+from tunerd.ledger import FailedCall, Gathered, Group, LetGo, LookAgain, Matched, Regrouped, TooLate, Verdict
 from tunerd.ledger.commands.admit import SAME_START_MS, again, conflict_into, refuse_into, rewrite
-from tunerd.ledger.commands.fragments import MOST_BYTES, tell_late
+from tunerd.ledger.commands.fragments import (
+    LEFT_OUT_KEPT_S,
+    LEFT_OUT_MOST_BYTES,
+    MOST_BYTES,
+    is_replaceable,
+    take_back,
+    tell_late,
+)
 from tunerd.ledger.commands.join import resolve
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
 from tunerd.ledger.states import Move
@@ -38,17 +45,13 @@ def wanting(store: Store, source: str, now: float, limit: int, ended_by: float |
                 key=kept.key,
                 version=kept.version,
                 state=row.state,
-                is_replaceable=_is_replaceable(row),
+                is_replaceable=is_replaceable(row),
                 wait_ends_at=kept.wait_ends_at,
                 kept=None if body is None else body.document,
                 fragments=store.fragments(row.row),
             )
         )
     return groups, store.next_look(source)
-
-
-def _is_replaceable(row: Row) -> bool:
-    return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
 def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
@@ -61,11 +64,13 @@ def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
         done = None
         if group is not None and row is not None:
             if isinstance(one.result, LookAgain):
-                _look_again(store, group, one, one.result.at)
+                _look_again(store, group, row, one, one.result.at, now)
             elif isinstance(one.result, TooLate):
                 late += _too_late(store, group, row, one, now)
-            elif group.version != one.version or not _is_replaceable(row):
-                store.set_group(replace(group, look_at=now if _is_replaceable(row) else now + _BUSY_S))
+            elif isinstance(one.result, LetGo):
+                _let_go(store, group, row, one.version)
+            elif group.version != one.version or not is_replaceable(row):
+                store.set_group(replace(group, look_at=now if is_replaceable(row) else now + _BUSY_S))
             else:
                 done = _settle(store, group, row, one.result, found, now)
         states.append(done)
@@ -77,9 +82,18 @@ def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
     )
 
 
-def _look_again(store: Store, group: KeptGroup, one: Regrouped, at: float) -> None:
+def _look_again(store: Store, group: KeptGroup, row: Row, one: Regrouped, at: float, now: float) -> None:
     if group.version == one.version:  # else documents came since, and have set their own time
+        if row.fragments_size and row.state not in (State.GATHERING, State.SENDING, State.SENT):
+            take_back(store, row, now)  # they came while it was being sent, or after it failed
         store.set_group(replace(group, look_at=at))
+
+
+def _let_go(store: Store, group: KeptGroup, row: Row, version: int) -> None:
+    if group.version == version:
+        store.set_body(row, Body())
+        _consume(store, row)
+        store.set_group(replace(group, look_at=None))
 
 
 def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float) -> int:
@@ -104,15 +118,18 @@ def _settle(
     """The row is what its documents make. They stand in its document from now on."""
     was = row.state
     verdict = Verdict.NEW if was is State.GATHERING else Verdict.REPLACED
-    if was in (State.FAILED, State.IGNORED):
+    if was is State.FAILED:
         verdict = Verdict.REVIVED
+    elif was is State.GATHERING and row.kind is not Kind.GROUP:  # it was taken back
+        verdict = Verdict.REPLACED
+    if isinstance(result, IgnoredDocument):
+        _leave_out(store, group, row, now)
+        return verdict, row.state
     store.set_group(replace(group, look_at=None))
     _consume(store, row)
     match result:
         case RefusedDocument():
             refuse_into(store, row, result, now, tell=True)
-        case IgnoredDocument():
-            _ignore(store, row, now)
         case Call():
             return _put(store, row, result, verdict, found, now)
     return verdict, row.state
@@ -148,9 +165,15 @@ def _consume(store: Store, row: Row) -> None:
     store.change(row, size=row.size - row.fragments_size, fragments_size=0)
 
 
-def _ignore(store: Store, row: Row, now: float) -> None:
+def _leave_out(store: Store, group: KeptGroup, row: Row, now: float) -> None:
+    """Its documents are kept for a while: what comes next may make a call of them after all."""
     store.give_back(row.row)
-    store.set_body(row, Body())
+    body = store.body(row.row)
+    is_kept = store.tally.left_out_bytes + row.size <= LEFT_OUT_MOST_BYTES
+    store.set_body(row, Body(document=body.document if body is not None and is_kept else None))
+    if not is_kept:
+        _consume(store, row)
+    store.set_group(replace(group, look_at=now + LEFT_OUT_KEPT_S if is_kept else None))
     if row.seeks:
         store.set_wants(row.row, ())
         store.change(row, seeks=False)

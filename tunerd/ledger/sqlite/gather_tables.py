@@ -45,6 +45,13 @@ class GatherTables(JoinTables):
         sql = "SELECT min(look_at) FROM gathering WHERE source = ? AND look_at IS NOT NULL"
         return self.db.execute(sql, (source,)).fetchone()[0]  # type: ignore[no-any-return]
 
+    def gathering_sources(self) -> Sequence[str]:
+        found: list[str] = []
+        sql = "SELECT min(source) FROM gathering WHERE look_at IS NOT NULL AND source > ?"  # a step of the index each
+        while (source := self.db.execute(sql, (found[-1] if found else "",)).fetchone()[0]) is not None:
+            found.append(source)
+        return found
+
     # Fragments.
 
     def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:

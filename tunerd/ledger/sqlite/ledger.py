@@ -219,6 +219,9 @@ class SqliteLedger:
     ) -> tuple[Sequence[Group], float | None]:
         return await self._reader.ask(lambda t: gather.wanting(t, source, now, limit, ended_by))
 
+    async def gathering_sources(self) -> Sequence[str]:
+        return await self._reader.ask(lambda t: t.gathering_sources())
+
     async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
         return await self._do(lambda store: gather.gather(store, results, now), full=True, rows=len(results))
 

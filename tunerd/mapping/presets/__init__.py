@@ -78,7 +78,7 @@ def effective(source: Source) -> Effective:
         recording=recording,
         untimed=untimed,
         agent=source.agent or preset.get("agent"),
-        gather=preset.get("gather") if alone else source.gather or preset.get("gather"),
+        gather=preset.get("gather") if alone else _over(source.gather, preset.get("gather")),
         alone=alone,
         problems=tuple(problems),
     )
