@@ -12,8 +12,8 @@ from typing import Any
 from tunerd.call import Document, IgnoredDocument, Mapped, Recording
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
+from tunerd.intake.entry import Mapper
 from tunerd.intake.pauses import Limits
-from tunerd.intake.run import Mapper
 from tunerd.intake.sources import Intake
 from tunerd.intake.watch import Watcher
 from tunerd.ledger.memory import MemoryLedger

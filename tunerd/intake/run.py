@@ -8,36 +8,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from tunerd.call import Document, Mapped, RefusedDocument
+from tunerd.call import Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, Event, PartsLate
-from tunerd.intake.admission import Made, admission_of, events_of
+from tunerd.intake.admission import Made, events_of
 from tunerd.intake.dispose import Disposal, target_directory
-from tunerd.intake.gather import Carry, Gather, Gatherer, with_waits_from_writing
+from tunerd.intake.entry import Entry, FileEntry, Mapper
+from tunerd.intake.gather import Gather, Gatherer
 from tunerd.intake.hints import Due, Hints
-from tunerd.intake.in_hand import BATCH, FILE, Hold, InHand, Phase
+from tunerd.intake.in_hand import FILE, Hold, InHand, Phase
 from tunerd.intake.known import Known
 from tunerd.intake.lookout import Lookout
 from tunerd.intake.pauses import RETRY_S, Gate, Pauses
 from tunerd.intake.scan import Names
-from tunerd.intake.suspicion import crashed, place_of, split, unread
-from tunerd.intake.visit import LARGE_BYTES, Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
+from tunerd.intake.suspicion import unread
+from tunerd.intake.visit import Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
 from tunerd.intake.watch import Watcher
-from tunerd.ledger import FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")
-Mapper: TypeAlias = Callable[[Document], Mapped]
-"""What mapping/ makes of one document; never raises on purpose."""
 
 WORKERS: Final = 64
 """Files of one source in hand at the same time: their commits go to disk together."""
-SLICE_S: Final = 0.001
-"""Mapping gives way to everything else on the loop after so long: an attempt needs the loop several times, and waits a
-slice each time."""
 _THREADS: Final = 3
 """Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
 _SWEEPS: Final = 1_000
@@ -92,7 +88,7 @@ class SourceIntake:
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
-        self.source, self.mapper = source, mapper
+        self.source = source
         self.ended = asyncio.Event()
         self._ledger, self._clock, self._emit, self._gate, self._turn = ledger, clock, emit, gate, turn
         self._root = os.path.abspath(source.path)
@@ -123,6 +119,9 @@ class SourceIntake:
                 self._unread_in_folders,
                 in_hand,
             )
+        self._entry = Entry(
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, gathers=gather is not None
+        )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
@@ -146,7 +145,7 @@ class SourceIntake:
 
     def remap(self, mapper: Mapper, gather: Gather | None) -> None:
         """Other rules (reload) for the documents that come."""
-        self.mapper = mapper
+        self._entry.mapper = mapper
         if self._gatherer is not None and gather is not None:
             self._gatherer.rules = gather
 
@@ -249,20 +248,22 @@ class SourceIntake:
         await self._recall(due.path)
         visit = self._visit(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._in_hand.begin(self.source.name, self._known.absolute(due.path))
+        entry = self._entry.of_file(hold, final=final)
         try:
             if hold.is_guilty(FILE):
                 await self._set_aside(due, hold)
                 return None
             look = await self._in_thread(visit.look)  # 1. settled?  2. read
-            carry = Carry()
             if isinstance(look, Batch):
-                await self._enter(look, hold, carry, final)  # 2b. gather  3. map  4. admit
+                await entry.enter(look)  # 2b. gather  3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
+                await self._wait_for_room(entry, patient=patient)
                 async with self._turn:  # large files: a batch each in turn, over all sources
                     hold.note(Phase.READING, FILE)
-                    look = await self._in_thread(visit.more)
+                    look = await self._more(visit, entry)
                     if isinstance(look, Batch):
-                        await self._enter(look, hold, carry, final)
+                        await entry.enter(look)
+            await entry.end()
             later = await self._after(due, look)
             hold.end(cleared=not isinstance(look, Later))
             return later
@@ -274,25 +275,30 @@ class SourceIntake:
             hold.end(cleared=False)
             raise
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
+            entry.close()
             visit.close()
 
-    async def _enter(self, batch: Batch, hold: Hold, carry: Carry, final: bool) -> None:
-        """Steps 3 and 4 for a batch; for each document alone where one of them may have ended the process before."""
-        for part in split(batch) if hold.is_suspect else (batch,):
-            place = place_of(part.documents[0]) if len(part.documents) == 1 else BATCH
-            hold.note(Phase.MAPPING, place)
-            made = await self._map(part, hold)
-            if self._gatherer is not None:
-                made = carry.into(part, made, stores=self.source.stores_documents)
-                made = with_waits_from_writing(made, self._clock.now()) if final else made
-            hold.note(Phase.ADMITTING, place)
-            await self._admit(part, made)
+    async def _more(self, visit: Visit, entry: FileEntry) -> Batch | Later:
+        try:
+            return await self._in_thread(visit.more)
+        except OSError:
+            await entry.end()  # what could be read stays read
+            raise
+
+    async def _wait_for_room(self, entry: FileEntry, *, patient: bool) -> None:
+        """A large file does not go past what the ledger may hold, either."""
+        if self._gate.closed() is not None:
+            await entry.end()
+        if not await self._gate.wait_open(self._pauses, self._ending, calls=self._has_calls, patient=patient):
+            await entry.end()
+            raise _Stopped
 
     async def _set_aside(self, due: Due, hold: Hold) -> None:
         """Twice the process died while the bytes of this file were read: it stands as failed, and is not opened again
         before it changes."""
         batch = unread(self.source.name, self._known.absolute(due.path), self._known.logs.get(due.path), self._clock.now())
-        await self._admit(batch, [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)])
+        made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
+        await self._entry.see_through(self._entry.hand_over(batch, made))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:
@@ -346,41 +352,8 @@ class SourceIntake:
                 pass
         return None
 
-    async def _map(self, batch: Batch, hold: Hold) -> list[Made]:
-        """Step 3, in slices of SLICE_S on the loop; a large document in a thread, where only it is held up."""
-        made: list[Made] = []
-        began = self._clock.monotonic()
-        for one in batch.documents:
-            if isinstance(one, RefusedDocument):
-                made.append((one, Mapped(refused=self._kept(one))))
-                continue
-            if hold.is_guilty(place_of(one)):
-                made.append((one, Mapped(refused=self._kept(crashed(one)))))
-                continue
-            if len(one.raw) > LARGE_BYTES:
-                made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
-            else:
-                made.append((one, self._map_one(one)))
-            if self._clock.monotonic() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = self._clock.monotonic()
-        return made
-
-    def _map_one(self, document: Document) -> Mapped:
-        try:
-            return self.mapper(document)
-        except Exception as exc:
-            # A defect of ours on one document must not stop all others: it is set aside, visible, with its text.
-            what = f"the mapping failed on this document ({type(exc).__name__}), a defect in tunerd: please report it"
-            return Mapped(refused=self._kept(crashed(document, what)))
-
-    def _kept(self, refused: RefusedDocument) -> RefusedDocument:
-        return refused if self.source.stores_documents else refused.without_text()
-
-    async def _admit(self, batch: Batch, made: Sequence[Made]) -> None:
-        """Step 4: the batch and its file's mark in one transaction, then what is known, then what is told."""
-        admission = admission_of(batch, made)
-        admitted = await self._patiently(lambda: self._ledger.admit(admission, self._clock.now()))
+    def _entered(self, batch: Batch, made: Sequence[Made], admission: Admission, admitted: Admitted) -> None:
+        """A batch is durable: first what is known, then what is told."""
         if batch.mark is not None:
             self._remember(batch, batch.mark)
         self._news += bool(made)

@@ -5,7 +5,7 @@ lasts long and an operator can stop in the middle. Nothing here speaks HTTP or d
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -60,7 +60,7 @@ a thread. Raises OSError, and ValueError where the path is no regular file."""
 
 
 class DeskLedger(Inspection, Desk, Protocol):
-    async def admit(self, admission: Admission, now: float) -> Admitted: ...
+    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
