@@ -230,6 +230,18 @@ def test_retry_says_what_it_could_not_do(daemon: Daemon) -> None:
     assert daemon.run("retry", "--place", "/calls/none.json").exit_code == 1
 
 
+@pytest.mark.parametrize("order", [("retry", "--all"), ("remap", "--state", "failed")])
+def test_another_copy_of_a_call_that_is_sent_is_not_told_as_sent_now(daemon: Daemon, order: tuple[str, ...]) -> None:
+    """Its failed row is done with, but it was not this order that sent it."""
+    daemon.do(lambda bench: bench.admit("call-1"))
+    daemon.do(lambda bench: bench.deliver())
+    copy = refused("/calls/copy.json", reason=FailReason.UNMAPPABLE, document=b'{"id": "call-1"}')
+    daemon.do(lambda bench: bench.refuse(copy))
+    result = daemon.run(*order)
+    assert (result.exit_code, result.output) == (0, "1 call sent already; nothing more to do\n")
+    assert states(daemon) == {"call-1": "sent"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def test_usage_and_unreadable_files_are_told_apart_from_differences(tmp_path: Pa
     assert "new.yaml:14" in bad.stderr
 
 
-def admitted(directory: Path, documents: Sequence[object], text: str) -> None:
+def admitted(directory: Path, documents: Sequence[object], text: str, mtime_ns: int = 0) -> None:
     """A ledger in which a daemon admitted these."""
     mapping = config_benches(load_text(text, str(directory / "config.yaml"), {}, resolve_secrets=False), {}, {})["agent"].mapping
 
@@ -124,7 +125,8 @@ def admitted(directory: Path, documents: Sequence[object], text: str) -> None:
             directory / "ledger.db", now=time.time(), wait_for_lock_s=0.0, create=True, emit=lambda _: None
         )
         for at, value in enumerate(documents):
-            made = mapping.map(document(value, f"{directory}/calls/{at}.json"))
+            read = document(value, f"{directory}/calls/{at}.json")
+            made = mapping.map(replace(read, origin=replace(read.origin, mtime_ns=mtime_ns)))
             admission = Admission(calls=[made.call] if made.call else [], refused=[made.refused] if made.refused else [])
             await ledger.admit(admission, time.time())
         await ledger.close()
@@ -145,6 +147,16 @@ def test_the_newest_documents_of_the_ledger(tmp_path: Path) -> None:
     result = diff(tmp_path, text, "--from-ledger", 300, old=text)
     assert (result.exit_code, result.stdout) == (0, "7 documents and calls compared: 7 unchanged\n")
     assert "the ledger keeps 7 documents" in result.stderr
+
+
+def test_documents_of_the_ledger_keep_the_time_of_their_file(tmp_path: Path) -> None:
+    """A rule that falls back to file.mtime gives what it gave when the document was read."""
+    text = CONFIG.replace("doc.ended", "[doc.ended, file.mtime]") + f'ledger: {{url: "sqlite://{tmp_path}/ledger.db"}}\n'
+    plant(tmp_path, text)
+    admitted(tmp_path, [call(ended=None)], text, mtime_ns=1_767_225_900_000_000_000)
+    new = text.replace("doc.ended, file.mtime", "doc.ended, {const: 1767225900000}")
+    result = diff(tmp_path, new, "--from-ledger", 3, old=text)
+    assert (result.exit_code, result.stdout) == (0, "1 document or call compared: 1 unchanged\n")
 
 
 def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:

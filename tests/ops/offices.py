@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from tests.ops.parts import NOW, Destination, Source
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
-from tunerd.ledger import Admission, Ended
+from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.office import Office, StoredGates
@@ -94,7 +94,11 @@ class Bench:
             await self.admit(call_id)
             await self.end(Ended(reason=reason, status=422, detail=detail))
 
-    async def end(self, settlement: Ended) -> None:
+    async def deliver(self) -> None:
+        """Tuner takes the call that is due."""
+        await self.end(Delivered(status=200, tuner_call_id=None, already_there=False))
+
+    async def end(self, settlement: Ended | Delivered) -> None:
         claim = await self.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, self.now)
         assert claim.claimed is not None
         await self.ledger.settle(claim.claimed.row, settlement, self.now)
@@ -106,6 +110,9 @@ def remade(text: str = "mended") -> Rule:
     def rule(document: Document) -> Mapped:
         value = document.value
         assert isinstance(value, Mapping)
-        return Mapped(call=make_call(str(value["id"]), text=text, path=document.origin.path, offset=document.origin.offset))
+        origin = document.origin
+        return Mapped(
+            call=make_call(str(value["id"]), text=text, path=origin.path, offset=origin.offset, mtime_ns=origin.mtime_ns)
+        )
 
     return rule

@@ -41,6 +41,23 @@ async def test_retry_maps_the_stored_document_with_todays_rules() -> None:
     assert b"mended" in await body_of_next(bench)
 
 
+@pytest.mark.parametrize("order", ["retry", "remap"])
+async def test_rules_see_when_the_file_was_written(order: str) -> None:
+    """Presets that fall back to file.mtime map a stored document as they did when it was read, also the second time."""
+    seen: list[int] = []
+
+    def rule(document: Document) -> Mapped:
+        seen.append(document.origin.mtime_ns)
+        return remade()(document)
+
+    bench = Bench(rules={"agent": Rules(rule)})
+    await bench.ledger.admit(Admission(calls=[make_call("call-1", mtime_ns=1_700_000_000_123_456_789)]), NOW)
+    await bench.end(Ended(reason=FailReason.REJECTED, status=422, detail=""))
+    assert (await getattr(bench.desk, order)(FAILED))["done"] == {"due": 1}
+    await bench.desk.remap(ids("call-1"))
+    assert seen == [1_700_000_000_123_456_789] * 2
+
+
 async def test_retry_reports_what_is_still_refused() -> None:
     """The row keeps the new reason, and the report names call, reason and place."""
 

@@ -116,9 +116,7 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
 
 def _document(row: DocumentRow) -> Document:
     raw = row["document"].encode()
-    # When the file was written is not kept; that it was shortly before its admission is all that is known.
-    written = int(row["admitted_at"] * 1e9)
-    origin = Origin(source=row["source"], path=row["path"], offset=row["offset"], length=len(raw), mtime_ns=written)
+    origin = Origin(source=row["source"], path=row["path"], offset=row["offset"], length=len(raw), mtime_ns=row["mtime_ns"])
     return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row["admitted_at"])
 
 

@@ -120,16 +120,17 @@ def draw_failed(calls: Sequence[CallRow], now: float) -> None:
 def draw_report(report: Report, verb: str) -> None:
     """`verb`: what was done to them, as in "sent again"."""
     for state, count in sorted(report["done"].items()):
-        note = {"dismissed": "dismissed", "forgotten": "forgotten", "recording": "taken as a recording"}.get(
-            state, f"now {state}"
-        )
-        click.echo(f"{count:,} {'calls' if count != 1 else 'call'} {verb if state not in _OWN_WORD else ''}".rstrip()
-                   + (f": {note}" if state not in _OWN_WORD else f" {note}"))  # fmt: skip
+        who = f"{count:,} {'calls' if count != 1 else 'call'}"
+        click.echo(f"{who} {_OWN_WORDS[state]}" if state in _OWN_WORDS else f"{who} {verb}: now {state}")
     _troubles(report["failed"], "still failed", "red")
     _troubles(report["skipped"], "not touched", "yellow")
 
 
-_OWN_WORD: Final = ("dismissed", "forgotten", "recording")
+_OWN_WORDS: Final = {
+    "dismissed": "dismissed", "forgotten": "forgotten", "recording": "taken as a recording",
+    "sending": "being sent already; nothing more to do", "sent": "sent already; nothing more to do",
+}  # fmt: skip
+"""What an order does not do by itself, or what was so before it."""
 
 
 def _troubles(troubles: Sequence[Trouble], title: str, colour: str) -> None:

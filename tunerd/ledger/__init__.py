@@ -407,6 +407,8 @@ class StoredCall:
     call_id: str | None
     path: str
     offset: int
+    mtime_ns: int
+    """When the file was written that the document stands in."""
     started_at_ms: int | None
     admitted_at: float
     due_at: float | None

@@ -113,6 +113,7 @@ class Row:
             call_id=self.call_id,
             path=self.path,
             offset=self.offset,
+            mtime_ns=self.mtime_ns,
             started_at_ms=self.started_at_ms,
             admitted_at=self.admitted_at,
             due_at=self.due_at,

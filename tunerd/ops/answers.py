@@ -97,6 +97,7 @@ class DocumentRow(TypedDict):
     source: str
     path: str
     offset: int
+    mtime_ns: int
     admitted_at: float
     document: str
     """The JSON text."""

@@ -114,7 +114,7 @@ class OperatorDesk:
                 continue
             text = document.raw.decode("utf-8", "replace")
             found.append(DocumentRow(row=call.row, source=call.source, path=call.path, offset=call.offset,
-                                     admitted_at=call.admitted_at, document=text))  # fmt: skip
+                                     mtime_ns=call.mtime_ns, admitted_at=call.admitted_at, document=text))  # fmt: skip
             size += len(document.raw)
             if size >= DOCUMENTS_BYTES:
                 next_row = call.row
@@ -201,7 +201,7 @@ class OperatorDesk:
             value = orjson.loads(stored)
         except orjson.JSONDecodeError:
             return None  # what is kept of a refused document need not be JSON: its place is read again
-        origin = Origin(source=call.source, path=call.path, offset=call.offset, length=len(stored))
+        origin = Origin(source=call.source, path=call.path, offset=call.offset, length=len(stored), mtime_ns=call.mtime_ns)
         return Document(origin=origin, raw=stored, value=value, settled_at=call.admitted_at)
 
     async def _read_again(self, call: StoredCall, rules: SourceRules, report: Report) -> None:
