@@ -8,14 +8,14 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.ops.offices import Bench, Rules, refused, remade
-from tests.ops.parts import Destination, Source
+from tests.ops.parts import NOW, Destination, Source
 from tunerd.call import State
 from tunerd.cli import main
 from tunerd.cli.drawing import span
@@ -156,6 +156,51 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
         assert line in result.output
     assert fits_the_screen(result.output)
     assert len(json.loads(daemon.run("status", "call-1", "--json").output)["stories"][0]["events"]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("destination", "told"),
+    [
+        ({}, "as soon as an upload is free"),
+        ({"dry_run": True}, "none: dry run, nothing is sent"),
+        ({"pause": PauseReason.UNREACHABLE}, "waits for the pause (unreachable) of tuner to end"),
+        (
+            {"pause": PauseReason.AUTH, "next_probe_at": NOW + 95},
+            "waits for the pause (auth) of tuner to end; next probe in 5 s",
+        ),
+        ({"pause": PauseReason.OPERATOR}, "waits for the pause (operator) of tuner to end; it ends with: tunerd resume"),
+        (
+            {"agents": {"support-bot": (PauseReason.AUTH, NOW)}},
+            "waits for the pause (auth) of agent support-bot to end; a probe goes out now and then",
+        ),
+        ({"agents": {"other": (PauseReason.AUTH, NOW)}}, "as soon as an upload is free"),
+        ({"closed_until": NOW + 150}, "in 60 s: Tuner asked for it (Retry-After)"),
+        ({"closed_until": NOW + 80}, "as soon as an upload is free"),
+    ],
+)
+def test_a_due_call_says_what_it_waits_for(daemon: Daemon, destination: dict[str, Any], told: str) -> None:
+    """A pause of its destination or its agent, a Retry-After; never that it goes out in 0 s while nothing does."""
+
+    async def plant(bench: Bench) -> None:
+        await bench.admit("call-1")
+        bench.now += 90
+        bench.destinations[:] = [Destination(name="tuner", **destination)]
+
+    daemon.do(plant)
+    output = daemon.run("status", "call-1").output
+    assert f" next attempt {told} read from " in " ".join(output.split())
+    assert fits_the_screen(output)
+
+
+def test_a_call_that_is_due_later_says_when(daemon: Daemon) -> None:
+    """Its own wait, where nothing else holds it up."""
+
+    async def plant(bench: Bench) -> None:
+        await bench.admit("call-1")
+        bench.now -= 45
+
+    daemon.do(plant)
+    assert "  next attempt  in 45 s\n" in daemon.run("status", "call-1").output
 
 
 def test_an_unknown_call(daemon: Daemon) -> None:

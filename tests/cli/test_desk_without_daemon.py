@@ -74,6 +74,14 @@ def test_the_story_is_there(directory: Path) -> None:
     assert "rejected: HTTP 422" in run(directory, "status", "call-1").output
 
 
+def test_a_due_call_waits_for_a_daemon(directory: Path) -> None:
+    """Nobody sends it now, so no time is told."""
+    half = directory / "calls" / "half.json"
+    half.write_text(document("call-7"))
+    run(directory, "retry", "--place", str(half))
+    assert "  next attempt  when tunerd runs again; it is not running\n" in run(directory, "status", "call-7").output
+
+
 def test_a_repaired_file_is_read_again(directory: Path) -> None:
     """The place of the failed row is read and mapped with the configuration's rules; the call is due."""
     half = directory / "calls" / "half.json"

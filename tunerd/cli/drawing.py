@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from tunerd.ops.answers import CallRow, DestinationRow, PauseRow, Report, SourceRow, StatusDocument, StoryRow, Trouble
+from tunerd.outcome import PauseReason
 
 WIDTH: Final = 80
 _SHOWN_TROUBLES: Final = 20
@@ -70,8 +71,9 @@ def draw_status(status: StatusDocument) -> None:
             _wrapped(_why(call), "    ")
 
 
-def draw_story(story: StoryRow, now: float) -> None:
-    call = story["call"]
+def draw_story(story: StoryRow, status: StatusDocument) -> None:
+    """`status`: of the same moment; what stands still there holds this call up, too."""
+    call, now = story["call"], status["generated_at"]
     state = call["state"]
     click.echo(f"{click.style(name_of(call), bold=True)}   {click.style(state, fg=_COLOURS.get(state))}"
                + (" (dismissed)" if call["dismissed"] else ""))  # fmt: skip
@@ -85,7 +87,7 @@ def draw_story(story: StoryRow, now: float) -> None:
         ("started", None if call["started_at"] is None else instant(call["started_at"])),
         ("admitted", f"{instant(call['admitted_at'])} ({ago(now - call['admitted_at'])})"),
         ("attempts", str(call["attempts"]) if call["attempts"] else None),
-        ("next attempt", f"in {span(max(0.0, call['due_at'] - now))}" if call["due_at"] is not None and state == "due" else None),
+        ("next attempt", _next_attempt(call, status) if state == "due" else None),
     ]
     for name, value in facts:
         if value:
@@ -99,12 +101,31 @@ def draw_story(story: StoryRow, now: float) -> None:
     if story["events"]:
         click.echo("\n  What happened")
         for event in story["events"]:
-            status = f" {event['http_status']}" if event["http_status"] is not None else ""
-            _wrapped(f"{event['what']}{status}" + (f": {event['detail']}" if event["detail"] else ""),
+            answer = f" {event['http_status']}" if event["http_status"] is not None else ""
+            _wrapped(f"{event['what']}{answer}" + (f": {event['detail']}" if event["detail"] else ""),
                      f"    {instant(event['at'])}  ", " " * 27)  # fmt: skip
     if state == "failed" and not call["dismissed"]:
         click.echo()
         _to_do(call, "  what to do    ", " " * 16)
+
+
+def _next_attempt(call: CallRow, status: StatusDocument) -> str:
+    """When a due call goes out, or what it waits for first."""
+    now = status["generated_at"]
+    if not status["daemon"]["running"]:
+        return "when tunerd runs again; it is not running"
+    due_at = call["due_at"] or now
+    row = next((row for row in status["destinations"] if row["name"] == call["destination"]), None)
+    if row is not None:
+        if row["dry_run"]:
+            return "none: dry run, nothing is sent"
+        if row["pause"]:
+            return f"waits for the pause ({row['pause']['reason']}) of {row['name']} to end{_next_probe(row['pause'], now)}"
+        if paused := next((one for one in row["agents"] if one["agent"] == call["agent"]), None):
+            return f"waits for the pause ({paused['reason']}) of agent {paused['agent']} to end; a probe goes out now and then"
+        if row["closed_until"] is not None and row["closed_until"] > max(now, due_at):
+            return f"in {span(row['closed_until'] - now)}: Tuner asked for it (Retry-After)"
+    return f"in {span(due_at - now)}" if due_at > now else "as soon as an upload is free"
 
 
 def draw_failed(calls: Sequence[CallRow], now: float) -> None:
@@ -198,10 +219,17 @@ def _source(row: SourceRow) -> None:
 
 def _pause(pause: PauseRow, now: float) -> None:
     since = "" if pause["since"] is None else f" for {span(now - pause['since'])}"
-    probe = "" if pause["next_probe_at"] is None else f"; next probe in {span(max(0.0, pause['next_probe_at'] - now))}"
     _wrapped(
-        f"paused ({pause['reason']}){since}{probe}" + (f": {pause['detail']}" if pause["detail"] else ""), "    ", fg="yellow"
+        f"paused ({pause['reason']}){since}{_next_probe(pause, now)}" + (f": {pause['detail']}" if pause["detail"] else ""),
+        "    ",
+        fg="yellow",
     )
+
+
+def _next_probe(pause: PauseRow, now: float) -> str:
+    if pause["reason"] == PauseReason.OPERATOR.value:
+        return "; it ends with: tunerd resume"
+    return "" if pause["next_probe_at"] is None else f"; next probe in {span(pause['next_probe_at'] - now)}"
 
 
 def _why(call: CallRow) -> str:

@@ -1,6 +1,5 @@
 """`tunerd status`: where the calls stand, or the whole story of one."""
 
-import time
 from pathlib import Path
 
 import click
@@ -8,7 +7,9 @@ import click
 from tunerd.cli.drawing import draw_status, draw_story
 from tunerd.cli.office import ask, fail
 from tunerd.cli.options import config_option
+from tunerd.ops.answers import StatusDocument, StoryPage
 from tunerd.ops.encoding import encoded
+from tunerd.ops.office import Operations
 
 _EPILOG = """\b
 Examples:
@@ -34,13 +35,17 @@ def command(config: Path, as_json: bool, call_id: str | None) -> None:
         else:
             draw_status(status)
         return
-    page = ask(config, lambda office: office.story(call_id))
+
+    async def story(office: Operations) -> tuple[StoryPage, StatusDocument]:
+        return await office.story(call_id), await office.status()
+
+    page, status = ask(config, story)
     if as_json:
         click.echo(encoded(page, indent=True))
     if not page["stories"]:
         fail(f"no call with the id {call_id!r} is in the ledger; `tunerd explain FILE` shows the id that the rules give")
     if not as_json:
-        for number, story in enumerate(page["stories"]):
+        for number, one in enumerate(page["stories"]):
             if number:
                 click.echo()
-            draw_story(story, time.time())
+            draw_story(one, status)
