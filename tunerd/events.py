@@ -80,6 +80,8 @@ class PartsLate:
 
     source: str
     count: int
+    path: str
+    """Of the first of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

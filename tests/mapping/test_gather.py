@@ -77,6 +77,15 @@ def test_a_document_becomes_a_fragment() -> None:
     assert orjson.loads(one.document)["said"] == ["hello"]
 
 
+@pytest.mark.parametrize(
+    ("rules", "matter"),
+    [(RETELL, [True, False]), (RETELL.replace("analyzed.mood", "docs[-1].mood"), [True, True])],
+)
+def test_what_no_rule_can_see_does_not_matter(rules: str, matter: list[bool]) -> None:
+    """A document that is no part says nothing, unless some rule of the call reads all documents."""
+    assert [one.matters for one in fragments(gathering(rules), [ENDED, {**ENDED, "event": "started"}])] == matter
+
+
 def test_parts_are_roots_of_the_call() -> None:
     """Fields come from whichever part has them, whatever the order the documents came in."""
     mapping = gathering(RETELL)

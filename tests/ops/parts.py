@@ -85,7 +85,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),
         e.CallDuplicate(source="agent", call_id="call-1", replaced=False),
-        e.PartsLate(source="agent", count=2),
+        e.PartsLate(source="agent", count=2, path="/calls/late.json"),
         e.RecordingAdmitted(source="egress"),
         e.RecordingMatched(source="agent", waited_s=12.0),
         failed(what=f"too long {text}"),

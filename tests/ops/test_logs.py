@@ -96,6 +96,19 @@ def test_failed_calls_are_told_singly_until_they_are_a_storm() -> None:
     assert paper.lines()[-1]["call_id"] == "next minute"
 
 
+def test_late_parts_are_told_with_their_file_until_they_are_a_storm() -> None:
+    """What does not reach Tuner is a warning that says where it stands."""
+    paper = Paper()
+    narrator = Narrator(open_log("json", stream=paper))
+    for number in range(300):
+        narrator(e.PartsLate(source="agent", count=2, path=f"/calls/{number}.json"))
+    narrator.flush()
+    *said, held_back = paper.lines()
+    assert [line["path"] for line in said] == [f"/calls/{number}.json" for number in range(LINES_A_MINUTE)]
+    assert {(line["level"], line["source"], line["count"]) for line in said} == {("warning", "agent", 2)}
+    assert held_back["event"].startswith("290 more")
+
+
 async def test_the_summary_comes_each_minute_and_once_more_at_the_end() -> None:
     """`run` follows the clock, and what is left is told at stop."""
     paper, clock, stop = Paper(), FakeClock(), asyncio.Event()

@@ -238,8 +238,6 @@ def _rule_definitions() -> Schema:
                     "complete": _ref("rule"),
                     "wait": {"anyOf": [*_DURATION["anyOf"]]},
                 },
-                "key",
-                "wait",
             )
         },
     }

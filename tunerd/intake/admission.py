@@ -70,7 +70,7 @@ def events_of(source: str, made: Sequence[Made], admission: Admission, admitted:
         yield RecordingAdmitted(source=source)
     yield from failures_of(admitted.failed, admitted.matched)
     if admitted.late:
-        yield PartsLate(source=source, count=admitted.late)
+        yield PartsLate(source=source, count=admitted.late, path=admission.fragments[0].origin.path)  # all of one file
 
 
 def failures_of(failed: Sequence[FailedCall], matched: Sequence[Matched]) -> Iterator[Event]:

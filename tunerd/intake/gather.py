@@ -30,6 +30,8 @@ _AT_MOST_S: Final = 1.0
 _SIBLINGS_S: Final = 0.2
 """Until the next look at a complete call of whose folder there are files to be read."""
 _GROUPS: Final = 64
+_OPEN: Final = (State.GATHERING, State.IGNORED)
+"""Nothing of such a group can be late."""
 
 
 class Gather(Protocol):
@@ -123,7 +125,8 @@ def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathere
             yield CallDuplicate(source=source, call_id=mapped.call.call_id, replaced=verdict is Verdict.REPLACED)
     yield from failures_of(gathered.failed, gathered.matched)
     if gathered.late:
-        yield PartsLate(source=source, count=gathered.late)
+        paths = (one.origin.path for group, _ in looks if group.state not in _OPEN for one in group.fragments)
+        yield PartsLate(source=source, count=gathered.late, path=next(paths, ""))
 
 
 def _result_of(group: Group, mapped: Mapped | None, now: float) -> Regrouped:

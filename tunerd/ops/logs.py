@@ -154,6 +154,10 @@ class Narrator:
                 if self._may_say("failed"):
                     log.warning("failed", source=event.source, call_id=event.call_id, reason=event.reason.value,
                                 where=event.where, what=event.what, path=event.path, status=event.status)  # fmt: skip
+            case e.PartsLate():
+                if self._may_say("late parts"):
+                    log.warning("parts of a call came after it was sent, and do not reach Tuner", source=event.source,
+                                count=event.count, path=event.path, hint="is gather.wait too short?")  # fmt: skip
             case e.FileIgnored():
                 if self._may_say("file ignored"):
                     log.warning("file ignored", source=event.source, path=event.path, why=event.why)
@@ -216,8 +220,6 @@ class Narrator:
                 log.debug("duplicate", source=event.source, call_id=event.call_id, replaced=event.replaced)
             case e.RecordingMatched():
                 log.debug("recording found", source=event.source, waited_s=round(event.waited_s, 1))
-            case e.PartsLate():
-                log.debug("parts came after their call was sent", source=event.source, count=event.count)
             case e.DocumentIgnored():
                 log.debug("document left out by the rules", source=event.source)
             case e.AttemptEnded():

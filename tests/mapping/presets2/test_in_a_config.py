@@ -76,6 +76,20 @@ def test_who_is_who_is_one_line(preset: str, variant: str, let: str, roles: str)
     assert " ".join(found) == roles
 
 
+def test_the_patience_of_a_preset_is_one_line() -> None:
+    """Members of `gather:` go over the preset's one by one; null switches one off."""
+    own = "    gather: {wait: 1h, complete: null}\n"
+    config = load_text(
+        f"{TUNER}  - name: calls\n    path: /srv/calls\n    preset: pipecat\n{own}{RECORDING}", "/etc/tunerd/config.yaml", {}
+    )
+    value = {"event": "call_ended", "call_sid": "CA1"}
+    raw = orjson.dumps(value)
+    document = Document(origin=Origin(source="calls", path="/srv/calls/1.json"), raw=raw, value=value, settled_at=1.0)
+    one = compile_sources(config, {})["calls"].map(document).fragment
+    assert one is not None
+    assert (one.key, one.part, one.wait_s, one.decides) == ("CA1", "ended", 3600.0, False)
+
+
 def test_a_transcript_without_a_start_can_take_another_moment() -> None:
     """What the page of twilio-intelligence says for a null media_start_time works."""
     own = "    call: {start_timestamp: head.date_created}\n"
