@@ -68,6 +68,40 @@ def test_problems_of_file_and_rules_are_told_together(tmp_path: Path) -> None:
     assert lines[-1] == "3 problems in the configuration"
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "place"),
+    [
+        ("name: agent", "nam: agent", ""),
+        ("name: agent", "name: [agent]", ".name"),
+        ("path: .", "recursive: false", ""),
+        ("path: .", "path: 7", ".path"),
+        ("path: .", "path: .\n    preset: vapy", ".preset"),
+        ("path: .", "path: .\n    path_groups: '('", ".path_groups"),
+        ("path: .", "path: .\n    settle: 5m\n    settle_timeout: -1s", ".settle_timeout"),
+        ("path: .", "path: .\n    manifest: [doc.room]", ".manifest"),
+        ("path: .", "path: .\n    timezone: Mars/Base", ".timezone"),
+    ],
+)
+def test_what_is_wrong_with_a_source_hides_no_rule(tmp_path: Path, right: str, wrong: str, place: str) -> None:
+    """Name, directory, preset, groups: the rules beside them are checked all the same, those of other sources too."""
+    text = good().replace("doc.cost", '"doc.cost ||"')
+    other = text[text.index("  - name") :].replace("agent", "other").replace("doc.cost ||", "doc.cost &&")
+    result = run(tmp_path, text.replace(right, wrong, 1) + other)
+    paths = [line.split(": ")[1] for line in result.stderr.splitlines()[:-1]]
+    assert f"sources[0]{place}" in paths
+    assert {path for path in paths if ".call" in path} == {"sources[0].call.call_cost", "sources[1].call.call_cost"}
+
+
+def test_a_wrong_preset_is_no_reason_to_miss_its_rules(tmp_path: Path) -> None:
+    """Names and fields that the preset would have brought are not told as missing."""
+    text = good().replace("path: .", "path: .\n    preset: vapy").replace("      call_id: doc.id\n", "")
+    result = run(tmp_path, text.replace("doc.cost", "divide(of_the_preset, 0x)"))
+    paths = [line.split(": ")[1] for line in result.stderr.splitlines()[:-1]]
+    assert paths == ["sources[0].preset", "sources[0].call.call_cost"]
+    result = run(tmp_path, text.replace("doc.cost", "of_the_preset"))
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()[:-1]] == ["sources[0].preset"]
+
+
 def test_a_wrong_rule_beside_a_wrong_strategy_is_told_once_each(tmp_path: Path) -> None:
     """What the file's reader refused is not told again by the compiler of the rules."""
     text = good().replace("doc.cost", "dok.cost").replace("{url: doc.url}", "{manifest: nowhere, key: doc.k, within: any}")

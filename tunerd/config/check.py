@@ -4,6 +4,7 @@ when they are compiled. For `tunerd check`; the daemon compiles what it loads an
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
@@ -11,6 +12,9 @@ from tunerd.config.file import Reading, read_file
 from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
+
+_OF_THE_PRESET: Final = ("unknown name", "no rule for", "no agent_remote_identifier", "has no use without")
+"""How problems begin that may only be there because the preset could not be read (or the groups of path_groups)."""
 
 
 def check_file(path: Path, environ: Mapping[str, str]) -> Config:
@@ -38,12 +42,13 @@ def _rule_problems(reading: Reading, environ: Mapping[str, str]) -> list[Problem
     wrong = {problem.path for problem in reading.problems}
     found: list[Problem] = []
     for path, source in zip(reading.paths, sources, strict=True):
-        if wrong & {path, f"{path}.call", f"{path}.manifest", f"{path}.path_groups", f"{path}.preset"}:
-            continue  # What is missing there would be told again, as something else.
+        mended = _as_far_as_right(source, path, wrong)
+        if mended.preset is None and mended.call is None and mended.manifest is None:
+            continue  # That nothing can be compiled was told.
         destination = destinations.get(source.destination)
         try:
             compile_source(
-                _as_far_as_right(source, path, wrong),
+                mended,
                 destination,
                 sources_with_started_at=manifest_sources(sources),
                 environ=environ,
@@ -51,7 +56,8 @@ def _rule_problems(reading: Reading, environ: Mapping[str, str]) -> list[Problem
                 path=path,
             )
         except ConfigError as exc:
-            found += exc.problems
+            in_doubt = wrong & {f"{path}.preset", f"{path}.path_groups", f"{path}.call", f"{path}.manifest"}
+            found += [each for each in exc.problems if not (in_doubt and each.message.startswith(_OF_THE_PRESET))]
     return found
 
 
@@ -62,4 +68,5 @@ def _as_far_as_right(source: Source, path: str, wrong: set[str]) -> Source:
         mended |= {"recording": (), "on_missing": SendAnyway(url="https://example.com/")}
     if f"{path}.agent" in wrong:
         mended["agent_remote_identifier"] = "unknown"
+    mended |= {name: None for name in ("preset", "path_groups", "call", "manifest") if f"{path}.{name}" in wrong}
     return source.model_copy(update=mended)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from pydantic import ValidationError
+
 from tunerd.config import Source
 from tunerd.config.keys import SOURCE
 from tunerd.config.overlap import Reach, may_share
@@ -152,7 +154,17 @@ def _finish(
             reader.problem(draft.node, join(path, "agent"), f"nothing says whose calls these are: {want}")
     _read_recording(reader, draft, drafts)
     _read_redact(reader, draft, redact)
-    return reader.build(SOURCE, Source, values, draft.nodes, path)
+    return reader.build(SOURCE, Source, values, draft.nodes, path) or (_stand_in(values, path) if reader.problems else None)
+
+
+def _stand_in(values: Mapping[str, Any], path: str) -> Source:
+    """Of a source that was refused, with what was right of it: its rules, and whatever names it, can still be checked."""
+    right: dict[str, Any] = {"name": path, "path": "/", **values}
+    try:
+        return Source(**right)
+    except ValidationError as exc:
+        wrong = {error["loc"][0] for error in exc.errors(include_url=False, include_context=False, include_input=False)}
+        return Source(**{name: value for name, value in right.items() if name not in wrong})
 
 
 def _check_directory(reader: Reader, node: Node, path: str, directory: str) -> None:
