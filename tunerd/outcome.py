@@ -58,6 +58,8 @@ class PauseReason(StrEnum):
     UNREACHABLE = "unreachable"
     OPERATOR = "operator"
     """`tunerd pause`."""
+    LOCAL = "local"
+    """This process has no file descriptor left for a connection: Tuner was not even asked."""
 
 
 class IntakeReason(StrEnum):

@@ -68,3 +68,45 @@ def test_quick_answers_are_no_alarm_however_they_vary() -> None:
 
     assert lowest(0.004) == 32
     assert lowest(0.1) < 32
+
+
+def answers(limit: AdaptiveLimit, now: float, count: int, took_s: float, *, pressed: bool = False) -> tuple[float, list[int]]:
+    """So many answers, evenly, with the limit's number of requests open; gives the time then, and the limits on the way."""
+    seen = []
+    for _ in range(count):
+        limit.started(limit.limit)
+        now += took_s / limit.limit
+        limit.ended(now, took_s, pressed=pressed, answered=not pressed)
+        seen.append(limit.limit)
+    return now, seen
+
+
+def test_latency_well_above_its_average_lowers_the_limit() -> None:
+    """Also where no smaller limit was ever tried, so that nothing but the round trips tells."""
+    limit = AdaptiveLimit(4)
+    now, steady = answers(limit, 0.0, 200, 0.1)
+    assert set(steady) == {4}
+    _, slower = answers(limit, now, 20, 0.5)
+    assert min(slower) < 4
+
+
+def test_when_most_are_refused_the_limit_is_halved() -> None:
+    """Two round trips of nothing but refusals leave less than half of it."""
+    limit = AdaptiveLimit(32)
+    now, _ = answers(limit, 0.0, 600, 0.1)
+    assert limit.limit == 32
+    _, refused = answers(limit, now, 64, 0.1, pressed=True)
+    assert refused[-1] < 16
+
+
+def test_after_refusals_the_limit_rests() -> None:
+    """For each round trip with a refusal ten other answers come before more is tried: that is what keeps their share small."""
+    limit = AdaptiveLimit(32)
+    now, _ = answers(limit, 0.0, 600, 0.1)
+    for _ in range(15):
+        now, _ = answers(limit, now, 1, 0.1, pressed=True)
+        now, _ = answers(limit, now, limit.limit, 0.1)
+    lowered = limit.limit
+    _, after = answers(limit, now, 1000, 0.1)
+    assert after.index(lowered + 1) >= 150
+    assert after[-1] == 32

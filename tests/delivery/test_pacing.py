@@ -14,6 +14,7 @@ AUTH = Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=401, det
 AGENT = Refused(scope=Scope.AGENT, reason=PauseReason.AUTH, status=403, detail="403")
 ENDPOINT = Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=404, detail="404")
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="500")
+LOCAL = Refused(scope=Scope.DESTINATION, reason=PauseReason.LOCAL, status=0, detail="no file descriptor is left")
 THROTTLED = Retry(reason=RetryReason.THROTTLED, status=429, detail="429")
 
 
@@ -69,6 +70,47 @@ def test_a_refusal_pauses_with_a_probe_each_30_s(refusal: Refused) -> None:
     gate.attempt(SENT, row=3)
     assert not gate.go().probe
     assert gate.pauses() == [f"+{refusal.reason}", f"-{refusal.reason}"]
+
+
+@pytest.mark.parametrize("answer", [SENT, ERROR, rejected(), THROTTLED])
+def test_our_own_trouble_is_tried_each_second_and_ends_with_any_answer(answer: Outcome) -> None:
+    """Out of descriptors: nothing of it is Tuner's doing, so a probe goes out each second, whatever Tuner then answers has
+    shown that a connection can be made, and however often it happened, no other pause follows from it."""
+    gate = Gatekeeper()
+    for row in range(20):
+        assert gate.attempt(LOCAL, row).probe is (row > 0)
+        assert gate.waits_until() == gate.now + 1
+        gate.now += 1
+    gate.attempt(answer, row=99)
+    assert gate.pacing.paused is None
+    assert not gate.go().probe
+    assert gate.pauses() == ["+local", "-local"]
+
+
+@pytest.mark.parametrize("before", [AUTH, ENDPOINT])
+def test_our_own_trouble_ends_no_other_pause(before: Refused) -> None:
+    """What Tuner was paused for still is; the probe that could not be made is made a second later."""
+    gate = Gatekeeper()
+    gate.attempt(before)
+    gate.now += 30
+    gate.attempt(LOCAL)
+    assert gate.pacing.paused is before.reason
+    assert gate.waits_until() == gate.now + 1
+
+
+def test_our_own_trouble_takes_fewer_connections() -> None:
+    """Those that are open go on being used: the limit falls to what there are descriptors for."""
+    gate = Gatekeeper(concurrency=8)
+    before = gate.pacing.limit
+    gate.attempt(LOCAL)
+    assert gate.pacing.limit < before
+
+
+def test_our_own_trouble_does_not_outlive_the_process() -> None:
+    """The next process has descriptors of its own."""
+    gate = Gatekeeper()
+    gate.attempt(LOCAL)
+    assert gate.pacing.gate() == Gate()
 
 
 def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:

@@ -184,6 +184,14 @@ def test_a_refusal_costs_no_attempt() -> None:
     assert (later.due_at, later.counts, later.surely_not_arrived, later.reason) == (NOW, False, True, PauseReason.AUTH)
 
 
+def test_our_own_trouble_costs_no_attempt_and_no_rest() -> None:
+    """A probe that found no descriptor says nothing about its call: due again at once."""
+    local = Refused(scope=Scope.DESTINATION, reason=PauseReason.LOCAL, status=0, detail="no file descriptor is left")
+    later = settled(local, probe=True)
+    assert isinstance(later, Later)
+    assert (later.due_at, later.counts, later.surely_not_arrived, later.reason) == (NOW, False, True, PauseReason.LOCAL)
+
+
 @pytest.mark.parametrize("outcome", [TROUBLE, WRONG_URL])
 def test_a_probe_in_vain_rests(outcome: Outcome) -> None:
     """The next probes are other calls; of a wrong key any call can tell, so none has to wait after it is mended."""

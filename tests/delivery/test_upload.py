@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from tests.delivery.made import claimed, destination
 from tests.delivery.server import OK, Answer, Hang, Raw, Reply, Request, serving
+from tests.descriptors import no_descriptors
 from tunerd.call import Form
 from tunerd.config import Delivery as Settings
 from tunerd.delivery.key import Key
@@ -274,3 +275,25 @@ async def test_plain_http_where_tls_is_expected() -> None:
             outcome = await upload(claimed())
     assert isinstance(outcome, Retry)
     assert (outcome.reason, outcome.surely_not_arrived) == (RetryReason.TLS, True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "tuner.invalid"])
+@pytest.mark.parametrize("proxied", [False, True])
+async def test_no_descriptor_is_our_own_trouble(host: str, proxied: bool) -> None:
+    """EMFILE while connecting, or while the name is looked up: the pause `local`, no attempt, nothing said about Tuner."""
+    environ = {"HTTP_PROXY": f"http://{host}:9"} if proxied else {}
+    async with uploading(f"http://{host}:9", environ) as upload:
+        with no_descriptors():
+            outcome = await upload(claimed())
+    assert isinstance(outcome, Refused)
+    assert outcome.reason is PauseReason.LOCAL
+    assert "LimitNOFILE" in outcome.detail
+    assert shows_nothing(outcome)
+
+
+async def test_with_descriptors_a_name_that_is_not_known_is_unreachable() -> None:
+    """The look at the descriptor table tells the two apart."""
+    async with uploading("http://tuner.invalid:9") as upload:
+        outcome = await upload(claimed())
+    assert isinstance(outcome, Retry)
+    assert outcome.reason is RetryReason.UNREACHABLE

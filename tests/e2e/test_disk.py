@@ -81,8 +81,11 @@ async def full_disk(daemon: Daemon) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def no_descriptors(daemon: Daemon) -> AsyncIterator[None]:
-    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+async def no_descriptors(daemon: Daemon, but: int = 0) -> AsyncIterator[None]:
+    """Every number below the limit is taken, `but` so many."""
+    taken = {int(fd.name) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
+    limit = next(n for n in range(3, 10_000) if n - sum(fd < n for fd in taken) >= but)
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     yield
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
 
@@ -153,6 +156,30 @@ async def test_no_descriptors_are_left(tmp_path: Path) -> None:
 
 
 @needs_root
+async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
+    """Calls that are in the ledger meet EMFILE when they connect: a pause `local` says so, Tuner is not taken for
+    unreachable, no attempt is counted, and with descriptors back everything is sent within ten seconds, nothing twice."""
+    async with world(tmp_path) as (tuner, config), running(config) as daemon:
+        assert (await command(config, "pause"))[0] == 0
+        calls = [f"call-{number}" for number in range(40)]
+        for call_id in calls:
+            put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
+        await until(lambda: _all_due(daemon, 40))
+        await tuner.plan({"latency_s": 0.2})
+        async with no_descriptors(daemon, but=1):  # the one takes the order to resume
+            assert (await command(config, "resume"))[0] == 0
+            await until(lambda: _paused(daemon, "local"))
+        await tuner.has(*calls, ceiling_s=WITHIN_S)
+        assert all("LimitNOFILE" in line["detail"] for line in _paused(daemon, "local"))
+        assert not _paused(daemon, "unreachable")
+        assert await daemon.metric("tunerd_delivery_paused", reason="local") == 0
+        assert not await daemon.metric("tunerd_calls_retried_total", reason="unreachable")
+        assert "Traceback" not in daemon.said
+        assert await daemon.stop() == 0
+        assert await tuner.accepted() == dict.fromkeys(calls, 1)
+
+
+@needs_root
 async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) -> None:
     """With less than `ledger.min_free` left nothing is admitted, one line and the metric say so, and room remains; what is
     in the ledger is sent. With more room it goes on within ten seconds."""
@@ -196,6 +223,14 @@ async def test_a_read_only_place_is_refused_at_the_start(tmp_path: Path) -> None
     assert [line for line in said.splitlines() if not line.startswith("{")] == [
         f"tunerd: {disk} cannot be written (read-only, or another owner); the ledger needs a place of its own"
     ]
+
+
+def _paused(daemon: Daemon, reason: str) -> list[dict[str, object]]:
+    return [line for line in daemon.told("paused") if line["reason"] == reason]
+
+
+async def _all_due(daemon: Daemon, count: int) -> bool:
+    return (await daemon.states()).get("due") == count
 
 
 async def _open_at(tuner: Sandbox, count: int) -> bool:

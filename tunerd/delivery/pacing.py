@@ -15,6 +15,8 @@ from tunerd.ledger import Gate, Pick
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
 
 PROBE_EVERY_S: Final = 30.0
+LOCAL_EVERY_S: Final = 1.0
+"""...while the trouble is our own: a try costs Tuner nothing."""
 REJECTIONS: Final = 10
 TROUBLES: Final = 10
 TROUBLED_CALLS: Final = 3
@@ -132,8 +134,8 @@ class Pacing:
         )
 
     def gate(self) -> Gate:
-        """What survives a restart."""
-        pause = self._pause
+        """What survives a restart: another process has descriptors of its own."""
+        pause = None if self._pause and self._pause.reason is PauseReason.LOCAL else self._pause
         return Gate(
             closed_until=self._closed_until,
             pause=pause.reason if pause else None,
@@ -225,10 +227,13 @@ class Pacing:
         """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
         self._in_flight -= 1
         probed = self._pause if go.probe else None
+        next_probe_at = now + (LOCAL_EVERY_S if _is_local(outcome) else PROBE_EVERY_S)
         if probed:
             probed.probing = False
-            probed.next_probe_at = now + PROBE_EVERY_S
+            probed.next_probe_at = next_probe_at
         told = self._adapt(outcome, took_s, now)
+        if probed and probed.reason is PauseReason.LOCAL and self._pause is probed and not _is_local(outcome):
+            told += self._end(now)  # a connection could be made; what came of it is seen below
         match outcome:
             case Sent():
                 told += self._accept(agent, now, probed)
@@ -240,7 +245,7 @@ class Pacing:
                 told += self._trouble(row, outcome, now)
         if agent in self._agents and self._agents[agent].probing:
             self._agents[agent].probing = False
-            self._agents[agent].next_probe_at = now + PROBE_EVERY_S
+            self._agents[agent].next_probe_at = next_probe_at
         return told
 
     def cancelled(self, go: Go, agent: str) -> None:
@@ -332,8 +337,8 @@ class Pacing:
 
     def _refuse(self, agent: str, outcome: Refused, now: float) -> list[Event]:
         if outcome.scope is Scope.DESTINATION:
-            if self._pause and self._pause.reason in (PauseReason.OPERATOR, outcome.reason):
-                return []
+            if self._pause and (self._pause.reason in (PauseReason.OPERATOR, outcome.reason) or _is_local(outcome)):
+                return []  # our own trouble says nothing about what Tuner was paused for
             return self._begin(outcome.reason, outcome.detail, now)
         told: list[Event] = []
         if self._pause and self._pause.reason in (PauseReason.UNREACHABLE, PauseReason.ENDPOINT):
@@ -371,6 +376,7 @@ class Pacing:
         pressed = isinstance(outcome, Retry) and (
             outcome.reason in (RetryReason.THROTTLED, RetryReason.TIMEOUT) or outcome.status == 503
         )
+        pressed = pressed or _is_local(outcome)  # some connections may still be made: as many as there are descriptors for
         answered = isinstance(outcome, Sent | Failed)
         self._limit.ended(now, took_s, pressed=pressed, answered=answered)
         after = self._limit.limit
@@ -398,11 +404,13 @@ class Pacing:
         next_probe_at: float | None = None,
     ) -> list[Event]:
         told = self._end(now)
+        if next_probe_at is None:
+            next_probe_at = now + (LOCAL_EVERY_S if reason is PauseReason.LOCAL else PROBE_EVERY_S)
         self._pause = _Pause(
             reason=reason,
             since=now if since is None else since,
             detail=detail,
-            next_probe_at=now + PROBE_EVERY_S if next_probe_at is None else next_probe_at,
+            next_probe_at=next_probe_at,
         )
         self.dirty = True
         told.append(PauseBegan(destination=self._destination, agent=None, reason=reason, detail=detail))
@@ -424,6 +432,10 @@ class Pacing:
         if not self._agents:
             return frozenset()
         return frozenset(agent for agent, pause in self._agents.items() if pause.probing or now < pause.next_probe_at)
+
+
+def _is_local(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refused) and outcome.reason is PauseReason.LOCAL
 
 
 class TokenBucket:

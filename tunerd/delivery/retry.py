@@ -111,7 +111,7 @@ def decide(
             return Ended(reason=outcome.reason, status=outcome.status, detail=outcome.detail)
         case Refused():
             return Later(
-                due_at=now if outcome.reason is PauseReason.AUTH else now + rest_s,
+                due_at=now if outcome.reason in (PauseReason.AUTH, PauseReason.LOCAL) else now + rest_s,
                 reason=outcome.reason,
                 status=outcome.status,
                 detail=outcome.detail,

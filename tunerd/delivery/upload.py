@@ -6,8 +6,10 @@ twice.
 """
 
 import asyncio
+import errno
 import gzip
 import io
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +34,7 @@ ANSWER_BYTES: Final = 64 * 1024
 _PATH: Final = "/api/v1/public/call"
 _LARGE_BODY: Final = 256 * 1024
 _URLS_KEPT: Final = 1000
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class NoAnswer(Exception):
@@ -156,6 +159,9 @@ class Uploader:
     def _translate(self, error: Exception) -> Retry | Refused:
         """Every way in which no answer can come. Details are our own words: an exception's may hold the URL."""
         host = self._host
+        if _is_local(error):
+            detail = f"no file descriptor is left for a connection to {host}: raise LimitNOFILE (ulimit -n) of this process"
+            return _refused(PauseReason.LOCAL, 0, detail)
         if isinstance(error, aiohttp.ClientHttpProxyError):
             if 400 <= error.status < 500:
                 detail = f"the proxy answered {error.status} instead of connecting to {host}: check HTTPS_PROXY"
@@ -210,6 +216,18 @@ def _trust(ca_file: str | None) -> tuple[ssl.SSLContext | bool, str]:
         return ssl.create_default_context(cafile=ca_file), ""
     except (OSError, ssl.SSLError) as error:
         return True, f"the CA file {ca_file} cannot be used ({getattr(error, 'strerror', None) or 'no certificates in it'})"
+
+
+def _is_local(error: Exception) -> bool:
+    """Out of descriptors: no socket could be made. A resolver only says that it failed, so the table is tried."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as exc:
+            return exc.errno in _NO_DESCRIPTORS
+        return False
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return isinstance(inner, OSError) and inner.errno in _NO_DESCRIPTORS
 
 
 def _why(error: OSError) -> str:
