@@ -91,12 +91,13 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         forms = {status.name: status.form for status in delivery.statuses()}
         held = await hold_back(ledger, forms, rebuilt=bool(rebuilt), now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
-                        intake_busy=intake.busy)  # fmt: skip
+                        intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
         desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
-        await stack.enter_async_context(serve_control(Office(status, desk, delivery, reload), config.ledger.path, environ))
+        office = Office(status, desk, delivery, reload, intake.look)
+        await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
         if config.http.listen:
             http = HttpServer(status, health.ailment, metrics.render, __version__)
             host, port = await http.start(config.http.listen)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from tests.e2e.harness import call_document, command, put, running, until, world
+from tests.e2e.harness import Daemon, call_document, command, put, running, until, world
 
 
 async def test_drain_waits_for_what_is_due_and_keeps_intake_open(tmp_path: Path) -> None:
@@ -31,6 +31,20 @@ async def test_drain_waits_for_what_is_due_and_keeps_intake_open(tmp_path: Path)
         assert await daemon.stop() == 0
 
 
+async def test_drain_sees_files_that_no_event_tells_of(tmp_path: Path) -> None:
+    """With `watch: poll` the next scan may be an hour away: what lies in the directory when the drain begins, and what
+    the agent writes while it waits, is sent before it says that nothing is left."""
+    async with world(tmp_path, rescan="1h", source="    watch: poll") as (tuner, config), running(config) as daemon:
+        await scanned(daemon)
+        put(tmp_path / "calls" / "a.json", call_document("a"))
+        draining = asyncio.create_task(command(config, "drain", "--deadline", "40s"))
+        await tuner.has("a")
+        put(tmp_path / "calls" / "b.json", call_document("b"))
+        assert await draining == (0, "drained: nothing is due\n")
+        assert await tuner.accepted() == {"a": 1, "b": 1}
+        assert await daemon.stop() == 0
+
+
 async def test_drain_returns_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> None:
     """With Tuner away the deadline ends it, with 1 and the counts."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
@@ -51,9 +65,28 @@ async def test_drain_returns_at_its_deadline_and_says_what_is_left(tmp_path: Pat
         assert await daemon.stop() == 0
 
 
+async def test_a_file_that_is_there_and_not_read_is_no_success(tmp_path: Path) -> None:
+    """At the deadline it was found and still settles: 1, and it says so."""
+    async with world(tmp_path, rescan="1h", source="    watch: poll\n    settle: 10s") as (_, config), running(config) as daemon:
+        await scanned(daemon)
+        put(tmp_path / "calls" / "a.json", call_document("a"))
+        code, said = await command(config, "drain", "--deadline", "0.5s")
+        assert (code, said) == (1, "tunerd: not drained within 0.5 s: files are still being read\n")
+        assert await daemon.stop() == 0
+
+
 async def test_drain_without_a_daemon_says_so(tmp_path: Path) -> None:
     """Nothing is being sent: one line, and 1."""
     async with world(tmp_path) as (_, config):
         code, said = await command(config, "drain")
     assert code == 1
     assert said == f"tunerd: no tunerd runs with the ledger {tmp_path}/ledger.db: nothing is being sent\n"
+
+
+async def scanned(daemon: Daemon) -> None:
+    """The first scan of each source is over."""
+
+    async def are_all() -> bool:
+        return '"last_scan_at":null' not in (await daemon.get("/status.json")).replace(" ", "")
+
+    await until(are_all)

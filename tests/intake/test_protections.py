@@ -4,12 +4,14 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from tests.descriptors import no_descriptors
 from tests.intake.harness import put, running, source, swept
 from tests.intake.test_run import send, until, until_scanned
 from tunerd.call import ManifestStrategy, State
@@ -19,18 +21,24 @@ from tunerd.events import (
     CallDuplicate,
     DocumentsRead,
     FileDisposed,
+    FileIgnored,
     IntakePaused,
     IntakeResumed,
     RecordingMatched,
     WatchDegraded,
 )
-from tunerd.intake.pauses import Limits
+from tunerd.intake.hints import Hints
+from tunerd.intake.known import Known
+from tunerd.intake.lookout import Lookout
+from tunerd.intake.pauses import Limits, Pauses
+from tunerd.intake.scan import Names
 from tunerd.intake.watch import Hint, Tell, Watcher
 from tunerd.ledger import Admission, Keep
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import IntakeReason
 from tunerd.testing import FakeClock, make_call
 
+T = TypeVar("T")
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
 _QUEUED = Path("/proc/sys/fs/inotify/max_queued_events")
 
@@ -57,6 +65,8 @@ async def test_a_root_may_be_away_for_any_time(tmp_path: Path, how: str, gone_s:
             clock.jump(gone_s / 5)
             await clock.advance(min(gone_s, 60.0) / 5)
             await run.ledger.trim(KEEP_ALL, clock.now())
+            assert await run.ledger.marks("agent", vanished=True) == []
+            assert len(await run.ledger.marks("agent")) == 4
         if how == "empty":
             root.rmdir()
         away.rename(root)
@@ -78,6 +88,44 @@ async def advance_until(clock: FakeClock, told: object, kind: type, count: int) 
         while len(told.seen(kind)) < count:  # type: ignore[attr-defined]
             await clock.advance(0.5)
             await asyncio.sleep(0.001)  # threads are at work: the fake clock does not wait for them
+
+
+async def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    """Out of descriptors (EMFILE) when its event came: it is told once, and read when there are some again, long before
+    the next scan and without another event."""
+    clock = FakeClock()
+    async with running(source(tmp_path, rescan_s=3600.0), clock=clock) as run:
+        await until_scanned(run)
+        put(tmp_path / "a.json", {"id": "a"})
+        with no_descriptors():
+            (ignored,) = await run.told.until(FileIgnored)
+            await clock.advance(20)
+            await asyncio.sleep(0)
+        assert "Too many open files" in ignored.why
+        assert run.ids() == []
+        await advance_until(clock, run.told, CallAdmitted, 1)
+        assert run.intake.statuses()[0].settling == 0
+    assert run.ids() == ["a"]
+    assert len(run.told.seen(FileIgnored)) == 1
+
+
+async def test_a_directory_that_could_not_be_opened_is_not_missing(tmp_path: Path) -> None:
+    """Out of descriptors when it is listed: the pause says so instead of blaming the directory, nothing known is dropped,
+    and a second after there are some again it is read."""
+    clock = FakeClock()
+    put(tmp_path / "a.json", {"id": "a"})
+    os.utime(tmp_path / "a.json", (1_000_000, 1_000_000))
+    async with running(source(tmp_path, watch="poll", rescan_s=1.0), clock=clock) as run:
+        await advance_until(clock, run.told, CallAdmitted, 1)
+        with no_descriptors():
+            await advance_until(clock, run.told, IntakePaused, 1)
+            await clock.advance(20)
+        assert run.told.seen(IntakePaused)[0].reason is IntakeReason.DENIED
+        assert "LimitNOFILE" in run.told.seen(IntakePaused)[0].detail
+        await advance_until(clock, run.told, IntakeResumed, 1)
+        assert len(await run.ledger.marks("agent")) == 1
+    assert run.ids() == ["a"]
+    assert len(run.told.seen(IntakePaused)) == 1
 
 
 # Watches and events.
@@ -160,6 +208,52 @@ async def test_without_any_event_the_scan_finds_everything(tmp_path: Path) -> No
         with log.open("a") as file:
             file.write('{"id": "l2"}\n')
         await until(run, "changed", "l2")
+
+
+async def test_a_look_that_is_asked_for_sees_what_is_there(tmp_path: Path) -> None:
+    """`tunerd drain` asks for it: however long it is to the next scan, when the look is done every file that was there
+    when it began is known, and a directory that is not there holds nothing up."""
+    sources = (source(tmp_path, watch="poll", rescan_s=3600.0), source(tmp_path / "none", name="none", watch="poll"))
+    async with running(*sources) as run:
+        while run.intake.statuses()[0].last_scan_at is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        for turn in range(3):
+            put(tmp_path / f"{turn}.json", {"id": f"c{turn}"})
+            number = run.intake.look()
+            assert run.intake.looked() < number
+            async with asyncio.timeout(10):
+                while run.intake.looked() < number:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            assert run.intake.busy() or f"c{turn}" in run.ids()
+            await until(run, f"c{turn}")
+
+
+async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -> None:
+    """The scan that is going on may have passed the place already."""
+    hints, clock, stop = Hints(), FakeClock(), asyncio.Event()
+    settings = source(tmp_path, rescan_s=3600.0)
+    known, pauses = Known(str(tmp_path), str), Pauses("agent", lambda _: None, clock.now)
+
+    async def in_thread(work: Callable[[], T]) -> T:
+        listing = work()
+        if lookout.last_scan_at is None:
+            put(tmp_path / "a.json", {"id": "a"})
+            lookout.tell(Hint.LOST, str(tmp_path))
+        return listing
+
+    async def vanished(paths: list[str]) -> None:
+        raise AssertionError(paths)
+
+    lookout = Lookout(
+        settings, Names(settings, None), known, hints, None, clock, lambda _: None, pauses, in_thread, vanished
+    )  # fmt: skip
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        group.create_task(lookout.scan_forever(stop))
+        while not len(hints):
+            await clock.advance(0.1)
+            assert clock.monotonic() < 1000 + 10, "the next regular scan is an hour away"
+        stop.set()
+        hints.scan_now.set()
 
 
 # A ledger that is full all the time.

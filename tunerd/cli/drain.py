@@ -61,20 +61,24 @@ def command(config: Path, deadline_s: float) -> None:
 
 
 async def drain(daemon: ControlClient, deadline_s: float, clock: Clock) -> tuple[IdleDocument, bool]:
-    """Ask until the daemon was idle for IDLE_FOR_S or the deadline is there; gives its last answer, and whether it is
-    idle. Raises ControlError when it does not answer (any more)."""
+    """Ask until the daemon was idle for IDLE_FOR_S and then found nothing new in any directory, or the deadline is there;
+    gives its last answer, and whether it is idle. Raises ControlError when it does not answer (any more)."""
     never = asyncio.Event()
     deadline_at, idle_since = clock.monotonic() + deadline_s, None
+    first = last = await daemon.look()  # events do not tell of everything, and with `watch: poll` of nothing
     while True:
         answer, now = await daemon.idle(), clock.monotonic()
         if not answer["idle"]:
-            idle_since = None
+            idle_since, last = None, first
         elif idle_since is None:
             idle_since = now
         if idle_since is not None and now - idle_since >= IDLE_FOR_S:
-            return answer, True
+            if last == first:
+                last = await daemon.look()
+            elif answer["looked"] >= last:
+                return answer, True
         if now >= deadline_at:
-            return answer, answer["idle"]
+            return answer, answer["idle"] and answer["looked"] >= first
         await clock.wait(never, min(_LOOK_EVERY_S, deadline_at - now))
 
 

@@ -4,6 +4,7 @@ What a hinted file holds is for visit.py. Nothing known is dropped while the roo
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
@@ -61,6 +62,9 @@ class Lookout:
         self._grown: dict[str, tuple[float, int]] = {}
         """Logs that grew lately: when (monotonic), and their signature at the last glance."""
         self.last_scan_at: float | None = None
+        self._asked = 0
+        self.looked = 0
+        """The last of the looks that were asked for (`look`) that is done: a scan that began after it has ended."""
         self.knows_all = False
         """The last scan went well, and there was nothing in the directory that it had to leave to the next one."""
 
@@ -97,24 +101,36 @@ class Lookout:
         while len(self._grown) > _GLANCE_LOGS:
             del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
 
+    def look(self, number: int) -> None:
+        """Scan at once; `looked` reaches `number` when that is done."""
+        self._asked = number
+        self._hints.scan_now.set()
+
     def _hint(self, relative: str, *, closed: bool) -> None:
         self._hints.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed)
 
     async def scan_forever(self, stop: asyncio.Event) -> None:
         """A scan each `rescan`, at once when events were lost, and each second while the root is missing."""
         while not stop.is_set():
+            self._hints.scan_now.clear()  # what is lost, or asked, from now on wants the next scan
             more = await self.scan_once()
             if self._unreadable:
                 await self._clock.wait(stop, _MISSING_S)
                 continue
             # A full listing was cut: go on as soon as its files have been taken.
             delay = 0.2 if more else self._source.rescan_s
-            self._hints.scan_now.clear()
             if await self._clock.wait(self._hints.scan_now, delay) and not stop.is_set():
                 await self._clock.wait(stop, 0.1)  # a storm of "scan now" is one scan
 
     async def scan_once(self) -> bool:
         """List once and hint at what was found; True when there was more than one listing holds."""
+        asked = self._asked
+        more = await self._scan()
+        if not more:
+            self.looked = max(self.looked, asked)
+        return more
+
+    async def _scan(self) -> bool:
         self.knows_all = False
         if len(self._hints) > FOUND_AT_ONCE // 2:
             return True  # these first
@@ -133,7 +149,11 @@ class Lookout:
         except PermissionError:
             self._paused(IntakeReason.DENIED, f"{self._root} cannot be read: give this process read and search permission")
             return False
-        except OSError:
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                detail = f"{self._root} cannot be listed: no file descriptor is left; raise LimitNOFILE (ulimit -n)"
+                self._paused(IntakeReason.DENIED, detail)
+                return False
             self._paused(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
             return False
         if self._was_swapped(listing):

@@ -131,6 +131,14 @@ class SourceIntake:
     def busy(self) -> bool:
         return self._hints.busy or len(self._hints) > 0
 
+    @property
+    def looked(self) -> int:
+        """The last look that was asked for and is done."""
+        return self._lookout.looked
+
+    def look(self, number: int) -> None:
+        self._lookout.look(number)
+
     def status(self) -> SourceStatus:
         return SourceStatus(
             name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,

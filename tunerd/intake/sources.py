@@ -7,11 +7,12 @@ from types import MappingProxyType
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
+from tunerd.intake.entry import Mapper
 from tunerd.intake.gather import Gather
 from tunerd.intake.in_hand import InHand
 from tunerd.intake.orphans import Orphans, SetAside
 from tunerd.intake.pauses import Gate, Limits
-from tunerd.intake.run import IntakeLedger, Mapper, SourceIntake, SourceStatus
+from tunerd.intake.run import IntakeLedger, SourceIntake, SourceStatus
 from tunerd.intake.watch import Watcher, WatchLimit
 
 
@@ -43,6 +44,7 @@ class Intake:
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._orphans = Orphans(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
+        self._asked = 0
 
     def _gathering(self) -> frozenset[str]:
         return frozenset(name for name, one in self._sources.items() if one.gathers)
@@ -97,6 +99,18 @@ class Intake:
         """Whether a file is in hand, or seen and not yet read."""
         return any(one.busy() for one in self._sources.values())
 
+    def look(self) -> int:
+        """List every directory now, whatever `rescan` says; gives the number of this look, which `looked` reaches."""
+        self._asked += 1
+        for one in self._sources.values():
+            one.look(self._asked)
+        return self._asked
+
+    def looked(self) -> int:
+        """The last look that every source has done: what was there when it was asked for has been seen. A directory that
+        is not there has nothing to be seen."""
+        return min((one.looked for one in self._sources.values()), default=self._asked)
+
     async def update(
         self,
         sources: Sequence[Source],
@@ -121,6 +135,7 @@ class Intake:
         for name, source in wanted.items():
             if name not in self._sources:
                 one = self._sources[name] = self._make(source, mappings[name], gathers.get(name))
+                one.look(self._asked)
                 if self._group is not None:
                     self._group.create_task(one.run())
 

@@ -194,6 +194,8 @@ class IdleDocument(TypedDict):
     """Open state -> calls; what `tunerd drain` waits for is `due`, `sending` and `gathering`."""
     idle: bool
     """Nothing is due, being sent or being gathered, and every file seen has been read."""
+    looked: int
+    """Number of the last look (POST /v1/look) that is done: every directory was listed after it was asked for."""
 
 
 def call_row(call: StoredCall) -> CallRow:

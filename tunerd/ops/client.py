@@ -61,6 +61,9 @@ class ControlClient:
     async def idle(self) -> IdleDocument:
         return cast(IdleDocument, await self._ask("GET", "/v1/idle"))
 
+    async def look(self) -> int:
+        return cast(int, (await self._ask("POST", "/v1/look"))["look"])
+
     async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage:
         asked = asked_of(choice)
         asked["dismissed"] = {True: "true", False: "false", None: "any"}[choice.where.dismissed]

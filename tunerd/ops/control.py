@@ -133,6 +133,9 @@ def _app(operations: Operations) -> web.Application:
     async def reload(_: web.Request) -> object:
         return {"version": 1, "problems": list(await operations.reload())}
 
+    async def look(_: web.Request) -> object:
+        return {"version": 1, "look": await operations.look()}
+
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.add_routes([
         web.get("/v1/status", _json(status)),
@@ -144,6 +147,7 @@ def _app(operations: Operations) -> web.Application:
         web.post("/v1/forget", _json(forget)),
         web.post("/v1/{order:pause|resume}", _json(gate)),
         web.post("/v1/reload", _json(reload)),
+        web.post("/v1/look", _json(look)),
     ])  # fmt: skip
     return app
 

@@ -21,6 +21,10 @@ class Operations(Protocol):
 
     async def status(self) -> StatusDocument: ...
     async def idle(self) -> IdleDocument: ...
+    async def look(self) -> int:
+        """List every source's directory now; gives a number that `looked` of `idle` reaches when it is done."""
+        ...
+
     async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage: ...
     async def story(self, call_id: str) -> StoryPage: ...
     async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage: ...
@@ -54,11 +58,13 @@ class Office:
         desk: OperatorDesk,
         gates: Gates,
         reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        look: Callable[[], int] | None = None,
     ) -> None:
         self._status = status
         self._desk = desk
         self._gates = gates
         self._reload = reload
+        self._look = look
         self.calls = desk.calls
         self.story = desk.story
         self.documents = desk.documents
@@ -70,6 +76,11 @@ class Office:
 
     async def idle(self) -> IdleDocument:
         return self._status.idle()
+
+    async def look(self) -> int:
+        if self._look is None:
+            raise OrderRefused("there is no daemon that reads directories")
+        return self._look()
 
     async def pause(self, destination: str | None) -> Sequence[str]:
         names = self._named(destination)

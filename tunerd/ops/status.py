@@ -105,6 +105,7 @@ class Status:
         destinations: Callable[[], Sequence[DestinationStatus]] = tuple,
         sources: Callable[[], Sequence[SourceStatus]] = tuple,
         intake_busy: Callable[[], bool] = lambda: False,
+        looked: Callable[[], int] = lambda: 0,
     ) -> None:
         self._ledger = ledger
         self._facts = facts
@@ -112,6 +113,7 @@ class Status:
         self._destinations = destinations
         self._sources = sources
         self._intake_busy = intake_busy
+        self._looked = looked
 
     def gauges(self) -> Gauges:
         return self._ledger.gauges()
@@ -166,7 +168,7 @@ class Status:
         calls = self._ledger.gauges().calls
         left = {state.value: calls.get(state, 0) for state in State if state.is_open}
         moving = left[State.DUE.value] + left[State.SENDING.value] + left[State.GATHERING.value]
-        return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy())
+        return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
