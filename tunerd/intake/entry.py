@@ -5,7 +5,7 @@ next one is read and mapped. The order of all steps stands in run.py.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
@@ -13,6 +13,7 @@ from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.gather import Carry, InThread, Patiently, with_waits_from_writing
 from tunerd.intake.in_hand import BATCH, Hold, Phase
+from tunerd.intake.slices import Slices
 from tunerd.intake.suspicion import crashed, place_of, split
 from tunerd.intake.visit import LARGE_BYTES, Batch
 from tunerd.ledger import Admission, Admitted, WritePath
@@ -22,10 +23,6 @@ Mapper: TypeAlias = Callable[[Document], Mapped]
 
 Entered: TypeAlias = Callable[[Batch, Sequence[Made], Admission, Admitted], None]
 """Told when a batch is durable."""
-
-SLICE_S: Final = 0.001
-"""Mapping gives way to everything else on the loop after so long: an attempt needs the loop several times, and waits a
-slice each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +47,11 @@ class Entry:
         entered: Entered,
         patiently: Patiently,
         in_thread: InThread,
+        slices: Slices,
         *,
         gathers: bool,
     ) -> None:
-        self.mapper = mapper
+        self.mapper, self._slices = mapper, slices
         self._source, self._ledger, self._clock, self._gathers = source, ledger, clock, gathers
         self._entered, self._patiently, self._in_thread = entered, patiently, in_thread
 
@@ -62,9 +60,8 @@ class Entry:
         return FileEntry(self, hold, final)
 
     async def map(self, batch: Batch, hold: Hold) -> list[Made]:
-        """Step 3, in slices of SLICE_S on the loop; a large document in a thread, where only it is held up."""
+        """Step 3, in slices on the loop (slices.py); a large document in a thread, where only it is held up."""
         made: list[Made] = []
-        began = self._clock.monotonic()
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
                 made.append((one, Mapped(refused=self._kept(one))))
@@ -74,11 +71,10 @@ class Entry:
                 continue
             if len(one.raw) > LARGE_BYTES:
                 made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
-            else:
+                continue
+            await self._slices.room()
+            with self._slices:
                 made.append((one, self._map_one(one)))
-            if self._clock.monotonic() - began > SLICE_S:
-                await asyncio.sleep(0)
-                began = self._clock.monotonic()
         return made
 
     def _map_one(self, document: Document) -> Mapped:

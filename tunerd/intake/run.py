@@ -24,6 +24,7 @@ from tunerd.intake.known import Known
 from tunerd.intake.lookout import Lookout
 from tunerd.intake.pauses import RETRY_S, Gate, Pauses
 from tunerd.intake.scan import Names
+from tunerd.intake.slices import Slices
 from tunerd.intake.suspicion import unread
 from tunerd.intake.visit import Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
 from tunerd.intake.watch import Watcher
@@ -85,6 +86,7 @@ class SourceIntake:
         watcher: Watcher,
         turn: asyncio.Lock,
         in_hand: InHand,
+        slices: Slices,
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
@@ -120,7 +122,7 @@ class SourceIntake:
                 in_hand,
             )
         self._entry = Entry(
-            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, gathers=gather is not None
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, slices, gathers=gather is not None
         )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()

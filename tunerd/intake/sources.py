@@ -13,6 +13,7 @@ from tunerd.intake.in_hand import InHand
 from tunerd.intake.orphans import Orphans, SetAside
 from tunerd.intake.pauses import Gate, Limits
 from tunerd.intake.run import IntakeLedger, SourceIntake, SourceStatus
+from tunerd.intake.slices import Slices
 from tunerd.intake.watch import Watcher, WatchLimit
 
 
@@ -41,6 +42,7 @@ class Intake:
         self._in_hand = InHand(in_hand)
         self._turn = asyncio.Lock()
         """One large document, or one batch of a large file, at a time."""
+        self._slices = Slices(clock)
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._orphans = Orphans(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
@@ -144,5 +146,6 @@ class Intake:
 
     def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceIntake":
         return SourceIntake(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand, gather
-        )
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand,
+            self._slices, gather,
+        )  # fmt: skip
