@@ -115,6 +115,7 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
             Destination(pause=PauseReason.AUTH, paused_since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8)
         ]
         bench.sources[:] = [Source(paused=IntakeReason.MISSING), Source(name="egress", files=1234, watching=False)]
+        bench.sources.append(Source(name="secret", paused=IntakeReason.DENIED))
 
     daemon.do(plant)
     result = daemon.run("status")
@@ -124,7 +125,8 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
         "  due                 1   oldest 90 s ago\n",
         "  failed              1   tunerd failed\n",
         "  tuner.example/42   0 of 8 uploads under way\n    paused (auth) for 30 s; next probe in 5 s: 401\n",
-        "  agent   not read (missing)\n",
+        "  agent   not read (missing)\n    /var/spool/calls\n    there is no such directory",
+        "  secret   not read (denied)\n    /var/spool/calls\n    this process cannot read the directory: give it read",
         "  egress   1,234 files, found by scans\n",
         "  call-2   rejected   90 s ago\n",
     ):

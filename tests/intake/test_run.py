@@ -5,6 +5,9 @@ import gzip
 import json
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -388,6 +391,79 @@ async def test_a_lost_root_drops_nothing(tmp_path: Path, swap: str) -> None:
         assert await run.ledger.mark("agent", str(root / "a.json")) is not None
     assert run.ids() == ["a", "b"]
     assert not run.told.seen(CallDuplicate)
+
+
+@contextmanager
+def denied() -> Iterator[Path]:
+    """A directory that others may enter, while this process has no right but those of "other"."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield root
+        finally:
+            os.seteuid(user)
+
+
+def forbid(root: Path, mode: int) -> None:
+    """Of another owner where the tests run as root, else of this one."""
+    nobody = os.geteuid()
+    if os.getuid() == 0:
+        os.seteuid(0)
+        root.chmod(mode)
+        os.seteuid(nobody)
+    else:
+        root.chmod((mode & 0o7) << 6)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o744, 0o711])
+async def test_a_directory_that_may_not_be_read_is_denied_at_once(mode: int) -> None:
+    """At the start, and heals by itself; also where its names can be listed, but nothing in it reached."""
+    with denied() as root:
+        forbid(root, mode)
+        async with running(source(root, rescan_s=3600)) as run:
+            (paused,) = await run.told.until(IntakePaused)
+            assert paused.reason is IntakeReason.DENIED
+            assert run.intake.statuses()[0].paused is IntakeReason.DENIED
+            forbid(root, 0o755)
+            await run.told.until(IntakeResumed)
+
+
+async def test_a_directory_that_is_closed_while_it_is_read_is_denied_once_a_file_comes() -> None:
+    """Not only at the next scan; the file is not blamed, and read when the directory may be."""
+    with denied() as root:
+        forbid(root, 0o777)
+        async with running(source(root, rescan_s=3600, settle_s=30.0)) as run:
+            await until_scanned(run)
+            written = root / "a.json"
+            with written.open("w") as file:
+                file.write('{"id": "a"}')
+                forbid(root, 0o700)  # the event of the close finds it closed
+            (paused,) = await run.told.until(IntakePaused)
+            assert paused.reason is IntakeReason.DENIED
+            forbid(root, 0o777)
+            await run.told.until(IntakeResumed)
+            await until(run, "a")
+            assert not run.told.seen(FileIgnored)
+
+
+async def test_a_directory_below_that_may_not_be_listed_is_told() -> None:
+    """What is in it is not read, and nobody would know; the others are."""
+    with denied() as root:
+        forbid(root, 0o777)
+        for name in ("open", "closed"):
+            (root / name).mkdir(mode=0o777)
+            put(root / name / "a.json", {"id": name})
+        (root / "closed").chmod(0)
+        async with running(source(root, recursive=True, rescan_s=0.05)) as run:
+            await until(run, "open")
+            (told,) = await run.told.until(FileIgnored)
+            assert (Path(told.path).name, "no permission" in told.why) == ("closed", True)
+            (root / "closed").chmod(0o700)
+            await until(run, "closed")
 
 
 async def test_a_root_that_is_made_later(tmp_path: Path) -> None:

@@ -215,6 +215,14 @@ def _source(row: SourceRow) -> None:
     state = click.style(f"not read ({row['paused']})", fg="yellow") if row["paused"] else counts
     click.echo(f"  {row['name']}   {state}" + ("" if row["watching"] or row["paused"] else ", found by scans"))
     _wrapped(row["path"], "    ")
+    if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
+        _wrapped(to_do, "    ", fg="yellow")
+
+
+_SOURCE_TO_DO: Final = {
+    "missing": "there is no such directory, or another one in its place: it is read as soon as it is back",
+    "denied": "this process cannot read the directory: give it read and search permission (r-x); its log says more",
+}
 
 
 def _pause(pause: PauseRow, now: float) -> None:

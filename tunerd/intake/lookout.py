@@ -15,7 +15,7 @@ from tunerd.events import Emit, FileIgnored, WatchDegraded
 from tunerd.intake.hints import Hints
 from tunerd.intake.known import Known
 from tunerd.intake.pauses import Pauses
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, scan, signature
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature
 from tunerd.intake.watch import Hint, Watcher, WatchLimit
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
@@ -121,6 +121,13 @@ class Lookout:
             delay = 0.2 if more else self._source.rescan_s
             if await self._clock.wait(self._hints.scan_now, delay) and not stop.is_set():
                 await self._clock.wait(stop, 0.1)  # a storm of "scan now" is one scan
+
+    async def is_denied(self) -> bool:
+        """Whether a file cannot be read because the directory cannot: then the scan that says so is due now."""
+        denied = self._unreadable or not await self._in_thread(lambda: may_read(self._root))
+        if denied:
+            self._hints.scan_now.set()
+        return denied
 
     async def scan_once(self) -> bool:
         """List once and hint at what was found; True when there was more than one listing holds."""

@@ -279,6 +279,8 @@ class SourceIntake:
             return later
         except OSError as exc:
             hold.end(cleared=False)
+            if isinstance(exc, PermissionError) and await self._lookout.is_denied():
+                return RETRY_S
             self._lookout.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
             return _UNREADABLE_S
         except (_Stopped, asyncio.CancelledError):

@@ -4,6 +4,7 @@ Whether a file is complete is for read.py, what happens to it for run.py. The sc
 hint at; each one also arms the watches of the directories it meets.
 """
 
+import errno
 import fnmatch
 import os
 import re
@@ -163,6 +164,8 @@ def scan(
     at = os.stat(root)
     if not stat.S_ISDIR(at.st_mode):
         raise NotADirectoryError(root)
+    if not may_read(root):  # without search permission names could be listed, and each would look as if it were gone
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
     listing = Listing((at.st_dev, at.st_ino))
     changed: list[str] = []
     hits = 0
@@ -176,10 +179,12 @@ def scan(
         try:
             arm(absolute)  # before listing: what is created in between is seen by one of the two
             entries = os.scandir(absolute)
-        except OSError:
+        except OSError as exc:
             if not directory:
                 raise
             listing.unreadable.append(directory + "/")
+            if isinstance(exc, PermissionError) and directory not in skip:
+                listing.odd.append((directory, "cannot be listed (no permission); what is in it is read once it can be"))
             continue
         with entries:
             for entry in entries:
@@ -221,6 +226,11 @@ def scan(
     if hits < len(known):
         listing.vanished = _missing(root, known, listing.unreadable)
     return listing
+
+
+def may_read(directory: str) -> bool:
+    """Whether this process may list the directory and reach what is in it."""
+    return os.access(directory, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _missing(root: str, known: Mapping[str, int], unreadable: Sequence[str]) -> list[str]:

@@ -251,13 +251,18 @@ class SourceMapping:
             return False
 
     def _with_absent(self, refusal: Refusal, there: frozenset[str]) -> Refusal:
-        """What is missing often stands in a part that never came."""
+        """What is missing often stands in a part that never came; where each document is a call, in another document."""
         rules = self._bare.gather
         absent = [name for name, _ in rules.parts if name not in there] if rules is not None else []
         if not absent or refusal.reason not in (FailReason.UNMAPPABLE, FailReason.INVALID):
             return refusal
         never = f"part `{absent[0]}`" if len(absent) == 1 else f"parts {', '.join(f'`{name}`' for name in absent)}"
-        return replace(refusal, what=f"{refusal.what}; its {never} never came")
+        why = (
+            f"with `gather: null` each document is a whole call, and this one has no {never}"
+            if self._alone
+            else (f"its {never} never came")
+        )
+        return replace(refusal, what=f"{refusal.what}; {why}")
 
     # One run
 

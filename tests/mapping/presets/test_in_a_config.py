@@ -103,6 +103,24 @@ def test_what_a_preset_gathers_can_be_taken_singly(fixture: str) -> None:
     assert (alone.ignored is not None) == (together.ignored is not None) == (fixture == "call_started")
 
 
+def test_a_document_taken_singly_misses_no_part_that_could_come() -> None:
+    """`gather: null`: that a part never came would send an operator looking for it."""
+    record = orjson.loads((FIXTURES.parent.parent / "presets2/fixtures/amazon-connect/record_alone.json").read_bytes())[0]
+    raw = orjson.dumps(record)
+    origin = Origin(source="amazon-connect", path="/calls/amazon-connect/record_alone.json", length=len(raw))
+    told = []
+    for own in (", gather: null", ""):
+        config = configured(plain("amazon-connect", f", on_missing: {{send: 'https://a.example/'}}{own}"))
+        mapping = compile_source(config.sources[0], config.destinations[0], sources_with_started_at={}, environ={})
+        one = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
+        refused = one.refused or (one.fragment and (mapping.gather(None, [one.fragment]) or one).refused)
+        assert refused
+        told.append(refused.refusal.what.rpartition("; ")[2])
+    assert told == [
+        "with `gather: null` each document is a whole call, and this one has no part `lens`", "its part `lens` never came",
+    ]  # fmt: skip
+
+
 def test_redaction_of_documents_takes_a_preset_whose_gathering_is_off() -> None:
     """Parts would stand in the ledger as they are; single documents need not."""
     redacted = ", redact: {detect: [card]}"
