@@ -5,7 +5,7 @@ import pytest
 
 from tests.bodies import create_body
 from tests.sandbox.conftest import QUERY, Client
-from tunerd.sandbox.arrivals import without_query
+from tunerd.sandbox.arrivals import in_short, without_query
 from tunerd.sandbox.server import Sandbox
 
 SECRET_URL = "https://audio.example/a.wav?token=secret"
@@ -49,6 +49,29 @@ async def test_bodies_and_url_queries_are_shown_only_when_asked(session: aiohttp
             for path in ("/", "/arrivals.json"):
                 raw = (await client.get(path)).raw
                 assert (b"library" in raw, b"secret" in raw) == (show, show)
+
+
+async def test_a_long_url_is_shown_short_and_told_whole(session: aiohttp.ClientSession) -> None:
+    """The page has host and end of it; for programs, and where --show asks for it, all of it stands there."""
+    url = f"https://bucket.example/{'a-long-directory/' * 50}the-call.wav"
+    for show in (False, True):
+        async with Sandbox(show=show) as sandbox:
+            client = Client(session, sandbox)
+            await client.post(create_body(recording_url=url))
+            page = (await client.get("/")).raw.decode()
+            assert (url in page) is show
+            assert ("https://bucket.example/a-long-directory/" in page, "/the-call.wav" in page) == (True, True)
+            assert url in (await client.get("/arrivals.json")).raw.decode()
+
+
+@pytest.mark.parametrize("length", [80, 81, 1000])
+def test_a_url_in_short(length: int) -> None:
+    """At most eighty characters, whole where it fits."""
+    url = "https://a.example/".ljust(length - 4, "x") + ".wav"
+    shown = in_short(url + "?token=secret") or ""
+    assert (len(shown) <= 80, "secret" in shown) == (True, False)
+    assert (in_short(url) == url) is (length == 80)
+    assert ("https://a.example/x" in shown, shown.endswith(("x.wav", "?..."))) == (True, True)
 
 
 async def test_arrivals_as_json(client: Client) -> None:

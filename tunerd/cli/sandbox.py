@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from tunerd.config.quantities import parse_duration
-from tunerd.sandbox.arrivals import Arrival, without_query
+from tunerd.sandbox.arrivals import Arrival, in_short
 from tunerd.sandbox.faults import Faults, parse_fail
 from tunerd.sandbox.server import CONTROL_PATH, MAX_BODY_BYTES, Sandbox
 
@@ -173,7 +173,7 @@ Use it with:
 def _line(arrival: Arrival, *, show: bool) -> str:
     """One arrival for people; values from outside are shown so that they cannot move the cursor."""
     rows = "-" if arrival.rows is None else arrival.rows
-    url = arrival.recording_url if show else without_query(arrival.recording_url)
+    url = arrival.recording_url if show else in_short(arrival.recording_url)
     parts = [
         f"{arrival.status or '-'} {arrival.note}",
         f"call {_plain(arrival.call_id)}",

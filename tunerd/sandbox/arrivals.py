@@ -13,6 +13,8 @@ from tunerd.call import Form
 from tunerd.sandbox.forms import FieldProblem
 
 NOT_ANSWERED: Final = 0
+URL_SHOWN: Final = 80
+"""Characters of a URL where people read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,14 @@ def without_query(url: str | None) -> str | None:
         return "(not a URL)"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment="")
     return urlunsplit(bare)
+
+
+def in_short(url: str | None) -> str | None:
+    """For a line or a page: without its query, and of a long one host and end, which tell people which recording it is."""
+    bare = without_query(url)
+    if bare is None or len(bare) <= URL_SHOWN:
+        return bare
+    return f"{bare[: URL_SHOWN // 2]}...{bare[-(URL_SHOWN // 2 - 3) :]}"
 
 
 class Journal:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Final
 
-from tunerd.sandbox.arrivals import NOT_ANSWERED, Arrival, without_query
+from tunerd.sandbox.arrivals import NOT_ANSWERED, Arrival, in_short
 
 SHOWN: Final = 200
 
@@ -34,7 +34,7 @@ def render(arrivals: Sequence[Arrival], counts: Mapping[str, int], *, show: bool
 
 def _row(arrival: Arrival, *, show: bool) -> str:
     at = datetime.fromtimestamp(arrival.at, UTC).strftime("%H:%M:%S.%f")[:-3]
-    url = arrival.recording_url if show else without_query(arrival.recording_url)
+    url = arrival.recording_url if show else in_short(arrival.recording_url)
     answer = f"{arrival.status or ''} {arrival.note}".strip()
     problems = "".join(f"<br><small>{escape(each.field)}: {escape(each.problem)}</small>" for each in arrival.problems)
     attempt = f" <small>attempt {arrival.attempt}</small>" if arrival.attempt > 1 else ""
