@@ -2,17 +2,26 @@
 
 import asyncio
 import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from tests.intake.harness import put, running, source
+from tests.intake.harness import age, put, running, source
+from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
 from tunerd.intake.hints import MOST, Hints
 from tunerd.intake.known import Known
+from tunerd.intake.lookout import AT_ONCE, Lookout
+from tunerd.intake.pauses import Pauses
 from tunerd.intake.scan import Names, is_temporary, scan, signature
 from tunerd.intake.watch import Hint, Tell, Watcher, WatchLimit
 from tunerd.ledger import FileMark
+from tunerd.testing import Recorder
+
+T = TypeVar("T")
 
 _QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
@@ -64,6 +73,37 @@ async def test_an_overflow_of_the_kernels_queue_asks_for_a_scan(tmp_path: Path) 
         os.close(os.open(names[i % 2], os.O_CREAT | os.O_WRONLY))
     await heard.until(Hint.LOST, tmp_path.name)
     watcher.close()
+
+
+async def test_a_storm_of_events_leaves_the_loop_its_turns(tmp_path: Path) -> None:
+    """However many events there are, one turn of the event loop takes only some of them, and none is lost."""
+    watcher, turn, heard = Watcher(), 0, Counter[int]()
+    files, every = 3_000, asyncio.Event()
+
+    def tell(hint: Hint, path: str) -> None:
+        heard[turn] += 1
+        if heard.total() == files:
+            every.set()
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        if not every.is_set():
+            asyncio.get_running_loop().call_soon(count_turns)
+
+    for number in range(files):
+        (tmp_path / f".{number}").touch()
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    watcher.open()
+    watcher.arm(str(inbox), tell)
+    for number in range(files):
+        (tmp_path / f".{number}").rename(inbox / f"{number}.json")
+    count_turns()
+    async with asyncio.timeout(10):
+        await every.wait()
+    watcher.close()
+    assert max(heard.values()) <= 256
 
 
 async def test_a_directory_that_was_replaced_is_lost_until_it_is_armed_again(tmp_path: Path) -> None:
@@ -215,3 +255,54 @@ def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
             )
         )  # fmt: skip
     assert {mark.marker for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
+
+
+async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path) -> None:
+    """What a scan finds, leaves out as too old, or misses is gone through in parts, with turns of the loop for the others."""
+    turn, ended, count = 0, False, 3 * AT_ONCE
+    handled = Counter[int]()
+
+    class Told(Known):
+        def leave_out(self, relative: str, sign: int) -> None:
+            handled[turn] += 1
+            super().leave_out(relative, sign)
+
+        def vanished(self, relative: str) -> None:
+            handled[turn] += 1
+            super().vanished(relative)
+
+    class Counting(Hints):
+        def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
+            handled[turn] += 1
+            super().add(path, now=now, wall=wall, closed=closed)
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        if not ended:
+            asyncio.get_running_loop().call_soon(count_turns)
+
+    async def in_thread(work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
+
+    async def vanished(paths: list[str]) -> None:
+        await asyncio.sleep(0)
+
+    clock, told = SystemClock(), Recorder()
+    settings = source(tmp_path, ignore_older_s=3600.0)
+    known = Told(str(tmp_path), str)
+    pauses = Pauses("agent", told, clock.now)
+    lookout = Lookout(settings, Names(settings), known, Counting(), None, clock, told, pauses, in_thread, vanished)
+    for number in range(count):
+        (tmp_path / f"new{number}.json").touch()
+        old = tmp_path / f"old{number}.json"
+        old.touch()
+        age(old, 7200)
+    count_turns()
+    await lookout.scan_once()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    await lookout.scan_once()
+    ended = True
+    assert handled.total() == 3 * count  # new, old; and the old ones, which are known, gone
+    assert max(handled.values()) <= 2 * AT_ONCE  # the end of one part, and the next

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -19,6 +20,9 @@ from tunerd.ops.http import ListenError
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
 
+SWITCH_S: Final = 0.001
+"""After so long a thread that works in Python gives way to one that waits; Python's own 5 ms are waited anew by the event
+loop for each socket that it writes to, while files are read and the ledger is written."""
 _EPILOG = """\b
 Examples:
   tunerd run -c /etc/tunerd/config.yaml
@@ -54,6 +58,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
     from tunerd.app import Options, run
 
     _collect_seldom()
+    sys.setswitchinterval(SWITCH_S)
     with _progress(once) as progress:
         options = Options(
             config_file=config, once=once, wait_s=wait_s, watch_config=watch_config,

@@ -6,7 +6,7 @@ What a hinted file holds is for visit.py. Nothing known is dropped while the roo
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from tunerd.clock import Clock
@@ -23,6 +23,8 @@ from tunerd.outcome import IntakeReason
 T = TypeVar("T")
 _MISSING_S: Final = 1.0
 """How often a missing root is looked for."""
+AT_ONCE: Final = 500
+"""Names of a listing that one turn of the event loop takes."""
 _GLANCE_S: Final = 2.0
 _GLANCE_LOGS: Final = 64
 _GLANCE_FOR_S: Final = 3600.0
@@ -207,21 +209,22 @@ class Lookout:
         return bool(self._known.devices) and listing.root[0] not in self._known.devices
 
     async def _act_on(self, listing: Listing, *, first: bool) -> None:
-        for relative in listing.found:
+        async for relative in _unhurried(listing.found):
             self._hint(relative, closed=False)
-        for relative, why in listing.odd:
+        async for relative, why in _unhurried(listing.odd):
             self.odd(relative, why)
-        for relative, sign in listing.old:
+        async for relative, sign in _unhurried(listing.old):
             self._known.leave_out(relative, sign)
         if listing.old:
             why = f"{len(listing.old)} file(s) older than ignore_older are left out, such as {listing.old[0][0]}"
             self._emit(FileIgnored(source=self._source.name, path=self._root, why=why))
-        if listing.vanished:
+        for i in range(0, len(listing.vanished), AT_ONCE):
+            gone = listing.vanished[i : i + AT_ONCE]
             try:
-                await self._vanished([self._known.absolute(relative) for relative in listing.vanished])
+                await self._vanished([self._known.absolute(relative) for relative in gone])
             except LedgerUnavailable:
                 return  # the next scan finds them gone again
-            for relative in listing.vanished:
+            for relative in gone:
                 self._known.vanished(relative)
 
     async def glance_forever(self, stop: asyncio.Event) -> None:
@@ -248,3 +251,12 @@ class Lookout:
                 continue
             seen[relative] = signature(at.st_size, at.st_mtime_ns, at.st_ino)
         return seen
+
+
+async def _unhurried(names: Sequence[T]) -> AsyncIterator[T]:
+    """The same, with a turn for the others after each AT_ONCE: a listing may have 100,000."""
+    for i in range(0, len(names), AT_ONCE):
+        if i:
+            await asyncio.sleep(0)
+        for name in names[i : i + AT_ONCE]:
+            yield name
