@@ -12,6 +12,8 @@ from pathlib import Path
 
 _NONE = 10**9
 """More arrivals than there will be."""
+_FASTEST = 10_000
+"""Calls a second that nobody reaches."""
 
 
 async def _until(question: "object", ceiling_s: float = 120.0, every_s: float = 0.005) -> None:
@@ -34,11 +36,11 @@ class Counting:
             return int(json.load(answer)["total"])
 
     async def reached(self, total: int) -> float:
-        """The moment (monotonic) at which this many requests had come."""
-        while True:
-            if await asyncio.to_thread(self.total) >= total:
-                return time.monotonic()
-            await asyncio.sleep(0.01)
+        """The moment (monotonic) at which this many requests had come. Asked more often as the end comes near: each
+        question takes about as much processor time as three calls, from the server and from whoever asks."""
+        while (left := total - await asyncio.to_thread(self.total)) > 0:
+            await asyncio.sleep(max(0.01, left / _FASTEST))
+        return time.monotonic()
 
 
 @asynccontextmanager

@@ -181,10 +181,10 @@ def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str,
     def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
         uploader = Uploader(session, destination, key, settings, clock, environ)
 
-        async def upload(claimed: Claimed) -> Outcome:
+        def upload(claimed: Claimed) -> Awaitable[Outcome]:
             if key.value is not None:  # from now on an answer may repeat it, and it may have changed since
                 keep_out(key.value)
-            return await uploader(claimed)
+            return uploader(claimed)
 
         return upload
 

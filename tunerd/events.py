@@ -108,11 +108,6 @@ class CallFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptStarted:
-    destination: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """After each HTTP attempt, whatever came of it."""
 
@@ -248,7 +243,7 @@ class ClockJumped:
 
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
-    | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptStarted | AttemptEnded | CallSent
+    | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | ClockJumped

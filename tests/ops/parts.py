@@ -89,7 +89,6 @@ def every_event(text: str = "") -> list[e.Event]:
         e.RecordingAdmitted(source="egress"),
         e.RecordingMatched(source="agent", waited_s=12.0),
         failed(what=f"too long {text}"),
-        e.AttemptStarted(destination="d"),
         e.AttemptEnded(destination="d", outcome="sent", took_s=0.1),
         sent(),
         e.AlreadyThereStreak(source="agent", count=10),

@@ -18,7 +18,6 @@ from tunerd.delivery.retry import decide
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,
-    AttemptStarted,
     CallFailed,
     CallRetried,
     CallSent,
@@ -148,7 +147,6 @@ class Lane:
 
     def started(self, claimed: Claimed) -> float:
         """An attempt begins; gives its start on the monotonic clock."""
-        self._emit(AttemptStarted(destination=self.name))
         self._open[claimed.row] = at = self._clock.monotonic()
         return at
 

@@ -110,7 +110,8 @@ class Delivery:
                 if lane.pacing.has_room:
                     lane.bench.pass_on()
                 settlement = await self._attempt(lane, go, claim)
-                await lane.keep_gate()
+                if lane.pacing.dirty:
+                    await lane.keep_gate()
                 settling = _Settling(claim, settlement, self._ledger.settle(claim.row, settlement, self._clock.now()))
             if settling is not None:
                 await settling.end(lane)

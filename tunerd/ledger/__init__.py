@@ -289,7 +289,7 @@ class WritePath(Protocol):
         call that waits, is due or was left out back to `gathering`, unless it may have arrived.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
-    async def claim(
+    def claim(
         self,
         destination: str,
         form: Form,
@@ -299,7 +299,7 @@ class WritePath(Protocol):
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
-    ) -> Claim:
+    ) -> Awaitable[Claim]:
         """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out.
         Never a call that waits for its recording, never one that is claimed. Claims belong to this process: whatever
         was `sending` when the ledger is opened is due again, with its body.

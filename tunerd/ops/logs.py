@@ -101,6 +101,10 @@ def foreign_loggers(log: Log) -> Iterator[None]:
             logger.propagate = propagate
 
 
+_WORDLESS: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, e.DocumentsRead})
+"""What every call brings, and no line is made of: not worth looking through all cases for."""
+
+
 class Narrator:
     """Turns events into lines. Call it with each event; `run` (or `flush`, in tests) writes the summaries."""
 
@@ -143,6 +147,8 @@ class Narrator:
         log = self._log
         if self._verbose:
             self._tell_detail(event)
+        if type(event) in _WORDLESS:
+            return
         match event:
             case e.CallSent():
                 self._sent += 1
@@ -156,7 +162,7 @@ class Narrator:
                                 where=event.where, what=event.what, path=event.path, status=event.status)  # fmt: skip
             case e.PartsLate():
                 if self._may_say("late parts"):
-                    log.warning("parts of a call came after it was sent, and do not reach Tuner", source=event.source,
+                    log.warning("parts came too late for their call, and do not reach Tuner", source=event.source,
                                 count=event.count, path=event.path, hint="is gather.wait too short?")  # fmt: skip
             case e.FileIgnored():
                 if self._may_say("file ignored"):

@@ -152,7 +152,14 @@ class SqliteLedger:
         a = admission
         rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
         size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
-        return await self._do(lambda store: admit.admit(store, admission, now), full=True, rows=rows, size=size)
+        future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
+        try:
+            self._check_free()
+        except LedgerUnavailable as exc:
+            future.set_exception(exc)
+            return future
+        job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
+        return self._writer.submit(job)
 
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
@@ -170,7 +177,7 @@ class SqliteLedger:
         if self._is_full:
             raise LedgerUnavailable("the disk of the ledger has less than ledger.min_free left; make room, it goes on by itself")
 
-    async def claim(
+    def claim(
         self,
         destination: str,
         form: Form,
@@ -180,13 +187,13 @@ class SqliteLedger:
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
-    ) -> Claim:
+    ) -> Awaitable[Claim]:
         ask = send.Ask(
             destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
-        return await self._writer.submit(job)
+        return self._writer.submit(job)
 
     def _give_back(self, now: float, claim: Claim) -> None:
         """Whoever claimed was cancelled: nobody got the call."""
