@@ -50,7 +50,10 @@ async def test_the_wall_clock_jumps(tmp_path: Path, offset: str, is_suspended: b
     at once nor a day later, a call that waits 30 minutes for its recording goes on waiting, new calls go out; and so it
     is when the clock is put right again."""
     clock = WallClock(tmp_path)
-    async with world(tmp_path, source="    on_missing: fail") as (tuner, config), running(config, environ=clock.environ()) as daemon:
+    async with (
+        world(tmp_path, source="    on_missing: fail") as (tuner, config),
+        running(config, environ=clock.environ()) as daemon,
+    ):
 
         async def arrived() -> Counter[str]:
             return Counter(arrival["call_id"] for arrival in await tuner.arrivals())
@@ -60,6 +63,9 @@ async def test_the_wall_clock_jumps(tmp_path: Path, offset: str, is_suspended: b
 
         async def is_held() -> bool:
             return (await arrived())["held"] == 1
+
+        async def is_settled() -> bool:
+            return await daemon.states() == {"waiting": 1, "sent": 9}
 
         sent = [f"sent-{number}" for number in range(5)]
         for call_id in sent:
@@ -83,15 +89,15 @@ async def test_the_wall_clock_jumps(tmp_path: Path, offset: str, is_suspended: b
         put(tmp_path / "calls" / "fresh.json", call_document("fresh"))
         await tuner.plan({"release": True})
         await tuner.has("open", "held", "fresh")
-        first, second = (arrival["at"] for arrival in await tuner.arrivals() if arrival["call_id"] == "held")
-        assert RETRY_AFTER_S <= second - first <= RETRY_AFTER_S + 3
+        asked_at, *later = [a["at"] for a in await tuner.arrivals() if a["call_id"] in ("held", "fresh")]
+        assert RETRY_AFTER_S <= min(later) - asked_at <= max(later) - asked_at <= RETRY_AFTER_S + 3
 
         clock.set("+0")
         await until(lambda: len(daemon.told(JUMPED)) == 2)
         put(tmp_path / "calls" / "late.json", call_document("late"))
         await tuner.has("late")
         assert await arrived() == Counter({"held": 2, **dict.fromkeys([*sent, "open", "fresh", "late"], 1)})
-        assert await daemon.states() == {"waiting": 1, "sent": 9}
+        await until(is_settled)
         assert not daemon.told("failed")
         assert not daemon.told("paused")
         assert "Traceback" not in daemon.said

@@ -90,8 +90,23 @@ async def no_descriptors(daemon: Daemon, but: int = 0) -> AsyncIterator[None]:
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
 
 
-def read_only(daemon: Daemon) -> AbstractAsyncContextManager[None]:
-    return failing(daemon, "pwrite64,ftruncate", "EROFS")
+@asynccontextmanager
+async def read_only(daemon: Daemon) -> AsyncIterator[None]:
+    """Whatever is opened anew is on a mount that is read-only; what is open already gets EROFS, as if it were, too (the
+    kernel remounts nothing that has open writers, except after errors of its own)."""
+    disk = str(daemon.directory / "disk")
+    for how in (["--bind", disk], ["-o", "remount,bind,ro"]):
+        await _ran("mount", *how, disk)
+    try:
+        async with failing(daemon, "pwrite64,ftruncate", "EROFS"):
+            yield
+    finally:
+        await _ran("umount", "-l", disk)
+
+
+async def _ran(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    assert await process.wait() == 0, command
 
 
 def bad_syncs(daemon: Daemon) -> AbstractAsyncContextManager[None]:

@@ -113,6 +113,30 @@ async def test_two_webhooks_of_one_call_are_one_request(tmp_path: Path) -> None:
         assert await tuner.accepted() == {"r-1": 1}
 
 
+async def test_what_came_too_late_stays_on_disk(tmp_path: Path) -> None:
+    """`after_sent: delete` takes the files of a call that is sent, and of one that came again; never one whose content Tuner
+    does not have."""
+    calls = tmp_path / "webhooks"
+    calls.mkdir()
+    source = webhooks(tmp_path) + "\n    after_sent: delete"
+    async with world(tmp_path, source=source) as (tuner, config), running(config) as daemon:
+        put(calls / "1.json", ended())
+        put(calls / "2.json", analyzed())
+        await tuner.has("r-1")
+        await until(lambda: not list(calls.iterdir()))
+        late = put(calls / "3.json", analyzed(mood="Negative"))
+
+        async def told() -> bool:
+            return await daemon.metric("tunerd_parts_late_total", source="webhooks") == 1.0
+
+        await until(told)
+        again = put(calls / "4.json", analyzed())
+        await until(lambda: not again.exists())
+        assert late.exists()
+        assert await daemon.metric("tunerd_parts_late_total", source="webhooks") == 1.0
+        assert await daemon.stop() == 0
+
+
 async def test_a_part_that_never_comes_is_named(tmp_path: Path) -> None:
     """After the wait: an optional part is done without, a required one is named in a failed row; `retry` after it came."""
     (tmp_path / "webhooks").mkdir()

@@ -30,10 +30,10 @@ from tunerd.events import (
 from tunerd.intake.hints import Hints
 from tunerd.intake.known import Known
 from tunerd.intake.lookout import Lookout
-from tunerd.intake.pauses import Limits, Pauses
+from tunerd.intake.pauses import Gate, Limits, Pauses
 from tunerd.intake.scan import Names
 from tunerd.intake.watch import Hint, Tell, Watcher
-from tunerd.ledger import Admission, Keep
+from tunerd.ledger import Admission, Gauges, Keep
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import IntakeReason
 from tunerd.testing import FakeClock, make_call
@@ -257,6 +257,23 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
 
 
 # A ledger that is full all the time.
+
+
+@pytest.mark.parametrize(
+    ("pending", "waiting", "failed", "closed"),
+    [
+        (1000, 0, 0, False),
+        (1001, 0, 0, True),
+        (900, 500, 0, False),
+        (900, 501, 0, True),
+        (0, 0, 10**9, False),
+    ],
+)
+def test_what_fills_the_ledger(pending: int, waiting: int, failed: int, closed: bool) -> None:
+    """Open calls up to max_pending_bytes, those that wait for a recording up to half of it; failed ones don't count."""
+    gauges = Gauges(calls={State.FAILED: failed}, oldest_at={}, pending_bytes=pending, waiting_bytes=waiting)
+    gate = Gate(lambda: gauges, Limits(max_pending_bytes=1000), FakeClock())
+    assert (gate.closed() is not None) is closed
 
 
 async def test_back_pressure_for_a_whole_run(tmp_path: Path) -> None:
