@@ -138,7 +138,14 @@ def test_the_summary_counts_over_a_directory(tmp_path: Path) -> None:
     result = explain(tmp_path, "--summary", tmp_path / "calls")
     assert result.exit_code == 1
     out = squeezed(result.stdout)
-    assert "10 documents: 8 mapped to calls" in out
+    assert "10 documents: 8 mapped to calls, 1 refused, 1 left out on purpose" in out
+    assert "Fields of source agent: in how many documents their rule gives a value (not counted: 1 left out)" in out
+    (tmp_path / "calls" / "half.json").write_text('{"id": ')
+    out = squeezed(explain(tmp_path, "--summary", tmp_path / "calls").stdout)
+    assert "(not counted: 1 left out, 1 not readable)" in out
+    assert "1 unreadable: the JSON ends before it is complete" in out
+    (tmp_path / "calls" / "half.json").unlink()
+    assert "1 document: 1 mapped to a call " in squeezed(explain(tmp_path, "--summary", tmp_path / "calls" / "n1.json").stdout)
     assert "user_sentiment 22 % 2 of 9 config.yaml:14" in out
     assert '"ghost" x8' in out
     assert "1 unmappable: call.transcript_with_tool_calls (line 17)" in out
@@ -229,4 +236,11 @@ def test_a_gathered_call_is_explained_with_the_documents_that_make_it(tmp_path: 
     assert "its part `over` never came" in out
     one, _ = told(tmp_path, events)["documents"]
     assert [piece["part"] for piece in one["gathered"]["documents"]] == ["begun", "over"]
-    assert told(tmp_path, "--summary", events)["outcomes"] == {"call": 1, "refused": 1}
+    summary = told(tmp_path, "--summary", events)
+    assert (summary["outcomes"], summary["gathered"]) == ({"call": 1, "refused": 1}, {"documents": 3, "calls": 2})
+    out = squeezed(explain(tmp_path, "--summary", events).stdout)
+    assert "3 documents, gathered into 2 calls: 1 mapped to a call, 1 refused" in out
+    assert "in how many calls their rule gives a value" in out
+    (events / "c.json").write_text("{half")
+    out = squeezed(explain(tmp_path, "--summary", events).stdout)
+    assert "4 documents, 3 of them gathered into 2 calls: 2 refused, 1 mapped to a call" in out

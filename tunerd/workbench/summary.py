@@ -37,6 +37,8 @@ class Summary:
 
     def __init__(self) -> None:
         self.documents = 0
+        self.gathered = [0, 0]
+        """Documents that make calls together, and those calls."""
         self.outcomes: Counter[str] = Counter()
         self.repairs: Counter[str] = Counter()
         self.redacted: Counter[str] = Counter()
@@ -44,6 +46,9 @@ class Summary:
         self.examples: dict[tuple[str, str, str], str] = {}
         """An origin for each kind of refusal."""
         self._fields: dict[tuple[str, str], _Field] = {}
+        self._not_asked: dict[str, Counter[str]] = {}
+        """By source: what is not counted with its fields, and why."""
+        self._gathers: set[str] = set()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._unknown: dict[tuple[str, Place], _Unknown] = {}
         self._no_row: dict[tuple[str, Place], list[int]] = {}
@@ -51,15 +56,21 @@ class Summary:
     def add(self, trial: Trial) -> None:
         self.documents += len(trial.unit.origins)
         self.outcomes[outcome_of(trial)] += 1
-        explanation = trial.explanation
+        source, explanation = trial.bench.source.name, trial.explanation
+        if trial.unit.fragments:
+            self._gathers.add(source)
+            self.gathered[0] += len(trial.unit.fragments)
+            self.gathered[1] += 1
         refusal = trial.refusal
         if refusal is not None:
-            at = re.sub(r" ?\d+", "", refusal.where) if trial.unit.unread else _place(refusal.where)
+            at = "" if trial.unit.unread else _place(refusal.where)
             key = refusal.reason.value, at, refusal.what
             self.refused[key] += 1
             self.examples.setdefault(key, trial.unit.origins[0])
         if explanation is not None and explanation.mapped.ignored is None:
-            self._add(trial.bench.source.name, explanation)
+            self._add(source, explanation)
+        else:
+            self._not_asked.setdefault(source, Counter())["not readable" if explanation is None else "left out"] += 1
 
     def _add(self, source: str, explanation: Explanation) -> None:
         self.repairs.update(explanation.repairs)
@@ -83,8 +94,13 @@ class Summary:
                             unknown.values[value] += times
 
     def lines(self) -> Iterator[str]:
-        told = [f"{times:,} {_PLAIN.get(name, name)}" for name, times in self.outcomes.most_common()]
-        yield f"{count(self.documents, 'document')}: {', '.join(told) or 'nothing was read'}"
+        told = [
+            f"{times:,} {_PLAIN[name][times != 1] if name in _PLAIN else name}" for name, times in self.outcomes.most_common()
+        ]
+        together, calls = self.gathered
+        of_them = "" if together == self.documents else f" {together:,} of them"
+        gathered = f",{of_them} gathered into {count(calls, 'call')}" if calls else ""
+        yield f"{count(self.documents, 'document')}{gathered}: {', '.join(told) or 'nothing was read'}"
         yield from self._field_lines()
         if self._errors:
             yield ""
@@ -96,7 +112,7 @@ class Summary:
             yield "Refused"
             for key, times in self.refused.most_common(_VALUES_SHOWN):
                 reason, at, what = key
-                yield from wrapped(f"{reason}: {at}: {what}", " " * 12, f"  {times:>8,}  ")
+                yield from wrapped(": ".join(part for part in (reason, at, what) if part), " " * 12, f"  {times:>8,}  ")
                 yield f"            for example {printable(self.examples[key])}"
         if self._unknown:
             yield ""
@@ -112,10 +128,10 @@ class Summary:
             yield ""
             yield "Items that gave no row"
             for (path, place), (items, rows) in without.items():
-                yield from wrapped(f"{items - rows:,} of {items:,}: {path} ({where(place)})", "      ", "  ")
+                yield from wrapped(f"{items - rows:,} of {count(items, 'item')}: {path} ({where(place)})", "      ", "  ")
         if self.repairs:
             yield ""
-            yield "Repairs"
+            yield "Repairs, and how often"
             for name, times in self.repairs.most_common():
                 yield from wrapped(f"{name}: {REPAIRS.get(name, '')}".rstrip(": "), " " * 12, f"  {times:>8,}  ")
 
@@ -127,7 +143,10 @@ class Summary:
         sources = dict.fromkeys(kept.source for kept in self._fields.values())
         for source in sources:
             yield ""
-            yield f"Fields of source {source}: how many documents fill them"
+            noun = "call" if source in self._gathers else "document"
+            yield f"Fields of source {source}: in how many {noun}s their rule gives a value"
+            if not_asked := [f"{times:,} {why}" for why, times in self._not_asked.get(source, {}).items()]:
+                yield f"  (not counted: {', '.join(not_asked)})"
             for kept in self._fields.values():
                 if kept.source == source:
                     share = f"{100 * kept.filled / kept.asked:3.0f} %"
@@ -137,6 +156,7 @@ class Summary:
     def as_json(self) -> dict[str, Any]:
         return {
             "documents": self.documents,
+            "gathered": {"documents": self.gathered[0], "calls": self.gathered[1]},
             "outcomes": dict(self.outcomes),
             "fields": [
                 {"source": kept.source, "name": kept.name, "file": kept.place.file, "line": kept.place.line,
@@ -207,11 +227,12 @@ class Ids:
 
 
 _PLAIN: Final = {
-    "call": "mapped to calls",
-    "recording": "mapped to recordings",
-    "call and recording": "mapped to both a call and a recording",
-    "ignored": "left out on purpose",
+    "call": ("mapped to a call", "mapped to calls"),
+    "recording": ("mapped to a recording", "mapped to recordings"),
+    "call and recording": ("mapped to a call and a recording", "mapped to a call and a recording each"),
+    "ignored": ("left out on purpose", "left out on purpose"),
 }
+"""Of one, and of any other number."""
 
 
 def _place(where_: str) -> str:
