@@ -59,6 +59,21 @@ def test_a_pause_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
     ]
 
 
+def test_a_pause_that_comes_and_goes_each_second_is_no_storm() -> None:
+    """With one descriptor too few, `local` begins and ends again and again: ten lines a minute, the others are counted."""
+    paper = Paper()
+    narrator = Narrator(open_log("json", stream=paper))
+    for _ in range(50):
+        narrator(e.PauseBegan(destination="d", agent=None, reason=PauseReason.LOCAL, detail="no file descriptor"))
+        narrator(e.PauseEnded(destination="d", agent=None, reason=PauseReason.LOCAL, lasted_s=1.0))
+    narrator(e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail="401"))
+    narrator.flush()
+    *said, auth, held_back = paper.lines()
+    assert [line["event"] for line in said] == ["paused", "goes on"] * (LINES_A_MINUTE // 2)
+    assert auth["reason"] == "auth"
+    assert held_back["event"].startswith("90 more")
+
+
 def test_an_outage_is_one_summary_a_minute() -> None:
     """Attempts have no line of their own; the summary counts them by reason."""
     lines = told(*[retried()] * 500, *[retried(RetryReason.TIMEOUT)] * 3, sent(), flush=True)

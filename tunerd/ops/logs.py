@@ -179,6 +179,8 @@ class Narrator:
                     "Tuner already had every one of the last calls: does the call_id rule give one id to many calls?",
                     source=event.source, count=event.count, hint="tunerd explain FILE FILE... reports equal call ids",
                 )  # fmt: skip
+            case e.PauseBegan() | e.PauseEnded() if event.reason is PauseReason.LOCAL and not self._may_say("paused (local)"):
+                pass  # with one descriptor too few it comes and goes each second
             case e.PauseBegan():
                 by_operator = event.reason is PauseReason.OPERATOR
                 log.warning("paused", destination=event.destination, agent=event.agent, reason=event.reason.value,
