@@ -108,6 +108,20 @@ async def test_a_call_that_is_not_sent_yet_waits_for_what_goes_on(calls: Path, l
     assert [row["text"] for row in (await payload(ledger, slow, "a"))["transcript_with_tool_calls"]] == ["a0", "a1", "a2"]
 
 
+async def test_what_comes_after_a_silence_that_ended_the_call_is_late_at_once(calls: Path, ledger: Any) -> None:
+    """The call was sent as it was after the wait: nobody waits once more to say so."""
+    log = calls / "a.ndjson"
+    async with running(rules(LINES, calls, "300ms"), ledger) as run:
+        write(log, {"id": "a"}, {"text": "a0"})
+        await run.told.until(CallAdmitted)
+        await send(ledger, "a")
+    async with running(rules(LINES, calls, "1h"), ledger) as run:
+        write(log, {"text": "a1"}, {"text": "a2"})
+        assert [(one.count, one.path) for one in await run.told.until(PartsLate)] == [(2, str(log))]
+    (story,) = await ledger.story("a")
+    assert story.events[-1].detail == "2 parts of it came after it was sent and count no more"
+
+
 async def test_a_call_that_failed_for_want_of_parts_is_made_of_all_of_them(calls: Path, ledger: Any) -> None:
     """The part that was missing comes long after the wait, and others before and after it."""
     mapping = rules(WEBHOOKS, calls, "200ms")
@@ -128,20 +142,26 @@ RETELL = Path(__file__).parents[1] / "mapping/presets2/fixtures/retell/three_web
 
 
 async def test_events_of_retell_after_a_call_was_sent_are_not_late_parts(calls: Path, ledger: Any) -> None:
-    """Only an event that could have changed the call is: another analysis, but no start, transfer or transcript update."""
+    """Only what would have changed the call is: another analysis, but no start, transfer or transcript update, nor a
+    call_ended that was delivered after the analysis, nor the same analysis once more."""
     started, over, judged = json.loads(RETELL.read_bytes())
     (call_id,) = {one["call"]["call_id"] for one in (started, over, judged)}
     mapping = preset("retell", calls, "10m")
     async with running(mapping, ledger) as run:
-        put(calls / "1.json", over)
-        put(calls / "2.json", judged)
+        put(calls / "1.json", judged)
         await run.told.until(CallAdmitted)
         await send(ledger, call_id)
         for number, event in enumerate(("call_started", "transcript_updated", "transfer_started", "transfer_ended")):
             put(calls / f"noise-{number}.json", {"event": event, "call": {"call_id": call_id}})
-        await seen(run.told, DocumentsRead, lambda _: sum(one.count for one in run.told.seen(DocumentsRead)) == 6)
+        await seen(run.told, DocumentsRead, lambda _: sum(one.count for one in run.told.seen(DocumentsRead)) == 5)
+        put(calls / "2.json", over)
         put(calls / "3.json", judged)
-        assert [(one.count, one.path) for one in await run.told.until(PartsLate)] == [(1, str(calls / "3.json"))]
+        await seen(run.told, DocumentsRead, lambda _: sum(one.count for one in run.told.seen(DocumentsRead)) == 7)
+    assert not run.told.seen(PartsLate)  # the last scan has looked at all of it
+    async with running(mapping, ledger) as run:
+        judged["call"]["call_analysis"]["user_sentiment"] = "Negative"
+        put(calls / "4.json", judged)
+        assert [(one.count, one.path) for one in await run.told.until(PartsLate)] == [(1, str(calls / "4.json"))]
         assert run.intake.statuses()[0].late_parts == 1
     (story,) = await ledger.story(call_id)
     assert [event.what for event in story.events].count("late") == 1

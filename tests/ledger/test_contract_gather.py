@@ -229,16 +229,54 @@ async def test_a_call_that_surely_did_not_arrive_is_replaced(ledger: Ledger) -> 
 
 async def test_parts_after_sent_are_late(ledger: Ledger) -> None:
     """Counted, told in the call's story, and nothing of them is kept; the same again is not late again."""
-    await collect(ledger, fragment(b'{"n":1}', "/log", offset=0), fragment(b'{"n":2}', "/log", offset=8), log=True)
+    both = (fragment(b'{"n":1}', "/log", offset=0), fragment(b'{"n":2}', "/log", offset=8))
+    await collect(ledger, *both, log=True)
     await gather(ledger, gathered_call(path="/log"))
     await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
-    assert await collect(ledger, fragment(b'{"n":1}', "/log", offset=0), fragment(b'{"n":2}', "/log", offset=8), log=True) == 0
     at = NOW + 99
-    assert await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at) == 1
-    assert await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at) == 0
-    assert await collect(ledger, fragment(b'{"n":4}', "/calls/late.json"), now=at) == 1
+    await collect(ledger, *both, log=True, now=at)
+    assert await groups(ledger, at) == []
+    await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at)
+    assert (await settle(ledger, await group(ledger, at), TooLate(), at)).late == 1
+    await collect(ledger, fragment(b'{"n":3}', "/log", offset=16), log=True, now=at)
+    assert await groups(ledger, at) == []
+    await collect(ledger, fragment(b'{"n":4}', "/calls/late.json"), now=at)
+    assert (await settle(ledger, await group(ledger, at), gathered_call(text="other"), at)).late == 1
     assert [event.what for event in (await ledger.story("call-1"))[0].events][-2:] == ["late", "late"]
     assert ledger.gauges().pending_bytes == 0
+    assert (await the(ledger, "call-1")).state is State.SENT
+
+
+async def test_a_part_that_changes_nothing_is_not_late(ledger: Ledger) -> None:
+    """The ledger still knows what was sent, and with the new document it would be the same: its file may go, too."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    before = (await ledger.story("call-1"))[0].events
+    await collect(ledger, fragment(path="/calls/more.json"), now=NOW + 99)
+    one = await group(ledger, NOW + 99)
+    assert (one.state, one.kept, len(one.fragments)) == (State.SENT, gathered_call().document, 1)
+    assert "/calls/more.json" not in [mark.path for mark in await ledger.disposable("agent")]  # nobody has looked yet
+    done = await settle(ledger, one, gathered_call(mtime_ns=9), NOW + 99)
+    assert (done.late, done.states) == (0, (None,))
+    assert (await ledger.story("call-1"))[0].events == before
+    assert "/calls/more.json" in [mark.path for mark in await ledger.disposable("agent")]
+
+
+@pytest.mark.parametrize("result", ["refused", "left out", "other recording", "forgotten"])
+async def test_a_part_that_may_change_something_is_late(ledger: Ledger, result: str) -> None:
+    """Whatever differs from what was sent; and where nobody knows any more what that was."""
+    await collect(ledger, fragment())
+    await gather(ledger, gathered_call())
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    if result == "forgotten":
+        await ledger.trim(Keep(sent_s=1e6, failed_s=1e6, recordings_s=1e6, max_failed_bytes=10**9, documents=0), NOW + 90)
+    await collect(ledger, fragment(path="/calls/more.json"), now=NOW + 99)
+    one = await group(ledger, NOW + 99)
+    assert (one.kept is None) == (result == "forgotten")
+    made = {"refused": refusal(), "left out": left_out(), "other recording": gathered_call(strategies=(egress(),))}
+    assert (await settle(ledger, one, made.get(result, gathered_call()), NOW + 99)).late == 1
+    assert await groups(ledger, NOW + 1e6) == []
 
 
 async def test_a_group_that_cannot_be_mapped_fails_visibly(ledger: Ledger) -> None:
@@ -436,15 +474,17 @@ async def test_which_sources_gather(ledger: Ledger) -> None:
 
 
 async def test_files_stay_until_the_call_is_sent(ledger: Ledger) -> None:
-    """after_sent takes every file of the call then, and files of late parts too."""
+    """after_sent takes every file of the call then. One with a late part stays: Tuner does not have what is in it."""
     for path in ("/calls/a.json", "/calls/b.json"):
         await collect(ledger, fragment(path=path))
     assert not await ledger.disposable("agent")
     await gather(ledger, gathered_call())
     assert not await ledger.disposable("agent")
     await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
-    await collect(ledger, fragment(path="/calls/late.json"))
-    assert {mark.path for mark in await ledger.disposable("agent")} == {"/calls/a.json", "/calls/b.json", "/calls/late.json"}
+    await collect(ledger, fragment(path="/calls/late.json"), now=NOW + 99)
+    assert not await ledger.disposable("agent")
+    await settle(ledger, await group(ledger, NOW + 99), TooLate(), NOW + 99)
+    assert {mark.path for mark in await ledger.disposable("agent")} == {"/calls/a.json", "/calls/b.json"}
 
 
 async def test_the_same_call_from_elsewhere_is_a_duplicate(ledger: Ledger) -> None:
@@ -473,8 +513,10 @@ async def test_there_is_an_end_to_what_is_kept(ledger: Ledger) -> None:
     one = await group(ledger, NOW)
     too_large = RefusedDocument(origin=fragment().origin, refusal=Refusal(reason=FailReason.TOO_LARGE, where="", what=""))
     await settle(ledger, one, too_large)
-    await collect(ledger, fragment(big, "/calls/c.json"))
+    assert await collect(ledger, fragment(big, "/calls/c.json")) == 1
+    assert await collect(ledger, fragment(b"{}", "/log", offset=5), fragment(b"{}", "/log", offset=7), log=True) == 2
     assert await groups(ledger, NOW + 1e6) == []
+    assert not await ledger.disposable("agent")  # the documents stand nowhere else
 
 
 async def test_forget_and_retention_take_the_fragments_along(ledger: Ledger) -> None:

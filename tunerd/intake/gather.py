@@ -213,10 +213,12 @@ class Gatherer:
             mapped: Mapped | None = None
             if group.state is State.IGNORED:
                 result = Regrouped(row=group.row, version=group.version, result=LetGo())
-            elif group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
-                result = Regrouped(row=group.row, version=group.version, result=TooLate())
-            elif not group.is_replaceable:
+            elif not group.is_replaceable and group.state is not State.SENT:
                 result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
+            elif group.state is not State.GATHERING and group.kept is None:
+                result = Regrouped(row=group.row, version=group.version, result=TooLate())
+            elif group.state is State.SENT:
+                result = _result_of(group, await self._map(group, wait_is_over=True), now)
             else:
                 mapped = await self._map(group, wait_is_over=group.wait_ends_at <= ended_by)
                 if mapped is not None and group.wait_ends_at > ended_by and _has_siblings(group, unread):

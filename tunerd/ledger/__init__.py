@@ -115,7 +115,7 @@ class Admitted:
 
     verdicts: Sequence[tuple[Verdict, State]]
     late: int = 0
-    """Fragments that came after their call was sent."""
+    """Fragments that are not kept, since all of their call is too large."""
     matched: Sequence[Matched] = ()
     failed: Sequence[FailedCall] = ()
 
@@ -249,7 +249,7 @@ class LookAgain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TooLate:
-    """The call was sent before these documents came."""
+    """The call was sent before these documents came, and nobody knows any more what it was made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,14 +279,14 @@ class Gathered:
 
 
 class WritePath(Protocol):
-    async def admit(self, admission: Admission, now: float) -> Admitted:
-        """Make calls, recordings, refusals, fragments and the file's mark durable in one transaction (fsync before
-        it returns), each call matched with its recording in it. Idempotent: the same admission again gives
-        DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each (path, offset):
-        admitting the place again updates it, a call read from the place supersedes it; but in a followed log (a mark
-        that is not `whole`) a place is another document after a rotation, and then both stay visible. Fragments of one
-        (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and matters, takes a
-        call that waits, is due or was left out back to `gathering`, unless it may have arrived.
+    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]:
+        """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
+        file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
+        admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
+        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
+        Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
+        matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
     def claim(
@@ -347,6 +347,7 @@ class GatherPath(Protocol):
         matched, or refused, in the row of the group, and what it was made of is kept with it and no longer as fragments.
         Of one that is ignored they are kept for a day: what comes then is gathered with them. A row that is not replaceable
         (any more) is left alone and looked at again. LookAgain takes a call that has new documents back: it gathers again.
+        Documents of a call that is sent are late, unless what they make now is what was sent: told, and their files stay.
         Raises LedgerUnavailable, and then nothing of it was written."""
         ...
 

@@ -279,6 +279,10 @@ class MemoryStore(Store):
             if (file := self.files.get((source, path))) is not None:
                 file.is_held = True
 
+    def hold_file(self, source: str, path: str) -> None:
+        if (file := self.files.get((source, path))) is not None:
+            file.is_held = True
+
     # Groups and their fragments.
 
     def group(self, source: str, key: str) -> KeptGroup | None:
@@ -520,7 +524,7 @@ class MemoryLedger:
             if of != source or not file.mark.whole or file.vanished_at is not None or file.is_held:
                 continue
             rows = [row for row in store.rows.values() if any(place[:2] == (of, path) for place in store.places(row))]
-            is_done = all(row.state in (State.SENT, State.IGNORED) for row in rows)
+            is_done = all(row.state is State.IGNORED or (row.state is State.SENT and not row.fragments_size) for row in rows)
             if is_done:
                 found.append(file.mark)
         return found[:limit]

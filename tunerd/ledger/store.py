@@ -234,6 +234,10 @@ class Store(ABC):
     def hold_files(self, row: Row) -> None:
         """The files that the row came from are never disposable again: it goes without having been sent."""
 
+    @abstractmethod
+    def hold_file(self, source: str, path: str) -> None:
+        """The same for one file."""
+
     # Groups and their fragments.
 
     @abstractmethod

@@ -253,7 +253,7 @@ class OperatorDesk:
     async def _join(self, call: StoredCall, fragment: Fragment, report: Report) -> None:
         """One document of a call that is gathered from several."""
         if call.call_id is not None:
-            what = "the ledger keeps no copy of the documents it was gathered from; write one of their files anew"
+            what = "the ledger keeps no copy of the documents it was gathered from; `tunerd forget` it, then write its files anew"
             report["skipped"].append(_trouble(call, "gone", what))
         elif not fragment.key:
             what = "gather.key gave nothing; whose call it is, only the documents before it in its file could say"

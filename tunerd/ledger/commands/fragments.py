@@ -22,9 +22,9 @@ _LONGEST_PAUSE_S: Final = 2.0
 
 
 def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
-    """Keep a document of a gathered call. True: its call was sent before it came. The same place with the same content
-    adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not sent
-    yet gathers again with it, unless it may have arrived."""
+    """Keep a document of a gathered call. True: it is not kept, its call failed for its size. The same place with the same
+    content adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not
+    sent yet gathers again with it, unless it may have arrived."""
     origin = fragment.origin
     if not is_log:  # as for calls: the place holds something else now
         for kind in (Kind.REFUSED, Kind.IGNORED):
@@ -42,23 +42,21 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
             store.ripe.add((origin.source, origin.path))
         return False
     if row.state is State.FAILED and row.reason == FailReason.TOO_LARGE:
-        return False  # visible as what it is; there is no end to what would still come
+        store.note_origin(row, origin.source, origin.path, 0)  # its file stays
+        return True  # visible as what it is; there is no end to what would still come
     _note_file(store, row, fragment)
     gone = 0 if is_log else store.drop_fragments_at(row.row, origin.path, origin.offset)
-    is_late = row.state is State.SENT and fragment.matters
-    is_kept = row.state in _NOT_MAPPED or (row.state is not State.SENT and fragment.matters)
+    is_kept = row.state in _NOT_MAPPED or fragment.matters
     store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=is_kept)
     if more := (len(fragment.document) if is_kept else 0) - gone:
         store.change(row, fragments_size=row.fragments_size + more, size=row.size + more)
-    if row.state is State.SENT:
+    if row.state is State.SENT and not is_kept:
         store.ripe.add((origin.source, origin.path))
-    if is_late:
-        tell_late(store, row, 1, now)
     if is_kept:
         was_taken_back = row.state in _TAKEN_BACK and take_back(store, row, now)
         group = _with(group, row, fragment, now)
         store.set_group(replace(group, look_at=now) if was_taken_back else group)  # it may be complete as it is
-    return is_late
+    return False
 
 
 _NOT_MAPPED: Final = (State.GATHERING, State.FAILED, State.IGNORED)
@@ -85,12 +83,12 @@ def take_back(store: Store, row: Row, now: float) -> bool:
 
 
 def tell_late(store: Store, row: Row, count: int, now: float) -> None:
-    parts = "a part" if count == 1 else f"{count} parts"
+    parts, count_no_more = ("a part", "counts no more") if count == 1 else (f"{count} parts", "count no more")
     store.tell(
         row,
         now,
         "late",
-        detail=f"{parts} of it came after it was {'sent' if row.state is State.SENT else 'mapped'} and counts no more",
+        detail=f"{parts} of it came after it was {'sent' if row.state is State.SENT else 'mapped'} and {count_no_more}",
     )
 
 

@@ -67,6 +67,8 @@ def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
                 _look_again(store, group, row, one, one.result.at, now)
             elif isinstance(one.result, TooLate):
                 late += _too_late(store, group, row, one, now)
+            elif row.state is State.SENT:
+                late += _too_late(store, group, row, one, now, changes_nothing=_is_the_same(store, row, one.result))
             elif isinstance(one.result, LetGo):
                 _let_go(store, group, row, one.version)
             elif group.version != one.version or not is_replaceable(row):
@@ -96,20 +98,30 @@ def _let_go(store: Store, group: KeptGroup, row: Row, version: int) -> None:
         store.set_group(replace(group, look_at=None))
 
 
-def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float) -> int:
-    """The call was sent while these documents lay in wait for its attempt's end; or what it was made of is not kept
-    (redaction), so that nothing can be joined with them."""
+def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float, *, changes_nothing: bool = False) -> int:
+    """The call was sent before these documents came, or while they lay in wait for its attempt's end; or what it was made of
+    is not kept (redaction), so that nothing can be joined with them. Their files stay, unless they change nothing."""
     if row.state in (State.GATHERING, State.SENDING) or group.version != one.version:
         return 0
-    late = len(store.fragments(row.row))
+    fragments = () if changes_nothing else store.fragments(row.row)
     _consume(store, row)
     if row.state is State.SENT:
         store.thin_fragments(row.row)
     store.set_group(replace(group, look_at=None))
+    for fragment in fragments:
+        store.hold_file(fragment.origin.source, fragment.origin.path)
     store.ripe.update((source, path) for source, path, _ in store.places(row))
-    if late:
-        tell_late(store, row, late, now)
-    return late
+    if fragments:
+        tell_late(store, row, len(fragments), now)
+    return len(fragments)
+
+
+def _is_the_same(store: Store, row: Row, result: object) -> bool:
+    """What was sent, and what all documents make now. Of most calls it is no longer known what was sent."""
+    body = store.body(row.row)
+    if body is None or not isinstance(result, Call):
+        return False
+    return (body.payload, body.strategies) == (result.payload, result.strategies)
 
 
 def _settle(

@@ -95,6 +95,9 @@ class GatherTables(JoinTables):
         last = f'SELECT path, max("offset") FROM fragment WHERE {gone} GROUP BY path'
         self.db.execute(f'DELETE FROM fragment WHERE {gone} AND (path, "offset") NOT IN ({last})', (row,))
 
+    def hold_file(self, source: str, path: str) -> None:
+        self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (source, to_text(path)))
+
     # Retention.
 
     def shift(self, seconds: float) -> None:

@@ -146,9 +146,7 @@ class SqliteLedger:
 
     # WritePath.
 
-    async def admit(self, admission: Admission, now: float) -> Admitted:
-        if self._min_free_bytes:
-            self._check_free()
+    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]:
         a = admission
         rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
         size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
@@ -166,6 +164,8 @@ class SqliteLedger:
         self._min_free_bytes, self._free_checked_at, self._is_full = min_free_bytes, -_FREE_CHECKED_S, False
 
     def _check_free(self) -> None:
+        if not self._min_free_bytes:
+            return
         at = asyncio.get_running_loop().time()
         if at - self._free_checked_at >= _FREE_CHECKED_S:
             self._free_checked_at = at

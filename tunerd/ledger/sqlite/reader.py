@@ -91,7 +91,8 @@ def _newest_mark(t: GatherTables, where: str, values: Sequence[object]) -> FileM
     return None if found is None else mark_of(found)
 
 
-_OPEN_OR_FAILED: Final = "c.state NOT IN ('sent', 'ignored')"
+_OPEN_OR_FAILED: Final = "(c.state NOT IN ('sent', 'ignored') OR (c.state = 'sent' AND c.fragments_size > 0))"
+"""Or sent, and documents of it came since that nobody has looked at."""
 _IS_DISPOSABLE: Final = (
     "whole = 1 AND vanished_at IS NULL AND held = 0 "
     f"AND NOT EXISTS (SELECT 1 FROM call c WHERE c.source = f.source AND c.path = f.path AND {_OPEN_OR_FAILED}) "
