@@ -90,7 +90,7 @@ async def test_the_wall_clock_jumps(tmp_path: Path, offset: str, is_suspended: b
         await tuner.plan({"release": True})
         await tuner.has("open", "held", "fresh")
         asked_at, *later = [a["at"] for a in await tuner.arrivals() if a["call_id"] in ("held", "fresh")]
-        assert RETRY_AFTER_S <= min(later) - asked_at <= max(later) - asked_at <= RETRY_AFTER_S + 3
+        assert RETRY_AFTER_S <= min(later) - asked_at <= max(later) - asked_at <= RETRY_AFTER_S + 10
 
         clock.set("+0")
         await until(lambda: len(daemon.told(JUMPED)) == 2)
