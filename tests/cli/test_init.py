@@ -16,6 +16,7 @@ from tests.workbench.test_recognise import OTHERS, OURS, SAMPLE_LINES
 from tunerd.cli import main
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.workbench.catalogue import entry
+from tunerd.workbench.starter import patterns
 
 ENVIRON: Final = {"TUNER_API_KEY": "made-up"}
 
@@ -34,6 +35,57 @@ def written(directory: Path, *files: Path) -> tuple[Result, Any]:
     assert checked.exit_code == 0, checked.output
     members: Any = parse_yaml(config.read_text(), "config.yaml").bare()
     return result, {source["name"]: source for source in members["sources"]}
+
+
+@pytest.mark.parametrize(
+    ("mine", "others", "expected"),
+    [
+        (["EG_a1.json", "EG_b2.json"], ["call-1.json"], ["EG_*.json"]),
+        (["EG_a1.json"], ["call-1.json"], ["EG_*.json"]),
+        (["EG_a1.json", "EG_b2.json", "webhook_ended.json"], ["report.json"], ["EG_*.json", "webhook_ended.json"]),
+        (["2026-07-01.call.json", "2026-07-02.call.json"], ["2026-07-01.rec.json"], ["*.call.json"]),
+        (["rec-1.json.gz", "rec-2.json.gz", "x.json"], ["call-1.json.gz"], ["rec-*.json.gz", "x.json"]),
+        (["a.json"], ["b.json"], ["a.json"]),
+        (["call-1.json", "call-2.json"], ["call-3.rec.json"], ["call-1.json", "call-2.json"]),
+        (["a.json", "b.json"], [], []),
+    ],
+)
+def test_patterns_fit_the_files_to_come(mine: list[str], others: list[str], expected: list[str]) -> None:
+    """Ids and times become a star, as long as no file of another source fits; a name itself is the last resort."""
+    assert patterns("/calls", [f"/calls/{name}" for name in mine], [f"/calls/{name}" for name in others]) == expected
+
+
+def test_a_name_in_include_is_told_as_a_guess(tmp_path: Path) -> None:
+    """It would read this very file for ever, and no other."""
+    manifest = {
+        "egress_id": "EG_x",
+        "room_name": "c-1",
+        "file": {"location": "https://a.example/c-1.wav"},
+        "started_at": "2026-07-01T10:00:00Z",
+    }
+    files = planted(tmp_path, conversation_json=call(), manifest_json=manifest)
+    result, sources = written(tmp_path, *files)
+    assert sorted(each["include"][0] for each in sources.values() if "include" in each) == ["conversation.json", "manifest.json"]
+    told = " ".join(result.stderr.split())
+    assert "`include:` has the name conversation.json itself: write a pattern that the files to come fit" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"text": "long", "subject": "a test"}', ("nothing in it looks like a call", "Its members: text, subject")),
+        ("[2026-07-01T10:00:01.312+00:00] assistant: Hello.\n\n[2026-07-01T10:00:04Z] user: Hi.\n", ("transcript as lines",)),
+        ("10:00:01 user: Hi.\n", ("a transcript as lines of text, and tunerd reads JSON", "role, content and timestamp")),
+        ("oops", ("line 1 column 1: not JSON",)),
+    ],
+)
+def test_what_no_source_can_be_made_of_says_why(tmp_path: Path, content: str, words: tuple[str, ...]) -> None:
+    """What was looked for, what is there instead, and what to do."""
+    (tmp_path / "sample.txt").write_text(content)
+    result = invoke("init", "--from", tmp_path / "sample.txt")
+    assert result.exit_code == 1
+    told = " ".join(result.stderr.split())
+    assert [word in told for word in (*words, "it is left out")] == [True] * (len(words) + 1), told
 
 
 def planted(directory: Path, **files: Any) -> list[Path]:

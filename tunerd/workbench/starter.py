@@ -3,8 +3,9 @@ for what is not, and what of it was a guess. Pure: files are read by the command
 """
 
 import os
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import takewhile
@@ -22,6 +23,13 @@ from tunerd.workbench.trial import mapped, units
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
 _DEFAULT_INCLUDE: Final = Source.model_fields["include"].default
+_MEMBERS_SHOWN: Final = 8
+_SPOKEN_LINE: Final = re.compile(
+    rb"(?:^|[\])\d>-])\s*(?:user|assistant|agent|bot|caller|customer)\s*:", re.IGNORECASE | re.MULTILINE
+)
+"""`[2026-07-01T10:00:01+00:00] user: Hello`."""
+_WORD_END: Final = re.compile(r"(?<=[A-Za-z0-9])[_.-]")
+_ENDING: Final = re.compile(r"\.[A-Za-z]+(?:\.gz)?$")
 _SPOOL: Final = "/var/spool/{name}"
 _LOOKED_AT: Final = 60
 
@@ -159,7 +167,7 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
     for listed in _alike(unknown, made):
         proposal = propose([value for file in listed for value in file.values], one_file=len(listed) == 1)
         if proposal is None:
-            made.unsure += [f"{_base(file)}: nothing in it looks like a call or a recording; it is left out" for file in listed]
+            made.unsure += [f"{_base(file)}: {_no_call(file)}" for file in listed]
             continue
         name = "agent" if proposal.calls else "recordings"
         taken = {group.name for group in groups}
@@ -210,7 +218,7 @@ def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
     for file in files:
         values = [value for value in file.values if isinstance(value, dict)]
         if not values:
-            made.unsure.append(f"{_base(file)}: holds no JSON object that could be read; it is left out")
+            made.unsure.append(f"{_base(file)}: {_unread(file)}")
             continue
         names = {name for value in values for name in value}
         near = next((group for group in found if len(group[0] & names) >= 0.5 * len(group[0] | names)), None)
@@ -219,6 +227,23 @@ def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
         else:
             found.append((names, [file]))
     return [listed for _, listed in found]
+
+
+def _no_call(file: File) -> str:
+    members = list(dict.fromkeys(name for value in file.values if isinstance(value, dict) for name in value))
+    some = ", ".join(members[:_MEMBERS_SHOWN]) + (", ..." if len(members) > _MEMBERS_SHOWN else "")
+    what = "nothing in it looks like a call (an id, a time, who said what) or a recording (a key, a URL); it is left out"
+    return f"{what}. Its members: {some or 'none'}"
+
+
+def _unread(file: File) -> str:
+    refused = [one for one in file.reads if isinstance(one, RefusedDocument)]
+    if not refused:
+        return "holds no JSON object that could be read; it is left out"
+    if any(_SPOKEN_LINE.search(one.head) for one in refused):
+        what = "a transcript as lines of text, and tunerd reads JSON: let the agent write each call as a JSON document"
+        return f"{what}, with its messages as a list of role, content and timestamp; it is left out"
+    return f"{refused[0].refusal.where}: {refused[0].refusal.what}; it is left out"
 
 
 # A source
@@ -237,6 +262,11 @@ def _source(group: Group, groups: Sequence[Group], environ: Mapping[str, str], m
     include = patterns(root, [file.path for file in group.files], others)
     if include:
         lines.append(f"    include: [{', '.join(map(yaml_text, include))}]")
+        made.unsure += [
+            f"{group.name}: `include:` has the name {name} itself: write a pattern that the files to come fit"
+            for name in include
+            if "*" not in name
+        ]
     if any(os.path.dirname(file.path) != root for file in group.files):
         lines.append("    recursive: true")
     if group.preset is not None:
@@ -384,7 +414,35 @@ def patterns(root: str, mine: Sequence[str], others: Sequence[str]) -> list[str]
         return endings
     start = "".join(chars[0] for chars in takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False)))
     narrowed = [f"{start}{ending}" for ending in endings]
-    return narrowed if start and good(narrowed) else sorted(set(names))
+    return narrowed if start and good(narrowed) else _globs(sorted(set(names)), strangers)
+
+
+def _globs(names: Sequence[str], strangers: Sequence[str]) -> list[str]:
+    """A pattern for each kind of name: words that differ, or have digits as ids and times do, are a star. Other names stay
+    whole."""
+    found: list[str] = []
+    left = list(names)
+    while left:
+        name = left[0]
+        covers: dict[str, int] = {}
+        for pattern, rest in _abridged(name):
+            count = sum(fnmatch(one, pattern) for one in left)
+            if (count > 1 or re.search(r"\d", rest)) and not any(fnmatch(one, pattern) for one in strangers):
+                covers[pattern] = count
+        # Of those that cover most the longest: it fits the fewest names that were not seen.
+        pattern = max(covers, key=lambda one: (covers[one], len(one)), default=name)
+        found.append(pattern)
+        left = [one for one in left if one != name and not fnmatch(one, pattern)]
+    return found
+
+
+def _abridged(name: str) -> Iterator[tuple[str, str]]:
+    """The name with a star for its last words (the ending stays), or for its first ones; and what the star stands for."""
+    ending = _ENDING.search(name)
+    stem = name[: ending.start()] if ending else name
+    for word in _WORD_END.finditer(stem):
+        yield f"{stem[: word.end()]}*{name[len(stem) :]}", stem[word.end() :]
+        yield f"*{name[word.start() :]}", stem[: word.start()]
 
 
 def _base(file: File) -> str:
