@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.harness import call_document, needs, put, running, until, world
 
-LIBRARIES = sorted(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
+LIBRARIES = sorted(found for where in ("", "*/") for found in Path("/usr/lib").glob(f"{where}faketime/libfaketime.so.1"))
 JUMPED = "the clock jumped; due times move with it"
 RETRY_AFTER_S = 6
 
