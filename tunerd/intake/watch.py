@@ -31,7 +31,7 @@ _Wd: Any = int
 
 _HEAD: Final = struct.Struct("iIII")
 _READ_BYTES: Final = 8 * 1024
-"""One turn of the event loop takes no more: 256 events about short names, 2 to 3 ms. The rest is read in the next turns."""
+"""One turn of the event loop takes no more: 256 events about short names, 1 to 2 ms. The rest is read in the next turns."""
 
 
 class WatchLimit(Exception):
