@@ -1,8 +1,8 @@
 """Tables call, body, frozen, origin and event: the statements behind the first half of the Store."""
 
 import sqlite3
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.call import Form, State
@@ -20,10 +20,30 @@ from tunerd.ledger.sqlite.unwritten import BODY, Unwritten
 from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
-_SELECT_TO_SEND: Final = (
-    f"SELECT {', '.join(f'call.{name}' for name in COLUMNS.split(', '))}, payload, checked_for "
-    "FROM call LEFT JOIN body ON body.row = call.row"
-)
+_PICKED: Final = (Pick.NEWEST, Pick.EXPIRING, Pick.OLDEST)
+_PICK_MANY: Final = f"""
+WITH
+newest AS MATERIALIZED (
+    SELECT row FROM (
+        SELECT row, due_at FROM call WHERE state = 'due' AND destination = :destination ORDER BY row DESC LIMIT :look_at)
+    WHERE due_at <= :due_by LIMIT :newest),
+soon AS MATERIALIZED (
+    SELECT row FROM (
+        SELECT row, due_at FROM call WHERE state = 'due' AND destination = :destination
+        AND recording_expires_at IS NOT NULL AND recording_expires_at <= :soon
+        ORDER BY recording_expires_at, row LIMIT :look_at)
+    WHERE due_at <= :due_by AND row NOT IN (SELECT row FROM newest) LIMIT :expiring),
+oldest AS MATERIALIZED (
+    SELECT row FROM call WHERE state = 'due' AND destination = :destination AND due_at <= :due_by
+    AND row NOT IN (SELECT row FROM newest UNION ALL SELECT row FROM soon)
+    ORDER BY due_at, row LIMIT :count - (SELECT count(*) FROM newest) - (SELECT count(*) FROM soon)),
+picked (pick, row) AS MATERIALIZED (
+    SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, row FROM oldest)
+SELECT picked.pick, {", ".join(f"call.{name}" for name in COLUMNS.split(", "))}, payload, checked_for
+FROM picked CROSS JOIN call ON call.row = picked.row LEFT JOIN body ON body.row = picked.row
+"""
+"""Each kind of pick in its order, no row twice, payloads with them; all in one statement."""
+_LET_GO: Final = 32
 _IDS: Final = 64
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
@@ -64,7 +84,7 @@ class CallTables(Store):
         for state, dismissed, count, size in one(groups):
             self.tally.add_group(State(state), int(size), bool(dismissed), count)
 
-    def _ask(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+    def _ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """A statement that needs the tables call and body as they are by now."""
         self._unwritten.write()
         return self.db.execute(sql, values)
@@ -170,8 +190,10 @@ class CallTables(Store):
             self._let_go()
 
     def _let_go(self) -> None:
-        while len(self.retired) > self.bodies_kept:
-            self.drop_body(self.retired.popleft())
+        """Some at a time, where many are kept."""
+        if len(self.retired) > self.bodies_kept + min(_LET_GO, self.bodies_kept // 8):
+            while len(self.retired) > self.bodies_kept:
+                self.drop_body(self.retired.popleft())
 
     def keep_frozen(self, row: int, body: bytes) -> None:
         self.db.execute("INSERT OR REPLACE INTO frozen (row, body) VALUES (?, ?)", (row, body))
@@ -228,42 +250,18 @@ class CallTables(Store):
         self._payloads.clear()
         if not_agents:
             return super().pick_many(destination, picks, due_by, now, not_agents)
-        special: dict[int, int] = {}
-        """Position in `picks` -> row, of those that are not simply the oldest."""
-        if wanted := [at for at, pick in enumerate(picks) if pick is Pick.NEWEST]:
-            some = "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT ?"
-            due = (row for row, due_at in self._ask(some, (destination, _LOOK_AT)) if due_at <= due_by)
-            special |= zip(wanted, due, strict=False)
-        if wanted := [at for at, pick in enumerate(picks) if pick is Pick.EXPIRING]:
-            some = (
-                "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
-                "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT ?"
-            )
-            soon = self._ask(some, (destination, now + EXPIRING_WITHIN_S, _LOOK_AT))
-            taken = set(special.values())
-            due = (row for row, due_at in soon if due_at <= due_by and row not in taken)
-            special |= zip(wanted, due, strict=False)
-        found: dict[int, Row] = {}
-        oldest: list[Row] = []
-        marks = ", ".join("?" * len(special))
-        if special:
-            found = {row.row: row for row in self._to_send(f"WHERE call.row IN ({marks})", [*special.values()])}
-        if left := len(picks) - len(special):
-            others = "WHERE state = 'due' AND destination = ? AND due_at <= ?"
-            if special:
-                others += f" AND call.row NOT IN ({marks})"
-            oldest = self._to_send(f"{others} ORDER BY due_at, call.row LIMIT ?", [destination, due_by, *special.values(), left])
-        rest = iter(oldest)
-        return [found[special[at]] if at in special else next(rest, None) for at in range(len(picks))]
-
-    def _to_send(self, where: str, values: Sequence[object]) -> list[Row]:
-        """Rows, with their payloads set aside: one statement instead of two for each."""
-        rows: list[Row] = []
-        for *columns, payload, checked_for in self._ask(f"{_SELECT_TO_SEND} {where}", values):
+        wanted = Counter(picks)
+        values = {
+            "destination": destination, "due_by": due_by, "soon": now + EXPIRING_WITHIN_S, "look_at": _LOOK_AT,
+            "count": len(picks), "newest": wanted[Pick.NEWEST], "expiring": wanted[Pick.EXPIRING],
+        }  # fmt: skip
+        found: dict[Pick, deque[Row]] = {pick: deque() for pick in Pick}
+        for pick, *columns, payload, checked_for in self._ask(_PICK_MANY, values):
             row = row_of(columns)
-            rows.append(row)
             self._payloads[row.row] = (payload, None if checked_for is None else FORMS[checked_for])
-        return rows
+            found[_PICKED[pick]].append(row)
+        oldest = found[Pick.OLDEST]
+        return [found[pick].popleft() if found[pick] else oldest.popleft() if oldest else None for pick in picks]
 
     def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
         """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""

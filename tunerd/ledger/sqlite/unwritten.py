@@ -75,7 +75,7 @@ class Unwritten:
             run(_insert("INSERT", "call", COLUMNS, len(rows)), [value for row in rows for value in values_of(row)])
         for bodies in _parts([_body_values(row, body) for row, body in self._bodies.items()]):
             run(_insert("INSERT OR REPLACE", "body", f"row, {BODY}", len(bodies)), _flat(bodies))
-        for gone in _parts(list(self._bodiless)):
+        for gone in _filled(list(self._bodiless), None):
             run(f"DELETE FROM body WHERE row IN ({', '.join('?' * len(gone))})", gone)
         self.forget()
 
@@ -84,7 +84,8 @@ class Unwritten:
         for row, columns in self._changed.items():
             alike.setdefault(tuple(columns), []).append((*columns.values(), row))
         for names, changes in alike.items():
-            for part in _parts([_converted(names, values) for values in changes]):
+            nobody = (None,) * (len(names) + 1)
+            for part in _filled([_converted(names, values) for values in changes], nobody):
                 self._db.execute(_update(names, len(part)), _flat(part))
 
 
@@ -94,6 +95,13 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
         count = min(_MOST, 1 << (left.bit_length() - 1))
         yield items[at : at + count]
         at, left = at + count, left - count
+
+
+def _filled(items: Sequence[T], nobody: T) -> Iterator[Sequence[T]]:
+    """As `_parts`, in fewer: what is missing to a power of two is filled up with a row that is not there."""
+    for at in range(0, len(items), _MOST):
+        part = items[at : at + _MOST]
+        yield [*part, *[nobody] * ((1 << (len(part) - 1).bit_length()) - len(part))]
 
 
 def _flat(rows: Sequence[Sequence[object]]) -> Sequence[object]:

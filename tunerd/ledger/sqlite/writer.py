@@ -28,6 +28,8 @@ _BATCH_BYTES: Final = 4 * 1024 * 1024
 _RETRY_S: Final = 1.0
 """Between two tries while nothing can be committed."""
 _SHORT_S: Final = 60.0
+_OLDEST_EVERY_S: Final = 0.5
+"""How far behind the oldest calls in the gauges may be while there is much to do."""
 _ROOM_BYTES: Final = 1024 * 1024
 
 
@@ -103,6 +105,9 @@ class Writer:
         self._closing = False
         self.gauges: Gauges = store.gauges()
         """As of the last commit; replaced as a whole, so any thread may read it."""
+        self._is_behind = False
+        """The oldest calls in the gauges are those of an earlier commit."""
+        self._looked_at = 0.0
         self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -152,18 +157,34 @@ class Writer:
         """Take a batch, run it, tell. False: closed."""
         batch, is_closing = self._collect()
         told = _Told()
-        if self._trouble_since is not None:
-            batch = self._sort_out(batch, told)
-            self._heal(told)
-        elif self._short is not None:
-            batch = self._turn_away(batch, told)
-            self._refill(told)
-        if self._trouble_since is None and batch:
-            self._run(batch, told)
-        if is_closing:
-            self._last(told)
-        self._tell(told)
+        try:
+            if self._trouble_since is not None:
+                batch = self._sort_out(batch, told)
+                self._heal(told)
+            elif self._short is not None:
+                batch = self._turn_away(batch, told)
+                self._refill(told)
+            if self._trouble_since is None and batch:
+                self._run(batch, told)
+            if is_closing:
+                self._last(told)
+            elif self._is_behind:
+                self._look_for_oldest()
+        finally:  # who was refused before it broke down is answered all the same
+            self._tell(told)
         return not is_closing
+
+    def _look_for_oldest(self) -> None:
+        """When there is nothing else to do, or it was done long ago: while calls go out one after the other it would have
+        to be asked at each commit."""
+        now = self._clock.monotonic()
+        if self._trouble_since is not None or not (self._queue.empty() or now - self._looked_at >= _OLDEST_EVERY_S):
+            return
+        self._looked_at = now
+        try:
+            self.gauges, self._is_behind = self._store.gauges(), False
+        except sqlite3.Error:
+            pass  # the next command finds the same, and knows what to do about it
 
     def _collect(self) -> tuple[list[Job[Any]], bool]:
         try:
@@ -207,7 +228,7 @@ class Writer:
             for jobs in asking.values():
                 for job, found in zip(jobs, claim(store, [job.ask for job in jobs if job.ask]), strict=True):
                     job.result = found
-            gauges = store.gauges()
+            gauges = store.tally.gauges(self.gauges.oldest_at)
             woken, ripe = store.commit()
         except Exception as exc:
             store.rollback()
@@ -222,7 +243,7 @@ class Writer:
             for job in batch:
                 is_fine = self._commit([job], told) and is_fine
             return is_fine
-        self.gauges = gauges
+        self.gauges, self._is_behind = gauges, True
         told.woken |= woken
         told.ripe |= ripe
         told.jobs += batch
