@@ -29,9 +29,10 @@ types: $(STAMP)
 
 check: lint types test
 
-# KILLS=500: SIGKILL under load, counted by an oracle in its own process.
+# KILLS=500: SIGKILL under load, counted by an oracle in its own process; then TIMES=1000: the reloads below.
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
+	$(MAKE) reloads
 
 # RUNS=100: SIGTERM at random moments while Tuner hangs; each has to end within its drain.
 stops: $(STAMP)
