@@ -220,7 +220,7 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert result.exit_code == 0
     first, second = result.output.index("/calls/a.ndjson@81920   unreadable"), result.output.index("call-1   rejected")
     assert first < second
-    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend the line, then: tunerd retry --place /calls/a.ndjson@81920\n",
+    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend it there, then: tunerd retry --place /calls/a.ndjson@81920\n",
                  "  from  /calls/call-1.json\n"):  # fmt: skip
         assert line in result.output
     assert fits_the_screen(result.output)

@@ -248,7 +248,7 @@ def _to_do(call: CallRow, head: str, indent: str) -> None:
     it = _in_shell(call["call_id"]) if call["call_id"] else f"--place {_in_shell(place(call['path'], call['offset']))}"
     to_do = _TO_DO.get(call["reason"] or "", "tunerd retry {it}")
     if call["reason"] == "unreadable" and call["offset"]:
-        to_do = "mend the line, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
+        to_do = "mend it there, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
     _wrapped(to_do.format(it=it, path=_in_shell(call["path"])), head, indent)
 
 
