@@ -100,6 +100,16 @@ async def test_a_vanished_path_keeps_its_mark_for_a_week(ledger: Ledger) -> None
     assert await ledger.mark("agent", "/b") is not None
 
 
+async def test_a_path_that_comes_back_may_be_disposed_of(ledger: Ledger) -> None:
+    """A mount that was away for a moment: what was done with before is still to be disposed of."""
+    await ledger.set_mark(file_mark("/a"), NOW)
+    assert [mark.path for mark in await ledger.disposable("agent")] == ["/a"]
+    await ledger.vanished("agent", ["/a"], NOW)
+    assert list(await ledger.disposable("agent")) == []
+    await ledger.mark("agent", "/a")
+    assert [mark.path for mark in await ledger.disposable("agent")] == ["/a"]
+
+
 @pytest.mark.parametrize("how", ["asked", "set"])
 async def test_a_path_that_comes_back_keeps_its_mark(ledger: Ledger, how: str) -> None:
     """Asking for the mark of a path, or setting it, means that it is there again."""

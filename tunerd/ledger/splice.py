@@ -8,10 +8,19 @@ _HEAD: Final = struct.Struct("<II")
 
 def splice(payload: bytes, body: bytes) -> bytes | None:
     """What to keep to get `body` back from `payload`; None where that saves less than half."""
-    front = _common(payload, body, min(len(payload), len(body)), from_end=False)
-    back = _common(payload, body, min(len(payload), len(body)) - front, from_end=True)
+    most = len(payload) - 1
+    if most > 0 and body[-1:] == payload[-1:] and body.startswith(payload[:-1]):  # as a rule it has a field more at its end
+        front, back = most, 1
+    else:
+        front, back = _shared(payload, body)
     middle = body[front : len(body) - back]
     return None if len(middle) > len(body) // 2 else _HEAD.pack(front, back) + middle
+
+
+def _shared(payload: bytes, body: bytes) -> tuple[int, int]:
+    front = _common(payload, body, min(len(payload), len(body)), from_end=False)
+    back = _common(payload, body, min(len(payload), len(body)) - front, from_end=True)
+    return front, back
 
 
 def unsplice(payload: bytes, patch: bytes) -> bytes:
@@ -25,8 +34,7 @@ def _common(a: bytes, b: bytes, most: int, *, from_end: bool) -> int:
     def is_common(length: int) -> bool:
         return a[len(a) - length :] == b[len(b) - length :] if from_end else a[:length] == b[:length]
 
-    # As a rule the body is the payload with a field more: everything but the last brace is common.
-    low = most - 1 if most > 1 and is_common(most - 1) else 0
+    low = 0
     while low < most:
         middle = (low + most + 1) // 2
         if is_common(middle):

@@ -11,7 +11,7 @@ from typing import Final
 from tunerd.call import Form, Fragment, State
 from tunerd.ledger import FileMark, Gate, Pick
 from tunerd.ledger.matching import Answer, Free
-from tunerd.ledger.rows import Body, KeptGroup, KeptRecording, Kind, PauseClock, Row, Tally, Want
+from tunerd.ledger.rows import Body, KeptGroup, KeptRecording, Kind, PauseClock, Plain, Row, Tally, Want
 from tunerd.ledger.states import Move, check
 
 NEAR: Final = 8
@@ -25,7 +25,7 @@ class Store(ABC):
         self.tally = Tally()
         self.woken: set[str] = set()
         """Destinations of which a call was made due in this transaction."""
-        self.in_hand: dict[int, Row | None] = {}
+        self.in_hand: dict[int, Row | Plain | None] = {}
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.ripe: set[tuple[str, str]] = set()
         """(source, path) of files that may have become disposable in this transaction."""
@@ -65,7 +65,18 @@ class Store(ABC):
 
     def held(self, row: int) -> Row | None:
         """A row that a worker gives back; mostly known without asking."""
-        return self.in_hand.get(row) or self.get(row)
+        found = self.in_hand.get(row)
+        return found if isinstance(found, Row) else self.get(row)
+
+    # Plain calls, for a store that can do many of them in one statement; the others hand out none.
+
+    def hold(self, plain: Plain, form: Form, patch: bytes, paused_before_s: float, now: float) -> None:
+        """What a claim does to a call that `pick_many` gave as plain."""
+        raise NotImplementedError
+
+    def deliver(self, row: int, status: int, tuner_call_id: str | None, detail: str, now: float) -> bool:
+        """What Delivered does to a call that is held as plain; False where it is not (any more)."""
+        return False
 
     def drop(self, row: Row) -> None:
         """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
@@ -161,7 +172,7 @@ class Store(ABC):
     def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> Row | None: ...
     def pick_many(
         self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
-    ) -> Sequence[Row | None]:
+    ) -> Sequence[Row | Plain | None]:
         """As many picks at once, no row twice: in few statements, where a store can. None says nothing: `pick` may yet
         find one. What is found has to be claimed, or otherwise dealt with, before the next statement."""
         return [None] * len(picks)

@@ -8,7 +8,7 @@ from tunerd.call import Form, Refusal, State
 from tunerd.ledger import Claim, Claimed, Delivered, Ended, FailedCall, Freeze, Gate, Later, Matched, Pick, Settlement, Unfrozen
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.matching import Answer
-from tunerd.ledger.rows import PauseClock, Row
+from tunerd.ledger.rows import PauseClock, Plain, Row
 from tunerd.ledger.splice import splice, unsplice
 from tunerd.ledger.states import Move, may
 from tunerd.ledger.store import Store
@@ -16,6 +16,7 @@ from tunerd.outcome import FailReason
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back on its way, so that no transaction grows without bound."""
+_ALREADY: Final = "Tuner already had it"
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -55,8 +56,8 @@ def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
     )
     claims: list[Claim | None] = []
     failed: list[list[FailedCall]] = [[] for _ in asks]
-    for ask, row, own in zip(asks, picked, failed, strict=True):
-        claimed = None if row is None else _try(store, row, ask, own)
+    for ask, pick, own in zip(asks, picked, failed, strict=True):
+        claimed = None if pick is None else _take(store, pick, ask, own)
         claims.append(None if claimed is None else Claim(claimed=claimed, next_due_at=None, failed=tuple(own)))
     dry: Claim | None = None
     for at, ask in enumerate(asks):
@@ -78,6 +79,31 @@ def _claim_one(store: Store, ask: Ask, failed: list[FailedCall]) -> Claim:
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
+
+
+def _take(store: Store, found: Row | Plain, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
+    if isinstance(found, Row):
+        return _try(store, found, ask, failed)
+    made = ask.freeze(Unfrozen(payload=found.payload, recording_url=found.recording_url, checked_for=found.checked_for))
+    patch = splice(found.payload, made) if isinstance(made, bytes) else None
+    if patch is None or isinstance(made, Refusal):
+        row = store.get(found.row)  # it fails, or its body is kept whole
+        return None if row is None else _try(store, row, ask, failed)
+    store.hold(found, ask.form, patch, _clock(store, ask.destination, found.agent, ask.now), ask.now)
+    return Claimed(
+        row=found.row,
+        source=found.source,
+        destination=ask.destination,
+        agent=found.agent,
+        call_id=found.call_id,
+        body=made,
+        form=ask.form,
+        attempts=0,
+        first_attempt_at=None,
+        paused_s=0.0,
+        settled_at=found.settled_at,
+        recording_expires_at=found.recording_expires_at,
+    )
 
 
 def _try(store: Store, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
@@ -132,7 +158,7 @@ def _frozen(store: Store, row: Row) -> bytes | None:
 
 
 def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
-    clock = _clock(store, row, now)
+    clock = _clock(store, row.destination, row.agent, now)
     paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
     columns: dict[str, object] = {"claimed_at": now}
     if row.frozen_by_claim:
@@ -156,13 +182,17 @@ def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
     )
 
 
-def _clock(store: Store, row: Row, now: float) -> float:
-    known = store.gate(row.destination)
-    return 0.0 if known is None else known[1].shown_at(known[0], now, row.agent)
+def _clock(store: Store, destination: str, agent: str, now: float) -> float:
+    known = store.gate(destination)
+    return 0.0 if known is None else known[1].shown_at(known[0], now, agent)
 
 
 def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
     """See WritePath.settle. A row that is not `sending` was settled before (or is gone): nothing happens."""
+    if isinstance(settlement, Delivered):
+        detail = _ALREADY if settlement.already_there else ""
+        if store.deliver(row_id, settlement.status, settlement.tuner_call_id, detail, now):
+            return
     row = store.held(row_id)
     if row is None or row.state is not State.SENDING:
         return
@@ -182,7 +212,7 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 status=settlement.status,
                 tuner_call_id=settlement.tuner_call_id,
                 reason=None,
-                detail="Tuner already had it" if settlement.already_there else "",
+                detail=_ALREADY if settlement.already_there else "",
                 form=None,
                 patch=None,
             )

@@ -7,12 +7,13 @@ from typing import Final
 
 from tunerd.call import Form, State
 from tunerd.ledger import Pick
-from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row
+from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Plain, Row
 from tunerd.ledger.sqlite.codec import (
     COLUMNS,
     FORMS,
     body_of,
     from_text,
+    plain_of,
     row_of,
     to_text,
 )
@@ -21,7 +22,7 @@ from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
 _PICKED: Final = (Pick.NEWEST, Pick.EXPIRING, Pick.OLDEST)
-_PICK_MANY: Final = f"""
+_PICK_MANY: Final = """
 WITH
 newest AS MATERIALIZED (
     SELECT row FROM (
@@ -39,12 +40,15 @@ oldest AS MATERIALIZED (
     ORDER BY due_at, row LIMIT :count - (SELECT count(*) FROM newest) - (SELECT count(*) FROM soon)),
 picked (pick, row) AS MATERIALIZED (
     SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, row FROM oldest)
-SELECT picked.pick, {", ".join(f"call.{name}" for name in COLUMNS.split(", "))}, payload, checked_for
+SELECT picked.pick, picked.row, payload, checked_for,
+    form IS NULL AND attempts = 0 AND first_attempt_at IS NULL AND seeks = 0 AND gathers = 0 AND payload IS NOT NULL
+    AND recording_url IS NOT NULL AND (recording_expires_at IS NULL OR recording_expires_at > :now),
+    source, agent, call_id, path, admitted_at, settled_at, recording_url, recording_expires_at, size, copies
 FROM picked CROSS JOIN call ON call.row = picked.row LEFT JOIN body ON body.row = picked.row
 """
-"""Each kind of pick in its order, no row twice, payloads with them; all in one statement."""
+"""Each kind of pick in its order, no row twice, payloads with them, and whether the call is Plain; all in one statement."""
 _LET_GO: Final = 32
-_IDS: Final = 64
+_IDS: Final = 256
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
 
@@ -246,22 +250,50 @@ class CallTables(Store):
 
     def pick_many(
         self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
-    ) -> Sequence[Row | None]:
+    ) -> Sequence[Row | Plain | None]:
         self._payloads.clear()
         if not_agents:
             return super().pick_many(destination, picks, due_by, now, not_agents)
         wanted = Counter(picks)
         values = {
-            "destination": destination, "due_by": due_by, "soon": now + EXPIRING_WITHIN_S, "look_at": _LOOK_AT,
+            "destination": destination, "due_by": due_by, "now": now, "soon": now + EXPIRING_WITHIN_S, "look_at": _LOOK_AT,
             "count": len(picks), "newest": wanted[Pick.NEWEST], "expiring": wanted[Pick.EXPIRING],
         }  # fmt: skip
-        found: dict[Pick, deque[Row]] = {pick: deque() for pick in Pick}
-        for pick, *columns, payload, checked_for in self._ask(_PICK_MANY, values):
-            row = row_of(columns)
-            self._payloads[row.row] = (payload, None if checked_for is None else FORMS[checked_for])
-            found[_PICKED[pick]].append(row)
+        found: dict[Pick, deque[Row | Plain]] = {pick: deque() for pick in Pick}
+        others: dict[int, Pick] = {}
+        for pick, row, payload, checked_for, is_plain, *columns in self._ask(_PICK_MANY, values).fetchall():
+            form = None if checked_for is None else FORMS[checked_for]
+            if is_plain:
+                found[_PICKED[pick]].append(plain_of(row, columns, payload, form))
+            else:
+                self._payloads[row] = (payload, form)
+                others[row] = _PICKED[pick]
+        if others:
+            rows = {row.row: row for row in self._rows(f"WHERE row IN ({', '.join(map(str, others))})", ())}
+            for number, kind in others.items():
+                found[kind].append(rows[number])
         oldest = found[Pick.OLDEST]
         return [found[pick].popleft() if found[pick] else oldest.popleft() if oldest else None for pick in picks]
+
+    def hold(self, plain: Plain, form: Form, patch: bytes, paused_before_s: float, now: float) -> None:
+        self.in_hand[plain.row] = plain
+        self.tally.move(State.DUE, State.SENDING, plain.size)
+        self._unwritten.hold(plain.row, now, form, patch, paused_before_s)
+
+    def deliver(self, row: int, status: int, tuner_call_id: str | None, detail: str, now: float) -> bool:
+        plain = self.in_hand.get(row)
+        if not isinstance(plain, Plain):
+            return False
+        del self.in_hand[row]
+        self.tally.move(State.SENDING, State.SENT, plain.size)
+        self._unwritten.deliver(row, now, status, tuner_call_id, detail)
+        self.ripe.add((plain.source, plain.path))
+        if plain.copies:
+            further = self.db.execute("SELECT source, path FROM origin WHERE row = ?", (row,))
+            self.ripe.update((source, from_text(path)) for source, path in further)
+        self.retired.append(row)
+        self._let_go()
+        return True
 
     def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
         """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""
@@ -327,7 +359,8 @@ class CallTables(Store):
             sql = "SELECT admitted_at FROM call WHERE state = 'gathering' ORDER BY row LIMIT 1"
             oldest[State.GATHERING] = self._ask(sql).fetchone()[0]
         if self.in_hand:
-            first = self.held(min(self.in_hand))
+            oldest_row = min(self.in_hand)
+            first = self.in_hand[oldest_row] or self.get(oldest_row)
             if first is not None:
                 oldest[State.SENDING] = first.admitted_at
         if self.tally.calls[State.DUE]:

@@ -9,7 +9,7 @@ import orjson
 
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import FileMark, Gate
-from tunerd.ledger.rows import Body, Kind, PauseClock, Row
+from tunerd.ledger.rows import Body, Kind, PauseClock, Plain, Row
 from tunerd.ledger.sqlite.trouble import Unsound
 from tunerd.outcome import PauseReason
 
@@ -113,6 +113,15 @@ def row_of(columns: Sequence[Any]) -> Row:
         row.detail = from_text(row.detail)
     row.told = -1
     return row
+
+
+def plain_of(number: int, columns: Sequence[Any], payload: bytes, checked_for: Form | None) -> Plain:
+    """From (source, agent, call_id, path, admitted_at, settled_at, recording_url, recording_expires_at, size, copies)."""
+    source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies = columns
+    path = path if path.isascii() else from_text(path)
+    return Plain(
+        number, source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies != 0, payload, checked_for
+    )
 
 
 # Bodies.

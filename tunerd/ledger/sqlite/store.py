@@ -79,6 +79,7 @@ class SqliteStore(GatherTables):
     def come_back(self, source: str, path: str) -> None:
         sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND NOT disposed"
         self.db.execute(sql, (source, to_text(path)))
+        self.ripe.add((source, path))
 
     def vanish(self, source: str, paths: Sequence[str], now: float) -> None:
         sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND vanished_at IS NULL"

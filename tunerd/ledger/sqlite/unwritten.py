@@ -1,7 +1,7 @@
 """What a transaction has changed in the tables call and body and not written yet: it goes to SQLite in few long statements.
 
-SQLite lets Python's lock go for each statement, and whoever wants it back waits for the event loop. A batch in which 16 calls
-are settled and 16 claimed had 53 statements, one for each row; now it has 7 (docs/decisions/ledger-speed.md).
+SQLite lets Python's lock go for each statement, and whoever wants it back waits for the event loop: a statement a row made
+a batch of 256 new calls take three times as long (docs/decisions/ledger-speed.md).
 """
 
 import sqlite3
@@ -9,14 +9,24 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Final, TypeVar
 
+from tunerd.call import Form
 from tunerd.ledger.rows import Body, Kind, Row
 from tunerd.ledger.sqlite.codec import COLUMNS, conversions, matching_text, values_of
 
 T = TypeVar("T")
 
 BODY: Final = "checked_for, matching, head, payload, document"
-_MOST: Final = 32
-"""Rows of one statement; powers of two, so that there are few statements to prepare."""
+_MOST: Final = 256
+"""Rows of one statement: a whole batch of the writer's."""
+_ROUND: Final = 8
+_HOLD: Final = (
+    "state = 'sending', changed_at = new.column2, claimed_at = new.column2, form = new.column3, patch = new.column4, "
+    "paused_before_s = new.column5, frozen_by_claim = 1"
+)
+_DELIVER: Final = (
+    "state = 'sent', changed_at = new.column2, due_at = NULL, attempts = attempts + 1, first_attempt_at = claimed_at, "
+    "status = new.column3, tuner_call_id = new.column4, reason = NULL, detail = new.column5, form = NULL, patch = NULL"
+)
 
 
 class Unwritten:
@@ -34,6 +44,8 @@ class Unwritten:
         self._changed: dict[int, dict[str, object]] = {}
         self._bodies: dict[int, Body] = {}
         self._bodiless: dict[int, None] = {}
+        self._held: list[Sequence[object]] = []
+        self._delivered: list[Sequence[object]] = []
         self._is_empty = True
 
     def add(self, row: Row, body: Body) -> None:
@@ -64,11 +76,24 @@ class Unwritten:
         self._bodies.pop(row, None)
         self._bodiless[row] = None
 
+    def hold(self, row: int, now: float, form: Form, patch: bytes, paused_before_s: float) -> None:
+        """A plain call is claimed. (Nothing else becomes of it in the same transaction.)"""
+        self._is_empty = False
+        self._held.append((row, now, form.value, patch, paused_before_s))
+
+    def deliver(self, row: int, now: float, status: int, tuner_call_id: str | None, detail: str) -> None:
+        """A plain call is sent."""
+        self._is_empty = False
+        self._delivered.append((row, now, status, tuner_call_id, detail))
+
     def write(self) -> None:
         """Has to be done before the two tables are read, and before the commit. Raises sqlite3.Error."""
         if self._is_empty:
             return
         run = self._db.execute
+        for settings, changes in ((_DELIVER, self._delivered), (_HOLD, self._held)):
+            for part in _filled(changes, (None,) * 5):
+                run(_update_from(settings, 5, len(part)), _flat(part))
         if self._changed:  # first: a new row may take the id that another one gave up
             self._write_changes()
         for rows in _parts(self._new):
@@ -82,7 +107,7 @@ class Unwritten:
     def _write_changes(self) -> None:
         alike: dict[tuple[str, ...], list[Sequence[object]]] = {}
         for row, columns in self._changed.items():
-            alike.setdefault(tuple(columns), []).append((*columns.values(), row))
+            alike.setdefault(tuple(columns), []).append((row, *columns.values()))
         for names, changes in alike.items():
             nobody = (None,) * (len(names) + 1)
             for part in _filled([_converted(names, values) for values in changes], nobody):
@@ -90,6 +115,7 @@ class Unwritten:
 
 
 def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Powers of two, so that there are few statements to prepare."""
     at, left = 0, len(items)
     while left:
         count = min(_MOST, 1 << (left.bit_length() - 1))
@@ -98,10 +124,11 @@ def _parts(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _filled(items: Sequence[T], nobody: T) -> Iterator[Sequence[T]]:
-    """As `_parts`, in fewer: what is missing to a power of two is filled up with a row that is not there."""
+    """In fewer: what is missing to a round number is filled up with a row that is not there."""
     for at in range(0, len(items), _MOST):
         part = items[at : at + _MOST]
-        yield [*part, *[nobody] * ((1 << (len(part) - 1).bit_length()) - len(part))]
+        left = -len(part) % _ROUND if len(part) > 1 else 0
+        yield [*part, *[nobody] * left] if left else part
 
 
 def _flat(rows: Sequence[Sequence[object]]) -> Sequence[object]:
@@ -125,7 +152,7 @@ def _body_values(row: int, body: Body) -> Sequence[object]:
 
 @cache
 def _conversions(names: tuple[str, ...]) -> Sequence[tuple[int, Callable[[object], object]]]:
-    return conversions(names)
+    return conversions(("row", *names))
 
 
 @cache
@@ -136,11 +163,16 @@ def _insert(how: str, table: str, columns: str, count: int) -> str:
 
 @cache
 def _update(names: tuple[str, ...], count: int) -> str:
-    """Of `count` rows, each with its values in the order of `names` and then its number."""
+    """Of `count` rows, each with its number and then its values in the order of `names`."""
     if count == 1:
-        settings = ", ".join(f'"{name}" = ?' for name in names)
-        return f"UPDATE call SET {settings} WHERE row = ?"
-    settings = ", ".join(f'"{name}" = new.column{at}' for at, name in enumerate(names, 1))
-    marks = f"({', '.join('?' * (len(names) + 1))})"
-    rows = ", ".join([marks] * count)
-    return f"UPDATE call SET {settings} FROM (VALUES {rows}) AS new WHERE call.row = new.column{len(names) + 1}"
+        settings = ", ".join(f'"{name}" = ?{at}' for at, name in enumerate(names, 2))
+        return f"UPDATE call SET {settings} WHERE row = ?1"
+    settings = ", ".join(f'"{name}" = new.column{at}' for at, name in enumerate(names, 2))
+    return _update_from(settings, len(names) + 1, count)
+
+
+@cache
+def _update_from(settings: str, width: int, count: int) -> str:
+    """Of `count` rows: the number of each, and then what `settings` wants."""
+    marks = f"({', '.join('?' * width)})"
+    return f"UPDATE call SET {settings} FROM (VALUES {', '.join([marks] * count)}) AS new WHERE call.row = new.column1"
