@@ -26,7 +26,7 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, LedgerRebuilt, Started, Stopped, Stopping
+from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
 from tunerd.intake.gather import Gather
 from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
@@ -76,8 +76,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    rebuilt: list[LedgerRebuilt] = []
-    emit = _each(metrics, narrator, lambda event: rebuilt.append(event) if isinstance(event, LedgerRebuilt) else None)
+    emit = _each(metrics, narrator)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -89,7 +88,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         wiring = await _wire(config, environ, ledger, clock, emit, stack)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
         forms = {status.name: status.form for status in delivery.statuses()}
-        held = await hold_back(ledger, forms, rebuilt=bool(rebuilt), now=clock.now())
+        held = await hold_back(ledger, forms, now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
