@@ -24,6 +24,7 @@ from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
+from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
@@ -73,6 +74,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     """
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
+    refuse_proxies(config, environ)
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
@@ -245,6 +247,7 @@ async def _reload_now(
     try:
         config = await asyncio.to_thread(load, file, environ)
         refuse_changes(wiring.config, config)
+        refuse_proxies(config, environ)
         mappings = await asyncio.to_thread(compile_sources, config, environ, forms_of(config.destinations))
     except ConfigError as exc:
         facts.problems = tuple(map(str, exc.problems))

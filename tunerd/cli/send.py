@@ -9,14 +9,16 @@ import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
-from tunerd.cli.options import config_option, load_or_exit
+from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
+from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import keyed
+from tunerd.places import ConfigError
 
 _EPILOG = """\b
 Example:
@@ -35,6 +37,10 @@ Nothing is written to the ledger, and nothing is tried twice. Exit code 0: Tuner
 def command(config: Path, source: str | None, recording_url: str | None, file: Path) -> None:
     """Map FILE and send its calls now, one attempt each; show what Tuner answers."""
     loaded = load_or_exit(config)
+    try:
+        refuse_proxies(loaded, os.environ)
+    except ConfigError as exc:
+        exit_bad_config(exc)
     mappings = compile_or_exit(loaded)
     chosen = source_of(loaded, file, source)
     sent = 0
