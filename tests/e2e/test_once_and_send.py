@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.harness import _plain_environment, call_document, config_text, manifest, put, sandbox, until
 
 
@@ -96,6 +98,24 @@ async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
         code, said = await tunerd("send", "-c", config, "--source", "calls", bad)
         assert (code, "unmappable" in said, "Traceback" in said) == (1, True, False), said
         assert not (tmp_path / "ledger.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ({"fail": {"garbage": 1.0}}, "not sent: answered 200 without Tuner's JSON; nothing says that the call arrived"),
+        ({"fail": {"200": 1.0}}, "not sent: Tuner answered 200 with success: false"),
+    ],
+)
+async def test_send_does_not_take_every_200_for_yes(tmp_path: Path, fault: dict[str, object], why: str) -> None:
+    """A page of somebody else, and `success: false`: judged as the daemon judges them, 1 with the reason."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        await tuner.plan(fault)
+        file = str(put(tmp_path / "good.json", call_document("one")))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", file)
+        assert (code, "0 of 1 sent" in said) == (1, True), said
+        assert why in said
 
 
 async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,10 +15,12 @@ from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
 from tunerd.delivery.proxy import refuse_proxies
+from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import keyed
+from tunerd.outcome import Sent
 from tunerd.places import ConfigError
 
 _EPILOG = """\b
@@ -130,4 +133,7 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
         click.echo(f"  no answer: {exc.outcome.detail}", err=True)
         return False
     click.echo(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
-    return answer.status in (200, 201, 202, 409)
+    outcome = judge(answer, now=time.time(), retry_after_max_s=0.0)
+    if not isinstance(outcome, Sent):
+        click.echo(f"  not sent: {outcome.detail}", err=True)
+    return isinstance(outcome, Sent)
