@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -228,6 +229,33 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert "nothing of that kind" in daemon.run("failed", "--source", "other").output
     assert "there are more" in daemon.run("failed", "--limit", "1").output
     assert len(json.loads(daemon.run("failed", "--json").output)["calls"]) == 2
+
+
+def test_failed_shows_as_many_as_are_asked_for(daemon: Daemon) -> None:
+    """A page of the daemon holds a thousand; `--limit` may be more, and what is not shown is told."""
+    daemon.do(lambda bench: bench.refuse(*(refused(f"/calls/{number:04}.json") for number in range(2010))))
+    for limit, is_more in ((1005, True), (2009, True), (2010, False), (5000, False)):
+        out = daemon.run("failed", "--limit", str(limit)).output
+        assert out.count(".json   unreadable") == min(limit, 2010)
+        assert (f"These are the newest {limit}; there are more" in out) == is_more
+        assert "/calls/2009.json" in out
+    assert "/calls/1004.json" not in daemon.run("failed", "--limit", "1005").output
+
+
+@pytest.mark.parametrize(("order", "told"), [("retry", "now due"), ("dismiss", "600 calls dismissed")])
+def test_more_ids_than_a_url_holds(daemon: Daemon, order: str, told: str) -> None:
+    """Hundreds of UUIDs in one command line; the one that is not there is named."""
+    ids = [str(uuid.UUID(int=number, version=4)) for number in range(601)]
+    daemon.do(
+        lambda bench: bench.refuse(
+            *(refused(f"/calls/{one}.json", reason=FailReason.INVALID, call_id=one, document=f'{{"id": "{one}"}}'.encode())
+              for one in ids[1:])
+        )
+    )  # fmt: skip
+    result = daemon.run(order, *ids)
+    assert told in result.output
+    assert "600 calls" in result.output
+    assert result.stderr == f"tunerd: not in the ledger: {ids[0]}\n"
 
 
 def test_failed_with_nothing_to_show(daemon: Daemon) -> None:

@@ -140,11 +140,13 @@ async def order(do: _Order, choice: Choice) -> Report:
     return total
 
 
-async def every_call(office: Operations, choice: Choice) -> AsyncIterator[CallRow]:
-    """All rows of a choice, in row order, a thousand at a time."""
+async def every_call(
+    office: Operations, choice: Choice, *, newest: bool = False, page_rows: int = 1000
+) -> AsyncIterator[CallRow]:
+    """All rows of a choice, in row order or the newest first, a page (of a thousand at most) at a time."""
     after_row: int | None = 0
     while after_row is not None:
-        page = await office.calls(choice, after_row=after_row, limit=1000)
+        page = await office.calls(choice, after_row=after_row, limit=page_rows, newest=newest)
         for row in page["calls"]:
             yield row
         after_row = page["next_after_row"]

@@ -65,10 +65,8 @@ class ControlClient:
         return cast(int, (await self._ask("POST", "/v1/look"))["look"])
 
     async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage:
-        asked = asked_of(choice)
-        asked["dismissed"] = {True: "true", False: "false", None: "any"}[choice.where.dismissed]
-        asked |= {"after_row": after_row, "limit": limit, "newest": "true" if newest else "false"}
-        return cast(CallsPage, await self._ask("GET", f"/v1/calls?{urlencode(asked, doseq=True, errors='surrogateescape')}"))
+        asked = {**asked_of(choice), "after_row": after_row, "limit": limit, "newest": newest}
+        return cast(CallsPage, await self._ask("POST", "/v1/calls", asked))  # hundreds of ids do not fit into a URL
 
     async def story(self, call_id: str) -> StoryPage:
         return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id}, errors='surrogateescape')}"))
