@@ -153,7 +153,7 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
         "  recording     https://audio.example/a.wav\n",
         "  read from     /calls/call-1.json\n",
         "    2026-01-01 00:00:00Z  admitted",
-        "    2026-01-01 00:00:00Z  failed 422",
+        "    2026-01-01 00:00:00Z  failed 422: attempt 1, rejected: HTTP 422\n",
         "  what to do    Tuner does not take it as it is",
     ):
         assert line in result.output
