@@ -18,7 +18,7 @@ from tunerd.ops.answers import VERSION, CallsPage, DocumentsPage, IdleDocument, 
 from tunerd.ops.desk import Choice
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.office import OrderRefused
-from tunerd.ops.wire import ControlError, address_of, asked_of, socket_places
+from tunerd.ops.wire import RUN_DIRECTORY, ControlError, address_of, asked_of, socket_places
 
 TIMEOUT_S: Final = 60.0
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
@@ -26,13 +26,27 @@ _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
 T = TypeVar("T")
 
 
-def find_daemon(ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S) -> "ControlClient | None":
+def find_daemon(
+    ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+) -> "ControlClient | None":
     """The daemon that holds this ledger; None: nobody answers. Raises ControlError where one is that we may not ask."""
-    for path in socket_places(ledger, env):
+    *likely, of_the_service = socket_places(ledger, env, run_directory)
+    for path in likely:
         client = ControlClient(path, timeout_s)
         if client.answers():
             return client
-    return None
+    client = ControlClient(of_the_service, timeout_s)
+    try:
+        return client if client.answers() else None
+    except ControlError as exc:
+        if isinstance(exc.__cause__, PermissionError) and _is_for_us(ledger):
+            return None  # the service's directory, on this machine for another ledger
+        raise
+
+
+def _is_for_us(ledger: str) -> bool:
+    """It is not there yet, or we may read and write it: the daemon of such a ledger would be ours."""
+    return not os.path.exists(ledger) or os.access(ledger, os.R_OK | os.W_OK, effective_ids=True)
 
 
 class ControlClient:
