@@ -371,6 +371,20 @@ def test_forget_asks_first(daemon: Daemon) -> None:
     assert daemon.run("forget", "call-1", "--yes").exit_code == 1
 
 
+def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
+    """Those set aside after damage, with their logs, and those of an upgrade hold the call too, even one that the ledger no
+    longer knows; what belongs to another ledger is not named."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    copies = ["ledger.db.corrupt-20260101T000010Z", "ledger.db.corrupt-20260101T000010Z-wal", "ledger.db.v1-1767225600"]
+    for name in (*copies, "ledger.db.lock", "ledger.db.vault", "other.db.v1-1767225600"):
+        (daemon.directory / name).touch()
+    named = "".join(f"may hold it too, a copy of the whole ledger: {daemon.directory / name}\n" for name in copies)
+    result = daemon.run("forget", "call-1", "--yes")
+    assert (result.exit_code, result.output.partition("call-1.json\n")[2]) == (0, named)
+    result = daemon.run("forget", "call-1", "--yes")
+    assert (result.exit_code, result.stderr) == (1, named + "tunerd: no call with the id 'call-1' is in the ledger\n")
+
+
 def test_pause_and_resume(daemon: Daemon) -> None:
     """All destinations, or one by its name; the ledger remembers it."""
     assert daemon.run("pause").output == "paused: tuner\n"
