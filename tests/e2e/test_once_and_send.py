@@ -2,7 +2,12 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -138,3 +143,47 @@ async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
         code, said = await tunerd("run", "-c", config, "--once")
         assert code == 1, said
         assert "0 sent, 0 failed, 1 still due" in said
+
+
+async def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """As `tunerd`, with a terminal of 100 columns for its output."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 100))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunerd", *arguments, stdout=its, stderr=asyncio.subprocess.DEVNULL,
+        env={**_plain_environment(), "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(its)
+
+    def read() -> bytes:
+        said = b""
+        with suppress(OSError):  # EIO: its side is closed
+            while part := os.read(ours, 65536):
+                said += part
+        return said
+
+    try:
+        async with asyncio.timeout(90):
+            said = await asyncio.to_thread(read)
+            return await process.wait(), said.decode()
+    finally:
+        os.close(ours)
+
+
+async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It counts what is done of what there is, says how many wait for a recording, and leaves only the last line behind;
+    into a pipe or a file nothing of it goes."""
+    async with sandbox(tmp_path, "--latency", "700ms") as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        for n in range(3):
+            put(tmp_path / "calls" / f"{n}.json", call_document(f"file-{n}"))
+        put(tmp_path / "calls" / "room.json", call_document("room", room="lobby"))
+        code, said = await on_a_terminal("run", "-c", config, "--once")
+        assert code == 1
+        assert "calls (1 wait for a recording) ━" in said
+        assert re.search(r" [0-3]/4 0:00:\d\d", said)
+        bar, _, after = said.rpartition("\x1b[2K")
+        assert "━" in bar
+        assert after == "3 sent, 0 failed, 1 waiting for their recording\r\n"
+        _, piped = await tunerd("run", "-c", config, "--once")
+        assert "━" not in piped
