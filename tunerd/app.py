@@ -24,9 +24,10 @@ from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
+from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, LedgerRebuilt, Started, Stopped, Stopping
+from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
 from tunerd.intake.gather import Gather
 from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
@@ -73,11 +74,11 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     """
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
+    refuse_proxies(config, environ)
     log = open_log(config.log.format, config.log.level)
     narrator = Narrator(log, verbose=config.log.level == "debug")
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    rebuilt: list[LedgerRebuilt] = []
-    emit = _each(metrics, narrator, lambda event: rebuilt.append(event) if isinstance(event, LedgerRebuilt) else None)
+    emit = _each(metrics, narrator)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -89,7 +90,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         wiring = await _wire(config, environ, ledger, clock, emit, stack)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
         forms = {status.name: status.form for status in delivery.statuses()}
-        held = await hold_back(ledger, forms, rebuilt=bool(rebuilt), now=clock.now())
+        held = await hold_back(ledger, forms, now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
@@ -246,6 +247,7 @@ async def _reload_now(
     try:
         config = await asyncio.to_thread(load, file, environ)
         refuse_changes(wiring.config, config)
+        refuse_proxies(config, environ)
         mappings = await asyncio.to_thread(compile_sources, config, environ, forms_of(config.destinations))
     except ConfigError as exc:
         facts.problems = tuple(map(str, exc.problems))

@@ -26,6 +26,8 @@ _PAGE: Final = 500
 
 
 class HeldLedger(Protocol):
+    async def is_rebuilt(self) -> bool: ...
+    async def held_back(self) -> None: ...
     async def gates(self) -> Mapping[str, Gate]: ...
     async def set_gate(self, destination: str, gate: Gate, now: float) -> None: ...
     async def calls(
@@ -38,11 +40,11 @@ class HeldDelivery(Protocol):
     async def resume(self, name: str) -> None: ...
 
 
-async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, rebuilt: bool, now: float) -> dict[str, float]:
-    """Before delivery begins: pause each destination that would store a repeated call twice, if the ledger was just
-    rebuilt, or was and the count was broken off. `forms` by destination; None: not known without a key. Gives the names
-    to count for, and since when."""
-    gates, held = await ledger.gates(), dict[str, float]()
+async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now: float) -> dict[str, float]:
+    """Before delivery begins: pause each destination that would store a repeated call twice, if the ledger was rebuilt,
+    by whomever and whenever, and this was not done since; or was and the count was broken off. `forms` by destination;
+    None: not known without a key. Gives the names to count for, and since when."""
+    gates, held, rebuilt = await ledger.gates(), dict[str, float](), await ledger.is_rebuilt()
     for name, form in forms.items():
         gate = gates.get(name, Gate())
         if gate.pause is PauseReason.OPERATOR:
@@ -53,6 +55,8 @@ async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, reb
                           agents=gate.agents)  # fmt: skip
             await ledger.set_gate(name, paused, now)
             held[name] = now
+    if rebuilt:
+        await ledger.held_back()  # the pauses are in the ledger by now, and outlive this process as the mark did
     return held
 
 

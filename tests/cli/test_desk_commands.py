@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -152,7 +153,7 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
         "  recording     https://audio.example/a.wav\n",
         "  read from     /calls/call-1.json\n",
         "    2026-01-01 00:00:00Z  admitted",
-        "    2026-01-01 00:00:00Z  failed 422",
+        "    2026-01-01 00:00:00Z  failed 422: attempt 1, rejected: HTTP 422\n",
         "  what to do    Tuner does not take it as it is",
     ):
         assert line in result.output
@@ -228,6 +229,33 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert "nothing of that kind" in daemon.run("failed", "--source", "other").output
     assert "there are more" in daemon.run("failed", "--limit", "1").output
     assert len(json.loads(daemon.run("failed", "--json").output)["calls"]) == 2
+
+
+def test_failed_shows_as_many_as_are_asked_for(daemon: Daemon) -> None:
+    """A page of the daemon holds a thousand; `--limit` may be more, and what is not shown is told."""
+    daemon.do(lambda bench: bench.refuse(*(refused(f"/calls/{number:04}.json") for number in range(2010))))
+    for limit, is_more in ((1005, True), (2009, True), (2010, False), (5000, False)):
+        out = daemon.run("failed", "--limit", str(limit)).output
+        assert out.count(".json   unreadable") == min(limit, 2010)
+        assert (f"These are the newest {limit}; there are more" in out) == is_more
+        assert "/calls/2009.json" in out
+    assert "/calls/1004.json" not in daemon.run("failed", "--limit", "1005").output
+
+
+@pytest.mark.parametrize(("order", "told"), [("retry", "now due"), ("dismiss", "600 calls dismissed")])
+def test_more_ids_than_a_url_holds(daemon: Daemon, order: str, told: str) -> None:
+    """Hundreds of UUIDs in one command line; the one that is not there is named."""
+    ids = [str(uuid.UUID(int=number, version=4)) for number in range(601)]
+    daemon.do(
+        lambda bench: bench.refuse(
+            *(refused(f"/calls/{one}.json", reason=FailReason.INVALID, call_id=one, document=f'{{"id": "{one}"}}'.encode())
+              for one in ids[1:])
+        )
+    )  # fmt: skip
+    result = daemon.run(order, *ids)
+    assert told in result.output
+    assert "600 calls" in result.output
+    assert result.stderr == f"tunerd: not in the ledger: {ids[0]}\n"
 
 
 def test_failed_with_nothing_to_show(daemon: Daemon) -> None:
@@ -341,6 +369,20 @@ def test_forget_asks_first(daemon: Daemon) -> None:
     )  # fmt: skip
     assert states(daemon) == {}
     assert daemon.run("forget", "call-1", "--yes").exit_code == 1
+
+
+def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
+    """Those set aside after damage, with their logs, and those of an upgrade hold the call too, even one that the ledger no
+    longer knows; what belongs to another ledger is not named."""
+    daemon.do(lambda bench: bench.fail("call-1"))
+    copies = ["ledger.db.corrupt-20260101T000010Z", "ledger.db.corrupt-20260101T000010Z-wal", "ledger.db.v1-1767225600"]
+    for name in (*copies, "ledger.db.lock", "ledger.db.vault", "other.db.v1-1767225600"):
+        (daemon.directory / name).touch()
+    named = "".join(f"may hold it too, a copy of the whole ledger: {daemon.directory / name}\n" for name in copies)
+    result = daemon.run("forget", "call-1", "--yes")
+    assert (result.exit_code, result.output.partition("call-1.json\n")[2]) == (0, named)
+    result = daemon.run("forget", "call-1", "--yes")
+    assert (result.exit_code, result.stderr) == (1, named + "tunerd: no call with the id 'call-1' is in the ledger\n")
 
 
 def test_pause_and_resume(daemon: Daemon) -> None:

@@ -235,3 +235,16 @@ def test_online_without_a_server(tmp_path: Path) -> None:
 def test_what_each_answer_says_about_the_key(status: int, body: bytes, good: bool) -> None:
     """Only an answer that looked at the body proves the key."""
     assert judge(status, body, Form.SEND_CALLS).good is good
+
+
+def test_a_socks_proxy_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
+    """As `run` would refuse it: one line, told with the others, that names the variable; its value is not shown."""
+    both = run(tmp_path, good() + "unknown: 1\n", NO_PROXY="", HTTPS_PROXY="socks5h://user:canary@proxy:1080")
+    assert "2 problems in the configuration" in both.stderr
+    assert "HTTPS_PROXY in the environment" in both.stderr
+    result = run(tmp_path, good(), NO_PROXY="", ALL_PROXY="socks5://user:canary@proxy:1080")
+    assert result.exit_code == 78
+    assert result.stderr.count("ALL_PROXY in the environment") == 1
+    assert "HTTPS_PROXY to an http:// proxy, or NO_PROXY=tuner.example" in result.stderr
+    assert "canary" not in result.output + both.output
+    assert run(tmp_path, good(), ALL_PROXY="socks5://proxy:1080", NO_PROXY="tuner.example").exit_code == 0

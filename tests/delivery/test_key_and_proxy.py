@@ -111,8 +111,20 @@ def test_a_proxys_password_is_apart() -> None:
     assert "dXNl" not in repr(proxy)
 
 
-def test_a_proxy_that_is_none() -> None:
-    """SOCKS is not spoken; the message does not show the value."""
-    with pytest.raises(ValueError, match="HTTPS_PROXY") as error:
-        proxy_for(URL(HTTPS), {"HTTPS_PROXY": "socks5://user:canary@proxy:1080"})
+@pytest.mark.parametrize(
+    ("target", "environ", "named", "instead"),
+    [
+        (HTTPS, {"HTTPS_PROXY": "socks5h://user:canary@proxy:1080"}, "of HTTPS_PROXY in", "set HTTPS_PROXY to"),
+        (HTTPS, {"https_proxy": "socks5://canary:1080"}, "of https_proxy in", "set HTTPS_PROXY to"),
+        (HTTPS, {"ALL_PROXY": "socks5://canary:1080"}, "of ALL_PROXY in", "NO_PROXY=api.tuner.example to"),
+        (HTTPS, {"all_proxy": "http://[canary"}, "of all_proxy in", "NO_PROXY=api.tuner.example to"),
+        (HTTP, {"HTTP_PROXY": "http://"}, "of HTTP_PROXY in", "set HTTP_PROXY to"),
+        (HTTP, {"http_proxy": "http://canary:99999999"}, "of http_proxy in", "set HTTP_PROXY to"),
+    ],
+)
+def test_a_proxy_that_is_none(target: str, environ: dict[str, str], named: str, instead: str) -> None:
+    """SOCKS is not spoken; the message names the variable that is set and what to do, and does not show the value."""
+    with pytest.raises(ValueError, match=named) as error:
+        proxy_for(URL(target), environ)
+    assert instead in str(error.value)
     assert "canary" not in str(error.value)

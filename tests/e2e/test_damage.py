@@ -5,12 +5,14 @@ import json
 import random
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, needs_root, put, running, until, world
+from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
 
 SET_ASIDE = "the ledger file was damaged and is set aside"
@@ -119,6 +121,34 @@ async def test_over_a_thousand_repeats_wait_for_an_operator(tmp_path: Path) -> N
         async with running(config) as daemon:
             assert COUNTING in daemon.said
             await tuner.has("alone")
+            assert await daemon.stop() == 0
+
+
+@pytest.mark.parametrize("between", ["a command", "a kill"])
+async def test_what_would_be_stored_twice_is_held_back_whoever_came_first(tmp_path: Path, between: str) -> None:
+    """A command on a damaged ledger refuses with one line and changes nothing; a daemon that was killed between the rebuild
+    and the pause leaves a ledger that still says so. Either way the next daemon counts before it sends."""
+    async with world(tmp_path) as (tuner, config):
+        config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
+        await sent_once(tuner, config, ["call-1"])
+        ledger = tmp_path / "ledger.db"
+        ledger.write_bytes(b"")
+        if between == "a command":
+            for name in ("status", "failed", "resume"):
+                code, said = await command(config, name)
+                assert (code, said.count("\n")) == (1, 1), said
+                assert said.startswith(f"tunerd: {ledger} is damaged; `tunerd run` ")
+            assert ledger.read_bytes() == b""
+            assert not list(tmp_path.glob("*.corrupt-*"))
+        else:  # as far as it got
+            rebuilt = await SqliteLedger.open(ledger, now=time.time(), emit=lambda _: None)
+            await rebuilt.close()
+        async with running(config) as daemon:
+            await until(lambda: COUNTING in daemon.said)
+            await until(lambda: _has_sent(daemon, 1))
+            assert await daemon.stop() == 0
+        async with running(config) as daemon:
+            assert daemon.said.count(COUNTING) == 1, "what was counted is not counted again"
             assert await daemon.stop() == 0
 
 

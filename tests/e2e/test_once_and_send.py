@@ -2,8 +2,15 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.harness import _plain_environment, call_document, config_text, manifest, put, sandbox, until
 
@@ -98,6 +105,24 @@ async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
         assert not (tmp_path / "ledger.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ({"fail": {"garbage": 1.0}}, "not sent: answered 200 without Tuner's JSON; nothing says that the call arrived"),
+        ({"fail": {"200": 1.0}}, "not sent: Tuner answered 200 with success: false"),
+    ],
+)
+async def test_send_does_not_take_every_200_for_yes(tmp_path: Path, fault: dict[str, object], why: str) -> None:
+    """A page of somebody else, and `success: false`: judged as the daemon judges them, 1 with the reason."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        await tuner.plan(fault)
+        file = str(put(tmp_path / "good.json", call_document("one")))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", file)
+        assert (code, "0 of 1 sent" in said) == (1, True), said
+        assert why in said
+
+
 async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:
     """Calls that back off are due later, not left: a backfill goes on until Tuner has taken them."""
     async with sandbox(tmp_path) as tuner:
@@ -118,3 +143,47 @@ async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
         code, said = await tunerd("run", "-c", config, "--once")
         assert code == 1, said
         assert "0 sent, 0 failed, 1 still due" in said
+
+
+async def on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """As `tunerd`, with a terminal of 100 columns for its output."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 100))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tunerd", *arguments, stdout=its, stderr=asyncio.subprocess.DEVNULL,
+        env={**_plain_environment(), "TERM": "xterm-256color"},
+    )  # fmt: skip
+    os.close(its)
+
+    def read() -> bytes:
+        said = b""
+        with suppress(OSError):  # EIO: its side is closed
+            while part := os.read(ours, 65536):
+                said += part
+        return said
+
+    try:
+        async with asyncio.timeout(90):
+            said = await asyncio.to_thread(read)
+            return await process.wait(), said.decode()
+    finally:
+        os.close(ours)
+
+
+async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    """It counts what is done of what there is, says how many wait for a recording, and leaves only the last line behind;
+    into a pipe or a file nothing of it goes."""
+    async with sandbox(tmp_path, "--latency", "700ms") as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        for n in range(3):
+            put(tmp_path / "calls" / f"{n}.json", call_document(f"file-{n}"))
+        put(tmp_path / "calls" / "room.json", call_document("room", room="lobby"))
+        code, said = await on_a_terminal("run", "-c", config, "--once")
+        assert code == 1
+        assert "calls (1 wait for a recording) ━" in said
+        assert re.search(r" [0-3]/4 0:00:\d\d", said)
+        bar, _, after = said.rpartition("\x1b[2K")
+        assert "━" in bar
+        assert after == "3 sent, 0 failed, 1 waiting for their recording\r\n"
+        _, piped = await tunerd("run", "-c", config, "--once")
+        assert "━" not in piped

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import KEY, call_document, command, manifest, put, running, until, world
+from tests.e2e.harness import KEY, Process, call_document, command, manifest, put, running, until, world
 
 
 async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) -> None:
@@ -198,3 +198,30 @@ async def test_bad_files_stay_visible_and_harm_nobody(tmp_path: Path, content: b
 
             await until(healed)
             assert await daemon.stop() == 0
+
+
+SOCKS = {"ALL_PROXY": "socks5h://user:canary@proxy.example:1080"}
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("send", "--source", "calls", "calls/1.json"), ("check",)])
+async def test_a_socks_proxy_is_told_in_a_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """Exit 78 with the variable that is set and what to do; no traceback, no defect, and the proxy's password is not shown."""
+    async with world(tmp_path) as (_, config):
+        file = str(put(tmp_path / "calls" / "1.json", call_document("call-1")))
+        words = [file if word == "calls/1.json" else word for word in arguments]
+        process = await Process.start(*words, "--config", str(config), output=tmp_path / "said", environ=SOCKS)
+        assert await process.ended() == 78
+        assert process.said.count("the proxy of ALL_PROXY in the environment") == 1, process.said
+        assert "set HTTP_PROXY to an http:// proxy" in process.said
+        assert not {word for word in ("Traceback", "defect", "canary") if word in process.said}
+
+
+async def test_a_reload_to_a_destination_behind_a_socks_proxy_is_refused(tmp_path: Path) -> None:
+    """The address that is excepted goes on; the configuration whose address is not is refused as a whole."""
+    async with world(tmp_path) as (tuner, config), running(config, environ={**SOCKS, "NO_PROXY": "127.0.0.1"}) as daemon:
+        config.write_text(config.read_text().replace(tuner.url, "https://tuner.example"))
+        daemon.signal(signal.SIGHUP)
+        await until(lambda: "ALL_PROXY in the environment" in daemon.said)
+        put(tmp_path / "calls" / "1.json", call_document("call-1"))
+        await tuner.has("call-1")
+        assert await daemon.stop() == 0

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from tunerd.call import Call, Form, Refusal, State, UrlStrategy
-from tunerd.ledger import Delivered, Ended, Gate, Ledger, Pick, Unfrozen
+from tunerd.ledger import Delivered, Ended, Gate, Later, Ledger, Pick, Unfrozen
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.testing import make_call
 
@@ -178,6 +178,24 @@ async def test_delivered(ledger: Ledger) -> None:
     assert (row.state, row.status, row.tuner_call_id, row.attempts, row.due_at) == (State.SENT, 201, "t-1", 1, None)
     (story,) = await ledger.story("call-1")
     assert [(event.what, event.status) for event in story.events] == [("admitted", None), ("sent", 201)]
+
+
+async def test_a_story_says_of_each_attempt_its_number_and_why(ledger: Ledger) -> None:
+    """Time, attempt, HTTP status and reason of each: what a refusal of the destination changes is no attempt."""
+    await put(ledger, make_call())
+    refusal = Later(due_at=NOW, reason=PauseReason.AUTH, status=401, detail="the key", counts=False, surely_not_arrived=True)
+    for at, settlement in enumerate((later(NOW), refusal, later(NOW), SENT)):
+        await ledger.settle((await claimed(ledger, NOW + at)).row, settlement, NOW + at)
+    await put(ledger, make_call("other"))
+    await ledger.settle((await claimed(ledger, NOW)).row, REJECTED, NOW)
+    assert [(event.at - NOW, event.what, event.status, event.detail) for event in (await ledger.story("call-1"))[0].events] == [
+        (0, "admitted", None, ""),
+        (0, "retried", 503, "attempt 1, server_error: 503"),
+        (1, "refused", 401, "auth: the key"),
+        (2, "retried", 503, "attempt 2, server_error: 503"),
+        (3, "sent", 201, "attempt 3: t-1"),
+    ]
+    assert (await ledger.story("other"))[0].events[-1].detail.startswith("attempt 1, rejected: ")
 
 
 async def test_later_counts_attempts(ledger: Ledger) -> None:

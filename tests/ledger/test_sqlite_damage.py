@@ -182,6 +182,88 @@ async def test_damage_met_while_running_ends_the_process_and_is_mended_at_the_ne
     await ledger.close()
 
 
+async def test_a_rebuilt_ledger_says_so_until_somebody_has_held_back(tmp_path: Path) -> None:
+    """The mark is in the ledger: it outlives the process that rebuilt it, and any command in between."""
+    path = tmp_path / "ledger.db"
+    await make(path, sent=3)
+    ledger, _ = await reopen(path)
+    assert not await ledger.is_rebuilt()
+    await ledger.close()
+    path.write_bytes(b"")
+    for _ in range(2):
+        ledger, _ = await reopen(path)
+        assert await ledger.is_rebuilt()
+        await ledger.close()
+    ledger, _ = await reopen(path)
+    await ledger.held_back()
+    await ledger.close()
+    ledger, _ = await reopen(path)
+    assert not await ledger.is_rebuilt()
+    await ledger.close()
+
+
+@pytest.mark.parametrize("harm", [cut, noise, empty])
+async def test_who_may_not_rebuild_changes_nothing(tmp_path: Path, harm) -> None:  # type: ignore[no-untyped-def]
+    """One line that says what does; the file stays as it is, and nothing new lies beside it."""
+    path = tmp_path / "ledger.db"
+    await make(path, sent=3)
+    path.write_bytes(harm(path.read_bytes()))
+    before = path.read_bytes()
+    with pytest.raises(LedgerRefused, match="is damaged; `tunerd run` sets it aside"):
+        await SqliteLedger.open(path, now=NOW, emit=Recorder(), may_rebuild=False)
+    assert path.read_bytes() == before
+    assert not kept(path)
+    ledger, told = await reopen(path)
+    assert told.seen(LedgerRebuilt)
+    await ledger.close()
+
+
+@pytest.mark.parametrize("when", ["noted", "its log is aside", "it is aside", "half made", "made"])
+async def test_a_rebuild_that_was_killed_is_done_again_from_the_same_file(tmp_path: Path, when: str) -> None:
+    """Wherever the process died: the next open goes on with the file that was set aside, loses nothing that could be
+    read of it, keeps one copy, and the ledger says that it was rebuilt."""
+    path = tmp_path / "ledger.db"
+    await make(path, sent=30)
+    break_pages_of(path, "call_holder")
+    name = "ledger.db.corrupt-20260101T000007Z"
+    aside, suspect, fresh = tmp_path / name, tmp_path / "ledger.db.suspect", tmp_path / "ledger.db.rebuilt"
+    (tmp_path / "ledger.db-wal").write_bytes(b"a log")
+    damaged = path.read_bytes()
+    suspect.write_text(name)
+    if when != "noted":
+        (tmp_path / "ledger.db-wal").rename(tmp_path / f"{name}-wal")
+    if when in ("it is aside", "half made"):
+        path.rename(aside)
+    if when == "half made":
+        fresh.write_bytes(damaged[:PAGE])
+    if when == "made":  # all but the note is done
+        first, _ = await reopen(path)
+        await first.close()
+        suspect.write_text(name)
+    ledger, told = await reopen(path)
+    assert sorted(kept(path)) == [aside, tmp_path / f"{name}-wal"]
+    assert aside.read_bytes() == damaged
+    assert not suspect.exists()
+    assert not fresh.exists()
+    assert await ledger.is_rebuilt()
+    assert ledger.gauges().calls[State.SENT] == 30
+    await ledger.close()
+    again, told = await reopen(path)
+    assert told.seen(LedgerRebuilt) == []
+    await again.close()
+
+
+async def test_a_suspicion_of_a_file_that_is_gone_is_forgotten(tmp_path: Path) -> None:
+    """Whoever deletes a suspect ledger begins anew; the new one is not rebuilt at the start after that."""
+    path = tmp_path / "ledger.db"
+    (tmp_path / "ledger.db.suspect").touch()
+    for _ in range(2):
+        ledger, told = await reopen(path)
+        assert told.seen(LedgerRebuilt) == []
+        assert not await ledger.is_rebuilt()
+        await ledger.close()
+
+
 def break_pages_of(path: Path, name: str, at_most: int = 1000) -> None:
     """Overwrite pages of a table or index, but not its root."""
     db = sqlite3.connect(path)

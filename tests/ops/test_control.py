@@ -4,7 +4,9 @@ import asyncio
 import os
 import socket
 import stat
-from contextlib import AbstractAsyncContextManager
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -93,6 +95,54 @@ async def test_in_a_runtime_directory_it_is_found_from_beside_the_ledger(tmp_pat
         assert path.parent == run
         assert await asyncio.to_thread(find_daemon, str(state / "ledger.db"), {}) is not None
     assert os.listdir(run) == os.listdir(state) == []
+
+
+@contextmanager
+def another_users(directory: Path) -> Iterator[None]:
+    """`directory` is closed to whoever we are in here."""
+    if os.geteuid():
+        directory.chmod(0)
+        yield
+        directory.chmod(0o700)
+        return
+    directory.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory into which every user may look."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("has_ledger", [True, False])
+def test_the_service_of_another_user_does_not_hide_a_ledger_of_ours(open_path: Path, has_ledger: bool) -> None:
+    """/run/tunerd is closed to us, so nobody there can be the daemon of a ledger that is ours (or is not there yet)."""
+    run, ledger = open_path / "run", open_path / "ledger.db"
+    run.mkdir()
+    if has_ledger:
+        ledger.touch()
+        ledger.chmod(0o666)
+    with another_users(run):
+        assert find_daemon(str(ledger), {}, run_directory=str(run)) is None
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+def test_a_ledger_of_another_user_is_told_as_such(open_path: Path, runtime: bool) -> None:
+    """The ledger is not ours to read, or its own socket is not ours to open: the line says whom to be."""
+    run, ledger = open_path / "run", open_path / "ledger.db"
+    run.mkdir()
+    ledger.touch()
+    ledger.chmod(0o666 if runtime else 0)
+    env = {"RUNTIME_DIRECTORY": str(run)} if runtime else {}
+    with another_users(run), pytest.raises(ControlError, match="answers only the user that tunerd runs as"):
+        find_daemon(str(ledger), env, run_directory=str(run))
 
 
 async def test_two_ledgers_share_a_runtime_directory(tmp_path: Path) -> None:

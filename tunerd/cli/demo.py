@@ -18,6 +18,8 @@ from tunerd.call import State
 from tunerd.clock import SystemClock
 from tunerd.ops.answers import StatusDocument
 from tunerd.ops.client import find_daemon
+from tunerd.ops.office import OrderRefused
+from tunerd.ops.wire import ControlError
 from tunerd.sandbox import samples
 from tunerd.sandbox.faults import Answer
 from tunerd.sandbox.server import Sandbox
@@ -32,16 +34,18 @@ Example:
 
 
 @click.command("demo", epilog=_EPILOG)
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Use this directory, and leave it.")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
+              help="Use this directory, and leave it. It must not hold a ledger yet.")  # fmt: skip
 def command(keep: Path | None) -> None:
     """Start a stand-in for Tuner and a real daemon, give it sample calls, trouble included, and show what becomes of them."""
     with tempfile.TemporaryDirectory(prefix="tunerd-demo-") as temporary:
         directory = keep or Path(temporary)
-        directory.mkdir(parents=True, exist_ok=True)
+        _make_ready(directory)
         try:
             asyncio.run(_Demo(directory).run())
-        except TimeoutError:
-            click.echo(f"\nThe demo got stuck; this is what the daemon said:\n{_tail(directory / 'tunerd.log')}", err=True)
+        except (TimeoutError, ControlError, OrderRefused) as exc:
+            why = f" ({exc})" if str(exc) else ""
+            click.echo(f"\nThe demo got stuck{why}; this is what the daemon said:\n{_tail(directory / 'tunerd.log')}", err=True)
             sys.exit(1)
     where = "" if keep is None else f"  ls {keep}\n                                     what the demo left\n"
     click.echo(f"""
@@ -50,6 +54,20 @@ What to type next:
   tunerd check -c config.yaml        is my configuration right?
   tunerd explain -c config.yaml FILE what do my rules make of this file?
   tunerd run -c config.yaml          the daemon""")
+
+
+def _make_ready(directory: Path) -> None:
+    """The directory, or one line and exit 1: calls of an earlier demo would be known already, and never arrive."""
+    wrong = None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if (directory / "ledger.db").exists():
+            wrong = f"{directory} holds a ledger already: name another directory, or delete this one"
+    except OSError as exc:
+        wrong = f"{directory} cannot be used: {exc.strerror}"
+    if wrong is not None:
+        click.echo(f"tunerd: {wrong}", err=True)
+        sys.exit(1)
 
 
 class _Demo:

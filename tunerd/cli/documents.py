@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -14,6 +13,7 @@ from tunerd.cli.options import exit_bad_config
 from tunerd.config import Config, Source
 from tunerd.delivery.key import Key
 from tunerd.intake.read import read_documents
+from tunerd.intake.scan import Names
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.places import ConfigError
 
@@ -46,12 +46,13 @@ def source_of(config: Config, file: Path, named: str | None) -> Source:
 
 
 def would_read(source: Source, absolute: str) -> bool:
-    """Whether the source's directory and patterns fit this path."""
+    """Whether the source's directory and patterns fit this path, as its scan has it (rotated logs, `exclude`)."""
     relative = os.path.relpath(absolute, os.path.abspath(source.path))
-    if relative.startswith("..") or (os.sep in relative and not source.recursive):
+    *directories, _ = relative.split(os.sep)
+    if directories[:1] == [os.pardir] or (directories and not source.recursive):
         return False
-    name = os.path.basename(relative)
-    return any(fnmatch(relative, one) or fnmatch(name, one) for one in source.include)
+    names = Names(source)
+    return names.fits(relative) and all(names.enters("/".join(directories[: n + 1])) for n in range(len(directories)))
 
 
 def documents_of(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:

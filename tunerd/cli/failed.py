@@ -50,11 +50,14 @@ def command(
     )
 
     async def found(office: Operations) -> list[CallRow]:
-        if limit and not as_json:
-            # One more than is shown, to know whether there are more.
-            page = await office.calls(choice, limit=min(limit + 1, 1000), newest=True)
-            return page["calls"]
-        return [row async for row in every_call(office, choice)]
+        if as_json or not limit:
+            return [row async for row in every_call(office, choice)]
+        rows: list[CallRow] = []
+        async for row in every_call(office, choice, newest=True, page_rows=min(limit + 1, 1000)):
+            rows.append(row)
+            if len(rows) > limit:  # one more than is shown, to know whether there are more
+                break
+        return rows
 
     calls = ask(config, found)
     if as_json:

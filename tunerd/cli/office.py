@@ -59,7 +59,8 @@ def fail(message: str, code: int = FAILURE) -> NoReturn:
 
 @asynccontextmanager
 async def operations(config: Config) -> AsyncIterator[Operations]:
-    """The daemon of this ledger, or the ledger itself. Never makes a ledger. Raises ControlError, LedgerRefused."""
+    """The daemon of this ledger, or the ledger itself. Never makes a ledger, nor rebuilds a damaged one: that is `tunerd
+    run`'s, which tells of it. Raises ControlError, LedgerRefused."""
     path = config.ledger.path
     if daemon := await asyncio.to_thread(find_daemon, path):
         yield daemon
@@ -68,8 +69,11 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
         raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Late: a command that talks to a daemon needs none of it.
     from tunerd.ledger.sqlite import SqliteLedger
+    from tunerd.ledger.sqlite.trouble import LedgerDamaged
 
-    ledger = await SqliteLedger.open(Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, emit=lambda _: None)
+    ledger = await SqliteLedger.open(
+        Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
+    )
     try:
         gates = await ledger.gates()
         names = {destination.name for destination in config.destinations} | set(gates)
@@ -80,6 +84,8 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
             OperatorDesk(ledger, _Rules(config), _place_reader(config), time.time),
             StoredGates(ledger, time.time),
         )
+    except LedgerDamaged as exc:
+        raise LedgerRefused(f"{path} is damaged; `tunerd run` rebuilds it") from exc
     finally:
         await ledger.close()
 
@@ -134,11 +140,13 @@ async def order(do: _Order, choice: Choice) -> Report:
     return total
 
 
-async def every_call(office: Operations, choice: Choice) -> AsyncIterator[CallRow]:
-    """All rows of a choice, in row order, a thousand at a time."""
+async def every_call(
+    office: Operations, choice: Choice, *, newest: bool = False, page_rows: int = 1000
+) -> AsyncIterator[CallRow]:
+    """All rows of a choice, in row order or the newest first, a page (of a thousand at most) at a time."""
     after_row: int | None = 0
     while after_row is not None:
-        page = await office.calls(choice, after_row=after_row, limit=1000)
+        page = await office.calls(choice, after_row=after_row, limit=page_rows, newest=newest)
         for row in page["calls"]:
             yield row
         after_row = page["next_after_row"]

@@ -3,20 +3,25 @@
 import asyncio
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
-from tunerd.cli.options import config_option, load_or_exit
+from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
+from tunerd.delivery.proxy import refuse_proxies
+from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import keyed
+from tunerd.outcome import Sent
+from tunerd.places import ConfigError
 
 _EPILOG = """\b
 Example:
@@ -35,6 +40,10 @@ Nothing is written to the ledger, and nothing is tried twice. Exit code 0: Tuner
 def command(config: Path, source: str | None, recording_url: str | None, file: Path) -> None:
     """Map FILE and send its calls now, one attempt each; show what Tuner answers."""
     loaded = load_or_exit(config)
+    try:
+        refuse_proxies(loaded, os.environ)
+    except ConfigError as exc:
+        exit_bad_config(exc)
     mappings = compile_or_exit(loaded)
     chosen = source_of(loaded, file, source)
     sent = 0
@@ -124,4 +133,7 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
         click.echo(f"  no answer: {exc.outcome.detail}", err=True)
         return False
     click.echo(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
-    return answer.status in (200, 201, 202, 409)
+    outcome = judge(answer, now=time.time(), retry_after_max_s=0.0)
+    if not isinstance(outcome, Sent):
+        click.echo(f"  not sent: {outcome.detail}", err=True)
+    return isinstance(outcome, Sent)

@@ -1,5 +1,6 @@
-"""Everything that can be wrong with a configuration, told together: what file.py finds, and what the rules say
-when they are compiled. For `tunerd check`; the daemon compiles what it loads anyway.
+"""Everything that can be wrong with a configuration, told together: what file.py finds, what the rules say when they
+are compiled, and a proxy of the environment that cannot be used. For `tunerd check`; the daemon looks at the same
+three when it loads.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
 from tunerd.config.file import Reading, read_file
 from tunerd.config.secrets import KeyUnusable, read_key
+from tunerd.delivery.proxy import proxy_problems
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 
@@ -20,7 +22,7 @@ _OF_THE_PRESET: Final = ("unknown name", "no rule for", "no agent_remote_identif
 def check_file(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration, if `tunerd run` would take it. Raises ConfigError with every problem, those of the rules too."""
     reading = read_file(path, environ)
-    problems = [*reading.problems, *_rule_problems(reading, environ)]
+    problems = [*reading.problems, *_rule_problems(reading, environ), *proxy_problems(reading.config, environ)]
     if problems:
         raise ConfigError(problems)
     return reading.config

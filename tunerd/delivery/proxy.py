@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from yarl import URL
 
+from tunerd.config import Config
+from tunerd.places import ConfigError, Place, Problem
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
@@ -22,27 +25,59 @@ class Proxy:
         return f"Proxy({self.url.host}:{self.url.port})"
 
 
+def refuse_proxies(config: Config, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError if a destination would be reached through a proxy that is not spoken."""
+    if problems := proxy_problems(config, environ):
+        raise ConfigError(problems)
+
+
+def proxy_problems(config: Config, environ: Mapping[str, str]) -> list[Problem]:
+    """A line for each address whose proxy cannot be used."""
+    place = config.places.get("tuner.base_url") or config.places.get("tuner") or Place(config.file, 1, 1)
+    problems: dict[str, Problem] = {}
+    for target in {destination.base_url: URL(destination.base_url) for destination in config.destinations}.values():
+        try:
+            proxy_for(target, environ)
+        except ValueError as exc:
+            problems[str(exc)] = Problem(place=place, path="tuner.base_url", message=str(exc))
+    return list(problems.values())
+
+
 def proxy_for(target: URL, environ: Mapping[str, str]) -> Proxy | None:
     """The proxy for a URL, None for a direct connection. Lower case names win, as with curl.
-    Raises ValueError for a proxy that is no http:// or https:// URL."""
-    name = f"{target.scheme}_proxy"
-    given = _first(environ, name, "all_proxy")
-    if not given or target.host is None or _is_excepted(target.host, target.port, _first(environ, "no_proxy")):
+    Raises ValueError for a proxy that is no http:// or https:// URL: a line that names the variable, not its value."""
+    own = f"{target.scheme}_proxy"
+    name, given = _first(environ, own, "all_proxy")
+    if not given or target.host is None or _is_excepted(target.host, target.port, _first(environ, "no_proxy")[1]):
         return None
-    url = URL(given if "://" in given else f"http://{given}")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{name.upper()} is not an http:// or https:// URL (the proxy's value is not shown)")
+    url = _http_url(given)
+    if url is None:
+        raise ValueError(
+            f"{target.host} would be reached through the proxy of {name} in the environment, which is no http:// or https:// URL "
+            f"(SOCKS is not spoken; the value is not shown); set {own.upper()} to an http:// proxy, or NO_PROXY={target.host} "
+            "to connect without one"
+        )
     authorization = None
     if url.user is not None:
         authorization = "Basic " + b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
     return Proxy(url=url.with_user(None).origin(), authorization=authorization)
 
 
-def _first(environ: Mapping[str, str], *names: str) -> str:
+def _http_url(given: str) -> URL | None:
+    try:
+        url = URL(given if "://" in given else f"http://{given}")
+    except ValueError:
+        return None
+    return url if url.scheme in ("http", "https") and url.host else None
+
+
+def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first of these variables that is set, as it is written, and its value."""
     for name in names:
-        if value := environ.get(name) or environ.get(name.upper()):
-            return value.strip()
-    return ""
+        for spelt in (name, name.upper()):
+            if value := environ.get(spelt):
+                return spelt, value.strip()
+    return "", ""
 
 
 def _is_excepted(host: str, port: int | None, no_proxy: str) -> bool:

@@ -99,7 +99,7 @@ class Row:
         if self.kind is not Kind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
-            detail = self.detail or self.tuner_call_id or ""
+            detail = f"attempt {self.attempts}" + (f": {said}" if (said := self.detail or self.tuner_call_id) else "")
             events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
         return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
 

@@ -18,7 +18,7 @@ from tunerd.ops.answers import VERSION, CallsPage, DocumentsPage, IdleDocument, 
 from tunerd.ops.desk import Choice
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.office import OrderRefused
-from tunerd.ops.wire import ControlError, address_of, asked_of, socket_places
+from tunerd.ops.wire import RUN_DIRECTORY, ControlError, address_of, asked_of, socket_places
 
 TIMEOUT_S: Final = 60.0
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
@@ -26,13 +26,27 @@ _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
 T = TypeVar("T")
 
 
-def find_daemon(ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S) -> "ControlClient | None":
+def find_daemon(
+    ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+) -> "ControlClient | None":
     """The daemon that holds this ledger; None: nobody answers. Raises ControlError where one is that we may not ask."""
-    for path in socket_places(ledger, env):
+    *likely, of_the_service = socket_places(ledger, env, run_directory)
+    for path in likely:
         client = ControlClient(path, timeout_s)
         if client.answers():
             return client
-    return None
+    client = ControlClient(of_the_service, timeout_s)
+    try:
+        return client if client.answers() else None
+    except ControlError as exc:
+        if isinstance(exc.__cause__, PermissionError) and _is_for_us(ledger):
+            return None  # the service's directory, on this machine for another ledger
+        raise
+
+
+def _is_for_us(ledger: str) -> bool:
+    """It is not there yet, or we may read and write it: the daemon of such a ledger would be ours."""
+    return not os.path.exists(ledger) or os.access(ledger, os.R_OK | os.W_OK, effective_ids=True)
 
 
 class ControlClient:
@@ -65,10 +79,8 @@ class ControlClient:
         return cast(int, (await self._ask("POST", "/v1/look"))["look"])
 
     async def calls(self, choice: Choice, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> CallsPage:
-        asked = asked_of(choice)
-        asked["dismissed"] = {True: "true", False: "false", None: "any"}[choice.where.dismissed]
-        asked |= {"after_row": after_row, "limit": limit, "newest": "true" if newest else "false"}
-        return cast(CallsPage, await self._ask("GET", f"/v1/calls?{urlencode(asked, doseq=True, errors='surrogateescape')}"))
+        asked = {**asked_of(choice), "after_row": after_row, "limit": limit, "newest": newest}
+        return cast(CallsPage, await self._ask("POST", "/v1/calls", asked))  # hundreds of ids do not fit into a URL
 
     async def story(self, call_id: str) -> StoryPage:
         return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id}, errors='surrogateescape')}"))

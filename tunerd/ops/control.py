@@ -104,6 +104,13 @@ def _app(operations: Operations) -> web.Application:
         )
         return await operations.calls(choice_of(asked), after_row=after_row, limit=limit, newest=query.get("newest") == "true")
 
+    async def calls_of_many(request: web.Request) -> object:
+        asked = await _body(request)
+        after_row, limit, newest = asked.pop("after_row", 0), asked.pop("limit", 100), asked.pop("newest", False)
+        if not isinstance(after_row, int) or not isinstance(limit, int):
+            raise OrderRefused("after_row and limit must be whole numbers")
+        return await operations.calls(choice_of(asked), after_row=after_row, limit=limit, newest=newest is True)
+
     async def story(request: web.Request) -> object:
         return await operations.story(_call_id(request.query))
 
@@ -141,6 +148,7 @@ def _app(operations: Operations) -> web.Application:
         web.get("/v1/status", _json(status)),
         web.get("/v1/idle", _json(idle)),
         web.get("/v1/calls", _json(calls)),
+        web.post("/v1/calls", _json(calls_of_many)),
         web.get("/v1/story", _json(story)),
         web.get("/v1/documents", _json(documents)),
         web.post("/v1/{order:retry|remap|dismiss}", _json(order)),

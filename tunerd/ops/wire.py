@@ -15,7 +15,8 @@ from tunerd.ops.office import OrderRefused
 _MAX_SUN_PATH: Final = 107
 """Bytes that an address of a Unix socket may have."""
 _MAX_NAME: Final = 80
-_RUN_DIRECTORY: Final = "/run/tunerd"
+RUN_DIRECTORY: Final = "/run/tunerd"
+"""Of the service; other users may not look into it."""
 LISTS: Final = ("states", "reasons", "sources", "call_ids")
 
 
@@ -23,13 +24,14 @@ class ControlError(Exception):
     """The control socket cannot be opened or does not answer; one line for an operator."""
 
 
-def socket_places(ledger: str, env: Mapping[str, str]) -> list[Path]:
-    """Where the daemon of this ledger may listen, the likeliest first. The daemon takes the first one."""
+def socket_places(ledger: str, env: Mapping[str, str], run_directory: str = RUN_DIRECTORY) -> list[Path]:
+    """Where the daemon of this ledger may listen, the likeliest first. The daemon takes the first one; the last one is
+    where the service's would be, whosever the ledger is."""
     full = Path(os.path.realpath(ledger))
     short = f"control-{hashlib.sha256(os.fsencode(full)).hexdigest()[:12]}.sock"
     beside = full.with_name(full.name + ".sock" if len(os.fsencode(full.name)) + 5 <= _MAX_NAME else short)
     run = [Path(directory) for directory in env.get("RUNTIME_DIRECTORY", "").split(":")[:1] if directory]
-    return [*(directory / short for directory in run), beside, Path(_RUN_DIRECTORY) / short]
+    return [*(directory / short for directory in run), beside, Path(run_directory) / short]
 
 
 @contextmanager

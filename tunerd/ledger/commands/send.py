@@ -234,7 +234,9 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 frozen_by_claim=False,
                 **columns,
             )
-            store.tell(row, now, "retried" if settlement.counts else "refused", settlement.status, settlement.detail)
+            tried = f"attempt {row.attempts}, " if settlement.counts else ""
+            why = f"{tried}{settlement.reason.value}: {settlement.detail}"
+            store.tell(row, now, "retried" if settlement.counts else "refused", settlement.status, why)
         case Ended():
             store.move(
                 row,
@@ -250,7 +252,8 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 may_have_arrived=row.may_have_arrived or settlement.reason is not FailReason.REJECTED,
                 frozen_by_claim=False,
             )
-            store.tell(row, now, "failed", settlement.status, f"{settlement.reason.value}: {settlement.detail}")
+            why = f"attempt {row.attempts}, {settlement.reason.value}: {settlement.detail}"
+            store.tell(row, now, "failed", settlement.status, why)
 
 
 def release(store: Store, row_id: int, now: float) -> None:
@@ -268,7 +271,7 @@ def reclaim(store: Store, row: Row, now: float) -> None:
     whether it arrived."""
     if may(row.state, Move.RELEASE):
         store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)
-        store.tell(row, now, "interrupted", detail="the process ended while it was being sent")
+        store.tell(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: the process ended while it was being sent")
 
 
 def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:

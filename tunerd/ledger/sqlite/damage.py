@@ -27,17 +27,16 @@ _GAP: Final = 1 << 40
 
 
 def open_sound(
-    path: Path, now: float, keep_sent_s: float, *, is_reopened: bool = False
+    path: Path, now: float, keep_sent_s: float, *, is_reopened: bool = False, may_rebuild: bool = True
 ) -> tuple[SqliteStore, LedgerRebuilt | None]:
-    """A store on a sound file. A damaged one is set aside first. Raises LedgerRefused with one line; with `is_reopened`
-    (the process goes on, and claims stand) sqlite3.Error instead, and claims are not taken back."""
+    """A store on a sound file. A damaged one is set aside first, or, without `may_rebuild`, refused and left as it is.
+    Raises LedgerRefused with one line; with `is_reopened` (the process goes on, and claims stand) sqlite3.Error
+    instead, and claims are not taken back."""
     try:
         if is_reopened and not path.exists():
             raise FileNotFoundError(errno.ENOENT, "the file is gone", str(path))
-        if not is_reopened and path.exists() and path.stat().st_size == 0:
-            return _rebuild(path, now, keep_sent_s)
-        if not is_reopened and path.exists() and _suspicion(path).exists():
-            return _rebuild(path, now, keep_sent_s)
+        if not is_reopened and _is_known_bad(path):
+            return _rebuild(path, now, keep_sent_s, may_rebuild)
         try:
             return _open(path, now, is_reopened), None
         except (sqlite3.Error, UnicodeDecodeError, ValueError, TypeError) as exc:
@@ -46,7 +45,7 @@ def open_sound(
             if is_reopened:
                 mark_suspect(path)
                 raise Unsound("damaged") from None
-            return _rebuild(path, now, keep_sent_s)
+            return _rebuild(path, now, keep_sent_s, may_rebuild)
     except sqlite3.Error as exc:
         if is_reopened:
             raise
@@ -94,48 +93,110 @@ def _check(db: sqlite3.Connection) -> None:
 def mark_suspect(path: Path) -> None:
     """Damage was met while running: the next open rebuilds the ledger, whatever a quick check says."""
     try:
-        _suspicion(path).touch(0o600)
+        _note(path, "")
     except OSError:
         pass
+
+
+def _is_known_bad(path: Path) -> bool:
+    """Empty, suspect since it was last open, or set aside already by a rebuild that was broken off."""
+    if _suspicion(path).exists():
+        kept = _broken_off(path)
+        if (kept is None or not kept.exists()) == path.exists():
+            return True  # the file is suspect, or it is set aside and nothing stands in its place
+        _suspicion(path).unlink()  # of a file that is gone, or of a rebuild that was done but for this
+    return path.exists() and path.stat().st_size == 0
 
 
 def _suspicion(path: Path) -> Path:
     return path.with_name(path.name + ".suspect")
 
 
+def _note(path: Path, kept: str) -> None:
+    """That the file is suspect, and under which name it is set aside."""
+    fd = os.open(_suspicion(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, kept.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    _sync(path.parent)
+
+
+def _broken_off(path: Path) -> Path | None:
+    """Where the rebuild whose end nobody noted keeps the damaged file."""
+    name = _suspicion(path).read_text(errors="replace")
+    return path.with_name(name) if name.startswith(f"{path.name}.corrupt-") and "/" not in name else None
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 # Setting aside, and taking over.
 
 
-def _rebuild(path: Path, now: float, keep_sent_s: float) -> tuple[SqliteStore, LedgerRebuilt]:
-    kept = _set_aside(path, now)
-    _suspicion(path).unlink(missing_ok=True)
-    db = connect(path)
+def _rebuild(path: Path, now: float, keep_sent_s: float, may_rebuild: bool) -> tuple[SqliteStore, LedgerRebuilt]:
+    """In steps that can be broken off anywhere: the next open goes on. The new file is made under another name, so that
+    what stands at `path` is either the damaged file or a whole new one, which says of itself that it is rebuilt."""
+    if not may_rebuild:
+        raise LedgerRefused(
+            f"{path} is damaged; `tunerd run` sets it aside, takes over what can be read of it, and reads the rest again"
+        )
+    kept = (_broken_off(path) if _suspicion(path).exists() else None) or _free_name(path, now)
+    _note(path, kept.name)
+    _set_aside(path, kept)
+    fresh = path.with_name(path.name + ".rebuilt")
+    for side in ("", *_SIDES):
+        fresh.with_name(fresh.name + side).unlink(missing_ok=True)
+    salvaged = _make(fresh, kept, now, keep_sent_s)
+    os.replace(fresh, path)
+    _sync(path.parent)
+    _suspicion(path).unlink()
+    _sync(path.parent)
+    return _open(path, now, False), LedgerRebuilt(kept_as=str(kept), salvaged=salvaged)
+
+
+def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> int:
+    """The new file; gives how many calls were taken over."""
+    db = connect(fresh)
     try:
-        prepare(db, path, now, scripts())
+        prepare(db, fresh, now, scripts())
         salvaged = _take_over(db, kept, now - keep_sent_s)
         store = SqliteStore(db)
         store.begin(full=True)
         _mend(store)
         store.reclaim_all(now)
+        store.note_rebuilt()
         store.commit()
-    except BaseException:
-        db.close()
-        raise
-    return store, LedgerRebuilt(kept_as=str(kept), salvaged=salvaged)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        db.close()  # the log beside it is gone by that
+    return salvaged
 
 
-def _set_aside(path: Path, now: float) -> Path:
+def _free_name(path: Path, now: float) -> Path:
     stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     kept = path.with_name(f"{path.name}.corrupt-{stamp}")
     number = 1
     while kept.exists():
         number += 1
         kept = path.with_name(f"{path.name}.corrupt-{stamp}-{number}")
+    return kept
+
+
+def _set_aside(path: Path, kept: Path) -> None:
+    """The log goes first: once the file itself is there, all of it is."""
+    if kept.exists():
+        return
     for side in _SIDES:
         if (there := path.with_name(path.name + side)).exists():
             os.replace(there, kept.with_name(kept.name + side))
     os.replace(path, kept)
-    return kept
 
 
 def _take_over(db: sqlite3.Connection, kept: Path, read_again_from: float) -> int:

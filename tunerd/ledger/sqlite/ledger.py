@@ -82,6 +82,7 @@ class SqliteLedger:
         emit: Emit,
         min_free_bytes: int = 0,
         keep_sent_s: float = 30 * 86_400.0,
+        may_rebuild: bool = True,
         clock: Clock | None = None,
     ) -> "SqliteLedger":
         """Take the lock, make sure that the file is sound (a damaged one is set aside, and what can be read of it taken
@@ -89,11 +90,12 @@ class SqliteLedger:
 
         `create=False`: a ledger that is not there is no reason to make one. `min_free_bytes`: admissions are refused
         (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt ledger reads files again that are
-        younger than this. Raises LedgerRefused with one line."""
+        younger than this. `may_rebuild=False`: a damaged file is refused, and left as it is. Raises LedgerRefused with
+        one line."""
         _check_place(path, create)
         lock = await locks.hold(path, now, wait_for_lock_s)
         try:
-            store, told = await asyncio.to_thread(open_sound, path, now, keep_sent_s)
+            store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
             reserve = Reserve(path)
             reserve.take()
         except BaseException:
@@ -215,6 +217,14 @@ class SqliteLedger:
 
     async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
         await self._see_through(lambda store: send.set_gate(store, destination, gate, now))
+
+    async def is_rebuilt(self) -> bool:
+        """Whether it was rebuilt after damage and nobody has said `held_back` since. Outlives the process."""
+        return await self._alone(lambda store: store.is_rebuilt())
+
+    async def held_back(self) -> None:
+        """What would be sent twice is held back (tunerd/rebuilt.py): this ledger is one like any other."""
+        await self._see_through(lambda store: store.held_back())
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)

@@ -74,6 +74,17 @@ class SqliteStore(GatherTables):
         """A write that changes nothing that anyone reads: proves that the disk takes one."""
         self.db.execute("INSERT INTO meta (name, value) VALUES ('touched', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
 
+    # After damage: nobody has yet looked at what may be sent twice.
+
+    def note_rebuilt(self) -> None:
+        self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('rebuilt', 1)")
+
+    def is_rebuilt(self) -> bool:
+        return self.db.execute("SELECT 1 FROM meta WHERE name = 'rebuilt'").fetchone() is not None
+
+    def held_back(self) -> None:
+        self.db.execute("DELETE FROM meta WHERE name = 'rebuilt'")
+
     # Files whose path is there, or not.
 
     def come_back(self, source: str, path: str) -> None:
