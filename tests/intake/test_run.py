@@ -466,6 +466,30 @@ async def test_a_directory_below_that_may_not_be_listed_is_told() -> None:
             await until(run, "closed")
 
 
+async def test_a_link_that_cannot_be_followed_holds_up_nobody() -> None:
+    """Into a directory without permission, or to itself: told once, and at the scans that follow the other files are
+    still found."""
+    with denied() as root, tempfile.TemporaryDirectory(dir="/tmp") as elsewhere:
+        forbid(root, 0o777)
+        closed = Path(elsewhere) / "closed"
+        closed.mkdir(mode=0o700)
+        closed.chmod(0)
+        (root / "closed.json").symlink_to(closed / "a.json")
+        (root / "loop.json").symlink_to("loop.json")
+        async with running(source(root, rescan_s=0.05, watch="poll")) as run:
+            told = await run.told.until(FileIgnored, 2)
+            for name in ("b", "c", "d"):  # each is found by another scan
+                put(root / f"{name}.json", {"id": name})
+                await until(run, name)
+            closed.chmod(0o700)
+        assert {Path(event.path).name: event.why.partition(" (")[0] for event in told} == {
+            "closed.json": "is a symbolic link that leaves the directory",
+            "loop.json": "cannot be read",
+        }
+        assert len(run.told.seen(FileIgnored)) == 2
+        assert not run.told.seen(IntakePaused)
+
+
 async def test_a_root_that_is_made_later(tmp_path: Path) -> None:
     """A sidecar starts before its agent: the source pauses, then heals."""
     async with running(source(tmp_path / "later", rescan_s=3600)) as run:

@@ -163,7 +163,9 @@ class Lookout:
                 detail = f"{self._root} cannot be listed: no file descriptor is left; raise LimitNOFILE (ulimit -n)"
                 self._paused(IntakeReason.DENIED, detail)
                 return False
-            self._paused(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
+            gone = "is not there; it is read as soon as it is"
+            detail = gone if isinstance(exc, FileNotFoundError) else f"cannot be listed ({exc.strerror or 'it is no directory'})"
+            self._paused(IntakeReason.MISSING, f"{self._root} {detail}")
             return False
         if self._was_swapped(listing):
             detail = f"{self._root} is empty and no longer the same directory (unmounted?); nothing known of it is dropped"

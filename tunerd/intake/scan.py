@@ -197,7 +197,8 @@ def scan(
                         if seen is not None and not is_as_read(known[relative], seen):
                             changed.append(relative)
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                is_directory, is_plain = _kind(entry)
+                if is_directory:
                     if recursive and names.enters(relative):
                         pending.append(relative)
                     elif not recursive and names.fits(relative) and relative not in skip:
@@ -205,9 +206,7 @@ def scan(
                     continue
                 if not names.fits(relative):
                     continue
-                if relative in skip and not entry.is_file():
-                    continue
-                why = why_odd(entry.path, real_root, is_plain=entry.is_file(follow_symlinks=False))
+                why = why_odd(entry.path, real_root, is_plain=is_plain)
                 if why is not None:
                     if relative not in skip:
                         listing.odd.append((relative, why))
@@ -226,6 +225,15 @@ def scan(
     if hits < len(known):
         listing.vanished = _missing(root, known, listing.unreadable)
     return listing
+
+
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
+    """Whether it is a directory, and whether a regular file; no link is followed. One entry that cannot be asked must not
+    end the scan: it is neither, and whoever visits it finds out why."""
+    try:
+        return entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)
+    except OSError:
+        return False, False
 
 
 def may_read(directory: str) -> bool:
