@@ -9,7 +9,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig
 from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes
+from tunerd.delivery.hearing import Hearing
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.proxy import refuse_proxies
@@ -50,7 +51,7 @@ from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
-from tunerd.serving import Conductors, Stop, on_signals, once, serve
+from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_hints, serve
 from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
 
 
@@ -67,8 +68,8 @@ class Options:
     """Told of the ledger's gauges a few times a second while `once` runs."""
 
 
-async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gauges:
-    """Run until a signal (or, with `once`, until done); gives what the ledger holds at the end.
+async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left:
+    """Run until a signal (or, with `once`, until done); gives what is left at the end.
 
     Raises ConfigError, LedgerRefused, ListenError, ControlError: each with its line for an operator.
     """
@@ -76,7 +77,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
     config = load(options.config_file, environ)
     refuse_proxies(config, environ)
     log = open_log(config.log.format, config.log.level)
-    narrator = Narrator(log, verbose=config.log.level == "debug")
+    hints = pause_hints(options.wait_s) if options.once else {}
+    narrator = Narrator(log, verbose=config.log.level == "debug", hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
     emit = _each(metrics, narrator)
     notifier = Notifier.from_environment(environ)
@@ -87,7 +89,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
             min_free_bytes=config.ledger.min_free_bytes, keep_sent_s=config.ledger.keep_sent_s,
         )  # fmt: skip
         stack.push_async_callback(ledger.close)
-        wiring = await _wire(config, environ, ledger, clock, emit, stack)
+        hearing = Hearing(clock, emit) if options.once else None
+        wiring = await _wire(config, environ, ledger, clock, emit, stack, hearing)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
         forms = {status.name: status.form for status in delivery.statuses()}
         held = await hold_back(ledger, forms, now=clock.now())
@@ -112,7 +115,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
         notifier.ready(status.in_short())
         conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges,
                                 drain_s=lambda: wiring.config.delivery.drain_s,
-                                stopping=partial(_stopping, wiring, notifier, stop))  # fmt: skip
+                                stopping=partial(_stopping, wiring, notifier, stop),
+                                silences=hearing.silences if hearing is not None else tuple)  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
             beside.create_task(narrator.run(ended, clock))
@@ -125,15 +129,16 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Gaug
             if options.watch_config:
                 beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
+            left = Left(gauges=ledger.gauges())
             if options.once:
-                await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
+                left = await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
                 await serve(conductors, stop, clock)
             for task in (reloads, following):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
-        left = ledger.gauges()
-        emit(Stopped(left=sum(count for state, count in left.calls.items() if state.is_open)))
+        left = replace(left, gauges=ledger.gauges())
+        emit(Stopped(left=sum(count for state, count in left.gauges.calls.items() if state.is_open)))
     return left
 
 
@@ -162,13 +167,19 @@ class _Wiring:
 
 
 async def _wire(
-    config: Config, environ: Mapping[str, str], ledger: SqliteLedger, clock: Clock, emit: Emit, stack: AsyncExitStack
+    config: Config,
+    environ: Mapping[str, str],
+    ledger: SqliteLedger,
+    clock: Clock,
+    emit: Emit,
+    stack: AsyncExitStack,
+    hearing: Hearing | None,
 ) -> _Wiring:
     mappings = compile_sources(config, environ, forms_of(config.destinations))
     session = await stack.enter_async_context(open_session())
     delivery = Delivery(
-        config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ), freeze=freeze_body,
-        clock=clock, emit=emit, chance=random.random,
+        config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ, hearing),
+        freeze=freeze_body, clock=clock, emit=emit, chance=random.random,
     )  # fmt: skip
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
                     in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings), set_aside=set_aside)  # fmt: skip
@@ -178,7 +189,7 @@ async def _wire(
                    now=clock.now)  # fmt: skip
 
 
-def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str]) -> Connect:
+def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str], hearing: Hearing | None) -> Connect:
     def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
         uploader = Uploader(session, destination, key, settings, clock, environ)
 
@@ -187,7 +198,7 @@ def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str,
                 keep_out(key.value)
             return uploader(claimed)
 
-        return upload
+        return upload if hearing is None else hearing.listen(destination, upload)
 
     return connect
 

@@ -148,6 +148,15 @@ class CallRetried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """`run --once`: the first attempt at a destination got no HTTP answer, nor has any other until now."""
+
+    destination: str
+    base_url: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PauseBegan:
     destination: str
     agent: str | None
@@ -244,7 +253,7 @@ class ClockJumped:
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
-    | AlreadyThereStreak | CallRetried | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
+    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | ClockJumped
 )  # fmt: skip

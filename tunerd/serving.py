@@ -13,18 +13,25 @@ from typing import Final
 
 from tunerd.call import State
 from tunerd.clock import Clock
+from tunerd.delivery.hearing import Silence
+from tunerd.delivery.lane import DestinationStatus
 from tunerd.delivery.run import Delivery
+from tunerd.intake.run import Unread
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Gauges
-from tunerd.outcome import PauseReason
+from tunerd.outcome import IntakeReason, PauseReason
 
 _TICK_S: Final = 0.2
 _SWEEP_EVERY_S: Final = 5.0
 """How often a `run --once` that still waits looks for new files."""
+SILENCE_S: Final = 300.0
+"""A `run --once` ends where Tuner has not answered once for so long: that is a wrong address rather than an outage."""
 _CLOSING_S: Final = 1.0
 """Of the drain, kept for noting what was broken off and for closing the ledger: the process ends within it."""
 _FOR_A_PERSON: Final = (PauseReason.AUTH, PauseReason.ENDPOINT, PauseReason.REJECTING, PauseReason.OPERATOR)
 """Pauses that time alone does not end: a `run --once` does not sit them out."""
+_FOR_ROOM: Final = (IntakeReason.FULL, IntakeReason.DISK)
+"""Reading waits until something has been delivered, or until there is disk."""
 
 
 @dataclass(slots=True)
@@ -63,6 +70,32 @@ class Conductors:
     """Asked when the stop begins: a reload may have changed it."""
     stopping: Callable[[], None]
     """Told when the stop begins."""
+    silences: Callable[[], Sequence[Silence]] = tuple
+    """Destinations that have not answered since the start, though they were asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What is left when a run has ended."""
+
+    gauges: Gauges
+    unread: Sequence[Unread] = ()
+    silences: Sequence[Silence] = ()
+    """These two of a `run --once`."""
+
+
+def pause_hints(wait_s: float | None) -> dict[PauseReason, str]:
+    """What a `run --once` makes of pauses, in words for whoever waits for it."""
+    reasons = [reason for reason in PauseReason if reason is not PauseReason.OPERATOR]  # what ends that one is always the same
+    if wait_s is not None:
+        return dict.fromkeys(reasons, "run --once goes on trying until --wait is over; nothing is lost")
+    ends = "run --once does not wait for that: it ends, and what is left goes out with the next start"
+    hints: dict[PauseReason, str] = {reason: ends for reason in reasons if reason in _FOR_A_PERSON}
+    hints[PauseReason.UNREACHABLE] = (
+        "run --once goes on trying until Tuner answers; --wait 10m bounds that, Ctrl-C ends it, nothing is lost; "
+        f"without a single answer since the start it ends after {SILENCE_S / 60:g} min"
+    )
+    return hints
 
 
 async def serve(conductors: Conductors, stop: Stop, clock: Clock) -> None:
@@ -83,32 +116,50 @@ async def serve(conductors: Conductors, stop: Stop, clock: Clock) -> None:
 
 async def once(
     conductors: Conductors, stop: Stop, clock: Clock, *, wait_s: float | None, progress: Callable[[Gauges], None]
-) -> None:
+) -> Left:
     """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
-    `wait_s`, or at a signal. A pause that needs a person ends it too. Calls that wait for a recording are waited for only
-    with `wait_s`: everything that is here has been read."""
+    `wait_s`, or at a signal. Files and directories that cannot be read are not waited for. A pause that needs a person ends
+    it too, and so does a Tuner that has not answered once in SILENCE_S. Calls that wait for a recording are waited for
+    only with `wait_s`: everything that is here has been read."""
     stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
+
+    def given_up() -> bool:
+        return _is_silent(conductors, clock) if until is None else clock.monotonic() >= until
+
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(conductors.delivery.run(stop_delivery))
         while not stop.asked.is_set():
             reading = group.create_task(conductors.intake.sweep())
             while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
+                if given_up() and any(status.paused in _FOR_ROOM for status in conductors.intake.statuses()):
+                    stop.asked.set()  # nothing makes room for the rest
             if stop.asked.is_set():
                 reading.cancel()
                 break
             swept_at, incomplete = clock.monotonic(), reading.result()
             while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
-                if until is not None and clock.monotonic() >= until:
-                    stop.asked.set()
-                if not incomplete and _is_done(conductors, waits=until is not None):
+                if given_up() or (not incomplete and _is_done(conductors, waits=until is not None)):
                     stop.asked.set()
         conductors.stopping()
         stop_delivery.set()
         cut = group.create_task(_cut_short(stop, conductors.drain_s(), clock, [delivery]))
         await asyncio.wait([delivery])
         cut.cancel()
+    return Left(gauges=conductors.gauges(), unread=conductors.intake.unread(), silences=conductors.silences())
+
+
+def _is_silent(conductors: Conductors, clock: Clock) -> bool:
+    """Whether no destination has anything to hope for: each is held until a person comes, or has not answered since the
+    start, at least one of them for so long that nobody is there."""
+    long_ago = {one.destination for one in conductors.silences() if clock.monotonic() - one.since >= SILENCE_S}
+    statuses = conductors.delivery.statuses()
+    return bool(long_ago) and all(status.name in long_ago or _is_held(status) for status in statuses)
+
+
+def _is_held(status: DestinationStatus) -> bool:
+    return status.pause in _FOR_A_PERSON or status.dry_run
 
 
 def _is_done(conductors: Conductors, *, waits: bool) -> bool:
@@ -118,8 +169,7 @@ def _is_done(conductors: Conductors, *, waits: bool) -> bool:
         return not any(count and state.is_open for state, count in calls.items())
     if not calls.get(State.DUE) and not calls.get(State.SENDING):
         return True
-    held = [status.pause in _FOR_A_PERSON or status.dry_run for status in conductors.delivery.statuses()]
-    return all(held) and not calls.get(State.SENDING)
+    return all(map(_is_held, conductors.delivery.statuses())) and not calls.get(State.SENDING)
 
 
 async def _cut_short(stop: Stop, drain_s: float, clock: Clock, tasks: Sequence[asyncio.Task[None]]) -> None:

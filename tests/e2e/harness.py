@@ -121,6 +121,14 @@ class Sandbox:
         async with self._session.get(f"{self.url}/arrivals.json?since=1000000000") as answer:
             return dict(await answer.json())
 
+    async def busy(self, count: int = 1) -> None:
+        """Wait until it has so many requests open."""
+
+        async def are_open() -> bool:
+            return int((await self.counts())["in_flight"]) >= count
+
+        await until(are_open)
+
     async def plan(self, faults: dict[str, Any]) -> None:
         """Change the faults of the running sandbox (docs of tunerd/sandbox/faults.py)."""
         async with self._session.post(f"{self.url}/_sandbox/plan", json=faults) as answer:
@@ -310,7 +318,7 @@ sources:
       started_at: doc.started
 delivery:
   concurrency: 8
-  timeout: 5s
+  timeout: {changes.get("timeout", "5s")}
   drain: {changes.get("drain", "5s")}
 {changes.get("delivery", "")}
 ledger:

@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,22 @@ class Landed:
     status: int
     accepted: bool
     recording_url: str | None
+    number: int = 0
+    """From 1, in the order of arrival."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """A request for a call that Tuner already had, and the request for it that came before. A life is the daemon between
+    two kills, from 0."""
+
+    call_id: str
+    life: int
+    """In which the request before came."""
+    followed_by: int
+    """So many requests came after that one in its life."""
+    again: int
+    """In which it was repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +104,7 @@ class Report:
 
     @property
     def repeated(self) -> int:
-        """All repeats together; at most the calls that were in flight at the kills."""
+        """All repeats together."""
         return sum(self.repeats.values())
 
     @property
@@ -132,6 +149,24 @@ def compare(obligations: Iterable[Obligation], journal: Iterable[Landed]) -> Rep
     )
 
 
+def find_repeats(journal: Iterable[Landed], ends: Sequence[int]) -> list[Repeat]:
+    """Pure. `ends`: the number of the last request of each life that ended by a kill."""
+    before: dict[str, Landed] = {}
+    accepted: set[str] = set()
+    found = []
+    rows = list(journal)
+    last = [*ends, max((each.number for each in rows), default=0)]
+    for each in rows:
+        if each.call_id in accepted and (each.accepted or each.status == 409):
+            earlier = before[each.call_id].number
+            life, again = bisect_left(ends, earlier), bisect_left(ends, each.number)
+            found.append(Repeat(call_id=each.call_id, life=life, followed_by=last[life] - earlier, again=again))
+        before[each.call_id] = each
+        if each.accepted:
+            accepted.add(each.call_id)
+    return found
+
+
 def read_obligations(path: Path) -> list[Obligation]:
     """Of a file that may still be written to: a last line without its newline is not owed yet."""
     return [Obligation(call_id=line["call_id"], recording_url=line["recording_url"]) for line in _lines(path)]
@@ -146,6 +181,7 @@ def read_journal(path: Path) -> list[Landed]:
             status=line["status"],
             accepted=line["accepted"],
             recording_url=line["recording_url"],
+            number=line["number"],
         )
         for line in _lines(path)
         if line["call_id"] is not None

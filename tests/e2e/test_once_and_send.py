@@ -187,3 +187,40 @@ async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
         assert after == "3 sent, 0 failed, 1 waiting for their recording\r\n"
         _, piped = await tunerd("run", "-c", config, "--once")
         assert "━" not in piped
+
+
+async def test_once_names_what_it_could_not_read_and_ends_with_1(tmp_path: Path) -> None:
+    """A link that leads to itself is no file that will be complete: the others are sent, and it is named."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        put(tmp_path / "calls" / "good.json", call_document("good"))
+        loop = tmp_path / "calls" / "loop.json"
+        loop.symlink_to(loop.name)
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 1, said
+        assert "1 sent, 0 failed" in said
+        assert f"not read: {loop} (source calls): cannot be read (Too many levels of symbolic links)" in said
+
+
+async def test_once_with_a_directory_that_is_not_there_ends_with_1(tmp_path: Path) -> None:
+    """A mistyped `path:` is no empty directory; the other source is read all the same."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        put(tmp_path / "calls" / "one.json", call_document("one"))
+        (tmp_path / "recordings").rename(tmp_path / "recording")
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert code == 1, said
+        assert "1 sent, 0 failed" in said
+        assert f"not read: {tmp_path}/recordings (source recordings): it is not there; check `path`" in said
+
+
+async def test_once_says_at_once_that_nobody_answers(tmp_path: Path) -> None:
+    """A wrong port: one line when the first attempt was in vain, with what bounds the waiting, and one at the end."""
+    config = _prepare(tmp_path, "http://127.0.0.1:9")
+    put(tmp_path / "calls" / "one.json", call_document("one"))
+    code, said = await tunerd("run", "-c", config, "--once", "--wait", "1s")
+    assert code == 1, said
+    (line,) = [json.loads(line) for line in said.splitlines() if "no answer from Tuner yet" in line]
+    assert (line["base_url"], "--wait" in line["hint"]) == ("http://127.0.0.1:9", True)
+    assert "http://127.0.0.1:9 has not answered once (127.0.0.1:9 cannot be reached" in said
+    assert "0 sent, 0 failed, 1 still due" in said

@@ -5,6 +5,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +13,18 @@ import orjson
 import pytest
 
 from tests.bodies import create_body
-from tests.e2e.oracle import Landed, Obligation, Oracle, Report, compare, main, read_journal, read_obligations, recording_url
+from tests.e2e.oracle import (
+    Landed,
+    Obligation,
+    Oracle,
+    Report,
+    compare,
+    find_repeats,
+    main,
+    read_journal,
+    read_obligations,
+    recording_url,
+)
 from tunerd.call import Form
 from tunerd.sandbox.faults import LoseAnswer
 from tunerd.sandbox.server import CALL_PATH, Sandbox
@@ -54,6 +66,18 @@ def test_compare(owed: str, journal: list[Landed], found: dict[str, object]) -> 
     expected = _CLEAN | found
     assert {name: getattr(report, name) for name in expected} == expected
     assert report.is_clean == (not set(found) - {"repeats"})
+
+
+def test_repeats_belong_to_the_life_of_the_request_before() -> None:
+    """A call may come again lives later (it was not its turn before the next kill); once more in its own life is a fault of
+    the daemon, and so is one that many others followed."""
+    arrivals = [_landed(call_id) for call_id in "abcdaebbf"]
+    journal = [replace(each, number=number) for number, each in enumerate(arrivals, start=1)]
+    assert [(each.call_id, each.life, each.followed_by, each.again) for each in find_repeats(journal, [3, 5, 5])] == [
+        ("a", 0, 2, 1),
+        ("b", 0, 1, 3),
+        ("b", 3, 2, 3),
+    ]
 
 
 def test_the_report_names_what_is_lost() -> None:

@@ -47,25 +47,48 @@ async def test_a_log_that_grows_and_rotates_is_read_once(tmp_path: Path) -> None
 
 
 async def test_a_manifest_before_after_and_during(tmp_path: Path) -> None:
-    """A call goes out with its recording whether the manifest came first, later, or while a neighbour was being sent."""
-    async with world(tmp_path) as (tuner, config):
-        put(tmp_path / "recordings" / "first.json", manifest("room-first"))
-        async with running(config) as daemon:
-            put(tmp_path / "calls" / "first.json", call_document("first", room="room-first"))
-            put(tmp_path / "calls" / "later.json", call_document("later", room="room-later"))
-            await tuner.has("first")
-            assert "later" not in await tuner.accepted()
-            put(tmp_path / "recordings" / "later.json", manifest("room-later"))
-            await tuner.has("later")
-            await tuner.plan({"latency_s": 1.0})
-            put(tmp_path / "calls" / "neighbour.json", call_document("neighbour"))
-            put(tmp_path / "calls" / "during.json", call_document("during", room="room-during"))
-            put(tmp_path / "recordings" / "during.json", manifest("room-during"))
-            await tuner.has("neighbour", "during")
-            assert await daemon.stop() == 0
+    """A call goes out with its recording whether the manifest was in the ledger before the call was written, came later, or
+    came while a neighbour's request was open: it goes out beside that one then, not after it."""
+    async with world(tmp_path, timeout="60s") as (tuner, config), running(config) as daemon:
+
+        async def manifests_are(count: int) -> bool:
+            return await daemon.metric("tunerd_documents_read_total", source="recordings") == count  # told once it is durable
+
+        async def stand(**states: int) -> None:
+            async def do_they() -> bool:
+                return await daemon.states() == states
+
+            await until(do_they)
+
+        put(tmp_path / "recordings" / "before.json", manifest("room-before"))
+        await until(lambda: manifests_are(1))
+        put(tmp_path / "calls" / "before.json", call_document("before", room="room-before"))
+        await stand(sent=1)
+
+        put(tmp_path / "calls" / "later.json", call_document("later", room="room-later"))
+        await stand(sent=1, waiting=1)
+        assert "later" not in await tuner.accepted()
+        put(tmp_path / "recordings" / "later.json", manifest("room-later"))
+        await stand(sent=2)
+
+        put(tmp_path / "calls" / "during.json", call_document("during", room="room-during"))
+        await stand(sent=2, waiting=1)
+        await tuner.plan({"next": ["hold"], "call_id": "neighbour"})
+        put(tmp_path / "calls" / "neighbour.json", call_document("neighbour"))
+        await tuner.has("neighbour")  # noted by the stand-in when it came; it is not answered before `release`
+        assert (await tuner.counts())["in_flight"] == 1
+        assert await daemon.states() == {"sent": 2, "waiting": 1, "sending": 1}
+        put(tmp_path / "recordings" / "during.json", manifest("room-during"))
+        await stand(sent=3, sending=1)
+        assert (await tuner.counts())["in_flight"] == 1
+        await tuner.plan({"release": True})
+        await stand(sent=4)
+        assert await daemon.stop() == 0
+        order = [arrival["call_id"] for arrival in await tuner.arrivals()]
+        assert order == ["before", "later", "neighbour", "during"]  # each once: the neighbour's one attempt was open throughout
         sent = await tuner.bodies()
-        assert sent["later"]["recording_url"] == "https://audio.example/rooms/room-later.ogg"
-        assert sent["during"]["recording_url"] == "https://audio.example/rooms/room-during.ogg"
+        for name in ("before", "later", "during"):
+            assert sent[name]["recording_url"] == f"https://audio.example/rooms/room-{name}.ogg"
 
 
 async def test_a_storm_of_503_loses_nothing(tmp_path: Path) -> None:

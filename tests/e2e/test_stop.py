@@ -12,20 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, Sandbox, call_document, manifest, put, running, until, world
+from tests.e2e.harness import Daemon, call_document, manifest, put, running, until, world
 from tunerd.clock import SystemClock
 
 STOPS = int(os.environ.get("TUNERD_STOPS", "4"))
 DRAIN_S = 1.5
-
-
-async def busy(tuner: Sandbox, count: int = 1) -> None:
-    """Wait until the stand-in has so many requests open."""
-
-    async def are_open() -> bool:
-        return int((await tuner.counts())["in_flight"]) >= count
-
-    await until(are_open)
 
 
 @pytest.mark.timeout(60 + 10 * STOPS)
@@ -40,7 +31,7 @@ async def test_a_hanging_tuner_does_not_hold_up_a_stop(tmp_path: Path) -> None:
             async with running(config) as daemon:
                 for number in range(2):
                     put(tmp_path / "calls" / f"{run}-{number}.json", call_document(f"call-{run}-{number}"))
-                await busy(tuner)
+                await tuner.busy()
                 await SystemClock().wait(never, chance.random() * 0.2)  # chance is what is tested here
                 began = time.monotonic()
                 assert await daemon.stop(ceiling_s=DRAIN_S + 5) == 0
@@ -87,7 +78,7 @@ async def test_a_second_signal_ends_within_a_second(tmp_path: Path) -> None:
         await tuner.plan({"fail": {"timeout": 1.0}})
         async with running(config) as daemon:
             put(tmp_path / "calls" / "slow.json", call_document("slow"))
-            await busy(tuner)
+            await tuner.busy()
             daemon.signal(signal.SIGTERM)
             await until(lambda: daemon.told("stopping"))
             began = time.monotonic()
@@ -127,7 +118,7 @@ async def test_finish_leaves_what_is_not_in_flight(tmp_path: Path) -> None:
     async with world(tmp_path, "--latency", "300ms") as (tuner, config), running(config) as daemon:
         for number in range(60):
             put(tmp_path / "calls" / f"{number}.json", call_document(f"call-{number}"))
-        await busy(tuner)
+        await tuner.busy()
         began = time.monotonic()
         assert await daemon.stop() == 0
         assert time.monotonic() - began < 3.0

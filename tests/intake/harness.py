@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
 from tunerd.intake.entry import Mapper
 from tunerd.intake.pauses import Limits
+from tunerd.intake.run import Unread
 from tunerd.intake.sources import Intake
 from tunerd.intake.watch import Watcher
 from tunerd.ledger.memory import MemoryLedger
@@ -60,6 +61,8 @@ class Running:
     ledger: MemoryLedger
     told: Recorder
     stop: asyncio.Event
+    unread: Sequence[Unread] = ()
+    """Of a sweep."""
 
     def ids(self) -> list[str]:
         from tunerd.events import CallAdmitted
@@ -96,9 +99,10 @@ async def swept(*sources: Source, ledger: MemoryLedger | None = None, mapper: Ma
     )
     try:
         left = await intake.sweep()
+        unread = intake.unread()
     finally:
         intake.close()
-    return Running(intake, ledger, told, asyncio.Event()), left
+    return Running(intake, ledger, told, asyncio.Event(), unread), left
 
 
 def age(path: Path, seconds: float) -> None:

@@ -28,6 +28,7 @@ from tunerd.events import (
     RecordingAdmitted,
 )
 from tunerd.intake.pauses import Limits
+from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import FailReason, IntakeReason
@@ -466,6 +467,30 @@ async def test_a_directory_below_that_may_not_be_listed_is_told() -> None:
             await until(run, "closed")
 
 
+async def test_a_link_that_cannot_be_followed_holds_up_nobody() -> None:
+    """Into a directory without permission, or to itself: told once, and at the scans that follow the other files are
+    still found."""
+    with denied() as root, tempfile.TemporaryDirectory(dir="/tmp") as elsewhere:
+        forbid(root, 0o777)
+        closed = Path(elsewhere) / "closed"
+        closed.mkdir(mode=0o700)
+        closed.chmod(0)
+        (root / "closed.json").symlink_to(closed / "a.json")
+        (root / "loop.json").symlink_to("loop.json")
+        async with running(source(root, rescan_s=0.05, watch="poll")) as run:
+            told = await run.told.until(FileIgnored, 2)
+            for name in ("b", "c", "d"):  # each is found by another scan
+                put(root / f"{name}.json", {"id": name})
+                await until(run, name)
+            closed.chmod(0o700)
+        assert {Path(event.path).name: event.why.partition(" (")[0] for event in told} == {
+            "closed.json": "is a symbolic link that leaves the directory",
+            "loop.json": "cannot be read",
+        }
+        assert len(run.told.seen(FileIgnored)) == 2
+        assert not run.told.seen(IntakePaused)
+
+
 async def test_a_root_that_is_made_later(tmp_path: Path) -> None:
     """A sidecar starts before its agent: the source pauses, then heals."""
     async with running(source(tmp_path / "later", rescan_s=3600)) as run:
@@ -623,3 +648,75 @@ async def test_what_is_left_by_a_sweep_is_counted(tmp_path: Path) -> None:
     run, left = await swept(source(tmp_path, settle_timeout_s=0.0))
     assert left == 0
     assert len(run.told.seen(CallFailed)) == 1
+
+
+async def test_what_a_sweep_cannot_read_is_named_and_not_waited_for() -> None:
+    """A file of another user, a link to itself, a directory below: none of them counts as a file that will be complete,
+    and each is there with its path and why. Once it can be read it is."""
+    with denied() as root:
+        forbid(root, 0o777)
+        for name in ("open", "closed"):
+            (root / name).mkdir(mode=0o777)
+        put(root / "secret.json", {"id": "secret"}).chmod(0)
+        (root / "loop.json").symlink_to("loop.json")
+        put(root / "half.json", '{"id": ')
+        put(root / "open" / "a.json", {"id": "a"})
+        put(root / "closed" / "b.json", {"id": "b"})
+        (root / "closed").chmod(0)
+        run, left = await swept(source(root, recursive=True))
+        assert (run.ids(), left) == (["a"], 1)
+        assert {os.path.relpath(one.path, root): one.why for one in run.unread} == {
+            "closed": "cannot be listed (Permission denied)",
+            "secret.json": "cannot be read (Permission denied)",
+            "loop.json": "cannot be read (Too many levels of symbolic links)",
+            "half.json": "not complete yet",
+        }
+        for name in ("closed", "secret.json"):
+            (root / name).chmod(0o700)
+        (root / "loop.json").unlink()
+        put(root / "half.json", {"id": "half"})
+        again, left = await swept(source(root, recursive=True), ledger=run.ledger)
+        assert (sorted(again.ids()), left, again.unread) == (["b", "half", "secret"], 0, [])
+
+
+async def test_a_file_that_becomes_readable_is_read_by_the_next_sweep_of_the_same_run() -> None:
+    """`run --once --wait` looks again: what could not be read is asked anew, also where it is known, and named no more."""
+    with denied() as root:
+        forbid(root, 0o777)
+        log = put(root / "calls.ndjson", '{"id": "one"}\n')
+        known = source(root, include=("*.ndjson",))
+        first, _ = await swept(known)
+        log.write_text('{"id": "one"}\n{"id": "two"}\n')
+        log.chmod(0)
+        intake = Intake([known], first.ledger, {"agent": map_call}, SystemClock(), first.told)
+        try:
+            assert await intake.sweep() == 0
+            assert [one.path for one in intake.unread()] == [str(log)]
+            log.chmod(0o600)
+            assert await intake.sweep() == 0
+            assert not intake.unread()
+        finally:
+            intake.close()
+    assert [event.call_id for event in first.told.seen(CallAdmitted)] == ["one", "two"]
+
+
+async def test_many_files_that_cannot_be_read_hide_no_other(tmp_path: Path) -> None:
+    """More of them than a sweep keeps in mind at a time: it still comes to its end, and to the file behind them."""
+    for number in range(6_000):
+        (tmp_path / f"{number}.json").symlink_to(f"{number}.json")
+    put(tmp_path / "good.json", {"id": "good"})
+    async with asyncio.timeout(60):
+        run, left = await swept(source(tmp_path))
+    assert (run.ids(), left, len(run.unread)) == (["good"], 0, 6_000)
+
+
+@pytest.mark.parametrize(("mode", "why"), [(None, "it is not there; check `path`"), (0o700, "it cannot be read: give this")])
+async def test_a_directory_that_a_sweep_cannot_read_is_named(mode: int | None, why: str) -> None:
+    """Mistyped or denied: the source, its directory and what to do."""
+    with denied() as root:
+        if mode is not None:
+            forbid(root, mode)
+        run, left = await swept(source(root if mode is not None else root / "mistyped"))
+        (one,) = run.unread
+        assert (left, one.source, one.path) == (0, "agent", str(root if mode is not None else root / "mistyped"))
+        assert one.why.startswith(why)

@@ -93,6 +93,7 @@ def every_event(text: str = "") -> list[e.Event]:
         sent(),
         e.AlreadyThereStreak(source="agent", count=10),
         retried(),
+        e.Unanswered(destination="d", base_url="https://tuner.example", detail=f"cannot be reached {text}"),
         e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail=f"401 {text}"),
         e.PauseEnded(destination="d", agent=None, reason=PauseReason.AUTH, lasted_s=3.0),
         e.ConcurrencyChanged(destination="d", limit=4),

@@ -9,14 +9,16 @@ import aiohttp
 import pytest
 
 from tests.ops.offices import Bench
+from tunerd.ledger import LedgerUnavailable, StoredCall
+from tunerd.ledger.memory import MemoryLedger
 from tunerd.ops.http import MAX_CONNECTIONS, HttpServer, ListenError, split_address
 
 
 class Page:
     """A server under test, and what its parts say."""
 
-    def __init__(self) -> None:
-        self.bench = Bench()
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
         self.ill: str | None = None
         self.address = ("", 0)
 
@@ -36,8 +38,8 @@ class Page:
 
 
 @asynccontextmanager
-async def serving(listen: str = "127.0.0.1:0", **limits: float) -> AsyncIterator[Page]:
-    page = Page()
+async def serving(bench: Bench | None = None, listen: str = "127.0.0.1:0", **limits: float) -> AsyncIterator[Page]:
+    page = Page(bench or Bench())
     server = HttpServer(page.bench.status, page.ailment, page.render, "1.2.3", **limits)
     page.address = await server.start(listen)
     try:
@@ -81,6 +83,20 @@ async def test_status_json_is_the_status_document() -> None:
         assert json.loads(text) == await page.bench.office.status()
 
 
+async def test_status_json_while_the_ledger_cannot_be_read() -> None:
+    """503 and one line of JSON that says why; no page of an error inside."""
+
+    class Unreadable(MemoryLedger):
+        async def calls(self, *_: object, **__: object) -> list[StoredCall]:
+            raise LedgerUnavailable("the ledger cannot be read now (SQLITE_IOERR)")
+
+    async with serving(Bench(ledger=Unreadable())) as page:
+        status, content_type, text = await page.get("/status.json")
+        assert (status, content_type) == (503, "application/json")
+        assert json.loads(text) == {"error": "the ledger cannot be read now (SQLITE_IOERR)"}
+        assert text.count("\n") == 1
+
+
 async def test_the_page_links_to_everything() -> None:
     """A person with a browser finds the rest."""
     async with serving() as page:
@@ -93,7 +109,7 @@ async def test_the_page_links_to_everything() -> None:
 
 async def test_ipv6() -> None:
     """Brackets as in a URL."""
-    async with serving("[::1]:0") as page:
+    async with serving(listen="[::1]:0") as page:
         assert page.address[0] == "::1"
         assert (await page.get("/healthz"))[0] == 200
 
@@ -102,7 +118,7 @@ async def test_an_address_in_use_is_one_line() -> None:
     """What is wrong, which setting, what to do."""
     async with serving() as page:
         with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process; choose another"):
-            async with serving(f"127.0.0.1:{page.address[1]}"):
+            async with serving(listen=f"127.0.0.1:{page.address[1]}"):
                 pass
 
 
@@ -117,7 +133,7 @@ def test_addresses_that_are_none(listen: str) -> None:
 async def test_addresses_of_other_machines(listen: str) -> None:
     """No traceback either."""
     with pytest.raises(ListenError, match=r"http\.listen"):
-        async with serving(listen):
+        async with serving(listen=listen):
             pass
 
 

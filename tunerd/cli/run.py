@@ -19,18 +19,24 @@ from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.ops.http import ListenError
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
+from tunerd.serving import Left
 
 SWITCH_S: Final = 0.001
 """After so long a thread that works in Python gives way to one that waits; Python's own 5 ms are waited anew by the event
 loop for each socket that it writes to, while files are read and the ledger is written."""
+NAMED: Final = 20
+"""So many files that could not be read are named at the end."""
 _EPILOG = """\b
 Examples:
   tunerd run -c /etc/tunerd/config.yaml
   tunerd run --once --wait 10m        (backfill: read what is there, send it, end)
 \b
 Signals: SIGTERM, SIGINT drain and end (a second one ends at once); SIGHUP reads the configuration again.
-Exit code 0: all sent, or stopped; 1: with --once, some failed or are left; 75: another instance holds the ledger;
-78: the configuration is wrong.
+With --once an outage of Tuner is waited out, however long it takes (--wait 10m bounds it); only where nothing has answered
+since the start it ends after 5 minutes.
+\b
+Exit code 0: all sent, or stopped; 1: with --once, some failed or are left, or a file or directory could not be read;
+75: another instance holds the ledger; 78: the configuration is wrong.
 """
 
 
@@ -45,9 +51,10 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 @click.command("run", epilog=_EPILOG)
 @config_option
-@click.option("--once", is_flag=True, help="Read what is there, deliver it, and end.")
+@click.option("--once", is_flag=True,
+              help="Read what is there, deliver it, and end. An outage of Tuner is waited out; --wait bounds that.")  # fmt: skip
 @click.option("--wait", "wait_s", callback=_duration, metavar="DURATION",
-              help="With --once: how long open calls may still find their recording or be retried.")  # fmt: skip
+              help="With --once: how long open calls may still find their recording or be retried; then it ends.")  # fmt: skip
 @click.option("--watch-config", is_flag=True, help="Take a changed configuration by itself (looked at every 5 s, by content).")
 @click.option("--wait-for-lock", "wait_for_lock_s", callback=_duration, metavar="DURATION",
               help="How long to wait for another instance to give the ledger back.")  # fmt: skip
@@ -79,8 +86,10 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
                 click.echo(f"tunerd: {line}", err=True)
             sys.exit(FAILURE)
     if once:
-        click.echo(counts(left))
-        sys.exit(1 if _unsent(left) else 0)
+        click.echo(counts(left.gauges))
+        for line in troubles(left):
+            click.echo(f"tunerd: {line}", err=True)
+        sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences else 0)
 
 
 def _collect_seldom() -> None:
@@ -91,7 +100,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def _loop(main: Coroutine[None, None, Gauges]) -> Gauges:
+def _loop(main: Coroutine[None, None, Left]) -> Left:
     """With uvloop where it is installed (the extra `fast`)."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
@@ -118,6 +127,16 @@ def _ending(exc: BaseException) -> Iterator[str]:
 
 def _unsent(gauges: Gauges) -> int:
     return sum(count for state, count in gauges.calls.items() if state.is_open or state is State.FAILED)
+
+
+def troubles(left: Left) -> Iterator[str]:
+    """What a `run --once` could not do and its counts don't say, a line each."""
+    for silence in left.silences:
+        yield f"{silence.base_url} has not answered once ({silence.detail}); check base_url and the network; nothing is lost"
+    for one in left.unread[:NAMED]:
+        yield f"not read: {one.path} (source {one.source}): {one.why}"
+    if len(left.unread) > NAMED:
+        yield f"not read: {len(left.unread) - NAMED} more; `tunerd audit` compares what is on disk with the ledger"
 
 
 def counts(gauges: Gauges) -> str:

@@ -6,7 +6,7 @@ What a hinted file holds is for visit.py. Nothing known is dropped while the roo
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol, TypeVar
 
 from tunerd.clock import Clock
@@ -69,6 +69,8 @@ class Lookout:
         """The last of the looks that were asked for (`look`) that is done: a scan that began after it has ended."""
         self.knows_all = False
         """The last scan went well, and there was nothing in the directory that it had to leave to the next one."""
+        self.unlisted: dict[str, str] = {}
+        """Directories below the root that the last scan could not list, and why."""
 
     @property
     def watching(self) -> bool:
@@ -131,15 +133,15 @@ class Lookout:
             self._hints.scan_now.set()
         return denied
 
-    async def scan_once(self) -> bool:
-        """List once and hint at what was found; True when there was more than one listing holds."""
+    async def scan_once(self, leave: Collection[str] = frozenset()) -> bool:
+        """List once and hint at what was found, `leave` apart; True when there was more than one listing holds."""
         asked = self._asked
-        more = await self._scan()
+        more = await self._scan(leave)
         if not more:
             self.looked = max(self.looked, asked)
         return more
 
-    async def _scan(self) -> bool:
+    async def _scan(self, leave: Collection[str]) -> bool:
         self.knows_all = False
         if len(self._hints) > FOUND_AT_ONCE // 2:
             return True  # these first
@@ -152,7 +154,7 @@ class Lookout:
             listing = await self._in_thread(
                 lambda: scan(
                     self._root, self._names, self._known.signatures, recursive=self._source.recursive, arm=self._arm,
-                    restat=restat, part=part, older_than=older, skip=told,
+                    restat=restat, part=part, older_than=older, skip=told, leave=leave,
                 )
             )  # fmt: skip
         except PermissionError:
@@ -163,7 +165,9 @@ class Lookout:
                 detail = f"{self._root} cannot be listed: no file descriptor is left; raise LimitNOFILE (ulimit -n)"
                 self._paused(IntakeReason.DENIED, detail)
                 return False
-            self._paused(IntakeReason.MISSING, f"{self._root} is not there; it is read as soon as it is")
+            gone = "is not there; it is read as soon as it is"
+            detail = gone if isinstance(exc, FileNotFoundError) else f"cannot be listed ({exc.strerror or 'it is no directory'})"
+            self._paused(IntakeReason.MISSING, f"{self._root} {detail}")
             return False
         if self._was_swapped(listing):
             detail = f"{self._root} is empty and no longer the same directory (unmounted?); nothing known of it is dropped"
@@ -173,6 +177,7 @@ class Lookout:
         for reason in (IntakeReason.MISSING, IntakeReason.DENIED):
             self._pauses.end(reason, by="scan")
         self._identity = listing.root
+        self.unlisted = {folder: why for folder, why in listing.unreadable.items() if why}
         self.last_scan_at = self._clock.now()
         self._tell_degraded()
         await self._act_on(listing, first=first)

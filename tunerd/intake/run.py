@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Mapped, RefusedDocument
@@ -66,6 +66,23 @@ class SourceStatus:
     last_scan_at: float | None
     late_parts: int
     """Documents of gathered calls that came after their call was sent, since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Something that a sweep had to leave."""
+
+    source: str
+    path: str
+    why: str
+    """In words for an operator."""
+
+
+@dataclass(slots=True)
+class _Sweep:
+    incomplete: set[str] = field(default_factory=set)
+    unreadable: dict[str, Due] = field(default_factory=dict)
+    """Looked at once: what this sweep would find the second time is what it found the first."""
 
 
 class _Stopped(Exception):
@@ -129,6 +146,10 @@ class SourceIntake:
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
         self._loaded = False
         self._has_calls = bool(source.destination)
+        self._unreadable: dict[str, str] = {}
+        """Files that gave an error when they were last looked at, and which."""
+        self._incomplete: frozenset[str] = frozenset()
+        """Files that the last sweep left because they are not complete."""
 
     def busy(self) -> bool:
         return self._hints.busy or len(self._hints) > 0
@@ -189,36 +210,58 @@ class SourceIntake:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(self, *, patient: bool) -> int:
-        left: dict[str, int] = {}
+        sweep = _Sweep()
         try:
             await self._load()
             for _ in range(_SWEEPS):
-                more = await self._lookout.scan_once()
+                more = await self._lookout.scan_once(sweep.unreadable.keys())
                 self._hints.hurry(self._clock.monotonic())
                 begun = len(self._hints)
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(WORKERS, max(1, begun))):
-                        group.create_task(self._sweep_work(left, patient=patient))
+                        group.create_task(self._sweep_work(sweep, patient=patient))
                 if self._news == 0 and not more:
                     break
                 self._news = 0
+            if not self._ending.is_set():
+                for due in sweep.unreadable.values():
+                    self._hints.put_back(due)
             if self._gatherer is not None:
                 await self._gatherer.look()
         except _Stopped:
             pass
-        return len(left)
+        self._incomplete = frozenset(sweep.incomplete)
+        return len(sweep.incomplete)
+
+    def unread(self) -> Sequence[Unread]:
+        """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
+        reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._root} ")
+        if reason is IntakeReason.MISSING:
+            return [self._left("", f"it {detail.partition(';')[0]}; check `path`")]
+        if reason is IntakeReason.DENIED:
+            return [self._left("", f"it {detail}")]
+        return [
+            *([self._left("", detail)] if reason is not None else []),
+            *(self._left(folder, f"cannot be listed ({why})") for folder, why in self._lookout.unlisted.items()),
+            *(self._left(path, f"cannot be read ({why})") for path, why in self._unreadable.items()),
+            *(self._left(path, "not complete yet") for path in self._incomplete),
+        ]
+
+    def _left(self, relative: str, why: str) -> Unread:
+        return Unread(source=self.source.name, path=self._known.absolute(relative) if relative else self._root, why=why)
 
     _news = 0
     """Files that gave documents since the last round of a sweep."""
 
-    async def _sweep_work(self, left: dict[str, int], *, patient: bool) -> None:
+    async def _sweep_work(self, sweep: _Sweep, *, patient: bool) -> None:
         while (due := self._hints.pop(self._clock.monotonic())) is not None:
             try:
                 later = await self._take(due, final=True, patient=patient)
-                if later is None:
-                    left.pop(due.path, None)
-                else:
-                    left[due.path] = due.signature
+                sweep.incomplete.discard(due.path)
+                if due.path in self._unreadable:
+                    sweep.unreadable[due.path] = due
+                elif later is not None:
+                    sweep.incomplete.add(due.path)
                     due.at = self._clock.monotonic() + max(later, 0.001)
                     if not self._ending.is_set():
                         self._hints.put_back(due)
@@ -256,6 +299,7 @@ class SourceIntake:
         if not await self._gate.wait_open(self._pauses, self._ending, calls=self._has_calls, patient=patient):
             raise _Stopped
         await self._recall(due.path)
+        self._unreadable.pop(due.path, None)
         visit = self._visit(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._in_hand.begin(self.source.name, self._known.absolute(due.path))
         entry = self._entry.of_file(hold, final=final)
@@ -279,6 +323,7 @@ class SourceIntake:
             return later
         except OSError as exc:
             hold.end(cleared=False)
+            self._unreadable[due.path] = exc.strerror or type(exc).__name__
             if isinstance(exc, PermissionError) and await self._lookout.is_denied():
                 return RETRY_S
             self._lookout.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")

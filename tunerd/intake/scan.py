@@ -142,8 +142,9 @@ class Listing:
     """Names that fit and are regular files."""
     more: bool = False
     """There was more than fits into one listing: scan again soon."""
-    unreadable: list[str] = field(default_factory=list)
-    """Directories below the root that could not be listed: nothing in them counts as vanished."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Directories below the root (with their slash) that could not be listed, and why; empty: it is gone. Nothing in them
+    counts as vanished."""
 
 
 def scan(
@@ -157,14 +158,17 @@ def scan(
     part: tuple[int, int] = (0, 1),
     older_than: float | None = None,
     skip: Collection[str] = frozenset(),
+    leave: Collection[str] = frozenset(),
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
     part i of n. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
-    `skip`: odd names that were told already. Raises OSError where the root cannot be read."""
+    `skip`: odd names that were told already. `leave`: files that need not be found again.
+    Raises OSError where the root cannot be read."""
     at = os.stat(root)
     if not stat.S_ISDIR(at.st_mode):
         raise NotADirectoryError(root)
     if not may_read(root):  # without search permission names could be listed, and each would look as if it were gone
+        os.stat(root)  # unless it has itself gone in this very moment
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
     listing = Listing((at.st_dev, at.st_ino))
     changed: list[str] = []
@@ -182,7 +186,7 @@ def scan(
         except OSError as exc:
             if not directory:
                 raise
-            listing.unreadable.append(directory + "/")
+            listing.unreadable[directory + "/"] = "" if isinstance(exc, FileNotFoundError) else exc.strerror or "not to be listed"
             if isinstance(exc, PermissionError) and directory not in skip:
                 listing.odd.append((directory, "cannot be listed (no permission); what is in it is read once it can be"))
             continue
@@ -197,7 +201,8 @@ def scan(
                         if seen is not None and not is_as_read(known[relative], seen):
                             changed.append(relative)
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                is_directory, is_plain = _kind(entry)
+                if is_directory:
                     if recursive and names.enters(relative):
                         pending.append(relative)
                     elif not recursive and names.fits(relative) and relative not in skip:
@@ -205,14 +210,14 @@ def scan(
                     continue
                 if not names.fits(relative):
                     continue
-                if relative in skip and not entry.is_file():
-                    continue
-                why = why_odd(entry.path, real_root, is_plain=entry.is_file(follow_symlinks=False))
+                why = why_odd(entry.path, real_root, is_plain=is_plain)
                 if why is not None:
                     if relative not in skip:
                         listing.odd.append((relative, why))
                     continue
                 listing.files += 1
+                if relative in leave:
+                    continue
                 if older_than is not None:
                     seen = _stat(entry.path)
                     if seen is not None and seen.st_mtime < older_than:
@@ -228,12 +233,21 @@ def scan(
     return listing
 
 
+def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
+    """Whether it is a directory, and whether a regular file; no link is followed. One entry that cannot be asked must not
+    end the scan: it is neither, and whoever visits it finds out why."""
+    try:
+        return entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False)
+    except OSError:
+        return False, False
+
+
 def may_read(directory: str) -> bool:
     """Whether this process may list the directory and reach what is in it."""
     return os.access(directory, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _missing(root: str, known: Mapping[str, int], unreadable: Sequence[str]) -> list[str]:
+def _missing(root: str, known: Mapping[str, int], unreadable: Collection[str]) -> list[str]:
     hidden = tuple(unreadable)
     return [
         relative

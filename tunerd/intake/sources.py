@@ -12,7 +12,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.in_hand import InHand
 from tunerd.intake.orphans import Orphans, SetAside
 from tunerd.intake.pauses import Gate, Limits
-from tunerd.intake.run import IntakeLedger, SourceIntake, SourceStatus
+from tunerd.intake.run import IntakeLedger, SourceIntake, SourceStatus, Unread
 from tunerd.intake.slices import Slices
 from tunerd.intake.watch import Watcher, WatchLimit
 
@@ -91,11 +91,16 @@ class Intake:
     async def sweep(self, *, patient: bool = True) -> int:
         """Read every complete document that is there now, without settle delay, until a scan finds nothing new.
         Gives how many files were left because they are not complete (they are refused once unchanged for
-        settle_timeout). While the ledger is full it waits for room, or with `patient=False` leaves the rest."""
+        settle_timeout); what cannot be read is not among them (`unread`). While the ledger is full it waits for room, or
+        with `patient=False` leaves the rest."""
         await self._take_suspects()
         async with asyncio.TaskGroup() as group:
             sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
         return sum(one.result() for one in sweeps)
+
+    def unread(self) -> Sequence[Unread]:
+        """What the last sweep left, and why: directories, files that cannot be read, files that are not complete."""
+        return [left for one in self._sources.values() for left in one.unread()]
 
     def busy(self) -> bool:
         """Whether a file is in hand, or seen and not yet read."""

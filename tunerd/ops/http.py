@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
+from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.answers import StatusDocument
 from tunerd.ops.encoding import encoded
 
@@ -116,9 +117,15 @@ class HttpServer:
             async with asyncio.timeout(_ANSWER_S):
                 document = await self._shown.document()
         except TimeoutError:
-            return web.Response(text="the ledger did not answer in time\n", status=503)
+            return _unavailable(f"the ledger did not answer within {_ANSWER_S:g} s")
+        except LedgerUnavailable as exc:
+            return _unavailable(str(exc))
         body = encoded(document, indent=True) + b"\n"
         return web.Response(body=body, content_type="application/json")
+
+
+def _unavailable(why: str) -> web.Response:
+    return web.Response(body=encoded({"error": why}) + b"\n", status=503, content_type="application/json")
 
 
 async def stop_accepting(server: asyncio.Server) -> None:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, Literal, Protocol, TextIO
 
 from tunerd import events as e
@@ -108,10 +109,12 @@ _WORDLESS: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, 
 class Narrator:
     """Turns events into lines. Call it with each event; `run` (or `flush`, in tests) writes the summaries."""
 
-    def __init__(self, log: Log, *, verbose: bool = False) -> None:
-        """`verbose`: the level is debug; else the details are not even put together."""
+    def __init__(self, log: Log, *, verbose: bool = False, hints: Mapping[PauseReason, str] = MappingProxyType({})) -> None:
+        """`verbose`: the level is debug; else the details are not even put together. `hints`: what to say of a pause where
+        it is not that all goes on by itself."""
         self._log = log
         self._verbose = verbose
+        self._hints = {**_PAUSE_HINTS, **hints}
         self._sent = 0
         self._already_there = 0
         self._retried: Counter[str] = Counter()
@@ -182,10 +185,11 @@ class Narrator:
             case e.PauseBegan() | e.PauseEnded() if event.reason is PauseReason.LOCAL and not self._may_say("paused (local)"):
                 pass  # with one descriptor too few it comes and goes each second
             case e.PauseBegan():
-                by_operator = event.reason is PauseReason.OPERATOR
                 log.warning("paused", destination=event.destination, agent=event.agent, reason=event.reason.value,
-                            detail=event.detail,
-                            hint="tunerd resume" if by_operator else "nothing is lost; it goes on by itself")  # fmt: skip
+                            detail=event.detail, hint=self._hints[event.reason])  # fmt: skip
+            case e.Unanswered():
+                log.warning("no answer from Tuner yet", destination=event.destination, base_url=event.base_url,
+                            detail=event.detail, hint=self._hints[PauseReason.UNREACHABLE])  # fmt: skip
             case e.PauseEnded():
                 log.info("goes on", destination=event.destination, agent=event.agent, reason=event.reason.value,
                          lasted_s=round(event.lasted_s, 1))  # fmt: skip
@@ -255,6 +259,10 @@ class Narrator:
         return False
 
 
+_PAUSE_HINTS: Final = {
+    **dict.fromkeys(PauseReason, "nothing is lost; it goes on by itself"),
+    PauseReason.OPERATOR: "tunerd resume",
+}
 _HINTS: Final = {"failed": "tunerd failed", "file ignored": "tunerd check"}
 
 
