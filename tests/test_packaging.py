@@ -1,24 +1,20 @@
 """What is installed beside the package: the service unit is checked by systemd itself, the versions are one."""
 
-import os
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 import tunerd
+from tests.real_parts import needs_program
 from tunerd.cli import main
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None and not os.environ.get("CI"), reason="needs systemd-analyze (package systemd)"
-)
+@needs_program("systemd-analyze", "systemd itself reads the unit (Debian: systemd)")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """No key of the unit is unknown to systemd, and every dependency resolves."""
     unit = tmp_path / "tunerd.service"

@@ -7,12 +7,12 @@ import orjson
 import pytest
 
 from tests.mapping.sources import CREATE, SEND, compiled, document, fields_of
+from tests.real_parts import SAMPLES, needs_samples
 from tunerd.call import Form, Mapped, UrlStrategy
 from tunerd.config import Destination
 from tunerd.mapping import presets
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 
 
 def fixture(name: str) -> Any:
@@ -232,13 +232,11 @@ OUTCOMES = {
 
 
 @pytest.mark.samples
+@needs_samples
 @pytest.mark.parametrize(("preset", "file"), OUTCOMES)
 def test_samples(preset: str, file: str) -> None:
     """Each platform sample of this part's presets has the outcome that was listed by hand."""
-    path = SAMPLES / file
-    if not path.is_file():
-        pytest.skip("the samples are not beside this repository")
-    result = mapped(preset, orjson.loads(path.read_bytes()))
+    result = mapped(preset, orjson.loads((SAMPLES / file).read_bytes()))
     if result.call is not None:
         assert result.call.checked_for is Form.CREATE_CALL
         assert result.notes.left_out == ()
