@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check chaos stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test lint types check thorough chaos stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -29,7 +29,11 @@ types: $(STAMP)
 
 check: lint types test
 
-# KILLS=500: SIGKILL under load, counted by an oracle in its own process; then TIMES=1000: the reloads below.
+# 20,000 random transcripts through the timeline; about two minutes.
+thorough: $(STAMP)
+	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
+
+# KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
