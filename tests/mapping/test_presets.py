@@ -11,6 +11,7 @@ from tests.real_parts import SAMPLES, needs_samples
 from tunerd.call import Form, Mapped, UrlStrategy
 from tunerd.config import Destination
 from tunerd.mapping import presets
+from tunerd.mapping.limits import CREATE_CALL_FIELDS
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
@@ -229,6 +230,15 @@ OUTCOMES = {
     ("livekit-egress", "livekit/webhook_egress_ended.json"): "recording",
     ("livekit-egress", "livekit/EG_t7U8v9W0x1Y2.track.json"): "ignored",
 }
+
+
+def test_the_preset_tuner_names_the_fields_that_it_leaves_out() -> None:
+    """Its first lines promise every field of create-call but some, which are named there: no more and no fewer."""
+    text = (Path(presets.__file__).parent / "tuner.yaml").read_text()
+    left_out = text.partition("# lacks:")[0].partition(", but\n")[2]
+    fields = presets.load("tuner")["call"].value
+    assert isinstance(fields, dict)
+    assert {name for name in CREATE_CALL_FIELDS if name in left_out} == CREATE_CALL_FIELDS - fields.keys() - {"recording_url"}
 
 
 @pytest.mark.samples
