@@ -1,14 +1,13 @@
 """`tunerd forget`: erase everything about one call, for a person who asks for it."""
 
-import re
 import sys
 from pathlib import Path
 
 import click
 
-from tunerd.cli.drawing import draw_report, place, printable
+from tunerd.cli.drawing import draw_report, place
 from tunerd.cli.office import ask, fail
-from tunerd.cli.options import config_option, load_or_exit
+from tunerd.cli.options import config_option
 from tunerd.ops.answers import Report, StoryRow
 from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
@@ -18,8 +17,7 @@ Examples:
   tunerd forget call-4711
   tunerd forget --yes call-4711
 \b
-What Tuner has of the call, the file on disk, and whole copies of the ledger that were kept beside it (after damage,
-before an upgrade) are not touched: the files are named, to be deleted by you.
+What Tuner has of the call, and the file on disk, are not touched: they are named, to be deleted by you.
 """
 
 
@@ -35,10 +33,7 @@ def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
         return (await office.story(call_id))["stories"]
 
     found = ask(config, stories)
-    copies = [f"may hold it too, a copy of the whole ledger: {printable(copy)}" for copy in _copies(config)]
     if not found:
-        for line in copies:
-            click.echo(line, err=True)
         fail(f"no call with the id {call_id!r} is in the ledger")
     if not yes:
         if not sys.stdin.isatty():
@@ -57,16 +52,4 @@ def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
         if report["done"]:
             for where in sorted({place(origin["path"], origin["offset"]) for story in found for origin in story["origins"]}):
                 click.echo(f"still on disk, where it was read: {where}")
-        for line in copies:
-            click.echo(line)
     sys.exit(1 if report["skipped"] else 0)
-
-
-def _copies(config: Path) -> list[str]:
-    """Files beside the ledger that hold what it held once: damaged ones that were set aside, and those of an upgrade."""
-    ledger = Path(load_or_exit(config, resolve_secrets=False).ledger.path)
-    is_copy = re.compile(re.escape(ledger.name) + r"\.(corrupt-.*|v\d+-\d+.*)", re.DOTALL).fullmatch
-    try:
-        return sorted(str(file) for file in ledger.parent.iterdir() if is_copy(file.name))
-    except OSError:
-        return []  # another user's: nothing can be said of it
