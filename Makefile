@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check thorough chaos stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -19,6 +19,15 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
+
+# All but the end-to-end tests, which start daemons: two minutes instead of six.
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n auto --ignore=tests/e2e
+
+# How much of the code, with its branches, is run by `make quick`; it fails under the least. What the end-to-end tests run is
+# not counted: it runs in processes of its own (serving.py, rebuilt.py and upkeep.py are tested by little else).
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n auto --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
