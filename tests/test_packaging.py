@@ -45,6 +45,20 @@ def test_the_unit_does_not_restart_a_bad_configuration(tmp_path: Path) -> None:
     assert started.exit_code == 78, started.output
 
 
+def test_ci_runs_the_oldest_and_the_newest_python_that_are_promised() -> None:
+    """What stands in pyproject is tried; the line that CI ends with is that of the whole run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = sorted(
+        (one.rpartition(" :: ")[2] for one in project["classifiers"] if " :: Python :: 3." in one),
+        key=lambda version: int(version.partition(".")[2]),
+    )
+    commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.strip() and not line.startswith("#")]
+    assert f">={promised[0]}" == project["requires-python"]
+    assert any(f"command -v python{promised[0]}" in line for line in commands)
+    assert any(f"$(python_of {promised[-1]})" in line for line in commands)
+    assert commands[-1] == "make --no-print-directory test"
+
+
 def test_the_version_stands_in_one_place() -> None:
     """The package says its own version, and pyproject takes it from there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

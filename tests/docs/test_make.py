@@ -14,7 +14,7 @@ OURS: Final = [file for folder in ("tests", "benchmarks") for file in sorted((RO
 def _named(file: Path) -> set[str]:
     """The targets of commands at the beginning of a line, and of those in backticks or brackets."""
     commands = re.findall(
-        r"(?:^|[`(])make (?:--no-print-directory )?([a-z]+(?: [a-z]+)*)(?=[`)]|$| +#| [A-Z]+=)", file.read_text(), re.MULTILINE
+        r"(?:^ *|[`(])make (?:--no-print-directory )?([a-z]+(?: [a-z]+)*)(?=[`)]|$| +#| [A-Z]+=)", file.read_text(), re.MULTILINE
     )
     return {target for command in commands for target in command.split()}
 
