@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types check chaos stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -20,6 +20,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
 
+# All but the end-to-end tests, which start daemons: two minutes instead of six.
+quick: $(STAMP)
+	$(BIN)/python -m pytest -n auto --ignore=tests/e2e
+
+# How much of the code, with its branches, is run by `make quick`; it fails under the least. What the end-to-end tests run is
+# not counted: it runs in processes of its own (serving.py, rebuilt.py and upkeep.py are tested by little else).
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n auto --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,7 +38,11 @@ types: $(STAMP)
 
 check: lint types test
 
-# KILLS=500: SIGKILL under load, counted by an oracle in its own process; then TIMES=1000: the reloads below.
+# 20,000 random transcripts through the timeline; about two minutes.
+thorough: $(STAMP)
+	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
+
+# KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads

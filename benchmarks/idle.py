@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from benchmarks import made
+from benchmarks.bars import at_most
 from benchmarks.servers import counting_server, daemon
 
 WINDOW_S = 60.0
@@ -18,14 +19,13 @@ async def measure(files: tuple[int, ...] = (1_000, 100_000), pending: int = 50_0
     lines = []
     with tempfile.TemporaryDirectory(prefix="tunerd-bench-") as place:
         async with counting_server(Path(place), "--no-check") as server:
-            lines.append(
-                f"| memory, idle, empty directory | {await _memory(Path(place) / 'empty', server.url, 0):.0f} MB; to reach: 64 |"
-            )
+            held = await _memory(Path(place) / "empty", server.url, 0)
+            lines.append(f"| memory, idle, empty directory | {held:.0f} MB; {at_most(held, 64)} |")
             held = await _memory(Path(place) / "pending", server.url, pending)
-            lines.append(f"| memory, {pending:,} pending calls in as many files | {held:.0f} MB; to reach: 120 |")
+            lines.append(f"| memory, {pending:,} pending calls in as many files | {held:.0f} MB; {at_most(held, 120)} |")
             for count, most in zip(files, (0.5, 1.5), strict=False):
                 share = await _idle_cpu(Path(place) / str(count), server.url, count)
-                lines.append(f"| processor, idle, {count:,} files | {share:.2f} % of a core; to reach: {most} |")
+                lines.append(f"| processor, idle, {count:,} files | {share:.2f} % of a core; {at_most(share, most)} |")
     return lines
 
 

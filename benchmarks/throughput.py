@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks import made
+from benchmarks.bars import at_least
 from benchmarks.servers import counting_server, daemon
 
 CALLS = 4000
@@ -31,10 +32,11 @@ async def measure(pairs: int = PAIRS, calls: int = CALLS) -> list[str]:
             async with counting_server(directory) as server:
                 bare.append(calls / await _bare(directory, server.url, calls))
     ratios = [one / other for one, other in zip(piped, bare, strict=True)]
+    median = statistics.median(ratios)
     return [
         f"| bare aiohttp loop, {CONCURRENCY} at a time | {statistics.median(bare):,.0f} calls/s |",
         f"| tunerd, NDJSON to answer, durable ledger | {statistics.median(piped):,.0f} calls/s |",
-        f"| ratio, pair by pair | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); to reach: 0.45 |",
+        f"| ratio, pair by pair | {median:.2f} ({min(ratios):.2f} to {max(ratios):.2f}); {at_least(median, 0.45)} |",
     ]
 
 

@@ -1,22 +1,20 @@
 """What is installed beside the package: the service unit is checked by systemd itself, the versions are one."""
 
-import os
 import re
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
+from click.testing import CliRunner
 
 import tunerd
+from tests.real_parts import needs_program
+from tunerd.cli import main
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None and not os.environ.get("CI"), reason="needs systemd-analyze (package systemd)"
-)
+@needs_program("systemd-analyze", "systemd itself reads the unit (Debian: systemd)")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """No key of the unit is unknown to systemd, and every dependency resolves."""
     unit = tmp_path / "tunerd.service"
@@ -29,10 +27,36 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert not own, checked.stderr
 
 
-def test_the_image_runs_without_rights_and_the_unit_does_not_restart_a_bad_configuration() -> None:
-    """Two promises of the docs that are a line in a file."""
+def test_the_image_runs_without_rights() -> None:
+    """A promise of the docs that is a line in a file."""
     assert re.search(r"^USER 10001", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert "RestartPreventExitStatus=78" in (ROOT / "systemd" / "tunerd.service").read_text()
+
+
+def test_the_unit_does_not_restart_a_bad_configuration(tmp_path: Path) -> None:
+    """The process whose exit code systemd looks at is the one that finds the configuration bad, and it says 78.
+    What comes before it (ExecStartPre, ExecCondition) is no such process: there systemd would restart for ever."""
+    unit = (ROOT / "systemd" / "tunerd.service").read_text()
+    runs = dict(re.findall(r"^(Exec\w+)=(.*)$", unit, re.MULTILINE))
+    assert runs.keys() == {"ExecStart", "ExecReload"}
+    assert re.search(r"^RestartPreventExitStatus=78$", unit, re.MULTILINE)
+    (tmp_path / "config.yaml").write_text("tuner: {nonsense: 1}\n")
+    arguments = runs["ExecStart"].split()[1:]
+    started = CliRunner().invoke(main, arguments, env={"TUNERD_CONFIG": str(tmp_path / "config.yaml")})
+    assert started.exit_code == 78, started.output
+
+
+def test_ci_runs_the_oldest_and_the_newest_python_that_are_promised() -> None:
+    """What stands in pyproject is tried; the line that CI ends with is that of the whole run."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = sorted(
+        (one.rpartition(" :: ")[2] for one in project["classifiers"] if " :: Python :: 3." in one),
+        key=lambda version: int(version.partition(".")[2]),
+    )
+    commands = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.strip() and not line.startswith("#")]
+    assert f">={promised[0]}" == project["requires-python"]
+    assert any(f"command -v python{promised[0]}" in line for line in commands)
+    assert any(f"$(python_of {promised[-1]})" in line for line in commands)
+    assert commands[-1] == "make --no-print-directory test"
 
 
 def test_the_version_stands_in_one_place() -> None:

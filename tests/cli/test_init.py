@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.mapping.presets.golden import FIXTURES
-from tests.mapping.presets2.samples import SAMPLES
 from tests.mapping.test_samples_table import LINES
+from tests.real_parts import SAMPLES, needs_samples
 from tests.workbench.made import call
 from tests.workbench.test_recognise import OTHERS, OURS, SAMPLE_LINES
 from tunerd.cli import main
@@ -153,7 +153,7 @@ def test_our_own_documents_of_each_platform_make_one_source(tmp_path: Path, pres
 
 
 @pytest.mark.samples
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the platforms' samples are not beside this repository")
+@needs_samples
 def test_all_samples_at_once_make_one_configuration(tmp_path: Path) -> None:
     """A source for each platform, none reading the files of another."""
     files = [SAMPLES / file for files, _, _ in LINES for file in files if not file.endswith(".txt")]

@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.real_parts import needs_libyaml
 from tunerd.config import yaml_nodes
 from tunerd.config.yaml_nodes import MAX_DEPTH, parse_yaml, resolve_scalar
 from tunerd.places import ConfigError, Node, Place, Problem
@@ -183,7 +184,7 @@ def test_any_text_is_read_or_refused_in_one_line_each(text: str) -> None:
         assert problem.place.column >= 1
 
 
-@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@needs_libyaml
 @settings(max_examples=200, deadline=None)
 @given(mutated())
 def test_both_scanners_read_the_same(text: str) -> None:

@@ -1,12 +1,15 @@
-"""Links within the documentation lead to a page and to a heading that is there; no page stands alone."""
+"""What the documentation links to or names is there, page, heading or file; no page stands alone."""
 
 import re
+from fnmatch import filter as filter_names
 from pathlib import Path
 
 from tests.docs.fences import DOCS, ROOT, pages
 
 _CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FILE = re.compile(r"`((?:tunerd|tests|docs|benchmarks|systemd|\.ci)/[\w./*-]*|[\w/-]+\.py)(?=`|: )")
+"""`tests/bad_configs/`, `ops/logs.py`, `commands/send.py: claim`, `tests/ledger/test_contract_*.py`."""
 
 
 def _links(page: Path) -> list[tuple[Path, str]]:
@@ -20,6 +23,23 @@ def _headings(page: Path) -> set[str]:
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
     titles = re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def _files() -> list[str]:
+    """Of the repository, as they are named from its root."""
+    folders = ("tunerd", "tests", "docs", "benchmarks", "systemd", ".ci")
+    found = [*ROOT.glob("*.*"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
+    return [f"/{file.relative_to(ROOT)}" for file in found if "__pycache__" not in file.parts]
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    """In backticks: from the root of the repository, or the end of a module's path (`intake/run.py`, `app.py`)."""
+    files, named = _files(), []
+    for page in pages():
+        text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        named += [(page.name, found) for found in _FILE.findall(text)]
+    assert len(named) > 20, "the pattern still matches"
+    assert not [(page, name) for page, name in named if not filter_names(files, f"*/{name.rstrip('/')}")]
 
 
 def test_every_heading_that_is_linked_to_is_there() -> None:

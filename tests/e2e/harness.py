@@ -6,7 +6,6 @@ Only the handling of processes and of made-up inputs belongs here; what is expec
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
-import pytest
 
 CEILING_S = 60.0
 KEY = "tr_api_e2e-key"
@@ -266,15 +264,6 @@ async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
             await process.wait()
     assert process.returncode is not None
     return process.returncode, out.decode()
-
-
-def needs(part: str, is_there: bool, why: str) -> pytest.MarkDecorator:
-    """Skip where a real part is missing, and say so; in CI, which installs it, the test runs and fails instead."""
-    return pytest.mark.skipif(not is_there and not os.environ.get("CI"), reason=f"needs {part}: {why}")
-
-
-needs_root = needs("root", os.geteuid() == 0, "it mounts a small file system")
-needs_strace = needs("strace", shutil.which("strace") is not None, "it makes system calls fail")
 
 
 def config_text(sandbox_url: str, directory: Path, **changes: str) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, needs_root, put, running, until, world
+from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, put, running, until, world
+from tests.real_parts import needs_mount
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
 
@@ -168,7 +169,7 @@ async def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.corrupt-*"))
 
 
-@needs_root
+@needs_mount
 async def test_a_read_only_file_is_refused_in_one_line(tmp_path: Path) -> None:
     """The ledger's file alone can't be written: exit 1, one line, nothing set aside."""
     async with world(tmp_path) as (tuner, config):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, Sandbox, call_document, command, needs_root, needs_strace, put, running, until, world
+from tests.e2e.harness import Daemon, Sandbox, call_document, command, put, running, until, world
+from tests.real_parts import needs_mount, needs_strace
 from tunerd.clock import SystemClock
 
 WITHIN_S = 10.0
@@ -113,7 +114,7 @@ def bad_syncs(daemon: Daemon) -> AbstractAsyncContextManager[None]:
     return failing(daemon, "fsync,fdatasync", "EIO")
 
 
-@needs_root
+@needs_mount
 @needs_strace
 @pytest.mark.parametrize("fault", [full_disk, read_only, bad_syncs])
 async def test_the_ledgers_disk_fails_and_comes_back(
@@ -151,7 +152,6 @@ async def test_the_ledgers_disk_fails_and_comes_back(
             assert await tuner.accepted() == dict.fromkeys([*early, *late], 1)
 
 
-@needs_root
 async def test_no_descriptors_are_left(tmp_path: Path) -> None:
     """EMFILE everywhere: files can't be read, no connection made. It is told, nothing ends; with room in the table
     everything is sent within ten seconds."""
@@ -170,7 +170,6 @@ async def test_no_descriptors_are_left(tmp_path: Path) -> None:
         assert await tuner.accepted() == dict.fromkeys(["early", *late], 1)
 
 
-@needs_root
 async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
     """Calls that are in the ledger meet EMFILE when they connect: a pause `local` says so, Tuner is not taken for
     unreachable, no attempt is counted, and with descriptors back everything is sent within ten seconds, nothing twice."""
@@ -194,7 +193,7 @@ async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
         assert await tuner.accepted() == dict.fromkeys(calls, 1)
 
 
-@needs_root
+@needs_mount
 async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) -> None:
     """With less than `ledger.min_free` left nothing is admitted, one line and the metric say so, and room remains; what is
     in the ledger is sent. With more room it goes on within ten seconds."""
@@ -225,7 +224,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
                 assert await daemon.stop() == 0
 
 
-@needs_root
+@needs_mount
 async def test_a_read_only_place_is_refused_at_the_start(tmp_path: Path) -> None:
     """One line that names the place, and 1."""
     with small_disk(tmp_path, "14m") as disk:

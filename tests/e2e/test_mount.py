@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, call_document, needs_root, put, running, until, world
+from tests.e2e.harness import Daemon, call_document, put, running, until, world
+from tests.real_parts import needs_mount
 
 
 async def ran(*command: str) -> None:
@@ -18,8 +19,7 @@ async def is_missing(daemon: Daemon, value: int) -> bool:
     return await daemon.metric("tunerd_intake_paused", reason="missing") == value
 
 
-@needs_root
-@pytest.mark.parametrize("how", ["unmounted", "renamed"])
+@pytest.mark.parametrize("how", [pytest.param("unmounted", marks=needs_mount), "renamed"])
 async def test_a_mount_that_flaps(tmp_path: Path, how: str) -> None:
     """It goes and comes twice, once over a restart: the metric and one line say so when it goes and when it is back,
     nothing is forgotten or sent again, and what is written then is read."""

@@ -1,9 +1,15 @@
 """Events from the real kernel, and what happens without them; the bounded set of hints; what a scan costs and finds."""
 
 import asyncio
+import importlib
 import os
+import re
+import subprocess
+import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,16 +18,20 @@ import pytest
 from tests.intake.harness import age, put, running, source
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
+from tunerd.intake import watch
 from tunerd.intake.hints import MOST, Hints
 from tunerd.intake.known import Known
 from tunerd.intake.lookout import AT_ONCE, Lookout
 from tunerd.intake.pauses import Pauses
 from tunerd.intake.scan import Names, is_temporary, scan, signature
-from tunerd.intake.watch import Hint, Tell, Watcher, WatchLimit
+from tunerd.intake.watch import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.ledger import FileMark
 from tunerd.testing import Recorder
 
 T = TypeVar("T")
+
+_PRIVATE = {"InotifyConstants", "inotify_add_watch", "inotify_init", "inotify_rm_watch"}
+_CONSTANTS = set(re.findall(r"_In\.(\w+)", Path(watch.__file__).read_text()))
 
 _QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
@@ -40,6 +50,42 @@ class Heard:
             while (hint, name) not in self.hints:
                 self._news.clear()
                 await self._news.wait()
+
+
+def test_the_private_names_of_watchdog_are_there() -> None:
+    """Its bindings are no promise of its. Without them all would go on, by scans, and new files would be found late."""
+    inotify = importlib.import_module("watchdog.observers.inotify_c")
+    missing = [name for name in sorted(_PRIVATE) if not hasattr(inotify, name)]
+    missing += [name for name in sorted(_CONSTANTS) if not hasattr(getattr(inotify, "InotifyConstants", None), name)]
+    assert not missing, (
+        f"watchdog {version('watchdog')} has no {', '.join(missing)} in watchdog.observers.inotify_c: change "
+        "tunerd/intake/watch.py, or the upper bound in pyproject.toml"
+    )
+    assert HAS_INOTIFY
+
+
+def test_watchdog_is_bounded_because_its_private_names_are_used() -> None:
+    """A fresh machine gets no major version that nobody has tried."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (asked,) = [one for one in project["dependencies"] if one.startswith("watchdog")]
+    below = re.search(r"<(\d+)$", asked)
+    assert below is not None, asked
+    assert int(version("watchdog").partition(".")[0]) < int(below[1])
+
+
+def test_without_the_private_names_scans_go_on_and_the_reason_is_told(tmp_path: Path) -> None:
+    """A watchdog whose bindings are elsewhere: a reason with what to do, no traceback."""
+    (tmp_path / "watchdog" / "observers").mkdir(parents=True)
+    for file in ("__init__.py", "observers/__init__.py", "observers/inotify_c.py"):
+        (tmp_path / "watchdog" / file).write_text("")
+    asks = "from tunerd.intake.watch import Watcher, WatchLimit\ntry: Watcher().open()\nexcept WatchLimit as exc: print(exc)"
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", asks], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a package watchdog of a version that tunerd does not know" in done.stdout
 
 
 async def test_only_what_matters_is_heard(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """The disk under the ledger fills up, goes read-only, or answers with errors; and everything heals by itself."""
 
 import asyncio
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.real_parts import needs_mount, needs_strace
 from tunerd.call import State
 from tunerd.events import LedgerHealed, LedgerRebuilt, LedgerTrouble
 from tunerd.ledger import LedgerUnavailable
@@ -18,17 +17,13 @@ from tunerd.testing import Recorder, make_call
 
 from .parts import NOW, SENT, claimed, put, state, take
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: needs root")
-
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False, capture_output=True)
-    if done.returncode != 0:
-        pytest.skip("no right to mount here")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
@@ -46,7 +41,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-@needs_root
+@needs_mount
 async def test_a_full_disk(small_disk: Path) -> None:
     """Admissions are refused, nothing half-written; the result of the open request waits and is kept, thanks to the
     reserve; with room everything goes on by itself, within 10 s."""
@@ -82,7 +77,7 @@ def resize(disk: Path, size: str) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
-@needs_root
+@needs_mount
 async def test_without_a_reserve_the_result_waits_in_memory(small_disk: Path) -> None:
     """Not even the reserve is there: no claims, no admissions, the open request's result waits; questions are answered
     and the writer is alive. With room it heals by itself, and the result is written."""
@@ -142,7 +137,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="injects failing syncs: needs strace")
+@needs_strace
 def test_failing_syncs_reopen_and_heal(tmp_path: Path) -> None:
     """EIO on fsync: the file is closed, opened again and checked; nothing that was admitted is lost, and
     no claim that could not be confirmed leaves its call in nobody's hands."""
@@ -205,7 +200,7 @@ except sqlite3.DatabaseError as exc:
 """
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="injects a failing sync: needs strace")
+@needs_strace
 @pytest.mark.parametrize("pages", ["kept", "lost", "gone"])
 async def test_after_a_failed_sync_the_file_is_opened_anew_and_checked(tmp_path: Path, pages: str) -> None:
     """After EIO on a sync nobody knows what the disk holds, and the open connection's cache would hide it: the file is

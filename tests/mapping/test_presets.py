@@ -7,12 +7,13 @@ import orjson
 import pytest
 
 from tests.mapping.sources import CREATE, SEND, compiled, document, fields_of
+from tests.real_parts import SAMPLES, needs_samples
 from tunerd.call import Form, Mapped, UrlStrategy
 from tunerd.config import Destination
 from tunerd.mapping import presets
+from tunerd.mapping.limits import CREATE_CALL_FIELDS
 
 FIXTURES = Path(__file__).parent / "fixtures"
-SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 
 
 def fixture(name: str) -> Any:
@@ -231,14 +232,21 @@ OUTCOMES = {
 }
 
 
+def test_the_preset_tuner_names_the_fields_that_it_leaves_out() -> None:
+    """Its first lines promise every field of create-call but some, which are named there: no more and no fewer."""
+    text = (Path(presets.__file__).parent / "tuner.yaml").read_text()
+    left_out = text.partition("# lacks:")[0].partition(", but\n")[2]
+    fields = presets.load("tuner")["call"].value
+    assert isinstance(fields, dict)
+    assert {name for name in CREATE_CALL_FIELDS if name in left_out} == CREATE_CALL_FIELDS - fields.keys() - {"recording_url"}
+
+
 @pytest.mark.samples
+@needs_samples
 @pytest.mark.parametrize(("preset", "file"), OUTCOMES)
 def test_samples(preset: str, file: str) -> None:
     """Each platform sample of this part's presets has the outcome that was listed by hand."""
-    path = SAMPLES / file
-    if not path.is_file():
-        pytest.skip("the samples are not beside this repository")
-    result = mapped(preset, orjson.loads(path.read_bytes()))
+    result = mapped(preset, orjson.loads((SAMPLES / file).read_bytes()))
     if result.call is not None:
         assert result.call.checked_for is Form.CREATE_CALL
         assert result.notes.left_out == ()

@@ -129,7 +129,7 @@ def test_random_transcripts(rows: list[Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif("TUNERD_SLOW" not in os.environ, reason="about two minutes; set TUNERD_SLOW=1 to run it")
+@pytest.mark.skipif("TUNERD_SLOW" not in os.environ, reason="about two minutes: `make thorough` runs it")
 @settings(max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_plausible)
 def test_many_random_transcripts(rows: list[Any]) -> None:

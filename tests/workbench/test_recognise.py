@@ -6,9 +6,9 @@ from typing import Final
 import pytest
 
 from tests.mapping.presets.golden import FIXTURES
-from tests.mapping.presets2.samples import SAMPLES
 from tests.mapping.sources import document
 from tests.mapping.test_samples_table import LINES
+from tests.real_parts import SAMPLES, needs_samples
 from tests.workbench.made import call
 from tunerd.intake.read import read_documents
 from tunerd.mapping import presets
@@ -45,7 +45,7 @@ def test_our_own_documents_of_each_platform(preset: str, path: Path) -> None:
 
 
 @pytest.mark.samples
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the platforms' samples are not beside this repository")
+@needs_samples
 @pytest.mark.parametrize(("file", "preset"), SAMPLE_LINES, ids=[file for file, _ in SAMPLE_LINES])
 def test_every_platform_sample(file: str, preset: str) -> None:
     """Real shapes, not ours."""
@@ -53,7 +53,7 @@ def test_every_platform_sample(file: str, preset: str) -> None:
 
 
 @pytest.mark.samples
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason="the platforms' samples are not beside this repository")
+@needs_samples
 @pytest.mark.parametrize("file", [file for files, source, _ in LINES for file in files if source.startswith("own/")])
 def test_home_made_shapes_are_no_platforms(file: str) -> None:
     """A wrong preset is worse than none: it maps half."""

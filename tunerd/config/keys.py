@@ -1,4 +1,4 @@
-"""The one table between the keys as people write them in YAML and the fields of the models in config.py. Pure.
+"""The one table between the keys as people write them in YAML and the fields of the models in models.py. Pure.
 
 Names in YAML carry no unit (`settle: 1s`), fields do (`settle_s`). Types, bounds, choices and defaults stay in the
 models and are read off them here; this table adds the name, the way of writing, and what the key is for. The reader,

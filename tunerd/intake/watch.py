@@ -22,7 +22,7 @@ try:
     from watchdog.observers.inotify_c import inotify_add_watch, inotify_init, inotify_rm_watch
 
     HAS_INOTIFY = True
-except (ImportError, OSError, AttributeError):  # not Linux, or a C library without inotify
+except (ImportError, OSError, AttributeError):  # not Linux, a C library without inotify, or watchdog moved them
     HAS_INOTIFY = False
 
 # watchdog names them NewTypes in some versions and plain int in others: at run time they are int.
@@ -65,7 +65,10 @@ class Watcher:
     def open(self) -> None:
         """Start to listen. Raises WatchLimit where the user has no inotify instance left or the system has none."""
         if not HAS_INOTIFY:
-            raise WatchLimit("this system has no inotify; files are found by scans (watch: poll says so on purpose)")
+            raise WatchLimit(
+                "inotify cannot be used (no Linux, or a package watchdog of a version that tunerd does not know: install tunerd "
+                "again with the versions that it asks for); until then files are found by scans"
+            )
         fd = inotify_init()
         if fd < 0:
             raise WatchLimit("no inotify instance is left: raise the sysctl fs.inotify.max_user_instances")

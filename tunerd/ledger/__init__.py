@@ -2,7 +2,7 @@
 
 The protocols are small, one for each kind of consumer: WritePath (the two conductors), Positions (intake), Inspection
 (commands, metrics, status page), Desk (what an operator changes), Upkeep (timers and retention). Nothing in here knows
-SQL; sqlite.py and memory.py implement it, and one contract suite runs on both.
+SQL; sqlite/ and memory.py implement it, and one contract suite runs on both.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,14 +1,12 @@
 """The presets of this group on files in the wild, where they are at hand: rows, repairs, outcome, counted by hand."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.mapping.presets.golden import map_file
+from tests.real_parts import SAMPLES, needs_samples
 from tunerd.call import Form
 
-SAMPLES = Path(__file__).parents[4] / "shared" / "samples"
-pytestmark = [pytest.mark.samples, pytest.mark.skipif(not SAMPLES.is_dir(), reason="no samples at hand")]
+pytestmark = [pytest.mark.samples, needs_samples]
 
 ROWS = {
     "retell/webhook_call_analyzed.constructed.json": (

@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 import orjson
 
 from tests.mapping.presets.golden import body_of, mapping_of
 from tests.mapping.presets2 import gathering
+from tests.real_parts import SAMPLES
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.intake.read import read_documents
 from tunerd.mapping.limits import check_create_call, check_send_calls
-
-SAMPLES: Final = Path(__file__).parents[4] / "shared" / "samples"
 
 
 def outcomes(source: str, files: Sequence[str]) -> list[str]:

@@ -1,0 +1,50 @@
+"""What some tests need from the machine beside Python: programs, the right to mount, the platforms' samples.
+
+Where it is missing, such a test is skipped for a person, with the reason, and fails with `CI=true` (conftest.py). Each
+part is looked for once, and only when a test that needs it is about to run.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+SAMPLES: Final = Path(os.environ.get("TUNERD_SAMPLES") or Path(__file__).parents[2] / "shared" / "samples")
+"""Files of the platforms. They are not part of this repository: they are beside it, or where TUNERD_SAMPLES says."""
+
+
+def needs(part: str, is_there: Callable[[], bool], why: str) -> pytest.MarkDecorator:
+    """The mark of a test, a class or a file that can do nothing without this part."""
+    return pytest.mark.needs(part, is_there, why)
+
+
+def needs_program(name: str, why: str) -> pytest.MarkDecorator:
+    return needs(name, lambda: shutil.which(name) is not None, why)
+
+
+@cache
+def may_mount() -> bool:
+    """Whether a small file system can be mounted: being root is not enough in a container. It is unmounted again."""
+    with tempfile.TemporaryDirectory(prefix="tunerd-mount-") as place:
+        try:
+            mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False
+        if mounted:
+            subprocess.run(["umount", "-l", place], check=True)
+    return mounted
+
+
+needs_mount: Final = needs("the right to mount (root with CAP_SYS_ADMIN)", may_mount, "it mounts a small file system")
+needs_strace: Final = needs_program("strace", "it makes system calls fail")
+needs_samples: Final = needs(
+    "the platforms' samples", SAMPLES.is_dir, f"there is no {SAMPLES}; TUNERD_SAMPLES names another directory"
+)
+needs_libyaml: Final = needs("PyYAML with libyaml", lambda: bool(yaml.__with_libyaml__), "it compares both scanners")

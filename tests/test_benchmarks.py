@@ -1,0 +1,29 @@
+"""What `make bench` says of a figure that has a bar. The figures themselves are never asserted on."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bars import at_least, at_most, to_reach
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (at_most(61.7, 64), "to reach: 64, reached"),
+        (at_most(64.1, 64), "to reach: 64, **not reached**"),
+        (at_least(0.45, 0.45), "to reach: 0.45, reached"),
+        (at_least(0.31, 0.45), "to reach: 0.45, **not reached**"),
+        (to_reach("25 and 100", False), "to reach: 25 and 100, **not reached**"),
+    ],
+)
+def test_a_bar_says_whether_it_was_reached(told: str, expected: str) -> None:
+    """Nobody has to compare two numbers in a table; the bar itself counts as reached."""
+    assert told == expected
+
+
+def test_every_bar_says_so() -> None:
+    """No benchmark writes a bar without the verdict."""
+    assert [file.name for file in sorted(BENCHMARKS.glob("*.py")) if "to reach:" in file.read_text()] == ["bars.py"]
