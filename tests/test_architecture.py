@@ -1,6 +1,8 @@
 """Imports point inwards: core <- adapters <- conductors <- app <- cli. This test is the rule, read off the code itself."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +123,11 @@ def test_each_file_says_what_belongs_in_it(module: str) -> None:
 def test_no_type_checking_imports() -> None:
     """A TYPE_CHECKING import to break a cycle means that a file is in the wrong place."""
     assert not [module for module, path in MODULES.items() if "TYPE_CHECKING" in path.read_text()]
+
+
+def test_the_fakes_stay_out_of_the_daemon() -> None:
+    """What tests and the demo use costs a running daemon neither memory nor a chance to be used by mistake."""
+    fakes = ("tunerd.testing", "tunerd.ledger.memory", "tunerd.sandbox")
+    code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

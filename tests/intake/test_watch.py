@@ -352,3 +352,23 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
     ended = True
     assert handled.total() == 3 * count  # new, old; and the old ones, which are known, gone
     assert max(handled.values()) <= 2 * AT_ONCE  # the end of one part, and the next
+
+
+@pytest.mark.parametrize("when", ["before it is listed", "after it is listed"])
+def test_a_root_that_is_swapped_while_it_is_listed_says_nothing(tmp_path: Path, when: str) -> None:
+    """Half of the listing is of the lost mount, half of the empty directory under it: no file counts as gone, and the empty
+    directory is not taken for the root that is known."""
+    root = tmp_path / "calls"
+    root.mkdir()
+    (root / "a.json").write_text("{}")
+    (root / "below").mkdir()
+    known = {"a.json": 1, "b.json": 1}
+    swap_at = str(root) if when == "before it is listed" else str(root / "below")
+
+    def swap(directory: str) -> None:
+        if directory == swap_at:
+            root.rename(tmp_path / "away")
+            root.mkdir()
+
+    with pytest.raises(OSError, match="took its place"):
+        scan(str(root), Names(source(root)), known, recursive=True, arm=swap)

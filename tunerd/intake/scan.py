@@ -163,7 +163,7 @@ def scan(
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
     part i of n. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
     `skip`: odd names that were told already. `leave`: files that need not be found again.
-    Raises OSError where the root cannot be read."""
+    Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
     at = os.stat(root)
     if not stat.S_ISDIR(at.st_mode):
         raise NotADirectoryError(root)
@@ -230,6 +230,9 @@ def scan(
     listing.found += changed
     if hits < len(known):
         listing.vanished = _missing(root, known, listing.unreadable)
+    after = os.stat(root)
+    if (after.st_dev, after.st_ino) != listing.root:  # a mount came or went meanwhile: half of this is of another directory
+        raise OSError(errno.ESTALE, "another directory took its place while it was listed", root)
     return listing
 
 

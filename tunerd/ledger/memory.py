@@ -29,8 +29,8 @@ from tunerd.ledger import (
     Story,
 )
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
-from tunerd.ledger.matching import Answer, Free, looks_for
-from tunerd.ledger.rows import EVENTS_KEPT, Body, KeptGroup, KeptRecording, Kind, PauseClock, Row, Want
+from tunerd.ledger.matching import Answer, Free
+from tunerd.ledger.rows import EVENTS_KEPT, Body, KeptGroup, KeptRecording, Kind, PauseClock, Row, Want, shifted, waits_for
 from tunerd.ledger.store import EXPIRING_WITHIN_S, NEAR, Store
 
 
@@ -396,15 +396,6 @@ class MemoryStore(Store):
         return oldest
 
 
-def shifted(gate: Gate, seconds: float) -> Gate:
-    return replace(
-        gate,
-        closed_until=None if gate.closed_until is None else gate.closed_until + seconds,
-        paused_since=None if gate.paused_since is None else gate.paused_since + seconds,
-        agents={agent: (reason, since + seconds) for agent, (reason, since) in gate.agents.items()},
-    )
-
-
 class _Done:
     def __await__(self) -> Generator[None, None, None]:
         yield from ()
@@ -613,14 +604,3 @@ def _fits(row: Row, where: Filter) -> bool:
         and (where.since is None or row.admitted_at >= where.since)
         and (where.dismissed is None or row.dismissed == where.dismissed)
     )
-
-
-def waits_for(row: Row, body: Body | None, wants: Sequence[Want]) -> Sequence[str]:
-    """Of a call that is not sent: one line a strategy."""
-    if body is None or row.state is State.SENT:
-        return ()
-    answers = {want.position: want.answer for want in wants}
-    return [
-        looks_for(strategy, answers.get(position), row.waits_from + getattr(strategy, "wait_s", 0.0))
-        for position, strategy in enumerate(body.strategies)
-    ]

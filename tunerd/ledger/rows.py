@@ -7,7 +7,7 @@ from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
-from tunerd.ledger.matching import Answer, Seeker
+from tunerd.ledger.matching import Answer, Seeker, looks_for
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -216,6 +216,27 @@ class KeptRecording:
     offset: int
     admitted_at: float
     taken_by: int | None = None
+
+
+def waits_for(row: Row, body: Body | None, wants: Sequence[Want]) -> Sequence[str]:
+    """What a call that is not sent looks for: one line a strategy."""
+    if body is None or row.state is State.SENT:
+        return ()
+    answers = {want.position: want.answer for want in wants}
+    return [
+        looks_for(strategy, answers.get(position), row.waits_from + getattr(strategy, "wait_s", 0.0))
+        for position, strategy in enumerate(body.strategies)
+    ]
+
+
+def shifted(gate: Gate, seconds: float) -> Gate:
+    """The gate after a jump of the wall clock: it stays closed, and paused, for as long as before."""
+    return replace(
+        gate,
+        closed_until=None if gate.closed_until is None else gate.closed_until + seconds,
+        paused_since=None if gate.paused_since is None else gate.paused_since + seconds,
+        agents={agent: (reason, since + seconds) for agent, (reason, since) in gate.agents.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

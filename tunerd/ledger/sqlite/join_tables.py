@@ -7,8 +7,7 @@ from typing import Any, Final
 from tunerd.call import State
 from tunerd.ledger import FileMark, Gate
 from tunerd.ledger.matching import Answer, Free
-from tunerd.ledger.memory import shifted
-from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want
+from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want, shifted
 from tunerd.ledger.sqlite.call_tables import CallTables
 from tunerd.ledger.sqlite.codec import (
     MARK_COLUMNS,

@@ -10,8 +10,7 @@ from typing import Any, Final, TypeVar
 
 from tunerd.call import State
 from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
-from tunerd.ledger.memory import waits_for
-from tunerd.ledger.rows import Row
+from tunerd.ledger.rows import Row, waits_for
 from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
 from tunerd.ledger.sqlite.gather_tables import GatherTables
 
