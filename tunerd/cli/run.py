@@ -32,11 +32,11 @@ Examples:
   tunerd run --once --wait 10m        (backfill: read what is there, send it, end)
 \b
 Signals: SIGTERM, SIGINT drain and end (a second one ends at once); SIGHUP reads the configuration again.
-With --once an outage of Tuner is waited out, however long it takes (--wait 10m bounds it); only where nothing has answered
-since the start it ends after 5 minutes.
+With --once an outage of Tuner is waited out, however long it takes (--wait 10m bounds it); only where
+nothing has answered since the start it ends after 5 minutes.
 \b
-Exit code 0: all sent, or stopped; 1: with --once, some failed or are left, or a file or directory could not be read;
-75: another instance holds the ledger; 78: the configuration is wrong.
+Exit code 0: all sent, or stopped; 1: with --once, some failed or are left, or a file or directory could
+not be read; 75: another instance holds the ledger; 78: the configuration is wrong.
 """
 
 
