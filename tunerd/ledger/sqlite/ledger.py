@@ -39,7 +39,7 @@ from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.filesystem import is_network, kind_of
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
-from tunerd.ledger.sqlite.damage import mark_suspect, open_sound
+from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
 from tunerd.ledger.sqlite.reader import Reader
 from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import Reserve
@@ -93,6 +93,7 @@ class SqliteLedger:
         younger than this. `may_rebuild=False`: a damaged file is refused, and left as it is. Raises LedgerRefused with
         one line."""
         _check_place(path, create)
+        await asyncio.to_thread(refuse_what_is_none, path)
         lock = await locks.hold(path, now, wait_for_lock_s)
         try:
             store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
