@@ -52,7 +52,7 @@ from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
 from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_hints, serve
-from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content
+from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +121,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         async with asyncio.TaskGroup() as beside:
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
+            beside.create_task(watch_place(ledger, clock, ended))
             if held:
                 beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
             following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))

@@ -1,4 +1,5 @@
-"""The small tasks beside the two conductors: retention, jumps of the clock, a configuration file that changed.
+"""The small tasks beside the two conductors: retention, the ledger's place, jumps of the clock, a configuration file that
+changed.
 
 Each runs until its `stop` is set and never fails for a reason that time can mend.
 """
@@ -19,10 +20,16 @@ JUMP_S: Final = 5.0
 """Wall and monotonic time may part by so much (design: section 9) before waits are moved; below it, NTP is at work."""
 _LOOK_EVERY_S: Final = 1.0
 WATCH_EVERY_S: Final = 5.0
+PLACE_EVERY_S: Final = 2.0
 
 
 class Trimmed(Protocol):
     async def trim(self, keep: Keep, now: float) -> int: ...
+
+
+class PlacedLedger(Protocol):
+    async def check_place(self) -> None:
+        """Raises when its file is not the one that is open."""
 
 
 class ShiftedLedger(Protocol):
@@ -52,6 +59,12 @@ async def trim_forever(ledger: Trimmed, keep: Callable[[], Keep], clock: Clock, 
                 pass
         except LedgerUnavailable:
             continue  # the ledger tells of it; the next minute tries again
+
+
+async def watch_place(ledger: PlacedLedger, clock: Clock, stop: asyncio.Event) -> None:
+    """Every 2 s: a ledger whose file was removed keeps nothing any more, and no write fails for it."""
+    while not await clock.wait(stop, PLACE_EVERY_S):
+        await ledger.check_place()
 
 
 async def follow_clock(ledger: ShiftedLedger, delivery: ShiftedDelivery, clock: SteadyClock, emit: Emit,

@@ -169,6 +169,36 @@ async def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*.corrupt-*"))
 
 
+async def test_a_file_of_the_users_is_refused_in_one_line(tmp_path: Path) -> None:
+    """`ledger.url` names a YAML file by mistake: exit 1, one line, the file untouched."""
+    async with world(tmp_path) as (_, config):
+        base = tmp_path / "base.yaml"
+        base.write_text("delivery: {concurrency: 4}\n")
+        config.write_text(config.read_text().replace(f"{tmp_path}/ledger.db", str(base)))
+        code, said = await command(config, "run")
+        assert (code, said.count("\n")) == (1, 1), said
+        assert said.startswith(f"tunerd: {base} is no ledger; it is left untouched")
+        assert base.read_text() == "delivery: {concurrency: 4}\n"
+        assert [file.name for file in tmp_path.glob("base.yaml*")] == ["base.yaml"]
+
+
+async def test_a_ledger_that_is_removed_ends_the_daemon(tmp_path: Path) -> None:
+    """Nothing would fail, and nothing would be kept: it says so in one line and ends with 1. The next start goes on."""
+    async with world(tmp_path) as (tuner, config):
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "one.json", call_document("one"))
+            await tuner.has("one")
+            (tmp_path / "ledger.db").unlink()
+            assert await daemon.ended() == 1
+        (line,) = [line for line in daemon.said.splitlines() if line.startswith("tunerd: ")]
+        assert line.startswith(f"tunerd: the ledger {tmp_path}/ledger.db was removed or replaced while tunerd ran")
+        assert "Traceback" not in daemon.said
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "two.json", call_document("two"))
+            await tuner.has("two")
+            assert await daemon.stop() == 0
+
+
 @needs_mount
 async def test_a_read_only_file_is_refused_in_one_line(tmp_path: Path) -> None:
     """The ledger's file alone can't be written: exit 1, one line, nothing set aside."""

@@ -1,5 +1,7 @@
 """Calls and recordings find each other in every ledger, whoever comes first."""
 
+import pytest
+
 from tunerd.call import Fail, Hold, SendAnyway, State, UrlStrategy
 from tunerd.ledger import Admission, Ledger, Verdict
 from tunerd.outcome import FailReason
@@ -283,8 +285,38 @@ async def test_what_a_call_waits_for_is_shown(ledger: Ledger) -> None:
     assert story.waits_for == [
         "url: absent",
         "manifest egress, key 'a': absent",
-        f"manifest egress, key 'b': no answer yet, waits until {NOW + 90:.0f}",
+        "manifest egress, key 'b': no answer yet, waits until 2026-01-01 00:01:30Z",
     ]
+
+
+_HELD = "held until 2026-01-15 00:{} by on_missing: hold ({} still counts until then), then it fails"
+
+
+async def test_a_call_that_is_only_held_says_until_when_and_what_still_counts(ledger: Ledger) -> None:
+    """Nothing is looked for any more but the call waits for days: the story says why, and how it ends."""
+    await put(ledger, waiting("document", UrlStrategy(url=None), egress(None)))
+    await put(ledger, waiting("never", egress("a")))
+    await bring(ledger, recording(None, key="a"))
+    await put(ledger, waiting("late", UrlStrategy(url=None), egress("b", wait_s=90)))
+    assert (await ledger.story("late"))[0].waits_for[2:] == []
+    await ledger.tick(NOW + 90)
+    told = [(await ledger.story(call_id))[0].waits_for[-1] for call_id in ("document", "never", "late")]
+    none = "every strategy says that there is none; "
+    assert told == [
+        none + _HELD.format("00:00Z", "a newer document"),
+        none + _HELD.format("00:00Z", "a newer document, or its manifest written anew with a URL,"),
+        "no strategy has given one in time; " + _HELD.format("01:30Z", "a recording or a newer document"),
+    ]
+    await ledger.tick(NOW + 90 + 1_209_600)
+    assert [len((await ledger.story(call_id))[0].waits_for) for call_id in ("document", "never", "late")] == [2, 1, 2]
+
+
+@pytest.mark.parametrize("on_missing", [Fail(), Hold(hold_s=5.0)])
+async def test_a_call_whose_strategy_still_waits_is_not_said_to_be_held(ledger: Ledger, on_missing: Fail | Hold) -> None:
+    """One strategy has answered, the other may yet."""
+    await put(ledger, waiting("w", egress("a"), egress("b"), on_missing=on_missing))
+    await bring(ledger, recording(None, key="a"))
+    assert len((await ledger.story("w"))[0].waits_for) == 2
 
 
 async def test_claiming_goes_by_the_form(ledger: Ledger) -> None:

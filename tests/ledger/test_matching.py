@@ -199,7 +199,7 @@ def test_a_story_names_no_url() -> None:
     ]
     assert lines == [
         "url: in the document",
-        "manifest egress, key 'room': no answer yet, waits until 160",
+        "manifest egress, key 'room': no answer yet, waits until 1970-01-01 00:02:40Z",
         "manifest egress, key 'room': expired",
         "manifest egress: absent (null key)",
         "url: absent",

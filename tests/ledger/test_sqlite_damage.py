@@ -218,6 +218,47 @@ async def test_who_may_not_rebuild_changes_nothing(tmp_path: Path, harm) -> None
     await ledger.close()
 
 
+@pytest.mark.parametrize("content", [b"delivery: {concurrency: 4}\n", b"k", bytes(5000)])
+@pytest.mark.parametrize("may_rebuild", [True, False])
+async def test_a_file_that_never_was_a_ledger_is_refused_and_left_alone(
+    tmp_path: Path, content: bytes, may_rebuild: bool
+) -> None:
+    """`ledger.url` names a file of the user's: one line, the file byte for byte as before, nothing new beside it, and the
+    same at the next start."""
+    path = tmp_path / "base.yaml"
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(LedgerRefused, match=r"base\.yaml is no ledger; it is left untouched: .*\(ledger\.url\)"):
+            await SqliteLedger.open(path, now=NOW, emit=Recorder(), may_rebuild=may_rebuild)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("beside", [".lock", ".reserve", ".suspect", "-wal"])
+async def test_a_ledger_without_its_first_page_is_known_by_what_stands_beside_it(tmp_path: Path, beside: str) -> None:
+    """Any one file of an earlier run is enough: it is set aside and rebuilt, not taken for somebody else's."""
+    path = tmp_path / "ledger.db"
+    await make(path, sent=3)
+    damaged = bytes(PAGE) + path.read_bytes()[PAGE:]
+    for file in tmp_path.iterdir():
+        file.unlink()
+    path.write_bytes(damaged)
+    (tmp_path / f"ledger.db{beside}").write_bytes(b"")
+    ledger, told = await reopen(path)
+    assert told.seen(LedgerRebuilt)
+    assert [file.read_bytes() for file in kept(path) if not file.name.endswith("-wal")] == [damaged]
+    await ledger.close()
+
+
+async def test_a_ledger_cut_within_its_header_is_still_a_ledger(tmp_path: Path) -> None:
+    """A few bytes of a database's header are no file of somebody else's."""
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"SQLite f")
+    ledger, told = await reopen(path)
+    assert told.seen(LedgerRebuilt)
+    await ledger.close()
+
+
 @pytest.mark.parametrize("when", ["noted", "its log is aside", "it is aside", "half made", "made"])
 async def test_a_rebuild_that_was_killed_is_done_again_from_the_same_file(tmp_path: Path, when: str) -> None:
     """Wherever the process died: the next open goes on with the file that was set aside, loses nothing that could be

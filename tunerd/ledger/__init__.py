@@ -438,7 +438,7 @@ class Story:
     origins: Sequence[tuple[str, int]]
     events: Sequence[StoredEvent]
     waits_for: Sequence[str]
-    """One line a strategy: what it looks for, and what it answered."""
+    """One line a strategy: what it looks for, and what it answered. One more if only `on_missing: hold` keeps it waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ a recording that another waiting call is nearer to.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
@@ -186,7 +187,34 @@ def looks_for(strategy: Strategy, answer: Answer | None, until: float) -> str:
         return f"manifest {strategy.source}: absent (null key)"
     if answer is not None:
         return f"{head}: {'expired' if answer.expired else 'absent'}"
-    return f"{head}: no answer yet, waits until {until:.0f}"
+    return f"{head}: no answer yet, waits until {_instant(until)}"
+
+
+def held_by(
+    strategies: Sequence[Strategy],
+    on_missing: OnMissing,
+    answers: Mapping[int, Answer | None],
+    *,
+    waits_from: float,
+    due_at: float,
+) -> str | None:
+    """One line for `status CALL_ID` on a call that only `on_missing: hold` keeps waiting, until `due_at`; None: a strategy's
+    own wait still runs."""
+    wanted = wants_of(strategies)
+    silent = [strategy for position, strategy in wanted if answers.get(position) is None]
+    if not isinstance(on_missing, Hold) or any(waits_from + strategy.wait_s >= due_at for strategy in silent):
+        return None
+    if silent:
+        why, counts = "no strategy has given one in time", "a recording or a newer document"
+    else:
+        why = "every strategy says that there is none"
+        counts = "a newer document, or its manifest written anew with a URL," if wanted else "a newer document"
+    return f"{why}; held until {_instant(due_at)} by on_missing: hold ({counts} still counts until then), then it fails"
+
+
+def _instant(at: float) -> str:
+    """As `status` writes it, too."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def wants_of(strategies: Sequence[Strategy]) -> Sequence[tuple[int, ManifestStrategy]]:

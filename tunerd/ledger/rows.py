@@ -7,7 +7,7 @@ from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
-from tunerd.ledger.matching import Answer, Seeker, looks_for
+from tunerd.ledger.matching import Answer, Seeker, held_by, looks_for
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -219,14 +219,18 @@ class KeptRecording:
 
 
 def waits_for(row: Row, body: Body | None, wants: Sequence[Want]) -> Sequence[str]:
-    """What a call that is not sent looks for: one line a strategy."""
+    """What a call that is not sent looks for: one line a strategy, and one if only `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.answer for want in wants}
-    return [
+    lines = [
         looks_for(strategy, answers.get(position), row.waits_from + getattr(strategy, "wait_s", 0.0))
         for position, strategy in enumerate(body.strategies)
     ]
+    if row.state is State.WAITING and row.due_at is not None:
+        held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
+        lines += [held] if held is not None else []
+    return lines
 
 
 def shifted(gate: Gate, seconds: float) -> Gate:

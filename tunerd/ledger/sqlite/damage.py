@@ -22,6 +22,9 @@ from tunerd.ledger.sqlite.trouble import Unsound, is_trouble, words_for
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000
 _SIDES: Final = ("-wal", "-shm")
+_HEADER: Final = b"SQLite format 3\0"
+_OURS: Final = (".lock", ".reserve", ".suspect", "-wal")
+"""What an earlier run leaves beside its ledger."""
 _GAP: Final = 1 << 40
 """Rows that a damaged page may hide are skipped in growing steps, at most so far."""
 
@@ -56,6 +59,18 @@ def open_sound(
             trouble.sqlite_errorcode, trouble.sqlite_errorname = sqlite3.SQLITE_CANTOPEN, "SQLITE_CANTOPEN"
             raise trouble from exc
         raise LedgerRefused(f"{path} cannot be opened: {exc.strerror}") from exc
+
+
+def refuse_what_is_none(path: Path) -> None:
+    """LedgerRefused for a file that does not begin as a database and never was a ledger: nothing of an earlier run stands
+    beside it. Ask before the lock is taken, which leaves such a file. An empty or unreadable one is left to the open."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_HEADER))
+    except OSError:
+        return
+    if head != _HEADER[: len(head)] and not any(path.with_name(path.name + end).exists() for end in _OURS):
+        raise LedgerRefused(f"{path} is no ledger; it is left untouched: give the ledger a file of its own (ledger.url)")
 
 
 def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:

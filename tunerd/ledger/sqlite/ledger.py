@@ -39,10 +39,11 @@ from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.filesystem import is_network, kind_of
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
-from tunerd.ledger.sqlite.damage import mark_suspect, open_sound
+from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
 from tunerd.ledger.sqlite.reader import Reader
+from tunerd.ledger.sqlite.seat import Seat
 from tunerd.ledger.sqlite.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import Reserve
+from tunerd.ledger.sqlite.trouble import LedgerGone, Reserve
 from tunerd.ledger.sqlite.writer import Job, Writer
 
 T = TypeVar("T")
@@ -57,9 +58,12 @@ _VACUUM_PAGES: Final = 1000
 class SqliteLedger:
     """The durable Ledger on one file. Open it with `SqliteLedger.open`."""
 
-    def __init__(self, path: Path, lock: locks.Lock, writer: Callable[["SqliteLedger"], Writer], min_free_bytes: int) -> None:
+    def __init__(
+        self, path: Path, lock: locks.Lock, seat: Seat, writer: Callable[["SqliteLedger"], Writer], min_free_bytes: int
+    ) -> None:
         self.path = path
         self._lock = lock
+        self._seat = seat
         self._min_free_bytes = min_free_bytes
         self._free_checked_at = -_FREE_CHECKED_S
         self._is_full = False
@@ -93,6 +97,7 @@ class SqliteLedger:
         younger than this. `may_rebuild=False`: a damaged file is refused, and left as it is. Raises LedgerRefused with
         one line."""
         _check_place(path, create)
+        await asyncio.to_thread(refuse_what_is_none, path)
         lock = await locks.hold(path, now, wait_for_lock_s)
         try:
             store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
@@ -101,11 +106,18 @@ class SqliteLedger:
         except BaseException:
             lock.release()
             raise
+        seat = Seat(path)
+        seat.take()
         loop = asyncio.get_running_loop()
+
+        def opened_again() -> SqliteStore:
+            store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
+            seat.take()
+            return store
 
         def writer(ledger: "SqliteLedger") -> Writer:
             return Writer(
-                lambda: open_sound(path, now, keep_sent_s, is_reopened=True)[0],
+                opened_again,
                 store,
                 reserve,
                 loop=loop,
@@ -115,7 +127,7 @@ class SqliteLedger:
                 suspect=partial(mark_suspect, path),
             )
 
-        ledger = cls(path, lock, writer, min_free_bytes)
+        ledger = cls(path, lock, seat, writer, min_free_bytes)
         if told is not None:
             emit(told)
         return ledger
@@ -336,6 +348,15 @@ class SqliteLedger:
             return False
         return True
 
+    async def check_place(self) -> None:
+        """Raises LedgerGone when the path no longer names the open file. Not while there is trouble: then it is opened
+        again, or is not there to be opened, which the trouble tells."""
+        if not self._writer.is_troubled and await asyncio.to_thread(self._seat.is_lost):
+            raise LedgerGone(
+                f"the ledger {self.path} was removed or replaced while tunerd ran; what it would write is lost, so it ends. "
+                "Put the ledger back if you have it; started without it, tunerd reads the sources again"
+            )
+
     # Desk.
 
     async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
@@ -374,6 +395,7 @@ class SqliteLedger:
     async def close(self) -> None:
         await self._writer.close()
         await self._reader.close()
+        self._seat.leave()
         self._lock.release()
 
 

@@ -39,6 +39,10 @@ class LedgerDamaged(sqlite3.DatabaseError):
     """Damage was met while running: not to be mended in here. The process ends, and the next open rebuilds."""
 
 
+class LedgerGone(Exception):
+    """The ledger's file was removed or replaced while tunerd ran: what is written would be lost, so the process ends."""
+
+
 def is_damage(exc: BaseException) -> bool:
     """What the file holds is no sound database. (sqlite3 tells of text that is no UTF-8 without any code.)"""
     if isinstance(exc, sqlite3.OperationalError) and str(exc).startswith("Could not decode to UTF-8"):
