@@ -6,7 +6,7 @@ The ledger says which files are done with; nothing here decides that.
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,8 +65,8 @@ class Disposal:
         self._given_up: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        act = self._act
-        if act is None:
+        """Until `stop`, each file as soon as it is done with."""
+        if self._act is None:
             return
         is_tidy = False
         while not stop.is_set():
@@ -75,14 +75,37 @@ class Disposal:
                 if not is_tidy:
                     is_tidy = await self._tidy()
                 marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(self._given_up))
-                marks = [mark for mark in marks if mark.path not in self._given_up]
-                for disposed in await self._in_thread(lambda marks=marks: [act(mark) for mark in marks]):  # type: ignore[misc]
-                    if disposed is not None:
-                        done += await self._note(disposed)
+                done = await self._dispose([mark for mark in marks if mark.path not in self._given_up])
             except LedgerUnavailable:
                 pass
             if done == 0:
                 await self._clock.wait(stop, PAUSE_S)
+
+    async def run_once(self, stop: asyncio.Event) -> None:
+        """Every file that is done with now, each tried once; `stop` cuts it short. What cannot be done now (the ledger
+        cannot be written, the directory is gone) is left to the next start."""
+        tried: set[str] = set()
+        try:
+            if self._act is None or not await self._tidy():
+                return
+            while not stop.is_set():
+                marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(tried), to_the_end=True)
+                marks = [mark for mark in marks if mark.path not in tried]
+                if not marks:
+                    return
+                tried.update(mark.path for mark in marks)
+                await self._dispose(marks)
+        except LedgerUnavailable:
+            pass
+
+    async def _dispose(self, marks: Sequence[FileMark]) -> int:
+        """Gives how many are out of the way."""
+        done, act = 0, self._act
+        if act is not None and marks:
+            for disposed in await self._in_thread(lambda: [act(mark) for mark in marks]):
+                if disposed is not None:
+                    done += await self._note(disposed)
+        return done
 
     async def _note(self, disposed: Disposed) -> bool:
         path = disposed.mark.path

@@ -233,6 +233,10 @@ class SourceIntake:
         self._incomplete = frozenset(sweep.incomplete)
         return len(sweep.incomplete)
 
+    async def dispose(self, stop: asyncio.Event) -> None:
+        """after_sent of what is done with now; beside no `run`, which does it by itself."""
+        await self._disposal.run_once(stop)
+
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
         reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._root} ")
