@@ -640,6 +640,16 @@ async def test_a_reload_changes_sources_without_losing_files(tmp_path: Path) -> 
     assert run.ids().count("a") == 1
 
 
+async def test_the_end_is_not_told_as_read_again(tmp_path: Path) -> None:
+    """A directory that is not there is not there at the end of a daemon or of a `run --once`, either."""
+    async with running(source(tmp_path / "gone")) as run:
+        await run.told.until(IntakePaused)
+    assert not run.told.seen(IntakeResumed)
+    once, _ = await swept(source(tmp_path / "gone"))
+    assert once.told.seen(IntakePaused)
+    assert not once.told.seen(IntakeResumed)
+
+
 async def test_what_is_left_by_a_sweep_is_counted(tmp_path: Path) -> None:
     """`run --once` learns that a file was not complete; one that has been so for long is refused instead."""
     (tmp_path / "half.json").write_text('{"id": ')

@@ -204,9 +204,14 @@ class SourceIntake:
         if self._gatherer is not None:
             self._gatherer.news.set()
 
-    def close(self) -> None:
-        self._lookout.close()
+    def leave(self) -> None:
+        """As `close`, where the others go on (a reload): what it waited for is over."""
+        self.close()
         self._pauses.end_all()
+
+    def close(self) -> None:
+        """The pauses stay as they are: nothing is read again because the process ends."""
+        self._lookout.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(self, *, patient: bool) -> int:

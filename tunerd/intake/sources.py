@@ -143,7 +143,7 @@ class Intake:
             one.end()
             if self._group is not None:
                 await one.ended.wait()
-            one.close()
+            one.leave()
             del self._sources[name]
         for name, source in wanted.items():
             if name not in self._sources:
