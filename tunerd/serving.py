@@ -120,7 +120,8 @@ async def once(
     """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
     `wait_s`, or at a signal. Files and directories that cannot be read are not waited for. A pause that needs a person ends
     it too, and so does a Tuner that has not answered once in SILENCE_S. Calls that wait for a recording are waited for
-    only with `wait_s`: everything that is here has been read."""
+    only with `wait_s`: everything that is here has been read. At the end `after_sent` is carried out, not after a signal:
+    the next start does that."""
     stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
 
     def given_up() -> bool:
@@ -147,6 +148,8 @@ async def once(
         cut = group.create_task(_cut_short(stop, conductors.drain_s(), clock, [delivery]))
         await asyncio.wait([delivery])
         cut.cancel()
+    if not stop.by:
+        await conductors.intake.dispose(stop.now)
     return Left(gauges=conductors.gauges(), unread=conductors.intake.unread(), silences=conductors.silences())
 
 

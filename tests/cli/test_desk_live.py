@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,6 +113,17 @@ def test_a_day_with_an_operator(live: Live) -> None:
     told = (live.directory / "log").read_text() + failed.stdout
     assert "canary" not in told
     assert "secret-of-the-key" not in told
+
+
+def test_a_file_that_cannot_be_read_is_named_by_status(live: Live) -> None:
+    """Nothing of it stands in `failed`: it is tried again, and whoever asks hears which file it is, and why."""
+    (live.directory / "calls" / "loop.json").symlink_to("loop.json")
+    (live.directory / "calls" / "other.json").symlink_to("other.json")
+    deadline = time.monotonic() + CEILING_S
+    while 'tunerd_files_unreadable{source="agent"} 2.0' not in live.get("/metrics")[1]:
+        assert time.monotonic() < deadline
+    said = " ".join(live.run("status").stdout.split())
+    assert re.search(r"2 cannot be read, such as \S+/calls/\w+\.json: cannot be read \(Too many levels", said), said
 
 
 def test_after_a_kill_commands_go_on_alone(live: Live) -> None:

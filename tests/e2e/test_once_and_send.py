@@ -64,6 +64,37 @@ async def test_once_tells_what_failed_and_what_is_left_with_1(tmp_path: Path) ->
         assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("after_sent", ["delete", "{move_to: done}"])
+async def test_once_carries_out_after_sent(tmp_path: Path, after_sent: str) -> None:
+    """Files of which every call was sent go before it ends, also those of an earlier run; a failed call's file stays."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        put(tmp_path / "calls" / "early.json", call_document("early"))
+        assert (await tunerd("run", "-c", config, "--once"))[0] == 0
+        assert (tmp_path / "calls" / "early.json").exists()
+        Path(config).write_text(config_text(tuner.url, tmp_path, source=f"    after_sent: {after_sent}"))
+        put(tmp_path / "calls" / "good.json", call_document("good"))
+        put(tmp_path / "calls" / "bad.json", {"id": "bad"})
+        put(tmp_path / "calls" / "both.json", [call_document("one"), {"id": "two"}])
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert (code, "3 sent, 2 failed" in said) == (1, True), said
+        done = tmp_path / "calls" / "done"
+        assert sorted(one.name for one in (tmp_path / "calls").iterdir() if one != done) == ["bad.json", "both.json"]
+        moved = [] if after_sent == "delete" else ["early.json", "good.json"]
+        assert sorted(one.name for one in done.glob("*")) == moved
+
+
+async def test_once_carries_out_after_sent_when_wait_is_over(tmp_path: Path) -> None:
+    """A call that is still open does not keep the files of the others."""
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url, source="    after_sent: delete")
+        put(tmp_path / "calls" / "good.json", call_document("good"))
+        put(tmp_path / "calls" / "alone.json", call_document("alone", room="nobody"))
+        code, said = await tunerd("run", "-c", config, "--once", "--wait", "3s")
+        assert (code, "1 sent, 0 failed, 1 waiting" in said) == (1, True), said
+        assert [one.name for one in (tmp_path / "calls").iterdir()] == ["alone.json"]
+
+
 async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None:
     """With --wait the process goes on looking, and ends as soon as the last call is out."""
     async with sandbox(tmp_path) as tuner:

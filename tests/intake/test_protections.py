@@ -360,6 +360,41 @@ async def test_what_after_sent_left_half_done_is_finished(tmp_path: Path, after_
     assert await first.ledger.marks("agent") == []
 
 
+@pytest.mark.parametrize("trouble", ["a file where the directory should be", "every name is taken"])
+async def test_after_sent_is_tried_again_until_it_works(tmp_path: Path, trouble: str) -> None:
+    """What hinders it is told once. The file stands in its place meanwhile, and goes within five minutes after that was
+    mended, without a restart; it is not read again."""
+    root, clock = tmp_path / "calls", FakeClock()
+    done = root / "done"
+    root.mkdir()
+    if trouble == "every name is taken":
+        done.mkdir()
+        taken = [done / "a.json", *(done / f"a.json.{n}" for n in range(1, 1000))]
+    else:
+        taken = [done]
+    for one in taken:
+        one.touch()
+    path = put(root / "a.json", {"id": "a"})
+    async with running(source(root, after_sent="move_to", move_to="done"), clock=clock) as run:
+        await advance_until(clock, run.told, CallAdmitted, 1)
+        await send(run.ledger, "a")
+        await advance_until(clock, run.told, FileDisposed, 1)
+        for _ in range(60):
+            await clock.advance(30)
+            await asyncio.sleep(0.001)
+        assert len(run.told.seen(FileDisposed)) == 1
+        assert path.exists()
+        for one in taken:
+            one.unlink()
+        mended_at = clock.monotonic()
+        await advance_until(clock, run.told, FileDisposed, 2)
+        assert clock.monotonic() - mended_at <= 302
+        assert (done / "a.json").exists()
+        assert not path.exists()
+    assert [event.how.partition(":")[0] for event in run.told.seen(FileDisposed)] == ["failed", "moved"]
+    assert len(run.told.seen(DocumentsRead)) == 1
+
+
 async def test_a_half_done_file_that_is_not_what_was_read_is_put_back(tmp_path: Path) -> None:
     """It was renamed aside in the instant in which it was replaced: it is a document like any other."""
     (tmp_path / ".tunerd-done-a.json").write_text(json.dumps({"id": "a"}))

@@ -32,6 +32,7 @@ from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
 from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import FailReason, IntakeReason
+from tunerd.testing import FakeClock
 
 
 async def until_scanned(run: Running) -> None:
@@ -640,6 +641,16 @@ async def test_a_reload_changes_sources_without_losing_files(tmp_path: Path) -> 
     assert run.ids().count("a") == 1
 
 
+async def test_the_end_is_not_told_as_read_again(tmp_path: Path) -> None:
+    """A directory that is not there is not there at the end of a daemon or of a `run --once`, either."""
+    async with running(source(tmp_path / "gone")) as run:
+        await run.told.until(IntakePaused)
+    assert not run.told.seen(IntakeResumed)
+    once, _ = await swept(source(tmp_path / "gone"))
+    assert once.told.seen(IntakePaused)
+    assert not once.told.seen(IntakeResumed)
+
+
 async def test_what_is_left_by_a_sweep_is_counted(tmp_path: Path) -> None:
     """`run --once` learns that a file was not complete; one that has been so for long is refused instead."""
     (tmp_path / "half.json").write_text('{"id": ')
@@ -698,6 +709,40 @@ async def test_a_file_that_becomes_readable_is_read_by_the_next_sweep_of_the_sam
         finally:
             intake.close()
     assert [event.call_id for event in first.told.seen(CallAdmitted)] == ["one", "two"]
+
+
+async def test_a_file_that_cannot_be_read_stays_visible_until_it_can() -> None:
+    """In the status of its source, as long as it is tried again; a directory below is counted, too."""
+    with denied() as root:
+        forbid(root, 0o777)
+        (root / "below").mkdir()
+        (root / "below").chmod(0)
+        secret, clock = put(root / "secret.json", {"id": "a"}), FakeClock()
+        secret.chmod(0)
+        async with running(source(root, recursive=True, watch="poll", rescan_s=1.0), clock=clock) as run:
+
+            async def until_unreadable(count: int) -> None:
+                async with asyncio.timeout(20):
+                    while run.intake.statuses()[0].unreadable != count:
+                        await clock.advance(0.5)
+                        await asyncio.sleep(0.001)
+
+            assert run.intake.statuses()[0].unreadable == 0
+            await until_unreadable(2)
+            (root / "below").chmod(0o700)
+            await until_unreadable(1)
+            seen = set()
+            passing = asyncio.create_task(clock.advance(20))
+            while not passing.done():  # also while it is being tried again
+                status = run.intake.statuses()[0]
+                example = status.unreadable_example
+                seen.add((status.unreadable, example and example.path, example and example.why))
+                await asyncio.sleep(0)
+            assert seen == {(1, str(secret), "cannot be read (Permission denied)")}
+            secret.chmod(0o600)
+            await until_unreadable(0)
+            assert run.intake.statuses()[0].unreadable_example is None
+        assert run.ids() == ["a"]
 
 
 async def test_many_files_that_cannot_be_read_hide_no_other(tmp_path: Path) -> None:

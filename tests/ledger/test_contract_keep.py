@@ -141,6 +141,14 @@ async def test_files_of_sent_calls_are_disposable(ledger: Ledger) -> None:
     assert [mark.path for mark in await ledger.disposable("agent")] == ["/i"]
 
 
+async def test_to_the_end_nothing_disposable_is_missed(ledger: Ledger) -> None:
+    """A `run --once` asks until nothing comes: over a thousand files that stay don't hide the one behind them."""
+    for number in range(1100):
+        await ledger.set_mark(file_mark(f"/log-{number:04}", whole=False), NOW)
+    await ledger.set_mark(file_mark("/z"), NOW)
+    assert [mark.path for mark in await ledger.disposable("agent", to_the_end=True)] == ["/z"]
+
+
 async def send_other(ledger: Ledger) -> None:
     """A source with the same path is another file; a failed call keeps its file."""
     failing = Admission(calls=[make_call("f", path="/f")], mark=file_mark("/f"))

@@ -26,6 +26,12 @@ class Destination:
     dry_run: bool = False
 
 
+@dataclass(frozen=True)
+class Unread:
+    path: str
+    why: str
+
+
 @dataclass(kw_only=True)
 class Source:
     name: str = "agent"
@@ -36,6 +42,8 @@ class Source:
     watching: bool = True
     last_scan_at: float | None = None
     late_parts: int = 0
+    unreadable: int = 0
+    unreadable_example: Unread | None = None
 
 
 @dataclass(kw_only=True)

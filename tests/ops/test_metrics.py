@@ -23,7 +23,7 @@ NAMES = {
     "rule_error_total", "timeline_repairs_total", "redactions_total", "calls",
     "oldest_call_age_seconds", "uploads_in_flight", "upload_concurrency_limit",
     "upload_duration_seconds", "call_delivery_seconds", "recording_wait_seconds",
-    "delivery_paused", "intake_paused", "ledger_pending_bytes",
+    "delivery_paused", "intake_paused", "files_unreadable", "ledger_pending_bytes",
     "config_last_reload_successful", "config_last_reload_success_timestamp_seconds", "build_info",
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_gauges_are_read_at_scrape_time() -> None:
             Destination(pause=PauseReason.AUTH, in_flight=2, limit=8),
             Destination(agents={"bot": (PauseReason.AUTH, NOW)}, in_flight=1, limit=4),
         ],
-        source_list=[Source(paused=IntakeReason.MISSING), Source(name="egress")],
+        source_list=[Source(paused=IntakeReason.MISSING), Source(name="egress", unreadable=3)],
     )
     _, registry = make(reading=reading)
     value = registry.get_sample_value
@@ -130,6 +130,8 @@ def test_gauges_are_read_at_scrape_time() -> None:
     assert value("tunerd_oldest_call_age_seconds", {"state": "waiting"}) == 0
     assert value("tunerd_delivery_paused", {"reason": "auth"}) == 2
     assert value("tunerd_intake_paused", {"reason": "missing"}) == 1
+    assert value("tunerd_files_unreadable", {"source": "agent"}) == 0
+    assert value("tunerd_files_unreadable", {"source": "egress"}) == 3
     assert value("tunerd_uploads_in_flight", {}) == 3
     assert value("tunerd_upload_concurrency_limit", {}) == 12
     assert value("tunerd_ledger_pending_bytes", {}) == 1234

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tunerd
 from tests.ops.offices import Bench
-from tests.ops.parts import NOW, Destination, Source
+from tests.ops.parts import NOW, Destination, Source, Unread
 from tunerd.call import State
 from tunerd.ops import answers, audit
 from tunerd.outcome import IntakeReason, PauseReason
@@ -36,6 +36,16 @@ async def test_everything_an_operator_asks_first() -> None:
     assert [source["paused"] for source in status["sources"]] == ["missing", None]
     assert [(row["call_id"], row["reason"]) for row in status["last_failures"]] == [("call-2", "rejected")]
     assert json.loads(json.dumps(status)) == status
+
+
+async def test_files_that_cannot_be_read_are_counted_and_one_is_named() -> None:
+    """For each source; a source without any says so, too."""
+    secret = Unread("/c/secret.json", "cannot be read (Permission denied)")
+    bench = Bench(sources=[Source(unreadable=2, unreadable_example=secret), Source(name="egress")])
+    first, second = (await bench.office.status())["sources"]
+    assert first["unreadable"] == 2
+    assert first["unreadable_example"] == {"path": "/c/secret.json", "why": "cannot be read (Permission denied)"}
+    assert (second["unreadable"], second["unreadable_example"]) == (0, None)
 
 
 async def test_one_line_for_systemd() -> None:

@@ -217,6 +217,9 @@ def _source(row: SourceRow) -> None:
     _wrapped(row["path"], "    ")
     if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
         _wrapped(to_do, "    ", fg="yellow")
+    if one := row["unreadable_example"]:
+        count = f"{row['unreadable']:,} cannot be read, such as" if row["unreadable"] > 1 else "not read:"
+        _wrapped(f"{count} {one['path']}: {one['why']}; tried again until it can be read or is gone", "    ", fg="yellow")
 
 
 _SOURCE_TO_DO: Final = {

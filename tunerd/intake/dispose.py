@@ -6,7 +6,8 @@ The ledger says which files are done with; nothing here decides that.
 import asyncio
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,9 @@ from tunerd.ledger import FileMark, LedgerUnavailable, Positions
 AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
 """How often the ledger is asked while nothing is to be done."""
+AGAIN_S: Final = 10.0
+LONGEST_S: Final = 300.0
+"""How soon a file is tried again that could not be deleted or moved, at first and at most; twice as late each time."""
 _ASIDE: Final = ".tunerd-done-"
 
 
@@ -62,11 +66,12 @@ class Disposal:
         self._source, self._ledger, self._known = source, ledger, known
         self._clock, self._emit, self._in_thread = clock, emit, in_thread
         self._act = disposer(source)
-        self._given_up: set[str] = set()
+        self._again: dict[str, tuple[float, float]] = {}
+        """Of files that could not be disposed of: when to try again (monotonic), and how long that wait was."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        act = self._act
-        if act is None:
+        """Until `stop`, each file as soon as it is done with."""
+        if self._act is None:
             return
         is_tidy = False
         while not stop.is_set():
@@ -74,24 +79,59 @@ class Disposal:
             try:
                 if not is_tidy:
                     is_tidy = await self._tidy()
-                marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(self._given_up))
-                marks = [mark for mark in marks if mark.path not in self._given_up]
-                for disposed in await self._in_thread(lambda marks=marks: [act(mark) for mark in marks]):  # type: ignore[misc]
-                    if disposed is not None:
-                        done += await self._note(disposed)
+                marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(self._again))
+                done = await self._dispose([mark for mark in marks if self._is_due(mark)][:AT_ONCE])
             except LedgerUnavailable:
                 pass
             if done == 0:
                 await self._clock.wait(stop, PAUSE_S)
 
+    async def run_once(self, stop: asyncio.Event) -> None:
+        """Every file that is done with now, each tried once; `stop` cuts it short. What cannot be done now (the ledger
+        cannot be written, the directory is gone) is left to the next start."""
+        tried: set[str] = set()
+        try:
+            if self._act is None or not await self._tidy():
+                return
+            while not stop.is_set():
+                marks = await self._ledger.disposable(self._source.name, AT_ONCE + len(tried), to_the_end=True)
+                marks = [mark for mark in marks if mark.path not in tried]
+                if not marks:
+                    return
+                tried.update(mark.path for mark in marks)
+                await self._dispose(marks)
+        except LedgerUnavailable:
+            pass
+
+    async def _dispose(self, marks: Sequence[FileMark]) -> int:
+        """Gives how many are out of the way."""
+        done, act = 0, self._act
+        if act is not None and marks:
+            endings = await self._in_thread(lambda: [act(mark) for mark in marks])
+            for mark, disposed in zip(marks, endings, strict=True):
+                if disposed is None:  # another file by now
+                    self._again.pop(mark.path, None)
+                else:
+                    done += await self._note(disposed)
+        return done
+
+    def _is_due(self, mark: FileMark) -> bool:
+        due_at, _ = self._again.get(mark.path, (0.0, 0.0))
+        return self._clock.monotonic() >= due_at
+
     async def _note(self, disposed: Disposed) -> bool:
         path = disposed.mark.path
+        is_told = False
         if disposed.failed:
-            self._given_up.add(path)
+            is_told = path in self._again
+            _, waited_s = self._again.get(path, (0.0, 0.0))
+            wait_s = min(2 * waited_s or AGAIN_S, LONGEST_S)
+            self._again[path] = self._clock.monotonic() + wait_s, wait_s
         else:
+            self._again.pop(path, None)
             self._known.disposed(self._known.relative(path))
             await self._ledger.disposed(self._source.name, path, self._clock.now())
-        if disposed.how != "gone":
+        if disposed.how != "gone" and not is_told:
             self._emit(FileDisposed(source=self._source.name, path=path, how=disposed.how))
         return not disposed.failed
 
@@ -151,7 +191,11 @@ def _finish(aside: str, mark: FileMark | None, target: str | None) -> Disposed |
     except FileNotFoundError:
         return None
     except OSError as exc:
-        return Disposed(mark, f"failed: {os.strerror(exc.errno or errno.EIO)}") if mark is not None else None
+        if mark is None:
+            return None
+        with suppress(OSError):
+            _put_back(aside, mark.path)
+        return Disposed(mark, f"failed: {os.strerror(exc.errno or errno.EIO)}")
 
 
 def _is_linked(aside: str, target: str) -> bool:
@@ -177,14 +221,18 @@ def _dispose(mark: FileMark, target: str | None) -> Disposed | None:
         # Out of the way first, looked at again, and only then given up: between the look above and now a writer may
         # have renamed a new document into this place, and that one must not go.
         os.rename(mark.path, aside)
-        if not _is_as_read(aside, mark):
-            _put_back(aside, mark.path)
-            return None
-        if target is None:
-            os.unlink(aside)
-            return Disposed(mark, "deleted")
-        _move_without_overwriting(aside, target)
-        return Disposed(mark, "moved")
+        try:
+            if not _is_as_read(aside, mark):
+                _put_back(aside, mark.path)
+                return None
+            if target is None:
+                os.unlink(aside)
+                return Disposed(mark, "deleted")
+            _move_without_overwriting(aside, target)
+            return Disposed(mark, "moved")
+        except OSError:
+            _put_back(aside, mark.path)  # under its name it is seen, and tried again
+            raise
     except FileNotFoundError:
         return Disposed(mark, "gone")
     except OSError as exc:

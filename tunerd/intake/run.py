@@ -4,7 +4,7 @@ the order, a line a step. sources.py holds the sources, and changes them on relo
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,6 +50,16 @@ class IntakeLedger(WritePath, GatherPath, Positions, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """Something that could not be read, or that a sweep had to leave."""
+
+    source: str
+    path: str
+    why: str
+    """In words for an operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
     name: str
     root: str
@@ -66,16 +76,9 @@ class SourceStatus:
     last_scan_at: float | None
     late_parts: int
     """Documents of gathered calls that came after their call was sent, since the start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """Something that a sweep had to leave."""
-
-    source: str
-    path: str
-    why: str
-    """In words for an operator."""
+    unreadable: int
+    """Files that gave an error when they were last looked at, and directories below the root that cannot be listed."""
+    unreadable_example: Unread | None
 
 
 @dataclass(slots=True)
@@ -163,11 +166,13 @@ class SourceIntake:
         self._lookout.look(number)
 
     def status(self) -> SourceStatus:
+        lost = self._pauses.reason in (IntakeReason.MISSING, IntakeReason.DENIED)  # its files are not to blame
         return SourceStatus(
             name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
             detail=self._pauses.detail, files=len(self._known.signatures),
             settling=len(self._hints), watching=self._lookout.watching, last_scan_at=self._lookout.last_scan_at,
-            late_parts=self._late_parts,
+            late_parts=self._late_parts, unreadable=0 if lost else len(self._unreadable) + len(self._lookout.unlisted),
+            unreadable_example=None if lost else next(self._errors(), None),
         )  # fmt: skip
 
     @property
@@ -204,9 +209,14 @@ class SourceIntake:
         if self._gatherer is not None:
             self._gatherer.news.set()
 
-    def close(self) -> None:
-        self._lookout.close()
+    def leave(self) -> None:
+        """As `close`, where the others go on (a reload): what it waited for is over."""
+        self.close()
         self._pauses.end_all()
+
+    def close(self) -> None:
+        """The pauses stay as they are: nothing is read again because the process ends."""
+        self._lookout.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(self, *, patient: bool) -> int:
@@ -233,6 +243,10 @@ class SourceIntake:
         self._incomplete = frozenset(sweep.incomplete)
         return len(sweep.incomplete)
 
+    async def dispose(self, stop: asyncio.Event) -> None:
+        """after_sent of what is done with now; beside no `run`, which does it by itself."""
+        await self._disposal.run_once(stop)
+
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
         reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._root} ")
@@ -242,10 +256,16 @@ class SourceIntake:
             return [self._left("", f"it {detail}")]
         return [
             *([self._left("", detail)] if reason is not None else []),
-            *(self._left(folder, f"cannot be listed ({why})") for folder, why in self._lookout.unlisted.items()),
-            *(self._left(path, f"cannot be read ({why})") for path, why in self._unreadable.items()),
+            *self._errors(),
             *(self._left(path, "not complete yet") for path in self._incomplete),
         ]
+
+    def _errors(self) -> Iterator[Unread]:
+        """Directories below the root and files that gave an error."""
+        for folder, why in self._lookout.unlisted.items():
+            yield self._left(folder, f"cannot be listed ({why})")
+        for path, why in self._unreadable.items():
+            yield self._left(path, f"cannot be read ({why})")
 
     def _left(self, relative: str, why: str) -> Unread:
         return Unread(source=self.source.name, path=self._known.absolute(relative) if relative else self._root, why=why)
@@ -299,13 +319,13 @@ class SourceIntake:
         if not await self._gate.wait_open(self._pauses, self._ending, calls=self._has_calls, patient=patient):
             raise _Stopped
         await self._recall(due.path)
-        self._unreadable.pop(due.path, None)
         visit = self._visit(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._in_hand.begin(self.source.name, self._known.absolute(due.path))
         entry = self._entry.of_file(hold, final=final)
         try:
             if hold.is_guilty(FILE):
                 await self._set_aside(due, hold)
+                self._unreadable.pop(due.path, None)
                 return None
             look = await self._in_thread(visit.look)  # 1. settled?  2. read
             if isinstance(look, Batch):
@@ -319,6 +339,7 @@ class SourceIntake:
                         await entry.enter(look)
             await entry.end()
             later = await self._after(due, look)
+            self._unreadable.pop(due.path, None)
             hold.end(cleared=not isinstance(look, Later))
             return later
         except OSError as exc:

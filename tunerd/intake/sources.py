@@ -98,6 +98,12 @@ class Intake:
             sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
         return sum(one.result() for one in sweeps)
 
+    async def dispose(self, stop: asyncio.Event) -> None:
+        """after_sent of every file that is done with now, until `stop`; `run` does so by itself."""
+        async with asyncio.TaskGroup() as group:
+            for one in self._sources.values():
+                group.create_task(one.dispose(stop))
+
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why: directories, files that cannot be read, files that are not complete."""
         return [left for one in self._sources.values() for left in one.unread()]
@@ -137,7 +143,7 @@ class Intake:
             one.end()
             if self._group is not None:
                 await one.ended.wait()
-            one.close()
+            one.leave()
             del self._sources[name]
         for name, source in wanted.items():
             if name not in self._sources:

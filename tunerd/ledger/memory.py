@@ -509,7 +509,7 @@ class MemoryLedger:
             if file is not None and file.vanished_at is None:
                 file.vanished_at = now
 
-    async def disposable(self, source: str, limit: int = 100) -> Sequence[FileMark]:
+    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
         store, found = self._store, []
         for (of, path), file in sorted(store.files.items()):
             if of != source or not file.mark.whole or file.vanished_at is not None or file.is_held:

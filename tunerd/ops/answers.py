@@ -144,6 +144,11 @@ class DestinationRow(TypedDict):
     dry_run: bool
 
 
+class UnreadableRow(TypedDict):
+    path: str
+    why: str
+
+
 class SourceRow(TypedDict):
     name: str
     path: str
@@ -155,6 +160,10 @@ class SourceRow(TypedDict):
     last_scan_at: float | None
     late_parts: int
     """Documents that came after the call that they are part of was sent; since the start."""
+    unreadable: int
+    """Files, and directories below the source's, that cannot be read: they are tried again until they can."""
+    unreadable_example: UnreadableRow | None
+    """One of them."""
 
 
 class DaemonRow(TypedDict):

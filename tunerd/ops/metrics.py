@@ -23,7 +23,7 @@ from tunerd.ops.status import DestinationStatus, SourceStatus
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused")
-FIELDS_A_SOURCE: Final = 22
+FIELDS_A_SOURCE: Final = 21
 """More fields (or repairs) than this are counted together as `other`: labels stay few whatever the rules say."""
 KINDS_A_SOURCE: Final = 8
 """As many kinds of redactions."""
@@ -258,7 +258,12 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
     intake = GaugeMetricFamily("tunerd_intake_paused", "Sources that are not (fully) read.", labels=("reason",))
     for reason in IntakeReason:
         intake.add_metric((reason.value,), sum(source.paused is reason for source in sources))
-    yield from (calls, oldest, delivery, intake)
+    unreadable = GaugeMetricFamily(
+        "tunerd_files_unreadable", "Files, and directories below a source's, that cannot be read.", labels=("source",)
+    )
+    for source in sources:
+        unreadable.add_metric((source.name,), source.unreadable)
+    yield from (calls, oldest, delivery, intake, unreadable)
     yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
     yield GaugeMetricFamily(
         "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit for d in destinations)

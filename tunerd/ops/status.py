@@ -21,6 +21,7 @@ from tunerd.ops.answers import (
     SourceRow,
     StateRow,
     StatusDocument,
+    UnreadableRow,
     call_row,
 )
 from tunerd.ops.redact import redact
@@ -56,6 +57,15 @@ class DestinationStatus(Protocol):
     def dry_run(self) -> bool: ...
 
 
+class Unread(Protocol):
+    """A file or directory that intake cannot read."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+
+
 class SourceStatus(Protocol):
     """A source as intake sees it."""
 
@@ -75,6 +85,10 @@ class SourceStatus(Protocol):
     def last_scan_at(self) -> float | None: ...
     @property
     def late_parts(self) -> int: ...
+    @property
+    def unreadable(self) -> int: ...
+    @property
+    def unreadable_example(self) -> Unread | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -218,6 +232,7 @@ def _destination_row(status: DestinationStatus) -> DestinationRow:
 
 
 def _source_row(status: SourceStatus) -> SourceRow:
+    example = status.unreadable_example
     return SourceRow(
         name=status.name,
         path=status.root,
@@ -227,4 +242,6 @@ def _source_row(status: SourceStatus) -> SourceRow:
         watching=status.watching,
         last_scan_at=status.last_scan_at,
         late_parts=status.late_parts,
+        unreadable=status.unreadable,
+        unreadable_example=None if example is None else UnreadableRow(path=example.path, why=example.why),
     )

@@ -281,10 +281,12 @@ class SqliteLedger:
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         await self._see_through(lambda store: store.vanish(source, paths, now))
 
-    async def disposable(self, source: str, limit: int = 100) -> Sequence[FileMark]:
+    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
         found = {mark.path: mark for mark in await self._among_ripe(source, limit)}
         if len(found) < limit:
             found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found))}
+        while to_the_end and not found and self._look_from[source] is not None:
+            found = {mark.path: mark for mark in await self._looked_through(source, limit)}
         if not found:
             return ()
         try:  # what was settled before is synced by it
