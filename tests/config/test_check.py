@@ -248,3 +248,30 @@ def test_a_socks_proxy_is_a_problem_of_the_configuration(tmp_path: Path) -> None
     assert "HTTPS_PROXY to an http:// proxy, or NO_PROXY=tuner.example" in result.stderr
     assert "canary" not in result.output + both.output
     assert run(tmp_path, good(), ALL_PROXY="socks5://proxy:1080", NO_PROXY="tuner.example").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "foo[",
+        "call_id",
+        "a b",
+        "recording_url",
+        "transcript_with_tool_calls[0].text",
+        "transcript_with_tool_calls[].role",
+        "transcript_with_tool_calls",
+    ],
+)
+@pytest.mark.parametrize("at_the_top", [True, False])
+def test_a_wrong_path_of_redact_is_told_once_and_the_rest_is_compiled(tmp_path: Path, field: str, at_the_top: bool) -> None:
+    """`redact.fields` with a path that is none ends with 78 and one line, at the top and in a source; never a traceback."""
+    redact = json.dumps({"fields": [field, "metadata.x"], "detect": ["cards"]})
+    text = good() + (f"redact: {redact}\n" if at_the_top else f"    redact: {redact}\n")
+    result = run(tmp_path, text)
+    assert result.exit_code == 78, result.output
+    assert isinstance(result.exception, SystemExit)
+    told = result.output.splitlines()
+    where = "redact" if at_the_top else "sources[0].redact"
+    assert len([line for line in told if f"{where}.fields[0]: " in line]) == 1, told
+    assert len([line for line in told if f"{where}.detect[0]: " in line]) == 1, told
+    assert told[-1] == "2 problems in the configuration"
