@@ -1,7 +1,9 @@
 """`tunerd check` and `tunerd schema` as a person runs them, and what --online makes of real answers."""
 
 import asyncio
+import importlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -275,3 +277,35 @@ def test_a_wrong_path_of_redact_is_told_once_and_the_rest_is_compiled(tmp_path: 
     assert len([line for line in told if f"{where}.fields[0]: " in line]) == 1, told
     assert len([line for line in told if f"{where}.detect[0]: " in line]) == 1, told
     assert told[-1] == "2 problems in the configuration"
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """Root may read everything: be somebody else for a moment, by the real user id, too, which access(2) asks about."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize("command", ["check", "run", "status"])
+def test_a_file_that_may_not_be_read_is_a_wrong_configuration(tmp_path: Path, command: str) -> None:
+    """Exit 78 with a place and the system's words, so that a supervisor does not start tunerd over and over."""
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    file = tmp_path / "config.yaml"
+    file.write_text(good())
+    file.chmod(0)
+    for late in ("tunerd.app", "concurrent.futures.thread"):
+        importlib.import_module(late)  # the other user may have no right to read the interpreter
+    with as_another_user():
+        result = CliRunner().invoke(main, [command, "-c", str(file)])
+    assert result.exit_code == 78, result.output
+    assert result.output.splitlines() == [
+        f"{file}:1:1: cannot be read: Permission denied; give the user that tunerd runs as the right to read it",
+        "1 problem in the configuration",
+    ]
