@@ -42,7 +42,7 @@ from tunerd.ops.control import serve_control
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Narrator, foreign_loggers, open_log
+from tunerd.ops.logs import Level, Narrator, foreign_loggers, open_log
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.office import Office
 from tunerd.ops.redact import keep_out
@@ -76,9 +76,10 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
     refuse_proxies(config, environ)
-    log = open_log(config.log.format, config.log.level)
+    level = Level(config.log.level)
+    log = open_log(config.log.format, level)
     hints = pause_hints(options.wait_s) if options.once else {}
-    narrator = Narrator(log, verbose=config.log.level == "debug", hints=hints)
+    narrator = Narrator(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
     emit = _each(metrics, narrator)
     notifier = Notifier.from_environment(environ)
@@ -98,7 +99,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
         desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
-        reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics)
+        reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics, level)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
         office = Office(status, desk, delivery, reload, intake.look)
         await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
@@ -245,14 +246,16 @@ async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[objec
         await reload()
 
 
-async def _reload(wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics) -> Sequence[str]:
+async def _reload(
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+) -> Sequence[str]:
     """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
     async with wiring.turn:
-        return await _reload_now(wiring, file, environ, notifier, metrics)
+        return await _reload_now(wiring, file, environ, notifier, metrics, level)
 
 
 async def _reload_now(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
 ) -> Sequence[str]:
     notifier.reloading()
     facts = wiring.facts
@@ -268,6 +271,7 @@ async def _reload_now(
         return facts.problems
     else:
         metrics.know(source.name for source in config.sources)
+        level.set(config.log.level)
         wiring.config, wiring.mappings = config, mappings
         wiring.ledger.keep_free(config.ledger.min_free_bytes)
         await wiring.delivery.update(config.destinations, config.delivery)

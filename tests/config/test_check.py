@@ -1,7 +1,9 @@
 """`tunerd check` and `tunerd schema` as a person runs them, and what --online makes of real answers."""
 
 import asyncio
+import importlib
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from tests.config.test_load import SECRET
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.delivery.trial import judge
+from tunerd.mapping import presets
 
 GOOD = """
 tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: {key}, base_url: "{url}"}}
@@ -248,3 +251,119 @@ def test_a_socks_proxy_is_a_problem_of_the_configuration(tmp_path: Path) -> None
     assert "HTTPS_PROXY to an http:// proxy, or NO_PROXY=tuner.example" in result.stderr
     assert "canary" not in result.output + both.output
     assert run(tmp_path, good(), ALL_PROXY="socks5://proxy:1080", NO_PROXY="tuner.example").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "foo[",
+        "call_id",
+        "a b",
+        "recording_url",
+        "transcript_with_tool_calls[0].text",
+        "transcript_with_tool_calls[].role",
+        "transcript_with_tool_calls",
+    ],
+)
+@pytest.mark.parametrize("at_the_top", [True, False])
+def test_a_wrong_path_of_redact_is_told_once_and_the_rest_is_compiled(tmp_path: Path, field: str, at_the_top: bool) -> None:
+    """`redact.fields` with a path that is none ends with 78 and one line, at the top and in a source; never a traceback."""
+    redact = json.dumps({"fields": [field, "metadata.x"], "detect": ["cards"]})
+    text = good() + (f"redact: {redact}\n" if at_the_top else f"    redact: {redact}\n")
+    result = run(tmp_path, text)
+    assert result.exit_code == 78, result.output
+    assert isinstance(result.exception, SystemExit)
+    told = result.output.splitlines()
+    where = "redact" if at_the_top else "sources[0].redact"
+    assert len([line for line in told if f"{where}.fields[0]: " in line]) == 1, told
+    assert len([line for line in told if f"{where}.detect[0]: " in line]) == 1, told
+    assert told[-1] == "2 problems in the configuration"
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """Root may read everything: be somebody else for a moment, by the real user id, too, which access(2) asks about."""
+    if os.geteuid():
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.mark.parametrize("command", ["check", "run", "status"])
+def test_a_file_that_may_not_be_read_is_a_wrong_configuration(tmp_path: Path, command: str) -> None:
+    """Exit 78 with a place and the system's words, so that a supervisor does not start tunerd over and over."""
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    file = tmp_path / "config.yaml"
+    file.write_text(good())
+    file.chmod(0)
+    for late in ("tunerd.app", "concurrent.futures.thread"):
+        importlib.import_module(late)  # the other user may have no right to read the interpreter
+    with as_another_user():
+        result = CliRunner().invoke(main, [command, "-c", str(file)])
+    assert result.exit_code == 78, result.output
+    assert result.output.splitlines() == [
+        f"{file}:1:1: cannot be read: Permission denied; give the user that tunerd runs as the right to read it",
+        "1 problem in the configuration",
+    ]
+
+
+SLOW = "could take very long on some texts, because repeats in it may match the same characters in many ways"
+
+
+@pytest.mark.parametrize(
+    ("rule", "column"),
+    [
+        ("""regex(doc.x, '(a+)+$')""", 19),
+        ("""if(regex(doc.x, '(a+)+$'), 1, 2)""", 22),
+        ("""classify(doc.x, {"(a+)+$": 1})""", 19),
+        ("""doc.list[?regex(@.x, '.*a.*b')] | length(@)""", 29),
+    ],
+)
+def test_a_slow_pattern_of_a_rule_is_warned_of(tmp_path: Path, rule: str, column: int) -> None:
+    """`check` names place and pattern, in the words of `redact.patterns`; with --strict it ends with 1."""
+    text = good().replace("call_cost: doc.cost", f"call_cost: {json.dumps(rule)}")
+    result = run(tmp_path, text)
+    assert result.exit_code == 0, result.output
+    (warning,) = [line for line in result.output.splitlines() if line.startswith("warning: ")]
+    assert f"config.yaml:9:{column}: sources[0].call.call_cost: the pattern '" in warning
+    assert SLOW in warning
+    assert run(tmp_path, text, "--strict").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "warned"), [("(?P<a>(x+)+)$", True), (r"(?P<a>.*)-(?P<b>.*)\.json", False), (r"(?P<a>[^/]+)/x\.json$", False)]
+)
+def test_a_slow_pattern_over_paths_is_warned_of(tmp_path: Path, pattern: str, warned: bool) -> None:
+    """Paths are short: only what multiplies without end is slow there."""
+    result = run(tmp_path, good() + f"    path_groups: '{pattern}'\n", "--strict")
+    assert result.exit_code == (1 if warned else 0), result.output
+    assert (f"config.yaml:12:18: sources[0].path_groups: {SLOW}" in result.output) is warned
+
+
+@pytest.mark.parametrize(
+    "rule", ["regex(doc.x, '^a+$')", "regex(doc.x, doc.y)", r"regex(doc.x, '(?P<n>\d+)-.*')", "concat('(a+)+$')"]
+)
+def test_other_patterns_are_not_warned_of(tmp_path: Path, rule: str) -> None:
+    """What is quick, comes from the document, or is no pattern."""
+    text = good().replace("call_cost: doc.cost", f"call_cost: {json.dumps(rule)}")
+    assert run(tmp_path, text, "--strict").exit_code == 0, run(tmp_path, text, "--strict").output
+
+
+@pytest.mark.parametrize("preset", sorted(presets.names()))
+def test_no_preset_has_a_slow_pattern(tmp_path: Path, preset: str) -> None:
+    """`check --strict` of a configuration that uses a preset is not failed by what its user did not write."""
+    text = f"""
+tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: made-up, base_url: "https://tuner.example"}}
+sources:
+  - name: agent
+    path: .
+    preset: {preset}
+    recording: [{{url: doc.url}}]
+"""
+    result = run(tmp_path, text)
+    assert "could take very long" not in result.output

@@ -345,15 +345,17 @@ def test_two_sources_that_read_the_same_files_are_warned_of(one: str, other: str
     assert warned("sources:\n" + "".join(sources), "may read the same files as source `s0`") is shares
 
 
-def test_a_reload_cannot_move_the_ledger_or_the_listener() -> None:
+def test_a_reload_cannot_move_the_ledger_the_listener_or_the_form_of_the_log() -> None:
     """The line of the key that changed is named; everything else may change."""
     old = read(TUNER + SOURCE)
     refuse_changes(old, read(TUNER + SOURCE + "log: {level: debug}\n"))
+    more = "ledger: {url: 'sqlite:///x.db'}\nhttp:\n  listen: 127.0.0.1:1\nlog: {format: text}\n"
     with pytest.raises(ConfigError) as caught:
-        refuse_changes(old, read(TUNER + SOURCE + "ledger: {url: 'sqlite:///x.db'}\nhttp:\n  listen: 127.0.0.1:1\n"))
+        refuse_changes(old, read(TUNER + SOURCE + more))
     assert [str(problem) for problem in caught.value.problems] == [
         "/etc/tunerd/config.yaml:7:15: ledger.url: cannot change by a reload; restart tunerd",
         "/etc/tunerd/config.yaml:9:11: http.listen: cannot change by a reload; restart tunerd",
+        "/etc/tunerd/config.yaml:10:15: log.format: cannot change by a reload; restart tunerd",
     ]
 
 

@@ -9,8 +9,10 @@ from yarl import URL
 from tests.delivery.made import destination
 from tunerd.call import Form
 from tunerd.delivery.key import Key, watch_keys
+from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.proxy import proxy_for
-from tunerd.events import KeyChanged
+from tunerd.events import Event, KeyChanged, PauseBegan
+from tunerd.outcome import PauseReason
 from tunerd.testing import FakeClock, Recorder
 
 
@@ -61,6 +63,40 @@ async def test_key_files_are_compared_every_5_s(tmp_path: Path) -> None:
         stop.set()
     assert told.events == [KeyChanged(destination="tuner")] * 2
     assert changes == ["new", None]
+
+
+async def test_another_reason_why_there_is_no_key_is_told_once(tmp_path: Path) -> None:
+    """Empty, then gone, then a directory, then two lines: the pause says what is wrong now; the key itself did not change."""
+    file = tmp_path / "key"
+    file.write_text("")
+    key = Key(destination(api_key=None, api_key_file=str(file)))
+    clock, told, stop = FakeClock(), Recorder(), asyncio.Event()
+    began_at, gate = clock.now(), Pacing("tuner", concurrency=8, rate_limit=None)
+    events: list[Event] = []
+
+    def changed() -> None:
+        events.extend(gate.key_changed(clock.now(), present=key.value is not None, missing=key.missing))
+
+    def two_lines() -> None:
+        file.rmdir()
+        file.write_text("one\ntwo")
+
+    changed()
+    key.on_change(changed)
+    reasons = [key.missing]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch_keys(lambda: [("tuner", key)], clock, told, stop))
+        for change in (file.unlink, file.mkdir, two_lines):
+            change()
+            await clock.advance(20)
+            (pause,) = gate.pauses()
+            assert (pause.reason, pause.detail, pause.since) == (PauseReason.AUTH, key.missing, began_at)
+            reasons.append(key.missing)
+        stop.set()
+    assert not told.events
+    assert len(set(reasons)) == 4
+    assert [event.detail for event in events if isinstance(event, PauseBegan)] == reasons
+    assert len(events) == 4
 
 
 HTTPS, HTTP = "https://api.tuner.example/x", "http://10.1.2.3:8080/x"

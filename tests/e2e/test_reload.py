@@ -160,3 +160,21 @@ async def test_watch_config_goes_by_content(tmp_path: Path) -> None:
             assert len(daemon.told("configuration reloaded")) == 1
             assert (await tuner.bodies())["a"]["call_type"] == "web_call"
             assert await daemon.stop() == 0
+
+
+async def test_a_reload_changes_the_level_of_the_log(tmp_path: Path) -> None:
+    """To debug while a trouble is looked into, without a restart."""
+    async with world(tmp_path) as (tuner, config):
+        text = config.read_text()
+        assert text.endswith("log:\n  format: json\n")
+        async with running(config) as daemon:
+            put(tmp_path / "calls" / "a.json", call_document("a"))
+            await tuner.has("a")
+            rewrite(config, text + "  level: debug\n")
+            daemon.signal(signal.SIGHUP)
+            await until(lambda: daemon.told("configuration reloaded"))
+            put(tmp_path / "calls" / "b.json", call_document("b"))
+            await tuner.has("b")
+            await until(lambda: any(line["level"] == "debug" and line.get("call_id") == "b" for line in daemon.lines()))
+            assert not any(line["level"] == "debug" and line.get("call_id") == "a" for line in daemon.lines())
+            assert await daemon.stop() == 0

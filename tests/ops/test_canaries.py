@@ -17,7 +17,7 @@ from tunerd.ops.client import ControlClient
 from tunerd.ops.control import serve_control
 from tunerd.ops.desk import Choice
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Narrator, open_log
+from tunerd.ops.logs import Level, Narrator, open_log
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.redact import keep_out
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
@@ -87,7 +87,7 @@ def test_none_sings_in_the_log() -> None:
     keep_out(SECRETS["own key"])
     paper = io.StringIO()
     for log in (open_log("json", "debug", paper), open_log("text", "debug", paper)):
-        narrator = Narrator(log, verbose=True)
+        narrator = Narrator(log, level=Level("debug"))
         for event in every_event(LEAKY):
             narrator(event)
         narrator.flush()

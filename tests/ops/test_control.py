@@ -14,7 +14,7 @@ import pytest
 from tests.ops.offices import Bench, Rules, refused, remade
 from tunerd.call import State
 from tunerd.ledger import Filter, LedgerUnavailable
-from tunerd.ops.client import ControlClient, find_daemon
+from tunerd.ops.client import QUESTION_S, ControlClient, find_daemon
 from tunerd.ops.control import serve_control
 from tunerd.ops.desk import Choice
 from tunerd.ops.office import OrderRefused
@@ -243,6 +243,24 @@ async def test_a_daemon_that_hangs_or_dies_is_one_line(tmp_path: Path) -> None:
     async with await asyncio.start_unix_server(drop, path):
         with pytest.raises(ControlError, match="try again"):
             await ControlClient(path).status()
+
+
+async def test_a_daemon_that_stands_still_is_told_soon(tmp_path: Path) -> None:
+    """The kernel takes the connection, nobody answers: a question waits 5 s, an order longer, and the line names the process
+    and what to do."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "ledger.db.sock"))
+        silent.listen()
+        found = await asyncio.to_thread(find_daemon, str(tmp_path / "ledger.db"), {}, 0.3)
+        assert found is not None
+        client = ControlClient(found.path, timeout_s=0.3, question_s=0.05)
+        who = rf"the daemon \(pid {os.getpid()}\) did not answer within"
+        for question in (client.status(), client.story("a")):
+            with pytest.raises(ControlError, match=rf"{who} 0.05 s .*it makes no progress.*restart it"):
+                await question
+        with pytest.raises(ControlError, match=rf"{who} 0.3 s"):
+            await client.retry(FAILED)
+    assert QUESTION_S == 5
 
 
 async def test_many_ids_in_one_order(tmp_path: Path) -> None:

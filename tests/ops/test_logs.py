@@ -14,7 +14,7 @@ import pytest
 
 from tests.ops.parts import NOW, every_event, failed, retried, sent
 from tunerd import events as e
-from tunerd.ops.logs import LINES_A_MINUTE, Narrator, foreign_loggers, open_log
+from tunerd.ops.logs import LINES_A_MINUTE, Level, LevelName, Narrator, foreign_loggers, open_log
 from tunerd.outcome import PauseReason, RetryReason
 from tunerd.testing import FakeClock
 
@@ -35,7 +35,7 @@ class Paper(io.StringIO):
 
 def told(*events: e.Event, level: typing.Literal["debug", "info"] = "info", flush: bool = False) -> list[dict[str, typing.Any]]:
     paper = Paper()
-    narrator = Narrator(open_log("json", level, paper, now=lambda: NOW), verbose=level == "debug")
+    narrator = Narrator(open_log("json", level, paper, now=lambda: NOW), level=Level(level))
     for event in events:
         narrator(event)
     if flush:
@@ -211,3 +211,27 @@ def test_the_log_does_not_pull_in_rich() -> None:
     """6 MB and 80 ms of every start: structlog would import rich if it found it. Commands still can."""
     code = "import sys, tunerd.ops.logs; assert 'rich' not in sys.modules; import rich"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_level_of_an_open_log_can_change() -> None:
+    """As a reload does it: the same log and narrator tell details from then on, and later only errors."""
+    paper, level = Paper(), Level("info")
+    log = open_log("json", level, paper)
+    narrator = Narrator(log, level=level)
+    seen: list[list[str]] = []
+    names: tuple[LevelName, ...] = ("debug", "error", "warning")
+    for name in (None, *names):
+        if name is not None:
+            level.set(name)
+        narrator(sent())
+        for tell in (log.debug, log.info, log.warning, log.error):
+            tell("line")
+        seen.append([line["level"] for line in paper.lines()])
+        paper.seek(0)
+        paper.truncate()
+    assert seen == [
+        ["info", "warning", "error"],
+        ["debug", "debug", "info", "warning", "error"],
+        ["error"],
+        ["warning", "error"],
+    ]

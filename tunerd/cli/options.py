@@ -23,7 +23,7 @@ def config_option(command: F) -> F:
     option = click.option(
         "-c",
         "--config",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # The loader tells it, with exit 78.
         envvar="TUNERD_CONFIG",
         default=DEFAULT_CONFIG,
         show_default=True,

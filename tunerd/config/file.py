@@ -28,7 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
-_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen")
+_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format")
 
 
 def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
@@ -102,9 +102,8 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
 def refuse_changes(old: Config, new: Config) -> None:
     """Raise ConfigError if a reload would change what can only change by a restart."""
     problems = []
-    for key, before, after in zip(
-        _FIXED_UNTIL_RESTART, (old.ledger.path, old.http.listen), (new.ledger.path, new.http.listen), strict=True
-    ):
+    was, wanted = ((config.ledger.path, config.http.listen, config.log.format) for config in (old, new))
+    for key, before, after in zip(_FIXED_UNTIL_RESTART, was, wanted, strict=True):
         if before != after:
             place = new.places.get(key, Place(new.file, 1, 1))
             problems.append(Problem(place=place, path=key, message="cannot change by a reload; restart tunerd"))
@@ -121,6 +120,8 @@ def _read(path: Path) -> str:
             raw = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise refused("there is no such file; name yours with -c FILE or TUNERD_CONFIG") from None
+    except PermissionError as exc:
+        raise refused(f"cannot be read: {exc.strerror}; give the user that tunerd runs as the right to read it") from None
     except (OSError, ValueError) as exc:
         raise refused(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
     if len(raw) > MAX_FILE_BYTES:

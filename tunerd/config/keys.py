@@ -152,7 +152,11 @@ SOURCE: Final = Section(
         _key(
             "ignore_older", Kind.DURATION, "Leave files alone that were last changed longer ago. Off by default.", default="null"
         ),
-        _key("after_sent", Kind.FORM, "What becomes of a file when all its calls are sent: keep, delete, or {move_to: done/}."),
+        _key(
+            "after_sent",
+            Kind.FORM,
+            "What becomes of a file when all its calls are sent: keep, delete, or {move_to: done/} (relative to path).",
+        ),
         _key("path_groups", Kind.TEXT, "Regular expression over the path; its named groups are roots of the rules."),
         _key("preset", Kind.TEXT, "Ready-made rules of a platform; `tunerd presets` lists them."),
         _key("timezone", Kind.TEXT, "Of times in the documents that name none."),

@@ -4,7 +4,7 @@ The detectors, the paths and the patterns themselves belong to mapping/; here th
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tunerd.config import Redact
@@ -25,8 +25,9 @@ def read_redact(reader: Reader, node: Node | None, path: str) -> dict[str, Any] 
     if node is None or node.value is None:
         return None
     values, nodes = reader.section(node, path, REDACT)
-    _each(reader, nodes.get("detect"), join(path, "detect"), values.get("detect"), _unknown_detector)
-    _each(reader, nodes.get("fields"), join(path, "fields"), values.get("fields"), _bad_path)
+    for name, wrong in (("detect", _unknown_detector), ("fields", _bad_path)):
+        if name in nodes and values.get(name) is not None:
+            values[name] = _each(reader, nodes[name], join(path, name), values[name], wrong)
     if "patterns" in nodes:
         values["patterns"] = _patterns(reader, nodes["patterns"], join(path, "patterns"))
     return values
@@ -40,15 +41,14 @@ def redact_of(reader: Reader, own: Node | None, path: str, top: Mapping[str, Any
     return None if values is None else Redact(**{**(top or {}), **values})
 
 
-def _each(reader: Reader, node: Node | None, path: str, read: object, wrong: Any) -> None:
-    """Tell what is wrong with each text of a list."""
-    if node is None or read is None:
-        return
+def _each(reader: Reader, node: Node, path: str, texts: Sequence[str], wrong: Callable[[str], str | None]) -> tuple[str, ...]:
+    """Tell what is wrong with each text of a list, and give those that are right."""
     items = node.value if isinstance(node.value, tuple) else (node,)
     for at, item in enumerate(items):
         message = wrong(str(item.value))
         if message is not None:
             reader.problem(item, f"{path}[{at}]" if isinstance(node.value, tuple) else path, message)
+    return tuple(text for text in texts if wrong(text) is None)
 
 
 def _unknown_detector(name: str) -> str | None:

@@ -13,7 +13,8 @@ COMPARED_EVERY_S = 5.0
 
 
 class Key:
-    """The current value; whoever needs to know of a change is told by `on_change`. Never shows itself in a repr."""
+    """The current value; whoever needs to know of a change (also of the reason why there is none) is told by `on_change`.
+    Never shows itself in a repr."""
 
     def __init__(self, destination: Destination) -> None:
         self._value: str | None = None
@@ -44,13 +45,11 @@ class Key:
 
     def refresh(self) -> bool:
         """Read the file again, if it is one; whether the value changed. Blocking, and short."""
-        before = self._value
+        before, missing = self._value, self.missing
         self._value, self.missing = _read(self._destination)
-        if self._value == before:
-            return False
-        if self._changed is not None:
+        if self._changed is not None and (self._value, self.missing) != (before, missing):
             self._changed()
-        return True
+        return self._value != before
 
 
 async def watch_keys(keys: Callable[[], Iterable[tuple[str, Key]]], clock: Clock, emit: Emit, stop: asyncio.Event) -> None:

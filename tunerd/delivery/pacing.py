@@ -260,10 +260,18 @@ class Pacing:
 
     def key_changed(self, now: float, *, present: bool, missing: str = "") -> list[Event]:
         """Another key, or none (`missing` says why). A new one is tried at once."""
-        self._has_key = present
+        had_key, self._has_key = self._has_key, present
         if not present:
-            operator = self._pause is not None and self._pause.reason is PauseReason.OPERATOR
-            return [] if operator else self._begin(PauseReason.AUTH, missing, now)
+            pause = self._pause
+            if pause is not None and pause.reason is PauseReason.OPERATOR:
+                return []
+            if pause is None or pause.reason is not PauseReason.AUTH or had_key:
+                return self._begin(PauseReason.AUTH, missing, now)
+            if pause.detail == missing:
+                return []
+            pause.detail = missing  # it is the same pause, for another reason
+            self.dirty = True
+            return [PauseBegan(destination=self._destination, agent=None, reason=PauseReason.AUTH, detail=missing)]
         for pause in (self._pause, *self._agents.values()):
             if pause and pause.reason is PauseReason.AUTH:
                 pause.next_probe_at = now

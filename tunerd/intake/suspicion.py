@@ -18,6 +18,11 @@ TWICE: Final = (
     "the process ended more than once over this document, so it was set aside for the others; please report it, "
     "then `tunerd retry` once that is mended"
 )
+MAPPED_TWICE: Final = (
+    "the process ended more than once over this document, so it was set aside for the others; a regular expression of the "
+    "rules may take for ever on it: `tunerd check --strict` names slow ones. If it names none, please report it; then "
+    "`tunerd retry` once that is mended"
+)
 
 
 def place_of(one: Read) -> Place:
@@ -37,7 +42,7 @@ def split(batch: Batch) -> Iterator[Batch]:
     )
 
 
-def crashed(document: Document, what: str = TWICE) -> RefusedDocument:
+def crashed(document: Document, what: str = MAPPED_TWICE) -> RefusedDocument:
     refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
     return RefusedDocument(origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at)
 

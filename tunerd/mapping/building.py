@@ -5,7 +5,7 @@ What a call and a recording are made of stands here; how one rule is compiled, i
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from typing import Final
 
@@ -16,7 +16,7 @@ from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
 from tunerd.mapping.names import nearest
-from tunerd.mapping.rules import RuleCompiler
+from tunerd.mapping.rules import RuleCompiler, RulePattern
 from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.trace import Step
 from tunerd.mapping.values import RuleError
@@ -68,6 +68,8 @@ class Compiled:
     complete: Run | None = None
     complete_reads_docs: bool = False
     """`complete` may become true with a document that is no part."""
+    patterns: Sequence[RulePattern] = ()
+    """The regular expressions of the rules, their paths the source's."""
 
 
 def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
@@ -130,7 +132,12 @@ class Builder:
             raise ConfigError(problems)
         call, strategies, agent = made or (None, (), None)
         used = _used(compiler)
-        return Compiled(compiler.size, used, call, manifest, strategies, agent, compiler.steps, gather=gather, group=group)
+        return Compiled(
+            *(compiler.size, used, call, manifest, strategies, agent, compiler.steps),
+            gather=gather,
+            group=group,
+            patterns=self._patterns(compiler),
+        )
 
     def _group(self, compiler: RuleCompiler, node: Node, problems: list[Problem]) -> Compiled | None:
         """What is asked of all documents of a call together."""
@@ -146,6 +153,7 @@ class Builder:
             *(compiler.size, _used(compiler), call, None, strategies, agent, compiler.steps),
             complete=run,
             complete_reads_docs=reads_docs,
+            patterns=self._patterns(compiler),
         )
 
     def _call(
@@ -159,6 +167,9 @@ class Builder:
     def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
         """The compiler's problems, told as the source's."""
         problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
+
+    def _patterns(self, compiler: RuleCompiler) -> Sequence[RulePattern]:
+        return [replace(found, path=f"{self._path}.{found.path}") for found in compiler.patterns]
 
     def _zone(self, problems: list[Problem]) -> tzinfo:
         try:

@@ -1,6 +1,7 @@
 """Regular expressions that users write for redaction: compiled, tried for endless work, and run on pieces of bounded length.
 
-Python's `re` cannot be stopped while it works, so what could take it minutes is refused when the configuration is read. Pure.
+Python's `re` cannot be stopped while it works, so what could take it minutes is refused when the configuration is read;
+of those in rules and `path_groups` `tunerd check` warns. Pure.
 """
 
 import importlib
@@ -15,6 +16,8 @@ OVERLAP: Final = 250
 """Of two pieces; a match up to this length is found wherever it stands."""
 MAX_WAYS: Final = 4 * PIECE
 """Ways to try from one starting point: one open repeat that what follows could have matched too."""
+MAX_WAYS_IN_A_PATH: Final = 4 * PIECE * PIECE
+"""A path is short: there two open repeats do no harm."""
 
 _parser: Any = importlib.import_module("re._parser")
 _SAMPLE: Final = frozenset({*map(chr, range(9, 127)), "\u00e4", "\u00a0", "\u0663", "\u4e2d"})
@@ -32,21 +35,34 @@ def compile_pattern(text: str) -> re.Pattern[str]:
         warnings.simplefilter("error")
         try:
             pattern = re.compile(text)
-            parsed = _parser.parse(text)
         except (re.error, RecursionError, OverflowError, Warning) as error:
             raise BadPattern(f"is not a regular expression: {error}") from None
     if pattern.search("") is not None:
         raise BadPattern("also matches empty text, so it would be everywhere; ask for at least one character")
-    try:
-        ways = _Ways(bool(pattern.flags & re.IGNORECASE)).of(list(parsed), frozenset())
-    except RecursionError:
-        ways = MAX_WAYS + 1
-    if ways > MAX_WAYS:
-        raise BadPattern(
-            "could take very long on some texts, because repeats in it may match the same characters in many ways; "
-            "bound them, like \\d{1,20} for \\d+, and use at most one open .* or .+"
-        )
+    if (slow := slowness(text)) is not None:
+        raise BadPattern(slow)
     return pattern
+
+
+def slowness(text: str, *, ignore_case: bool = False, most_ways: int = MAX_WAYS) -> str | None:
+    """That a regular expression could take far too long, in a person's words; None where it could not, or is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            pattern = re.compile(text, re.IGNORECASE if ignore_case else 0)
+            parsed = _parser.parse(text, pattern.flags)
+        except (re.error, RecursionError, OverflowError, ValueError):
+            return None
+    try:
+        ways = _Ways(bool(pattern.flags & re.IGNORECASE), most_ways).of(list(parsed), frozenset())
+    except RecursionError:
+        ways = most_ways + 1
+    if ways <= most_ways:
+        return None
+    return (
+        "could take very long on some texts, because repeats in it may match the same characters in many ways; "
+        "bound them, like \\d{1,20} for \\d+, and use at most one open .* or .+"
+    )
 
 
 def find_all(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
@@ -73,8 +89,10 @@ class _Ways:
     """How many ways a backtracking matcher may try from one start, from above. Only choices count that the next character
     does not decide: `\\w+-` has one way, `\\w+\\d` as many as the text is long, `(\\w+)+-` two to the power of that."""
 
-    def __init__(self, ignore_case: bool) -> None:
+    def __init__(self, ignore_case: bool, most: int) -> None:
+        """`most`: where counting ends."""
         self._ignore_case = ignore_case
+        self._most = most
 
     def of(self, items: Sequence[Any], follow: _Set) -> int:
         """`follow`: characters that may come after the items; empty at the end of the pattern, where every way is a match
@@ -84,8 +102,8 @@ class _Ways:
             after, through = self._first(items[at + 1 :])
             after = after | follow if through else after
             ways *= self._one(str(kind), what, after)
-            if ways > MAX_WAYS:
-                return MAX_WAYS + 1
+            if ways > self._most:
+                return self._most + 1
         return ways
 
     def _one(self, kind: str, what: Any, follow: _Set) -> int:
@@ -105,11 +123,11 @@ class _Ways:
             tried = self.of(body, follow | again)
             unclear = high > low and (through or bool(first & follow))
             if through and high > 1:
-                return MAX_WAYS + 1  # turns of a loop that match nothing
+                return self._most + 1  # turns of a loop that match nothing
             if high == 1:
                 return tried + 1 if unclear else tried
             if tried > 1:
-                return MAX_WAYS + 1 if high > 12 else min(tried**high * (high - low + 1), MAX_WAYS + 1)
+                return self._most + 1 if high > 12 else min(tried**high * (high - low + 1), self._most + 1)
             return high - low + 1 if unclear else 1
         if kind in ("SUBPATTERN", "ASSERT", "ASSERT_NOT", "ATOMIC_GROUP", "GROUPREF_EXISTS", "POSSESSIVE_REPEAT"):
             inner = self._inner(kind, what)

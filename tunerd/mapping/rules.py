@@ -6,6 +6,7 @@ mapping is ruleset.py's matter, what the fields of a call are building.py's.
 
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tunerd.mapping.blocks import Emits, looped, object_run
@@ -34,6 +35,16 @@ MAX_DEPTH: Final = 60
 NO_ROWS: Final = Emits(lambda slots, made: None)
 
 
+@dataclass(frozen=True, slots=True)
+class RulePattern:
+    """A regular expression that a rule searches texts with."""
+
+    place: Place
+    path: str
+    text: str
+    ignores_case: bool
+
+
 class RuleCompiler:
     """Compiles the rules of one source, collecting every problem. `with_places`: the traced form."""
 
@@ -42,6 +53,7 @@ class RuleCompiler:
         self.with_places = with_places
         self.roots = Names(guarded=with_places)
         self.problems: list[Problem] = []
+        self.patterns: list[RulePattern] = []
         self.steps: list[Step] = []
         self.size = RECORDER_SLOT + 1
         """How many slots a run needs."""
@@ -129,8 +141,11 @@ class RuleCompiler:
         return Step(path, node.place, text)
 
     def _text(self, node: Node, text: str, path: str, names: Names, number: int) -> Code:
+        def found(pattern: str, ignores_case: bool, at: int) -> None:
+            self.patterns.append(RulePattern(_place_in(node, text, at), path, pattern, ignores_case))
+
         try:
-            return compile_text(text, names, self.context, watching(number) if self.with_places else None)
+            return compile_text(text, names, self.context, watching(number) if self.with_places else None, found)
         except ExpressionError as error:
             what = error.what
             if what.startswith("unknown name `doc`") and "docs" in names.all():
@@ -140,10 +155,7 @@ class RuleCompiler:
                 what = f"unknown name `{text}`{known}: write {{const: {text}}} for the text, doc.{text} for a field"
             elif node.plain and error.cut:
                 what += f"; YAML cuts a plain text at ` #`, `: ` and, in [ ] and {{ }}, at commas: {_QUOTE}"
-            place = node.place
-            if "\n" not in text:
-                place = Place(place.file, place.line, place.column + error.at + (0 if node.plain else 1))
-            self.problem(place, path, what)
+            self.problem(_place_in(node, text, error.at), path, what)
             return constant(None)
 
     def _first_of(self, node: Node, items: Sequence[Node], path: str, names: Names, rows: bool, depth: int) -> Code:
@@ -384,6 +396,12 @@ class RuleCompiler:
             for name in node.value:
                 if name not in known and name not in _BLOCK_WORDS and not unbalanced(name):
                     self.problem(key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
+
+
+def _place_in(node: Node, text: str, at: int) -> Place:
+    """Of a text of several lines, where it begins."""
+    place = node.place
+    return place if "\n" in text else Place(place.file, place.line, place.column + at + (0 if node.plain else 1))
 
 
 def _is_cut(node: Node) -> bool:

@@ -44,6 +44,7 @@ from tunerd.mapping.gathering import (
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.rows import number_of, text_of
+from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
@@ -132,6 +133,11 @@ class SourceMapping:
         self._alone = builder.rules.alone
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
+
+    @property
+    def patterns(self) -> Sequence[RulePattern]:
+        """The regular expressions that its rules search texts with."""
+        return [*self._bare.patterns, *(self._bare.group.patterns if self._bare.group else ())]
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the

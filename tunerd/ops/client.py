@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException
 from json import JSONDecodeError
@@ -21,7 +22,12 @@ from tunerd.ops.office import OrderRefused
 from tunerd.ops.wire import RUN_DIRECTORY, ControlError, address_of, asked_of, socket_places
 
 TIMEOUT_S: Final = 60.0
+"""For orders and long lists."""
+QUESTION_S: Final = 5.0
+"""For a question that a daemon which makes progress answers at once."""
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
+_CREDENTIALS: Final = struct.Struct("3i")
+"""Process, user and group at the other end of a Unix socket."""
 
 T = TypeVar("T")
 
@@ -52,25 +58,26 @@ def _is_for_us(ledger: str) -> bool:
 class ControlClient:
     """Raises ControlError when the daemon does not answer, OrderRefused when it says no."""
 
-    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, path: Path, timeout_s: float = TIMEOUT_S, question_s: float = QUESTION_S) -> None:
         self.path = path
         self._timeout_s = timeout_s
+        self._question_s = min(question_s, timeout_s)
 
     def answers(self) -> bool:
         """Whether somebody listens. Raises ControlError where rights are missing."""
-        connection = _Connection(self.path, self._timeout_s)
+        connection = _Connection(self.path, self._question_s)
         try:
             connection.connect()
         except OSError as exc:
             if exc.errno in _NOBODY:
                 return False
-            raise self._error(exc) from exc
+            raise self._error(exc, connection) from exc
         finally:
             connection.close()
         return True
 
     async def status(self) -> StatusDocument:
-        return cast(StatusDocument, await self._ask("GET", "/v1/status"))
+        return cast(StatusDocument, await self._ask("GET", "/v1/status", timeout_s=self._question_s))
 
     async def idle(self) -> IdleDocument:
         return cast(IdleDocument, await self._ask("GET", "/v1/idle"))
@@ -83,7 +90,8 @@ class ControlClient:
         return cast(CallsPage, await self._ask("POST", "/v1/calls", asked))  # hundreds of ids do not fit into a URL
 
     async def story(self, call_id: str) -> StoryPage:
-        return cast(StoryPage, await self._ask("GET", f"/v1/story?{urlencode({'call_id': call_id}, errors='surrogateescape')}"))
+        target = f"/v1/story?{urlencode({'call_id': call_id}, errors='surrogateescape')}"
+        return cast(StoryPage, await self._ask("GET", target, timeout_s=self._question_s))
 
     async def documents(self, *, after_row: int = 0, limit: int = 100) -> DocumentsPage:
         return cast(DocumentsPage, await self._ask("GET", f"/v1/documents?{_query({'after_row': after_row, 'limit': limit})}"))
@@ -114,17 +122,20 @@ class ControlClient:
     async def _order(self, order: str, choice: Choice, after_row: int) -> Report:
         return cast(Report, await self._ask("POST", f"/v1/{order}", {**asked_of(choice), "after_row": after_row}))
 
-    async def _ask(self, method: str, target: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
-        return await asyncio.to_thread(self._ask_blocking, method, target, None if body is None else encoded(body, exact=True))
+    async def _ask(
+        self, method: str, target: str, body: Mapping[str, object] | None = None, timeout_s: float | None = None
+    ) -> dict[str, object]:
+        told = None if body is None else encoded(body, exact=True)
+        return await asyncio.to_thread(self._ask_blocking, method, target, told, timeout_s or self._timeout_s)
 
-    def _ask_blocking(self, method: str, target: str, body: bytes | None) -> dict[str, object]:
-        connection = _Connection(self.path, self._timeout_s)
+    def _ask_blocking(self, method: str, target: str, body: bytes | None, timeout_s: float) -> dict[str, object]:
+        connection = _Connection(self.path, timeout_s)
         try:
             connection.request(method, target, body)
             response = connection.getresponse()
             answer = decoded(response.read())
         except (OSError, HTTPException, JSONDecodeError) as exc:
-            raise self._error(exc) from exc
+            raise self._error(exc, connection) from exc
         finally:
             connection.close()
         if not isinstance(answer, dict):
@@ -135,9 +146,13 @@ class ControlClient:
             raise ControlError(f"the daemon speaks version {answer.get('version')}, this command {VERSION}: use the same tunerd")
         return answer
 
-    def _error(self, exc: Exception) -> ControlError:
+    def _error(self, exc: Exception, connection: "_Connection") -> ControlError:
         if isinstance(exc, TimeoutError):
-            return ControlError(f"the daemon did not answer within {self._timeout_s:.0f} s ({self.path})")
+            who = f"the daemon (pid {connection.pid})" if connection.pid else "the daemon"
+            return ControlError(
+                f"{who} did not answer within {connection.timeout:g} s ({self.path}): it makes no progress, or the machine is "
+                f"overloaded; look at its last log lines, and if it stays so, restart it: what it has accepted is in the ledger"
+            )
         if isinstance(exc, PermissionError):
             return ControlError(f"{self.path} answers only the user that tunerd runs as: try again as that user, or with sudo")
         if isinstance(exc, OSError):
@@ -153,6 +168,8 @@ class _Connection(HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("tunerd", timeout=timeout_s)
         self._path = path
+        self.pid = 0
+        """Of the process that listens; 0 while that is not known (it may be another machine's or container's)."""
 
     def connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -164,3 +181,4 @@ class _Connection(HTTPConnection):
             sock.close()
             raise
         self.sock = sock
+        self.pid, _, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal, Protocol, TextIO
+from typing import Final, Literal, Protocol, TextIO, TypeAlias
 
 from tunerd import events as e
 from tunerd.clock import Clock
@@ -37,6 +37,8 @@ SUMMARY_S: Final = 60.0
 LINES_A_MINUTE: Final = 10
 """Of each kind that a storm could multiply; what is above it is counted in the summary."""
 
+LevelName: TypeAlias = Literal["debug", "info", "warning", "error"]
+
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _COLOURS: Final = {"debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m"}
 _RESET: Final = "\x1b[0m"
@@ -54,9 +56,29 @@ class Log(Protocol):
     def error(self, event: str, /, **fields: object) -> object: ...
 
 
+class Level:
+    """From which level on lines are written; it may change while the log is open."""
+
+    def __init__(self, name: LevelName) -> None:
+        self.set(name)
+
+    def set(self, name: LevelName) -> None:
+        self._name = name
+
+    @property
+    def verbose(self) -> bool:
+        return self._name == "debug"
+
+    def drop_below(self, _: object, name: str, fields: Fields) -> Fields:
+        """The first processor of a log."""
+        if _LEVELS[name] < _LEVELS[self._name]:
+            raise structlog.DropEvent
+        return fields
+
+
 def open_log(
     format: Literal["auto", "json", "text"] = "auto",
-    level: Literal["debug", "info", "warning", "error"] = "info",
+    level: LevelName | Level = "info",
     stream: TextIO | None = None,
     now: Callable[[], float] | None = None,
 ) -> Log:
@@ -70,10 +92,12 @@ def open_log(
     def add_time_and_level(_: object, name: str, fields: Fields) -> Fields:
         return {"ts": _iso(stamp()), "level": name, "event": fields.pop("event"), **fields}
 
+    level = Level(level) if isinstance(level, str) else level
+    draw = _json_line if as_json else _text_line(terminal=on_terminal)
     log: Log = structlog.wrap_logger(
         _Lines(out),
-        processors=[add_time_and_level, _redact_fields, _json_line if as_json else _text_line(terminal=on_terminal)],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        processors=[level.drop_below, add_time_and_level, _redact_fields, draw],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         cache_logger_on_first_use=True,
     )
     return log
@@ -109,11 +133,11 @@ _WORDLESS: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, 
 class Narrator:
     """Turns events into lines. Call it with each event; `run` (or `flush`, in tests) writes the summaries."""
 
-    def __init__(self, log: Log, *, verbose: bool = False, hints: Mapping[PauseReason, str] = MappingProxyType({})) -> None:
-        """`verbose`: the level is debug; else the details are not even put together. `hints`: what to say of a pause where
-        it is not that all goes on by itself."""
+    def __init__(self, log: Log, *, level: Level | None = None, hints: Mapping[PauseReason, str] = MappingProxyType({})) -> None:
+        """`level`: the log's (info); unless it is debug, details are not even put together. `hints`: what to say of a pause
+        where it is not that all goes on by itself."""
         self._log = log
-        self._verbose = verbose
+        self._level = level or Level("info")
         self._hints = {**_PAUSE_HINTS, **hints}
         self._sent = 0
         self._already_there = 0
@@ -148,7 +172,7 @@ class Narrator:
 
     def __call__(self, event: e.Event) -> None:
         log = self._log
-        if self._verbose:
+        if self._level.verbose:
             self._tell_detail(event)
         if type(event) in _WORDLESS:
             return

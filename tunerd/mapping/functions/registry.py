@@ -37,6 +37,10 @@ Prepare: TypeAlias = Callable[[Sequence[Run], Sequence[Any], Context], Run | Non
 None: nothing to gain, call the function. Raises RuleError for a constant that can never work."""
 
 
+Patterns: TypeAlias = Callable[[Sequence[Any]], Sequence[tuple[str, bool]]]
+"""The regular expressions in the arguments that are known at load (else UNKNOWN), and whether each ignores case."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     name: str
@@ -54,6 +58,8 @@ class Function:
     prepare: Prepare | None = None
     built_in: bool = False
     """JMESPath's own."""
+    patterns: Patterns | None = None
+    """Of a function that searches text."""
 
 
 @dataclass(slots=True)
@@ -69,6 +75,7 @@ class Registry:
         expressions: Sequence[int] = (),
         prepare: Prepare | None = None,
         built_in: bool = False,
+        patterns: Patterns | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator; the arity is read off the signature: `[, x]` may be left out, `...` repeats."""
         name, _, inside = signature.removesuffix(")").partition("(")
@@ -79,7 +86,7 @@ class Registry:
         def register(call: Callable[..., Any]) -> Callable[..., Any]:
             self.functions[name] = Function(
                 name=name, signature=signature, does=does, call=call, least=least, most=most, nulls=nulls,
-                expressions=frozenset(expressions), prepare=prepare, built_in=built_in,
+                expressions=frozenset(expressions), prepare=prepare, built_in=built_in, patterns=patterns,
             )  # fmt: skip
             return call
 

@@ -53,7 +53,16 @@ def _prepare_regex(runs: Sequence[Run], known: Sequence[Any], context: Context) 
     return run
 
 
-@REGISTRY.add("regex(text, pattern)", "no match: null; else the named groups, or {match}", prepare=_prepare_regex)
+def _pattern_of_regex(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
+    return [(known[1], False)] if known[1].__class__ is str else []
+
+
+@REGISTRY.add(
+    "regex(text, pattern)",
+    "no match: null; else the named groups, or {match}",
+    prepare=_prepare_regex,
+    patterns=_pattern_of_regex,
+)
 def _regex(value: Any, pattern: Any) -> Any:
     return _groups(compiled("regex", text_of("regex", pattern)).search(text_of("regex", value)))
 
@@ -150,11 +159,16 @@ def _patterns(table: Any) -> list[tuple[Any, Any]]:
     return [(compiled("classify", pattern, ignore_case=True).search, result) for pattern, result in table.items()]
 
 
+def _patterns_of_classify(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
+    return [(pattern, True) for pattern in known[1]] if known[1].__class__ is dict else []
+
+
 @REGISTRY.add(
     "classify(text, table[, default])",
     "table of pattern: value, tried in order, case ignored; the value of the first that is found in the text",
     nulls=Nulls.SEEN,
     prepare=_prepare_classify,
+    patterns=_patterns_of_classify,
 )
 def _classify(value: Any, table: Any, default: Any = None) -> Any:
     if value is None or table is None:
