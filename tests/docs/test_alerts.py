@@ -33,6 +33,7 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("a key is withdrawn", {"tunerd_delivery_paused{reason='auth'}": "1x40"}, {"Paused"}),
     ("somebody said pause", {"tunerd_delivery_paused{reason='operator'}": "1x40"}, set()),
     ("a directory is missing", {"tunerd_intake_paused{reason='missing'}": "1x40"}, {"DoesNotRead"}),
+    ("a file cannot be read", {"tunerd_files_unreadable{source='a'}": "1x40"}, {"CannotReadFiles"}),
     ("a recording does not come", {"tunerd_oldest_call_age_seconds{state='waiting'}": "8000x40"}, {"WaitsTooLong"}),
     ("a call fails", {"tunerd_calls_failed_total{source='a',reason='refused'}": "0x20 1x20"}, {"Failed"}),
     ("a wrong configuration", {"tunerd_config_last_reload_successful": "0x40"}, {"ReloadRefused"}),
