@@ -1,5 +1,6 @@
 """Where expressions differ from plain JMESPath, and what is told of wrong ones at load."""
 
+import re
 from typing import Any
 
 import jmespath
@@ -123,6 +124,51 @@ def test_load_errors_say_what_and_where(expression: str, says: str, at: int) -> 
         compile_text(expression, names(), Context())
     assert says in caught.value.what
     assert caught.value.at == at
+
+
+@pytest.mark.parametrize(
+    ("expression", "advice"),
+    [
+        ("$.id", "a path begins with a name: `doc.id`"),
+        (".id", "a path begins with a name: `doc.id`"),
+        ("length(.id)", "a path begins with a name: `doc.id`"),
+        ("doc.a && $.b", "a path begins with a name: `doc.id`"),
+        ("doc.call-id", 'in double quotes: `doc."call-id"`'),
+        ("doc.x-y-z.w", 'in double quotes: `doc."x-y-z"`'),
+        ("doc.a-1", "`subtract(a, b)` is a - b"),
+        ("doc.a + doc.b", "write `add(a, b)`"),
+        ("doc.a - doc.b", "write `subtract(a, b)`"),
+        ("doc.a - 1", "write `subtract(a, b)`"),
+        ("doc.a * 2", "write `multiply(a, b)`"),
+        ("doc.a / 2", "write `divide(a, b)`"),
+        ("doc['id']", "write `doc.id`"),
+        ('doc.a["call-id"]', 'write `doc.a."call-id"`'),
+        ("doc[id]", "write `doc.id`"),
+        ("{{ doc.id }}", "write it without the braces: `doc.id`"),
+        ("${doc.id}", "write it without the braces: `doc.id`"),
+        ("doc.a and doc.b", "write `&&`"),
+        ("doc.a or doc.b", "write `||`"),
+        ("not doc.a", "write `!` for not"),
+        ("doc.items.0", "write `doc.items[0]`"),
+        ("doc.a ? 1 : 2", "write `if(condition, a, b)`"),
+    ],
+)
+def test_what_other_languages_write_gets_a_hint(expression: str, advice: str) -> None:
+    """The likeliest slips say what to write; where it stands in backticks as a whole, that is an expression."""
+    with pytest.raises(ExpressionError) as caught:
+        compile_text(expression, names(), Context())
+    assert advice in caught.value.what
+    if (advised := re.search(r"`(doc\.[^`]*)`", advice)) is not None:
+        compile_text(advised[1], names(), Context())
+
+
+@pytest.mark.parametrize("expression", ["%x", "doc..id", "doc.a; 1", "doc.a.'b'", "doc.a$b", "doc.a <> 1", "doc.a.and doc.b"])
+def test_no_hint_is_better_than_a_wrong_one(expression: str) -> None:
+    """Nothing likely comes to mind: the place alone is told."""
+    with pytest.raises(ExpressionError) as caught:
+        compile_text(expression, names(), Context())
+    assert "write" not in caught.value.what
+    assert caught.value.what.endswith(("that no expression knows", "does not fit here"))
 
 
 def test_constants_are_folded() -> None:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 from jmespath import exceptions, lexer
 from jmespath.parser import ParsedResult, Parser
 
+from tunerd.mapping.slips import hint
+
 Tree: TypeAlias = dict[str, Any]
 """A node of jmespath's tree: type, children, value; and `start`, the offset in the text, where a name stands."""
 
@@ -45,14 +47,16 @@ def parse(text: str) -> Tree:
         raise GrammarError("the expression ends too early", _at(error, text), unbalanced(text)) from None
     except exceptions.LexerError as error:
         message = str(error.message)
-        what = "a quote is never closed" if "Unclosed" in message else "a character that no expression knows"
+        at = _at(error, text)
+        what = "a quote is never closed" if "Unclosed" in message else f"a character that no expression knows{hint(text, at)}"
         if message == "Unknown token '='":
             what = "one `=`: write `==` to compare"
-        raise GrammarError(what, _at(error, text), unbalanced(text)) from None
+        raise GrammarError(what, at, unbalanced(text)) from None
     except exceptions.ParseError as error:
         token = getattr(error, "token_value", "")
-        what = f"`{token}` does not fit here" if token not in ("", None) else "the expression ends too early"
-        raise GrammarError(what, _at(error, text), unbalanced(text)) from None
+        at = _at(error, text)
+        what = f"`{token}` does not fit here{hint(text, at)}" if token not in ("", None) else "the expression ends too early"
+        raise GrammarError(what, at, unbalanced(text)) from None
     except RecursionError:
         raise GrammarError("the expression is nested too deep", 0, False) from None
 
