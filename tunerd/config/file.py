@@ -121,7 +121,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError:
         raise refused("there is no such file; name yours with -c FILE or TUNERD_CONFIG") from None
     except PermissionError as exc:
-        raise refused(f"cannot be read: {exc.strerror}; give the user that tunerd runs as the right to read it") from None
+        raise refused(f"cannot be read: {exc.strerror}; let this user read it, or run tunerd as one that may") from None
     except (OSError, ValueError) as exc:
         raise refused(f"cannot be read: {getattr(exc, 'strerror', None) or exc}") from None
     if len(raw) > MAX_FILE_BYTES:
