@@ -99,6 +99,16 @@ def test_a_batch_is_a_statement_each_for_claims_and_deliveries(stores: tuple[Sql
     assert (store.tally.calls[State.SENT], store.tally.calls[State.SENDING]) == (32, 32)
 
 
+def test_what_is_in_hand_keeps_no_payload(stores: tuple[SqliteStore, SqliteStore]) -> None:
+    """A large call that is being sent is in memory once, as the body that its worker posts."""
+    store, _ = stores
+    put(store, "a")
+    (held,) = take(store, 1)
+    plain = store.in_hand[held.row]
+    assert isinstance(plain, Plain)
+    assert (plain.payload, b'"a"' in held.body) == (b"", True)
+
+
 def test_a_rollback_gives_back_what_was_claimed(stores: tuple[SqliteStore, SqliteStore]) -> None:
     """Neither the table nor the memory beside it knows of a claim, or a delivery, that was rolled back."""
     store, _ = stores

@@ -276,6 +276,7 @@ class CallTables(Store):
         return [found[pick].popleft() if found[pick] else oldest.popleft() if oldest else None for pick in picks]
 
     def hold(self, plain: Plain, form: Form, patch: bytes, paused_before_s: float, now: float) -> None:
+        plain.payload = b""  # the worker has the body: up to `max_document` for each call in flight, and not twice
         self.in_hand[plain.row] = plain
         self.tally.move(State.DUE, State.SENDING, plain.size)
         self._unwritten.hold(plain.row, now, form, patch, paused_before_s)
