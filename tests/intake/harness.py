@@ -17,8 +17,7 @@ from tunerd.intake.entry import Mapper
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.source_reader import Unread
 from tunerd.intake.sources import Intake
-from tunerd.ledger.memory import MemoryLedger
-from tunerd.testing import Recorder, make_call
+from tunerd.testing import MemoryLedger, Recorder, make_call
 
 
 def map_call(document: Document) -> Mapped:
