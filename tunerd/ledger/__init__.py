@@ -217,6 +217,10 @@ class Gate:
     detail: str = ""
     agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
     """Paused agents: reason and since when."""
+    probe_row: int | None = None
+    """The only call that may be the probe of the pause: it may have arrived. The two that follow are set with it."""
+    probe_every_s: float | None = None
+    next_probe_at: float | None = None
 
 
 # Calls that are gathered from several documents.
