@@ -25,9 +25,8 @@ from tunerd.events import (
     PauseEnded,
 )
 from tunerd.ledger import Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope
-from tunerd.testing import FakeClock
+from tunerd.testing import FakeClock, MemoryLedger
 
 IDS = [f"call-{n}" for n in range(1, 101)]
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")

@@ -17,8 +17,7 @@ from tunerd.intake.pauses import Limits
 from tunerd.intake.run import Unread
 from tunerd.intake.sources import Intake
 from tunerd.intake.watch import Watcher
-from tunerd.ledger.memory import MemoryLedger
-from tunerd.testing import Recorder, make_call
+from tunerd.testing import MemoryLedger, Recorder, make_call
 
 
 def map_call(document: Document) -> Mapped:

@@ -11,7 +11,7 @@ from tunerd.events import CallAdmitted, IntakePaused
 from tunerd.intake.follow import BATCH_DOCUMENTS
 from tunerd.intake.pauses import Limits
 from tunerd.ledger import Admission, Admitted, LedgerUnavailable
-from tunerd.ledger.memory import MemoryLedger
+from tunerd.testing import MemoryLedger
 
 CALLS = 4 * BATCH_DOCUMENTS - 10
 WORDS = "so many words that " * 40

@@ -34,9 +34,8 @@ from tunerd.intake.pauses import Gate, Limits, Pauses
 from tunerd.intake.scan import Names
 from tunerd.intake.watch import Hint, Tell, Watcher
 from tunerd.ledger import Admission, Gauges, Keep
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import IntakeReason
-from tunerd.testing import FakeClock, make_call
+from tunerd.testing import FakeClock, MemoryLedger, make_call
 
 T = TypeVar("T")
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")

@@ -1,18 +1,19 @@
-"""Random lives of a ledger: the SQLite ledger, restarts included, does what MemoryLedger does."""
+"""Random lives of a ledger: on a file, with threads and restarts, it does what the same ledger does on `:memory:`."""
 
 import asyncio
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunerd.call import Call, Fail, Hold, OnMissing, Recording, SendAnyway, State, Strategy, UrlStrategy
+from tunerd.call import Call, Fail, Hold, OnMissing, Recording, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import Admission, FileMark, Filter, Gate, Keep, Pick, Settlement
-from tunerd.ledger.commands.send import reclaim
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.outcome import PauseReason
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -150,11 +151,15 @@ async def _step(ledger: MemoryLedger | SqliteLedger, step: tuple[object, ...], n
         return type(exc)
 
 
+def _reclaim(now: float, store: SqliteStore) -> None:
+    store.reclaim_all(now)
+
+
 async def _seen(ledger: MemoryLedger | SqliteLedger) -> object:
     """Everything that can be asked."""
     stories = [await ledger.story(call_id) for call_id in "abc"]
     listed = await ledger.calls(ALL, limit=1000)
-    documents = [(await ledger.document(row.row), await ledger.head(row.row)) for row in listed]
+    documents = [await ledger.document(row.row) for row in listed]
     files = [sorted(mark.path for mark in await ledger.disposable("agent")), list(await ledger.marks("agent"))]
     return [ledger.gauges(), list(listed), stories, documents, files, dict(await ledger.gates())]
 
@@ -174,9 +179,8 @@ async def _live(life: Sequence[tuple[object, ...]], folder: Path) -> None:
                 await sqlite.close()
                 sqlite = await SqliteLedger.open(folder / "ledger.db", now=now, emit=Recorder())
                 sqlite.on_due(woken[1].append)
-                for row in [row for row in memory._store.rows.values() if row.state is State.SENDING]:
-                    reclaim(memory._store, row, now)
-                memory._store.woken.clear()
+                memory.change(partial(_reclaim, now))
+                del woken[0][len(woken[1]) :]
             else:
                 assert await _step(sqlite, step, now) == await _step(memory, step, now)
             assert await _seen(sqlite) == await _seen(memory)

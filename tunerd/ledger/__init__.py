@@ -2,7 +2,7 @@
 
 The protocols are small, one for each kind of consumer: WritePath (the two conductors), Positions (intake), Inspection
 (commands, metrics, status page), Desk (what an operator changes), Upkeep (timers and retention). Nothing in here knows
-SQL; sqlite/ and memory.py implement it, and one contract suite runs on both.
+SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -366,12 +366,6 @@ class Positions(Protocol):
         `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
         ...
 
-    async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
-        """A followed log by content: same marker at the same offset, whatever its path."""
-        ...
-
-    async def mark_by_inode(self, source: str, device: int, inode: int) -> FileMark | None: ...
-
     async def set_mark(self, mark: FileMark, now: float) -> None: ...
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
@@ -471,10 +465,6 @@ class Inspection(Protocol):
 
     async def document(self, row: int) -> bytes | None:
         """The stored JSON text, None where it is no longer (or was never) kept."""
-        ...
-
-    async def head(self, row: int) -> bytes:
-        """The kept first bytes of a refused document."""
         ...
 
     async def alive(self) -> bool:

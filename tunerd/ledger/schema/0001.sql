@@ -181,8 +181,6 @@ CREATE TABLE file (
     held INTEGER NOT NULL,
     PRIMARY KEY (source, path)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX file_inode ON file (source, device, inode);
-CREATE INDEX file_content ON file (source, "offset", marker) WHERE whole = 0;
 CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
 
 CREATE TABLE destination (

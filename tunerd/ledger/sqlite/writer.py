@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
@@ -68,6 +68,17 @@ class _Told:
     woken: set[str] = field(default_factory=set)
     ripe: set[tuple[str, str]] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
+
+
+class TakesJobs(Protocol):
+    """What a ledger needs of a writer."""
+
+    @property
+    def gauges(self) -> Gauges: ...
+    @property
+    def is_troubled(self) -> bool: ...
+    def submit(self, job: Job[T]) -> "asyncio.Future[T]": ...
+    async def close(self) -> None: ...
 
 
 class Writer:
