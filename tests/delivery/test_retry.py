@@ -156,7 +156,10 @@ def test_what_was_not_read_confirms_nothing(body: bytes, unread: str, expected: 
 @pytest.mark.parametrize(("body", "expected"), [(b' {"detail": [', "failed"), (b"<html>", "refused endpoint destination")])
 def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected: str) -> None:
     """An error that repeats a large call must not pass for a wrong URL and stop every other call."""
-    assert said(judge(Answer(status=422, body=body, unread="its body is longer than 1,024 KiB"), now=NOW, retry_after_max_s=3600)) == expected
+    assert (
+        said(judge(Answer(status=422, body=body, unread="its body is longer than 1,024 KiB"), now=NOW, retry_after_max_s=3600))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -221,7 +224,7 @@ DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
         ("١٢", None, None),
         ("inf", None, None),
         ("infinity", None, None),
-        ("\"30\"", None, 30.0),
+        ('"30"', None, 30.0),
         ("2026-01-01T00:02:00Z", DATE, 120.0),
         ("2026-01-01T00:02:00+00:00", "2026-01-01T00:01:00Z", 60.0),
         (None, DATE, None),

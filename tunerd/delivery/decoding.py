@@ -25,7 +25,7 @@ def decode(body: bytes, coding: str) -> tuple[bytes, str]:
         return b"", "its body is compressed too often"
     for name in reversed(codings):  # the last one was applied last
         if name in ("gzip", "x-gzip"):
-            windows = (31,)
+            windows: tuple[int, ...] = (31,)
         elif name == "deflate":
             windows = (15, -15)  # some servers leave out the zlib wrapper
         else:

@@ -139,9 +139,7 @@ class Lane:
     def key_changed(self) -> None:
         present = self.key.value is not None
         self._tell(
-            self.pacing.key_changed(
-                self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
-            )
+            self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local)
         )
         self.bench.call()
 

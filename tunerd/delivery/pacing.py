@@ -210,9 +210,7 @@ class Pacing:
             self._turn += 1
         self._in_flight += 1
         self._limit.started(self._in_flight)
-        return Go(
-            pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None
-        )
+        return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
 
     def taken(self, agent: str, now: float) -> bool:
         """A call of this agent was claimed. False: its agent is paused and another worker probes it; give it back."""
@@ -445,7 +443,8 @@ class Pacing:
             pause.row = row
             self.dirty = True
             return []
-        told = self._begin(PauseReason.ENDPOINT, f"{outcome.detail}; only this call is tried again, in {PROBE_EVERY_S:.0f} s", now)
+        detail = f"{outcome.detail}; only this call is tried again, in {PROBE_EVERY_S:.0f} s"
+        told = self._begin(PauseReason.ENDPOINT, detail, now)
         if self._pause:
             self._pause.row = row
         return told

@@ -99,9 +99,7 @@ class Uploader:
             answer = await self.post(claimed.body, claimed.agent, claimed.form)
         except NoAnswer as error:
             return error.outcome
-        return judge(
-            answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any
-        )
+        return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any)
 
     async def post(self, body: bytes, agent: str, form: Form) -> Answer:
         """One attempt, as the answer itself (`tunerd send` and `check --online` show it). Raises NoAnswer."""

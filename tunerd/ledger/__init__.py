@@ -303,8 +303,10 @@ class WritePath(Protocol):
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
+        only: int | None = None,
     ) -> Awaitable[Claim]:
-        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out.
+        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out. With
+        `only` no other than the one in this row, whatever its agent.
         Never a call that waits for its recording, never one that is claimed. Claims belong to this process: whatever
         was `sending` when the ledger is opened is due again, with its body.
         A recording URL that has expired by `now` is not sent: the next strategy answers, or it fails.
