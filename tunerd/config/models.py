@@ -191,6 +191,8 @@ class Example(_Model):
 
 class Config(_Model):
     file: str
+    text: SecretStr = SecretStr("")
+    """What the file held when it was read; a key may stand in it."""
     destinations: tuple[Destination, ...]
     sources: tuple[Source, ...]
     delivery: Delivery = Delivery()
