@@ -105,7 +105,7 @@ def test_forty_rows_are_few_statements(store: SqliteStore) -> None:
         store.drop_body(one.row)
     seen.clear()
     store.commit()
-    assert seen == ["UPDATE", "DELETE", "COMMIT"]
+    assert seen == ["UPDATE", "DELETE", "INSERT", "COMMIT"]
     assert len(store.sending()) == 40
     assert store.db.execute("SELECT count(*) FROM body").fetchone() == (0,)
 
