@@ -15,7 +15,7 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Upload
 from tunerd.delivery.run import Delivery
 from tunerd.events import CallAdmitted, Unanswered
-from tunerd.intake.pauses import Limits
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope

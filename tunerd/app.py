@@ -29,8 +29,8 @@ from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
-from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed, Gauges
@@ -51,7 +51,7 @@ from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
-from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_hints, serve
+from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
 from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
 
 
@@ -78,7 +78,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     refuse_proxies(config, environ)
     level = Level(config.log.level)
     log = open_log(config.log.format, level)
-    hints = pause_hints(options.wait_s) if options.once else {}
+    hints = pause_due(options.wait_s) if options.once else {}
     narrator = Narrator(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
     emit = _each(metrics, narrator)

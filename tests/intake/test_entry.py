@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.intake.harness import map_call, running, source
 from tunerd.call import Document, Mapped, State
 from tunerd.events import CallAdmitted, IntakePaused
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.follow import BATCH_DOCUMENTS
-from tunerd.intake.pauses import Limits
 from tunerd.ledger import Admission, Admitted, LedgerUnavailable
 from tunerd.testing import MemoryLedger
 

@@ -17,11 +17,11 @@ from tunerd.call import Call, Document, Fragment, Mapped, Origin, Recording, Ref
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, Event, PartsLate
+from tunerd.intake.admission_gate import Limits
+from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
 from tunerd.intake.gather import Carry
-from tunerd.intake.in_hand import FILE, InHand, Phase
-from tunerd.intake.pauses import Limits
+from tunerd.intake.inspection import Batch
 from tunerd.intake.sources import Intake
-from tunerd.intake.visit import Batch
 from tunerd.ledger import Admission, FileMark, Filter
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source
@@ -332,7 +332,7 @@ async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Pa
     await ledger.admit(Admission(fragments=[one for one in parts if one is not None]), SystemClock().now())
     in_hand = str(tmp_path / "ledger.in-hand")
     for _ in range(2):  # two processes that die over the group
-        InHand(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
+        CrashJournal(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
     told = Recorder()
     intake = Intake(
         [mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, in_hand=in_hand, gathers={"agent": mapping}

@@ -27,7 +27,7 @@ from tunerd.events import (
     IntakeResumed,
     RecordingAdmitted,
 )
-from tunerd.intake.pauses import Limits
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
 from tunerd.outcome import FailReason, IntakeReason

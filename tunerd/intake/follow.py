@@ -3,7 +3,7 @@
 A log is known by its content: its first 1 KiB and the 1 KiB before the offset have the stored hash, whatever the file is
 called, whichever inode it has and whether it is compressed. (The end alone is not enough: records of one length with
 like ends stand at the same offset in every generation of a log.) When to look at a log, and what becomes durable, is
-run.py's business.
+source_reader.py's business.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ _FEW: Final = 200
 K = TypeVar("K")
 
 
-class Known:
+class FileIndex:
     def __init__(self, root: str, base_of: Callable[[str], str]) -> None:
         """`base_of` gives the name of the log that a rotated name belongs to (itself for any other name)."""
         self._root = root.rstrip("/") + "/"

@@ -29,7 +29,7 @@ class Due:
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
 
 
-class Hints:
+class DueQueue:
     def __init__(self) -> None:
         self._paths: dict[str, Due] = {}
         self._heap: list[tuple[float, int, str]] = []

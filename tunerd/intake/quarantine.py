@@ -1,5 +1,5 @@
 """After a crash: batches split into single documents, and what is said of the one that ends the process. Values, and one
-stat; in_hand.py remembers who was there, run.py acts on it.
+stat; crash_journal.py remembers who was there, source_reader.py acts on it.
 """
 
 import os
@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Document, Origin, Refusal, RefusedDocument
-from tunerd.intake.in_hand import Place
+from tunerd.intake.crash_journal import Place
+from tunerd.intake.inspection import Batch
 from tunerd.intake.read import Read
-from tunerd.intake.visit import Batch
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
