@@ -19,6 +19,7 @@ MODULES = {
 PURE = (
     "tunerd.call",
     "tunerd.outcome",
+    "tunerd.carried_key",
     "tunerd.events",
     "tunerd.places",
     "tunerd.mapping",
@@ -36,7 +37,7 @@ IMPURE_LIBRARIES = {
 }  # fmt: skip
 TELLING_LIBRARIES = {"logging", "structlog", "prometheus_client"}
 
-CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config"}
+CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.carried_key", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config"}
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself
     "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},

@@ -1,7 +1,7 @@
 """Whose call a document belongs to: its own key, or else the key of the document before it in its file. Pure.
 
-intake/ asks it document by document, commands for a whole file at once. What a key is, and what its documents make, stands
-in gathering.py.
+intake/ asks document by document, commands for a whole file at once. What a key is, and what its documents make, stands
+in mapping/gathering.py.
 """
 
 from collections.abc import Iterable

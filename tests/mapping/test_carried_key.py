@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tunerd.call import Document, Fragment, KeyStyle, Origin, Refusal, RefusedDocument
-from tunerd.mapping.gather_keys import CarriedKey, keyed
+from tunerd.carried_key import CarriedKey, keyed
 from tunerd.mapping.gathering import in_order, merged, pack, unpack
 from tunerd.outcome import FailReason
 

@@ -10,7 +10,7 @@ from tests.mapping.sources import CREATE, compiled, document
 from tunerd.call import Document, Fragment, Mapped
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping
-from tunerd.mapping.gather_keys import keyed
+from tunerd.carried_key import keyed
 from tunerd.mapping.gathering import MOST_BYTES, in_order
 from tunerd.outcome import FailReason
 from tunerd.places import ConfigError

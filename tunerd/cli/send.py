@@ -19,7 +19,7 @@ from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
-from tunerd.mapping.gather_keys import keyed
+from tunerd.carried_key import keyed
 from tunerd.outcome import Sent
 from tunerd.places import ConfigError
 

@@ -59,4 +59,5 @@ def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:
     offset = log.offset if log is not None else 0
     origin = Origin(source=source, path=path, offset=offset, length=max(0, at.st_size - offset), mtime_ns=at.st_mtime_ns)
     refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=TWICE)
-    return Batch([RefusedDocument(origin=origin, refusal=refusal, settled_at=now)], mark, first=True, last=True)
+    refused = RefusedDocument(origin=origin, refusal=refusal, settled_at=now)
+    return Batch([refused], mark, first=True, last=True, continues=log)

@@ -17,6 +17,7 @@ from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import Made, events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent, target_directory
+from tunerd.intake.carry import Carry
 from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
 from tunerd.intake.due_queue import Due, DueQueue
 from tunerd.intake.entry import Entry, FileEntry, Mapper
@@ -376,7 +377,8 @@ class SourceReader:
         before it changes."""
         batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
-        await self._entry.see_through(self._entry.hand_over(batch, made))
+        carried = self._entry.gathered(Carry(), batch, made, final=False)
+        await self._entry.see_through(self._entry.hand_over(batch, carried))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:

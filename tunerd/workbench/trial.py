@@ -6,7 +6,7 @@ from typing import Final
 
 from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
 from tunerd.mapping.explanation import Explanation
-from tunerd.mapping.gather_keys import keyed
+from tunerd.carried_key import keyed
 from tunerd.outcome import FailReason
 from tunerd.workbench.bench import Bench
 
