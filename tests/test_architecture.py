@@ -21,6 +21,7 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
+    "tunerd.location",
     "tunerd.places",
     "tunerd.mapping",
     "tunerd.workbench",
@@ -37,7 +38,17 @@ IMPURE_LIBRARIES = {
 }  # fmt: skip
 TELLING_LIBRARIES = {"logging", "structlog", "prometheus_client"}
 
-CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.carried_key", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config"}
+CORE = {
+    "tunerd",
+    "tunerd.call",
+    "tunerd.outcome",
+    "tunerd.carried_key",
+    "tunerd.events",
+    "tunerd.clock",
+    "tunerd.location",
+    "tunerd.places",
+    "tunerd.config",
+}
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself
     "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},

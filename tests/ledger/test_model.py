@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tunerd.call import Call, Fail, Hold, OnMissing, Recording, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import Admission, FileMark, Filter, Gate, Keep, Pick, Settlement
+from tunerd.ledger.commands.send import reclaim_all
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.outcome import PauseReason
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -152,7 +153,7 @@ async def _step(ledger: MemoryLedger | SqliteLedger, step: tuple[object, ...], n
 
 
 def _reclaim(now: float, store: SqliteStore) -> None:
-    store.reclaim_all(now)
+    reclaim_all(store, now)
 
 
 async def _seen(ledger: MemoryLedger | SqliteLedger) -> object:

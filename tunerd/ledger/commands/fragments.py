@@ -6,8 +6,8 @@ from typing import Final
 
 from tunerd.call import Fragment, State
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import Move
-from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
 LEFT_OUT_KEPT_S: Final = 86_400.0
@@ -21,7 +21,7 @@ _LONGEST_PAUSE_S: Final = 2.0
 """A group is looked at the more rarely the larger it is: each look reads all of it."""
 
 
-def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
+def collect(store: SqliteStore, fragment: Fragment, now: float, is_log: bool) -> bool:
     """Keep a document of a gathered call. True: it is not kept, its call failed for its size. The same place with the same
     content adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not
     sent yet gathers again with it, unless it may have arrived."""
@@ -45,7 +45,7 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
         store.note_origin(row, origin.source, origin.path, 0)  # its file stays
         return True  # visible as what it is; there is no end to what would still come
     _note_file(store, row, fragment)
-    gone = 0 if is_log else store.drop_fragments_at(row.row, origin.path, origin.offset)
+    gone = 0 if is_log else store.drop_fragments_at(row.row, origin)
     is_kept = row.state in _NOT_MAPPED or fragment.matters
     store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=is_kept)
     if more := (len(fragment.document) if is_kept else 0) - gone:
@@ -69,7 +69,7 @@ def is_replaceable(row: Row) -> bool:
     return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
-def take_back(store: Store, row: Row, now: float) -> bool:
+def take_back(store: SqliteStore, row: Row, now: float, why: str = "more of it came") -> bool:
     """Await the call whole again. False: it may have arrived, or the documents that it was made of are not kept, so that
     nothing could be joined with them. It stays matched, and goes on looking for its recording when it is mapped again."""
     if not is_replaceable(row):
@@ -78,11 +78,11 @@ def take_back(store: Store, row: Row, now: float) -> bool:
     if row.state is not State.IGNORED and (body is None or body.document is None):
         return False
     store.move(row, Move.REOPEN, State.GATHERING, now, due_at=None, reason=None, place="", detail="", dismissed=False)
-    store.tell(row, now, "reopened", detail="more of it came")
+    store.tell(row, now, "reopened", detail=why)
     return True
 
 
-def tell_late(store: Store, row: Row, count: int, now: float) -> None:
+def tell_late(store: SqliteStore, row: Row, count: int, now: float) -> None:
     parts, count_no_more = ("a part", "counts no more") if count == 1 else (f"{count} parts", "count no more")
     store.tell(
         row,
@@ -92,7 +92,7 @@ def tell_late(store: Store, row: Row, count: int, now: float) -> None:
     )
 
 
-def _open(store: Store, fragment: Fragment, now: float) -> Row:
+def _open(store: SqliteStore, fragment: Fragment, now: float) -> Row:
     origin = fragment.origin
     row = Row(
         kind=Kind.GROUP,
@@ -111,17 +111,17 @@ def _open(store: Store, fragment: Fragment, now: float) -> Row:
     return row
 
 
-def _was_seen(store: Store, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
+def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
     origin = fragment.origin
-    if digest in store.digests(row.row, origin.path, origin.offset):
+    if digest in store.digests(row.row, origin):
         return True
     if not is_log or row.state is not State.SENT:
         return False
-    last = store.last_log_offset(row.row, origin.path)  # all that is still known of the lines of a sent call
+    last = store.last_log_offset(row.row, origin)  # all that is still known of the lines of a sent call
     return last is not None and origin.offset <= last
 
 
-def _note_file(store: Store, row: Row, fragment: Fragment) -> None:
+def _note_file(store: SqliteStore, row: Row, fragment: Fragment) -> None:
     """Once for each file: a log may give thousands of documents."""
     origin = fragment.origin
     if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.places(row)):

@@ -13,11 +13,12 @@ from typing import Any, Final
 from tunerd.events import LedgerRebuilt
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.commands.join import first_wants
+from tunerd.ledger.commands.send import reclaim_all
 from tunerd.ledger.rows import Kind
-from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, row_of
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, Unsound, row_of
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import Unsound, is_trouble, words_for
+from tunerd.ledger.sqlite.trouble import is_trouble, words_for
 
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000
@@ -81,7 +82,7 @@ def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
         store = SqliteStore(db)
         if not is_reopened:
             store.begin(full=True)
-            store.reclaim_all(now)
+            reclaim_all(store, now)
             store.commit()
     except BaseException:
         db.close()
@@ -185,7 +186,7 @@ def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> int:
         store = SqliteStore(db)
         store.begin(full=True)
         _mend(store)
-        store.reclaim_all(now)
+        reclaim_all(store, now)
         store.note_rebuilt()
         store.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -241,7 +242,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
             names = _columns(db, table)
             for columns in _rows(old, table, names):
                 _put(db, table, names, columns)
-        for table in ("origin", "event", "want", "destination", "gathering", "fragment"):
+        for table in ("origin", "event", "want", "destination", "gathering", "fragment", "cut", "key_style"):
             names = _columns(db, table)
             for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
                 _put(db, table, names, columns)
@@ -325,6 +326,7 @@ def _mend(store: SqliteStore) -> None:
     one("DELETE FROM want WHERE call NOT IN (SELECT row FROM call)")
     one("DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)")
     one("DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)")
+    one("DELETE FROM cut WHERE row NOT IN (SELECT row FROM gathering)")
     one("UPDATE call SET gathers = 0, fragments_size = 0 WHERE gathers AND row NOT IN (SELECT row FROM gathering)")
     for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
         row, body = store.get(row_id), store.body(row_id)

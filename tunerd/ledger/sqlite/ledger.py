@@ -37,12 +37,12 @@ from tunerd.ledger import (
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.filesystem import is_network, kind_of
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
 from tunerd.ledger.sqlite.reader import Asks, Reader
 from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerGone, Reserve
 from tunerd.ledger.sqlite.writer import Job, TakesJobs, Writer
 

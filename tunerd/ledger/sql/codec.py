@@ -1,5 +1,6 @@
 """How rows, strategies, gates and file names are written in SQLite's types, and read back."""
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
@@ -9,9 +10,13 @@ import orjson
 
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import FileMark, Gate
-from tunerd.ledger.rows import Body, Kind, PauseClock, Plain, Row
-from tunerd.ledger.sqlite.trouble import Unsound
+from tunerd.ledger.rows import Body, Kind, PauseClock, Row
 from tunerd.outcome import PauseReason
+
+
+class Unsound(sqlite3.DatabaseError):
+    """The file holds what no version of tunerd writes."""
+
 
 # File names need not be UTF-8: Python carries their odd bytes as lone surrogates, which SQLite's text cannot. They are
 # stored as characters of the private use area.
@@ -113,15 +118,6 @@ def row_of(columns: Sequence[Any]) -> Row:
         row.detail = from_text(row.detail)
     row.told = -1
     return row
-
-
-def plain_of(number: int, columns: Sequence[Any], payload: bytes, checked_for: Form | None) -> Plain:
-    """From (source, agent, call_id, path, admitted_at, settled_at, recording_url, recording_expires_at, size, copies)."""
-    source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies = columns
-    path = path if path.isascii() else from_text(path)
-    return Plain(
-        number, source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies != 0, payload, checked_for
-    )
 
 
 # Bodies.
