@@ -8,9 +8,9 @@ import pytest
 
 from tests.mapping.sources import CREATE, compiled, document
 from tunerd.call import Document, Fragment, Mapped
+from tunerd.carried_key import keyed
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping
-from tunerd.carried_key import keyed
 from tunerd.mapping.gathering import MOST_BYTES, in_order
 from tunerd.outcome import FailReason
 from tunerd.places import ConfigError

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
+from tunerd.carried_key import keyed
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.clock import SystemClock
@@ -19,7 +20,6 @@ from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
-from tunerd.carried_key import keyed
 from tunerd.outcome import Sent
 from tunerd.places import ConfigError
 

@@ -3,11 +3,11 @@ and what cannot be read between them cuts the call before it. Values only; the r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
-from tunerd.intake.inspection import Batch
 from tunerd.carried_key import CarriedKey
+from tunerd.intake.inspection import Batch
 from tunerd.outcome import FailReason
 
 
@@ -17,7 +17,7 @@ class Carried:
 
     made: Sequence[tuple[Document | RefusedDocument, Mapped]]
     cuts: Sequence[Cut] = ()
-    key_style: KeyStyle = KeyStyle()
+    key_style: KeyStyle = field(default_factory=KeyStyle)
     cut_offsets: frozenset[int] | None = None
     """Of a whole file that is read to its end: where it cuts calls. What it cut elsewhere, when it was read before, it no
     longer does."""

@@ -11,8 +11,8 @@ from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
-from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
 from tunerd.intake.carry import Carried, Carry
+from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
 from tunerd.intake.inspection import LARGE_BYTES, Batch
 from tunerd.intake.loop_budget import LoopBudget
@@ -89,7 +89,7 @@ class Entry:
     def _kept(self, refused: RefusedDocument) -> RefusedDocument:
         return refused if self._source.stores_documents else refused.without_text()
 
-    def gathered(self, carry: Carry, batch: Batch, made: list[Made], *, final: bool) -> Carried:
+    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
         if not self._gathers:
             return Carried(made)

@@ -15,7 +15,7 @@ from tunerd.clock import Clock
 from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
 from tunerd.intake.admission import Made, failures_of, refused_event
 from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
-from tunerd.intake.inspection import LARGE_BYTES, Batch
+from tunerd.intake.inspection import LARGE_BYTES
 from tunerd.intake.quarantine import TWICE
 from tunerd.ledger import Gathered, GatherPath, Group, LetGo, LookAgain, Regrouped, TooLate, Verdict
 from tunerd.outcome import FailReason
@@ -72,7 +72,11 @@ def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathere
         if mapped is None or done is None:
             continue
         verdict, state = done
-        if group.reason == FailReason.INCOMPLETE and mapped.refused is not None and mapped.refused.refusal.reason is FailReason.INCOMPLETE:
+        if (
+            group.reason == FailReason.INCOMPLETE
+            and mapped.refused is not None
+            and mapped.refused.refusal.reason is FailReason.INCOMPLETE
+        ):
             continue  # told already; more of it came
         yield DocumentMapped(source=source, notes=mapped.notes)
         if mapped.refused is not None:

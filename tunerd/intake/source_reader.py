@@ -437,7 +437,7 @@ class SourceReader:
         if batch.mark is not None:
             self._remember(batch, batch.mark)
         self._news += bool(made)
-        if self._gatherer is not None and admission.fragments:
+        if self._gatherer is not None and (admission.fragments or admission.cuts or admission.refused):
             self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
             self._emit_counted(event)

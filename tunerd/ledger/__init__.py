@@ -77,7 +77,7 @@ class Admission:
     """Gathered calls that may lack a part, because a document cannot be read."""
     cut_offsets: frozenset[int] | None = None
     """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
-    key_style: KeyStyle = KeyStyle()
+    key_style: KeyStyle = field(default_factory=KeyStyle)
     """How these documents say whose call they belong to."""
     mark: FileMark | None = None
     continued: Continued | None = None

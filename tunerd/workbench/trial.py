@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
-from tunerd.mapping.explanation import Explanation
 from tunerd.carried_key import keyed
+from tunerd.mapping.explanation import Explanation
 from tunerd.outcome import FailReason
 from tunerd.workbench.bench import Bench
 

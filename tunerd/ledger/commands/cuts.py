@@ -28,7 +28,8 @@ def cut(store: SqliteStore, admission: Admission, now: float) -> None:
         if mark.torn and mark.carry:
             cuts.append(_end_of(mark, log))
     is_cut = [row for one in cuts if (row := _add(store, one)) is not None]
-    for source in {*(one.source for one in cuts), *(one.source for one in admission.fragments), *_refused_in(admission)}:
+    origins = [one.origin for one in admission.fragments] + [one.origin for one in admission.refused]
+    for source in {origin.source for origin in origins}:
         if _note_style(store, source, admission.key_style):
             is_cut += store.rows_cut(source)
     _look_at(store, is_cut, now)
@@ -53,10 +54,6 @@ def _log_of(admission: Admission) -> int:
 def _end_of(mark: FileMark, log: int) -> Cut:
     origin = Origin(source=mark.source, path=mark.path, offset=mark.offset, log=log)
     return Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)
-
-
-def _refused_in(admission: Admission) -> set[str]:
-    return {one.origin.source for one in admission.refused} if admission.key_style != KeyStyle() else set()
 
 
 def _add(store: SqliteStore, one: Cut) -> int | None:
