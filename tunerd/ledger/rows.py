@@ -220,6 +220,7 @@ def shifted(gate: Gate, seconds: float) -> Gate:
         closed_until=None if gate.closed_until is None else gate.closed_until + seconds,
         paused_since=None if gate.paused_since is None else gate.paused_since + seconds,
         agents={agent: (reason, since + seconds) for agent, (reason, since) in gate.agents.items()},
+        next_probe_at=None if gate.next_probe_at is None else gate.next_probe_at + seconds,
     )
 
 

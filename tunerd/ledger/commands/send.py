@@ -35,6 +35,7 @@ class Ask:
     pick: Pick
     not_agents: frozenset[str]
     due_by: float | None
+    only: int | None = None
 
     @property
     def by(self) -> float:
@@ -43,12 +44,14 @@ class Ask:
     @property
     def alike(self) -> tuple[object, ...]:
         """Asks that have this in common are answered together."""
-        return (self.destination, self.form, self.not_agents, self.due_by)
+        return (self.destination, self.form, self.not_agents, self.due_by, self.only)
 
 
 def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
     """See WritePath.claim; all of them alike. What they look for is picked at once: that is most of a claim's work."""
     first = asks[0]
+    if first.only is not None:
+        return [_claim_only(store, ask, first.only) for ask in asks]
     now = min(ask.now for ask in asks)
     picked = store.pick_many(
         first.destination, [ask.pick for ask in asks], now if first.due_by is None else first.due_by, now, first.not_agents
@@ -68,6 +71,15 @@ def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
         else:  # where one has just found nothing there is nothing
             claims[at] = replace(dry, failed=tuple(failed[at]))
     return [claim for claim in claims if claim is not None]
+
+
+def _claim_only(store: SqliteStore, ask: Ask, number: int) -> Claim:
+    failed: list[FailedCall] = []
+    row, claimed = store.get(number), None
+    if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
+        claimed = _try(store, row, ask, failed)
+    next_due_at = None if claimed is not None else store.next_due(ask.destination, ask.not_agents)
+    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
 
 
 def _claim_one(store: SqliteStore, ask: Ask, failed: list[FailedCall]) -> Claim:
@@ -100,7 +112,7 @@ def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | 
         store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
     if row.seeks:
         store.open_wants(row.row, True)
-    store.change(row, recording_expires_at=None, joined=None)
+    store.change(row, recording_url=None, recording_expires_at=None, joined=None)
     return resolve(store, row, now)
 
 

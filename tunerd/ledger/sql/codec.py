@@ -176,17 +176,21 @@ def _on_missing_of(items: Sequence[Any]) -> OnMissing:
 def gate_text(gate: Gate) -> str:
     agents = {agent: [reason.value, since] for agent, (reason, since) in gate.agents.items()}
     pause = None if gate.pause is None else gate.pause.value
-    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents]).decode()
+    probe = [gate.probe_row, gate.probe_every_s, gate.next_probe_at]
+    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents, probe]).decode()
 
 
 def gate_of(text: str) -> Gate:
-    closed_until, pause, paused_since, detail, agents = orjson.loads(text)
+    closed_until, pause, paused_since, detail, agents, (probe_row, probe_every_s, next_probe_at) = orjson.loads(text)
     return Gate(
         closed_until=closed_until,
         pause=None if pause is None else PauseReason(pause),
         paused_since=paused_since,
         detail=detail,
         agents={agent: (PauseReason(reason), since) for agent, (reason, since) in agents.items()},
+        probe_row=probe_row,
+        probe_every_s=probe_every_s,
+        next_probe_at=next_probe_at,
     )
 
 
