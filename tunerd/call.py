@@ -55,7 +55,8 @@ class Origin:
     mtime_ns: int = 0
     """Modification time of the file when it was read; (mtime_ns, offset) orders two documents of one call."""
     log: int = 0
-    """Number of the log that it is a line of (FileMark.log), whatever the log is called by now; 0: of a whole file."""
+    """Of a log its durable number within the source, which grows in the order in which logs are discovered and stays with the
+    log when it is renamed or compressed; 0 of a whole file. (log, offset) is the place of a line, whatever its path."""
 
     @property
     def place(self) -> tuple[int | str, int]:

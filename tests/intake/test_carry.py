@@ -23,8 +23,9 @@ def document(offset: int) -> Document:
 
 def mark(carry: str = "", *, whole: bool = False, offset: int = 100) -> FileMark:
     return FileMark(
-        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=offset, whole=whole, carry=carry
-    )
+        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=offset, whole=whole, carry=carry,
+        home="" if whole else "/calls/log",
+    )  # fmt: skip
 
 
 def read(lines: str, begin: int = 0) -> list[tuple[Document | RefusedDocument, Mapped]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import CarriedKey
 from tunerd.intake.inspection import Batch
+from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
 
@@ -28,11 +29,14 @@ class Carry:
 
     def __init__(self) -> None:
         self._key = CarriedKey()
+        self._log: FileMark | None = None
+        """As it was before this visit."""
         self._cut_offsets: set[int] = set()
 
     def into(self, batch: Batch, made: Sequence[tuple[Document | RefusedDocument, Mapped]], *, stores: bool) -> Carried:
         """The next batch of the file. Its mark takes the key along that the documents behind it get."""
         if batch.first:
+            self._log = batch.continues
             self._key = CarriedKey(batch.continues.carry if batch.continues is not None else "")
         self._key.style = KeyStyle()
         mark, cuts = batch.mark, list[Cut]()
@@ -47,9 +51,15 @@ class Carry:
             carried.append((document, self._of(mapped, stores)))
         self._cut_offsets.update(cut.origin.offset for cut in cuts)
         if mark is not None and not mark.whole:
-            batch.mark = replace(mark, carry=self._key.key)
+            batch.mark = self._mark(mark)
         is_read = mark is not None and mark.whole
         return Carried(carried, cuts, self._key.style, frozenset(self._cut_offsets) if is_read else None)
+
+    def _mark(self, mark: FileMark) -> FileMark:
+        home = mark.path if self._log is None else self._log.home or self._log.path
+        # A log whose end was in doubt and that is read on at its old place is just that log.
+        torn = self._log is not None and self._log.torn and mark.path != home
+        return replace(mark, carry=self._key.key, home=home, torn=torn)
 
     def _of(self, mapped: Mapped, stores: bool) -> Mapped:
         fragment = mapped.fragment

@@ -412,7 +412,8 @@ class SourceReader:
         index = self._index
         return Inspection(
             self.source, self._root, self._names, due, now, known=index.signatures.get(due.path), is_back=index.is_back,
-            own=index.logs.get(due.path), candidates=index.candidates, refused_tail=index.refused_tails.get(due.path),
+            own=index.logs.get(due.path), candidates=index.candidates, next_log=index.next_log,
+            refused_tail=index.refused_tails.get(due.path),
         )  # fmt: skip
 
     async def _after(self, due: Due, look: Look) -> float | None:

@@ -21,12 +21,12 @@ def cut(store: SqliteStore, admission: Admission, now: float) -> None:
         lifted += store.lift_cuts_of_file(mark.source, mark.path, admission.cut_offsets)
     if admission.continued is not None and mark is not None:
         line = admission.continued
-        lifted += store.lift_cut(Origin(source=line.source, path=line.path, offset=line.offset, log=_log_of(admission)))
+        lifted += store.lift_cut(Origin(source=line.source, path=line.path, offset=line.offset, log=mark.log))
     cuts = list(admission.cuts)
-    if mark is not None and (log := _log_of(admission)):
-        lifted += store.lift_log_end(mark.source, log)
+    if mark is not None and mark.log:
+        lifted += store.lift_log_end(mark.source, mark.log)
         if mark.torn and mark.carry:
-            cuts.append(_end_of(mark, log))
+            cuts.append(_end_of(mark))
     is_cut = [row for one in cuts if (row := _add(store, one)) is not None]
     origins = [one.origin for one in admission.fragments] + [one.origin for one in admission.refused]
     for source in {origin.source for origin in origins}:
@@ -47,12 +47,8 @@ def cut_of(store: GatherTables, row: Row) -> MayLack | None:
     return MayLack(by=found.by, place=str(found.origin), is_sure=style.keyless)
 
 
-def _log_of(admission: Admission) -> int:
-    return 0
-
-
-def _end_of(mark: FileMark, log: int) -> Cut:
-    origin = Origin(source=mark.source, path=mark.path, offset=mark.offset, log=log)
+def _end_of(mark: FileMark) -> Cut:
+    origin = Origin(source=mark.source, path=mark.path, offset=mark.offset, log=mark.log)
     return Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)
 
 
