@@ -98,6 +98,8 @@ async def test_over_restarts_at_every_line(tmp_path: Path) -> None:
         with log.open("ab") as out:
             out.write(one)
         run = await swept(mapping, ledger)
+    async with running(mapping, ledger) as run:  # a look at a call that grew comes a few ms after it
+        await run.told.until(CallAdmitted)
     assert set(await rows(run, State.DUE)) == {"c"}
     assert run.texts(await run.payload("c")) == ["c1", "c2"]
     failed = await rows(run, State.FAILED)
