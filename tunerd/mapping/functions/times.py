@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from tunerd.mapping.functions.registry import UNKNOWN, Context, Registry, Run
+from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Registry, Run
 from tunerd.mapping.values import RuleError, is_number, refuse
 
 REGISTRY: Final = Registry()
+_floor: Final = math.floor
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DIGITS: Final = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?", re.ASCII)
@@ -168,21 +169,40 @@ def _with_second(value: Any, second: Any, zone: tzinfo) -> int | None:
     return _by_format(value, second, zone) if "%" in second else epoch_ms(value, zone_of(second))
 
 
-def _prepare_epoch(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    moment, zone = runs[0], context.zone
-    if len(runs) == 2:
-        second = runs[1]
-        if known[1] is not UNKNOWN and known[1] is not None and "%" not in str(known[1]):
-            zone_of(str(known[1]))  # a zone that is not there is told at load
+def _prepare_epoch(codes: Sequence[Code], context: Context) -> Run:
+    moment, zone = codes[0].run, context.zone
+    if len(codes) == 2:
+        second, known = codes[1].run, codes[1].value
+        if known is not UNKNOWN and known is not None and "%" not in str(known):
+            zone_of(str(known))  # a zone that is not there is told at load
 
         def run_with_second(scope: Any) -> Any:
             value, given = moment(scope), second(scope)
             return None if value is None or given is None else _with_second(value, given, zone)
 
         return run_with_second
+    return instants(codes[0], zone)
+
+
+def instants(code: Code, zone: tzinfo) -> Run:
+    """The instant in any form as epoch ms. Whole epoch ms stay as they are: most rows have them."""
+    moment = code.run
+    if code.path is not None and not code.path[1]:
+        slot = code.path[0]
+
+        def run_slot(slots: Any) -> Any:
+            value = slots[slot]
+            if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
+                return value
+            return None if value is None else epoch_ms(value, zone)
+
+        return run_slot
 
     def run(scope: Any) -> Any:
-        return epoch_ms(moment(scope), zone)
+        value = moment(scope)
+        if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
+            return value
+        return None if value is None else epoch_ms(value, zone)
 
     return run
 
@@ -213,24 +233,12 @@ def _duration(function: str, value: Any, per_unit: int) -> int | None:
     return half_up(float(found[1]) * (_UNIT_MS[unit.lower()] if unit else per_unit))
 
 
-def _prepare_seconds(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    amount = runs[0]
-
-    def run(scope: Any) -> Any:
-        value = amount(scope)
-        if value.__class__ is float and -1e15 < value < 1e15:
-            return math.floor(value * 1000 + 0.5)
-        return None if value is None else _duration("seconds_to_ms", value, 1000)
-
-    return run
-
-
-@REGISTRY.add(
-    "seconds_to_ms(x)",
-    'a number, text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text wins)',
-    prepare=_prepare_seconds,
-)
+@REGISTRY.add("seconds_to_ms(x)", 'a number, text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text wins)')
 def _seconds_to_ms(value: Any) -> Any:
+    if value.__class__ is float and -1e15 < value < 1e15:
+        return _floor(value * 1000 + 0.5)
+    if value.__class__ is int:
+        return value * 1000
     return _duration("seconds_to_ms", value, 1000)
 
 
