@@ -56,9 +56,6 @@ class FileMark:
     they are nobody's."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
-    torn: bool = False
-    """Of a log whose calls are gathered: what stood behind its last document is not known. It was truncated, or is gone and was
-    not read to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +83,9 @@ class Admission:
     """Gathered calls that may lack a part, because a document cannot be read."""
     cut_offsets: frozenset[int] | None = None
     """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
+    torn: Sequence[tuple[str, int]] = ()
+    """Logs (source, number) of which it is not known what stood behind their last document: they were truncated, or are gone and
+    were not read to their end. The call that is carried at the end of each may lack a part, wherever its end is by then."""
     key_style: KeyStyle = field(default_factory=KeyStyle)
     """How these documents say whose call they belong to."""
     mark: FileMark | None = None

@@ -177,6 +177,13 @@ CREATE TABLE cut (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cut_place ON cut (source, log, path);
 
+-- Logs whose end is not known: the gathered call that is carried there is cut.
+CREATE TABLE torn (
+    source TEXT NOT NULL,
+    log INTEGER NOT NULL,
+    PRIMARY KEY (source, log)
+) STRICT, WITHOUT ROWID;
+
 -- Whether the documents of a source have keys of their own, as far as they were read.
 CREATE TABLE key_style (
     source TEXT PRIMARY KEY,
@@ -199,8 +206,7 @@ CREATE TABLE file (
     content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
     carry TEXT NOT NULL,
-    home TEXT NOT NULL,
-    torn INTEGER NOT NULL,
+    home TEXT NOT NULL,                   -- of a log: the path at which it was first read
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,
