@@ -194,6 +194,9 @@ class Narrator:
             case e.FileIgnored():
                 if self._may_say("file ignored"):
                     log.warning("file ignored", source=event.source, path=event.path, why=event.why)
+            case e.LogLeft():
+                if self._may_say("log left"):
+                    log.warning("log no longer read", source=event.source, path=event.path, offset=event.offset, why=event.why)
             case e.FileDisposed():
                 if event.how.startswith("failed") and self._may_say("file not disposed of"):
                     log.warning("after_sent could not be carried out", source=event.source, path=event.path, how=event.how)

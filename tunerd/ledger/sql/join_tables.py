@@ -144,11 +144,12 @@ class JoinTables(CallTables):
         path = to_text(mark.path)
         if mark.log:
             self.db.execute("DELETE FROM file WHERE source = ? AND log = ? AND path <> ?", (mark.source, mark.log, path))
-        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
-        self.db.execute(sql, (now, mark.source, path, mark.log))
+        if mark.is_there:
+            sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
+            self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
-        self.db.execute(sql, (*mark_values(mark), now))
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)"
+        self.db.execute(sql, (*mark_values(mark), now, None if mark.is_there else now))
 
     def hold_files(self, row: Row) -> None:
         """The files that the row came from are never disposable again: it goes without having been sent."""
