@@ -15,7 +15,7 @@ from tunerd.cli.drawing import printable
 from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.config import Source
-from tunerd.intake.after_sent import target_directory
+from tunerd.intake.removal import target_directory
 from tunerd.intake.read import read_documents
 from tunerd.intake.scan import Names, why_odd
 from tunerd.ledger import Filter

@@ -37,6 +37,8 @@ class FileIndex:
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
         """File systems that files were read from."""
+        self.closed: set[str] = set()
+        """Where `after_sent` takes files: those that were closed or moved into place (an event said so) as they were read."""
         self.refused_tails: dict[str, int] = {}
         """Logs whose unfinished last line stands as refused, with the signature it was refused at."""
 
@@ -73,6 +75,10 @@ class FileIndex:
             while len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
 
+    def forget(self, relative: str) -> None:
+        """It is not what was read: it is read anew."""
+        self.signatures.pop(relative, None)
+
     def leave_out(self, relative: str, sign: int) -> None:
         """A file that is not read on purpose (ignore_older), until it changes."""
         self.signatures[relative] = sign
@@ -94,6 +100,7 @@ class FileIndex:
         self.replaced(relative)
         self._unlog(relative)
         self._recent.pop(relative, None)
+        self.closed.discard(relative)
         self.refused_tails.pop(relative, None)
 
     def _unlog(self, relative: str) -> None:
@@ -107,6 +114,7 @@ class FileIndex:
         """after_sent took it: nothing of it comes back."""
         self.signatures.pop(relative, None)
         self._recent.pop(relative, None)
+        self.closed.discard(relative)
 
     def is_back(self, relative: str, sign: int) -> bool:
         """Whether a path that had vanished is there again, unchanged: it was read."""

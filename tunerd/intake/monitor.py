@@ -105,6 +105,11 @@ class DirectoryMonitor:
         while len(self._grown) > _GLANCE_LOGS:
             del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
 
+    def look_again(self, relative: str) -> None:
+        """What stands there is not what was read, whatever its stat says."""
+        self._index.forget(relative)
+        self._hint(relative, closed=False)
+
     def look(self, number: int) -> None:
         """Scan at once; `looked` reaches `number` when that is done."""
         self._asked = number

@@ -16,7 +16,7 @@ from tunerd.config import Source
 from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import Made, events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
-from tunerd.intake.after_sent import AfterSent, target_directory
+from tunerd.intake.after_sent import AfterSent
 from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
 from tunerd.intake.due_queue import Due, DueQueue
 from tunerd.intake.entry import Entry, FileEntry, Mapper
@@ -27,7 +27,9 @@ from tunerd.intake.inspection import Batch, Inspection, Large, Later, Look, NotR
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
+from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
@@ -124,7 +126,10 @@ class SourceReader:
         self._monitor = DirectoryMonitor(
             source, self._names, self._index, self._due, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
-        self._disposal = AfterSent(source, ledger, self._index, clock, emit, self._in_thread)
+        self._tree = SourceTree(self._root)
+        self._after_sent = AfterSent(
+            source, self._tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
+        )
         self._journal = journal
         self._gatherer: Gatherer | None = None
         self._late_parts = 0
@@ -191,7 +196,7 @@ class SourceReader:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._monitor.scan_forever(self._ending))
                 group.create_task(self._monitor.glance_forever(self._ending))
-                group.create_task(self._disposal.run(self._ending))
+                group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
                 for _ in range(WORKERS):
@@ -245,7 +250,7 @@ class SourceReader:
 
     async def dispose(self, stop: asyncio.Event) -> None:
         """after_sent of what is done with now; beside no `run`, which does it by itself."""
-        await self._disposal.run_once(stop)
+        await self._after_sent.run_once(stop)
 
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
