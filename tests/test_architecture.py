@@ -20,6 +20,7 @@ PURE = (
     "tunerd.call",
     "tunerd.outcome",
     "tunerd.events",
+    "tunerd.location",
     "tunerd.places",
     "tunerd.mapping",
     "tunerd.workbench",
@@ -36,7 +37,17 @@ IMPURE_LIBRARIES = {
 }  # fmt: skip
 TELLING_LIBRARIES = {"logging", "structlog", "prometheus_client"}
 
-CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config", "tunerd.filesystem"}
+CORE = {
+    "tunerd",
+    "tunerd.call",
+    "tunerd.outcome",
+    "tunerd.events",
+    "tunerd.clock",
+    "tunerd.location",
+    "tunerd.places",
+    "tunerd.config",
+    "tunerd.filesystem",
+}
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself
     "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},

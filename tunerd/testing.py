@@ -15,11 +15,11 @@ import orjson
 from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.gather_tables import GatherTables
 from tunerd.ledger.sqlite.ledger import SqliteLedger
 from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.writer import Job
 
 __all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]

@@ -9,7 +9,7 @@ from tests.intake.harness import put, source, swept
 from tunerd.config import Redact
 from tunerd.ledger import Filter
 from tunerd.ledger.rows import Body
-from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.sql.store import SqliteStore
 
 CANARY = "4111 1111 1111 1111"
 

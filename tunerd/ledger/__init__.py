@@ -220,6 +220,10 @@ class Gate:
     detail: str = ""
     agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
     """Paused agents: reason and since when."""
+    probe_row: int | None = None
+    """The only call that may be the probe of the pause: it may have arrived. The two that follow are set with it."""
+    probe_every_s: float | None = None
+    next_probe_at: float | None = None
 
 
 # Calls that are gathered from several documents.
@@ -302,8 +306,10 @@ class WritePath(Protocol):
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
+        only: int | None = None,
     ) -> Awaitable[Claim]:
-        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out.
+        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out. With
+        `only` no other than the one in this row, whatever its agent.
         Never a call that waits for its recording, never one that is claimed. Claims belong to this process: whatever
         was `sending` when the ledger is opened is due again, with its body.
         A recording URL that has expired by `now` is not sent: the next strategy answers, or it fails.

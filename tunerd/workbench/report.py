@@ -13,6 +13,7 @@ from tunerd.call import Call, Refusal
 from tunerd.mapping.explanation import CallReport, Explanation, FieldReport, RuleReport
 from tunerd.mapping.forms import fields_not_carried
 from tunerd.mapping.limits import ROWS
+from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.places import Place
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.request import Request, form_used
@@ -198,6 +199,9 @@ REPAIRS: Final[Mapping[str, str]] = {
     "reordered": "rows are sorted by their start",
     "end_from_next": "speech without an end ends with the next speech",
     "end_from_call": "speech without an end ends with the call",
+    "spoken_too_fast": f"DOUBTFUL: over {FASTEST_PER_S} characters are said in a second; are the rows' times in milliseconds?",
+    "much_shorter_than_call": f"DOUBTFUL: the transcript is over {TIMES_APART} times shorter than the call; check the units",
+    "much_longer_than_call": f"DOUBTFUL: the transcript is over {TIMES_APART} times longer than the call; check the units",
     "words_out_of_row": "words more than 1 s outside their row are dropped: unit?",
     "name_from_call": "tool results take the name of their call",
     "result_without_call": "tool results whose call is not there",

@@ -38,12 +38,12 @@ from tunerd.ledger import (
 )
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
 from tunerd.ledger.sqlite.reader import Asks, Reader
 from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerGone, Reserve
 from tunerd.ledger.sqlite.writer import Job, TakesJobs, Writer
 
@@ -208,9 +208,10 @@ class SqliteLedger:
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
+        only: int | None = None,
     ) -> Awaitable[Claim]:
         ask = send.Ask(
-            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, TypeVar
 from tunerd.call import State
 from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
 from tunerd.ledger.rows import Row, waits_for
-from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_text
-from tunerd.ledger.sqlite.gather_tables import GatherTables
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_text
+from tunerd.ledger.sql.gather_tables import GatherTables
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
 from tunerd.ledger import Gauges, LedgerUnavailable
-from tunerd.ledger.commands.send import Ask, claim
-from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.commands.send import Ask, claim, take_after
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
 
 T = TypeVar("T")
@@ -340,7 +340,9 @@ class Writer:
                 self._store.db.close()
                 store = self._connect()
                 try:
-                    store.take_after(self._store, self._clock.now())
+                    store.begin(full=True)
+                    take_after(store, self._store, self._clock.now())
+                    store.commit()
                 except BaseException:
                     store.db.close()
                     raise
