@@ -16,7 +16,7 @@ from tunerd.intake.admission_gate import Pauses
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import Hint, Watcher, WatchLimit
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature_of
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -159,7 +159,7 @@ class DirectoryMonitor:
             listing = await self._in_thread(
                 lambda: scan(
                     self._root, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
-                    restat=restat, part=part, older_than=older, skip=told, leave=leave,
+                    restat=restat, part=part, by_inode=self._index.trusts_inodes, older_than=older, skip=told, leave=leave,
                 )
             )  # fmt: skip
         except PermissionError:
@@ -259,7 +259,7 @@ class DirectoryMonitor:
                 at = os.stat(self._index.absolute(relative))
             except OSError:
                 continue
-            seen[relative] = signature(at.st_size, at.st_mtime_ns, at.st_ino)
+            seen[relative] = signature_of(at)
         return seen
 
 
