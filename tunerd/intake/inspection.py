@@ -159,7 +159,8 @@ class Inspection:
 
     def _compare(self, stored: FileMark | None) -> Look:
         file, path = self._file, self._due.path
-        assert file is not None
+        if file is None:
+            return Unchanged()
         sign = signature_of(file.stat)
         if stored is None:
             older_s = self._source.ignore_older_s
@@ -237,6 +238,7 @@ class Inspection:
         for batch in read_on(
             file,
             start,
+            self._number(file, start),
             source=self._source.name,
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
@@ -254,6 +256,15 @@ class Inspection:
                 same_log=self._same_log(file, start) if first else None,
             )
             first = False
+
+    def _number(self, file: Opened, start: FileMark | None) -> int:
+        if start is not None:
+            return start.log
+        own = self._own
+        if own is not None and own.offset == 0 and own.inode == file.stat.st_ino:
+            return own.log
+        number, self._due.log = self._due.log or self._index.next_log(), 0
+        return number
 
     def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
         """By its content, or, before its first line is complete, by its inode."""
