@@ -4,7 +4,7 @@ Which log a file is, and from where it is read, is log_identity.py's business; w
 source_reader.py's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 

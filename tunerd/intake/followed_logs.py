@@ -4,19 +4,20 @@ inode as long as they are open. Which log an unknown file is, is log_identity.py
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.read import GZIP_MAGIC
 from tunerd.ledger import FileMark
 
 UNLINKED_QUIET_S: Final = 5.0
 """A log without a name is closed when nothing was written to it for so long: it holds its disk."""
 MOVED_S: Final = 600.0
 """A log that was moved out of the directory is read for so long."""
-IDLE_S: Final = 3600.0
+IDLE_S: Final = 86_400.0
 """A log that did not grow for so long is closed: an open one holds its mount. Scans still see it grow."""
 
 
@@ -76,7 +77,10 @@ class FollowedLogs:
         self._lock = threading.RLock()
         self._by_file: dict[tuple[int, int], FollowedLog] = {}
         self._by_number: dict[int, FollowedLog] = {}
+        self.read_elsewhere = 0
+        """How often something was read of logs that are not at their paths."""
         self._in_use: set[tuple[int, int]] = set()
+        self._logs_in_use: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -96,6 +100,20 @@ class FollowedLogs:
                 with self._lock:
                     self._in_use.discard(key)
 
+    @contextmanager
+    def reading_log(self, number: int) -> Iterator[bool]:
+        """The same for each log, which may be found in two files at once: False while it is read in another one."""
+        with self._lock:
+            is_free = number not in self._logs_in_use
+            if is_free:
+                self._logs_in_use.add(number)
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                with self._lock:
+                    self._logs_in_use.discard(number)
+
     def of_file(self, at: os.stat_result) -> FollowedLog | None:
         """The open log that this file is: as long as our descriptor on it is open, nobody else gets its inode."""
         with self._lock:
@@ -110,6 +128,7 @@ class FollowedLogs:
         at = os.fstat(fd)
         key = at.st_dev, at.st_ino
         with self._lock:
+            self.read_elsewhere += not mark.is_there
             known = self._by_file.get(key)
             if known is not None and known.mark.log != mark.log:
                 self._drop(known)
@@ -128,6 +147,39 @@ class FollowedLogs:
                 os.set_inheritable(log.fd, False)
                 self._by_file[key] = self._by_number[mark.log] = log
                 self._limit.opened(log, lambda: self.drop(log))
+
+    def unread_elsewhere(self) -> int | None:
+        """The number of a log that is not at its path, and of which something is unread."""
+        for log in self._all():
+            with self._lock:
+                if self._by_number.get(log.mark.log) is log and not log.is_read() and not _leads_to(log.mark.path, log.stat()):
+                    return log.mark.log
+        return None
+
+    def leave_home(self, number: int, now: float) -> None:
+        """Look at whether this log is still at its path."""
+        with self._lock:
+            log = self._by_number.get(number)
+            if log is not None and log.left_at is None and not _leads_to(log.mark.path, log.stat()):
+                log.left_at = now
+
+    def adopt(self, marks: Sequence[FileMark], open_file: Callable[[str], int], now: float) -> None:
+        """Open logs that are as they were read: after a start nothing would be known of them but their paths."""
+        for mark in marks:
+            try:
+                fd = open_file(mark.path)
+            except OSError:
+                continue
+            try:
+                at = os.fstat(fd)
+                is_same = (at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) == (
+                    *(mark.inode, mark.size, mark.mtime_ns, mark.ctime_ns),
+                )
+                is_plain = os.pread(fd, 2, 0) != GZIP_MAGIC
+                if is_same and is_plain and self.of_number(mark.log) is None and self.of_file(at) is None:
+                    self.read(fd, mark, now=now, seen=(at.st_size, at.st_mtime_ns))
+            finally:
+                os.close(fd)
 
     def drop(self, log: FollowedLog) -> None:
         with self._lock:
@@ -199,7 +251,8 @@ class FollowedLogs:
         where = ""
         with suppress(OSError):
             where = f" to {os.readlink(f'/proc/self/fd/{log.fd}')}"
-        return Left(log.mark, f"it was moved{where} and was read there for 10 minutes; what is written to it from now on is not read")
+        why = f"it was moved{where} and was read there for 10 minutes; what is written to it from now on is not read"
+        return Left(log.mark, why)
 
 
 def _leads_to(path: str, at: os.stat_result) -> bool:

@@ -6,26 +6,24 @@ chain of hashes over all that was read of it (chain.py). What follows from it is
 """
 
 import os
-import re
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, Opened
+from tunerd.intake.known_logs import is_rotated_name
+from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
-TURN_BYTES: Final = 4 * 1024 * 1024
-"""What one turn reads: about 5 ms of hashing."""
 _SMALL_BYTES: Final = 1024 * 1024
 """Of a log that grew under our eyes all that was read is compared up to here, or up to four times of what came."""
 _RESTARTED_SMALL_BYTES: Final = 16 * 1024 * 1024
 """The same after a restart, where nobody saw what happened. Of a larger log in the same inode, which grew, the first and the
 last block decide; in another inode the whole chain does."""
 COPY_QUIET_S: Final = 3.0
-"""How long a file that looks like a copy of a log that is still there has to be unchanged: a rotation by copying truncates the log
-as soon as the copy is complete."""
+"""How long a file that looks like a copy of a log that is still there has to be unchanged: a rotation by copying truncates the
+log as soon as the copy is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,9 @@ class LogIdentity:
     quiet_s: float
     """Since when the file is unchanged."""
     is_final: bool
-    """Nothing can be waited for."""
+    """No time can be waited for."""
+    may_wait: bool = True
+    """Another log can be waited for."""
 
     def identify(self) -> Identifying:
         """Raises OSError and what gzip raises."""
@@ -105,17 +105,21 @@ class LogIdentity:
                 return Identified(chain, own, own.log)
         if own is not None:
             rejected.add(own.log)
+        read_before = self.followed.read_elsewhere
         found = yield from self._among_others(rejected)
         if found is not None:
             return found
+        if self.may_wait and read_before != self.followed.read_elsewhere:
+            return Wait(0.01)  # the ledger was asked before it knew of that
         return (yield from self._new(own))
 
     def _new(self, own: FileMark | None) -> Identifying:
-        """Before a log that took another's place is read, the other one is: its writer has left it by now."""
+        """Before a log that nobody knows is read, those that are no longer at their paths are: it may be a copy of one, or have
+        taken its place, and then its writer has left the other one."""
         yield from ()
+        if self.may_wait and self.file.size > 0 and (elsewhere := self.followed.unread_elsewhere()) is not None:
+            return Wait(0.05, log=elsewhere)
         before = self.followed.of_number(own.log) if own is not None else None
-        if before is not None and self.file.size > 0 and not before.is_read():
-            return Wait(0.05, log=before.mark.log)
         self.file.file.seek(0)
         return Identified(Chain(), follows=before.mark if before is not None else None, is_known=False)
 
@@ -145,8 +149,12 @@ class LogIdentity:
         fitting = yield from self._fitting(set(states))
         marks = sorted((states[state] for state in fitting), key=lambda mark: -mark.offset)
         for mark in marks:
-            if not self._is_intact(mark):
-                return (yield from self._at(mark, mark.log))
+            if self._is_intact(mark):
+                continue
+            log = self.followed.of_number(mark.log)
+            if self.may_wait and log is not None and log.stat().st_size >= mark.offset and not log.is_read():
+                return Wait(0.05, log=mark.log)  # what it had when it was copied is read from itself
+            return (yield from self._at(mark, mark.log))
         return (yield from self._copied(marks[0])) if marks else None
 
     def _copied(self, mark: FileMark) -> Generator[Step, Answer, Identified | Wait | None]:
@@ -155,7 +163,7 @@ class LogIdentity:
         if not self.is_final and self.quiet_s < COPY_QUIET_S:
             return Wait(min(1.0, COPY_QUIET_S - self.quiet_s + 0.01))
         log = self.followed.of_number(mark.log)
-        if log is not None and not log.is_read():
+        if self.may_wait and log is not None and not log.is_read():
             return Wait(0.05, log=mark.log)
         if not is_rotated_name(mark.path, self.file.path):
             return None
@@ -267,20 +275,3 @@ def _read(file: Opened, count: int) -> bytes:
 
 def _is_same(one: os.stat_result | None, other: os.stat_result) -> bool:
     return one is not None and (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-
-
-_SEPARATED: Final = re.compile(r"[.\-_~@+]")
-
-
-def is_rotated_name(log: str, name: str) -> bool:
-    """Whether a file is named after a log: `calls.ndjson.prev`, `calls-20260101.ndjson`, `old/calls.ndjson`."""
-    base, other = os.path.basename(log), os.path.basename(name)
-    stem = base.partition(".")[0]
-    if other == base or (other.startswith(base) and _SEPARATED.match(other, len(base))):
-        return True
-    return bool(stem) and other.startswith(stem) and _SEPARATED.match(other, len(stem)) is not None
-
-
-def with_number(mark: FileMark, number: int) -> FileMark:
-    """The same place in a copy, which is a log of its own."""
-    return replace(mark, log=number)

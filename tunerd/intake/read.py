@@ -39,6 +39,7 @@ TURN_BYTES: Final = 4 * 1024 * 1024
 _UNPACKED_DOCUMENTS: Final = 64
 """Compressed content may have so many times `max_document` without a document in it."""
 _HEAD_BYTES: Final = 64 * 1024
+GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_ERRORS: Final = (EOFError, gzip.BadGzipFile, zlib.error)
 ITEMS_REFUSED: Final = 20
 """Bare values in a row that are refused one by one."""
@@ -98,13 +99,21 @@ def opened(path: str) -> Iterator[Opened]:
         if exc.errno == errno.ENXIO:  # a socket
             raise Odd(path) from exc
         raise
+    with of_descriptor(fd, path) as file:
+        yield file
+
+
+@contextmanager
+def of_descriptor(fd: int, path: str) -> Iterator[Opened]:
+    """The same of an open descriptor, which is closed at the end. Raises Odd."""
     at = os.fstat(fd)
     if not stat.S_ISREG(at.st_mode):
         os.close(fd)
         raise Odd(path)
+    os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", buffering=0) as raw:
         named_gz = path.endswith(".gz")
-        gz = os.pread(fd, 2, 0) == b"\x1f\x8b" if named_gz or at.st_size >= 18 else False
+        gz = os.pread(fd, 2, 0) == GZIP_MAGIC if named_gz or at.st_size >= 18 else False
         content: IO[bytes] = raw
         if gz:
             content = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
@@ -181,11 +190,9 @@ def _chunks(file: Opened, limit: int | None = None, size: int = CHUNK_BYTES) -> 
         yield chunk
 
 
-def read_whole(
-    file: Opened, *, source: str, max_document_bytes: int, settled_at: float, final: bool
-) -> Iterator[Read | None]:
-    """The documents of a file that is read as one; None: a turn is over. Raises Incomplete before the first of them where its content ends
-    too early, or with `final` ends with a refusal instead: nobody will complete it."""
+def read_whole(file: Opened, *, source: str, max_document_bytes: int, settled_at: float, final: bool) -> Iterator[Read | None]:
+    """The documents of a file that is read as one; None: a turn is over. Raises Incomplete before the first of them where its
+    content ends too early, or with `final` ends with a refusal instead: nobody will complete it."""
     maker = Maker(source, file.path, file.stat.st_mtime_ns, settled_at)
     if (what := no_gzip(file)) is not None:
         yield maker.refuse(0, file.size, b"", "gzip", what)

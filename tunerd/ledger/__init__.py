@@ -373,7 +373,11 @@ class Positions(Protocol):
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
-        `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        `vanished` of whole files that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        ...
+
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        """Marks of the source's logs that are at no known path, newest first; and the greatest number that a log of it has."""
         ...
 
     async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:

@@ -79,9 +79,16 @@ def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | Non
 
 
 def marks(t: GatherTables, source: str, after_path: str, limit: int, vanished: bool) -> Sequence[FileMark]:
-    which = "vanished_at IS NOT NULL AND NOT disposed" if vanished else "vanished_at IS NULL"
+    which = "vanished_at IS NOT NULL AND whole = 1 AND NOT disposed" if vanished else "vanished_at IS NULL"
     sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND {which} ORDER BY path LIMIT ?"
     return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
+
+
+def moved_logs(t: GatherTables, source: str, limit: int) -> tuple[Sequence[FileMark], int]:
+    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND log > 0 AND vanished_at IS NOT NULL ORDER BY log DESC LIMIT ?"
+    marks = [mark_of(columns) for columns in t.db.execute(sql, (source, min(limit, MOST_ROWS)))]
+    greatest = t.db.execute("SELECT max(log) FROM file WHERE source = ? AND log > 0", (source,)).fetchone()[0]
+    return marks, greatest or 0
 
 
 def logs_like(t: GatherTables, source: str, inode: int, head: bytes, limit: int) -> Sequence[FileMark]:
