@@ -115,5 +115,6 @@ def every_event(text: str = "") -> list[e.Event]:
         e.LedgerTrouble(detail=f"disk full {text}"),
         e.LedgerHealed(lasted_s=4.0),
         e.LedgerRebuilt(kept_as="/l.db.corrupt", salvaged=7),
+        *(e.Stuck(what=what, count=2) for what in e.StuckKind),
         e.ClockJumped(seconds=86_400.0),
     ]

@@ -126,6 +126,12 @@ def foreign_loggers(log: Log) -> Iterator[None]:
             logger.propagate = propagate
 
 
+_REPORT: Final = "This is a defect of tunerd: please report it"
+_STUCK: Final = {
+    e.StuckKind.CALL: "calls were marked as being sent, but nothing was sending them; they are due again and may arrive twice",
+    e.StuckKind.WORKER: "uploads waited for a result that was never written; they continue",
+    e.StuckKind.PERMIT: "uploads were counted that did not exist; the count is right again",
+}
 _WORDLESS: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, e.DocumentsRead})
 """What every call brings, and no line is made of: not worth looking through all cases for."""
 
@@ -241,6 +247,8 @@ class Narrator:
                 log.info("the ledger can be written again", lasted_s=round(event.lasted_s, 1))
             case e.LedgerRebuilt():
                 log.error("the ledger file was damaged and is set aside", kept_as=event.kept_as, salvaged=event.salvaged)
+            case e.Stuck():
+                log.error(f"{_STUCK[event.what]}. {_REPORT}", count=event.count, what=event.what.value)
             case e.ClockJumped():
                 log.warning("the clock jumped; due times move with it", seconds=round(event.seconds, 1))
             case _:
