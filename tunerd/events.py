@@ -114,7 +114,7 @@ class AttemptEnded:
 
     destination: str
     outcome: str
-    """sent | retry | failed | refused (the destination pauses)"""
+    """sent | retry | failed | refused | unconfirmed"""
     took_s: float
 
 
@@ -244,6 +244,22 @@ class LedgerRebuilt:
 
     kept_as: str
     salvaged: int
+    """Rows of calls that could be read."""
+    documents_lost: int = 0
+    """Of those: open calls whose document could not be read. They stand as failed(document_lost)."""
+    unread: int = 0
+    """Calls of which only traces could be read (a document, an event), and not the row: at least this many are lost."""
+    is_readable: bool = True
+    """False: nothing at all could be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRolledBack:
+    """Changes that the last process had committed are no longer in the ledger: its write-ahead log is gone, cut or damaged,
+    or an older copy stands in the file's place."""
+
+    commits: int
+    """How many are missing."""
 
 
 class StuckKind(StrEnum):
@@ -275,7 +291,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | Stuck | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -292,15 +292,15 @@ def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
 def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
     """Two logs that were lost from one path at one offset, and the third that stands there, are three candidates."""
     known = FileIndex(str(tmp_path), lambda name: name)
-    for hash_of in (b"one", b"two", b"three"):
+    for log, hash_of in enumerate((b"one", b"two", b"three"), 1):
         known.replaced("l.ndjson.1")
         known.remember(
             FileMark(
                 source="s", path=str(tmp_path / "l.ndjson.1"), device=1, inode=len(hash_of), size=9, mtime_ns=7, offset=9,
-                marker=hash_of, whole=False,
+                content=hash_of, whole=False, log=log,
             )
         )  # fmt: skip
-    assert {mark.marker for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
+    assert {mark.content for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
 
 
 async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
             super().vanished(relative)
 
     class Counting(DueQueue):
-        def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
+        def add(self, path: str, *, now: float, wall: float, closed: bool, log: int = 0) -> None:
             handled[turn] += 1
             super().add(path, now=now, wall=wall, closed=closed)
 

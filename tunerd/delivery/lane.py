@@ -303,8 +303,10 @@ def _name(outcome: Outcome) -> str:
             return "retry"
         case Failed():
             return "failed"
-        case Refused() | Unconfirmed():
+        case Refused():
             return "refused"
+        case Unconfirmed():
+            return "unconfirmed"
 
 
 def _next_probe_at(pause: PauseView | None) -> float | None:

@@ -97,12 +97,14 @@ class Inspection:
         is_back: Callable[[str, int], bool],
         own: FileMark | None,
         candidates: Callable[[str, int, int], list[FileMark]],
+        next_log: Callable[[], int],
         refused_tail: int | None = None,
     ) -> None:
         self._source, self._root, self._names, self._due, self._now = source, root, names, due, now
         self._known, self._is_back, self._own = known, is_back, own
         self._candidates, self._refused_tail = candidates, refused_tail
         self._path = os.path.join(root, due.path)
+        self._next_log = next_log
         self._open = ExitStack()
         self._batches: Iterator[Batch] = iter(())
         self._quiet_s = 0.0
@@ -201,6 +203,7 @@ class Inspection:
         for batch in read_on(
             file,
             start,
+            self._number(file, start),
             source=self._source.name,
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
@@ -219,6 +222,15 @@ class Inspection:
             )
             first = False
 
+    def _number(self, file: Opened, start: FileMark | None) -> int:
+        if start is not None:
+            return start.log
+        own = self._own
+        if own is not None and own.offset == 0 and own.inode == file.stat.st_ino:
+            return own.log
+        number, self._due.log = self._due.log or self._next_log(), 0
+        return number
+
     def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
         """By its content, or, before its first line is complete, by its inode."""
         if start is not None:
@@ -235,5 +247,5 @@ class Inspection:
         at = file.stat
         return FileMark(
             source=self._source.name, path=self._path, device=at.st_dev, inode=at.st_ino,
-            size=at.st_size, mtime_ns=at.st_mtime_ns, offset=offset,
+            size=at.st_size, mtime_ns=at.st_mtime_ns, ctime_ns=at.st_ctime_ns, offset=offset,
         )  # fmt: skip

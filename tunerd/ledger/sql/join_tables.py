@@ -140,9 +140,14 @@ class JoinTables(CallTables):
     # Files.
 
     def set_mark(self, mark: FileMark, now: float) -> None:
-        """The path is there: it is neither vanished nor disposed."""
+        """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark."""
+        path = to_text(mark.path)
+        if mark.log:
+            self.db.execute("DELETE FROM file WHERE source = ? AND log = ? AND path <> ?", (mark.source, mark.log, path))
+        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
+        self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
         self.db.execute(sql, (*mark_values(mark), now))
 
     def hold_files(self, row: Row) -> None:
@@ -158,8 +163,10 @@ class JoinTables(CallTables):
         return self.db.execute(sql, (before, limit)).rowcount
 
     def drop_vanished(self, before: float, limit: int) -> int:
-        gone = "SELECT source, path FROM file WHERE vanished_at IS NOT NULL AND vanished_at <= ? LIMIT ?"
-        return self.db.execute(f"DELETE FROM file WHERE (source, path) IN ({gone})", (before, limit)).rowcount
+        # The newest log of a source keeps its row: the next one gets a greater number.
+        newest = "log = 0 OR log < (SELECT max(log) FROM file g WHERE g.source = f.source AND g.log > 0)"
+        gone = f"SELECT source, path, log FROM file f WHERE vanished_at IS NOT NULL AND vanished_at <= ? AND ({newest}) LIMIT ?"
+        return self.db.execute(f"DELETE FROM file WHERE (source, path, log) IN ({gone})", (before, limit)).rowcount
 
     def shift(self, seconds: float) -> None:
         opened = ", ".join(f"'{state}'" for state in State if state.is_open)
