@@ -34,7 +34,7 @@ class Fault(Enum):
     """A statement fails, and so does the attempt to undo what was done before it."""
 
 
-_CODES = {Fault.FULL: sqlite3.SQLITE_FULL, Fault.FULL_AT_COMMIT: sqlite3.SQLITE_FULL}
+_FULL = (Fault.FULL, Fault.FULL_AT_COMMIT, Fault.NO_ROLLBACK)
 
 
 class Disk:
@@ -70,8 +70,8 @@ class Disk:
 
     def error(self, fault: Fault) -> sqlite3.OperationalError:
         error = sqlite3.OperationalError(fault.value)
-        error.sqlite_errorcode = _CODES.get(fault, sqlite3.SQLITE_IOERR)
-        error.sqlite_errorname = "SQLITE_FULL" if fault in _CODES else "SQLITE_IOERR"
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL if fault in _FULL else sqlite3.SQLITE_IOERR
+        error.sqlite_errorname = "SQLITE_FULL" if fault in _FULL else "SQLITE_IOERR"
         return error
 
 
