@@ -182,7 +182,7 @@ class Follower(RuleBasedStateMachine):
         known = self.known
         visit = Inspection(
             self.source, str(self.root), self.names, due, Now(0.0, self.time, final=True), known=known.signatures.get(due.path),
-            is_back=known.is_back, own=known.logs.get(due.path), candidates=known.candidates,
+            is_back=known.is_back, own=known.logs.get(due.path), candidates=known.candidates, next_log=known.next_log,
         )  # fmt: skip
         try:
             look = visit.look()

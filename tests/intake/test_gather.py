@@ -354,7 +354,7 @@ def fragment(key: str = "") -> Fragment:
 
 def mark(carry: str = "", *, whole: bool = False) -> FileMark:
     return FileMark(
-        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=1, marker=b"m", whole=whole, carry=carry
+        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=1, content=b"m", whole=whole, carry=carry
     )
 
 

@@ -2,6 +2,7 @@
 on disk; this copy spares a query for each name at each scan. No input or output here.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
@@ -34,7 +35,7 @@ class FileIndex:
         self._gone: OrderedDict[str, int] = OrderedDict()
         self.has_forgotten = False
         """More files vanished than are kept here; the ledger knows them all."""
-        self._lost_logs: OrderedDict[tuple[str, int, bytes], FileMark] = OrderedDict()
+        self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
         """Logs whose path now holds another one (rotation) or nothing: still known by content."""
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
@@ -43,6 +44,9 @@ class FileIndex:
         """Files in a row of which only the inode was another; negative: once it was not for nothing."""
         self.closed: set[str] = set()
         """Where `after_sent` takes files: those that were closed or moved into place (an event said so) as they were read."""
+        self._numbering = threading.Lock()
+        self.last_log = 0
+        """The greatest number of a log so far."""
         self.refused_tails: dict[str, int] = {}
         """Logs whose unfinished last line stands as refused, with the signature it was refused at."""
 
@@ -69,6 +73,9 @@ class FileIndex:
         self.signatures[relative] = signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
         self.devices.add(mark.device)
         self._unlog(relative)
+        if mark.log > self.last_log:
+            with self._numbering:
+                self.last_log = max(self.last_log, mark.log)
         if not mark.whole:
             self.logs[relative] = mark
             self._by_inode.setdefault((mark.device, mark.inode), set()).add(relative)
@@ -83,6 +90,12 @@ class FileIndex:
         """It is not what was read: it is read anew."""
         self.signatures.pop(relative, None)
 
+    def next_log(self) -> int:
+        """The number of a log that nobody knows. May be asked in any thread."""
+        with self._numbering:
+            self.last_log += 1
+            return self.last_log
+
     def leave_out(self, relative: str, sign: int) -> None:
         """A file that is not read on purpose (ignore_older), until it changes."""
         self.signatures[relative] = sign
@@ -90,7 +103,7 @@ class FileIndex:
     def replaced(self, relative: str) -> None:
         """The path holds another log now; the one it held is looked for under other names."""
         if (mark := self.logs.get(relative)) is not None and mark.offset > 0:
-            self._lost_logs[relative, mark.offset, mark.marker] = mark
+            self._lost_logs[relative, mark.log] = mark
             while len(self._lost_logs) > 1_000:
                 self._lost_logs.popitem(last=False)
 
@@ -160,7 +173,7 @@ class FileIndex:
         # Of two logs that begin alike the longer one tells more.
         others.sort(key=lambda mark: -mark.offset)
         chosen = [mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None]
-        found = {(mark.path, mark.offset, mark.marker): mark for mark in chosen}
+        found = {(mark.path, mark.log): mark for mark in chosen}
         return list(found.values())
 
 

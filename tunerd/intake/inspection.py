@@ -16,7 +16,7 @@ from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
 from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, opened, read_whole
-from tunerd.intake.scan import Names, signature_of, why_odd
+from tunerd.intake.scan import Names, signature, signature_of, why_odd
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -159,12 +159,15 @@ class Inspection:
 
     def _compare(self, stored: FileMark | None) -> Look:
         file, path = self._file, self._due.path
-        assert file is not None
+        if file is None:
+            return Unchanged()
         sign = signature_of(file.stat)
         if stored is None:
             older_s = self._source.ignore_older_s
             if older_s is not None and path in self._index.signatures and file.stat.st_mtime < self._now.wall - older_s:
                 return LeftOut(sign)
+        elif stored.whole and not self._due.closed and _signature_of_mark(stored) == sign:
+            return Recognized(stored)  # it had vanished, with its directory or file system
         elif stored.whole and stored.content and content_hash(file.raw_fd) == stored.content and self._is_still(file):
             self._index.compared(path, sign, is_equal=True)
             return Unchanged() if self._index.signatures.get(path) == sign else Recognized(self._mark(file, stored.content))
@@ -237,6 +240,7 @@ class Inspection:
         for batch in read_on(
             file,
             start,
+            self._number(file, start),
             source=self._source.name,
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
@@ -254,6 +258,15 @@ class Inspection:
                 same_log=self._same_log(file, start) if first else None,
             )
             first = False
+
+    def _number(self, file: Opened, start: FileMark | None) -> int:
+        if start is not None:
+            return start.log
+        own = self._own
+        if own is not None and own.offset == 0 and own.inode == file.stat.st_ino:
+            return own.log
+        number, self._due.log = self._due.log or self._index.next_log(), 0
+        return number
 
     def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
         """By its content, or, before its first line is complete, by its inode."""
@@ -278,3 +291,7 @@ class Inspection:
             size=at.st_size, mtime_ns=at.st_mtime_ns, ctime_ns=0 if is_coarse and is_young else at.st_ctime_ns,
             offset=at.st_size, content=content,
         )  # fmt: skip
+
+
+def _signature_of_mark(mark: FileMark) -> int:
+    return signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)

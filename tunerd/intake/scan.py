@@ -143,7 +143,7 @@ class Listing:
     root: tuple[int, int]
     """Device and inode of the root."""
     found: list[str] = field(default_factory=list)
-    """Files that are not known, or not as they are now; new names before changed ones."""
+    """Files that are not known, or not as they are now; new names first, the oldest first where they may be logs."""
     vanished: list[str] = field(default_factory=list)
     odd: list[tuple[str, str]] = field(default_factory=list)
     """Names that fit but are not regular files of the directory, and why."""
@@ -174,9 +174,9 @@ def scan(
     leave: Collection[str] = frozenset(),
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
-    part i of n; `by_inode=False`: where the inode says nothing. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
-    `skip`: odd names that were told already. `leave`: files that need not be found again.
-    Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
+    part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
+    known and were last changed before it. `skip`: odd names that were told already. `leave`: files that need not be found
+    again. Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
     at = os.stat(root)
     if not stat.S_ISDIR(at.st_mode):
         raise NotADirectoryError(root)
@@ -240,13 +240,21 @@ def scan(
                     listing.found.append(relative)
                 else:
                     listing.more = True
-    listing.found += changed
+    listing.found = _in_order_of_writing(root, listing.found, names) + changed
     if hits < len(known):
         listing.vanished = _missing(root, known, listing.unreadable)
     after = os.stat(root)
     if (after.st_dev, after.st_ino) != listing.root:  # a mount came or went meanwhile: half of this is of another directory
         raise OSError(errno.ESTALE, "another directory took its place while it was listed", root)
     return listing
+
+
+def _in_order_of_writing(root: str, found: list[str], names: Names) -> list[str]:
+    """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered."""
+    if len(found) < 2 or not any(names.kind(relative) != "whole" for relative in found):
+        return found
+    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(os.path.join(root, relative))) is not None}
+    return sorted(found, key=lambda relative: times.get(relative, 0))
 
 
 def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:

@@ -23,7 +23,19 @@ from tunerd.intake.entry import Entry, FileEntry, Mapper
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.gather import Gather, Gatherer
 from tunerd.intake.inotify import Watcher
-from tunerd.intake.inspection import Batch, Inspection, Large, Later, Look, NotRegular, Now, Reappeared, Unchanged
+from tunerd.intake.inspection import (
+    Batch,
+    Compare,
+    Inspection,
+    Large,
+    Later,
+    LeftOut,
+    Look,
+    NotRegular,
+    Now,
+    Recognized,
+    Unchanged,
+)
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
@@ -333,6 +345,8 @@ class SourceReader:
                 self._unreadable.pop(due.path, None)
                 return None
             look = await self._in_thread(inspection.look)  # 1. settled?  2. read
+            if isinstance(look, Compare):
+                look = await self._compared(inspection, due.path)
             if isinstance(look, Batch):
                 await entry.enter(look)  # 2b. gather  3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
@@ -360,6 +374,12 @@ class SourceReader:
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             entry.close()
             inspection.close()
+
+    async def _compared(self, inspection: Inspection, relative: str) -> Look:
+        """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
+        path = self._index.absolute(relative)
+        stored = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
+        return await self._in_thread(lambda: inspection.compare(stored))
 
     async def _more(self, inspection: Inspection, entry: FileEntry) -> Batch | Later:
         try:
@@ -412,26 +432,28 @@ class SourceReader:
                 self._index.remember(mark)
 
     def _inspection(self, due: Due, now: Now) -> Inspection:
-        index = self._index
-        return Inspection(
-            self.source, self._root, self._names, due, now, known=index.signatures.get(due.path), is_back=index.is_back,
-            own=index.logs.get(due.path), candidates=index.candidates, refused_tail=index.refused_tails.get(due.path),
-        )  # fmt: skip
+        return Inspection(self.source, self._root, self._names, due, now, self._index)
 
     async def _after(self, due: Due, look: Look) -> float | None:
+        if due.closed and self.source.after_sent != "keep":
+            self._index.closed.add(due.path)
+        elif isinstance(look, Batch):
+            self._index.closed.discard(due.path)
         match look:
             case NotRegular(why):
                 self._monitor.odd(due.path, why)
-            case Reappeared(mark):
+            case Recognized(mark):
                 await self._patiently(lambda: self._ledger.set_mark(mark, self._clock.now()))
-                self._index.came_back(due.path)
+                self._index.came_back(mark)
+            case LeftOut(sign):
+                self._index.leave_out(due.path, sign)
             case Later(seconds):
                 return seconds
             case Batch(mark=FileMark(whole=True), first=True, documents=[]):
                 self._monitor.odd(due.path, "holds an empty list: there is no document in it")
             case Batch(later_s=seconds):
                 return seconds
-            case Unchanged() | Large():
+            case Unchanged() | Compare() | Large():
                 pass
         return None
 

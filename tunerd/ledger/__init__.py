@@ -44,10 +44,13 @@ class FileMark:
     offset: int
     """Bytes of (uncompressed) content that are in the ledger."""
     content: bytes = b""
-    marker: bytes = b""
-    """Hash of the (up to) 1 KiB of content before `offset`: the same log whatever its name, inode or compression."""
+    """What the content is known by, whatever its name, inode or compression. Of a log: the state of its hash chain at `offset`
+    (intake/chain.py). Of a whole file: the hash of its content as it was read; empty: not known."""
     whole: bool = True
     """A file that is read as one (json), not a log that is followed (ndjson)."""
+    log: int = 0
+    """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
+    compressed keeps it. 0 of a whole file."""
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share."""
 
@@ -371,7 +374,10 @@ class Positions(Protocol):
         `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
         ...
 
-    async def set_mark(self, mark: FileMark, now: float) -> None: ...
+    async def set_mark(self, mark: FileMark, now: float) -> None:
+        """The file is there, as the mark says. A log has one mark: the one that it had under another path goes. Another log
+        that was at this path counts as vanished: it keeps its mark, under this path, until it is found elsewhere."""
+        ...
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""

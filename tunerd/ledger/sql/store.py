@@ -75,7 +75,7 @@ class SqliteStore(GatherTables):
     # Files whose path is there, or not.
 
     def come_back(self, source: str, path: str) -> None:
-        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND NOT disposed"
+        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND whole = 1 AND NOT disposed"
         self.db.execute(sql, (source, to_text(path)))
         self.ripe.add((source, path))
 
@@ -84,7 +84,7 @@ class SqliteStore(GatherTables):
         self.db.executemany(sql, [(now, source, to_text(path)) for path in paths])
 
     def dispose(self, source: str, path: str, now: float) -> None:
-        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ?"
+        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ? AND whole = 1"
         self.db.execute(sql, (now, source, to_text(path)))
 
     # Outside of transactions.

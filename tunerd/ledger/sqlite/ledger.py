@@ -276,7 +276,7 @@ class SqliteLedger:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._see_through(lambda store: store.set_mark(mark, now))
+        await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         await self._see_through(lambda store: store.vanish(source, paths, now))
