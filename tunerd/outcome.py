@@ -32,6 +32,8 @@ class FailReason(StrEnum):
     CRASHED = "crashed"
     """Set aside because the process twice ended while it was being read."""
     UPLOAD_TARGET_LOST = "upload_target_lost"
+    INCOMPLETE = "incomplete"
+    """A gathered call that may lack a part: a document that may be one cannot be read, or the end of its log is not known."""
 
 
 class RetryReason(StrEnum):

@@ -242,7 +242,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
             names = _columns(db, table)
             for columns in _rows(old, table, names):
                 _put(db, table, names, columns)
-        for table in ("origin", "event", "want", "destination", "gathering", "fragment"):
+        for table in ("origin", "event", "want", "destination", "gathering", "fragment", "cut", "key_style"):
             names = _columns(db, table)
             for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
                 _put(db, table, names, columns)
@@ -326,6 +326,7 @@ def _mend(store: SqliteStore) -> None:
     one("DELETE FROM want WHERE call NOT IN (SELECT row FROM call)")
     one("DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)")
     one("DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)")
+    one("DELETE FROM cut WHERE row NOT IN (SELECT row FROM gathering)")
     one("UPDATE call SET gathers = 0, fragments_size = 0 WHERE gathers AND row NOT IN (SELECT row FROM gathering)")
     for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
         row, body = store.get(row_id), store.body(row_id)
