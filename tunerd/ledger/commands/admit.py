@@ -127,6 +127,10 @@ def again(store: SqliteStore, row: Row, call: Call, now: float) -> tuple[Verdict
     is waiting, and has to be matched.)"""
     origin = call.origin
     store.note_origin(row, origin.source, origin.path, origin.offset)
+    if row.reason == FailReason.DOCUMENT_LOST and row.state is State.FAILED:  # what it was made of is back
+        rewrite(store, row, call, now)
+        store.tell(row, now, "revived", detail="its document was read again")
+        return Verdict.REVIVED, row
     is_newer = (origin.mtime_ns, origin.offset) > row.version
     if not is_newer or row.may_have_arrived or row.kind is not Kind.CALL or row.state in (State.SENDING, State.SENT):
         if row.state is State.SENT:
