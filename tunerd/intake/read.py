@@ -255,6 +255,8 @@ class Maker:
     path: str
     mtime_ns: int
     settled_at: float
+    log: int = 0
+    """The number of the log that it is."""
 
     def document(self, found: Slice, value: object) -> Document:
         origin = self._origin(found.offset, found.length)
@@ -336,7 +338,7 @@ class Maker:
         )
 
     def _origin(self, offset: int, length: int) -> Origin:
-        return Origin(source=self.source, path=self.path, offset=offset, length=length, mtime_ns=self.mtime_ns)
+        return Origin(source=self.source, path=self.path, offset=offset, length=length, mtime_ns=self.mtime_ns, log=self.log)
 
 
 # For commands: one file now, without ledger or settling.
@@ -370,8 +372,9 @@ def read_documents(
             lines = Lines(max_document_bytes, 0)
             try:
                 for chunk in _chunks(file):
-                    for line in lines.feed(chunk):
-                        yield from maker.of_line(line, max_document_bytes)
+                    for found in lines.feed(chunk):
+                        for one in found:
+                            yield from maker.of_line(one, max_document_bytes)
                     if lines.in_hole:
                         lines.skip(file.skip_hole())
             except GZIP_ERRORS as exc:

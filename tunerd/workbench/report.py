@@ -76,6 +76,21 @@ def outcome_of(trial: Trial) -> str:
     return " and ".join(name for name, it in (("call", mapped.call), ("recording", mapped.recording)) if it is not None)
 
 
+def estimated(trial: Trial) -> list[str]:
+    """Which times of a mapped call the document did not tell: each is a guess, and said to be one."""
+    call = trial.explanation.mapped.call if trial.explanation is not None else None
+    if call is None or trial.explanation is None:
+        return []
+    found = []
+    repairs = trial.explanation.repairs
+    if rows := repairs.get("spread"):
+        found.append(f"the times of {count(rows, 'row')} are estimated: nothing in it says when they were spoken")
+    if orjson.loads(call.payload)["end_timestamp"] == call.origin.mtime_ns // 1_000_000:
+        found.append("the call is taken to have ended when the file was written: nothing in it says when")
+    found += [f"{name}: {REPAIRS[name]}" for name in DOUBTS if name in repairs]
+    return found
+
+
 def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
     """Lines of at most eighty columns; what is long and whole (a URL, a path) stays so."""
     return textwrap.wrap(
@@ -92,6 +107,8 @@ def _gathered(trial: Trial) -> Iterator[str]:
     yield f"  gathered from {count(len(fragments), 'document')}, key {short(fragments[0].key)}" + (f": {parts}" if parts else "")
     if not trial.complete:
         yield f"  not complete: mapped with what is there, {fragments[-1].wait_s:g} s after its last document"
+    if trial.unit.cut is not None:
+        yield from _refusal(trial.unit.cut)
 
 
 def _outcome(explanation: Explanation, bench: Bench) -> Iterator[str]:
@@ -213,6 +230,7 @@ REPAIRS: Final[Mapping[str, str]] = {
     "cut": "texts are cut to their limit",
 }
 """What each repair of the timeline and the payload means."""
+DOUBTS: Final = ("spoken_too_fast", "much_shorter_than_call", "much_longer_than_call")
 
 
 def _left_out(explanation: Explanation, bench: Bench) -> Iterator[str]:

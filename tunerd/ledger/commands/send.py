@@ -112,7 +112,7 @@ def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | 
         store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
     if row.seeks:
         store.open_wants(row.row, True)
-    store.change(row, recording_expires_at=None, joined=None)
+    store.change(row, recording_url=None, recording_expires_at=None, joined=None)
     return resolve(store, row, now)
 
 

@@ -139,11 +139,19 @@ class JoinTables(CallTables):
 
     # Files.
 
-    def set_mark(self, mark: FileMark, now: float) -> None:
-        """The path is there: it is neither vanished nor disposed."""
+    def set_mark(self, mark: FileMark, now: float, *, is_as_read: bool = False) -> None:
+        """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark.
+        `is_as_read`: the file is the one that was read, so it stays held if it was."""
+        path = to_text(mark.path)
+        held = "SELECT held FROM file WHERE source = ? AND path = ? AND log = ?"
+        was_held = self.db.execute(held, (mark.source, path, mark.log)).fetchone() if is_as_read else None
+        if mark.log:
+            self.db.execute("DELETE FROM file WHERE source = ? AND log = ? AND path <> ?", (mark.source, mark.log, path))
+        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
+        self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
-        self.db.execute(sql, (*mark_values(mark), now))
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)"
+        self.db.execute(sql, (*mark_values(mark), now, was_held is not None and was_held[0]))
 
     def hold_files(self, row: Row) -> None:
         """The files that the row came from are never disposable again: it goes without having been sent."""
@@ -158,8 +166,10 @@ class JoinTables(CallTables):
         return self.db.execute(sql, (before, limit)).rowcount
 
     def drop_vanished(self, before: float, limit: int) -> int:
-        gone = "SELECT source, path FROM file WHERE vanished_at IS NOT NULL AND vanished_at <= ? LIMIT ?"
-        return self.db.execute(f"DELETE FROM file WHERE (source, path) IN ({gone})", (before, limit)).rowcount
+        # The newest log of a source keeps its row: the next one gets a greater number.
+        newest = "log = 0 OR log < (SELECT max(log) FROM file g WHERE g.source = f.source AND g.log > 0)"
+        gone = f"SELECT source, path, log FROM file f WHERE vanished_at IS NOT NULL AND vanished_at <= ? AND ({newest}) LIMIT ?"
+        return self.db.execute(f"DELETE FROM file WHERE (source, path, log) IN ({gone})", (before, limit)).rowcount
 
     def shift(self, seconds: float) -> None:
         opened = ", ".join(f"'{state}'" for state in State if state.is_open)

@@ -72,7 +72,8 @@ class Reader:
 
 def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | None:
     """The mark, and whether it counts as vanished (though not as disposed)."""
-    sql = f"SELECT {MARK_COLUMNS}, vanished_at IS NOT NULL AND NOT disposed FROM file WHERE source = ? AND path = ?"
+    which = f"{MARK_COLUMNS}, vanished_at IS NOT NULL AND whole = 1 AND NOT disposed"
+    sql = f"SELECT {which} FROM file WHERE source = ? AND path = ? ORDER BY vanished_at IS NULL DESC, log DESC LIMIT 1"
     found = t.db.execute(sql, (source, to_text(path))).fetchone()
     return None if found is None else (mark_of(found[:-1]), bool(found[-1]))
 
