@@ -21,6 +21,11 @@ class RuleSet:
     lets: list[tuple[int, Run]] = field(default_factory=list)
     refuse: list[tuple[str, Run, Step]] = field(default_factory=list)
     when: Run | None = None
+    when_step: Step | None = None
+    not_call: list[Run] = field(default_factory=list)
+    """One of them is true: the document is known to be no call (or no recording)."""
+    strict: bool = False
+    """A document for which neither `when` nor `not_call` is true is refused, not left out."""
     fields: list[tuple[str, Run]] = field(default_factory=list)
     steps: dict[str, Step] = field(default_factory=dict)
     """The rule of each field."""
@@ -48,11 +53,13 @@ def compile_rules(
     *,
     times: Collection[str],
     transcript: str = "",
+    strict: bool = False,
     hints: Mapping[str, str] = MappingProxyType({}),
 ) -> RuleSet:
     """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
-    read as instants; `transcript`: the field whose blocks are rows; `hints`: what to say to unknown fields."""
-    made = RuleSet(names=compiler.roots.inner())
+    read as instants; `transcript`: the field whose blocks are rows; `strict`: as RuleSet.strict, which `not_call` implies;
+    `hints`: what to say to unknown fields."""
+    made = RuleSet(names=compiler.roots.inner(), strict=strict)
     members = compiler.members(node, path)
     if members is None:
         return made
@@ -66,11 +73,14 @@ def compile_rules(
             refused.append((reason, compiler.rule(rule, at, made.names), step))
     when: Code | None = None
     if (rule_when := members.get("when")) is not None and rule_when.value is not None:
+        made.when_step = compiler.step(rule_when, f"{path}.when")
         when = compiler.rule(rule_when, f"{path}.when", made.names)
+    not_call = [compiler.rule(rule, at, made.names) for at, rule in alternatives(members.get("not_call"), f"{path}.not_call")]
+    made.strict = strict or bool(not_call)
     values: list[tuple[str, Code]] = []
     for name, rule in members.items():
         at = f"{path}.{name}"
-        if name in ("let", "refuse", "when"):
+        if name in ("let", "refuse", "when", "not_call"):
             continue
         if name not in fields:
             compiler.problem(key_place(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
@@ -82,10 +92,20 @@ def compile_rules(
         values.append((name, compiler.as_time(code, rule, at) if name in times else code))
     codes = (
         [code for _, code in lets] + [code for _, code, _ in refused] + [code for _, code in values] + ([when] if when else [])
-    )
+    ) + not_call
     runs = iter([code.run for code in codes] if compiler.with_places or compiler.problems else generated(codes))
     made.lets = [(index, next(runs)) for index, _ in lets]
     made.refuse = [(reason, next(runs), step) for reason, _, step in refused]
     made.fields = [(name, next(runs)) for name, _ in values]
     made.when = next(runs) if when else None
+    made.not_call = list(runs)
     return made
+
+
+def alternatives(node: Node | None, path: str) -> list[tuple[str, Node]]:
+    """`not_call:` as one rule, or as a list of rules of which one has to be true (a preset's stand behind a source's own)."""
+    if node is None or node.value is None:
+        return []
+    if not isinstance(node.value, tuple):
+        return [(path, node)]
+    return [each for at, item in enumerate(node.value) for each in alternatives(item, f"{path}[{at}]")]

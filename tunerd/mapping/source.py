@@ -29,6 +29,7 @@ from tunerd.call import (
 from tunerd.config import Destination, ManifestRule, Source, form_of_key
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled, StrategyRules
+from tunerd.mapping.envelopes import inside
 from tunerd.mapping.explanation import Explanation, explanation_of, reports
 from tunerd.mapping.functions import Run
 from tunerd.mapping.gathering import (
@@ -42,6 +43,7 @@ from tunerd.mapping.gathering import (
     unpack,
 )
 from tunerd.mapping.origin import file_root, path_groups
+from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.rules import RulePattern
@@ -105,6 +107,13 @@ class _Run:
     strategies: tuple[Strategy, ...] = ()
     call_id: str | None = None
     agent: str = ""
+    judged: dict[str, Judgement] = field(default_factory=dict)
+    """Of `call` and `manifest`: what was said of the document."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the rules know the document, as what it wants to be or as something else."""
+        return any(one.is_final for one in self.judged.values())
 
     def notes(self) -> MappingNotes:
         left_out = self.left_out
@@ -131,6 +140,7 @@ class SourceMapping:
         self.fields_with_rules: tuple[str, ...] = tuple(call.steps) if call else ()
         """Fields of the call that have a rule: their metrics start at zero."""
         self._alone = builder.rules.alone
+        self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
 
@@ -145,9 +155,9 @@ class SourceMapping:
         if self._bare.gather is not None and (documents := unpack(document.value, self._source.name)) is not None:
             return self._gather(documents) or Mapped()
         if self._alone:
-            return self._gather([document]) or Mapped()
+            return self._no_part(document) or self._gather([document]) or Mapped()
         try:
-            return self._map(self._start(document, self._bare, None))
+            return self._map_or_unwrapped(document, self._bare)[1]
         except Exception:  # once more, with places: to say which rule it was, and to go on without an optional field
             return self._map_with_places(document)[1]
 
@@ -155,7 +165,7 @@ class SourceMapping:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
         if self._alone:
             run, mapped, _ = self._gather_with_places([document], True)
-            return self._explanation(run, mapped or Mapped())
+            return self._explanation(run, self._no_part(document) or mapped or Mapped())
         return self._explanation(*self._map_with_places(document))
 
     @staticmethod
@@ -221,12 +231,13 @@ class SourceMapping:
         if rules is None or group is None:
             raise TypeError(f"source {self._source.name} does not gather")
         pieces: list[Piece] = []
+        documents = [self._unwrapped(document) for document in documents]
         for document in documents:
             slots = self._start(document, compiled, of_documents).slots
             pieces.append(Piece(document, rules.part_of(slots), rules.newest_of(slots)))
         parts = newest_parts(pieces)
         settled_at = max(document.settled_at for document in documents)
-        whole = Document(origin=documents[-1].origin, raw=b"", value=None, settled_at=settled_at)
+        whole = Document(origin=documents[-1].origin, raw=b"", value=documents[0].value, settled_at=settled_at)
         run = self._start(whole, group, recorder)
         for name, index in group.roots.items():
             if name == "docs":
@@ -278,11 +289,52 @@ class SourceMapping:
         return self._with_places
 
     def _map_with_places(self, document: Document) -> tuple[_Run, Mapped]:
-        run = self._start(document, self._compiled_with_places(), Recorder())
+        return self._map_or_unwrapped(document, self._compiled_with_places(), with_places=True)
+
+    def _map_or_unwrapped(self, document: Document, compiled: Compiled, *, with_places: bool = False) -> tuple[_Run, Mapped]:
+        """The document as it stands or, where the rules do not know that, as what they know of the values inside it."""
+        run, mapped = self._map_one(self._unwrapped(document), compiled, with_places=with_places)
+        if not self._unwraps or run.is_known or mapped.fragment is not None or _is_refused_by_rule(mapped):
+            return run, mapped
+        for value in inside(document.value):
+            inner = self._map_one(replace(document, value=value), compiled, with_places=with_places)
+            if inner[0].is_known or _is_refused_by_rule(inner[1]):
+                return inner
+        return run, mapped
+
+    def _map_one(self, document: Document, compiled: Compiled, *, with_places: bool) -> tuple[_Run, Mapped]:
+        """Raises what a rule raised, without places."""
+        run = self._start(document, compiled, Recorder() if with_places else None)
         try:
             return run, self._map(run)
         except Exception as error:
+            if not with_places:
+                raise
             return run, self._refused(run, _refusal_of(error), None)
+
+    def _no_part(self, document: Document) -> Mapped | None:
+        """Of a source that takes each document of its preset for a call: one that is no part of any."""
+        rules, run = self._bare.gather, self._start(self._unwrapped(document), self._bare, None)
+        try:
+            if rules is None or not rules.is_no_part(run.slots):
+                return None
+        except Exception:  # the rules of the call tell more
+            return None
+        return Mapped(ignored=IgnoredDocument(origin=document.origin, known=True))
+
+    def _unwrapped(self, document: Document) -> Document:
+        """Of a source that gathers: the document that its `known:` rule means, the given one or one inside it."""
+        rules = self._bare.gather
+        if rules is None or rules.known is None or not self._unwraps:
+            return document
+        for value in (document.value, *inside(document.value)):
+            candidate = document if value is document.value else replace(document, value=value)
+            try:
+                if rules.is_known(self._start(candidate, self._bare, None).slots):
+                    return candidate
+            except Exception:  # noqa: S112 - a value that the rule can't work on is not the one
+                continue
+        return document
 
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
@@ -310,11 +362,26 @@ class SourceMapping:
         except _Unfit as unfit:
             return self._refused(run, unfit.refusal, recording)
         if call is None and recording is None and fragment is None:
-            return Mapped(ignored=IgnoredDocument(origin=run.document.origin), notes=run.notes())
+            return self._nothing_of(run)
         return Mapped(call=call, recording=recording, fragment=fragment, notes=run.notes())
 
-    def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment:
+    def _nothing_of(self, run: _Run) -> Mapped:
+        """Left out on purpose, or refused because nothing says so."""
+        judged = run.judged
+        known = Judgement.NO_CALL in judged.values()
+        kind = next((kind for kind, one in judged.items() if one is Judgement.UNKNOWN), None)
+        if known or kind is None:
+            return Mapped(ignored=IgnoredDocument(origin=run.document.origin, known=known), notes=run.notes())
+        rules = run.compiled.call if kind == "call" else run.compiled.manifest
+        if rules is None:
+            raise TypeError(f"no rules of {kind}")
+        return self._refused(run, unrecognised(rules, kind, self._source.preset, run.document.value), None)
+
+    def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment | None:
         document, group = run.document, self._bare.group
+        if rules.is_no_part(run.slots):
+            run.judged["call"] = Judgement.NO_CALL
+            return None
         part = rules.part_of(run.slots)
         is_part = part is not None
         return Fragment(
@@ -349,7 +416,7 @@ class SourceMapping:
     # A call
 
     def _call(self, run: _Run, rules: RuleSet) -> Call | None:
-        if not _wanted(run, rules):
+        if _judge(run, rules, "call") is not Judgement.WANTED:
             return None
         fields = _fields(run, rules)
         run.call_id = text_of(fields.get("call_id"))
@@ -399,7 +466,7 @@ class SourceMapping:
     # A recording
 
     def _recording(self, run: _Run, rules: RuleSet) -> Recording | None:
-        if not _wanted(run, rules):
+        if _judge(run, rules, "manifest") is not Judgement.WANTED:
             return None
         fields = _fields(run, rules)
         alone = run.compiled.call is None and run.compiled.gather is None
@@ -432,8 +499,12 @@ def _refusal_of(error: Exception) -> Refusal:
     return Refusal(reason=FailReason.UNMAPPABLE, where="document", what=what)
 
 
-def _wanted(run: _Run, rules: RuleSet) -> bool:
-    """let, refuse and when, in this order. False: the document is left out on purpose."""
+def _is_refused_by_rule(mapped: Mapped) -> bool:
+    return mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED
+
+
+def _judge(run: _Run, rules: RuleSet, kind: str) -> Judgement:
+    """let, refuse, when and not_call, in this order."""
     if run.recorder is None:
         rules.let(run.slots)
     else:
@@ -442,7 +513,8 @@ def _wanted(run: _Run, rules: RuleSet) -> bool:
         if true(refuse(run.slots)):
             what = f"the mapping refuses it: {reason.replace('_', ' ')}"
             raise _Unfit(Refusal(reason=FailReason.REFUSED, where=str(step), what=what))
-    return rules.when is None or true(rules.when(run.slots))
+    judged = run.judged[kind] = judge(rules, run.slots)
+    return judged
 
 
 def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
