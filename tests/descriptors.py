@@ -17,3 +17,8 @@ def no_descriptors() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def open_descriptors() -> int:
+    """How many this process has open."""
+    return len(os.listdir("/proc/self/fd"))

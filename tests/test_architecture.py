@@ -20,6 +20,7 @@ PURE = (
     "tunerd.call",
     "tunerd.outcome",
     "tunerd.events",
+    "tunerd.location",
     "tunerd.places",
     "tunerd.mapping",
     "tunerd.workbench",
@@ -36,7 +37,16 @@ IMPURE_LIBRARIES = {
 }  # fmt: skip
 TELLING_LIBRARIES = {"logging", "structlog", "prometheus_client"}
 
-CORE = {"tunerd", "tunerd.call", "tunerd.outcome", "tunerd.events", "tunerd.clock", "tunerd.places", "tunerd.config"}
+CORE = {
+    "tunerd",
+    "tunerd.call",
+    "tunerd.outcome",
+    "tunerd.events",
+    "tunerd.clock",
+    "tunerd.location",
+    "tunerd.places",
+    "tunerd.config",
+}
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself
     "tunerd.mapping": {"tunerd.config.quantities", "tunerd.config.yaml_nodes"},
@@ -127,7 +137,7 @@ def test_no_type_checking_imports() -> None:
 
 def test_the_fakes_stay_out_of_the_daemon() -> None:
     """What tests and the demo use costs a running daemon neither memory nor a chance to be used by mistake."""
-    fakes = ("tunerd.testing", "tunerd.ledger.memory", "tunerd.sandbox")
+    fakes = ("tunerd.testing", "tunerd.sandbox")
     code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

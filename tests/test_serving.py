@@ -15,13 +15,12 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Upload
 from tunerd.delivery.run import Delivery
 from tunerd.events import CallAdmitted, Unanswered
-from tunerd.intake.pauses import Limits
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
 from tunerd.serving import SILENCE_S, Conductors, Left, Stop, once
-from tunerd.testing import FakeClock, Recorder
+from tunerd.testing import FakeClock, MemoryLedger, Recorder
 
 NOBODY = Retry(reason=RetryReason.UNREACHABLE, status=None, detail="127.0.0.1:9 cannot be reached (connection refused)")
 BUSY = Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="answered 503")

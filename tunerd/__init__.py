@@ -2,7 +2,7 @@
 
 The way of a call, and where each step lives:
 
-1. watch    intake/watch.py     a file has settled
+1. watch    intake/inotify.py     a file has settled
 2. read     intake/read.py      documents, each with its origin
 3. map      mapping/            a Call or a Recording, by the rules in YAML
 4. admit    ledger/             a durable row; matched with its recording in the same transaction
@@ -11,7 +11,7 @@ The way of a call, and where each step lives:
 7. decide   delivery/retry.py, delivery/pacing.py   when again, or never
 8. settle   ledger/             written down
 
-intake/run.py runs steps 1-4, delivery/run.py steps 5-8; app.py puts them together.
+intake/source_reader.py runs steps 1-4, delivery/run.py steps 5-8; app.py puts them together.
 """
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig
 from tunerd.config import Delivery as DeliveryConfig
-from tunerd.config.file import load, refuse_changes
+from tunerd.config.file import load, refuse_changes, variables_of
 from tunerd.delivery.hearing import Hearing
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
@@ -29,8 +29,8 @@ from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
-from tunerd.intake.pauses import Limits
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed, Gauges
@@ -38,6 +38,7 @@ from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
+from tunerd.ops.answers import VERSION, ConfigurationDocument
 from tunerd.ops.control import serve_control
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
@@ -51,7 +52,7 @@ from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
-from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_hints, serve
+from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
 from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
 
 
@@ -78,7 +79,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     refuse_proxies(config, environ)
     level = Level(config.log.level)
     log = open_log(config.log.format, level)
-    hints = pause_hints(options.wait_s) if options.once else {}
+    hints = pause_due(options.wait_s) if options.once else {}
     narrator = Narrator(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
     emit = _each(metrics, narrator)
@@ -101,7 +102,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics, level)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
-        office = Office(status, desk, delivery, reload, intake.look)
+        office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
         await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
         if config.http.listen:
             http = HttpServer(status, health.ailment, metrics.render, __version__)
@@ -186,9 +187,21 @@ async def _wire(
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
                     in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings), set_aside=set_aside)  # fmt: skip
     stack.callback(intake.close)
-    facts = Facts(version=__version__, config_file=config.file, last_reload_at=clock.now())
+    facts = _facts(config, clock.now())
     return _Wiring(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
                    now=clock.now)  # fmt: skip
+
+
+def _facts(config: Config, now: float) -> Facts:
+    """The file's path is absolute: commands that look for the daemon of a file compare it."""
+    path = os.path.abspath(config.file)
+    return Facts(version=__version__, config_file=path, ledger=config.ledger.path, last_reload_at=now)
+
+
+def _configuration(wiring: _Wiring, environ: Mapping[str, str]) -> ConfigurationDocument:
+    config = wiring.config
+    return ConfigurationDocument(version=VERSION, file=wiring.facts.config_file, text=config.text.get_secret_value(),
+                                 environment=variables_of(config, environ))  # fmt: skip
 
 
 def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str], hearing: Hearing | None) -> Connect:

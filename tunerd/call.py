@@ -54,6 +54,9 @@ class Origin:
     """Bytes of the document in the (uncompressed) content."""
     mtime_ns: int = 0
     """Modification time of the file when it was read; (mtime_ns, offset) orders two documents of one call."""
+    log: int = 0
+    """Of a log its durable number within the source, which grows in the order in which logs are discovered and stays with the
+    log when it is renamed or compressed; 0 of a whole file. (log, offset) is the place of a line, whatever its path."""
 
     def __str__(self) -> str:
         return self.path if self.offset == 0 else f"{self.path}@{self.offset}"

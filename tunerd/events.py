@@ -113,7 +113,7 @@ class AttemptEnded:
 
     destination: str
     outcome: str
-    """sent | retry | failed | refused"""
+    """sent | retry | failed | refused | unconfirmed"""
     took_s: float
 
 

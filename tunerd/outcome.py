@@ -46,7 +46,7 @@ class RetryReason(StrEnum):
     SERVER_ERROR = "server_error"
     """408, 425, 5xx."""
     BAD_ANSWER = "bad_answer"
-    """2xx whose body is not JSON."""
+    """Not HTTP, or a status that HTTP does not have; a call whose 2xx alone are never understood."""
 
 
 class PauseReason(StrEnum):
@@ -124,4 +124,13 @@ class Refused:
     detail: str
 
 
-Outcome: TypeAlias = Sent | Retry | Failed | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unconfirmed:
+    """A 2xx that does not say that the call was taken. It may have arrived, and the next call would fare alike: the
+    destination pauses, and only this call is tried again."""
+
+    status: int
+    detail: str
+
+
+Outcome: TypeAlias = Sent | Retry | Failed | Refused | Unconfirmed

@@ -51,6 +51,8 @@ class Problem:
     """`sources[0].call.call_id`"""
     message: str
     """What is wrong, and what to write instead."""
+    variable: str | None = None
+    """All that is wrong is that this environment variable is not set here; for the service it may well be."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.path}: {self.message}" if self.path else f"{self.place}: {self.message}"

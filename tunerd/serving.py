@@ -16,7 +16,7 @@ from tunerd.clock import Clock
 from tunerd.delivery.hearing import Silence
 from tunerd.delivery.lane import DestinationStatus
 from tunerd.delivery.run import Delivery
-from tunerd.intake.run import Unread
+from tunerd.intake.source_reader import Unread
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Gauges
 from tunerd.outcome import IntakeReason, PauseReason
@@ -84,7 +84,7 @@ class Left:
     """These two of a `run --once`."""
 
 
-def pause_hints(wait_s: float | None) -> dict[PauseReason, str]:
+def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
     """What a `run --once` makes of pauses, in words for whoever waits for it."""
     reasons = [reason for reason in PauseReason if reason is not PauseReason.OPERATOR]  # what ends that one is always the same
     if wait_s is not None:

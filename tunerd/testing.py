@@ -1,22 +1,31 @@
 """What tests of tunerd, and tests of others who build on it, need: a clock to advance, a recorder, made-up calls.
 
-Shipped with the package on purpose (docs/decisions/). MemoryLedger keeps the whole ledger contract without a disk.
+Shipped with the package on purpose (docs/decisions/). MemoryLedger is the SQLite ledger without a disk.
 """
 
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import orjson
 
 from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
-from tunerd.ledger.memory import MemoryLedger
+from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sqlite.connect import connect, prepare, scripts
+from tunerd.ledger.sqlite.ledger import SqliteLedger
+from tunerd.ledger.sqlite.seat import Seat
+from tunerd.ledger.sqlite.writer import Job
 
 __all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]
 
 E = TypeVar("E")
+T = TypeVar("T")
 
 
 class FakeClock:
@@ -98,6 +107,65 @@ class Recorder:
                 self._told.clear()
                 await self._told.wait()
         return found
+
+
+class _AtOnce:
+    """Writer and reader of a ledger in memory: each job is committed, and each question answered, where it is asked."""
+
+    def __init__(self, store: SqliteStore, told: Callable[[set[str], set[tuple[str, str]]], None]) -> None:
+        self._store = store
+        self._told = told
+        self._is_closed = False
+
+    @property
+    def gauges(self) -> Gauges:
+        return self._store.gauges()
+
+    @property
+    def is_troubled(self) -> bool:
+        return False
+
+    def submit(self, job: Job[T]) -> "asyncio.Future[T]":
+        try:
+            if self._is_closed:
+                raise LedgerUnavailable("the ledger is closed")
+            job.future.set_result(job.run(self._store) if job.alone else self.change(job.run))
+        except Exception as exc:
+            job.future.set_exception(exc)
+        return job.future
+
+    def change(self, run: Callable[[SqliteStore], T]) -> T:
+        self._store.begin(full=False)
+        try:
+            result = run(self._store)
+            woken, ripe = self._store.commit()
+        except BaseException:
+            self._store.rollback()
+            raise
+        self._told(woken, ripe)
+        return result
+
+    async def ask(self, question: Callable[[GatherTables], T]) -> T:
+        return question(self._store)
+
+    async def close(self) -> None:
+        self._is_closed = True
+
+
+class MemoryLedger(SqliteLedger):
+    """The SQLite ledger on `:memory:`, without threads: what is asked of it is done when it is asked. Needs no event loop
+    to be made, and nobody has to close it."""
+
+    def __init__(self) -> None:
+        nowhere = Path(":memory:")
+        db = connect(nowhere)
+        prepare(db, nowhere, 0.0, scripts())
+        self.at_once = _AtOnce(SqliteStore(db), self._told)
+        super().__init__(nowhere, None, Seat(nowhere), self.at_once, lambda _: self.at_once, 0)
+
+    def change(self, run: Callable[[SqliteStore], T]) -> T:
+        """Do something to the rows that no command does (what damage or another process would), in one transaction."""
+        return self.at_once.change(run)
 
 
 _PAYLOAD = {

@@ -50,6 +50,7 @@ class Daemon:
         self.config = directory / "config.yaml"
         self.config.write_text(CONFIG.format(directory=directory))
         self.bench = Bench(rules={"agent": Rules(remade())})
+        self.bench.facts.config_file, self.bench.facts.ledger = str(self.config), str(directory / "ledger.db")
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._up = threading.Event()

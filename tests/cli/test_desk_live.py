@@ -1,5 +1,6 @@
 """A real `tunerd run` process, asked by real commands, scraped over HTTP and supervised like under systemd."""
 
+import json
 import os
 import queue
 import re
@@ -135,3 +136,23 @@ def test_after_a_kill_commands_go_on_alone(live: Live) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert "tunerd is not running" in result.stdout
     assert "paused (operator)" in result.stdout
+
+
+def test_a_bad_configuration_on_disk_stops_no_command(live: Live) -> None:
+    """The daemon keeps the one that it has loaded; status, drain and audit work with that, and say what is bad."""
+    call = {"id": "call-7", "start": 1_767_225_000_000, "url": "https://audio.example/a.wav", "messages": []}
+    live.run("pause")
+    (live.directory / "calls" / "7.json").write_text(json.dumps(call))
+    live.hear("STATUS=1 ")
+    live.config.write_text("sources: [\n")
+    live.process.send_signal(signal.SIGHUP)
+    live.hear("READY=1")
+    said = live.run("status")
+    assert said.returncode == 0
+    assert "the configuration on disk is bad" in said.stderr
+    for name, *others in (("failed",), ("resume",), ("drain", "--deadline", "9s"), ("audit", "--json")):
+        result = live.run(name, *others)
+        assert result.returncode == 0, (name, result.stdout, result.stderr)
+        assert result.stderr.count("the configuration on disk is bad") == 1, (name, result.stderr)
+    (of,) = json.loads(result.stdout)["sources"]
+    assert (of["documents"], of["missing"]) == (1, 0)

@@ -16,9 +16,8 @@ from tunerd.delivery.lane import Connect, FreezeBody
 from tunerd.delivery.run import Delivery
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.ledger import Admission, Claimed
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import Outcome, Sent
-from tunerd.testing import FakeClock, Recorder, make_call
+from tunerd.testing import FakeClock, MemoryLedger, Recorder, make_call
 
 NOW = 1_767_225_600.0
 SENT = Sent(status=200, tuner_call_id="tc_1", already_there=False)

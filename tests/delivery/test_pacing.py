@@ -8,13 +8,14 @@ from tests.delivery.made import NOW, SENT
 from tunerd.delivery.pacing import Go, Pacing, TokenBucket, Wait
 from tunerd.events import Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
-from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 
 AUTH = Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=401, detail="401")
 AGENT = Refused(scope=Scope.AGENT, reason=PauseReason.AUTH, status=403, detail="403")
 ENDPOINT = Refused(scope=Scope.DESTINATION, reason=PauseReason.ENDPOINT, status=404, detail="404")
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="500")
 LOCAL = Refused(scope=Scope.DESTINATION, reason=PauseReason.LOCAL, status=0, detail="no file descriptor is left")
+UNCONFIRMED = Unconfirmed(status=200, detail="answered 200, but it has an `error`")
 THROTTLED = Retry(reason=RetryReason.THROTTLED, status=429, detail="429")
 
 
@@ -314,12 +315,12 @@ def test_of_four_claims_one_is_the_newest_and_one_expires_soon() -> None:
 def test_a_call_that_is_taken_for_a_wrong_url_twice_backs_off_alone() -> None:
     """If others were accepted since its first refusal, it is not the URL: it must not stop everybody again."""
     pacing = Gatekeeper()
-    assert pacing.pacing.own_trouble(7, ENDPOINT) is ENDPOINT
-    assert pacing.pacing.own_trouble(7, ENDPOINT) is ENDPOINT
+    assert pacing.pacing.own_trouble(7, ENDPOINT, pacing.now) is ENDPOINT
+    assert pacing.pacing.own_trouble(7, ENDPOINT, pacing.now) is ENDPOINT
     pacing.attempt(SENT, 8)
-    assert isinstance(pacing.pacing.own_trouble(7, ENDPOINT), Retry)
-    assert pacing.pacing.own_trouble(9, ENDPOINT) is ENDPOINT
-    assert pacing.pacing.own_trouble(7, AUTH) is AUTH
+    assert isinstance(pacing.pacing.own_trouble(7, ENDPOINT, pacing.now), Retry)
+    assert pacing.pacing.own_trouble(9, ENDPOINT, pacing.now) is ENDPOINT
+    assert pacing.pacing.own_trouble(7, AUTH, pacing.now) is AUTH
 
 
 def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
@@ -369,3 +370,150 @@ def test_a_jump_of_the_wall_clock_moves_every_wait_with_it() -> None:
         gate.now += seconds
         gate.pacing.shift(seconds)
         assert gate.waits_until() == gate.now + 30
+
+
+# A call that may have arrived.
+
+
+def test_an_unconfirmed_call_is_the_only_probe() -> None:
+    """After 30 s, then twice as long each time up to 10 min, and never another call; its acceptance ends the pause."""
+    gate = Gatekeeper()
+    gate.attempt(UNCONFIRMED, row=7)
+    waits = []
+    for _ in range(7):
+        until = gate.waits_until()
+        assert until is not None
+        waits.append(until - gate.now)
+        gate.now = until
+        assert gate.attempt(UNCONFIRMED, row=7).row == 7
+    assert waits == [30, 60, 120, 240, 480, 600, 600]
+    gate.now = gate.waits_until() or 0.0
+    go = gate.attempt(SENT, row=7)
+    assert (go.probe, go.row) == (True, 7)
+    assert not gate.go().probe
+    assert gate.pauses() == ["+endpoint", "-endpoint"]
+    (began,) = [event for event in gate.told if isinstance(event, PauseBegan)]
+    assert began.detail == "answered 200, but it has an `error`; only this call is tried again, in 30 s"
+
+
+def test_the_first_of_several_unconfirmed_calls_is_the_probe() -> None:
+    """The others were open when the pause began; they wait, and one probe in vain of any kind changes nothing."""
+    gate = Gatekeeper()
+    open_calls = [gate.go() for _ in range(3)]
+    for row, go in enumerate(open_calls, 1):
+        gate.told += gate.pacing.ended(go, row=row, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
+    for outcome in (ERROR, THROTTLED, UNCONFIRMED, ENDPOINT):
+        gate.now = gate.waits_until() or 0.0
+        assert gate.attempt(outcome, row=1).row == 1
+    gate.now = gate.waits_until() or 0.0
+    assert gate.go().row == 1
+    assert gate.pauses() == ["+endpoint"]
+
+
+def test_an_accepted_call_that_was_open_does_not_end_the_doubt() -> None:
+    """It says nothing about the one whose answer was not understood."""
+    gate = Gatekeeper()
+    doubtful, fine = gate.go(), gate.go()
+    gate.told += gate.pacing.ended(doubtful, row=1, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
+    gate.told += gate.pacing.ended(fine, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
+    assert gate.pauses() == ["+endpoint"]
+
+
+def test_the_only_probe_outlives_a_restart_and_another_pause() -> None:
+    """The next process knows the call, and how long to wait: it does not begin with 30 s, or at once. A key that is gone
+    in between makes it another pause with the same probe."""
+    gate = Gatekeeper()
+    gate.attempt(UNCONFIRMED, row=7)
+    gate.now += 30
+    gate.attempt(UNCONFIRMED, row=7)
+    assert gate.pacing.dirty
+    kept = gate.pacing.gate()
+    gate.pacing = Pacing("tuner", concurrency=8, rate_limit=None)
+    gate.now += 10
+    gate.told += gate.pacing.restore(kept, gate.now)
+    assert gate.waits_until() == gate.now + 50
+    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="no key")
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    assert gate.attempt(UNCONFIRMED, row=7).row == 7
+    assert gate.waits_until() == gate.now + 120
+
+
+def test_a_probe_that_is_gone_leaves_its_place_to_others() -> None:
+    """Dismissed, forgotten or moved: then any call is the probe, as of any pause."""
+    gate = Gatekeeper()
+    gate.attempt(UNCONFIRMED, row=7)
+    gate.now += 30
+    go = gate.go()
+    gate.pacing.probe_is_gone(go)
+    gate.pacing.unused(go, gate.now)
+    assert gate.go() == Go(pick=Pick.NEWEST, probe=True)
+
+
+def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
+    """After `tunerd resume` ten others are accepted: then the same call's next unconfirmed answer is its own trouble,
+    before that it pauses everybody again."""
+    gate = Gatekeeper()
+    gate.attempt(UNCONFIRMED, row=7)
+    assert gate.pacing.own_trouble(7, UNCONFIRMED, gate.now) is UNCONFIRMED
+    gate.told += gate.pacing.operator_resume(gate.now)
+    for row in range(100, 109):
+        gate.now += 1
+        gate.attempt(SENT, row=row)
+    assert gate.pacing.own_trouble(7, UNCONFIRMED, gate.now) is UNCONFIRMED, "nine are not enough"
+    for row in range(110, 120):
+        gate.now += 1
+        gate.attempt(SENT, row=row)
+    alone = gate.pacing.own_trouble(7, UNCONFIRMED, gate.now)
+    assert isinstance(alone, Retry)
+    assert not alone.surely_not_arrived
+
+
+# Keys while nothing is due.
+
+
+def test_a_pause_for_want_of_a_key_ends_with_the_key() -> None:
+    """Although nothing is due: nobody has refused this key. While a call is there, it is tried first."""
+    gate = Gatekeeper()
+    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="gone")
+    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    assert gate.pauses() == ["+auth"]
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    assert gate.go().probe
+    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    assert gate.pauses() == ["+auth", "-auth"]
+
+
+def test_a_refused_key_stays_refused_while_nothing_is_due() -> None:
+    """Until it changes, or until the next process: neither of the two is known to be bad."""
+    for again in ("key", "restart"):
+        gate = Gatekeeper()
+        gate.attempt(AUTH)
+        gate.told += gate.pacing.nothing_to_probe(gate.now)
+        assert gate.pacing.paused is PauseReason.AUTH
+        if again == "key":
+            gate.told += gate.pacing.key_changed(gate.now, present=True)
+        else:
+            kept, gate.pacing = gate.pacing.gate(), Pacing("tuner", concurrency=8, rate_limit=None)
+            gate.told += gate.pacing.restore(kept, gate.now)
+        gate.told += gate.pacing.nothing_to_probe(gate.now)
+        assert gate.pacing.paused is None
+
+
+def test_a_paused_agent_without_calls_is_free_with_another_key() -> None:
+    """As the destination is."""
+    gate = Gatekeeper()
+    gate.attempt(AGENT)
+    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    assert gate.pauses() == ["+auth/a"]
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    assert gate.pauses() == ["+auth/a", "-auth/a"]
+
+
+def test_no_descriptor_for_the_key_file_is_our_own_trouble() -> None:
+    """The pause is `local`, and ends when the file can be read."""
+    gate = Gatekeeper()
+    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="no descriptor", is_local=True)
+    assert gate.waits_until() is None
+    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    assert gate.pauses() == ["+local", "-local"]

@@ -5,7 +5,7 @@ import pytest
 from tests.delivery.made import NOW, SENT, claimed
 from tunerd.delivery.retry import Answer, backoff_s, decide, judge, retry_after_s
 from tunerd.ledger import Delivered, Ended, Later, Settlement
-from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
 BODIES = {
     "json": b'{"success": true, "tunerCallId": "tc_1"}',
@@ -20,7 +20,7 @@ def expected(status: int, body: str) -> str:
     if status == 409:
         return "already there"
     if 200 <= status < 300:
-        return {"json": "sent", "says no": "failed"}.get(body, "retry bad_answer")
+        return {"json": "sent", "says no": "failed"}.get(body, "unconfirmed")
     if status in (401, 403):
         return {401: "refused auth destination", 403: "refused auth agent"}[status]
     if 300 <= status < 400 or status in (404, 405, 407, 410):
@@ -45,6 +45,8 @@ def said(outcome: Outcome) -> str:
             return f"refused {outcome.reason} {outcome.scope}"
         case Retry():
             return f"retry {outcome.reason}"
+        case Unconfirmed():
+            return "unconfirmed"
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -59,28 +61,105 @@ def test_every_status_has_its_meaning(body: str) -> None:
     assert not wrong
 
 
+SUCCESSES = {
+    b'{"success": false}': "failed",
+    b'{"success": false, "tunerCallId": "tc_1", "error": "x"}': "failed",
+    b'{"success": "false"}': "unconfirmed",
+    b'{"success": "true", "tunerCallId": "tc_1"}': "unconfirmed",
+    b'{"success": null, "tunerCallId": "tc_1"}': "unconfirmed",
+    b'{"success": 1}': "unconfirmed",
+    b'{"success": 0}': "unconfirmed",
+    b'{"success": [], "id": 7, "is_new": true}': "unconfirmed",
+    b'{"success": true, "error": "maintenance"}': "unconfirmed",
+    b'{"error": "maintenance"}': "unconfirmed",
+    b'{"error": null, "tunerCallId": "tc_1"}': "unconfirmed",
+    b'{"success": true}': "sent",
+    b'{"tunerCallId": "tc_1"}': "sent",
+    b'{"tunerCallId": 7}': "sent",
+    b'{"tunerCallId": ""}': "unconfirmed",
+    b'{"tunerCallId": null}': "unconfirmed",
+    b'{"tunerCallId": true}': "unconfirmed",
+    b'{"tunerCallId": {}}': "unconfirmed",
+    b'{"id": 7, "is_new": true}': "sent",
+    b'{"id": 7, "is_new": false}': "sent",
+    b'{"id": "c7", "provider_call_id": "call-1"}': "sent",
+    b'{"id": 7}': "unconfirmed",
+    b'{"id": "", "is_new": true}': "unconfirmed",
+    b'{"id": null, "provider_call_id": "call-1"}': "unconfirmed",
+    b'{"id": true, "is_new": true}': "unconfirmed",
+    b'{"id": 7, "provider_call_id": null, "is_new": null}': "unconfirmed",
+    b'{"provider_call_id": "call-1", "is_new": true}': "unconfirmed",
+    b'{"callId": "call-1", "message": "Call data received successfully."}': "unconfirmed",
+    b'{"status": "ok"}': "unconfirmed",
+    b"{}": "unconfirmed",
+    b'[{"success": true}]': "unconfirmed",
+    b"[]": "unconfirmed",
+    b"null": "unconfirmed",
+    b"true": "unconfirmed",
+    b'"OK"': "unconfirmed",
+    b"": "unconfirmed",
+    b"\xff\xfe": "unconfirmed",
+    b'{"success": true': "unconfirmed",
+}
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 204, 206, 226, 299])
+def test_a_2xx_is_sent_only_if_its_body_says_so(status: int) -> None:
+    """The rules in their order, whatever the 2xx: a rejection, then any doubt, then a confirmation, and else nothing."""
+    answers = {body: judge(Answer(status=status, body=body), now=NOW, retry_after_max_s=3600) for body in SUCCESSES}
+    assert {body: said(outcome) for body, outcome in answers.items()} == SUCCESSES
+
+
+@pytest.mark.parametrize("body", SUCCESSES)
+def test_with_accept_any_only_a_plain_no_is_one(body: bytes) -> None:
+    """`delivery.accept: any` takes every 2xx but `success: false` for sent."""
+    outcome = judge(Answer(status=204, body=body), now=NOW, retry_after_max_s=3600, accept_any=True)
+    assert said(outcome) == ("failed" if SUCCESSES[body] == "failed" else "sent")
+
+
 @pytest.mark.parametrize(
-    ("body", "whole", "expected"),
+    ("body", "missing"),
     [
-        (b"[]", True, "retry bad_answer"),
-        (b"null", True, "retry bad_answer"),
-        (b'"OK"', True, "retry bad_answer"),
-        (b"{}", True, "sent"),
-        (b'{"success": null}', True, "sent"),
-        (b'{"id": 7, "is_new": true}', True, "sent"),
-        (b'{"success": true, "x": "', False, "retry bad_answer"),
-        (b"\xff\xfe", True, "retry bad_answer"),
+        (b'{"success": "canary"}', "`success` is text instead of true"),
+        (b'{"error": "canary"}', "`error`"),
+        (b'{"note": "canary"}', "`tunerCallId`"),
+        (b"canary", "not a JSON object"),
     ],
 )
-def test_success_is_an_object_that_was_read_whole(body: bytes, whole: bool, expected: str) -> None:
-    """Of a 2xx only a whole JSON object says that the call arrived."""
-    assert said(judge(Answer(status=200, body=body, whole=whole), now=NOW, retry_after_max_s=3600)) == expected
+def test_an_unconfirmed_answer_says_what_was_missing(body: bytes, missing: str) -> None:
+    """With what to check, and without any value of the answer."""
+    outcome = judge(Answer(status=200, body=body), now=NOW, retry_after_max_s=3600)
+    assert isinstance(outcome, Unconfirmed)
+    assert missing in outcome.detail
+    assert "base_url" in outcome.detail
+    assert "delivery.accept: any" in outcome.detail
+    assert "canary" not in outcome.detail
+
+
+def test_an_unconfirmed_call_may_have_arrived() -> None:
+    """It is due again as one that may have arrived, so its bytes stay; the destination's pause holds it back."""
+    outcome = Unconfirmed(status=200, detail="answered 200")
+    assert settled(outcome) == Later(
+        due_at=NOW, reason=PauseReason.ENDPOINT, status=200, detail="answered 200", counts=True, surely_not_arrived=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "unread", "expected"),
+    [(b'{"success": true}', "its body is longer than 1,024 KiB", "unconfirmed"), (b"", "its body is ...", "unconfirmed")],
+)
+def test_what_was_not_read_confirms_nothing(body: bytes, unread: str, expected: str) -> None:
+    """However it begins."""
+    assert said(judge(Answer(status=200, body=body, unread=unread), now=NOW, retry_after_max_s=3600)) == expected
 
 
 @pytest.mark.parametrize(("body", "expected"), [(b' {"detail": [', "failed"), (b"<html>", "refused endpoint destination")])
 def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected: str) -> None:
     """An error that repeats a large call must not pass for a wrong URL and stop every other call."""
-    assert said(judge(Answer(status=422, body=body, whole=False), now=NOW, retry_after_max_s=3600)) == expected
+    assert (
+        said(judge(Answer(status=422, body=body, unread="its body is longer than 1,024 KiB"), now=NOW, retry_after_max_s=3600))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +167,7 @@ def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected
     [
         (b'{"tunerCallId": "tc_9"}', "tc_9"),
         (b'{"id": 123, "is_new": true}', "123"),
-        (b'{"id": true}', None),
+        (b'{"success": true, "id": true}', None),
         (b'{"success": true}', None),
     ],
 )
@@ -124,8 +203,36 @@ DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
         ("soon", None, None),
         ("", None, None),
         ("nan", None, None),
-        ("1e9", None, None),
+        ("1e9", None, 3600.0),
+        ("1767225600000", None, 3600.0),
+        ("9" * 400, None, 3600.0),
+        ("0.5", None, 0.5),
+        (".5", None, 0.5),
+        ("7.", None, 7.0),
+        ("+7", None, 7.0),
+        ("7.0000000000000000001", None, 7.0),
+        ("1e3", None, 1000.0),
+        ("1e400", None, 3600.0),
+        ("1e-9", None, 1e-9),
+        ("00000000000000000007", None, 7.0),
+        ("7, 7", None, 7.0),
+        ("5, 9", None, 9.0),
+        ("7s", None, 7.0),
+        ("120 seconds", None, 120.0),
+        ("0x10", None, None),
+        ("1_000", None, None),
+        ("١٢", None, None),
+        ("inf", None, None),
+        ("infinity", None, None),
+        ('"30"', None, 30.0),
+        ("2026-01-01T00:02:00Z", DATE, 120.0),
+        ("2026-01-01T00:02:00+00:00", "2026-01-01T00:01:00Z", 60.0),
         (None, DATE, None),
+        ("Thu, 01 Jan 2026 00:02:00 +0000", DATE, 120.0),
+        ("Thursday, 01-Jan-26 00:02:00 GMT", DATE, 120.0),
+        ("Thu Jan  1 00:02:00 2026", DATE, 120.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", DATE, 3600.0),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", DATE, 3600.0),
         ("Thu, 01 Jan 2026 00:02:00 GMT", DATE, 120.0),
         ("Thu, 01 Jan 2026 00:02:00 GMT", None, 120.0),
         ("Thu, 01 Jan 2026 00:02:00 GMT", "Thu, 01 Jan 2026 00:01:30 GMT", 30.0),

@@ -10,10 +10,12 @@ import pytest
 
 from tests.delivery.made import SENT, delivering, delivering_to, destination, scripted
 from tests.delivery.server import Hang, Reply, Request, serving
+from tests.descriptors import no_descriptors
 from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.delivery.bench import Bench
+from tunerd.delivery.key import Key
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,
@@ -25,9 +27,8 @@ from tunerd.events import (
     PauseEnded,
 )
 from tunerd.ledger import Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable
-from tunerd.ledger.memory import MemoryLedger
-from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope
-from tunerd.testing import FakeClock
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
+from tunerd.testing import FakeClock, MemoryLedger
 
 IDS = [f"call-{n}" for n in range(1, 101)]
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")
@@ -221,6 +222,84 @@ async def test_a_single_call_is_its_own_probe() -> None:
         up = True
         await bench.clock.advance(30)
         assert bench.told.seen(CallSent)
+
+
+async def test_an_unconfirmed_call_is_posted_again_alone(tmp_path: Path) -> None:
+    """A gateway that answers 200 to everything: each open call is spent once, one of them is asked again, with the same
+    bytes, over a restart too; when Tuner is back everything goes out, and nothing was lost."""
+    clock, ledger = FakeClock(), MemoryLedger()
+    answers = [Reply(200, b'{"error": "maintenance"}')]
+    async with serving(behave=lambda request: answers[0]) as server:
+        async with delivering_to(server.url, clock=clock, ledger=ledger, concurrency=4) as bench:
+            await bench.admit(*IDS)
+            (began,) = await bench.told.until(PauseBegan)
+            assert began.reason is PauseReason.ENDPOINT
+            assert "it has an `error`" in began.detail
+            await bench.told.until(AttemptEnded, len(server.requests))
+            spent = len(server.requests)
+            assert spent <= 4
+            await clock.advance(30 + 60 + 120 + 1)
+        async with delivering_to(server.url, clock=clock, ledger=ledger, concurrency=4) as bench:
+            await clock.advance(230)
+            assert len(server.requests) == spent + 3, "not at once after the restart"
+            await clock.advance(15)
+            await server.arrived(spent + 4)
+            again = server.requests[spent:]
+            assert len({request.body for request in again}) == 1
+            assert again[0].body == next(r.body for r in server.requests if r.call_id == again[0].call_id)
+            assert await states(ledger) == {State.DUE: 100}
+            answers[0] = Reply()
+            await clock.advance(600)
+            await bench.told.until(CallSent, 100)
+    assert Counter(server.call_ids())[again[0].call_id] == 6
+    assert await states(ledger) == {State.SENT: 100}
+
+
+async def test_a_probe_that_was_settled_elsewhere_makes_room() -> None:
+    """The only probe is erased by an operator: the next one due takes its place, and the destination goes on."""
+    outcomes: list[Outcome] = [Unconfirmed(status=200, detail="answered 200")]
+    async with delivering(scripted(lambda call: outcomes[0]), concurrency=1) as bench:
+        await bench.admit("call-1")
+        await bench.told.until(PauseBegan)
+        await bench.admit("call-2")
+        await bench.ledger.forget("call-1", bench.clock.now())
+        outcomes[0] = SENT
+        await bench.clock.advance(31)
+        assert [event.call_id for event in await bench.told.until(CallSent)] == ["call-2"]
+        assert bench.delivery.statuses()[0].pause is None
+
+
+async def test_a_key_that_comes_while_nothing_is_due_ends_the_pause(tmp_path: Path) -> None:
+    """The daemon starts before its key: nobody has to send a call for the pause to end."""
+    file = tmp_path / "key"
+    there = destination(api_key=None, api_key_file=str(file))
+    async with delivering(scripted(lambda call: SENT), destinations=[there]) as bench:
+        await bench.clock.advance(60)
+        assert bench.delivery.statuses()[0].pause is PauseReason.AUTH
+        file.write_text("tr_api_1")
+        await bench.clock.advance(5)
+        assert bench.delivery.statuses()[0].pause is None
+    assert len(bench.told.seen(PauseEnded)) == 1
+
+
+async def test_no_descriptor_for_the_key_file_keeps_the_key(tmp_path: Path) -> None:
+    """A key that was read once is still good; without one the pause is `local` and ends by itself."""
+    file = tmp_path / "key"
+    file.write_text("tr_api_1")
+    there = destination(api_key=None, api_key_file=str(file))
+    async with delivering(scripted(lambda call: SENT), destinations=[there]) as bench:
+        await bench.clock.advance(1)
+        with no_descriptors():
+            await bench.clock.advance(10)
+            await bench.admit("call-1")
+            await bench.told.until(CallSent)
+        assert not bench.told.seen(PauseBegan)
+    with no_descriptors():
+        key = Key(there)
+    assert (key.value, key.is_local) == (None, True)
+    assert "LimitNOFILE" in key.missing
+    assert key.refresh()
+    assert (key.value, key.is_local) == ("tr_api_1", False)
 
 
 async def test_rejecting_everything_spends_ten_calls() -> None:

@@ -5,6 +5,8 @@ import gzip
 import socket
 import ssl
 import subprocess
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +20,10 @@ from tests.delivery.server import OK, Answer, Hang, Raw, Reply, Request, serving
 from tests.descriptors import no_descriptors
 from tunerd.call import Form
 from tunerd.config import Delivery as Settings
+from tunerd.delivery.decoding import ANSWER_BYTES, decode
 from tunerd.delivery.key import Key
-from tunerd.delivery.upload import ANSWER_BYTES, Uploader, open_session
-from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent
+from tunerd.delivery.upload import Uploader, open_session
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.testing import FakeClock
 
 CANARY = "canary-key-4711"
@@ -28,7 +31,7 @@ CANARY = "canary-key-4711"
 
 @asynccontextmanager
 async def uploading(url: str, environ: dict[str, str] | None = None, **changes: Any) -> AsyncIterator[Uploader]:
-    settings = Settings(**{name: changes.pop(name) for name in ("timeout_s", "compress") if name in changes})
+    settings = Settings(**{name: changes.pop(name) for name in ("timeout_s", "compress", "accept") if name in changes})
     there = destination(url, **{"api_key": SecretStr(CANARY), **changes})
     async with open_session() as session:
         yield Uploader(session, there, Key(there), settings, FakeClock(), environ or {})
@@ -113,20 +116,110 @@ async def test_the_key_is_taken_at_each_attempt(tmp_path: Path) -> None:
         (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n" + OK), RetryReason.UNREACHABLE, False),
         (Raw(b"HTTP/1.1 200 OK\r\nContent-Ty"), RetryReason.UNREACHABLE, False),
         (Raw(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), RetryReason.BAD_ANSWER, False),
-        (Reply(204, b"", {"Content-Length": "0"}), RetryReason.BAD_ANSWER, False),
-        (Reply(200, b"<html>Welcome to our hotel</html>"), RetryReason.BAD_ANSWER, False),
-        (Reply(200, b'{"success": true, "echo": "' + b"x" * 1_000_000 + b'"}'), RetryReason.BAD_ANSWER, False),
         (Reply(500, b"x" * 1_000_000), RetryReason.SERVER_ERROR, False),
         (Reply(429, b"", {"Retry-After": "9"}), RetryReason.THROTTLED, True),
     ],
 )
 async def test_answers_that_are_retried(answer: Answer, reason: RetryReason, sure: bool) -> None:
-    """Reset, half an answer, no HTTP, no JSON, too much of it: due again, and nothing secret in the detail."""
+    """Reset, half an answer, no HTTP, trouble at the other end: due again, and nothing secret in the detail."""
     outcome = await outcome_of(answer)
     assert isinstance(outcome, Retry)
     assert (outcome.reason, outcome.surely_not_arrived) == (reason, sure)
     assert outcome.retry_after_s == (9.0 if reason is RetryReason.THROTTLED else None)
     assert shows_nothing(outcome)
+
+
+def coded(body: bytes, *codings: str) -> Reply:
+    """A 200 whose body went through these codings, in their order, as its header says."""
+    for coding in codings:
+        match coding:
+            case "gzip" | "x-gzip":
+                body = gzip.compress(body)
+            case "deflate":
+                body = zlib.compress(body)
+            case "raw deflate":
+                body = zlib.compress(body, wbits=-15)
+    header = ", ".join(coding.removeprefix("raw ") for coding in codings)
+    return Reply(200, body, {"Content-Encoding": header} if header else {})
+
+
+LONG = b'{"success": true, "tunerCallId": "tc_1", "echo": "' + b"x" * 900_000 + b'"}'
+BOMB = gzip.compress(b" " * 200_000_000, compresslevel=9)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(200, LONG),
+        coded(OK, "gzip"),
+        coded(OK, "x-gzip"),
+        coded(OK, "deflate"),
+        coded(OK, "raw deflate"),
+        coded(OK, "gzip", "deflate"),
+        coded(LONG, "gzip"),
+        Reply(200, gzip.compress(OK[:20]) + gzip.compress(OK[20:]), {"Content-Encoding": "GZip"}),
+        Reply(200, gzip.compress(OK)),
+        Reply(200, OK, {"Content-Encoding": "identity"}),
+        Reply(203, OK),
+    ],
+)
+async def test_a_long_or_compressed_confirmation_is_read(answer: Reply) -> None:
+    """Up to 1 MiB, and decoded although nothing else than identity was asked for, with or without the header."""
+    assert await outcome_of(answer) == Sent(status=answer.status, tuner_call_id="tc_1", already_there=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Reply(204, b"", {"Content-Length": "0"}), "not a JSON object"),
+        (Reply(200, b"<html>Welcome to our hotel</html>"), "not a JSON object"),
+        (Reply(200, LONG.replace(b"x" * 900_000, b"x" * 1_100_000)), "longer than 1,024 KiB"),
+        (Reply(200, BOMB, {"Content-Encoding": "gzip"}), "longer than 1,024 KiB"),
+        (Reply(200, gzip.compress(BOMB), {"Content-Encoding": "gzip, gzip"}), "longer than 1,024 KiB"),
+        (Reply(200, OK, {"Content-Encoding": "gzip"}), "not compressed as its header says"),
+        (Reply(200, gzip.compress(OK)[:-9], {"Content-Encoding": "gzip"}), "cut off"),
+        (Reply(200, b"", {"Content-Encoding": "gzip"}), "not a JSON object"),
+        (Reply(200, OK, {"Content-Encoding": "br"}), "does not know"),
+        (Reply(200, OK, {"Content-Encoding": "gzip, gzip, gzip, gzip"}), "compressed too often"),
+    ],
+)
+async def test_a_2xx_that_is_not_understood_is_unconfirmed(answer: Reply, why: str) -> None:
+    """Whatever keeps it from being understood; it is no reason to send the next calls, nor this one again and again."""
+    outcome = await outcome_of(answer)
+    assert isinstance(outcome, Unconfirmed)
+    assert why in outcome.detail
+    assert shows_nothing(outcome)
+
+
+async def test_a_bomb_takes_no_memory() -> None:
+    """200 MB of blanks in 190 kB: decoded no further than 1 MiB."""
+    tracemalloc.start()
+    try:
+        decode(BOMB, "gzip")
+        assert tracemalloc.get_traced_memory()[1] < 8 * ANSWER_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+async def test_a_compressed_rejection_is_a_rejection() -> None:
+    """A 422 in gzip is about its call, and not taken for a wrong URL."""
+    body = b'{"detail": [{"loc": ["body", "role"], "type": "enum"}]}'
+    outcome = await outcome_of(Reply(422, gzip.compress(body), {"Content-Encoding": "gzip"}))
+    assert isinstance(outcome, Failed)
+    assert outcome.detail == "Tuner answered 422: role (enum)"
+
+
+async def test_accept_any_takes_every_2xx() -> None:
+    """The setting reaches the judge."""
+    assert isinstance(await outcome_of(Reply(204, b""), accept="any"), Sent)
+
+
+async def test_of_two_retry_after_headers_the_longer_counts() -> None:
+    """Two proxies that both added one."""
+    raw = b"HTTP/1.1 503 Busy\r\nRetry-After: 5\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n"
+    outcome = await outcome_of(Raw(raw))
+    assert isinstance(outcome, Retry)
+    assert outcome.retry_after_s == 9.0
 
 
 @pytest.mark.parametrize("answer", [Hang(), Raw(b"")])
@@ -170,7 +263,7 @@ async def test_a_redirect_is_never_followed() -> None:
 
 async def test_a_long_rejection_is_read_no_further_than_needed() -> None:
     """An error that repeats a large call is a rejection; its connection is given up, the next call goes on."""
-    long = Reply(422, b'{"detail": "' + b"x" * (ANSWER_BYTES * 20) + b'"}')
+    long = Reply(422, b'{"detail": "' + b"x" * (ANSWER_BYTES * 3) + b'"}')
     async with serving(long, Reply()) as server, uploading(server.url) as upload:
         assert isinstance(await upload(claimed()), Failed)
         assert isinstance(await upload(claimed()), Sent)

@@ -8,7 +8,7 @@ from tests.docs.fences import DOCS
 from tunerd.call import State
 from tunerd.config import Delivery, LedgerConfig, Source
 from tunerd.delivery.retry import Answer, judge
-from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent, Unconfirmed
 
 PAGE = (DOCS / "delivery.md").read_text()
 _ANSWERS = re.findall(r"^\| ((?:`\d+` ?)+)\| ([^|]+) \| ([^|]+) \|$", PAGE, re.MULTILINE)
@@ -28,6 +28,8 @@ def _in_words(outcome: Outcome) -> str:
             return f"tried again: {outcome.reason.value}"
         case Failed():
             return f"failed: {outcome.reason.value}"
+        case Unconfirmed():
+            return "unconfirmed"
         case Refused():
             return f"paused: {outcome.reason.value}" + (", this agent only" if outcome.scope is Scope.AGENT else "")
 
@@ -36,13 +38,22 @@ def _in_words(outcome: Outcome) -> str:
 def test_an_answer_means_what_the_table_says(status: int, body: bytes, words: str) -> None:
     """Of each cell the words before a remark."""
     outcome = judge(Answer(status=status, body=body), now=0.0, retry_after_max_s=3600.0)
-    assert re.split(r" \(|; |(?<=sent): ", words.strip())[0] == _in_words(outcome)
+    assert re.split(r" \(|; |(?<=^sent): ", words.strip())[0] == _in_words(outcome)
 
 
-def test_success_false_is_a_rejection() -> None:
-    """The remark of the first row."""
-    outcome = judge(Answer(status=200, body=b'{"success": false}'), now=0.0, retry_after_max_s=3600.0)
-    assert _in_words(outcome) == "failed: rejected"
+_SUCCESSES = [
+    (body, words.strip())
+    for bodies, words in re.findall(r"^\| (`[{O].*`) \| [^|]+ \| (\w[^|]*) \|$", PAGE, re.MULTILINE)
+    for body in re.findall(r"`([^`]+)`", bodies)
+]
+
+
+@pytest.mark.parametrize(("body", "words"), _SUCCESSES)
+def test_a_2xx_means_what_the_table_of_bodies_says(body: str, words: str) -> None:
+    """Each example, with each 2xx there is."""
+    assert len(_SUCCESSES) >= 18
+    for status in range(200, 300):
+        assert _in_words(judge(Answer(status=status, body=body.encode()), now=0.0, retry_after_max_s=3600.0)) == words
 
 
 def test_states_and_pauses_are_all_there() -> None:

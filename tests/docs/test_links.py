@@ -33,7 +33,7 @@ def _files() -> list[str]:
 
 
 def test_every_file_that_is_named_is_there() -> None:
-    """In backticks: from the root of the repository, or the end of a module's path (`intake/run.py`, `app.py`)."""
+    """In backticks: from the root of the repository, or the end of a module's path (`intake/source_reader.py`, `app.py`)."""
     files, named = _files(), []
     for page in pages():
         text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)

@@ -12,13 +12,12 @@ from typing import Any
 from tunerd.call import Document, IgnoredDocument, Mapped, Recording
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.entry import Mapper
-from tunerd.intake.pauses import Limits
-from tunerd.intake.run import Unread
+from tunerd.intake.inotify import Watcher
+from tunerd.intake.source_reader import Unread
 from tunerd.intake.sources import Intake
-from tunerd.intake.watch import Watcher
-from tunerd.ledger.memory import MemoryLedger
-from tunerd.testing import Recorder, make_call
+from tunerd.testing import MemoryLedger, Recorder, make_call
 
 
 def map_call(document: Document) -> Mapped:

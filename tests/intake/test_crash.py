@@ -11,7 +11,7 @@ import pytest
 
 from tests.intake.harness import put
 from tunerd.call import State
-from tunerd.intake.in_hand import BATCH, FILE, InHand, Phase, Place
+from tunerd.intake.crash_journal import BATCH, FILE, CrashJournal, Phase, Place
 from tunerd.ledger import Filter, StoredCall
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder
@@ -86,39 +86,39 @@ async def test_two_deaths_for_another_reason_accuse_nobody(tmp_path: Path) -> No
 def test_what_was_in_hand_is_known_to_the_next_process(tmp_path: Path) -> None:
     """A file of a batch is suspected, its documents count from there; who ends cleanly is not."""
     kept, exact = str(tmp_path / "in-hand"), Place(offset=5, length=9)
-    first = InHand(kept)
+    first = CrashJournal(kept)
     first.begin("s", "/ended").end(cleared=True)
     first.begin("s", "/batch").note(Phase.MAPPING, BATCH)
-    second = InHand(kept)
+    second = CrashJournal(kept)
     assert second.suspects("s") == ["/batch"]
     hold = second.begin("s", "/batch")
     assert hold.is_suspect
-    assert not hold.is_guilty(exact)
+    assert not hold.is_quarantined(exact)
     hold.note(Phase.MAPPING, exact)
-    third = InHand(kept)
+    third = CrashJournal(kept)
     hold = third.begin("s", "/batch")
-    assert hold.is_guilty(exact)
-    assert not hold.is_guilty(Place(offset=6, length=9))
+    assert hold.is_quarantined(exact)
+    assert not hold.is_quarantined(Place(offset=6, length=9))
     hold.end(cleared=False)
-    fourth = InHand(kept)
-    assert fourth.begin("s", "/batch").is_guilty(exact)  # until it has been set aside
+    fourth = CrashJournal(kept)
+    assert fourth.begin("s", "/batch").is_quarantined(exact)  # until it has been set aside
     fourth.begin("s", "/batch").end(cleared=True)
     assert not fourth.suspects("s")
 
 
-def test_a_file_that_cannot_even_be_read_is_guilty_as_a_whole(tmp_path: Path) -> None:
+def test_a_file_that_cannot_even_be_read_is_quarantined_as_a_whole(tmp_path: Path) -> None:
     """Six deaths while its bytes were read: fewer may be anybody's SIGKILL."""
     kept = str(tmp_path / "in-hand")
     for _ in range(6):
-        assert not InHand(kept).begin("s", "/large").is_guilty(FILE)
-    assert InHand(kept).begin("s", "/large").is_guilty(FILE)
+        assert not CrashJournal(kept).begin("s", "/large").is_quarantined(FILE)
+    assert CrashJournal(kept).begin("s", "/large").is_quarantined(FILE)
 
 
 @pytest.mark.parametrize("left", [b"", b"\0" * 20_000, b"garbage" * 5_000, b"9 9 9 9\0s\0p\0", b"1 1 1\0"])
 def test_a_damaged_memory_accuses_nobody(tmp_path: Path, left: bytes) -> None:
     """Whatever stands in the file, intake goes on."""
     (tmp_path / "in-hand").write_bytes(left)
-    in_hand = InHand(str(tmp_path / "in-hand"))
+    in_hand = CrashJournal(str(tmp_path / "in-hand"))
     assert in_hand.suspects("s") == []
     in_hand.begin("s", "/a").end(cleared=True)
     in_hand.close()

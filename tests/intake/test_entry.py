@@ -8,10 +8,10 @@ from pathlib import Path
 from tests.intake.harness import map_call, running, source
 from tunerd.call import Document, Mapped, State
 from tunerd.events import CallAdmitted, IntakePaused
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.follow import BATCH_DOCUMENTS
-from tunerd.intake.pauses import Limits
 from tunerd.ledger import Admission, Admitted, LedgerUnavailable
-from tunerd.ledger.memory import MemoryLedger
+from tunerd.testing import MemoryLedger
 
 CALLS = 4 * BATCH_DOCUMENTS - 10
 WORDS = "so many words that " * 40

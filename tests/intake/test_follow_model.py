@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.intake.harness import source
 from tunerd.call import Document
-from tunerd.intake.hints import Due
-from tunerd.intake.known import Known
+from tunerd.intake.due_queue import Due
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inspection import Batch, Inspection, Large, Now
 from tunerd.intake.scan import Names, scan
-from tunerd.intake.visit import Batch, Large, Now, Visit
 from tunerd.ledger import FileMark
 
 
@@ -48,7 +48,7 @@ class Follower(RuleBasedStateMachine):
         self._restarted()
 
     def _restarted(self) -> None:
-        self.known = Known(str(self.root), lambda name: self.names.log_name(name) or name)
+        self.known = FileIndex(str(self.root), lambda name: self.names.log_name(name) or name)
         self.known.load(list(self.marks.values()))
 
     def teardown(self) -> None:
@@ -180,9 +180,9 @@ class Follower(RuleBasedStateMachine):
 
     def _visit_one(self, due: Due, batches: int) -> int:
         known = self.known
-        visit = Visit(
+        visit = Inspection(
             self.source, str(self.root), self.names, due, Now(0.0, self.time, final=True), known=known.signatures.get(due.path),
-            is_back=known.is_back, own=known.logs.get(due.path), candidates=known.candidates,
+            is_back=known.is_back, own=known.logs.get(due.path), candidates=known.candidates, next_log=known.next_log,
         )  # fmt: skip
         try:
             look = visit.look()

@@ -17,11 +17,11 @@ from tunerd.call import Call, Document, Fragment, Mapped, Origin, Recording, Ref
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, Event, PartsLate
+from tunerd.intake.admission_gate import Limits
+from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
 from tunerd.intake.gather import Carry
-from tunerd.intake.in_hand import FILE, InHand, Phase
-from tunerd.intake.pauses import Limits
+from tunerd.intake.inspection import Batch
 from tunerd.intake.sources import Intake
-from tunerd.intake.visit import Batch
 from tunerd.ledger import Admission, FileMark, Filter
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source
@@ -84,8 +84,9 @@ class Running:
         return found
 
     async def payload(self, call_id: str) -> dict[str, Any]:
-        body = self.ledger._store.bodies[(await self.the(call_id)).row]
-        read: dict[str, Any] = json.loads(body.payload)
+        row = (await self.the(call_id)).row
+        payload, _ = self.ledger.change(lambda store: store.payload(row))
+        read: dict[str, Any] = json.loads(payload)
         return read
 
     def texts(self, fields: dict[str, Any]) -> list[str]:
@@ -244,7 +245,7 @@ async def test_reading_the_same_again_adds_nothing(tmp_path: Path) -> None:
     mapping = rules(WEBHOOKS, tmp_path)
     first = await swept(mapping)
     assert [one.call_id for one in first.told.seen(CallAdmitted)] == ["c-1"]
-    first.ledger._store.files.clear()
+    first.ledger.change(lambda store: store.db.execute("DELETE FROM file"))
     age(tmp_path / "1.json", 60)
     again = await swept(mapping, first.ledger)
     assert not again.told.seen(CallAdmitted)
@@ -331,7 +332,7 @@ async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Pa
     await ledger.admit(Admission(fragments=[one for one in parts if one is not None]), SystemClock().now())
     in_hand = str(tmp_path / "ledger.in-hand")
     for _ in range(2):  # two processes that die over the group
-        InHand(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
+        CrashJournal(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
     told = Recorder()
     intake = Intake(
         [mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, in_hand=in_hand, gathers={"agent": mapping}
@@ -353,7 +354,7 @@ def fragment(key: str = "") -> Fragment:
 
 def mark(carry: str = "", *, whole: bool = False) -> FileMark:
     return FileMark(
-        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=1, marker=b"m", whole=whole, carry=carry
+        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=1, content=b"m", whole=whole, carry=carry
     )
 
 

@@ -18,7 +18,7 @@ from tunerd.call import Call, Document, RefusedDocument, SendAnyway, State
 from tunerd.clock import Clock, SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, PartsLate
-from tunerd.intake.orphans import EVERY_S
+from tunerd.intake.abandoned_groups import EVERY_S
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Filter, Ledger
 from tunerd.ledger.sqlite import SqliteLedger

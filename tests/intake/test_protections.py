@@ -27,16 +27,15 @@ from tunerd.events import (
     RecordingMatched,
     WatchDegraded,
 )
-from tunerd.intake.hints import Hints
-from tunerd.intake.known import Known
-from tunerd.intake.lookout import Lookout
-from tunerd.intake.pauses import Gate, Limits, Pauses
+from tunerd.intake.admission_gate import AdmissionGate, Limits, Pauses
+from tunerd.intake.due_queue import DueQueue
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inotify import Hint, Tell, Watcher
+from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.scan import Names
-from tunerd.intake.watch import Hint, Tell, Watcher
 from tunerd.ledger import Admission, Gauges, Keep
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import IntakeReason
-from tunerd.testing import FakeClock, make_call
+from tunerd.testing import FakeClock, MemoryLedger, make_call
 
 T = TypeVar("T")
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
@@ -230,9 +229,9 @@ async def test_a_look_that_is_asked_for_sees_what_is_there(tmp_path: Path) -> No
 
 async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -> None:
     """The scan that is going on may have passed the place already."""
-    hints, clock, stop = Hints(), FakeClock(), asyncio.Event()
+    hints, clock, stop = DueQueue(), FakeClock(), asyncio.Event()
     settings = source(tmp_path, rescan_s=3600.0)
-    known, pauses = Known(str(tmp_path), str), Pauses("agent", lambda _: None, clock.now)
+    known, pauses = FileIndex(str(tmp_path), str), Pauses("agent", lambda _: None, clock.now)
 
     async def in_thread(work: Callable[[], T]) -> T:
         listing = work()
@@ -244,7 +243,7 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
     async def vanished(paths: list[str]) -> None:
         raise AssertionError(paths)
 
-    lookout = Lookout(
+    lookout = DirectoryMonitor(
         settings, Names(settings, None), known, hints, None, clock, lambda _: None, pauses, in_thread, vanished
     )  # fmt: skip
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
@@ -272,7 +271,7 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
 def test_what_fills_the_ledger(pending: int, waiting: int, failed: int, closed: bool) -> None:
     """Open calls up to max_pending_bytes, those that wait for a recording up to half of it; failed ones don't count."""
     gauges = Gauges(calls={State.FAILED: failed}, oldest_at={}, pending_bytes=pending, waiting_bytes=waiting)
-    gate = Gate(lambda: gauges, Limits(max_pending_bytes=1000), FakeClock())
+    gate = AdmissionGate(lambda: gauges, Limits(max_pending_bytes=1000), FakeClock())
     assert (gate.closed() is not None) is closed
 
 
@@ -323,7 +322,7 @@ async def test_a_file_that_is_kept_is_not_sent_again_when_its_row_has_gone(tmp_p
 
 _CUT = """
 import os, sys
-from tunerd.intake import dispose
+from tunerd.intake import after_sent
 from tunerd.ledger import FileMark
 how, path, target = sys.argv[1:]
 at = os.stat(path)
@@ -333,7 +332,7 @@ if how == "renamed":
     os.unlink = os.link = die
 else:
     os.unlink = die
-dispose._dispose(mark, target or None)
+after_sent._dispose(mark, target or None)
 """
 
 

@@ -1,5 +1,6 @@
 """With redaction, documents that never reach the mapping leave no text in the ledger either."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,15 @@ import pytest
 from tests.intake.harness import put, source, swept
 from tunerd.config import Redact
 from tunerd.ledger import Filter
+from tunerd.ledger.rows import Body
+from tunerd.ledger.sql.store import SqliteStore
 
 CANARY = "4111 1111 1111 1111"
+
+
+def head_and_document(row: int, store: SqliteStore) -> bytes:
+    body = store.body(row) or Body()
+    return body.head + (body.document or b"")
 
 
 @pytest.mark.parametrize(("redact", "kept"), [(Redact(), False), (Redact(stored=False), True), (None, True)])
@@ -22,6 +30,6 @@ async def test_refused_documents_keep_no_head_where_documents_are_not_stored(
     run, _ = await swept(source(tmp_path, redact=redact, max_document_bytes=1_000))
     rows = await run.ledger.calls(Filter())
     assert sorted(str(row.reason) for row in rows) == ["crashed", "too_large", "unreadable"]
-    texts = [await run.ledger.head(row.row) + (await run.ledger.document(row.row) or b"") for row in rows]
+    texts = [run.ledger.change(partial(head_and_document, row.row)) for row in rows]
     assert [CANARY.encode() in text for text in texts] == [kept] * 3
     assert CANARY not in repr(rows)

@@ -27,12 +27,11 @@ from tunerd.events import (
     IntakeResumed,
     RecordingAdmitted,
 )
-from tunerd.intake.pauses import Limits
+from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.outcome import FailReason, IntakeReason
-from tunerd.testing import FakeClock
+from tunerd.testing import FakeClock, MemoryLedger
 
 
 async def until_scanned(run: Running) -> None:

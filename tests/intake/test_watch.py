@@ -18,20 +18,20 @@ import pytest
 from tests.intake.harness import age, put, running, source
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
-from tunerd.intake import watch
-from tunerd.intake.hints import MOST, Hints
-from tunerd.intake.known import Known
-from tunerd.intake.lookout import AT_ONCE, Lookout
-from tunerd.intake.pauses import Pauses
+from tunerd.intake import inotify
+from tunerd.intake.admission_gate import Pauses
+from tunerd.intake.due_queue import MOST, DueQueue
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
+from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
 from tunerd.intake.scan import Names, is_temporary, scan, signature
-from tunerd.intake.watch import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.ledger import FileMark
 from tunerd.testing import Recorder
 
 T = TypeVar("T")
 
 _PRIVATE = {"InotifyConstants", "inotify_add_watch", "inotify_init", "inotify_rm_watch"}
-_CONSTANTS = set(re.findall(r"_In\.(\w+)", Path(watch.__file__).read_text()))
+_CONSTANTS = set(re.findall(r"_In\.(\w+)", Path(inotify.__file__).read_text()))
 
 _QUEUE = Path("/proc/sys/fs/inotify/max_queued_events")
 
@@ -59,7 +59,7 @@ def test_the_private_names_of_watchdog_are_there() -> None:
     missing += [name for name in sorted(_CONSTANTS) if not hasattr(getattr(inotify, "InotifyConstants", None), name)]
     assert not missing, (
         f"watchdog {version('watchdog')} has no {', '.join(missing)} in watchdog.observers.inotify_c: change "
-        "tunerd/intake/watch.py, or the upper bound in pyproject.toml"
+        "tunerd/intake/inotify.py, or the upper bound in pyproject.toml"
     )
     assert HAS_INOTIFY
 
@@ -78,7 +78,7 @@ def test_without_the_private_names_scans_go_on_and_the_reason_is_told(tmp_path: 
     (tmp_path / "watchdog" / "observers").mkdir(parents=True)
     for file in ("__init__.py", "observers/__init__.py", "observers/inotify_c.py"):
         (tmp_path / "watchdog" / file).write_text("")
-    asks = "from tunerd.intake.watch import Watcher, WatchLimit\ntry: Watcher().open()\nexcept WatchLimit as exc: print(exc)"
+    asks = "from tunerd.intake.inotify import Watcher, WatchLimit\ntry: Watcher().open()\nexcept WatchLimit as exc: print(exc)"
     root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", asks], env={**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"},
@@ -204,7 +204,7 @@ async def test_without_watches_scans_go_on(tmp_path: Path) -> None:
 
 def test_hints_are_bounded() -> None:
     """Beyond the limit there is only "scan now"."""
-    hints = Hints()
+    hints = DueQueue()
     for i in range(MOST):
         hints.add(str(i), now=0.0, wall=0.0, closed=True)
     assert not hints.scan_now.is_set()
@@ -215,7 +215,7 @@ def test_hints_are_bounded() -> None:
 
 def test_a_path_in_hand_is_not_handed_out_twice() -> None:
     """A change that is seen during a visit leads to another one afterwards."""
-    hints = Hints()
+    hints = DueQueue()
     hints.add("a", now=0.0, wall=0.0, closed=False)
     due = hints.pop(0.0)
     assert due is not None
@@ -258,7 +258,7 @@ def test_rotated_names_belong_to_their_log(name: str, own: str | None, tmp_path:
 
 
 def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
-    """Known names are compared with their stat in turn: over all parts every change is found exactly once."""
+    """FileIndex names are compared with their stat in turn: over all parts every change is found exactly once."""
     for i in range(40):
         (tmp_path / f"{i}.json").write_text("{}")
     known = {f"{i}.json": 1 for i in range(40)}  # none is as it was
@@ -276,7 +276,7 @@ def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
 
 def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
     """A path that vanished and came back as it was is not read again; marks of other roots are none of ours."""
-    known = Known(str(tmp_path), lambda name: name)
+    known = FileIndex(str(tmp_path), lambda name: name)
     marks = [
         FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, offset=5),
         FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, offset=5),
@@ -291,16 +291,16 @@ def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
 
 def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
     """Two logs that were lost from one path at one offset, and the third that stands there, are three candidates."""
-    known = Known(str(tmp_path), lambda name: name)
-    for hash_of in (b"one", b"two", b"three"):
+    known = FileIndex(str(tmp_path), lambda name: name)
+    for log, hash_of in enumerate((b"one", b"two", b"three"), 1):
         known.replaced("l.ndjson.1")
         known.remember(
             FileMark(
                 source="s", path=str(tmp_path / "l.ndjson.1"), device=1, inode=len(hash_of), size=9, mtime_ns=7, offset=9,
-                marker=hash_of, whole=False,
+                content=hash_of, whole=False, log=log,
             )
         )  # fmt: skip
-    assert {mark.marker for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
+    assert {mark.content for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
 
 
 async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
     turn, ended, count = 0, False, 3 * AT_ONCE
     handled = Counter[int]()
 
-    class Told(Known):
+    class Told(FileIndex):
         def leave_out(self, relative: str, sign: int) -> None:
             handled[turn] += 1
             super().leave_out(relative, sign)
@@ -317,8 +317,8 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
             handled[turn] += 1
             super().vanished(relative)
 
-    class Counting(Hints):
-        def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
+    class Counting(DueQueue):
+        def add(self, path: str, *, now: float, wall: float, closed: bool, log: int = 0) -> None:
             handled[turn] += 1
             super().add(path, now=now, wall=wall, closed=closed)
 
@@ -338,7 +338,7 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
     settings = source(tmp_path, ignore_older_s=3600.0)
     known = Told(str(tmp_path), str)
     pauses = Pauses("agent", told, clock.now)
-    lookout = Lookout(settings, Names(settings), known, Counting(), None, clock, told, pauses, in_thread, vanished)
+    lookout = DirectoryMonitor(settings, Names(settings), known, Counting(), None, clock, told, pauses, in_thread, vanished)
     for number in range(count):
         (tmp_path / f"new{number}.json").touch()
         old = tmp_path / f"old{number}.json"

@@ -1,4 +1,4 @@
-"""Both ledgers, behind one fixture: whatever the contract promises holds for each."""
+"""The ledger on `:memory:` and on a file, behind one fixture: whatever the contract promises holds for each."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

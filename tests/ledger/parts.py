@@ -114,7 +114,7 @@ def ignored(path: str = "/calls/ignored.json", offset: int = 0) -> IgnoredDocume
 def file_mark(
     path: str = "/calls/call-1.json", *, source: str = "agent", inode: int = 7, offset: int = 100, **other: object
 ) -> FileMark:
-    fields: dict[str, object] = {"device": 1, "size": offset, "mtime_ns": 5, "marker": b"hash", "whole": True}
+    fields: dict[str, object] = {"device": 1, "size": offset, "mtime_ns": 5, "content": b"hash", "whole": True}
     return FileMark(source=source, path=path, inode=inode, offset=offset, **(fields | other))  # type: ignore[arg-type]
 
 

@@ -65,35 +65,12 @@ async def test_marks_in_pages(ledger: Ledger) -> None:
     assert [mark.path for mark in await ledger.marks("agent", "/a", 1)] == ["/b"]
 
 
-async def test_a_log_is_known_by_its_content(ledger: Ledger) -> None:
-    """Same hash at the same offset, whatever the path; only for logs, and never for a log without content."""
-    await ledger.set_mark(file_mark("/old.log", whole=False, offset=300, marker=b"m"), NOW)
-    await ledger.set_mark(file_mark("/file.json", offset=300, marker=b"m"), NOW + 1)
-    await ledger.set_mark(file_mark("/empty.log", whole=False, offset=0, marker=b""), NOW)
-    found = await ledger.mark_like("agent", b"m", 300)
-    assert found is not None
-    assert found.path == "/old.log"
-    assert await ledger.mark_like("agent", b"m", 301) is None
-    assert await ledger.mark_like("agent", b"", 0) is None
-
-
-async def test_a_file_is_known_by_its_inode(ledger: Ledger) -> None:
-    """The newest mark with the device and inode."""
-    await ledger.set_mark(file_mark("/a", inode=9), NOW)
-    await ledger.set_mark(file_mark("/b", inode=9), NOW + 1)
-    found = await ledger.mark_by_inode("agent", 1, 9)
-    assert found is not None
-    assert found.path == "/b"
-    assert await ledger.mark_by_inode("agent", 2, 9) is None
-
-
 async def test_a_vanished_path_keeps_its_mark_for_a_week(ledger: Ledger) -> None:
     """The mark of a path that vanished is no longer listed, can still be asked for, and goes 7 days later."""
     await ledger.set_mark(file_mark("/a"), NOW)
     await ledger.set_mark(file_mark("/b"), NOW)
     await ledger.vanished("agent", ["/a", "/nowhere"], NOW)
     assert [mark.path for mark in await ledger.marks("agent")] == ["/b"]
-    assert await ledger.mark_by_inode("agent", 1, 7) is not None
     assert await ledger.trim(KEEP, NOW + 7 * DAY - 1) == 0
     assert await ledger.trim(KEEP, NOW + 7 * DAY) == 1
     assert await ledger.mark("agent", "/a") is None
@@ -230,7 +207,7 @@ async def test_a_story_keeps_the_last_twenty_events(ledger: Ledger) -> None:
 
 async def test_unknown_rows_have_no_document(ledger: Ledger) -> None:
     """Asking for what is not kept gives nothing, not an error."""
-    assert (await ledger.document(77), await ledger.head(77), await ledger.alive()) == (None, b"", True)
+    assert (await ledger.document(77), await ledger.alive()) == (None, True)
 
 
 # Desk.

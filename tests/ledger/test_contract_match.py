@@ -325,3 +325,13 @@ async def test_claiming_goes_by_the_form(ledger: Ledger) -> None:
     first = await ledger.claim("tuner", FORM, freeze, NOW)
     assert first.claimed is not None
     assert first.claimed.form is FORM
+
+
+async def test_a_url_that_expired_is_not_sent_by_a_requeue(ledger: Ledger) -> None:
+    """Failed because its document's URL is no longer served: sent again as it is it still has none."""
+    soon = UrlStrategy(url="https://audio.example/soon", expires_at=NOW + 10)
+    await put(ledger, waiting("a", soon, on_missing=Fail()))
+    assert (await take(ledger, NOW + 20)).claimed is None
+    row = (await the(ledger, "a")).row
+    assert await ledger.requeue(row, NOW + 30) is State.FAILED
+    assert (await the(ledger, "a")).reason == "recording_expired"

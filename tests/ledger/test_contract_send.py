@@ -267,6 +267,9 @@ async def test_gates_are_kept(ledger: Ledger) -> None:
         paused_since=NOW,
         detail="401",
         agents={"bot": (PauseReason.AUTH, NOW - 5)},
+        probe_row=7,
+        probe_every_s=60.0,
+        next_probe_at=NOW + 9,
     )
     await ledger.set_gate("tuner", gate, NOW)
     await ledger.set_gate("new", Gate(), NOW)
@@ -323,3 +326,17 @@ async def test_commits_that_make_calls_due_wake(ledger: Ledger) -> None:
     assert since() == ["tuner"]
     await ledger.settle((await claimed(ledger)).row, SENT, NOW)
     assert since() == []
+
+
+async def test_a_claim_of_one_call_alone(ledger: Ledger) -> None:
+    """`only` takes that call, whatever stands before it, and no other one where it is not due."""
+    await put(ledger, make_call("a"), make_call("b"), make_call("c", destination="other"))
+    a, b, c = [(await the(ledger, name)).row for name in "abc"]
+    for row, found in ((b, "b"), (b, None), (c, None), (99, None)):
+        claim = await ledger.claim("tuner", FORM, freeze, NOW, only=row)
+        assert (claim.claimed.call_id if claim.claimed else None) == found
+    await ledger.settle(b, later(NOW + 60), NOW)
+    claim = await ledger.claim("tuner", FORM, freeze, NOW, only=b)
+    assert (claim.claimed, claim.next_due_at) == (None, NOW)
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=b, due_by=NOW + 60)).claimed is not None
+    assert (await claimed(ledger)).row == a

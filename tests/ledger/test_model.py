@@ -1,34 +1,31 @@
-"""Random lives of a ledger: the SQLite ledger, restarts included, does what MemoryLedger does."""
+"""Random lives of a ledger, on `:memory:` and on a file with restarts: it does what the small model (model.py) says."""
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tunerd.call import Call, Fail, Hold, OnMissing, Recording, SendAnyway, State, Strategy, UrlStrategy
-from tunerd.ledger import Admission, FileMark, Filter, Gate, Keep, Pick, Settlement
-from tunerd.ledger.commands.send import reclaim
+from tunerd.call import Call, Fail, Hold, OnMissing, SendAnyway, State, Strategy, UrlStrategy
+from tunerd.ledger import Admission, Filter, Keep, Pick, Settlement, StoredCall
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.outcome import PauseReason
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
-from .parts import FORM, NOW, REJECTED, SENT, START_MS, egress, file_mark, freeze, ignored, later, recording, refused
+from .model import Model
+from .parts import FORM, NOW, REJECTED, SENT, START_MS, freeze, later
 
-Both: TypeAlias = tuple[MemoryLedger, SqliteLedger]
-PATHS = ["/calls/a.json", "/calls/b.json", "/calls/l.ndjson"]
+Step: TypeAlias = tuple[Any, ...]
+PATHS = ["/calls/a.json", "/calls/b.json"]
 ALL = Filter(dismissed=None)
-
 WAYS: Sequence[tuple[Strategy, ...]] = [
     (UrlStrategy(url="https://a/doc"),),
     (UrlStrategy(url="https://a/doc", expires_at=NOW + 40),),
-    (egress(wait_s=50),),
-    (egress(wait_s=50), UrlStrategy(url="https://a/doc")),
-    (egress("hall", wait_s=20, within_s=None), egress(wait_s=50, within_s=30)),
-    (egress(None), egress("hall", wait_s=5)),
+    (UrlStrategy(url=None), UrlStrategy(url="https://a/soon", expires_at=NOW + 20), UrlStrategy(url="https://a/later")),
+    (UrlStrategy(url=None),),
 ]
 MISSING: Sequence[OnMissing] = [Hold(hold_s=60), Fail(), SendAnyway(url="https://none")]
 
@@ -49,60 +46,21 @@ def calls(draw: st.DrawFn) -> Call:
     )
 
 
-@st.composite
-def recordings(draw: st.DrawFn) -> Recording:
-    key = draw(st.sampled_from(["room", "hall"]))
-    return recording(
-        draw(st.sampled_from(["https://a/1", "https://a/2", None])),
-        at_s=draw(st.sampled_from([0, 1, 2, 4, 41] if key == "room" else [0, 3, None])),
-        key=key,
-        path=draw(st.sampled_from(["/e/1.json", "/e/2.json", "/e/3.json"])),
-        expires_at=draw(st.sampled_from([None, None, NOW + 30, NOW + 5000])),
-    )
-
-
-@st.composite
-def marks(draw: st.DrawFn) -> FileMark | None:
-    path = draw(st.sampled_from([None, *PATHS]))
-    return None if path is None else file_mark(path, whole=not path.endswith("ndjson"), inode=draw(st.integers(1, 3)))
-
-
-@st.composite
-def admissions(draw: st.DrawFn) -> Admission:
-    place = st.tuples(st.sampled_from(PATHS), st.sampled_from([0, 50]))
-    return Admission(
-        calls=draw(st.lists(calls(), max_size=3)),
-        recordings=draw(st.lists(recordings(), max_size=2)),
-        refused=[refused(path, offset) for path, offset in draw(st.lists(place, max_size=1))],
-        ignored=[ignored(path, offset) for path, offset in draw(st.lists(place, max_size=1))],
-        mark=draw(marks()),
-        replaces_failed=draw(st.booleans()),
-    )
-
-
-rows = st.integers(1, 8)
+rows = st.integers(1, 4)
 settlements: st.SearchStrategy[Settlement] = st.one_of(
     st.just(SENT),
     st.just(REJECTED),
     st.builds(lambda s, counts, sure: later(NOW + s, counts=counts, sure=sure), st.integers(0, 90), st.booleans(), st.booleans()),
 )
-gates = st.sampled_from(
-    [
-        Gate(),
-        Gate(closed_until=NOW + 9),
-        Gate(pause=PauseReason.AUTH, paused_since=NOW),
-        Gate(agents={"x": (PauseReason.AUTH, NOW)}),
-    ]
-)
 keeps = st.builds(
-    lambda sent, failed, recordings, documents: Keep(
-        sent_s=sent, failed_s=failed, recordings_s=recordings, max_failed_bytes=600, documents=documents
+    lambda sent, failed, documents: Keep(
+        sent_s=sent, failed_s=failed, recordings_s=0, max_failed_bytes=1 << 30, documents=documents
     ),
-    *(st.integers(0, 80), st.integers(0, 80), st.integers(0, 80), st.integers(0, 3)),
+    *(st.integers(0, 80), st.integers(0, 80), st.integers(0, 3)),
 )
-steps = st.one_of(
-    st.tuples(st.just("admit"), admissions()),
-    st.tuples(st.just("admit"), admissions()),
+steps: st.SearchStrategy[Step] = st.one_of(
+    st.tuples(st.just("admit"), st.lists(calls(), max_size=3)),
+    st.tuples(st.just("admit"), st.lists(calls(), max_size=3)),
     st.tuples(st.just("claim"), st.sampled_from(list(Pick)), st.sampled_from([frozenset[str](), frozenset({"x"})])),
     st.tuples(st.just("claim"), st.just(Pick.OLDEST), st.just(frozenset[str]())),
     st.tuples(st.just("settle"), rows, settlements),
@@ -110,84 +68,118 @@ steps = st.one_of(
     st.tuples(st.just("release"), rows),
     st.tuples(st.just("tick")),
     st.tuples(st.just("trim"), keeps),
-    st.tuples(st.just("pass"), st.integers(1, 40)),
-    st.tuples(st.just("gate"), gates),
+    st.tuples(st.just("wait"), st.sampled_from([1, 20, 40, 70])),
     st.tuples(st.just("replace"), rows, calls()),
     st.tuples(st.just("requeue"), rows),
     st.tuples(st.just("dismiss"), rows),
     st.tuples(st.just("forget"), st.sampled_from("abc")),
     st.tuples(st.just("shift"), st.integers(-50, 50)),
-    st.tuples(st.just("vanished"), st.sampled_from(PATHS)),
-    st.tuples(st.just("disposed"), st.sampled_from(PATHS)),
-    st.tuples(st.just("mark"), st.sampled_from(PATHS)),
     st.tuples(st.just("reopen")),
 )
 
 
-async def _step(ledger: MemoryLedger | SqliteLedger, step: tuple[object, ...], now: float) -> object:
-    """One command on one ledger; what it gives, or the exception that it raises."""
-    do: dict[str, Callable[..., object]] = {
-        "admit": lambda admission: ledger.admit(admission, now),
-        "claim": lambda pick, agents: ledger.claim("tuner", FORM, freeze, now, pick=pick, not_agents=agents),
-        "settle": lambda row, settlement: ledger.settle(row, settlement, now),
-        "release": lambda row: ledger.release(row, now),
-        "tick": lambda: ledger.tick(now),
-        "trim": lambda keep: ledger.trim(keep, now),
-        "gate": lambda gate: ledger.set_gate("tuner", gate, now),
-        "replace": lambda row, call: ledger.replace(row, call, now),
-        "requeue": lambda row: ledger.requeue(row, now),
-        "dismiss": lambda row: ledger.dismiss([row], now),
-        "forget": lambda call_id: ledger.forget(call_id, now),
-        "shift": lambda seconds: ledger.shift(seconds),
-        "vanished": lambda path: ledger.vanished("agent", [path], now),
-        "disposed": lambda path: ledger.disposed("agent", path, now),
-        "mark": lambda path: ledger.mark("agent", path),
-    }
-    name, *arguments = step
-    try:
-        return await do[str(name)](*arguments)  # type: ignore[misc]
-    except (LookupError, ValueError) as exc:
-        return type(exc)
+def shown(call: StoredCall) -> tuple[object, ...]:
+    due_at = call.due_at if call.state in (State.WAITING, State.DUE) else None
+    return (call.row, call.state, call.call_id, call.agent, call.path, call.offset, call.attempts, due_at, call.reason,
+            call.recording_url, call.dismissed)  # fmt: skip
 
 
-async def _seen(ledger: MemoryLedger | SqliteLedger) -> object:
-    """Everything that can be asked."""
-    stories = [await ledger.story(call_id) for call_id in "abc"]
-    listed = await ledger.calls(ALL, limit=1000)
-    documents = [(await ledger.document(row.row), await ledger.head(row.row)) for row in listed]
-    files = [sorted(mark.path for mark in await ledger.disposable("agent")), list(await ledger.marks("agent"))]
-    return [ledger.gauges(), list(listed), stories, documents, files, dict(await ledger.gates())]
+class Life:
+    """A ledger and its model, side by side."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder, self.now, self.model = folder, NOW, Model()
+        self.ledger: SqliteLedger = MemoryLedger()
+
+    async def live(self, life: Sequence[Step]) -> None:
+        await self.reopen()
+        try:
+            for name, *arguments in life:
+                await getattr(self, name)(*arguments)
+                assert [shown(call) for call in await self.ledger.calls(ALL, limit=1000)] == self.model.seen()
+                assert self.ledger.gauges().calls == self.model.counts()
+        finally:
+            await self.ledger.close()
+
+    async def reopen(self) -> None:
+        if self.folder is not None:
+            await self.ledger.close()
+            self.ledger = await SqliteLedger.open(self.folder / "ledger.db", now=self.now, emit=Recorder())
+            self.model.reopen(self.now)
+
+    async def wait(self, seconds: int) -> None:
+        self.now += seconds
+
+    async def admit(self, calls: Sequence[Call]) -> None:
+        told = await self.ledger.admit(Admission(calls=calls), self.now)
+        expected = self.model.admit(calls, self.now)
+        assert list(told.verdicts) == [(verdict, entry.state) for verdict, entry in expected]
+
+    async def claim(self, pick: Pick, not_agents: frozenset[str]) -> None:
+        told = await self.ledger.claim("tuner", FORM, freeze, self.now, pick=pick, not_agents=not_agents)
+        entry = self.model.claim(pick, not_agents, self.now)
+        if entry is None or told.claimed is None:
+            assert (entry, told.claimed) == (None, None)
+            return
+        claimed = told.claimed
+        assert (claimed.row, claimed.attempts, claimed.first_attempt_at) == (entry.row, entry.attempts, entry.first_attempt_at)
+        assert orjson.loads(claimed.body) == {**orjson.loads(entry.call.payload), "recording_url": entry.url}
+
+    async def settle(self, row: int, settlement: Settlement) -> None:
+        await self.ledger.settle(row, settlement, self.now)
+        self.model.settle(row, settlement, self.now)
+
+    async def release(self, row: int) -> None:
+        await self.ledger.release(row, self.now)
+        self.model.release(row, self.now)
+
+    async def tick(self) -> None:
+        failed, next_at = await self.ledger.tick(self.now)
+        assert (sorted(one.row for one in failed), next_at) == self.model.tick(self.now)
+
+    async def trim(self, keep: Keep) -> None:
+        assert await self.ledger.trim(keep, self.now) == self.model.trim(keep, self.now)
+
+    async def shift(self, seconds: int) -> None:
+        await self.ledger.shift(seconds)
+        self.model.shift(seconds)
+
+    async def replace(self, row: int, call: Call) -> None:
+        await self._alike("replace", row, call)
+
+    async def requeue(self, row: int) -> None:
+        await self._alike("requeue", row)
+
+    async def forget(self, call_id: str) -> None:
+        await self._alike("forget", call_id)
+
+    async def dismiss(self, row: int) -> None:
+        assert await self.ledger.dismiss([row], self.now) == self.model.dismiss(row, self.now)
+
+    async def _alike(self, name: str, *arguments: object) -> None:
+        answers: list[object] = []
+        for one in (self.ledger, self.model):
+            try:
+                answer = getattr(one, name)(*arguments, self.now)
+                answers.append(await answer if one is self.ledger else answer)
+            except (LookupError, ValueError) as exc:
+                answers.append(type(exc))
+        assert answers[0] == answers[1]
 
 
-async def _live(life: Sequence[tuple[object, ...]], folder: Path) -> None:
-    memory, now = MemoryLedger(), NOW
-    sqlite = await SqliteLedger.open(folder / "ledger.db", now=now, emit=Recorder())
-    woken: tuple[list[str], list[str]] = ([], [])
-    memory.on_due(woken[0].append)
-    sqlite.on_due(woken[1].append)
-    try:
-        for step in life:
-            if step[0] == "pass":
-                now += float(str(step[1]))
-                continue
-            if step[0] == "reopen":
-                await sqlite.close()
-                sqlite = await SqliteLedger.open(folder / "ledger.db", now=now, emit=Recorder())
-                sqlite.on_due(woken[1].append)
-                for row in [row for row in memory._store.rows.values() if row.state is State.SENDING]:
-                    reclaim(memory._store, row, now)
-                memory._store.woken.clear()
-            else:
-                assert await _step(sqlite, step, now) == await _step(memory, step, now)
-            assert await _seen(sqlite) == await _seen(memory)
-            assert woken[1] == woken[0]
-    finally:
-        await sqlite.close()
+random_lives = given(life=st.lists(steps, min_size=6, max_size=20))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
-@given(life=st.lists(steps, min_size=4, max_size=14))
-def test_sqlite_does_what_memory_does(life: Sequence[tuple[object, ...]]) -> None:
-    """After every step of a random life both give the same answer, and everything that can be asked is the same."""
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@random_lives
+def test_the_ledger_does_what_the_model_says(life: Sequence[Step]) -> None:
+    """After every step of a random life the ledger's answers and rows are the model's."""
+    asyncio.run(Life(None).live(life))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@random_lives
+def test_the_ledger_on_a_file_does_so_too(life: Sequence[Step]) -> None:
+    """With its threads, and through restarts in which calls were being sent."""
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_live(life, Path(folder)))
+        asyncio.run(Life(Path(folder)).live(life))

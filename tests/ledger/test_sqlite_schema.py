@@ -9,8 +9,8 @@ import pytest
 from tunerd.call import Form, State
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.rows import Kind, Row
+from tunerd.ledger.sql.codec import row_of, values_of
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ledger.sqlite.codec import row_of, values_of
 from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
 from tunerd.testing import Recorder, make_call
 

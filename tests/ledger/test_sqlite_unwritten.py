@@ -9,8 +9,8 @@ import pytest
 from tests.ledger.parts import NOW
 from tunerd.call import State
 from tunerd.ledger.rows import Body, Kind, Row
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.damage import open_sound
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.states import Move
 
 

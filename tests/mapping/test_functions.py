@@ -55,6 +55,11 @@ def run(expression: str, x: Any = None, y: Any = None, zone: str = "UTC") -> Any
         ("Wed, 01 Jul 2026 10:00:00 GMT", 1_782_900_000_000),
         ("1969-12-31T23:59:59Z", -1000),
         ("2024-02-29T00:00:00Z", 1_709_164_800_000),
+        ("2026-07-01 10:00:00 UTC", 1_782_900_000_000),
+        ("2026-07-01T10:00:00.5 gmt", 1_782_900_000_500),
+        ("20260701T100000Z", 1_782_900_000_000),
+        ("20260701T120000.25+0200", 1_782_900_000_250),
+        ("20260701T1000", 1_782_900_000_000),
     ],
 )
 def test_epoch_ms_reads_every_time_form(x: Any, ms: int | None) -> None:
@@ -109,11 +114,43 @@ def test_fourteen_digits_that_are_no_date_are_microseconds_or_milliseconds() -> 
         ("epoch_ms(x, '%d.%m.%Y %H:%M %z')", "01.07.2026 12:00 +0200", "America/New_York", 1_782_900_000_000),
         ("epoch_ms(x, '%d.%m.%Y')", "", "UTC", None),
         ("epoch_ms(x, y)", "2026-07-01T12:00:00", "UTC", None),
+        ("epoch_ms(x)", "2026-07-01 10:00:00 UTC", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x)", "20260701T100000Z", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x)", "20260701T120000", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x, '%Y-%m-%d %H:%M:%S %Z')", "2026-07-01 10:00:00 UTC", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x, '%Y-%m-%d %H:%M:%S %Z')", "2026-07-01 10:00:00 GMT", "America/New_York", 1_782_900_000_000),
+        ("epoch_ms(x, '%Y-%m-%d %H:%M:%S %Z', 'Asia/Tokyo')", "2026-07-01 10:00:00 UTC", "UTC", 1_782_900_000_000),
+        ("epoch_ms(x, '%Y-%m-%dT%H:%M:%SZ')", "2026-07-01T10:00:00Z", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x, '%d.%m.%Y %H:%M (UTC)')", "01.07.2026 10:00 (UTC)", "Europe/Berlin", 1_782_900_000_000),
+        ("epoch_ms(x, '%d.%m.%Y %H:%M', 'Europe/Berlin')", "01.07.2026 12:00", "UTC", 1_782_900_000_000),
+        ("epoch_ms(x, 'Europe/Berlin', '%d.%m.%Y %H:%M')", "01.07.2026 12:00", "UTC", 1_782_900_000_000),
+        ("epoch_ms(x, '%d.%m.%Y %H:%M %%Z', 'Europe/Berlin')", "01.07.2026 12:00 %Z", "UTC", 1_782_900_000_000),
     ],
 )
 def test_epoch_ms_with_zones_and_formats(expression: str, x: Any, zone: str, ms: int | None) -> None:
     """A naive time is in the zone of the argument, else of the source; an offset in the text wins."""
     assert run(expression, x, zone=zone) == ms
+
+
+def test_the_zone_may_come_from_the_document() -> None:
+    """A column with the zone's name counts as one in the rule; an unknown name is an error, not UTC."""
+    assert run("epoch_ms(x, '%d.%m.%Y %H:%M', y)", "01.07.2026 12:00", "Europe/Berlin") == 1_782_900_000_000
+    with pytest.raises(RuleError, match="no such time zone"):
+        run("epoch_ms(x, y)", "2026-07-01T12:00:00", "Mars/Olympus")
+
+
+@pytest.mark.parametrize("name", ["CEST", "EST", "CST", "IST"])
+def test_a_zone_name_that_stands_for_several_zones_is_refused(name: str) -> None:
+    """strptime reads `%Z` and forgets it: the zone of the source would be put in its place, hours off and silently."""
+    with pytest.raises(RuleError, match="%Z"):
+        run("epoch_ms(x, '%Y-%m-%d %H:%M %Z')", f"2026-07-01 12:00 {name}", zone="Europe/Berlin")
+
+
+@pytest.mark.parametrize("given", ["'%Y', '%m'", "'UTC', 'Europe/Berlin'"])
+def test_two_formats_or_two_zones_are_an_error_at_load(given: str) -> None:
+    """One of each is taken, in either order."""
+    with pytest.raises((RuleError, ExpressionError), match="takes one"):
+        run(f"epoch_ms(x, {given})", "2026")
 
 
 @pytest.mark.parametrize(

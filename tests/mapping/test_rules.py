@@ -359,9 +359,9 @@ recording:
             (UrlStrategy(url=None), ManifestStrategy(source="egress", key=None, within_s=600.0, wait_s=1800.0)),
         ),
         (
-            {"u": "x", "exp": "secret"},
+            {"u": "https://a.example/y", "exp": "secret"},
             (
-                UrlStrategy(url="x", expires_at=None),
+                UrlStrategy(url="https://a.example/y", expires_at=None),
                 ManifestStrategy(source="egress", key=None, within_s=600.0, wait_s=1800.0),
             ),
         ),

@@ -62,14 +62,16 @@ def test_a_manifest_without_key_or_url_is_refused(doc: Any, where: str) -> None:
 
 def test_there_will_never_be_one() -> None:
     """absent_when ends the wait: a recording without URL, whatever URL the document names."""
-    recording = compiled(MANIFEST, None).map(document({"room": "r", "url": "u", "status": "failed"})).recording
+    recording = compiled(MANIFEST, None).map(document({"room": "r", "url": "https://a.example/u", "status": "failed"})).recording
     assert recording is not None
     assert recording.url is None
 
 
 def test_an_odd_optional_field_of_a_manifest_is_left_out() -> None:
     """duration_ms and expires_at are optional."""
-    mapped = compiled(MANIFEST, None).map(document({"room": "r", "url": "u", "length": [1], "expires": "never"}))
+    mapped = compiled(MANIFEST, None).map(
+        document({"room": "r", "url": "https://a.example/u", "length": [1], "expires": "never"})
+    )
     assert mapped.recording is not None
     assert mapped.notes.left_out == ("duration_ms", "expires_at")
 
@@ -77,10 +79,10 @@ def test_an_odd_optional_field_of_a_manifest_is_left_out() -> None:
 def test_call_and_manifest_stand_together() -> None:
     """One document can give a call, a recording, both or (on purpose) nothing."""
     mapping = compiled(f"call:{REST}  when: doc.said\nmanifest:\n  key: doc.room\n  url: doc.url\n")
-    both = mapping.map(document({"said": ["x"], "room": "r", "url": "u"}))
+    both = mapping.map(document({"said": ["x"], "room": "r", "url": "https://a.example/u"}))
     assert (both.call is not None, both.recording is not None) == (True, True)
     assert mapping.map(document({"said": ["x"]})).recording is None
-    only = mapping.map(document({"room": "r", "url": "u"}))
+    only = mapping.map(document({"room": "r", "url": "https://a.example/u"}))
     assert (only.call, only.recording is not None, only.ignored) == (None, True, None)
     assert mapping.map(document({})).ignored is not None
 

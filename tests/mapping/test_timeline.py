@@ -563,3 +563,43 @@ def test_the_fields_are_not_changed() -> None:
     before = copy.deepcopy(given)
     place(given, form=CREATE, untimed="spread")
     assert given == before
+
+
+# What is doubted, and left as it is
+
+SAID = "a sentence of some length"
+
+
+@pytest.mark.parametrize(
+    ("rows", "length", "doubts"),
+    [
+        # seconds given as milliseconds, as found in a real configuration
+        ([say(SAID, 1), say("hi", 21, role="user"), say("bye", 55)], 60_000, {"spoken_too_fast", "much_shorter_than_call"}),
+        ([say(SAID, 1, 3), say("a longer answer", 4, 9, role="user")], 600_000, {"spoken_too_fast"}),
+        # minutes given as milliseconds
+        (
+            [say(SAID, 0), say(SAID, 1, role="user"), say(SAID, 3), say(SAID, 9)],
+            540_000,
+            {"spoken_too_fast", "much_shorter_than_call"},
+        ),
+        # a call of one second, from times in another unit than its rows
+        ([say(SAID, 0, 4000), say(SAID, 20_000, 24_000, role="user"), say(SAID, 50_000, 59_000)], 60, {"much_longer_than_call"}),
+        # what people do say
+        ([say(SAID, 0, 1500), say("yes", 2000, 2300, role="user"), say(SAID, 3000, 5000)], 8000, set()),
+        ([say(SAID, 500)], 600_000, set()),
+        ([say(SAID, 0), say(SAID, 1000, role="user")], 3000, set()),
+        ([say(SAID, 1000), say(SAID, 1000, role="user"), say(SAID, 1000)], 3000, set()),
+        ([say("hello", 0), say("hi", 10, role="user")], 4000, set()),
+    ],
+)
+def test_times_that_no_conversation_has_are_counted(rows: list[Any], length: int, doubts: set[str]) -> None:
+    """Over 60 characters a second, or 50 times shorter or longer than the call: a unit is wrong more often than not."""
+    found = placed(*rows, end_timestamp=START + length)
+    assert set(found.repairs) & {"spoken_too_fast", "much_shorter_than_call", "much_longer_than_call"} == doubts
+    assert [row["start_ms"] for row in found.rows] == [row["start_ms"] for row in rows], "a doubt changes nothing"
+
+
+def test_estimated_times_are_not_doubted() -> None:
+    """`untimed: spread` makes times that fit; only times that were given can be wrong."""
+    found = placed(*({"role": "agent", "text": SAID} for _ in range(3)), untimed="spread", end_timestamp=START + 1)
+    assert not any("than" in name or "fast" in name for name in found.repairs)

@@ -7,12 +7,11 @@ from typing import TypeAlias
 from tests.ops.parts import NOW, Destination, Source
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.office import Office, StoredGates
 from tunerd.ops.status import Facts, Status
 from tunerd.outcome import FailReason
-from tunerd.testing import make_call
+from tunerd.testing import MemoryLedger, make_call
 
 Rule: TypeAlias = Callable[[Document], Mapped]
 

@@ -85,7 +85,7 @@ async def test_a_failed_call_whose_documents_are_gone_is_not_made_of_one_of_them
     bench = bench_of(mapping)
     await gather(bench, mapping, fragments(mapping, [ANALYZED]))
     (row,) = (await bench.desk.calls(FAILED))["calls"]
-    bench.ledger._store.drop_body(row["row"])
+    bench.ledger.change(lambda store: store.drop_body(row["row"]))
     bench.places[row["path"], row["offset"]] = document(ANALYZED, row["path"])
     report = await bench.desk.retry(FAILED)
     assert "no copy of the documents" in report["skipped"][0]["what"]
@@ -99,5 +99,6 @@ async def test_remap_of_a_call_that_waits() -> None:
     await gather(bench, old, fragments(old, [ENDED, ANALYZED]))
     everything = Choice(where=Filter(dismissed=None))
     assert (await bench.desk.remap(everything))["done"] == {"waiting": 1}
-    (row,) = bench.ledger._store.rows.values()
-    assert b"web_call" in (bench.ledger._store.bodies[row.row].payload or b"")
+    (row,) = await bench.ledger.calls(Filter(dismissed=None))
+    payload, _ = bench.ledger.change(lambda store: store.payload(row.row))
+    assert b"web_call" in (payload or b"")

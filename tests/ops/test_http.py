@@ -10,8 +10,8 @@ import pytest
 
 from tests.ops.offices import Bench
 from tunerd.ledger import LedgerUnavailable, StoredCall
-from tunerd.ledger.memory import MemoryLedger
 from tunerd.ops.http import MAX_CONNECTIONS, HttpServer, ListenError, split_address
+from tunerd.testing import MemoryLedger
 
 
 class Page:

@@ -4,23 +4,26 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import click
 
 from tunerd.call import Document, State
+from tunerd.cli.daemon import Target, read_known, target_options
 from tunerd.cli.drawing import printable
 from tunerd.cli.office import ask, every_call, since_option
-from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
-from tunerd.config import Source
-from tunerd.intake.dispose import target_directory
+from tunerd.cli.options import exit_bad_config
+from tunerd.config import Config, Source
+from tunerd.config.file import load_text
+from tunerd.intake.after_sent import target_directory
 from tunerd.intake.read import read_documents
 from tunerd.intake.scan import Names, why_odd
 from tunerd.ledger import Filter
 from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.ops.answers import ConfigurationDocument
 from tunerd.ops.audit import Audit, AuditDocument, PlaceRow, RowsSeen
+from tunerd.ops.client import ControlClient
 from tunerd.ops.desk import Choice
 from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
@@ -39,21 +42,21 @@ _NUMBERED: Final = re.compile(r"\.\d{1,3}$")
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.option("--since", callback=since_option, metavar="WHEN", help="Only files written since then: 2h, 7d, 2026-11-22.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON (docs/status-json.md).")
-def command(config: Path, since: float | None, as_json: bool) -> None:
+def command(target: Target, since: float | None, as_json: bool) -> None:
     """Compare every document on disk (and in the directories that after_sent moves to) with the ledger: missing,
     duplicate, failed, extra, and what cannot be known. Reads and maps each file again; changes nothing."""
-    loaded = load_or_exit(config, resolve_secrets=False)
+    loaded, environ, was_told = _configuration(target)
     try:
-        mappings = compile_sources(loaded, os.environ)
+        mappings = compile_sources(loaded, environ)
     except ConfigError as exc:
         exit_bad_config(exc)
     unlisted: list[tuple[str, str, str]] = []
     files = [(source, list(_files(source, unlisted))) for source in loaded.sources]  # before the rows: they can only be more
     now = time.time()
-    rows = ask(config, lambda office: _rows(office, since))
+    rows = ask(target, lambda office: _rows(office, since), again=was_told)
     audit = Audit(rows=rows, now=now, since=since, kept_s=loaded.ledger.keep_sent_s)
     for source, found in files:
         audit.source(source.name)
@@ -69,6 +72,26 @@ def command(config: Path, since: float | None, as_json: bool) -> None:
     else:
         _draw(report)
     sys.exit(1 if report["gap"] else 0)
+
+
+def _configuration(target: Target) -> tuple[Config, Mapping[str, str], bool]:
+    """That of the file; where it cannot be used, the one that the running daemon has loaded (with the variables that only
+    the service has). Also whether it was told that the file is bad."""
+    known = read_known(target.config)
+    if known.config is not None and not known.problems:
+        return known.config, os.environ, False
+
+    async def of_the_daemon(office: Operations) -> ConfigurationDocument:
+        if not isinstance(office, ControlClient):
+            raise known.error()
+        return await office.configuration()
+
+    answer = ask(target, of_the_daemon)
+    environ = {**os.environ, **answer["environment"]}
+    try:
+        return load_text(answer["text"], answer["file"], environ, resolve_secrets=False), environ, True
+    except ConfigError as exc:
+        exit_bad_config(exc)
 
 
 def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tuple[str, str, os.stat_result]]:

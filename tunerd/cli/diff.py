@@ -11,6 +11,7 @@ import orjson
 
 from tunerd.call import Document, Origin, RefusedDocument
 from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, read
+from tunerd.cli.daemon import Target
 from tunerd.cli.documents import source_of
 from tunerd.cli.office import ask
 from tunerd.config import Config
@@ -104,7 +105,7 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
             after_row = page["next_after_row"]
         return rows[:newest], without
 
-    rows, without = ask(config_file, documents)
+    rows, without = ask(Target(config=config_file), documents)
     if len(rows) < newest:
         passed = f"; of {without:,} calls it keeps none (`ledger.keep_documents`)" if without else ""
         click.echo(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)

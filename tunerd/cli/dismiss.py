@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from tunerd.call import State
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report
 from tunerd.cli.office import ask, fail, order, place_option, since_option, unknown_ids
-from tunerd.cli.options import config_option
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
@@ -29,7 +28,7 @@ still sends them.
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
 @click.option(
     "--reason",
@@ -47,7 +46,7 @@ still sends them.
 @click.option("--all", "everything", is_flag=True, help="All that failed.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
 def command(
-    config: Path,
+    target: Target,
     call_ids: Sequence[str],
     reasons: Sequence[str],
     sources: Sequence[str],
@@ -73,7 +72,7 @@ def command(
         unknown = await unknown_ids(office, call_ids)
         return await order(office.dismiss, Choice(where=where, place=place)), unknown
 
-    report, unknown = ask(config, away)
+    report, unknown = ask(target, away)
     if as_json:
         click.echo(encoded(report, indent=True))
     else:

@@ -1,18 +1,18 @@
 """`tunerd drain`: wait until a running daemon has sent what is due. For shutdown hooks of plain-container sidecars."""
 
 import asyncio
-from pathlib import Path
 from typing import Final
 
 import click
 
 from tunerd.call import State
+from tunerd.cli.daemon import Target, read_known, running_daemon, target_options
 from tunerd.cli.office import FAILURE, fail
-from tunerd.cli.options import config_option, load_or_exit
+from tunerd.cli.options import exit_bad_config
 from tunerd.clock import Clock, SystemClock
 from tunerd.config.quantities import parse_duration
 from tunerd.ops.answers import IdleDocument
-from tunerd.ops.client import ControlClient, find_daemon
+from tunerd.ops.client import ControlClient
 from tunerd.ops.office import OrderRefused
 from tunerd.ops.wire import ControlError
 
@@ -39,18 +39,20 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.option("--deadline", "deadline_s", callback=_duration, default="20s", show_default=True, metavar="DURATION",
               help="Return after so long, whatever is left.")  # fmt: skip
-def command(config: Path, deadline_s: float) -> None:
+def command(target: Target, deadline_s: float) -> None:
     """Wait until the running daemon has sent everything that is due. It goes on reading meanwhile, and is not stopped.
 
     Calls that wait for their recording are not waited for; they are printed if some are left."""
-    ledger = load_or_exit(config, resolve_secrets=False).ledger.path
+    known = read_known(target.config)
     try:
-        daemon = find_daemon(ledger, timeout_s=_ANSWER_S)
+        daemon = running_daemon(target, known, timeout_s=_ANSWER_S)
+        if daemon is None and known.ledger.path is None:
+            exit_bad_config(known.error())
         if daemon is None:
-            fail(f"no tunerd runs with the ledger {ledger}: nothing is being sent")
+            fail(f"no tunerd runs with the ledger {known.ledger.path}: nothing is being sent")
         last, is_idle = asyncio.run(drain(daemon, deadline_s, SystemClock()))
     except (ControlError, OrderRefused) as exc:
         fail(str(exc))

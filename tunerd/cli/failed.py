@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from tunerd.call import State
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_failed
 from tunerd.cli.office import ask, every_call, since_option
-from tunerd.cli.options import config_option
 from tunerd.ledger import Filter
 from tunerd.ops.answers import VERSION, CallRow
 from tunerd.ops.desk import Choice
@@ -26,7 +25,7 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.option(
     "--reason", "reasons", multiple=True, type=click.Choice([r.value for r in FailReason]), metavar="REASON", help="Only these."
 )
@@ -36,7 +35,13 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="The newest so many; 0: all.")
 @click.option("--json", "as_json", is_flag=True, help="All of them as JSON (docs/status-json.md).")
 def command(
-    config: Path, reasons: Sequence[str], sources: Sequence[str], since: float | None, dismissed: bool, limit: int, as_json: bool
+    target: Target,
+    reasons: Sequence[str],
+    sources: Sequence[str],
+    since: float | None,
+    dismissed: bool,
+    limit: int,
+    as_json: bool,
 ) -> None:
     """List the calls that failed: which, why, from where, and what to do."""
     choice = Choice(
@@ -59,7 +64,7 @@ def command(
                 break
         return rows
 
-    calls = ask(config, found)
+    calls = ask(target, found)
     if as_json:
         click.echo(encoded({"version": VERSION, "calls": calls}, indent=True))
         return

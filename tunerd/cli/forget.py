@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report, place, printable
 from tunerd.cli.office import ask, fail
-from tunerd.cli.options import config_option, load_or_exit
 from tunerd.ops.answers import Report, StoryRow
 from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
@@ -24,18 +24,18 @@ before an upgrade) are not touched: the files are named, to be deleted by you.
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.argument("call_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
-def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
+def command(target: Target, call_id: str, yes: bool, as_json: bool) -> None:
     """Erase everything that the ledger has about a call: document, payload, recording, history. It cannot be undone."""
 
-    async def stories(office: Operations) -> list[StoryRow]:
-        return (await office.story(call_id))["stories"]
+    async def stories(office: Operations) -> tuple[list[StoryRow], str]:
+        return (await office.story(call_id))["stories"], (await office.status())["daemon"]["ledger"]
 
-    found = ask(config, stories)
-    copies = [f"may hold it too, a copy of the whole ledger: {printable(copy)}" for copy in _copies(config)]
+    found, ledger = ask(target, stories)
+    copies = [f"may hold it too, a copy of the whole ledger: {printable(copy)}" for copy in _copies(Path(ledger))]
     if not found:
         for line in copies:
             click.echo(line, err=True)
@@ -49,7 +49,7 @@ def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
     async def erase(office: Operations) -> Report:
         return await office.forget(call_id)
 
-    report = ask(config, erase)
+    report = ask(target, erase, again=True)
     if as_json:
         click.echo(encoded(report, indent=True))
     else:
@@ -62,9 +62,8 @@ def command(config: Path, call_id: str, yes: bool, as_json: bool) -> None:
     sys.exit(1 if report["skipped"] else 0)
 
 
-def _copies(config: Path) -> list[str]:
+def _copies(ledger: Path) -> list[str]:
     """Files beside the ledger that hold what it held once: damaged ones that were set aside, and those of an upgrade."""
-    ledger = Path(load_or_exit(config, resolve_secrets=False).ledger.path)
     is_copy = re.compile(re.escape(ledger.name) + r"\.(corrupt-.*|v\d+-\d+.*)", re.DOTALL).fullmatch
     try:
         return sorted(str(file) for file in ledger.parent.iterdir() if is_copy(file.name))

@@ -15,7 +15,7 @@ from tunerd.config import Config, Source
 from tunerd.config.file import read_text
 from tunerd.places import ConfigError
 from tunerd.workbench.bench import config_benches
-from tunerd.workbench.report import outcome_of, wrapped
+from tunerd.workbench.report import estimated, outcome_of, wrapped
 from tunerd.workbench.shown import count, printable
 from tunerd.workbench.starter import File, Starter, starter
 from tunerd.workbench.trial import explained, units
@@ -73,7 +73,8 @@ def command(
         _tell(made, [])
         click.echo("tunerd: no source could be made of these files; `tunerd init` alone writes one to begin with", err=True)
         sys.exit(1)
-    results, good = _tried(made.text, output, found)
+    results, estimates, good = _tried(made.text, output, found)
+    made.unsure += estimates
     _tell(made, results)
     if output is None:
         click.echo(made.text, nl=False)
@@ -96,16 +97,17 @@ def _read(*paths: Path) -> tuple[list[File], bool]:
     return found, failed
 
 
-def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[str], bool]:
-    """What the configuration makes of the very files, one line each; whether all is well."""
+def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[str], list[str], bool]:
+    """What the configuration makes of the very files, one line each; which times of it are estimates; whether all is well."""
     try:
         reading = read_text(text, str(output or "config.yaml"), {"TUNER_API_KEY": "made-up"})
         if reading.problems:
             raise ConfigError(reading.problems)
         benches = config_benches(reading.config, os.environ, {})
     except ConfigError as exc:
-        return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], False
+        return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], [], False
     lines: list[str] = []
+    estimates: list[str] = []
     good = True
     for name, bench in benches.items():
         mine = [file for file in files if _source_of(file, reading.config) == name]
@@ -120,7 +122,8 @@ def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[
                 told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
                 good = False
             lines.append(f"{where}: {told}")
-    return lines, good
+            estimates += [f"{where}: {what}" for what in estimated(trial)]
+    return lines, estimates, good
 
 
 def _source_of(file: File, config: Config) -> str | None:

@@ -15,12 +15,12 @@ import click
 
 from tunerd import __version__
 from tunerd.call import Document, RefusedDocument
-from tunerd.cli.options import exit_bad_config, load_or_exit
+from tunerd.cli.daemon import Known, Target, read_known, running_daemon, tell_bad
+from tunerd.cli.options import exit_bad_config
 from tunerd.config import Config
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Filter, Gate, LedgerRefused, LedgerUnavailable
 from tunerd.ops.answers import CallRow, Report, add_report, new_report
-from tunerd.ops.client import find_daemon
 from tunerd.ops.desk import Choice, OperatorDesk, SourceRules
 from tunerd.ops.office import Office, Operations, OrderRefused, StoredGates
 from tunerd.ops.status import Facts, Status, StoredDestination
@@ -34,12 +34,13 @@ IDS_A_REQUEST: Final = 500
 T = TypeVar("T")
 
 
-def ask(config_file: Path, question: Callable[[Operations], Awaitable[T]]) -> T:
-    """Load the configuration (no secrets), ask, and give the answer. What goes wrong is one line, and the exit code."""
-    config = load_or_exit(config_file, resolve_secrets=False)
+def ask(target: Target, question: Callable[[Operations], Awaitable[T]], *, again: bool = False) -> T:
+    """Ask the running daemon, or without one the ledger itself, and give the answer. What is wrong with the configuration
+    on disk is told (unless this command asks `again`); it does not stand in the way. What goes wrong is one line, and the
+    exit code."""
 
     async def asked() -> T:
-        async with operations(config) as office:
+        async with operations(target, again=again) as office:
             return await question(office)
 
     try:
@@ -58,13 +59,16 @@ def fail(message: str, code: int = FAILURE) -> NoReturn:
 
 
 @asynccontextmanager
-async def operations(config: Config) -> AsyncIterator[Operations]:
-    """The daemon of this ledger, or the ledger itself. Never makes a ledger, nor rebuilds a damaged one: that is `tunerd
-    run`'s, which tells of it. Raises ControlError, LedgerRefused."""
-    path = config.ledger.path
-    if daemon := await asyncio.to_thread(find_daemon, path):
+async def operations(target: Target, *, again: bool = False) -> AsyncIterator[Operations]:
+    """The daemon that is meant, or its ledger itself. Never makes a ledger, nor rebuilds a damaged one: that is `tunerd
+    run`'s, which tells of it. Raises ControlError, LedgerRefused; and ConfigError where a configuration is needed."""
+    known = await asyncio.to_thread(read_known, target.config, again)
+    if daemon := await asyncio.to_thread(running_daemon, target, known):
         yield daemon
         return
+    path = known.ledger.path
+    if path is None or (known.is_bad and not await asyncio.to_thread(Path(path).exists)):
+        raise known.error()
     if not await asyncio.to_thread(Path(path).exists):
         raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Late: a command that talks to a daemon needs none of it.
@@ -74,14 +78,16 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
     ledger = await SqliteLedger.open(
         Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
     )
+    if known.is_bad:
+        tell_bad(known, "no daemon runs; this is what its ledger says")
     try:
         gates = await ledger.gates()
-        names = {destination.name for destination in config.destinations} | set(gates)
-        stored = [StoredDestination.of(name, gates.get(name, Gate())) for name in sorted(names)]
-        facts = Facts(version=__version__, config_file=config.file, running=False)
+        configured = {destination.name for destination in known.config.destinations} if known.config is not None else set()
+        stored = [StoredDestination.of(name, gates.get(name, Gate())) for name in sorted(configured | set(gates))]
+        facts = Facts(version=__version__, config_file=str(target.config), ledger=path, running=False)
         yield Office(
             Status(ledger, facts, time.time, destinations=lambda: stored),
-            OperatorDesk(ledger, _Rules(config), _place_reader(config), time.time),
+            OperatorDesk(ledger, _Rules(known), _place_reader(known), time.time),
             StoredGates(ledger, time.time),
         )
     except LedgerDamaged as exc:
@@ -91,27 +97,31 @@ async def operations(config: Config) -> AsyncIterator[Operations]:
 
 
 class _Rules:
-    """Compiled when the first order needs them: `status` does not pay for it."""
+    """Compiled when the first order needs them: `status` does not pay for it, and does not need them to be right."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, known: Known) -> None:
+        self._known = known
         self._compiled: Mapping[str, SourceRules] | None = None
 
     def __call__(self) -> Mapping[str, SourceRules]:
         if self._compiled is None:
             from tunerd.mapping import compile_sources
 
-            self._compiled = compile_sources(self._config, os.environ)
+            self._compiled = compile_sources(_usable(self._known), os.environ)
         return self._compiled
 
 
-def _place_reader(config: Config) -> Callable[[str, str, int], Document | RefusedDocument]:
-    sources = {source.name: source for source in config.sources}
+def _usable(known: Known) -> Config:
+    if known.config is None or known.problems:
+        raise known.error()
+    return known.config
 
+
+def _place_reader(known: Known) -> Callable[[str, str, int], Document | RefusedDocument]:
     def read(source: str, path: str, offset: int) -> Document | RefusedDocument:
         from tunerd.intake.read import read_place
 
-        settings = sources[source]
+        settings = next(one for one in _usable(known).sources if one.name == source)
         found = read_place(path, offset, 0, settings.max_document_bytes, source=source, settled_at=time.time())
         return found if settings.stores_documents or isinstance(found, Document) else found.without_text()
 

@@ -1,12 +1,11 @@
 """`tunerd pause`: stop sending to a destination."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.office import ask
-from tunerd.cli.options import config_option
 from tunerd.ops.office import Operations
 
 _EPILOG = """\b
@@ -17,9 +16,9 @@ Examples:
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.argument("destination", required=False)
-def command(config: Path, destination: str | None) -> None:
+def command(target: Target, destination: str | None) -> None:
     """Stop sending to a destination (without DESTINATION: to all).
 
     Nothing is lost meanwhile: files are read, calls wait in the ledger. A restart does not end it."""
@@ -27,7 +26,7 @@ def command(config: Path, destination: str | None) -> None:
     async def do(office: Operations) -> Sequence[str]:
         return await office.pause(destination)
 
-    names = ask(config, do)
+    names = ask(target, do)
     for name in names:
         click.echo(f"paused: {name}")
     if not names:

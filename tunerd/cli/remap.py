@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from tunerd.call import State
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report
 from tunerd.cli.office import ask, order, since_option
-from tunerd.cli.options import config_option
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
@@ -36,19 +35,19 @@ def _states(ctx: click.Context, param: click.Parameter, value: str) -> frozenset
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.option("--state", "states", required=True, callback=_states, metavar="STATE[,STATE]...", help="waiting, due and failed.")
 @click.option("--source", "sources", multiple=True, help="Only of this source.")
 @click.option("--since", callback=since_option, metavar="WHEN", help="Only those read since then: 2h, 7d, 2026-11-22.")
 @click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
-def command(config: Path, states: frozenset[State], sources: Sequence[str], since: float | None, as_json: bool) -> None:
+def command(target: Target, states: frozenset[State], sources: Sequence[str], since: float | None, as_json: bool) -> None:
     """Map calls again, with the rules that are loaded now, that were admitted under older ones and are not sent yet."""
     choice = Choice(where=Filter(states=states, sources=frozenset(sources), since=since))
 
     async def again(office: Operations) -> Report:
         return await order(office.remap, choice)
 
-    report = ask(config, again)
+    report = ask(target, again)
     if as_json:
         click.echo(encoded(report, indent=True))
     else:

@@ -1,12 +1,10 @@
 """`tunerd status`: where the calls stand, or the whole story of one."""
 
-from pathlib import Path
-
 import click
 
+from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_status, draw_story
 from tunerd.cli.office import ask, fail
-from tunerd.cli.options import config_option
 from tunerd.ops.answers import StatusDocument, StoryPage
 from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
@@ -22,14 +20,14 @@ Exit code 1: no call with this id.
 
 
 @click.command(epilog=_EPILOG)
-@config_option
+@target_options
 @click.option("--json", "as_json", is_flag=True, help="The same document as /status.json (docs/status-json.md).")
 @click.argument("call_id", required=False)
-def command(config: Path, as_json: bool, call_id: str | None) -> None:
+def command(target: Target, as_json: bool, call_id: str | None) -> None:
     """Show where the calls stand: states, oldest, pauses and next probe, last failures. With CALL_ID: its whole story,
     every change with its time, attempt, HTTP status and reason."""
     if call_id is None:
-        status = ask(config, lambda office: office.status())
+        status = ask(target, lambda office: office.status())
         if as_json:
             click.echo(encoded(status, indent=True))
         else:
@@ -39,7 +37,7 @@ def command(config: Path, as_json: bool, call_id: str | None) -> None:
     async def story(office: Operations) -> tuple[StoryPage, StatusDocument]:
         return await office.story(call_id), await office.status()
 
-    page, status = ask(config, story)
+    page, status = ask(target, story)
     if as_json:
         click.echo(encoded(page, indent=True))
     if not page["stories"]:

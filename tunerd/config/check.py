@@ -4,6 +4,7 @@ three when it loads.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,9 @@ from tunerd.places import ConfigError, Problem
 _OF_THE_PRESET: Final = ("unknown name", "no rule for", "no agent_remote_identifier", "has no use without")
 """How problems begin that may only be there because the preset could not be read (or the groups of path_groups)."""
 
+_CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+_ONLY_THERE: Final = f"{_CREDENTIALS} is not set here: systemd sets it for the service (LoadCredential=), so this was not checked"
+
 SHOWN_CHARS: Final = 60
 """Of a pattern, in a warning."""
 
@@ -27,7 +31,10 @@ def check_file(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration, if `tunerd run` would take it. Raises ConfigError with every problem, those of the rules too."""
     reading = read_file(path, environ)
     problems, warnings = _of_the_rules(reading, environ)
-    problems = [*reading.problems, *problems, *proxy_problems(reading.config, environ)]
+    of_the_service = [problem for problem in reading.problems if problem.variable == _CREDENTIALS]
+    others = [problem for problem in reading.problems if problem.variable != _CREDENTIALS]
+    problems = [*others, *problems, *proxy_problems(reading.config, environ)]
+    warnings += [replace(problem, message=_ONLY_THERE) for problem in of_the_service]
     if problems:
         raise ConfigError(problems)
     told = dict.fromkeys(map(str, warnings))

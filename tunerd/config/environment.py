@@ -55,9 +55,9 @@ def _walk(node: Node, path: tuple[Step, ...], environ: Mapping[str, str], skip: 
 
 
 def _fill(node: Node, text: str, path: tuple[Step, ...], environ: Mapping[str, str], done: Substituted) -> Node:
-    def problem(message: str) -> str:
+    def problem(message: str, variable: str | None = None) -> str:
         done.broken.add(node.place)
-        done.problems.append(Problem(place=node.place, path=path_text(path), message=message))
+        done.problems.append(Problem(place=node.place, path=path_text(path), message=message, variable=variable))
         return ""
 
     def one(found: "re.Match[str]") -> str:
@@ -71,7 +71,8 @@ def _fill(node: Node, text: str, path: tuple[Step, ...], environ: Mapping[str, s
         if default is not None and not value:
             value = default
         if value is None:
-            return problem(f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-default}}")
+            unset = f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-default}}"
+            return problem(unset, variable=name)
         done.filled.add(node.place)
         if any(char in value for char in "\0\n\r"):
             value = value.rstrip("\r\n")

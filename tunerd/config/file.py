@@ -1,7 +1,7 @@
 """A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
 
 The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
-values, tuner.py and sources.py the two sections that need more. Rules are compiled by mapping/.
+values; tuner.py, sources.py and ledger.py the sections that need more. Rules are compiled by mapping/.
 """
 
 import os
@@ -9,14 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
 from tunerd.config.environment import Step, substitute
 from tunerd.config.examples import read_examples
-from tunerd.config.keys import DELIVERY, HTTP, LEDGER, LOG, TOP, Section
+from tunerd.config.keys import DELIVERY, HTTP, LOG, TOP, Section
+from tunerd.config.ledger import LedgerPlace, ledger_place, read_ledger
 from tunerd.config.reading import Reader
 from tunerd.config.redact import read_redact
 from tunerd.config.sources import read_sources
@@ -28,6 +29,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
+_IN_RULES: Final = re.compile(r"\benv\.([A-Za-z_][A-Za-z0-9_]*)")
 _FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format")
 
 
@@ -64,6 +66,34 @@ def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool =
     return read_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
 
+def place_of_ledger(path: Path, environ: Mapping[str, str]) -> LedgerPlace:
+    """Where the ledger of this configuration file is, whatever is wrong with the file."""
+    try:
+        return ledger_place(_read(path), str(path), environ)
+    except ConfigError:
+        return LedgerPlace(path=None)
+
+
+def variables_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment variables that the configuration means outside its keys, with their values."""
+    text = config.text.get_secret_value()
+    names = set(_IN_RULES.findall(text))
+    substitute(parse_yaml(text, config.file), _Noted(environ, names), _left_alone_with_keys)
+    return {name: environ[name] for name in names if name in environ}
+
+
+class _Noted(dict[str, str]):
+    """An environment that notes what it is asked for."""
+
+    def __init__(self, environ: Mapping[str, str], names: set[str]) -> None:
+        super().__init__(environ)
+        self._names = names
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._names.add(name)
+        return super().get(name, default)
+
+
 def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
     """As `read_file`, for text that stands for the content of `file`."""
     base = os.path.dirname(os.path.abspath(file))
@@ -78,7 +108,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         reader, nodes.get("sources"), root, top, environ, base, redact, resolve_secrets=resolve_secrets
     )
     delivery = _section(reader, nodes.get("delivery"), "delivery", DELIVERY, Delivery)
-    ledger = _ledger(reader, nodes.get("ledger"), root)
+    ledger = read_ledger(reader, nodes.get("ledger"), root)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
     http = _http(reader, nodes.get("http"))
@@ -86,6 +116,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     tests = read_examples(reader, nodes.get("tests"), "tests", base, sources.values())
     config = Config(
         file=file,
+        text=SecretStr(text),
         destinations=destinations.all(),
         sources=tuple(sources.values()),
         delivery=delivery,
@@ -149,7 +180,13 @@ def _left_alone(path: tuple[Step, ...]) -> bool:
 
 
 def _left_alone_with_keys(path: tuple[Step, ...]) -> bool:
-    return path == ("tuner", "api_key") or (path[:1] == ("sources",) and path[2:] == ("tuner", "api_key")) or _left_alone(path)
+    """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
+    match path:
+        case ("tuner", "api_key" | "api_key_file" | "ca_file"):
+            return True
+        case ("sources", int(), "tuner", "api_key" | "api_key_file" | "ca_file"):
+            return True
+    return _left_alone(path)
 
 
 def _section(reader: Reader, node: Node | None, path: str, section: Section, model: type[M]) -> M:
@@ -158,64 +195,11 @@ def _section(reader: Reader, node: Node | None, path: str, section: Section, mod
     return reader.build(section, model, values, nodes, path) or model()
 
 
-def _ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
-    values, nodes = reader.section(node, "ledger", LEDGER)
-    url = nodes.get("url")
-    if url is not None and (path := _ledger_path(reader, url)) is not None:
-        values["path"] = path
-    config = reader.build(LEDGER, LedgerConfig, values, nodes, "ledger") or LedgerConfig()
-    kind = _volatile(config.path)
-    if kind is not None:
-        lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
-        reader.warn(url or node or root, "ledger.url", lost)
-    return config
-
-
 def _without_documents(reader: Reader, ledger: LedgerConfig) -> LedgerConfig:
     """Bodies of sent calls are kept for `tunerd diff`, which has no documents to compare with where they are redacted."""
     if (given := reader.places.get("ledger.keep_documents")) is not None and ledger.keep_documents:
         reader.warn(given, "ledger.keep_documents", "is 0 while a source has `redact:` with `stored: true`")
     return ledger.model_copy(update={"keep_documents": 0})
-
-
-def _ledger_path(reader: Reader, node: Node) -> str | None:
-    want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
-    text = reader.text(node, "ledger.url", want)
-    if text is None:
-        return None
-    scheme, separator, rest = text.partition("://")
-    problem = None
-    if scheme.lower() in ("postgresql", "postgres") and separator:
-        problem = "PostgreSQL comes in a later version; until then one instance with"
-    elif scheme.lower() != "sqlite" or not separator:
-        problem = "write"
-    elif not rest.startswith("/"):
-        problem = "the path is not absolute; write"
-    elif "?" in rest or "#" in rest:
-        problem = "a path only, without ? or #; write"
-    elif rest.strip("/") == "" or rest.endswith("/"):
-        problem = "names a directory, not a file; write"
-    if problem is not None:
-        reader.problem(node, "ledger.url", f"{problem} {want}")
-        return None
-    return os.path.normpath("/" + rest.lstrip("/"))
-
-
-def _volatile(path: str) -> str | None:
-    """`tmpfs` or `ramfs` where the path is on one; None elsewhere and where it cannot be known."""
-    try:
-        mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    for line in mounts:
-        fields = line.split(" ")
-        if len(fields) > 2:
-            point = fields[1].replace("\\040", " ")
-            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
-                best, kind = point, fields[2]
-    return kind if kind in ("tmpfs", "ramfs") else None
 
 
 def _http(reader: Reader, node: Node | None) -> Http:

@@ -191,6 +191,11 @@ DELIVERY: Final = Section(
         _key("retry_after_max", Kind.DURATION, "A Retry-After beyond this is shortened to it."),
         _key("drain", Kind.DURATION, "How long a stop may take."),
         _key("on_stop", Kind.CHOICE, "finish what is in flight; or empty: deliver all that is due (for sidecars)."),
+        _key(
+            "accept",
+            Kind.CHOICE,
+            "confirmed: a 2xx counts as sent if its body says so; any: every 2xx counts.",
+        ),
         _key("compress", Kind.SWITCH, "Send gzip bodies."),
         _key("dry_run", Kind.SWITCH, "Do everything but the upload."),
     ),

@@ -136,6 +136,8 @@ class Delivery(_Model):
     retry_after_max_s: Seconds = 3600.0
     drain_s: Seconds = 20.0
     on_stop: Literal["finish", "empty"] = "finish"
+    accept: Literal["confirmed", "any"] = "confirmed"
+    """Which 2xx counts as sent: one whose body says that Tuner took the call, or any."""
     compress: bool = False
     dry_run: bool = False
 
@@ -189,6 +191,8 @@ class Example(_Model):
 
 class Config(_Model):
     file: str
+    text: SecretStr = SecretStr("")
+    """What the file held when it was read; a key may stand in it."""
     destinations: tuple[Destination, ...]
     sources: tuple[Source, ...]
     delivery: Delivery = Delivery()

@@ -1,5 +1,6 @@
 """The one place where a destination's key is read; its text never leaves it but as the return value."""
 
+import errno
 from typing import Final
 
 from tunerd.config.models import Destination
@@ -9,7 +10,12 @@ MAX_KEY_BYTES: Final = 8192
 
 class KeyUnusable(Exception):
     """There is no key to send: the file is missing, empty, not readable, or holds what cannot be a key. Heals by itself
-    when the file is mended. The message names the file, never its content."""
+    when the file is mended. The message names the file, never its content. `local`: this process has no descriptor left
+    to open it with, which says nothing about the key."""
+
+    def __init__(self, message: str, *, local: bool = False) -> None:
+        super().__init__(message)
+        self.local = local
 
 
 def read_key(destination: Destination) -> str:
@@ -26,6 +32,9 @@ def read_key(destination: Destination) -> str:
         with open(path, "rb") as file:
             raw = file.read(MAX_KEY_BYTES + 1)
     except OSError as exc:
+        if exc.errno in (errno.EMFILE, errno.ENFILE):
+            what = f"no file descriptor is left to read the key file {path}: raise LimitNOFILE (ulimit -n) of this process"
+            raise KeyUnusable(what, local=True) from None
         raise KeyUnusable(f"the key file {path} cannot be read: {exc.strerror or type(exc).__name__}") from None
     key = raw.removeprefix(b"\xef\xbb\xbf").strip().decode("ascii", "replace")
     if not key:

@@ -4,21 +4,19 @@ The rules inside stay Nodes. A preset's strategies are read here too, so that bo
 that are there.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import DAY_S, ManifestRule, UrlRule
 from tunerd.config.keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
 from tunerd.config.reading import Reader, join, nearest
+from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.places import Node
 
 WITHIN_S: Final = 600.0
 """Without `within:`. Not `any`: rooms are reused, and a wrong join is worse than none."""
-_MAX_URL: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +113,9 @@ def read_on_missing(reader: Reader, node: Node | None, hold_for: Node | None, pa
         target = reader.members(node, at, ("send",)).get("send")
         if target is None or reader.is_broken(target):
             return None
-        if isinstance(target.value, str) and _is_web_url(target.value):
+        if isinstance(target.value, str) and len(target.value) <= MAX_URL_CHARS and url_problem(target.value) is None:
             return SendAnyway(url=target.value)
-        reader.problem(target, join(at, "send"), f"takes a URL that starts with https://, at most {_MAX_URL} characters")
+        reader.problem(target, join(at, "send"), f"takes a URL that starts with https://, at most {MAX_URL_CHARS} characters")
         return None
     reader.problem(node, at, f'takes hold, fail or {{send: "https://..."}}, not {reader.shown(node)}')
     return None
-
-
-def _is_web_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.netloc) and len(text) <= _MAX_URL and not re.search(r"\s", text)

@@ -21,6 +21,9 @@ class Key:
         self._changed: Callable[[], None] | None = None
         self.missing = ""
         """Why there is no key, in words for an operator; empty while there is one."""
+        self.is_local = False
+        """There is no key because this process has no descriptor left to read its file with."""
+        self._read_from: tuple[object, object] | None = None
         self.follow(destination)
 
     @property
@@ -46,7 +49,14 @@ class Key:
     def refresh(self) -> bool:
         """Read the file again, if it is one; whether the value changed. Blocking, and short."""
         before, missing = self._value, self.missing
-        self._value, self.missing = _read(self._destination)
+        place = (self._destination.api_key_file, self._destination.api_key)
+        try:
+            self._value, self.missing, self.is_local = read_key(self._destination), "", False
+        except KeyUnusable as unusable:
+            if unusable.local and before is not None and place == self._read_from:
+                return False  # the key is as good as it was when it could be read
+            self._value, self.missing, self.is_local = None, str(unusable), unusable.local
+        self._read_from = place
         if self._changed is not None and (self._value, self.missing) != (before, missing):
             self._changed()
         return self._value != before
@@ -58,11 +68,3 @@ async def watch_keys(keys: Callable[[], Iterable[tuple[str, Key]]], clock: Clock
         for destination, key in keys():
             if key.refresh():
                 emit(KeyChanged(destination=destination))
-
-
-def _read(destination: Destination) -> tuple[str | None, str]:
-    """The value, or why there is none."""
-    try:
-        return read_key(destination), ""
-    except KeyUnusable as unusable:
-        return None, str(unusable)

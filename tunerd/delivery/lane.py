@@ -26,7 +26,7 @@ from tunerd.events import (
     Event,
 )
 from tunerd.ledger import Claimed, Delivered, Ended, Freeze, Gate, Later, LedgerUnavailable, Settlement, Unfrozen, WritePath
-from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 
 STREAK: Final = 10
 
@@ -120,6 +120,10 @@ class Lane:
         self.next_due_at = next_due_at
         self._dry_since_news = news
 
+    def found_no_probe(self) -> None:
+        """There is no call with which a key could be tried."""
+        self._tell(self.pacing.nothing_to_probe(self._clock.now()))
+
     def is_idle(self) -> bool:
         """Nothing in flight and, as far as is known, nothing due now."""
         return not self._open and (self.settings.dry_run or self.has_nothing_due())
@@ -134,7 +138,9 @@ class Lane:
 
     def key_changed(self) -> None:
         present = self.key.value is not None
-        self._tell(self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing))
+        self._tell(
+            self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local)
+        )
         self.bench.call()
 
     def pause(self, why: str = "") -> None:
@@ -142,7 +148,7 @@ class Lane:
         self.bench.call()
 
     def resume(self) -> None:
-        self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing))
+        self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
         self.bench.call()
 
     def started(self, claimed: Claimed) -> float:
@@ -156,7 +162,7 @@ class Lane:
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
         rejecting = self.pacing.paused is PauseReason.REJECTING
-        outcome = self.pacing.own_trouble(claimed.row, outcome)
+        outcome = self.pacing.own_trouble(claimed.row, outcome, now)
         self._tell(self.pacing.ended(go, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
         self._count_already_there(claimed, outcome)
         return decide(
@@ -294,6 +300,8 @@ def _name(outcome: Outcome) -> str:
             return "failed"
         case Refused():
             return "refused"
+        case Unconfirmed():
+            return "unconfirmed"
 
 
 def _next_probe_at(pause: PauseView | None) -> float | None:

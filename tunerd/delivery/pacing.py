@@ -12,9 +12,11 @@ from typing import Final, TypeAlias
 from tunerd.delivery.adaptive import AdaptiveLimit
 from tunerd.events import ConcurrencyChanged, Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
-from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
 PROBE_EVERY_S: Final = 30.0
+SAME_CALL_LONGEST_S: Final = 600.0
+"""Probes with the one call that may have arrived already become rarer, up to this: each may make a copy of it."""
 LOCAL_EVERY_S: Final = 1.0
 """...while the trouble is our own: a try costs Tuner nothing."""
 REJECTIONS: Final = 10
@@ -26,6 +28,8 @@ _PICKS: Final = (Pick.NEWEST, Pick.OLDEST, Pick.EXPIRING, Pick.OLDEST)
 _OLD_PROBE_EACH: Final = 4
 """Of so many probes one takes the oldest call: should the newest ones all be poison, an innocent one gets its turn."""
 _SUSPECTS: Final = 1000
+_ACCEPTED_SINCE: Final = 10
+"""After this many other calls were accepted, an unconfirmed answer is about its call and not about the destination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Go:
     """The destination is paused: any call will do, also one that is not due yet."""
     not_agents: frozenset[str] = frozenset()
     """Agents that stand paused."""
+    row: int | None = None
+    """Only this call may be claimed: it may have arrived, and no other is to be put into the same doubt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,12 @@ class _Pause:
     next_probe_at: float
     probing: bool = False
     probes: int = 0
+    row: int | None = None
+    """The only call that may be the probe: its answer was unconfirmed."""
+    untried: bool = False
+    """`auth`: no call has shown yet that Tuner refuses the key that is there now."""
+    every_s: float = PROBE_EVERY_S
+    """Until the next probe; doubles while one call is the only probe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +103,10 @@ class Pacing:
         self._accepted = 0
         self._last_accepted_at: float | None = None
         self._suspects: OrderedDict[int, int] = OrderedDict()
+        self._doubted: OrderedDict[int, float] = OrderedDict()
+        """Calls with an unconfirmed answer, and when it came."""
+        self._accepted_begun: deque[float] = deque(maxlen=_ACCEPTED_SINCE)
+        """When the attempts began that were accepted last."""
         self.dirty = False
 
     # What others may see.
@@ -142,17 +158,26 @@ class Pacing:
             paused_since=pause.since if pause else None,
             detail=pause.detail if pause else "",
             agents={agent: (paused.reason, paused.since) for agent, paused in self._agents.items()},
+            probe_row=pause.row if pause else None,
+            probe_every_s=pause.every_s if pause and pause.row is not None else None,
+            next_probe_at=pause.next_probe_at if pause and pause.row is not None else None,
         )
 
     def restore(self, gate: Gate, now: float) -> list[Event]:
-        """Go on from what the ledger kept; what was paused is probed at once."""
+        """Go on from what the ledger kept. What was paused is probed at once, but for a call that may have arrived: a
+        process that is restarted again and again must not send it each time."""
         self._closed_until = gate.closed_until
         told: list[Event] = []
         if gate.pause is not None:
             since = now if gate.paused_since is None else gate.paused_since
             told += self._begin(gate.pause, gate.detail, now, since=since, next_probe_at=now)
+            if self._pause:
+                self._pause.untried = True
+            if gate.probe_row is not None and self._pause:
+                self._pause.row, self._pause.every_s = gate.probe_row, gate.probe_every_s or PROBE_EVERY_S
+                self._pause.next_probe_at = min(now + self._pause.every_s, gate.next_probe_at or now)
         for agent, (reason, since) in gate.agents.items():
-            self._agents[agent] = _Pause(reason=reason, since=since, detail="", next_probe_at=now)
+            self._agents[agent] = _Pause(reason=reason, since=since, detail="", next_probe_at=now, untried=True)
             told.append(PauseBegan(destination=self._destination, agent=agent, reason=reason, detail=""))
         self.dirty = False
         return told
@@ -185,7 +210,7 @@ class Pacing:
             self._turn += 1
         self._in_flight += 1
         self._limit.started(self._in_flight)
-        return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now))
+        return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
 
     def taken(self, agent: str, now: float) -> bool:
         """A call of this agent was claimed. False: its agent is paused and another worker probes it; give it back."""
@@ -206,13 +231,21 @@ class Pacing:
         elif not go.probe:
             self._bucket.give_back()
 
+    def probe_is_gone(self, go: Go) -> None:
+        """The call that was to be the only probe is no longer there to be sent: any other one may take its place."""
+        if self._pause and self._pause.row == go.row:
+            self._pause.row, self._pause.every_s = None, PROBE_EVERY_S
+            self.dirty = True
+
     def next_agent_probe_at(self) -> float | None:
         """When a claim will next leave out fewer agents."""
         return min((pause.next_probe_at for pause in self._agents.values() if not pause.probing), default=None)
 
-    def own_trouble(self, row: int, outcome: Outcome) -> Outcome:
+    def own_trouble(self, row: int, outcome: Outcome, now: float) -> Outcome:
         """A call that was taken for a wrong URL, although others were accepted since, is in trouble by itself: it backs
         off alone from its second time on, instead of stopping everybody each time that it is due."""
+        if isinstance(outcome, Unconfirmed):
+            return self._doubt_alone(row, outcome, now)
         if not (isinstance(outcome, Refused) and outcome.reason is PauseReason.ENDPOINT):
             return outcome
         before = self._suspects.pop(row, self._accepted)
@@ -223,6 +256,18 @@ class Pacing:
             return outcome
         return Retry(reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail, surely_not_arrived=True)
 
+    def _doubt_alone(self, row: int, outcome: Unconfirmed, now: float) -> Outcome:
+        """Many calls have to speak for the destination: for each one that is let go although it does not take calls,
+        another may have arrived without our knowing. They get the chance only when somebody resumed the destination."""
+        before = self._doubted.pop(row, None)
+        self._doubted[row] = now
+        if len(self._doubted) > _SUSPECTS:
+            self._doubted.popitem(last=False)
+        begun = self._accepted_begun
+        if before is None or len(begun) < _ACCEPTED_SINCE or min(begun) < before:
+            return outcome
+        return Retry(reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail)
+
     def ended(self, go: Go, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
         """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
         self._in_flight -= 1
@@ -231,12 +276,19 @@ class Pacing:
         if probed:
             probed.probing = False
             probed.next_probe_at = next_probe_at
+            if probed.row is not None and not _is_local(outcome):
+                probed.every_s = min(SAME_CALL_LONGEST_S, probed.every_s * 2)
+                probed.next_probe_at = now + probed.every_s
+                self.dirty = True
         told = self._adapt(outcome, took_s, now)
         if probed and probed.reason is PauseReason.LOCAL and self._pause is probed and not _is_local(outcome):
             told += self._end(now)  # a connection could be made; what came of it is seen below
         match outcome:
             case Sent():
+                self._accepted_begun.append(now - took_s)
                 told += self._accept(agent, now, probed)
+            case Unconfirmed():
+                told += self._doubt(row, outcome, now)
             case Failed():
                 told += self._reject(row, agent, outcome, now, probed)
             case Refused():
@@ -258,35 +310,49 @@ class Pacing:
 
     # What happens beside the calls.
 
-    def key_changed(self, now: float, *, present: bool, missing: str = "") -> list[Event]:
-        """Another key, or none (`missing` says why). A new one is tried at once."""
+    def key_changed(self, now: float, *, present: bool, missing: str = "", is_local: bool = False) -> list[Event]:
+        """Another key, or none (`missing` says why; `is_local`: that is our own trouble). A new one is tried at once."""
         had_key, self._has_key = self._has_key, present
+        reason = PauseReason.LOCAL if is_local else PauseReason.AUTH
         if not present:
             pause = self._pause
             if pause is not None and pause.reason is PauseReason.OPERATOR:
                 return []
-            if pause is None or pause.reason is not PauseReason.AUTH or had_key:
-                return self._begin(PauseReason.AUTH, missing, now)
+            if pause is None or pause.reason is not reason or had_key:
+                return self._begin(reason, missing, now)
             if pause.detail == missing:
                 return []
             pause.detail = missing  # it is the same pause, for another reason
             self.dirty = True
-            return [PauseBegan(destination=self._destination, agent=None, reason=PauseReason.AUTH, detail=missing)]
+            return [PauseBegan(destination=self._destination, agent=None, reason=reason, detail=missing)]
+        if not had_key and self._pause and self._pause.reason is PauseReason.LOCAL:
+            return self._end(now)
         for pause in (self._pause, *self._agents.values()):
             if pause and pause.reason is PauseReason.AUTH:
                 pause.next_probe_at = now
+                pause.untried = True
         return []
+
+    def nothing_to_probe(self, now: float) -> list[Event]:
+        """No call is there that could try a key that Tuner has not refused yet: `auth` ends, until a call shows else."""
+        told: list[Event] = []
+        if self._pause and self._pause.reason is PauseReason.AUTH and self._pause.untried and self._has_key:
+            told += self._end(now)
+        for agent, pause in list(self._agents.items()):
+            if pause.untried and not pause.probing and now >= pause.next_probe_at:
+                told += self._end_agent(agent, now)
+        return told
 
     def operator_pause(self, now: float, why: str = "") -> list[Event]:
         return self._begin(PauseReason.OPERATOR, why or "paused by `tunerd pause`", now)
 
-    def operator_resume(self, now: float, missing: str = "") -> list[Event]:
+    def operator_resume(self, now: float, missing: str = "", *, is_local: bool = False) -> list[Event]:
         """End every pause: the operator knows better, and what is still wrong pauses again. A Retry-After stays."""
         told = self._end(now)
         for agent in list(self._agents):
             told += self._end_agent(agent, now)
         if not self._has_key:
-            told += self._begin(PauseReason.AUTH, missing, now)
+            told += self._begin(PauseReason.LOCAL if is_local else PauseReason.AUTH, missing, now)
         return told
 
     def resize(self, *, concurrency: int, rate_limit: float | None) -> None:
@@ -302,6 +368,9 @@ class Pacing:
         for pause in (self._pause, *self._agents.values()):
             if pause:
                 pause.next_probe_at += seconds
+                self.dirty = self.dirty or pause.row is not None
+        self._doubted = OrderedDict((row, at + seconds) for row, at in self._doubted.items())
+        self._accepted_begun = deque((at + seconds for at in self._accepted_begun), maxlen=_ACCEPTED_SINCE)
         if self._last_accepted_at is not None:
             self._last_accepted_at += seconds
         self._troubles = deque(((at + seconds, row) for at, row in self._troubles), maxlen=TROUBLES)
@@ -345,6 +414,8 @@ class Pacing:
 
     def _refuse(self, agent: str, outcome: Refused, now: float) -> list[Event]:
         if outcome.scope is Scope.DESTINATION:
+            if self._pause and outcome.reason is self._pause.reason:
+                self._pause.untried = False
             if self._pause and (self._pause.reason in (PauseReason.OPERATOR, outcome.reason) or _is_local(outcome)):
                 return []  # our own trouble says nothing about what Tuner was paused for
             return self._begin(outcome.reason, outcome.detail, now)
@@ -353,12 +424,29 @@ class Pacing:
             told += self._answered(now)
         elif self._pause and self._pause.reason is PauseReason.AUTH and self._has_key:
             told += self._answered(now)  # the key itself is known again
-        if agent not in self._agents:
+        if agent in self._agents:
+            self._agents[agent].untried = False
+        else:
             self.dirty = True
             self._agents[agent] = _Pause(
                 reason=outcome.reason, since=now, detail=outcome.detail, next_probe_at=now + PROBE_EVERY_S
             )
             told.append(PauseBegan(destination=self._destination, agent=agent, reason=outcome.reason, detail=outcome.detail))
+        return told
+
+    def _doubt(self, row: int, outcome: Unconfirmed, now: float) -> list[Event]:
+        """From now on this call is the only probe, unless another one is already."""
+        pause = self._pause
+        if pause and pause.row is not None:
+            return []
+        if pause and (pause.reason is PauseReason.OPERATOR or not self._has_key):
+            pause.row = row
+            self.dirty = True
+            return []
+        detail = f"{outcome.detail}; only this call is tried again, in {PROBE_EVERY_S:.0f} s"
+        told = self._begin(PauseReason.ENDPOINT, detail, now)
+        if self._pause:
+            self._pause.row = row
         return told
 
     def _trouble(self, row: int, outcome: Retry, now: float) -> list[Event]:
@@ -411,14 +499,17 @@ class Pacing:
         since: float | None = None,
         next_probe_at: float | None = None,
     ) -> list[Event]:
+        row, every_s = (self._pause.row, self._pause.every_s) if self._pause else (None, PROBE_EVERY_S)
         told = self._end(now)
         if next_probe_at is None:
-            next_probe_at = now + (LOCAL_EVERY_S if reason is PauseReason.LOCAL else PROBE_EVERY_S)
+            next_probe_at = now + (LOCAL_EVERY_S if reason is PauseReason.LOCAL else every_s)
         self._pause = _Pause(
             reason=reason,
             since=now if since is None else since,
             detail=detail,
             next_probe_at=next_probe_at,
+            row=row,
+            every_s=every_s,
         )
         self.dirty = True
         told.append(PauseBegan(destination=self._destination, agent=None, reason=reason, detail=detail))

@@ -4,17 +4,17 @@
 whole destination (pauses, Retry-After, concurrency) is pacing.py's.
 """
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
 
-import orjson
-
 from tunerd.call import Json
+from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
 from tunerd.ledger import Claimed, Delivered, Ended, Later, Settlement
-from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent
+from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LONGEST_S: Final = 300.0
@@ -34,6 +34,8 @@ _FIELDS: Final = frozenset(
      "result", "is_error", "error", "node", "from", "to", "reason", "workspace_id", "agent_remote_identifier"}
 )  # fmt: skip
 """Names that an explanation of a rejection may repeat: everything else in an answer can be content of a call."""
+_SECONDS: Final = re.compile(r"\+?(?P<s>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(s|secs?|seconds?)?", re.ASCII | re.IGNORECASE)
+_YEAR_BEYOND: Final = re.compile(r"\b[a-z]{3}[ -]\d{5,}\b", re.ASCII | re.IGNORECASE)
 _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
 
 
@@ -43,23 +45,26 @@ class Answer:
 
     status: int
     body: bytes = b""
-    whole: bool = True
-    """False: the body was longer than what is read of one."""
+    """Decompressed."""
+    unread: str = ""
+    """Why the body was not read to its end (too long, a compression that is not understood), if it was not."""
     retry_after: str | None = None
     date: str | None = None
 
 
-def judge(answer: Answer, *, now: float, retry_after_max_s: float) -> Outcome:
-    """What an answer means (design section 8). Total: every status has a meaning.
+def judge(answer: Answer, *, now: float, retry_after_max_s: float, accept_any: bool = False) -> Outcome:
+    """What an answer means (docs/delivery.md has the table). Total: every status has a meaning. `accept_any`: a 2xx
+    needs no confirmation in its body (`delivery.accept: any`).
 
     Beside the table: 413 is about this call whoever says it (proxies answer it in HTML), 407 is always the proxy's,
     and a JSON answer is an object (of an error also an array), so that a captive portal's `"OK"` is none.
     """
     status = answer.status
     if status == 409:
-        return Sent(status=status, tuner_call_id=_tuner_call_id(_parsed(answer)), already_there=True)
+        return Sent(status=status, tuner_call_id=tuner_call_id(_parsed(answer)), already_there=True)
     if 200 <= status < 300:
-        return _judge_success(answer)
+        success = judge_success(status, _parsed(answer), accept_any=accept_any, unread=answer.unread)
+        return replace(success, detail=success.detail + _places(answer)) if isinstance(success, Failed) else success
     if status == 401:
         detail = "Tuner does not accept the API key (401); put a valid one in place, it is tried at once"
         return Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=status, detail=detail)
@@ -118,6 +123,15 @@ def decide(
                 counts=False,
                 surely_not_arrived=True,
             )
+        case Unconfirmed():
+            return Later(
+                due_at=now,
+                reason=PauseReason.ENDPOINT,
+                status=outcome.status,
+                detail=outcome.detail,
+                counts=True,
+                surely_not_arrived=False,
+            )
         case Retry():
             if _is_over(claimed, now, give_up_after_s, last_accepted_at):
                 detail = f"given up after {_days(give_up_after_s)} while other calls were accepted; at last: {outcome.detail}"
@@ -147,31 +161,23 @@ def backoff_s(attempts: int, chance: float) -> float:
 def retry_after_s(value: str | None, date: str | None, *, now: float, longest_s: float) -> float | None:
     """A Retry-After header in seconds from now, at most `longest_s`; None if it is absent, unreadable or not ahead.
 
-    A date is measured against the answer's own Date header, so that two clocks that disagree do no harm.
+    A number may be of any length, with a fraction, an exponent or a unit of seconds behind it; of several (two proxies
+    that both wrote the header) the longest counts. A date is measured against the answer's own Date header, so that two
+    clocks that disagree do no harm.
     """
     if value is None:
         return None
-    text = value.strip()
-    if re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text, re.ASCII):
-        seconds = float(text)
+    text = value.strip().strip('"')
+    numbers = [_SECONDS.fullmatch(part.strip()) for part in text.split(",")]
+    if all(numbers):
+        seconds = max(float(number["s"]) for number in numbers if number)
     else:
-        until = _http_date(text)
+        until = _date(text)
         if until is None:
             return None
-        said_at = _http_date(date) if date is not None else None
+        said_at = _date(date) if date is not None else None
         seconds = until - (now if said_at is None else said_at)
     return min(seconds, longest_s) if seconds > 0 else None
-
-
-def _judge_success(answer: Answer) -> Outcome:
-    parsed = _parsed(answer)
-    if not isinstance(parsed, dict):
-        detail = f"answered {answer.status} without Tuner's JSON; nothing says that the call arrived"
-        return Retry(reason=RetryReason.BAD_ANSWER, status=answer.status, detail=detail)
-    if parsed.get("success") is False:
-        detail = f"Tuner answered {answer.status} with success: false{_places(answer)}"
-        return Failed(reason=FailReason.REJECTED, status=answer.status, detail=detail)
-    return Sent(status=answer.status, tuner_call_id=_tuner_call_id(parsed), already_there=False)
 
 
 def _judge_trouble(answer: Answer, now: float, retry_after_max_s: float) -> Retry:
@@ -200,29 +206,14 @@ def _is_over(claimed: Claimed, now: float, give_up_after_s: float, last_accepted
 
 
 def _parsed(answer: Answer) -> Json:
-    """The JSON of an answer, None if it has none (or just null)."""
-    if not answer.whole or not answer.body:
-        return None
-    try:
-        parsed: Json = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return None
-    return parsed
+    return None if answer.unread else parse_json(answer.body)
 
 
 def _looks_like_json(answer: Answer) -> bool:
     """Of an error that is too long to be read whole (one that repeats the call) the beginning has to do."""
-    if not answer.whole:
+    if answer.unread:
         return answer.body.lstrip()[:1] in (b"{", b"[")
     return isinstance(_parsed(answer), dict | list)
-
-
-def _tuner_call_id(parsed: Json) -> str | None:
-    """`tunerCallId` of send-calls, `id` of create-call."""
-    if not isinstance(parsed, dict):
-        return None
-    given = parsed.get("tunerCallId", parsed.get("id"))
-    return str(given)[:200] if isinstance(given, str | int) and not isinstance(given, bool) else None
 
 
 def _places(answer: Answer) -> str:
@@ -249,19 +240,17 @@ def _place(error: Json) -> str:
     return f"{place} ({kind})" if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else place
 
 
-def _http_date(text: str) -> float | None:
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return _timestamp(at)
-
-
-def _timestamp(at: datetime) -> float | None:
-    try:
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
-    except (OverflowError, ValueError):
-        return None
+def _date(text: str) -> float | None:
+    """Of HTTP's three forms, or ISO 8601. Later than the calendar reaches is infinitely far ahead."""
+    if _YEAR_BEYOND.search(text):
+        return math.inf
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            at = parse(text)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None
 
 
 def _days(seconds: float) -> str:

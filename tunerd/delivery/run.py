@@ -129,11 +129,18 @@ class Delivery:
             lane.pacing.unused(go, now)
             return Wait()
         freeze = lane.freeze(form)
+        any_time = now + _ANY_TIME_S
         try:
-            claim = await self._ledger.claim(lane.name, form, freeze, now, pick=go.pick, not_agents=go.not_agents)
+            claim = Claim(claimed=None, next_due_at=now)
+            if go.row is not None:
+                claim = await self._ledger.claim(lane.name, form, freeze, now, due_by=any_time, only=go.row)
+                if claim.claimed is None:
+                    self._tell_failed(claim.failed)
+                    lane.pacing.probe_is_gone(go)
+            if claim.claimed is None:
+                claim = await self._ledger.claim(lane.name, form, freeze, now, pick=go.pick, not_agents=go.not_agents)
             if go.probe and claim.claimed is None and claim.next_due_at is not None:
                 self._tell_failed(claim.failed)
-                any_time = now + _ANY_TIME_S
                 claim = await self._ledger.claim(lane.name, form, freeze, now, not_agents=go.not_agents, due_by=any_time)
         except LedgerUnavailable:
             lane.pacing.unused(go, self._clock.now())
@@ -143,6 +150,8 @@ class Delivery:
         if claim.claimed is None:
             lane.pacing.unused(go, now)
             lane.found_nothing(claim.next_due_at, news)
+            if claim.next_due_at is None:
+                lane.found_no_probe()
             return Wait(until=self._look_again_at(lane, claim, now))
         if not lane.pacing.taken(claim.claimed.agent, now):
             lane.pacing.unused(go, now)

@@ -23,14 +23,13 @@ from tunerd import __version__
 from tunerd.call import Form
 from tunerd.clock import Clock
 from tunerd.config import Delivery, Destination
+from tunerd.delivery.decoding import ANSWER_BYTES, TOO_LONG, decode
 from tunerd.delivery.key import Key
 from tunerd.delivery.proxy import proxy_for
 from tunerd.delivery.retry import Answer, judge
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
 
-ANSWER_BYTES: Final = 64 * 1024
-"""So much of an answer is read."""
 _PATH: Final = "/api/v1/public/call"
 _LARGE_BODY: Final = 256 * 1024
 _URLS_KEPT: Final = 1000
@@ -79,6 +78,7 @@ class Uploader:
         self._clock = clock
         self._compress = settings.compress
         self._retry_after_max_s = settings.retry_after_max_s
+        self._accept_any = settings.accept == "any"
         self._timeout = aiohttp.ClientTimeout(total=settings.timeout_s)
         self._timeout_s = settings.timeout_s
         self._target = URL(destination.base_url.rstrip("/") + _PATH)
@@ -99,7 +99,7 @@ class Uploader:
             answer = await self.post(claimed.body, claimed.agent, claimed.form)
         except NoAnswer as error:
             return error.outcome
-        return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s)
+        return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any)
 
     async def post(self, body: bytes, agent: str, form: Form) -> Answer:
         """One attempt, as the answer itself (`tunerd send` and `check --online` show it). Raises NoAnswer."""
@@ -120,12 +120,12 @@ class Uploader:
                 proxy=self._proxy.url if self._proxy else None,
                 proxy_headers=self._proxy_headers if self._proxy else None,
             ) as response:
-                content, whole = await _read(response)
+                content, unread = await _read(response)
                 return Answer(
                     status=response.status,
                     body=content,
-                    whole=whole,
-                    retry_after=response.headers.get("Retry-After"),
+                    unread=unread,
+                    retry_after=",".join(response.headers.getall("Retry-After", ())) or None,
                     date=response.headers.get("Date"),
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError and ssl.SSLError are OSErrors
@@ -190,17 +190,18 @@ class Uploader:
         return _refused(PauseReason.ENDPOINT, 0, detail)
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """The body up to ANSWER_BYTES, and whether that was all. A longer one costs its connection."""
-    content = await response.content.read(ANSWER_BYTES + 1)
-    if response.content.at_eof():
-        return content[:ANSWER_BYTES], len(content) <= ANSWER_BYTES
-    parts = [content]
-    size = len(content)
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
+    """The body, decompressed, up to ANSWER_BYTES; and why that is not all of it. A longer one costs its connection."""
+    parts: list[bytes] = []
+    size = 0
     while size <= ANSWER_BYTES and (part := await response.content.read(ANSWER_BYTES + 1 - size)):
         parts.append(part)
         size += len(part)
-    return b"".join(parts)[:ANSWER_BYTES], size <= ANSWER_BYTES
+    content = parts[0] if len(parts) == 1 else b"".join(parts)
+    if size <= ANSWER_BYTES:
+        return decode(content, ",".join(response.headers.getall("Content-Encoding", ())))
+    content, unread = decode(content[:ANSWER_BYTES], ",".join(response.headers.getall("Content-Encoding", ())))
+    return content, unread or TOO_LONG
 
 
 def _gzip(body: bytes) -> bytes:

@@ -1,1 +1,2 @@
-"""Steps 1 to 4 of a call's life: watch, read, map, admit. run.py shows the order; nothing here looks inside a document."""
+"""Steps 1 to 4 of a call's life: watch, read, map, admit. source_reader.py shows
+the order; nothing here looks inside a document."""

@@ -1,6 +1,6 @@
 """What one batch of mapped documents becomes: the admission for the ledger, and the facts that are told once it is durable.
 
-Values only: run.py commits the one and emits the others.
+Values only: source_reader.py commits the one and emits the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from tunerd.events import (
     RecordingAdmitted,
     RecordingMatched,
 )
-from tunerd.intake.visit import Batch
+from tunerd.intake.inspection import Batch
 from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Matched, Verdict
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]

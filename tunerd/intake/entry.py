@@ -1,5 +1,5 @@
 """Steps 3 and 4 for the batches of a file: mapped in slices, then handed to the ledger; while a batch becomes durable the
-next one is read and mapped. The order of all steps stands in run.py.
+next one is read and mapped. The order of all steps stands in source_reader.py.
 """
 
 import asyncio
@@ -11,11 +11,11 @@ from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
+from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
 from tunerd.intake.gather import Carry, InThread, Patiently, with_waits_from_writing
-from tunerd.intake.in_hand import BATCH, Hold, Phase
-from tunerd.intake.slices import Slices
-from tunerd.intake.suspicion import crashed, place_of, split
-from tunerd.intake.visit import LARGE_BYTES, Batch
+from tunerd.intake.inspection import LARGE_BYTES, Batch
+from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.quarantine import crashed, place_of, split
 from tunerd.ledger import Admission, Admitted, WritePath
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
@@ -47,7 +47,7 @@ class Entry:
         entered: Entered,
         patiently: Patiently,
         in_thread: InThread,
-        slices: Slices,
+        slices: LoopBudget,
         *,
         gathers: bool,
     ) -> None:
@@ -55,18 +55,18 @@ class Entry:
         self._source, self._ledger, self._clock, self._gathers = source, ledger, clock, gathers
         self._entered, self._patiently, self._in_thread = entered, patiently, in_thread
 
-    def of_file(self, hold: Hold, *, final: bool) -> "FileEntry":
+    def of_file(self, hold: JournalEntry, *, final: bool) -> "FileEntry":
         """`final`: waits count from when a document was written."""
         return FileEntry(self, hold, final)
 
-    async def map(self, batch: Batch, hold: Hold) -> list[Made]:
-        """Step 3, in slices on the loop (slices.py); a large document in a thread, where only it is held up."""
+    async def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
+        """Step 3, in slices on the loop (loop_budget.py); a large document in a thread, where only it is held up."""
         made: list[Made] = []
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
                 made.append((one, Mapped(refused=self._kept(one))))
                 continue
-            if hold.is_suspect and hold.is_guilty(place_of(one)):
+            if hold.is_suspect and hold.is_quarantined(place_of(one)):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             if len(one.raw) > LARGE_BYTES:
@@ -110,7 +110,7 @@ class Entry:
 class FileEntry:
     """The batches of one file, in order. Always `close()`."""
 
-    def __init__(self, entry: Entry, hold: Hold, final: bool) -> None:
+    def __init__(self, entry: Entry, hold: JournalEntry, final: bool) -> None:
         self._entry, self._hold, self._final = entry, hold, final
         self._carry = Carry()
         self._handed: _Handed | None = None

@@ -1,23 +1,23 @@
 """Reads on in logs (NDJSON): from which offset, and what has come since. Synchronous, for a worker thread.
 
-A log is known by its content: its first 1 KiB and the 1 KiB before the offset have the stored hash, whatever the file is
-called, whichever inode it has and whether it is compressed. (The end alone is not enough: records of one length with
-like ends stand at the same offset in every generation of a log.) When to look at a log, and what becomes durable, is
-run.py's business.
+A log is known by its content: the chain of hashes (chain.py) up to the offset is the stored one, whatever the file is called,
+whichever inode it has and whether it is compressed. When to look at a log, and what becomes durable, is source_reader.py's
+business.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tunerd.call import Document
+from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.framing import Lines
 from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, Maker, Opened, Read, gzip_trouble, no_gzip
 from tunerd.ledger import FileMark
 
-MARKER_BYTES: Final = 1024
+_WHOLE_CHAIN_BYTES: Final = 16 * 1024 * 1024
+"""Up to here a log is compared as a whole at each look; of a larger one in the same inode its beginning and end are."""
 BATCH_DOCUMENTS: Final = 256
 BATCH_BYTES: Final = 4 * 1024 * 1024
 
@@ -36,66 +36,90 @@ class LogBatch:
     last: bool = False
 
 
-def marker(head: bytes, before: bytes, offset: int) -> bytes:
-    """The hash that a log is known by at an offset: `head` begins the content, `before` ends at the offset."""
-    if offset == 0:
-        return b""
-    return hashlib.blake2b(head[: min(MARKER_BYTES, offset)] + before[-MARKER_BYTES:], digest_size=16).digest()
-
-
 def find_start(file: Opened, candidates: Sequence[FileMark]) -> FileMark | None:
     """The first candidate that this content continues; None: it is a log that nobody knows. Candidates without an
     offset say nothing and are passed over. Leaves the file anywhere."""
-    usable = [c for c in candidates if c.offset > 0 and (file.gz or c.offset <= file.size)]
+    usable = [
+        (mark, state)
+        for mark in candidates
+        if (state := ChainState.of(mark.content, mark.offset)) is not None and (file.gz or mark.offset <= file.size)
+    ]
     if not usable:
         return None
-    before: dict[int, bytes] = {}
+    own, state = usable[0]
+    if (
+        not file.gz
+        and own.inode == file.stat.st_ino
+        and state.offset > _WHOLE_CHAIN_BYTES
+        and _begins_and_ends_alike(file, state)
+    ):
+        return own
     try:
-        head = _head(file)
+        head = head_hash(_exactly(file, 0, HEAD_BYTES, cut=True) or b"")
+        usable = [(mark, state) for mark, state in usable if state.head == head]
+        fitting = _fitting(file, {state for _, state in usable})
     except GZIP_ERRORS:
         return None
-    for offset in sorted({c.offset for c in usable}):  # ascending: a compressed file is gone through once
-        try:
-            start = max(0, offset - MARKER_BYTES)
-            file.file.seek(start)
-            content = _exactly(file, offset - start)
-        except GZIP_ERRORS:
-            break
-        if content is None:
-            break
-        before[offset] = marker(head, content, offset)
-    return next((candidate for candidate in usable if before.get(candidate.offset) == candidate.marker), None)
+    return next((mark for mark, state in usable if state in fitting), None)
 
 
-def _head(file: Opened) -> bytes:
+def _fitting(file: Opened, states: set[ChainState]) -> set[ChainState]:
+    """Those of the states that the content has at their offsets; it is gone through once."""
+    fitting: set[ChainState] = set()
+    chain, open_states = Chain(), sorted(states, key=lambda state: state.offset)
     file.file.seek(0)
-    parts, left = [], MARKER_BYTES
-    while left > 0 and (part := file.file.read(left)):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+    while open_states:
+        ends_at = open_states[0].offset
+        while chain.at < ends_at:
+            step = min(CHUNK_BYTES, ends_at - chain.at)
+            chunk = file.file.read(step)
+            if not chunk:
+                return fitting
+            chain.feed(chunk)
+            first = chain.state().first
+            if chain.at >= BLOCK_BYTES:
+                open_states = [s for s in open_states if s.blocks_end == 0 or s.first == first]
+                if not open_states or open_states[0].offset != ends_at:
+                    break
+        fitting |= {state for state in open_states if state == chain.state()}
+        open_states = [state for state in open_states if state.offset > chain.at]
+    return fitting
 
 
-def _exactly(file: Opened, count: int) -> bytes | None:
+def _begins_and_ends_alike(file: Opened, state: ChainState) -> bool:
+    first = _exactly(file, 0, BLOCK_BYTES)
+    end = _exactly(file, state.blocks_end - BLOCK_BYTES, state.offset - state.blocks_end + BLOCK_BYTES)
+    if first is None or end is None:
+        return False
+    begins, ends = Chain(), Chain()
+    begins.feed(first)
+    ends.feed(end)
+    found = ends.state()
+    return begins.state().first == state.first and found.first == state.last and found.tail == state.tail
+
+
+def _exactly(file: Opened, start: int, count: int, *, cut: bool = False) -> bytes | None:
+    """The bytes of a place; None where there are not so many, or with `cut` as many as there are."""
+    file.file.seek(start)
     parts: list[bytes] = []
     while count > 0:
         part = file.file.read(count)
         if not part:
-            return None
+            return b"".join(parts) if cut else None
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
 
 
 def read_on(
-    file: Opened, start: FileMark | None, *, source: str, max_document_bytes: int, settled_at: float, tail: Tail
+    file: Opened, start: FileMark | None, number: int, *, source: str, max_document_bytes: int, settled_at: float, tail: Tail
 ) -> Iterator[LogBatch]:
     """What came after `start` (None: everything), in batches of at most BATCH_DOCUMENTS and about BATCH_BYTES; at
-    least one batch, the last one marked as such. A mark's size is 0 while something is behind it, so that the file
-    never looks like one that is done with."""
+    least one batch, the last one marked as such. `number`: the log's. A mark's size is 0 while something is behind it, so
+    that the file never looks like one that is done with."""
     offset = start.offset if start is not None else 0
-    maker = Maker(source, file.path, file.stat.st_mtime_ns, settled_at)
-    lines, window = Lines(max_document_bytes, offset), _Window(file, offset)
+    maker = Maker(source, file.path, file.stat.st_mtime_ns, settled_at, number)
+    lines, chain = Lines(max_document_bytes, offset), _LineChain(file, start)
     documents: list[Read] = []
     size = 0
 
@@ -104,7 +128,7 @@ def read_on(
         mark = FileMark(
             source=source, path=file.path, device=file.stat.st_dev, inode=file.stat.st_ino,
             size=file.size if last and not pending else 0, mtime_ns=file.stat.st_mtime_ns,
-            offset=at, marker=marker(window.head, window.before(at), at), whole=False,
+            ctime_ns=file.stat.st_ctime_ns, offset=at, content=chain.at_line(at), whole=False, log=number,
         )  # fmt: skip
         return LogBatch(documents, mark, pending, last)
 
@@ -115,17 +139,17 @@ def read_on(
     cut = False
     try:
         while chunk := file.file.read(CHUNK_BYTES):
-            window.enter(chunk)
+            chain.enter(chunk)
             for line in lines.feed(chunk):
                 documents += maker.of_line(line, max_document_bytes)
                 size += line.length
                 if len(documents) >= BATCH_DOCUMENTS or size >= BATCH_BYTES:
                     yield batch()
                     documents, size = [], 0
-            window.leave(lines.line_at)
+            chain.leave(lines.line_at)
             if lines.in_hole and (hole := file.skip_hole()):
                 lines.skip(hole)
-                window.skip(hole)
+                chain.skip(hole)
     except EOFError:
         cut = True  # a .gz that is still being written: the lines so far are good
     except GZIP_ERRORS as exc:
@@ -149,38 +173,41 @@ def read_on(
     yield batch(last=True, pending=sum(one.length for one in rest) or 1)
 
 
-class _Window:
-    """The content just before a line's start, whichever chunk it came in; never more than a chunk and 2 KiB."""
+class _LineChain:
+    """The chain at the start of the open line, and at places in the current chunk."""
 
-    def __init__(self, file: Opened, offset: int) -> None:
-        self.head = b""
+    def __init__(self, file: Opened, start: FileMark | None) -> None:
+        state = ChainState.of(start.content, start.offset) if start is not None else None
+        self._chain = Chain() if state is None else Chain.resumed(state)
+        offset = start.offset if start is not None else 0
         with suppress(*GZIP_ERRORS):
-            self.head = _head(file)
-        back = min(MARKER_BYTES, offset)
-        file.file.seek(offset - back)
-        self._edge = (_exactly(file, back) or b"") if back else b""
-        """Up to MARKER_BYTES before the chunk."""
-        self._kept = self._edge
-        """Up to MARKER_BYTES before the line that was open when the last chunk ended."""
+            while self._chain.at < offset and (part := _exactly(file, self._chain.at, min(CHUNK_BYTES, offset - self._chain.at))):
+                self._chain.feed(part)
+        file.file.seek(offset)
         self._chunk, self._chunk_at = b"", offset
+        self._line = self._chain.state()
 
     def enter(self, chunk: bytes) -> None:
-        self._chunk = chunk
+        self._chunk, self._chunk_at = chunk, self._chain.at
+
+    def at_line(self, at: int) -> bytes:
+        """At the start of the open line: where it stood when the last chunk ended, or in the current chunk."""
+        if at > self._line.offset:
+            self._feed_to(at)
+            self._line = self._chain.state()
+        return self._line.stored() if at > 0 else b""
+
+    def leave(self, line_at: int) -> None:
+        """The chunk is gone through."""
+        self.at_line(line_at)
+        self._feed_to(self._chunk_at + len(self._chunk))
+        self._chunk = b""
 
     def skip(self, count: int) -> None:
         """`count` NUL bytes follow the last chunk, and the open line did not begin yet."""
-        self._edge = (self._edge + bytes(min(count, MARKER_BYTES)))[-MARKER_BYTES:]
-        self._chunk_at += count
+        self._chain.feed_zeros(count)
 
-    def before(self, at: int) -> bytes:
-        """The content before `at`: a place in the current chunk, its start, or the start of the open line."""
-        within = at - self._chunk_at
-        if within < 0:
-            return self._kept
-        return (self._edge + self._chunk[max(0, within - MARKER_BYTES) : within])[-MARKER_BYTES:]
-
-    def leave(self, line_at: int) -> None:
-        self._kept = self.before(line_at)
-        self._edge = (self._edge + self._chunk[-MARKER_BYTES:])[-MARKER_BYTES:]
-        self._chunk_at += len(self._chunk)
-        self._chunk = b""
+    def _feed_to(self, at: int) -> None:
+        begin = self._chain.at - self._chunk_at
+        if (end := at - self._chunk_at) > begin:
+            self._chain.feed(memoryview(self._chunk)[begin:end])

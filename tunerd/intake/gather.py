@@ -13,9 +13,9 @@ from tunerd.call import KEPT_HEAD_BYTES, Call, Document, Fragment, Mapped, Refus
 from tunerd.clock import Clock
 from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
 from tunerd.intake.admission import Made, failures_of, refused_event
-from tunerd.intake.in_hand import FILE, InHand, Phase
-from tunerd.intake.suspicion import TWICE
-from tunerd.intake.visit import LARGE_BYTES, Batch
+from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
+from tunerd.intake.inspection import LARGE_BYTES, Batch
+from tunerd.intake.quarantine import TWICE
 from tunerd.ledger import Gathered, GatherPath, Group, LetGo, LookAgain, Regrouped, TooLate, Verdict
 from tunerd.outcome import FailReason
 
@@ -168,14 +168,14 @@ class Gatherer:
         in_thread: InThread,
         unread_since: Callable[[], float | None],
         unread_in_folders: Callable[[], Mapping[str, float]],
-        in_hand: InHand,
+        journal: CrashJournal,
     ) -> None:
         """`unread_since`: since when (Unix seconds) files have been seen, or may be there, that are not read yet; None:
         everything is read. Waits that ended later than that are not over: the missing part may be in such a file.
         `unread_in_folders`: the same for each folder below the source's directory, by absolute path. Files of a folder are
         read in no certain order: one that says "done" must not be taken at its word before those that were there with it."""
         self.rules = gather
-        self._in_hand = in_hand
+        self._journal = journal
         self._source, self._ledger, self._clock, self._emit = source, ledger, clock, emit
         self._patiently, self._in_thread = patiently, in_thread
         self._unread_since, self._unread_in_folders = unread_since, unread_in_folders
@@ -234,8 +234,8 @@ class Gatherer:
 
     async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
         """As for a document alone: neither a defect of ours nor the death of the process over it stops all others."""
-        hold = self._in_hand.begin(self._source, f"gather:{group.row}")
-        if hold.is_guilty(FILE):
+        hold = self._journal.begin(self._source, f"gather:{group.row}")
+        if hold.is_quarantined(FILE):
             hold.end(cleared=True)
             return self._set_aside(group, TWICE)
         hold.note(Phase.MAPPING, FILE)

@@ -255,6 +255,8 @@ class Maker:
     path: str
     mtime_ns: int
     settled_at: float
+    log: int = 0
+    """The number of the log that it is."""
 
     def document(self, found: Slice, value: object) -> Document:
         origin = self._origin(found.offset, found.length)
@@ -336,7 +338,7 @@ class Maker:
         )
 
     def _origin(self, offset: int, length: int) -> Origin:
-        return Origin(source=self.source, path=self.path, offset=offset, length=length, mtime_ns=self.mtime_ns)
+        return Origin(source=self.source, path=self.path, offset=offset, length=length, mtime_ns=self.mtime_ns, log=self.log)
 
 
 # For commands: one file now, without ledger or settling.

@@ -1,6 +1,6 @@
 """What is in a source's directory: names are listed often, stats are taken rarely. Runs in a worker thread.
 
-Whether a file is complete is for read.py, what happens to it for run.py. The scan is the truth that file events only
+Whether a file is complete is for read.py, what happens to it for source_reader.py. The scan is the truth that file events only
 hint at; each one also arms the watches of the directories it meets.
 """
 
@@ -131,7 +131,7 @@ class Listing:
     root: tuple[int, int]
     """Device and inode of the root."""
     found: list[str] = field(default_factory=list)
-    """Files that are not known, or not as they are now; new names before changed ones."""
+    """Files that are not known, or not as they are now; new names first, the oldest first where they may be logs."""
     vanished: list[str] = field(default_factory=list)
     odd: list[tuple[str, str]] = field(default_factory=list)
     """Names that fit but are not regular files of the directory, and why."""
@@ -227,13 +227,21 @@ def scan(
                     listing.found.append(relative)
                 else:
                     listing.more = True
-    listing.found += changed
+    listing.found = _in_order_of_writing(root, listing.found, names) + changed
     if hits < len(known):
         listing.vanished = _missing(root, known, listing.unreadable)
     after = os.stat(root)
     if (after.st_dev, after.st_ino) != listing.root:  # a mount came or went meanwhile: half of this is of another directory
         raise OSError(errno.ESTALE, "another directory took its place while it was listed", root)
     return listing
+
+
+def _in_order_of_writing(root: str, found: list[str], names: Names) -> list[str]:
+    """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered."""
+    if len(found) < 2 or not any(names.kind(relative) != "whole" for relative in found):
+        return found
+    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(os.path.join(root, relative))) is not None}
+    return sorted(found, key=lambda relative: times.get(relative, 0))
 
 
 def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:

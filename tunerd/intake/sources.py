@@ -1,4 +1,5 @@
-"""All sources of a configuration: started, swept, changed on reload, ended. What happens to one file is run.py's business."""
+"""All sources of a configuration: started, swept, changed on reload, ended. What happens
+to one file is source_reader.py's business."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,14 +8,14 @@ from types import MappingProxyType
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
+from tunerd.intake.abandoned_groups import AbandonedGroups, SetAside
+from tunerd.intake.admission_gate import AdmissionGate, Limits
+from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.entry import Mapper
 from tunerd.intake.gather import Gather
-from tunerd.intake.in_hand import InHand
-from tunerd.intake.orphans import Orphans, SetAside
-from tunerd.intake.pauses import Gate, Limits
-from tunerd.intake.run import IntakeLedger, SourceIntake, SourceStatus, Unread
-from tunerd.intake.slices import Slices
-from tunerd.intake.watch import Watcher, WatchLimit
+from tunerd.intake.inotify import Watcher, WatchLimit
+from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.source_reader import IntakeLedger, SourceReader, SourceStatus, Unread
 
 
 class Intake:
@@ -37,14 +38,14 @@ class Intake:
         the kernel's events; `in_hand`: the file that remembers over a crash what was being read; `set_aside` makes a
         refusal of documents whose source gathers no more."""
         self._ledger, self._clock, self._emit = ledger, clock, emit
-        self._gate = Gate(ledger.gauges, limits or Limits(), clock)
+        self._gate = AdmissionGate(ledger.gauges, limits or Limits(), clock)
         self._watcher = watcher or Watcher()
-        self._in_hand = InHand(in_hand)
+        self._journal = CrashJournal(in_hand)
         self._turn = asyncio.Lock()
         """One large document, or one batch of a large file, at a time."""
-        self._slices = Slices(clock)
+        self._slices = LoopBudget(clock)
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
-        self._orphans = Orphans(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
+        self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
         self._asked = 0
 
@@ -64,8 +65,8 @@ class Intake:
             async with asyncio.TaskGroup() as self._group:
                 for one in self._sources.values():
                     self._group.create_task(one.run())
-                if self._orphans is not None:
-                    self._group.create_task(self._orphans.run(stop))
+                if self._abandoned is not None:
+                    self._group.create_task(self._abandoned.run(stop))
                 await stop.wait()
                 for one in self._sources.values():
                     one.end()
@@ -80,7 +81,7 @@ class Intake:
         self._watcher.close()
         for one in self._sources.values():
             one.close()
-        self._in_hand.close()
+        self._journal.close()
 
     async def _take_suspects(self) -> None:
         """After an unclean end: what was in hand goes first, one document at a time and nothing beside it, so that the
@@ -155,8 +156,8 @@ class Intake:
     def statuses(self) -> Sequence[SourceStatus]:
         return [one.status() for one in self._sources.values()]
 
-    def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceIntake":
-        return SourceIntake(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._in_hand,
+    def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceReader":
+        return SourceReader(
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._journal,
             self._slices, gather,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 The protocols are small, one for each kind of consumer: WritePath (the two conductors), Positions (intake), Inspection
 (commands, metrics, status page), Desk (what an operator changes), Upkeep (timers and retention). Nothing in here knows
-SQL; sqlite/ and memory.py implement it, and one contract suite runs on both.
+SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,12 +39,18 @@ class FileMark:
     size: int
     """Size on disk when it was read."""
     mtime_ns: int
+    ctime_ns: int = 0
+    """0: not known."""
     offset: int
     """Bytes of (uncompressed) content that are in the ledger."""
-    marker: bytes = b""
-    """Hash of the (up to) 1 KiB of content before `offset`: the same log whatever its name, inode or compression."""
+    content: bytes = b""
+    """What the content is known by, whatever its name, inode or compression. Of a log: the state of its hash chain at `offset`
+    (intake/chain.py). Of a whole file: the hash of its content as it was read; empty: not known."""
     whole: bool = True
     """A file that is read as one (json), not a log that is followed (ndjson)."""
+    log: int = 0
+    """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
+    compressed keeps it. 0 of a whole file."""
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share."""
 
@@ -217,6 +223,10 @@ class Gate:
     detail: str = ""
     agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
     """Paused agents: reason and since when."""
+    probe_row: int | None = None
+    """The only call that may be the probe of the pause: it may have arrived. The two that follow are set with it."""
+    probe_every_s: float | None = None
+    next_probe_at: float | None = None
 
 
 # Calls that are gathered from several documents.
@@ -299,8 +309,10 @@ class WritePath(Protocol):
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
+        only: int | None = None,
     ) -> Awaitable[Claim]:
-        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out.
+        """Take one call that is due by `due_by` (default: now), freeze its body if it has none, and hand it out. With
+        `only` no other than the one in this row, whatever its agent.
         Never a call that waits for its recording, never one that is claimed. Claims belong to this process: whatever
         was `sending` when the ledger is opened is due again, with its body.
         A recording URL that has expired by `now` is not sent: the next strategy answers, or it fails.
@@ -362,13 +374,10 @@ class Positions(Protocol):
         `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
         ...
 
-    async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
-        """A followed log by content: same marker at the same offset, whatever its path."""
+    async def set_mark(self, mark: FileMark, now: float) -> None:
+        """The file is there, as the mark says. A log has one mark: the one that it had under another path goes. Another log
+        that was at this path counts as vanished: it keeps its mark, under this path, until it is found elsewhere."""
         ...
-
-    async def mark_by_inode(self, source: str, device: int, inode: int) -> FileMark | None: ...
-
-    async def set_mark(self, mark: FileMark, now: float) -> None: ...
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
@@ -467,10 +476,6 @@ class Inspection(Protocol):
 
     async def document(self, row: int) -> bytes | None:
         """The stored JSON text, None where it is no longer (or was never) kept."""
-        ...
-
-    async def head(self, row: int) -> bytes:
-        """The kept first bytes of a refused document."""
         ...
 
     async def alive(self) -> bool:

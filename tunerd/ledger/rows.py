@@ -1,4 +1,4 @@
-"""The shapes that a ledger keeps: one row a call, its body apart, recordings, wants. Pure; what keeps them is a Store."""
+"""The shapes that a ledger keeps: one row a call, its body apart, recordings, wants. Pure; what keeps them is sql/store.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """A call as the ledger keeps it: small, no document. Only a Store changes one."""
+    """A call as the ledger keeps it: small, no document. Only the store changes one."""
 
     row: int = 0
     kind: Kind
@@ -128,26 +128,6 @@ class Row:
         )
 
 
-@dataclass(slots=True)
-class Plain:
-    """A due call for which nothing has to be decided: its first attempt, no body frozen yet, a recording whose URL is good,
-    no wants, no fragments. Most calls are: the few columns that sending one needs are read, and written, in bulk."""
-
-    row: int
-    source: str
-    agent: str
-    call_id: str
-    path: str
-    admitted_at: float
-    settled_at: float
-    recording_url: str
-    recording_expires_at: float | None
-    size: int
-    copies: bool
-    payload: bytes
-    checked_for: Form | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """What a row is made of, kept apart from it."""
@@ -240,6 +220,7 @@ def shifted(gate: Gate, seconds: float) -> Gate:
         closed_until=None if gate.closed_until is None else gate.closed_until + seconds,
         paused_since=None if gate.paused_since is None else gate.paused_since + seconds,
         agents={agent: (reason, since + seconds) for agent, (reason, since) in gate.agents.items()},
+        next_probe_at=None if gate.next_probe_at is None else gate.next_probe_at + seconds,
     )
 
 
@@ -299,11 +280,6 @@ class Tally:
     def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""
         self.add_group(state, sign * size, dismissed, sign)
-
-    def move(self, before: State, after: State, size: int) -> None:
-        """A row goes from one state to another, as large as it was."""
-        self.add_group(before, -size, False, -1)
-        self.add_group(after, size, False, 1)
 
     def add_group(self, state: State, size: int, dismissed: bool, count: int) -> None:
         if not (state is State.FAILED and dismissed):

@@ -9,7 +9,8 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Refusal
-from tunerd.mapping.limits import CREATE_CALL_FIELDS, MAX_URL, ROWS, SEND_CALLS_FIELDS, check_create_call
+from tunerd.location import MAX_URL_CHARS, url_problem
+from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS, SEND_CALLS_FIELDS, check_create_call
 from tunerd.outcome import FailReason
 
 _AGAIN: Final = "map it again with `tunerd remap`"
@@ -53,14 +54,10 @@ def _refusal(where: str, what: str) -> Refusal:
 
 
 def _url_problem(url: str, form: Form) -> Refusal | None:
-    if not url.lower().startswith(("http://", "https://")):
-        return _refusal("recording_url", "has to be an http or https URL that Tuner can fetch")
-    if form is Form.CREATE_CALL and len(url) > MAX_URL:
-        return _refusal("recording_url", f"is longer than {MAX_URL} characters, and a URL is never cut: give a shorter one")
-    try:
-        url.encode()
-    except UnicodeEncodeError:
-        return _refusal("recording_url", "is not valid Unicode")
+    if (wrong := url_problem(url)) is not None:
+        return _refusal("recording_url", wrong)
+    if form is Form.CREATE_CALL and len(url) > MAX_URL_CHARS:
+        return _refusal("recording_url", f"is longer than {MAX_URL_CHARS} characters, and a URL is never cut: give a shorter one")
     return None
 
 

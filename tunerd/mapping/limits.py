@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tunerd.call import Refusal
+from tunerd.location import MAX_URL_CHARS
 from tunerd.outcome import FailReason
 
 ROWS: Final = "transcript_with_tool_calls"
 
 MAX_CALL_ID: Final = 200
 MAX_CALL_TYPE: Final = 100
-MAX_URL: Final = 1024
 MAX_REASON: Final = 100
 SENTIMENTS: Final = ("positive", "neutral", "negative", "unknown")
 ROLES: Final = frozenset({"user", "agent", "agent_function", "agent_result", "node_transition"})
@@ -25,7 +25,7 @@ TEXTS: Final[Mapping[str, int | None]] = {
     "call_status": 100,
     "disconnection_reason": MAX_REASON,
     "caller_phone_number": 50,
-    "recording_multi_channel_url": MAX_URL,
+    "recording_multi_channel_url": MAX_URL_CHARS,
     "transcript": None,
     "sip_call_id": None,
     "recipient": None,
@@ -140,7 +140,7 @@ def _required(body: Mapping[str, Any], *, limits: bool) -> None:
             raise Refused(name, "has to be a whole number: epoch milliseconds")
     if limits and body["end_timestamp"] < body["start_timestamp"]:
         raise Refused("end_timestamp", "is before start_timestamp")
-    _check_text("recording_url", body.get("recording_url"), MAX_URL if limits else None)
+    _check_text("recording_url", body.get("recording_url"), MAX_URL_CHARS if limits else None)
 
 
 def _check_text(name: str, value: object, limit: int | None) -> None:

@@ -5,6 +5,7 @@ Each function changes the rows it is given, in place, and counts what it repaire
 
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
+from typing import Final
 
 from tunerd.mapping.rows import spoken_length
 from tunerd.mapping.transcript import LONGEST_PACE_MS, LONGEST_PAUSE_MS, SPEECH, WORD_SLACK_MS, Row, longest_ms
@@ -89,6 +90,35 @@ def order(rows: list[Row], repairs: dict[str, int]) -> None:
     if moved:
         rows.sort(key=by_start)
         count(repairs, "reordered", moved)
+
+
+def doubt(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
+    """Count what no conversation does, most often a wrong unit (seconds given as milliseconds): nothing is changed, since a
+    strange call may still be a true one. Only times that were given say anything: ends are not estimated yet."""
+    speech = [row for row in timed if row["role"] in SPEECH]
+    if len(speech) < 2:
+        return
+    first: int = speech[0]["start_ms"]
+    last: int = speech[-1]["start_ms"]
+    latest = max(last, max((row["end_ms"] for row in speech if "end_ms" in row), default=last))
+    within = speech if "end_ms" in speech[-1] else speech[:-1]
+    said = sum(len(row.get("text", "")) for row in within)
+    # Whole seconds are rounded: a second more may have passed. Rows that all share one instant have no pace.
+    rounded = 1000 if all(row["start_ms"] % 1000 == 0 for row in speech) else 0
+    if latest > first and said >= _SAYS_MUCH and said * 1000 > FASTEST_PER_S * (latest - first + rounded):
+        count(repairs, "spoken_too_fast")
+    if len(speech) > 2 and said >= _SAYS_MUCH and length > 1000 and latest * TIMES_APART < length:
+        count(repairs, "much_shorter_than_call")
+    if latest > 1000 and latest > length * TIMES_APART:
+        count(repairs, "much_longer_than_call")
+
+
+FASTEST_PER_S: Final = 60
+"""Characters; real speech has about 13 (PACE_MS)."""
+TIMES_APART: Final = 50
+"""How many times shorter or longer than the call its transcript may be."""
+_SAYS_MUCH: Final = 20
+"""Characters; fewer say nothing about a pace."""
 
 
 def end_speech(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> None:

@@ -27,6 +27,7 @@ from tunerd.call import (
     UrlStrategy,
 )
 from tunerd.config import Destination, ManifestRule, Source, form_of_key
+from tunerd.location import url_problem
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled, StrategyRules
 from tunerd.mapping.envelopes import inside
@@ -478,6 +479,8 @@ class SourceMapping:
                 raise _Unfit(_gave_nothing(rules.steps["url" if key else "key"], "recording"))
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
+        if url is not None and not absent and (wrong := url_problem(url)) is not None:
+            raise _Unfit(Refusal(reason=FailReason.INVALID, where=str(rules.steps["url"]), what=wrong))
         return Recording(
             origin=run.document.origin,
             source=self._source.name,
@@ -548,6 +551,9 @@ def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
         run.errors[rules.path] = "the rule gave no text"
     if isinstance(rules.rule, ManifestRule):
         return ManifestStrategy(source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s)
+    if text is not None and (wrong := url_problem(text)) is not None:
+        step = Step(f"{rules.path}.url", rules.rule.url.place, rules.text)
+        raise _Unfit(Refusal(reason=FailReason.INVALID, where=str(step), what=wrong))
     expires = None if rules.expires_at is None else _lenient(run, rules.expires_at, rules.path)
     return UrlStrategy(url=text, expires_at=None if expires is None else expires / 1000)
 

@@ -16,6 +16,7 @@ from tunerd.mapping.neighbours import (
     complete_nodes,
     complete_tools,
     count,
+    doubt,
     end_speech,
     fit_words,
     order,
@@ -89,6 +90,8 @@ def _place(fields: Mapping[str, Any], form: Form | None, untimed: str) -> Placed
         timed: Sequence[Row] = rows
     else:
         timed = sorted((row for row in rows if "start_ms" in row), key=by_start)
+    if not reading.untimed_speech:
+        doubt(timed, length, repairs)
     if reading.open_speech:
         end_speech(timed, length, repairs)
     if reading.worded:

@@ -171,6 +171,8 @@ class DaemonRow(TypedDict):
     """False: there is no daemon, the command read the ledger itself."""
     version: str
     pid: int | None
+    ledger: str
+    """The path of the ledger's file."""
     started_at: float | None
     ready: bool
     stopping: bool
@@ -181,7 +183,7 @@ class ConfigRow(TypedDict):
     last_reload_successful: bool
     last_reload_at: float | None
     problems: list[str]
-    """Why the last reload was refused; the configuration before it goes on."""
+    """Why the last reload was refused; the daemon keeps the configuration before it."""
 
 
 class StatusDocument(TypedDict):
@@ -195,6 +197,17 @@ class StatusDocument(TypedDict):
     destinations: list[DestinationRow]
     sources: list[SourceRow]
     last_failures: list[CallRow]
+
+
+class ConfigurationDocument(TypedDict):
+    """What the daemon runs with: only for the user that it runs as, never for a log or the status page."""
+
+    version: int
+    file: str
+    text: str
+    """What the file held when it was loaded."""
+    environment: dict[str, str]
+    """The variables that it means, keys left out, as the daemon has them."""
 
 
 class IdleDocument(TypedDict):

@@ -8,18 +8,29 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Final, TypeVar, cast
 from urllib.parse import urlencode
 
-from tunerd.ops.answers import VERSION, CallsPage, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
+from tunerd.ops.answers import (
+    VERSION,
+    CallsPage,
+    ConfigurationDocument,
+    DocumentsPage,
+    IdleDocument,
+    Report,
+    StatusDocument,
+    StoryPage,
+)
 from tunerd.ops.desk import Choice
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.office import OrderRefused
-from tunerd.ops.wire import RUN_DIRECTORY, ControlError, address_of, asked_of, socket_places
+from tunerd.ops.wire import BOUND_AS, RUN_DIRECTORY, ControlError, address_of, asked_of, socket_places
 
 TIMEOUT_S: Final = 60.0
 """For orders and long lists."""
@@ -50,6 +61,63 @@ def find_daemon(
         raise
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDaemon:
+    client: "ControlClient"
+    ledger: str | None
+    """Where its ledger is, as it says."""
+
+
+def find_daemon_of_file(
+    config_file: Path, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+) -> FoundDaemon | None:
+    """The daemon that was started with this configuration file, wherever its ledger is. Raises ControlError where there
+    are several, or where the only ones may not be asked."""
+    found: dict[str, FoundDaemon] = {}
+    refused: ControlError | None = None
+    for path in _sockets_here(env, run_directory):
+        client = ControlClient(path, timeout_s)
+        try:
+            status = client.status_now() if client.answers() else None
+        except ControlError as exc:
+            refused = exc if isinstance(exc.__cause__, PermissionError) else refused
+            continue
+        except OrderRefused:
+            continue
+        if status is not None and _is_same_file(status["config"]["file"], config_file):
+            found[os.path.realpath(path)] = FoundDaemon(client=client, ledger=status["daemon"].get("ledger"))
+    if len(found) > 1:
+        raise ControlError(f"several daemons run with {config_file}: name one with --socket: {', '.join(sorted(found))}")
+    if not found and refused is not None and not os.access(config_file, os.R_OK):
+        raise refused
+    return next(iter(found.values()), None)
+
+
+def _sockets_here(env: Mapping[str, str], run_directory: str) -> Iterator[Path]:
+    """Control sockets of this machine or container: in the directories of the service, and wherever a daemon listens
+    (the kernel names the path under which a socket was bound)."""
+    directories = [
+        Path(directory) for directory in (*env.get("RUNTIME_DIRECTORY", "").split(":")[:1], run_directory) if directory
+    ]
+    with suppress(OSError):
+        for line in Path("/proc/net/unix").read_text("utf-8", "surrogateescape").splitlines():
+            fields = line.split(" ", 7)
+            if len(fields) == 8 and os.path.basename(fields[7]).startswith(BOUND_AS) and fields[7].startswith("/"):
+                directories.append(Path(fields[7]).parent)
+    for directory in dict.fromkeys(directories):
+        with suppress(OSError):
+            yield from sorted(path for path in directory.iterdir() if path.suffix == ".sock" and path.is_socket())
+
+
+def _is_same_file(one: str, other: Path) -> bool:
+    """The same path, whatever links lead to its directory: the file itself may have been replaced, or be gone."""
+    first, second = os.path.abspath(one), os.path.abspath(other)
+    return first == second or (
+        os.path.basename(first) == os.path.basename(second)
+        and os.path.realpath(os.path.dirname(first)) == os.path.realpath(os.path.dirname(second))
+    )
+
+
 def _is_for_us(ledger: str) -> bool:
     """It is not there yet, or we may read and write it: the daemon of such a ledger would be ours."""
     return not os.path.exists(ledger) or os.access(ledger, os.R_OK | os.W_OK, effective_ids=True)
@@ -77,7 +145,11 @@ class ControlClient:
         return True
 
     async def status(self) -> StatusDocument:
-        return cast(StatusDocument, await self._ask("GET", "/v1/status", timeout_s=self._question_s))
+        return await asyncio.to_thread(self.status_now)
+
+    def status_now(self) -> StatusDocument:
+        """As `status`; blocking."""
+        return cast(StatusDocument, self._ask_blocking("GET", "/v1/status", None, self._question_s))
 
     async def idle(self) -> IdleDocument:
         return cast(IdleDocument, await self._ask("GET", "/v1/idle"))
@@ -118,6 +190,9 @@ class ControlClient:
 
     async def reload(self) -> Sequence[str]:
         return cast(Sequence[str], (await self._ask("POST", "/v1/reload"))["problems"])
+
+    async def configuration(self) -> ConfigurationDocument:
+        return cast(ConfigurationDocument, await self._ask("GET", "/v1/configuration"))
 
     async def _order(self, order: str, choice: Choice, after_row: int) -> Report:
         return cast(Report, await self._ask("POST", f"/v1/{order}", {**asked_of(choice), "after_row": after_row}))

@@ -17,7 +17,7 @@ from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.http import stop_accepting
 from tunerd.ops.office import Operations, OrderRefused
-from tunerd.ops.wire import LISTS, ControlError, address_of, choice_of, socket_places
+from tunerd.ops.wire import BOUND_AS, LISTS, ControlError, address_of, choice_of, socket_places
 
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
@@ -52,7 +52,7 @@ async def serve_control(operations: Operations, ledger: str, env: Mapping[str, s
 def _listen(path: Path) -> socket.socket:
     """Bound under another name, made private, listening, and only then renamed into place: nobody ever finds a socket
     with wrong rights, or one that does not answer."""
-    fresh = path.with_name(f".control-{os.getpid()}")
+    fresh = path.with_name(f"{BOUND_AS}{os.getpid()}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
@@ -143,6 +143,9 @@ def _app(operations: Operations) -> web.Application:
     async def look(_: web.Request) -> object:
         return {"version": 1, "look": await operations.look()}
 
+    async def configuration(_: web.Request) -> object:
+        return await operations.configuration()
+
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
     app.add_routes([
         web.get("/v1/status", _json(status)),
@@ -156,6 +159,7 @@ def _app(operations: Operations) -> web.Application:
         web.post("/v1/{order:pause|resume}", _json(gate)),
         web.post("/v1/reload", _json(reload)),
         web.post("/v1/look", _json(look)),
+        web.get("/v1/configuration", _json(configuration)),
     ])  # fmt: skip
     return app
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from tunerd.ledger import Gate
-from tunerd.ops.answers import CallsPage, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
+from tunerd.ops.answers import CallsPage, ConfigurationDocument, DocumentsPage, IdleDocument, Report, StatusDocument, StoryPage
 from tunerd.ops.desk import Choice, OperatorDesk
 from tunerd.ops.status import Status
 from tunerd.outcome import PauseReason
@@ -41,6 +41,10 @@ class Operations(Protocol):
         """Read the configuration again; gives what is wrong with it (then the old one goes on), or nothing."""
         ...
 
+    async def configuration(self) -> ConfigurationDocument:
+        """What the daemon runs with, whatever has become of the file."""
+        ...
+
 
 class Gates(Protocol):
     """Pausing by an operator: Delivery does it in a daemon, StoredGates without one. The names are those of the status."""
@@ -59,12 +63,14 @@ class Office:
         gates: Gates,
         reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
         look: Callable[[], int] | None = None,
+        configuration: Callable[[], ConfigurationDocument] | None = None,
     ) -> None:
         self._status = status
         self._desk = desk
         self._gates = gates
         self._reload = reload
         self._look = look
+        self._configuration = configuration
         self.calls = desk.calls
         self.story = desk.story
         self.documents = desk.documents
@@ -98,6 +104,11 @@ class Office:
         if self._reload is None:
             raise OrderRefused("there is no daemon to reload")
         return await self._reload()
+
+    async def configuration(self) -> ConfigurationDocument:
+        if self._configuration is None:
+            raise OrderRefused("there is no daemon that has loaded a configuration")
+        return self._configuration()
 
     def _named(self, destination: str | None) -> Sequence[str]:
         names = [status.name for status in self._status.destinations()]

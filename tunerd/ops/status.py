@@ -97,6 +97,7 @@ class Facts:
 
     version: str
     config_file: str
+    ledger: str = ""
     running: bool = True
     """False: a command reads the ledger without a daemon."""
     started_at: float | None = None
@@ -159,6 +160,7 @@ class Status:
                 running=facts.running,
                 version=facts.version,
                 pid=os.getpid() if facts.running else None,
+                ledger=facts.ledger,
                 started_at=facts.started_at,
                 ready=self.ready(),
                 stopping=facts.stopping,

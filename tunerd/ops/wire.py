@@ -17,6 +17,8 @@ _MAX_SUN_PATH: Final = 107
 _MAX_NAME: Final = 80
 RUN_DIRECTORY: Final = "/run/tunerd"
 """Of the service; other users may not look into it."""
+BOUND_AS: Final = ".control-"
+"""How the name begins under which a control socket is bound, before it gets its own."""
 LISTS: Final = ("states", "reasons", "sources", "call_ids")
 
 

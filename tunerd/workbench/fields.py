@@ -4,11 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunerd.workbench.shape import Path, Shape, is_moment, is_phone, is_url, number, plain, words
+from tunerd.workbench.shape import (
+    Path,
+    Shape,
+    is_moment,
+    is_phone,
+    is_url,
+    name_words,
+    number,
+    plain,
+    says_end,
+    says_start,
+    words,
+)
 
 _IDS: Final = words(
     "callid callsid calluuid conversationid interactionid contactid sessionid runid uuid id sid channelid uniqueid roomid "
-    "roomname room requestid streamsid"
+    "roomname room requestid streamsid jobname"
 )
 _STARTS: Final = words(
     "startedat starttime starttimestamp startat callstart callstarted start began beganat begin answeredat "
@@ -28,6 +40,7 @@ _CALLERS: Final = words(
 )
 _KEYS: Final = words("roomname room roomid callid callsid conversationid sessionid uniqueid uuid id sid")
 _URLS: Final = ("url", "location", "uri", "href", "link")
+_CALL_WORDS: Final = frozenset(words("call conversation session dialog interaction contact"))
 _AUDIO: Final = (".wav", ".mp3", ".ogg", ".m4a", ".flac", ".webm", ".opus", ".mp4", ".aac")
 
 
@@ -85,10 +98,24 @@ class Finder:
         return self.named(_KEYS, lambda value: isinstance(value, str | int) and not isinstance(value, bool) and value != "")
 
     def start(self) -> Found | None:
-        return self.named(_STARTS, is_moment)
+        return self._moment(_STARTS, says_start)
 
     def end(self) -> Found | None:
-        return self.named(_ENDS, is_moment)
+        return self._moment(_ENDS, says_end)
+
+    def _moment(self, names: Sequence[str], says: Callable[[str], bool]) -> Found | None:
+        """By a known name; where the one that is found only has its place in the list of names for it, one whose words say
+        it and name the call (`call_start_date`) comes first; last, whatever says it (`ai_start_date`)."""
+        known = self.named(names, is_moment)
+        if known is not None and known.certain:
+            return known
+        said = [path for path in self._paths if says(path[-1]) and is_moment(self._shape.first(path))]
+        of_call = next((path for path in said if not _CALL_WORDS.isdisjoint(name_words(path[-1]))), None)
+        if of_call is not None:
+            return Found(of_call, self._shape.first(of_call))
+        if known is None and said:
+            return Found(said[0], self._shape.first(said[0]), certain=False)
+        return known
 
     def reason(self) -> Found | None:
         return self.named(_REASONS, lambda value: isinstance(value, str))
@@ -125,7 +152,7 @@ class Finder:
         def fits(name: str, value: Any) -> bool:
             if not is_url(value):
                 return False
-            spoken = any(word in name for word in ("recording", "audio", "media"))
+            spoken = any(word in name for word in ("record", "audio", "media"))
             return spoken or value.split("?")[0].lower().endswith(_AUDIO)
 
         return self.matching(fits) or self._in_lists(fits)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tunerd.workbench.fields import Finder, Found
-from tunerd.workbench.row_rules import Proposal, converted, row_lines, tools_beside, unit_of_length, with_tools
+from tunerd.workbench.row_rules import Proposal, converted, has_moments, row_lines, tools_beside, unit_of_length, with_tools
 from tunerd.workbench.shape import (
     AGENT_WORDS,
     SILENT_WORDS,
@@ -17,8 +17,10 @@ from tunerd.workbench.shape import (
     Shape,
     Speech,
     is_naive,
+    name_words,
     plain,
     plain_speech,
+    says_start,
     speech_in,
     speech_of,
 )
@@ -87,12 +89,13 @@ def _call(shape: Shape, speech: Speech, root: str) -> Proposal:
     made = Proposal(calls=True)
     finder = Finder(shape, speech.path[:-1])
     roles, silent = _roles(speech, made)
-    fields = _fields(finder, made, lambda found: dotted(root, found.path))
+    fields = _fields(finder, made, lambda found: dotted(root, found.path), rows_tell=has_moments(speech))
     start = finder.start()
     rows = row_lines(speech, made, finder, dotted(root, speech.path), roles, known_start=start is not None)
     if (tools := tools_beside(shape, speech)) is not None:
         rows = with_tools(rows, dotted(root, tools.path), tools.items)
-    made.lines += ["call:", *_table(roles), *fields, *rows]
+    made.lines += ["call:", *_table(roles, speech), *fields, *rows]
+    made.speaks = bool(roles) or speech.role is None
     if silent:
         made.unsure.append(f"rows of {', '.join(silent)} are left out: nobody says them")
     _where_the_audio_is(finder, made, root)
@@ -151,10 +154,12 @@ def _events(objects: Sequence[dict[str, Any]]) -> Proposal | None:
         path = steps(found.path)
         return f"docs[?{path}] | [0].{path}"
 
-    fields = _fields(finder, made, expression, call_id=None if call_id is None else expression(call_id))
+    fields = _fields(
+        finder, made, expression, call_id=None if call_id is None else expression(call_id), rows_tell=has_moments(speech)
+    )
     kind = _kind_of_row(spoken, objects)
     rows = row_lines(speech, made, finder, "docs", roles, known_start=finder.start() is not None, when=kind)
-    made.lines += ["call:", *_table(roles), *fields, *rows]
+    made.lines += ["call:", *_table(roles, speech), *fields, *rows]
     audio = finder.audio()
     made.audio = audio is not None
     made.key = expression(call_id) if call_id else "file.stem"
@@ -172,8 +177,8 @@ def _kind_of_row(spoken: Sequence[dict[str, Any]], objects: Sequence[dict[str, A
     return ""
 
 
-def _fields(finder: Finder, made: Proposal, expression: Any, call_id: str | None = None) -> list[str]:
-    """The fields of the call but its rows, as lines under `call:`."""
+def _fields(finder: Finder, made: Proposal, expression: Any, call_id: str | None = None, *, rows_tell: bool = False) -> list[str]:
+    """The fields of the call but its rows, as lines under `call:`. `rows_tell`: rows have absolute times."""
     lines: list[str] = []
 
     def add(name: str, rule: str, comment: str = "") -> None:
@@ -191,6 +196,7 @@ def _fields(finder: Finder, made: Proposal, expression: Any, call_id: str | None
         made.unsure.append("no id of the call was found: the name of the file is taken, so each call needs its own")
     made.key = made.key or (expression(found) if found else "file.stem")
     start, end, caller = finder.start(), finder.end(), finder.caller()
+    made.starts_at = start.value if start is not None and says_start(start.path[-1]) else None
     typed = finder.call_type()
     if typed is not None:
         add("call_type", quoted(expression(typed)))
@@ -205,9 +211,12 @@ def _fields(finder: Finder, made: Proposal, expression: Any, call_id: str | None
                 made.unsure.append(f"{name} is {expression(moment)}: is it that of the call?")
             if is_naive(moment.value):
                 made.unsure.append(f"{expression(moment)} names no time zone: it is read as UTC unless `timezone:` says another")
-    if start is None:
-        made.unsure.append("no start of the call was found: its first row tells it, if rows have absolute times")
     length = finder.duration()
+    if start is None and (end is not None or rows_tell):
+        made.unsure.append("no start of the call was found: its first row tells it, if rows have absolute times")
+    elif start is None:
+        add("end_timestamp", "file.mtime", "a guess: when the file was written")
+        made.unsure.append("no time of the call was found: it is taken to have ended when its file was written")
     if length is not None and (start is None or end is None):
         unit, sure = unit_of_length(length, start, end)
         add("duration_ms", quoted(converted(expression(length), unit)))
@@ -241,14 +250,13 @@ def _roles(speech: Speech, made: Proposal) -> tuple[dict[str, str], list[str]]:
     roles: dict[str, str] = {}
     silent: list[str] = []
     words = list(speech.roles)[:20]
+    both_known = {"agent", "user"} <= {_known_role(word) for word in words}
     for word in words:
-        if word.casefold() in SILENT_WORDS:
+        known = _known_role(word)
+        if known is None and (both_known or not SILENT_WORDS.isdisjoint(name_words(word))):
             silent.append(word)
             continue
-        known = _known_role(word)
-        if known is None:
-            known = _role_of(word, made, len(roles))
-        roles[word] = known
+        roles[word] = known or _role_of(word, made, len(roles))
     return roles, silent
 
 
@@ -258,6 +266,8 @@ def _known_role(word: str) -> str | None:
         return "agent"
     if word.casefold() in USER_WORDS:
         return "user"
+    if not SILENT_WORDS.isdisjoint(name_words(word)):
+        return None
     if any(part in folded for part in _TOOL_WORDS):
         return (
             "agent_result"
@@ -275,8 +285,8 @@ def _role_of(word: str, made: Proposal, at: int) -> str:
     return known
 
 
-def _table(roles: dict[str, str]) -> list[str]:
-    if not roles:
+def _table(roles: dict[str, str], speech: Speech | None = None) -> list[str]:
+    if not roles and (speech is None or speech.role is None):
         return []
     members = ", ".join(f"{yaml_key(word)}: {role}" for word, role in roles.items())
     return ["  let:", f"    roles: {{const: {{{members}}}}}"]

@@ -27,15 +27,13 @@ MARKS: Final[Mapping[str, Sequence[str]]] = {
     "amazon-connect": (
         "ContactId && (Channel || AWSAccountId || InitiationMethod || InitiationTimestamp)",
         "CustomerMetadata.ContactId",
-        "Transcript && Participants",
     ),
     "asterisk-recording": (
         "asterisk_id",
         "recording.name && starts_with(type, 'Recording')",
-        "Uniqueid || uniqueid",
         "channel.id && starts_with(type, 'Channel')",
     ),
-    "bland": ("c_id", "concatenated_transcript || corrected_duration || pathway_logs", "call_length && transcripts"),
+    "bland": ("c_id", "concatenated_transcript || corrected_duration || pathway_logs"),
     "daily-recording": ("starts_with(type, 'recording.') && payload", "starts_with(type, 'recording.') && room_name"),
     "deepgram": (
         '(type && contains(`["Welcome", "SettingsApplied", "ConversationText", "FunctionCallRequest", "FunctionCallResponse", '
@@ -47,21 +45,13 @@ MARKS: Final[Mapping[str, Sequence[str]]] = {
         "conversation_id && agent_id && (metadata.start_time_unix_secs || analysis)",
     ),
     "freeswitch-cdr": ('"core-uuid" && variables', "variables.uuid && (callflow || channel_data || variables.hangup_cause)"),
-    "livekit": (
-        "chat_history.items || chatHistory.items || history.items",
-        "items[?type == 'message' && type(content[0]) == 'string']",
-    ),
+    "livekit": ("chat_history.items || chatHistory.items || history.items",),
     "livekit-egress": ("egressInfo || egress_info", "starts_with(egress_id || egressId, 'EG_')"),
     "openai-realtime": (
-        "(items || history)[?(type == 'message' && content[0].type) || type == 'function_call_output']",
         "type && (starts_with(type, 'session.') || starts_with(type, 'conversation.') || starts_with(type, 'response.') "
         "|| starts_with(type, 'input_audio_buffer.'))",
     ),
-    "pipecat": (
-        "messages[?role == 'system' || role == 'developer' || role == 'tool' || tool_calls]",
-        "(turns || transcript || context.messages)[?(role == 'user' || role == 'assistant') && content && timestamp]",
-        "(event == 'call_started' || event == 'call_ended') && ts && !call",
-    ),
+    "pipecat": (),
     "retell": (
         "call.call_id && (event || call.agent_id)",
         "call_id && agent_id && (transcript_object || transcript_with_tool_calls || call_status)",
@@ -98,6 +88,19 @@ MARKS: Final[Mapping[str, Sequence[str]]] = {
     "vcon": ("vcon || (uuid && parties && (dialog || analysis))", "payload && signatures", "ciphertext && recipients"),
 }
 
+SHARED_MARKS: Final[Mapping[str, Sequence[str]]] = {
+    "asterisk-recording": ("Uniqueid || uniqueid",),
+    "bland": ("call_length && transcripts",),
+    "livekit": ("items[?type == 'message' && type(content[0]) == 'string']",),
+    "openai-realtime": ("(items || history)[?(type == 'message' && content[0].type) || type == 'function_call_output']",),
+    "pipecat": (
+        "messages[?role == 'system' || role == 'developer' || role == 'tool' || tool_calls]",
+        "(turns || transcript || context.messages)[?(role == 'user' || role == 'assistant') && content && timestamp]",
+        "(event == 'call_started' || event == 'call_ended') && ts && !call",
+    ),
+}
+"""Shapes that others make too: a hint where nothing else fits, never proof (rival.py)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
@@ -105,7 +108,9 @@ class Match:
 
     preset: str
     marked: float
-    """Share of documents with a mark of the platform."""
+    """Share of documents with a mark that only the platform makes."""
+    hinted: float
+    """Share of documents with a shape that it shares with others."""
     calls: int
     recordings: int
     ignored: int
@@ -114,7 +119,7 @@ class Match:
     @property
     def score(self) -> float:
         total = max(1, self.calls + self.recordings + self.ignored + self.refused)
-        return 4 * self.marked + 2 * (self.calls + self.recordings) / total - self.refused / total
+        return 4 * self.marked + self.hinted + 2 * (self.calls + self.recordings) / total - self.refused / total
 
     @property
     def certain(self) -> bool:
@@ -144,8 +149,9 @@ def _bench(name: str, environ: tuple[tuple[str, str], ...]) -> Bench:
 
 
 def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str]) -> Match | None:
-    marked = sum(any(_holds(mark, one.value) for mark in _marks(name)) for one in documents) / len(documents)
-    if not marked and name in MARKS:
+    marked = _share(_marks(name), documents)
+    hinted = _share(_shared_marks(name), documents)
+    if not marked and not hinted and name in MARKS:
         return None
     bench = bench_of(name, environ)
     calls = recordings = ignored = refused = 0
@@ -155,13 +161,22 @@ def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str])
         recordings += made.recording is not None
         ignored += made.ignored is not None
         refused += made.refused is not None
-    match = Match(preset=name, marked=marked, calls=calls, recordings=recordings, ignored=ignored, refused=refused)
-    return match if marked or calls or recordings else None
+    match = Match(preset=name, marked=marked, hinted=hinted, calls=calls, recordings=recordings, ignored=ignored, refused=refused)
+    return match if marked or hinted or calls or recordings else None
+
+
+def _share(marks: Sequence[Run], documents: Sequence[Document]) -> float:
+    return sum(any(_holds(mark, one.value) for mark in marks) for one in documents) / len(documents)
 
 
 @lru_cache(maxsize=128)
 def _marks(name: str) -> tuple[Run, ...]:
     return tuple(compile_item(text).run for text in MARKS.get(name, ()))
+
+
+@lru_cache(maxsize=128)
+def _shared_marks(name: str) -> tuple[Run, ...]:
+    return tuple(compile_item(text).run for text in SHARED_MARKS.get(name, ()))
 
 
 def _holds(mark: Run, value: Any) -> bool:

@@ -13,6 +13,7 @@ from tunerd.call import Call, Refusal
 from tunerd.mapping.explanation import CallReport, Explanation, FieldReport, RuleReport
 from tunerd.mapping.forms import fields_not_carried
 from tunerd.mapping.limits import ROWS
+from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.places import Place
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.request import Request, form_used
@@ -72,6 +73,21 @@ def outcome_of(trial: Trial) -> str:
     if mapped.ignored is not None:
         return "ignored"
     return " and ".join(name for name, it in (("call", mapped.call), ("recording", mapped.recording)) if it is not None)
+
+
+def estimated(trial: Trial) -> list[str]:
+    """Which times of a mapped call the document did not tell: each is a guess, and said to be one."""
+    call = trial.explanation.mapped.call if trial.explanation is not None else None
+    if call is None or trial.explanation is None:
+        return []
+    found = []
+    repairs = trial.explanation.repairs
+    if rows := repairs.get("spread"):
+        found.append(f"the times of {count(rows, 'row')} are estimated: nothing in it says when they were spoken")
+    if orjson.loads(call.payload)["end_timestamp"] == call.origin.mtime_ns // 1_000_000:
+        found.append("the call is taken to have ended when the file was written: nothing in it says when")
+    found += [f"{name}: {REPAIRS[name]}" for name in DOUBTS if name in repairs]
+    return found
 
 
 def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
@@ -198,6 +214,9 @@ REPAIRS: Final[Mapping[str, str]] = {
     "reordered": "rows are sorted by their start",
     "end_from_next": "speech without an end ends with the next speech",
     "end_from_call": "speech without an end ends with the call",
+    "spoken_too_fast": f"DOUBTFUL: over {FASTEST_PER_S} characters are said in a second; are the rows' times in milliseconds?",
+    "much_shorter_than_call": f"DOUBTFUL: the transcript is over {TIMES_APART} times shorter than the call; check the units",
+    "much_longer_than_call": f"DOUBTFUL: the transcript is over {TIMES_APART} times longer than the call; check the units",
     "words_out_of_row": "words more than 1 s outside their row are dropped: unit?",
     "name_from_call": "tool results take the name of their call",
     "result_without_call": "tool results whose call is not there",
@@ -208,6 +227,7 @@ REPAIRS: Final[Mapping[str, str]] = {
     "cut": "texts are cut to their limit",
 }
 """What each repair of the timeline and the payload means."""
+DOUBTS: Final = ("spoken_too_fast", "much_shorter_than_call", "much_longer_than_call")
 
 
 def _left_out(explanation: Explanation, bench: Bench) -> Iterator[str]:

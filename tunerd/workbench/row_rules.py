@@ -1,19 +1,21 @@
 """Proposed rules for the rows of a transcript: their times and units, tools among them; what of it is a guess."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.values import RuleError
 from tunerd.workbench.fields import Finder, Found
-from tunerd.workbench.shape import Path, Shape, Speech, is_moment, is_naive, is_offset, number, plain, words
+from tunerd.workbench.shape import Path, Shape, Speech, is_moment, is_naive, is_offset, number, plain, says_end, says_start, words
 from tunerd.workbench.written import quoted, step
 
 _ROW_STARTS: Final = words(
     "startat starttime startedat start startms startmillis offset offsetms beginoffsetmillis secondsfromstart timesec "
     "timeincallsecs timestamp ts at time t createdat timems datetime date begin from"
 )
+_PLAIN_STARTS: Final = frozenset(words("offset offsetms secondsfromstart timeincallsecs timestamp ts at time t from"))
+"""Names of one time for a row, which is its start wherever it was looked at."""
 _ROW_ENDS: Final = words("endat endtime endedat end endms endoffsetmillis stop finishedat to until")
 _ROW_LENGTHS: Final = words("durationms duration durationsec durationseconds length lengthms")
 _TOOL_NAMES: Final = words("toolname functionname function name tool")
@@ -34,6 +36,12 @@ class Proposal:
     key: str = ""
     """For a call without a URL of its audio: the expression that its recording could be found by."""
     audio: bool = False
+    starts_at: Any = None
+    """The value that the call's start is taken from, of the first document; None: no name in it says start."""
+    speaks: bool = True
+    """Some role of the rows is the agent's, the user's or a tool's."""
+    timed: bool = False
+    """Rows have times of their own."""
     has_start: bool = True
     """Of recordings."""
 
@@ -46,6 +54,7 @@ def row_lines(
         lines.append(f"    when: {quoted(when)}")
     role = f"lookup(m.{step(speech.role)}, roles)" if speech.role else "{const: user}"
     times = _times(speech, made, finder, known_start=known_start)
+    made.timed = bool(times)
     if not times:
         made.lines.append("untimed: spread")
         made.unsure.append("rows have no times: they are spread over the call (untimed: spread), an estimate")
@@ -66,33 +75,74 @@ def row_lines(
 
 
 def _times(speech: Speech, made: Proposal, finder: Finder, *, known_start: bool) -> list[str]:
-    """start_at or start_ms (both where only both together tell the call's start), and ends or lengths."""
-    names = {plain(name): name for item in speech.items for name in item}
+    """start_at or start_ms (where both only both together tell the call's start), and ends or lengths. A member whose name
+    says start or end goes before one that only says time (`timestamp`); where that one is the end, it is taken for it."""
+    end = _first(speech, _ROW_ENDS, says_end, is_moment)
+    moment = _first(speech, _ROW_STARTS, says_start, is_moment)
+    if moment is not None and not says_start(moment) and end is not None and _is_end(speech, moment, end):
+        moment = None
+    offset = _first(speech, _ROW_STARTS, says_start, is_offset)
     lines: list[str] = []
-    moment = _first(names, speech, _ROW_STARTS, is_moment)
-    offset = _first(names, speech, _ROW_STARTS, is_offset)
     if moment is not None and (offset is None or not known_start):
-        lines.append(f"start_at: m.{step(moment)}")
+        others = [] if moment in _always(speech) else _others(speech, moment)
+        lines.append(f"start_at: {_one_of([moment, *others])}")
+        made.unsure += [f"rows without {moment} take {other} for their start" for other in others]
         if is_naive(speech.values(moment)[0]):
             made.unsure.append(f"{moment} of the rows names no time zone: it is read as UTC unless `timezone:` says another")
     if offset is not None:
         lines.append(f"start_ms: {_offset(offset, speech, made, finder)}")
-    end = _first(names, speech, _ROW_ENDS, is_moment)
-    if end is not None and moment is not None:
+    if end is not None and (moment is not None or offset is None):
         lines.append(f"end_at: m.{step(end)}")
-    elif (end := _first(names, speech, _ROW_ENDS, is_offset)) is not None and offset is not None:
+    elif (end := _first(speech, _ROW_ENDS, says_end, is_offset)) is not None and offset is not None:
         lines.append(f"end_ms: {_offset(end, speech, made, finder)}")
-    elif lines and (length := _first(names, speech, _ROW_LENGTHS, is_offset)) is not None:
+    elif lines and (length := _first(speech, _ROW_LENGTHS, lambda _: False, is_offset)) is not None:
         lines.append(f"duration_ms: {_offset(length, speech, made, finder, length=True)}")
+    said = next((name for name in (moment, offset) if name is not None), None)
+    if said is not None and not says_start(said) and plain(said) not in _PLAIN_STARTS:
+        made.unsure.append(f"{said} of the rows is taken for their start")
     return lines
 
 
-def _first(names: dict[str, str], speech: Speech, wanted: Sequence[str], fits: Any) -> str | None:
-    for name in wanted:
-        values = speech.values(names[name]) if name in names else []
-        if values and names[name] not in (speech.role, speech.text) and sum(map(fits, values)) > 0.5 * len(values):
-            return names[name]
+def has_moments(speech: Speech) -> bool:
+    """Whether most rows say when they were, and not only how long after the start."""
+    found = (_first(speech, known, says, is_moment) for known, says in ((_ROW_STARTS, says_start), (_ROW_ENDS, says_end)))
+    return any(name is not None for name in found)
+
+
+def _first(speech: Speech, wanted: Sequence[str], says: Callable[[str], bool], fits: Callable[[Any], bool]) -> str | None:
+    """The member that most rows of speech have with a fitting value: by a name that says it, else by a known name."""
+    names = {plain(name): name for item in speech.items for name in item if name not in (speech.role, speech.text)}
+    known = [names[name] for name in wanted if name in names]
+    said = [name for name in (*known, *names.values()) if says(name) and "duration" not in plain(name)]
+    for name in (*said, *known):
+        values = speech.values(name)
+        if values and sum(map(fits, values)) > 0.5 * len(values):
+            return name
     return None
+
+
+def _is_end(speech: Speech, moment: str, end: str) -> bool:
+    """Whether both say the same instant in most rows that have both, to the tenth of a second."""
+    pairs = [(_seconds(item.get(moment)), _seconds(item.get(end))) for item in speech.items]
+    both = [abs(one - other) for one, other in pairs if one is not None and other is not None]
+    return bool(both) and sum(apart < 0.1 for apart in both) > 0.5 * len(both)
+
+
+def _always(speech: Speech) -> set[str]:
+    """Members that every row has."""
+    return {name for name in speech.items[0] if len(speech.values(name)) == len(speech.items)}
+
+
+def _others(speech: Speech, moment: str) -> list[str]:
+    """What tells the time of rows that lack `moment`: tool rows and logs often have one time only."""
+    rest = replace(speech, items=[item for item in speech.items if item.get(moment) in (None, "")])
+    other = _first(rest, _ROW_STARTS, lambda _: False, is_moment)
+    return [] if other is None or other == moment else [other]
+
+
+def _one_of(names: Sequence[str]) -> str:
+    rules = [f"m.{step(name)}" for name in names]
+    return rules[0] if len(rules) == 1 else f"[{', '.join(rules)}]"
 
 
 def _offset(name: str, speech: Speech, made: Proposal, finder: Finder, *, length: bool = False) -> str:

@@ -29,13 +29,33 @@ AGENT_WORDS: Final = frozenset(
 USER_WORDS: Final = frozenset(
     words("user caller customer human patient client guest person input inbound lead contact callee user_speech stt consumer")
 )
-SILENT_WORDS: Final = frozenset({"system", "developer", "context", "metadata", "event", "info", "debug"})
+SILENT_WORDS: Final = frozenset(
+    words("system developer context metadata event info debug log logs trace internal note error warning status")
+)
+"""A role that has one of these among its words is nobody's voice: `system-log`."""
 _PLAIN_LINE: Final = re.compile(r"^\s*(?P<who>[A-Za-z][\w ]{0,24}): *\S")
 
 
 def plain(name: str) -> str:
     """`callId`, `call_id`, `Call-ID` -> `callid`."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def name_words(name: str) -> list[str]:
+    """`callStartDate`, `call_start_date` -> call, start, date."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name)]
+
+
+def says_start(name: str) -> bool:
+    return not _BEGIN_WORDS.isdisjoint(name_words(name))
+
+
+def says_end(name: str) -> bool:
+    return not _END_WORDS.isdisjoint(name_words(name))
+
+
+_BEGIN_WORDS: Final = frozenset(words("start started starts begin begins began begun onset"))
+_END_WORDS: Final = frozenset(words("end ended ends stop stopped finish finished until"))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from tunerd.workbench.catalogue import Entry, entry
 from tunerd.workbench.fields import Finder
 from tunerd.workbench.propose import propose, propose_folder
 from tunerd.workbench.recognise import PLACEHOLDER, Match, bench_of, recognise
+from tunerd.workbench.rival import loses
 from tunerd.workbench.row_rules import Proposal
 from tunerd.workbench.shape import Shape, speech_in
 from tunerd.workbench.trial import mapped, units
@@ -151,6 +152,12 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
     for file in files:
         matches = recognise(file.reads, environ)
         file.match = matches[0] if matches else None
+        documents = [one for one in file.reads[:_LOOKED_AT] if isinstance(one, Document)]
+        if file.match is not None and loses(file.match, documents, environ):
+            made.unsure.append(
+                f"{_base(file)} looks like {file.match.preset} too, but that preset leaves out times or audio that stand in it"
+            )
+            file.match = None
         if file.match is None:
             unknown.append(file)
             continue

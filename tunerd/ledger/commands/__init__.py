@@ -1,3 +1,3 @@
-"""What each command of the ledger does to its rows, whatever keeps them. Each function runs inside one transaction of
+"""What each command of the ledger does to its rows. Each function runs inside one transaction of
 its caller, which makes it durable or undoes it as a whole; none of them waits, opens or commits anything.
 """

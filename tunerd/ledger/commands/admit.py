@@ -10,15 +10,15 @@ from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, resolve
 from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
 from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import REVIVABLE, Move
-from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
 SAME_START_MS: Final = 1000
 """Two documents of one call id are the same call if they started this close together."""
 
 
-def admit(store: Store, admission: Admission, now: float) -> Admitted:
+def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
     """See WritePath.admit. Recordings and calls first all become rows, then they are matched: a recording sees every
     call of its own read, and a call every rival."""
     is_log = admission.mark is not None and not admission.mark.whole
@@ -58,7 +58,7 @@ def admit(store: Store, admission: Admission, now: float) -> Admitted:
     )
 
 
-def _supersede(store: Store, admission: Admission) -> None:
+def _supersede(store: SqliteStore, admission: Admission) -> None:
     again = {document.origin.offset for document in admission.refused}
     items: Sequence[Call | Recording | RefusedDocument | IgnoredDocument | Fragment]
     items = (*admission.calls, *admission.recordings, *admission.refused, *admission.ignored, *admission.fragments)
@@ -71,7 +71,7 @@ def _supersede(store: Store, admission: Admission) -> None:
                 store.drop(row)
 
 
-def _complete(store: Store, line: Continued, refused: Sequence[RefusedDocument]) -> None:
+def _complete(store: SqliteStore, line: Continued, refused: Sequence[RefusedDocument]) -> None:
     """The same bytes refused once more stay the row that they are."""
     again = {one.head for one in refused if one.origin.offset == line.offset}
     for row in store.at_place(line.source, line.path, line.offset, Kind.REFUSED):
@@ -83,7 +83,7 @@ def _complete(store: Store, line: Continued, refused: Sequence[RefusedDocument])
 # Calls.
 
 
-def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row]:
+def _place(store: SqliteStore, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row]:
     """Find or make the row of a call. One that is waiting still has to be matched."""
     origin = call.origin
     if not is_log:  # the same place of a log that rotated is another document
@@ -120,7 +120,7 @@ def _decide_before(row: Row, call: Call, now: float) -> None:
         row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
 
 
-def again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
+def again(store: SqliteStore, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
     """The same call from another document: it replaces the first if that surely did not arrive and is older. (Then it
     is waiting, and has to be matched.)"""
     origin = call.origin
@@ -136,7 +136,7 @@ def again(store: Store, row: Row, call: Call, now: float) -> tuple[Verdict, Row]
     return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row
 
 
-def rewrite(store: Store, row: Row, call: Call, now: float, kind: Kind = Kind.CALL) -> None:
+def rewrite(store: SqliteStore, row: Row, call: Call, now: float, kind: Kind = Kind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: what it took is free again, and it has to be matched anew."""
     store.give_back(row.row)
     store.set_body(row, body_of(call))
@@ -214,7 +214,7 @@ def _conflict_words(holder: Row, call: Call) -> str:
     )
 
 
-def _want(store: Store, row: Row, body: Body) -> None:
+def _want(store: SqliteStore, row: Row, body: Body) -> None:
     wants = first_wants(row, body)
     if wants or row.seeks:
         store.set_wants(row.row, wants)
@@ -222,7 +222,7 @@ def _want(store: Store, row: Row, body: Body) -> None:
             store.change(row, seeks=bool(wants))
 
 
-def _know(store: Store, destination: str, now: float) -> None:
+def _know(store: SqliteStore, destination: str, now: float) -> None:
     if destination and store.gate(destination) is None:
         store.set_gate(destination, Gate(), PauseClock(at=now))
 
@@ -236,9 +236,9 @@ def _failed(row: Row) -> FailedCall:
 
 
 def _keep(
-    store: Store, recording: Recording, now: float, is_log: bool, found: list[Matched | FailedCall | None]
+    store: SqliteStore, recording: Recording, now: float, is_log: bool, found: list[Matched | FailedCall | None]
 ) -> KeptRecording | None:
-    """Store a recording; gives it if it is new and free. What an older version of the same manifest said is superseded."""
+    """SqliteStore a recording; gives it if it is new and free. What an older version of the same manifest said is superseded."""
     started_at_ms = None if recording.started_at is None else round(recording.started_at * 1000)
     same = store.same_recording(recording.source, recording.key, recording.url, started_at_ms)
     if same is not None:
@@ -278,7 +278,7 @@ def _keep(
     return None
 
 
-def _reopen(store: Store, old: KeptRecording) -> None:
+def _reopen(store: SqliteStore, old: KeptRecording) -> None:
     """The manifest that said "there will never be one" says something else now."""
     call = old.taken_by
     store.drop_recording(old.row)
@@ -287,7 +287,7 @@ def _reopen(store: Store, old: KeptRecording) -> None:
             store.answer_want(want.call, want.position, None)
 
 
-def _renew(store: Store, row: Row, recording: Recording, now: float) -> Matched | None:
+def _renew(store: SqliteStore, row: Row, recording: Recording, now: float) -> Matched | None:
     """A fresh URL for a call that was matched with an older version of the manifest."""
     if row.state is State.DUE and row.form is None and row.joined is not None:
         store.change(row, recording_url=recording.url, recording_expires_at=recording.expires_at)
@@ -310,7 +310,7 @@ def _renew(store: Store, row: Row, recording: Recording, now: float) -> Matched 
     return None
 
 
-def seek_call(store: Store, recording: KeptRecording, now: float) -> Matched | FailedCall | None:
+def seek_call(store: SqliteStore, recording: KeptRecording, now: float) -> Matched | FailedCall | None:
     """Give a recording that is new to the one call that it is for, if there is one."""
     seekers = [want.seeker for want in store.seekers_near(recording.source, recording.key, recording.started_at_ms)]
     call = nearest_call(recording.started_at_ms, seekers)
@@ -325,7 +325,7 @@ def _is_revivable(row: Row) -> bool:
 # Documents that became no call.
 
 
-def _refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> None:
+def _refuse(store: SqliteStore, refused: RefusedDocument, now: float, is_log: bool) -> None:
     origin = refused.origin
     body = Body(document=refused.document, head=refused.head)
     for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
@@ -359,7 +359,7 @@ def _refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) ->
     store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
-def refuse_into(store: Store, row: Row, refused: RefusedDocument, now: float, *, tell: bool) -> None:
+def refuse_into(store: SqliteStore, row: Row, refused: RefusedDocument, now: float, *, tell: bool) -> None:
     """Write what was refused into its row, which stays (or becomes) a failed one."""
     store.give_back(row.row)
     store.set_body(row, Body(document=refused.document, head=refused.head))
@@ -387,7 +387,7 @@ def refuse_into(store: Store, row: Row, refused: RefusedDocument, now: float, *,
     store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
-def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> None:
+def _ignore(store: SqliteStore, ignored: IgnoredDocument, now: float, is_log: bool) -> None:
     origin = ignored.origin
     if store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
         return
@@ -409,7 +409,7 @@ def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) ->
     store.ripe.add((origin.source, origin.path))
 
 
-def conflict_into(store: Store, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
+def conflict_into(store: SqliteStore, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
     """A row that was mapped again has an id that another call holds."""
     rewrite(store, row, call, now, Kind.CONFLICT)
     refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))

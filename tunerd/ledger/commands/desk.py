@@ -6,11 +6,11 @@ from tunerd.call import Call, RefusedDocument, State
 from tunerd.ledger.commands.admit import SAME_START_MS, conflict_into, refuse_into, rewrite
 from tunerd.ledger.commands.join import resolve
 from tunerd.ledger.rows import Kind
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import Move, may
-from tunerd.ledger.store import Store
 
 
-def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
+def replace(store: SqliteStore, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
     """See Desk.replace."""
     row = store.get(row_id)
     if row is None:
@@ -37,7 +37,7 @@ def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: floa
     return row.state
 
 
-def requeue(store: Store, row_id: int, now: float) -> State:
+def requeue(store: SqliteStore, row_id: int, now: float) -> State:
     """See Desk.requeue."""
     row = store.get(row_id)
     if row is None:
@@ -67,7 +67,7 @@ def requeue(store: Store, row_id: int, now: float) -> State:
     return row.state
 
 
-def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
+def dismiss(store: SqliteStore, rows: Sequence[int], now: float) -> int:
     """See Desk.dismiss."""
     count = 0
     for row_id in rows:
@@ -82,7 +82,7 @@ def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
     return count
 
 
-def forget(store: Store, call_id: str) -> int:
+def forget(store: SqliteStore, call_id: str) -> int:
     """See Desk.forget (the rows; making it unrecoverable is the ledger's)."""
     rows = store.named(call_id)
     if any(row.state is State.SENDING for row in rows):

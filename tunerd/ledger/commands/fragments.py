@@ -6,8 +6,8 @@ from typing import Final
 
 from tunerd.call import Fragment, State
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import Move
-from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
 LEFT_OUT_KEPT_S: Final = 86_400.0
@@ -21,7 +21,7 @@ _LONGEST_PAUSE_S: Final = 2.0
 """A group is looked at the more rarely the larger it is: each look reads all of it."""
 
 
-def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
+def collect(store: SqliteStore, fragment: Fragment, now: float, is_log: bool) -> bool:
     """Keep a document of a gathered call. True: it is not kept, its call failed for its size. The same place with the same
     content adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not
     sent yet gathers again with it, unless it may have arrived."""
@@ -69,7 +69,7 @@ def is_replaceable(row: Row) -> bool:
     return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
-def take_back(store: Store, row: Row, now: float) -> bool:
+def take_back(store: SqliteStore, row: Row, now: float) -> bool:
     """Await the call whole again. False: it may have arrived, or the documents that it was made of are not kept, so that
     nothing could be joined with them. It stays matched, and goes on looking for its recording when it is mapped again."""
     if not is_replaceable(row):
@@ -82,7 +82,7 @@ def take_back(store: Store, row: Row, now: float) -> bool:
     return True
 
 
-def tell_late(store: Store, row: Row, count: int, now: float) -> None:
+def tell_late(store: SqliteStore, row: Row, count: int, now: float) -> None:
     parts, count_no_more = ("a part", "counts no more") if count == 1 else (f"{count} parts", "count no more")
     store.tell(
         row,
@@ -92,7 +92,7 @@ def tell_late(store: Store, row: Row, count: int, now: float) -> None:
     )
 
 
-def _open(store: Store, fragment: Fragment, now: float) -> Row:
+def _open(store: SqliteStore, fragment: Fragment, now: float) -> Row:
     origin = fragment.origin
     row = Row(
         kind=Kind.GROUP,
@@ -111,7 +111,7 @@ def _open(store: Store, fragment: Fragment, now: float) -> Row:
     return row
 
 
-def _was_seen(store: Store, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
+def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
     origin = fragment.origin
     if digest in store.digests(row.row, origin.path, origin.offset):
         return True
@@ -121,7 +121,7 @@ def _was_seen(store: Store, row: Row, fragment: Fragment, digest: bytes, is_log:
     return last is not None and origin.offset <= last
 
 
-def _note_file(store: Store, row: Row, fragment: Fragment) -> None:
+def _note_file(store: SqliteStore, row: Row, fragment: Fragment) -> None:
     """Once for each file: a log may give thousands of documents."""
     origin = fragment.origin
     if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.places(row)):

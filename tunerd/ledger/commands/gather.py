@@ -17,8 +17,9 @@ from tunerd.ledger.commands.fragments import (
 )
 from tunerd.ledger.commands.join import resolve
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import Move
-from tunerd.ledger.store import Store
 
 _BUSY_S: Final = 2.0
 """Until the next look at a group whose call is being sent, or may have arrived."""
@@ -26,7 +27,9 @@ _BUSY_S: Final = 2.0
 _Found: TypeAlias = list[Matched | FailedCall | None]
 
 
-def wanting(store: Store, source: str, now: float, limit: int, ended_by: float | None) -> tuple[Sequence[Group], float | None]:
+def wanting(
+    store: GatherTables, source: str, now: float, limit: int, ended_by: float | None
+) -> tuple[Sequence[Group], float | None]:
     """See GatherPath.groups. Reads only."""
     groups: list[Group] = []
     size = 0
@@ -54,7 +57,7 @@ def wanting(store: Store, source: str, now: float, limit: int, ended_by: float |
     return groups, store.next_look(source)
 
 
-def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
+def gather(store: SqliteStore, results: Sequence[Regrouped], now: float) -> Gathered:
     """See GatherPath.gather."""
     found: _Found = []
     states: list[tuple[Verdict, State] | None] = []
@@ -84,21 +87,23 @@ def gather(store: Store, results: Sequence[Regrouped], now: float) -> Gathered:
     )
 
 
-def _look_again(store: Store, group: KeptGroup, row: Row, one: Regrouped, at: float, now: float) -> None:
+def _look_again(store: SqliteStore, group: KeptGroup, row: Row, one: Regrouped, at: float, now: float) -> None:
     if group.version == one.version:  # else documents came since, and have set their own time
         if row.fragments_size and row.state not in (State.GATHERING, State.SENDING, State.SENT):
             take_back(store, row, now)  # they came while it was being sent, or after it failed
         store.set_group(replace(group, look_at=at))
 
 
-def _let_go(store: Store, group: KeptGroup, row: Row, version: int) -> None:
+def _let_go(store: SqliteStore, group: KeptGroup, row: Row, version: int) -> None:
     if group.version == version:
         store.set_body(row, Body())
         _consume(store, row)
         store.set_group(replace(group, look_at=None))
 
 
-def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: float, *, changes_nothing: bool = False) -> int:
+def _too_late(
+    store: SqliteStore, group: KeptGroup, row: Row, one: Regrouped, now: float, *, changes_nothing: bool = False
+) -> int:
     """The call was sent before these documents came, or while they lay in wait for its attempt's end; or what it was made of
     is not kept (redaction), so that nothing can be joined with them. Their files stay, unless they change nothing."""
     if row.state in (State.GATHERING, State.SENDING) or group.version != one.version:
@@ -116,7 +121,7 @@ def _too_late(store: Store, group: KeptGroup, row: Row, one: Regrouped, now: flo
     return len(fragments)
 
 
-def _is_the_same(store: Store, row: Row, result: object) -> bool:
+def _is_the_same(store: SqliteStore, row: Row, result: object) -> bool:
     """What was sent, and what all documents make now. Of most calls it is no longer known what was sent."""
     body = store.body(row.row)
     if body is None or not isinstance(result, Call):
@@ -125,7 +130,7 @@ def _is_the_same(store: Store, row: Row, result: object) -> bool:
 
 
 def _settle(
-    store: Store, group: KeptGroup, row: Row, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
+    store: SqliteStore, group: KeptGroup, row: Row, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
 ) -> tuple[Verdict, State]:
     """The row is what its documents make. They stand in its document from now on."""
     was = row.state
@@ -147,7 +152,7 @@ def _settle(
     return verdict, row.state
 
 
-def _put(store: Store, row: Row, call: Call, verdict: Verdict, found: _Found, now: float) -> tuple[Verdict, State]:
+def _put(store: SqliteStore, row: Row, call: Call, verdict: Verdict, found: _Found, now: float) -> tuple[Verdict, State]:
     others = [other for other in store.with_id(call.workspace, call.agent, call.call_id) if other.row != row.row]
     for other in others:
         if other.started_at_ms is not None and abs(other.started_at_ms - call.started_at_ms) <= SAME_START_MS:
@@ -172,12 +177,12 @@ def _put(store: Store, row: Row, call: Call, verdict: Verdict, found: _Found, no
     return verdict, row.state
 
 
-def _consume(store: Store, row: Row) -> None:
+def _consume(store: SqliteStore, row: Row) -> None:
     store.empty_fragments(row.row)
     store.change(row, size=row.size - row.fragments_size, fragments_size=0)
 
 
-def _leave_out(store: Store, group: KeptGroup, row: Row, now: float) -> None:
+def _leave_out(store: SqliteStore, group: KeptGroup, row: Row, now: float) -> None:
     """Its documents are kept for a while: what comes next may make a call of them after all."""
     store.give_back(row.row)
     body = store.body(row.row)

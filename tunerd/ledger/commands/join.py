@@ -6,8 +6,8 @@ from tunerd.call import Refusal, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.matching import Answer, Decision, Exhausted, Free, Use, WaitUntil, decide, offer, wants_of
 from tunerd.ledger.rows import Body, Row, Want
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import REVIVABLE, Move
-from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
 _WORDS: Mapping[FailReason, str] = {
@@ -34,7 +34,7 @@ def first_wants(row: Row, body: Body) -> Sequence[Want]:
 
 
 def resolve(
-    store: Store, row: Row, now: float, move: Move = Move.DECIDE, body: Body | None = None
+    store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE, body: Body | None = None
 ) -> Matched | FailedCall | None:
     """Decide a call whose wants stand in the ledger, and carry the decision out: due, waiting on, or failed."""
     body = body or store.body(row.row)
@@ -52,7 +52,7 @@ def resolve(
     return _carry_out(store, row, decision, now, move)
 
 
-def _offers(store: Store, wants: Sequence[Want]) -> Mapping[int, Free]:
+def _offers(store: SqliteStore, wants: Sequence[Want]) -> Mapping[int, Free]:
     offers: dict[int, Free] = {}
     for want in wants:
         if want.answer is not None and not want.answer.expired:
@@ -66,7 +66,7 @@ def _offers(store: Store, wants: Sequence[Want]) -> Mapping[int, Free]:
     return offers
 
 
-def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(store: SqliteStore, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
     for closing in decision.closes:
         store.take(closing.recording, row.row)
         store.answer_want(row.row, closing.position, Answer(at=now, expired=closing.expired))
@@ -107,7 +107,7 @@ def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Mov
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=_WORDS[decision.reason]), now, move)
 
 
-def fail(store: Store, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:
+def fail(store: SqliteStore, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:
     """The ledger itself ends a call."""
     store.move(
         row,

@@ -8,15 +8,14 @@ from tunerd.call import Form, Refusal, State
 from tunerd.ledger import Claim, Claimed, Delivered, Ended, FailedCall, Freeze, Gate, Later, Matched, Pick, Settlement, Unfrozen
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.matching import Answer
-from tunerd.ledger.rows import PauseClock, Plain, Row
+from tunerd.ledger.rows import PauseClock, Row
 from tunerd.ledger.splice import splice, unsplice
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import Move, may
-from tunerd.ledger.store import Store
 from tunerd.outcome import FailReason
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back on its way, so that no transaction grows without bound."""
-_ALREADY: Final = "Tuner already had it"
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -36,6 +35,7 @@ class Ask:
     pick: Pick
     not_agents: frozenset[str]
     due_by: float | None
+    only: int | None = None
 
     @property
     def by(self) -> float:
@@ -44,12 +44,14 @@ class Ask:
     @property
     def alike(self) -> tuple[object, ...]:
         """Asks that have this in common are answered together."""
-        return (self.destination, self.form, self.not_agents, self.due_by)
+        return (self.destination, self.form, self.not_agents, self.due_by, self.only)
 
 
-def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
+def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
     """See WritePath.claim; all of them alike. What they look for is picked at once: that is most of a claim's work."""
     first = asks[0]
+    if first.only is not None:
+        return [_claim_only(store, ask, first.only) for ask in asks]
     now = min(ask.now for ask in asks)
     picked = store.pick_many(
         first.destination, [ask.pick for ask in asks], now if first.due_by is None else first.due_by, now, first.not_agents
@@ -57,7 +59,7 @@ def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
     claims: list[Claim | None] = []
     failed: list[list[FailedCall]] = [[] for _ in asks]
     for ask, pick, own in zip(asks, picked, failed, strict=True):
-        claimed = None if pick is None else _take(store, pick, ask, own)
+        claimed = None if pick is None else _try(store, pick, ask, own)
         claims.append(None if claimed is None else Claim(claimed=claimed, next_due_at=None, failed=tuple(own)))
     dry: Claim | None = None
     for at, ask in enumerate(asks):
@@ -71,7 +73,16 @@ def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
     return [claim for claim in claims if claim is not None]
 
 
-def _claim_one(store: Store, ask: Ask, failed: list[FailedCall]) -> Claim:
+def _claim_only(store: SqliteStore, ask: Ask, number: int) -> Claim:
+    failed: list[FailedCall] = []
+    row, claimed = store.get(number), None
+    if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
+        claimed = _try(store, row, ask, failed)
+    next_due_at = None if claimed is not None else store.next_due(ask.destination, ask.not_agents)
+    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+
+
+def _claim_one(store: SqliteStore, ask: Ask, failed: list[FailedCall]) -> Claim:
     for _ in range(_AT_MOST):
         row = store.pick(ask.destination, ask.pick, ask.by, ask.now, ask.not_agents)
         if row is None:
@@ -81,32 +92,7 @@ def _claim_one(store: Store, ask: Ask, failed: list[FailedCall]) -> Claim:
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
 
 
-def _take(store: Store, found: Row | Plain, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
-    if isinstance(found, Row):
-        return _try(store, found, ask, failed)
-    made = ask.freeze(Unfrozen(payload=found.payload, recording_url=found.recording_url, checked_for=found.checked_for))
-    patch = splice(found.payload, made) if isinstance(made, bytes) else None
-    if patch is None or isinstance(made, Refusal):
-        row = store.get(found.row)  # it fails, or its body is kept whole
-        return None if row is None else _try(store, row, ask, failed)
-    store.hold(found, ask.form, patch, _clock(store, ask.destination, found.agent, ask.now), ask.now)
-    return Claimed(
-        row=found.row,
-        source=found.source,
-        destination=ask.destination,
-        agent=found.agent,
-        call_id=found.call_id,
-        body=made,
-        form=ask.form,
-        attempts=0,
-        first_attempt_at=None,
-        paused_s=0.0,
-        settled_at=found.settled_at,
-        recording_expires_at=found.recording_expires_at,
-    )
-
-
-def _try(store: Store, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
+def _try(store: SqliteStore, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
     """Hand the call out; or it goes another way, and what fails by that is noted."""
     if row.recording_expires_at is not None and row.recording_expires_at <= ask.now:
         ended: Matched | FailedCall | bytes | None = _expire(store, row, ask.now)
@@ -119,18 +105,18 @@ def _try(store: Store, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed 
     return None
 
 
-def _expire(store: Store, row: Row, now: float) -> Matched | FailedCall | None:
+def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | None:
     """The URL is no longer served: the next strategy answers, or the call fails. A frozen body carries the URL."""
     store.thaw(row)
     if row.joined is not None:
         store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
     if row.seeks:
         store.open_wants(row.row, True)
-    store.change(row, recording_expires_at=None, joined=None)
+    store.change(row, recording_url=None, recording_expires_at=None, joined=None)
     return resolve(store, row, now)
 
 
-def _freeze(store: Store, row: Row, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
+def _freeze(store: SqliteStore, row: Row, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
@@ -150,14 +136,14 @@ def _freeze(store: Store, row: Row, form: Form, freeze: Freeze, now: float) -> b
     return made
 
 
-def _frozen(store: Store, row: Row) -> bytes | None:
+def _frozen(store: SqliteStore, row: Row) -> bytes | None:
     if row.patch is None:
         return store.kept_frozen(row.row)
     payload, _ = store.payload(row.row)
     return None if payload is None else unsplice(payload, row.patch)
 
 
-def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
+def _hand_out(store: SqliteStore, row: Row, body: bytes, now: float) -> Claimed:
     clock = _clock(store, row.destination, row.agent, now)
     paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
     columns: dict[str, object] = {"claimed_at": now}
@@ -182,17 +168,13 @@ def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
     )
 
 
-def _clock(store: Store, destination: str, agent: str, now: float) -> float:
+def _clock(store: SqliteStore, destination: str, agent: str, now: float) -> float:
     known = store.gate(destination)
     return 0.0 if known is None else known[1].shown_at(known[0], now, agent)
 
 
-def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
+def settle(store: SqliteStore, row_id: int, settlement: Settlement, now: float) -> None:
     """See WritePath.settle. A row that is not `sending` was settled before (or is gone): nothing happens."""
-    if isinstance(settlement, Delivered):
-        detail = _ALREADY if settlement.already_there else ""
-        if store.deliver(row_id, settlement.status, settlement.tuner_call_id, detail, now):
-            return
     row = store.held(row_id)
     if row is None or row.state is not State.SENDING:
         return
@@ -212,7 +194,7 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
                 status=settlement.status,
                 tuner_call_id=settlement.tuner_call_id,
                 reason=None,
-                detail=_ALREADY if settlement.already_there else "",
+                detail="Tuner already had it" if settlement.already_there else "",
                 form=None,
                 patch=None,
             )
@@ -256,7 +238,7 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
             store.tell(row, now, "failed", settlement.status, why)
 
 
-def release(store: Store, row_id: int, now: float) -> None:
+def release(store: SqliteStore, row_id: int, now: float) -> None:
     """See WritePath.release."""
     row = store.get(row_id)
     if row is None or row.state is not State.SENDING:
@@ -266,7 +248,7 @@ def release(store: Store, row_id: int, now: float) -> None:
     store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
 
 
-def reclaim(store: Store, row: Row, now: float) -> None:
+def reclaim(store: SqliteStore, row: Row, now: float) -> None:
     """At open: a call that was being sent when the last process ended is due again, with its body. Nobody knows
     whether it arrived."""
     if may(row.state, Move.RELEASE):
@@ -274,7 +256,22 @@ def reclaim(store: Store, row: Row, now: float) -> None:
         store.tell(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: the process ended while it was being sent")
 
 
-def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:
+def reclaim_all(store: SqliteStore, now: float) -> None:
+    """At open: see `reclaim`."""
+    for row in store.sending():
+        reclaim(store, row, now)
+
+
+def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
+    """Go on where another connection to the same file broke down. A claim that it could not confirm may have been
+    written all the same; nobody holds that call, so it is given back."""
+    store.in_hand = before.in_hand
+    for row in store.sending():
+        if row.row not in store.in_hand:
+            release(store, row.row, now)
+
+
+def set_gate(store: SqliteStore, destination: str, gate: Gate, now: float) -> None:
     """See WritePath.set_gate."""
     known = store.gate(destination)
     clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)

@@ -6,13 +6,14 @@ from typing import Final
 from tunerd.call import State
 from tunerd.ledger import FailedCall, Keep
 from tunerd.ledger.commands.join import resolve
-from tunerd.ledger.store import VANISHED_KEPT_S, Store
+from tunerd.ledger.sql.store import SqliteStore
 
+VANISHED_KEPT_S: Final = 7 * 86_400.0
 _AT_ONCE: Final = 256
 _TRIM_AT_ONCE: Final = 1000
 
 
-def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
+def tick(store: SqliteStore, now: float) -> tuple[Sequence[FailedCall], float | None]:
     """See Upkeep.tick; at most 256 calls at once, then the next tick is due now."""
     failed = []
     for row in store.undecided(now, _AT_ONCE):
@@ -22,7 +23,7 @@ def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
     return tuple(failed), store.next_undecided()
 
 
-def trim(store: Store, keep: Keep, now: float) -> int:
+def trim(store: SqliteStore, keep: Keep, now: float) -> int:
     """See Upkeep.trim."""
     left = _TRIM_AT_ONCE
     store.keep_bodies(keep.documents)

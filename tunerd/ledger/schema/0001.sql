@@ -163,26 +163,30 @@ CREATE TABLE fragment (
 ) STRICT;
 CREATE INDEX fragment_place ON fragment (row, path, "offset");
 
--- How far each file has been read. Inode numbers are stored as signed 64 bit.
+-- How far each file has been read. Inode numbers are stored as signed 64 bit. A log has one row; while it is at no path that is
+-- known (it was moved, and not found yet) its row stands as vanished under its last path, beside the row of what is there now.
 CREATE TABLE file (
     source TEXT NOT NULL,
     path TEXT NOT NULL,
+    log INTEGER NOT NULL,                 -- number of a log within its source; 0: a whole file
     device INTEGER NOT NULL,
     inode INTEGER NOT NULL,
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL,
     "offset" INTEGER NOT NULL,
-    marker BLOB NOT NULL,
+    content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
     carry TEXT NOT NULL,
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,
     held INTEGER NOT NULL,
-    PRIMARY KEY (source, path)
+    PRIMARY KEY (source, path, log)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX file_inode ON file (source, device, inode);
-CREATE INDEX file_content ON file (source, "offset", marker) WHERE whole = 0;
+CREATE INDEX file_log ON file (source, log) WHERE log > 0;
+CREATE INDEX file_inode ON file (source, inode) WHERE log > 0;
+CREATE INDEX file_head ON file (source, substr(content, 1, 8)) WHERE log > 0;
 CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
 
 CREATE TABLE destination (

@@ -24,7 +24,7 @@ def scripts() -> Sequence[str]:
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection that writes, for one thread at a time. Creates an empty file readable by its owner alone."""
-    if not path.exists():
+    if str(path) != ":memory:" and not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=1.0)
     try:

@@ -13,11 +13,12 @@ from typing import Any, Final
 from tunerd.events import LedgerRebuilt
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.commands.join import first_wants
+from tunerd.ledger.commands.send import reclaim_all
 from tunerd.ledger.rows import Kind
-from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, row_of
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, Unsound, row_of
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import Unsound, is_trouble, words_for
+from tunerd.ledger.sqlite.trouble import is_trouble, words_for
 
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000
@@ -81,7 +82,7 @@ def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
         store = SqliteStore(db)
         if not is_reopened:
             store.begin(full=True)
-            store.reclaim_all(now)
+            reclaim_all(store, now)
             store.commit()
     except BaseException:
         db.close()
@@ -185,7 +186,7 @@ def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> int:
         store = SqliteStore(db)
         store.begin(full=True)
         _mend(store)
-        store.reclaim_all(now)
+        reclaim_all(store, now)
         store.note_rebuilt()
         store.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

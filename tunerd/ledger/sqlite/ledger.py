@@ -37,14 +37,14 @@ from tunerd.ledger import (
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
 from tunerd.ledger.filesystem import is_network, kind_of
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
-from tunerd.ledger.sqlite.reader import Reader
+from tunerd.ledger.sqlite.reader import Asks, Reader
 from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerGone, Reserve
-from tunerd.ledger.sqlite.writer import Job, Writer
+from tunerd.ledger.sqlite.writer import Job, TakesJobs, Writer
 
 T = TypeVar("T")
 
@@ -59,7 +59,13 @@ class SqliteLedger:
     """The durable Ledger on one file. Open it with `SqliteLedger.open`."""
 
     def __init__(
-        self, path: Path, lock: locks.Lock, seat: Seat, writer: Callable[["SqliteLedger"], Writer], min_free_bytes: int
+        self,
+        path: Path,
+        lock: locks.Lock | None,
+        seat: Seat,
+        reader: Asks,
+        writer: Callable[["SqliteLedger"], TakesJobs],
+        min_free_bytes: int,
     ) -> None:
         self.path = path
         self._lock = lock
@@ -72,7 +78,7 @@ class SqliteLedger:
         self._look_from: dict[str, str | None] = {}
         """Where `disposable` looks on through a source's files; None: it has seen them all."""
         self._overflowed: set[str] = set()
-        self._reader = Reader(partial(connect_reader, path))
+        self._reader = reader
         self._writer = writer(self)
 
     @classmethod
@@ -127,7 +133,7 @@ class SqliteLedger:
                 suspect=partial(mark_suspect, path),
             )
 
-        ledger = cls(path, lock, seat, writer, min_free_bytes)
+        ledger = cls(path, lock, seat, Reader(partial(connect_reader, path)), writer, min_free_bytes)
         if told is not None:
             emit(told)
         return ledger
@@ -201,9 +207,10 @@ class SqliteLedger:
         pick: Pick = Pick.OLDEST,
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
+        only: int | None = None,
     ) -> Awaitable[Claim]:
         ask = send.Ask(
-            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
@@ -267,14 +274,6 @@ class SqliteLedger:
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
-    async def mark_like(self, source: str, marker: bytes, offset: int) -> FileMark | None:
-        if not marker or not offset:
-            return None
-        return await self._reader.ask(lambda t: ask.mark_like(t, source, marker, offset))
-
-    async def mark_by_inode(self, source: str, device: int, inode: int) -> FileMark | None:
-        return await self._reader.ask(lambda t: ask.mark_by_inode(t, source, device, inode))
-
     async def set_mark(self, mark: FileMark, now: float) -> None:
         await self._see_through(lambda store: store.set_mark(mark, now))
 
@@ -336,9 +335,6 @@ class SqliteLedger:
     async def document(self, row: int) -> bytes | None:
         return await self._reader.ask(lambda t: ask.document(t, row))
 
-    async def head(self, row: int) -> bytes:
-        return await self._reader.ask(lambda t: ask.head(t, row))
-
     async def alive(self) -> bool:
         """True while the writer thread answers within 10 s, be it "unavailable": a full disk is no reason to restart."""
         try:
@@ -398,7 +394,8 @@ class SqliteLedger:
         await self._writer.close()
         await self._reader.close()
         self._seat.leave()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def _answer(ask: send.Ask, store: SqliteStore) -> Claim:

@@ -6,13 +6,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from tunerd.call import State
 from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
 from tunerd.ledger.rows import Row, waits_for
-from tunerd.ledger.sqlite.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
-from tunerd.ledger.sqlite.gather_tables import GatherTables
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_text
+from tunerd.ledger.sql.gather_tables import GatherTables
 
 T = TypeVar("T")
 
@@ -20,6 +20,13 @@ MOST_ROWS: Final = 1000
 _LONGEST_S: Final = 1.0
 _STEPS: Final = 10_000
 """Of SQLite's machine between two looks at the clock."""
+
+
+class Asks(Protocol):
+    """What a ledger needs of a reader."""
+
+    async def ask(self, question: Callable[[GatherTables], T]) -> T: ...
+    async def close(self) -> None: ...
 
 
 class Reader:
@@ -65,7 +72,8 @@ class Reader:
 
 def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | None:
     """The mark, and whether it counts as vanished (though not as disposed)."""
-    sql = f"SELECT {MARK_COLUMNS}, vanished_at IS NOT NULL AND NOT disposed FROM file WHERE source = ? AND path = ?"
+    which = f"{MARK_COLUMNS}, vanished_at IS NOT NULL AND whole = 1 AND NOT disposed"
+    sql = f"SELECT {which} FROM file WHERE source = ? AND path = ? ORDER BY vanished_at IS NULL DESC, log DESC LIMIT 1"
     found = t.db.execute(sql, (source, to_text(path))).fetchone()
     return None if found is None else (mark_of(found[:-1]), bool(found[-1]))
 
@@ -74,20 +82,6 @@ def marks(t: GatherTables, source: str, after_path: str, limit: int, vanished: b
     which = "vanished_at IS NOT NULL AND NOT disposed" if vanished else "vanished_at IS NULL"
     sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND {which} ORDER BY path LIMIT ?"
     return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
-
-
-def mark_like(t: GatherTables, source: str, marker: bytes, offset: int) -> FileMark | None:
-    return _newest_mark(t, 'source = ? AND "offset" = ? AND marker = ? AND whole = 0', (source, offset, marker))
-
-
-def mark_by_inode(t: GatherTables, source: str, device: int, inode: int) -> FileMark | None:
-    return _newest_mark(t, "source = ? AND device = ? AND inode = ?", (source, to_signed(device), to_signed(inode)))
-
-
-def _newest_mark(t: GatherTables, where: str, values: Sequence[object]) -> FileMark | None:
-    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE {where} ORDER BY changed_at DESC, path DESC LIMIT 1"
-    found = t.db.execute(sql, values).fetchone()
-    return None if found is None else mark_of(found)
 
 
 _OPEN_OR_FAILED: Final = "(c.state NOT IN ('sent', 'ignored') OR (c.state = 'sent' AND c.fragments_size > 0))"
@@ -186,8 +180,3 @@ def _events(t: GatherTables, row: Row) -> Sequence[StoredEvent]:
 def document(t: GatherTables, row: int) -> bytes | None:
     found = t.db.execute("SELECT document FROM body WHERE row = ?", (row,)).fetchone()
     return None if found is None else found[0]
-
-
-def head(t: GatherTables, row: int) -> bytes:
-    found = t.db.execute("SELECT head FROM body WHERE row = ?", (row,)).fetchone()
-    return b"" if found is None else found[0]

@@ -6,6 +6,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from tunerd.ledger.sql.codec import Unsound
+
 RESERVE_BYTES: Final = 4 * 1024 * 1024
 
 _WORDS: Final = {
@@ -29,10 +31,6 @@ def _code(exc: sqlite3.Error) -> int:
 def is_trouble(exc: sqlite3.Error) -> bool:
     """It may pass, and the same command may be tried again."""
     return _code(exc) in _WORDS
-
-
-class Unsound(sqlite3.DatabaseError):
-    """The file holds what no version of tunerd writes."""
 
 
 class LedgerDamaged(sqlite3.DatabaseError):

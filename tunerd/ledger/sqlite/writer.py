@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
 from tunerd.ledger import Gauges, LedgerUnavailable
-from tunerd.ledger.commands.send import Ask, claim
-from tunerd.ledger.sqlite.store import SqliteStore
+from tunerd.ledger.commands.send import Ask, claim, take_after
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.trouble import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
 
 T = TypeVar("T")
@@ -68,6 +68,17 @@ class _Told:
     woken: set[str] = field(default_factory=set)
     ripe: set[tuple[str, str]] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
+
+
+class TakesJobs(Protocol):
+    """What a ledger needs of a writer."""
+
+    @property
+    def gauges(self) -> Gauges: ...
+    @property
+    def is_troubled(self) -> bool: ...
+    def submit(self, job: Job[T]) -> "asyncio.Future[T]": ...
+    async def close(self) -> None: ...
 
 
 class Writer:
@@ -329,7 +340,9 @@ class Writer:
                 self._store.db.close()
                 store = self._connect()
                 try:
-                    store.take_after(self._store, self._clock.now())
+                    store.begin(full=True)
+                    take_after(store, self._store, self._clock.now())
+                    store.commit()
                 except BaseException:
                     store.db.close()
                     raise

@@ -18,9 +18,14 @@ REGISTRY: Final = Registry()
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DIGITS: Final = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?", re.ASCII)
+_ZONE: Final = r"\s?([Zz]|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
 _ISO: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?([Zz]|[+-]\d\d(?::?\d\d)?)?", re.ASCII
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?" + _ZONE, re.ASCII | re.IGNORECASE
 )
+_ISO_BASIC: Final = re.compile(
+    r"(\d{4})(\d\d)(\d\d)[Tt](\d\d)(\d\d)(?:(\d\d)(?:[.,](\d{1,9}))?)?" + _ZONE, re.ASCII | re.IGNORECASE
+)
+"""ISO 8601's form without separators: `20260701T100000Z`."""
 _RFC2822: Final = re.compile(
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),\s+)?(\d{1,2})\s+(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\s+(\d{4})\s+"
     r"(\d\d):(\d\d)(?::(\d\d))?\s+([+-]\d{4}|GMT|UTC|UT|Z)",
@@ -72,7 +77,7 @@ def _reads_as_date(digits: str) -> bool:
 
 
 def _from_text(text: str, zone: tzinfo) -> int | None:
-    found = _ISO.fullmatch(text)
+    found = _ISO.fullmatch(text) or _ISO_BASIC.fullmatch(text)
     if found:
         year, month, day, hour, minute, second, fraction, offset = found.groups()
         return _ms(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), fraction, offset, zone)
@@ -150,36 +155,85 @@ def _by_format(value: Any, form: str, zone: tzinfo) -> int | None:
     text = str(value) if is_number(value) else value
     if text.__class__ is not str:
         raise refuse("epoch_ms", "a number or text", value)
-    if not text.strip() or text.strip() == "0":
+    text = text.strip()
+    if not text or text == "0":
         return None
-    try:
-        moment = datetime.strptime(text.strip(), form)  # noqa: DTZ007 (the zone comes next)
-    except ValueError:
-        raise RuleError("epoch_ms", "got text that does not have the format") from None
+    if _NAMED_ZONE.search(form):
+        moment = _by_named_zone(text, form)
+    else:
+        try:
+            moment = datetime.strptime(text, form)  # noqa: DTZ007 (the zone comes next)
+        except ValueError:
+            raise RuleError("epoch_ms", "got text that does not have the format") from None
     if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
+        moment = moment.replace(tzinfo=UTC if _ENDS_WITH_ZONE.search(form) else zone)
     away = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (away.days * 86_400 + away.seconds) * 1000 + (away.microseconds + 500) // 1000
 
 
-def _with_second(value: Any, second: Any, zone: tzinfo) -> int | None:
-    if second.__class__ is not str:
-        raise refuse("epoch_ms", "a zone or a format as its second argument", second)
-    return _by_format(value, second, zone) if "%" in second else epoch_ms(value, zone_of(second))
+_NAMED_ZONE: Final = re.compile(r"(?<!%)((?:%%)*)%Z")
+"""`%Z` of a format, `%%Z` not."""
+
+
+_ENDS_WITH_ZONE: Final = re.compile(r"(?:%[A-Za-z]|[\s(\[])(?:Z|UTC|GMT)[)\]]?\s*$")
+"""A format that wants the zone's name as text: `%Y-%m-%dT%H:%M:%SZ`."""
+
+
+def _by_named_zone(text: str, form: str) -> datetime:
+    """What strptime itself does with `%Z` is of no use: it reads the name and forgets it, so that the zone of the source
+    would be put in its place. Names but UTC and GMT stand for several zones each (`CST`)."""
+    for name in ("UTC", "GMT", "Z"):
+        try:
+            return datetime.strptime(text, _NAMED_ZONE.sub(rf"\1{name}", form)).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    what = (
+        "got text that does not have the format, or `%Z` stands for a zone other than UTC, GMT or Z: names like CST mean several "
+        "zones; read an offset with %z, or take the name out of the text and give the zone: epoch_ms(x, format, 'Europe/Berlin')"
+    )
+    raise RuleError("epoch_ms", what)
+
+
+def _with_more(value: Any, given: Sequence[Any], zone: tzinfo) -> int | None:
+    """`given`: a zone, a format, or both in either order."""
+    form = None
+    for one in given:
+        if one.__class__ is not str:
+            raise refuse("epoch_ms", "a zone or a format after its first argument", one)
+        if "%" not in one:
+            zone = zone_of(one)
+        elif form is None:
+            form = one
+        else:
+            raise _TWO_FORMATS
+    return epoch_ms(value, zone) if form is None else _by_format(value, form, zone)
+
+
+_TWO_FORMATS: Final = RuleError("epoch_ms", "takes one format and one zone, not two formats")
+_TWO_ZONES: Final = RuleError("epoch_ms", "takes one zone and one format, not two zones")
+
+
+def _check_given(known: Sequence[Any]) -> None:
+    """A zone that is not there, or two formats, are told at load. Raises RuleError."""
+    texts = [str(one) for one in known if one is not UNKNOWN and one is not None]
+    for text in texts:
+        if "%" not in text:
+            zone_of(text)
+    if len(texts) == 2 and ("%" in texts[0]) == ("%" in texts[1]):
+        raise _TWO_FORMATS if "%" in texts[0] else _TWO_ZONES
 
 
 def _prepare_epoch(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
     moment, zone = runs[0], context.zone
-    if len(runs) == 2:
-        second = runs[1]
-        if known[1] is not UNKNOWN and known[1] is not None and "%" not in str(known[1]):
-            zone_of(str(known[1]))  # a zone that is not there is told at load
+    if len(runs) > 1:
+        more = runs[1:]
+        _check_given(known[1:])
 
-        def run_with_second(scope: Any) -> Any:
-            value, given = moment(scope), second(scope)
-            return None if value is None or given is None else _with_second(value, given, zone)
+        def run_with_more(scope: Any) -> Any:
+            value, given = moment(scope), [one(scope) for one in more]
+            return None if value is None or None in given else _with_more(value, given, zone)
 
-        return run_with_second
+        return run_with_more
 
     def run(scope: Any) -> Any:
         return epoch_ms(moment(scope), zone)
@@ -188,12 +242,13 @@ def _prepare_epoch(runs: Sequence[Run], known: Sequence[Any], context: Context) 
 
 
 @REGISTRY.add(
-    "epoch_ms(x[, zone or format])",
-    "an instant as epoch ms: epoch s, ms, us or ns by magnitude (0 is null), ISO 8601, RFC 2822; `%...` is a strptime format",
+    "epoch_ms(x[, zone or format[, the other]])",
+    "an instant as epoch ms: epoch s, ms, us or ns by magnitude (0 is null), ISO 8601, RFC 2822; `%...` is a strptime format. "
+    "A zone that the text itself names wins",
     prepare=_prepare_epoch,
 )
-def _epoch_ms(value: Any, second: Any = None) -> Any:
-    return epoch_ms(value) if second is None else _with_second(value, second, UTC)
+def _epoch_ms(value: Any, *given: Any) -> Any:
+    return _with_more(value, given, UTC)
 
 
 def _duration(function: str, value: Any, per_unit: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Tables recording, want, destination and file: the statements behind the second half of the Store."""
+"""Tables recording, want, destination and file: the second part of the store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +8,8 @@ from tunerd.call import State
 from tunerd.ledger import FileMark, Gate
 from tunerd.ledger.matching import Answer, Free
 from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want, shifted
-from tunerd.ledger.sqlite.call_tables import CallTables
-from tunerd.ledger.sqlite.codec import (
+from tunerd.ledger.sql.call_tables import CallTables
+from tunerd.ledger.sql.codec import (
     MARK_COLUMNS,
     clock_of,
     clock_text,
@@ -19,8 +19,9 @@ from tunerd.ledger.sqlite.codec import (
     mark_values,
     to_text,
 )
-from tunerd.ledger.store import NEAR
 
+NEAR: Final = 8
+"""How many recordings, or seekers, on each side of a start are looked at."""
 _RECORDING: Final = (
     'row, source, key, url, started_at_ms, expires_at, duration_s, origin_source, path, "offset", admitted_at, taken_by'
 )
@@ -72,12 +73,14 @@ class JoinTables(CallTables):
         self.db.execute("UPDATE recording SET taken_by = ? WHERE row = ?", (call, recording))
 
     def give_back(self, call: int) -> None:
+        """Free every recording that the call has taken."""
         self.db.execute("UPDATE recording SET taken_by = NULL WHERE taken_by = ?", (call,))
 
     def drop_taken(self, call: int) -> None:
         self.db.execute("DELETE FROM recording WHERE taken_by = ?", (call,))
 
     def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
+        """Free recordings with the key: up to NEAR on each side of the start, and up to NEAR without a start."""
         select = "SELECT row, url, started_at_ms, expires_at FROM recording WHERE taken_by IS NULL AND source = ? AND key = ?"
         found: list[tuple[Any, ...]] = []
         for side, order in ((">=", ""), ("<", " DESC")):
@@ -89,6 +92,7 @@ class JoinTables(CallTables):
     # Wants.
 
     def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
         select = f"SELECT {_WANT} FROM want WHERE {_IS_OPEN} AND source = ? AND key = ?"
         if started_at_ms is None:
             sql = f"{select} AND within_ms IS NULL ORDER BY call, position LIMIT {NEAR}"
@@ -104,6 +108,7 @@ class JoinTables(CallTables):
         return [_want_of(columns) for columns in self.db.execute(sql, (call,))]
 
     def set_wants(self, call: int, wants: Sequence[Want]) -> None:
+        """Put these (open) wants in place of the call's."""
         self.db.execute("DELETE FROM want WHERE call = ?", (call,))
         self.db.executemany(
             f"INSERT INTO want ({_WANT}, seeking) VALUES (?, ?, ?, ?, ?, ?, NULL, 0, 1)",
@@ -111,10 +116,12 @@ class JoinTables(CallTables):
         )
 
     def answer_want(self, call: int, position: int, answer: Answer | None) -> None:
+        """Keep a strategy's answer. "Absent" closes the want for good; "expired" leaves it open for a fresh URL."""
         values = (None, False) if answer is None else (answer.at, answer.expired)
         self.db.execute("UPDATE want SET answered_at = ?, expired = ? WHERE call = ? AND position = ?", (*values, call, position))
 
     def open_wants(self, call: int, is_open: bool) -> None:
+        """Whether the call looks for recordings now (not for what was answered "absent")."""
         self.db.execute("UPDATE want SET seeking = ? WHERE call = ?", (is_open, call))
 
     # Destinations, kept in memory besides: every admission and claim asks.
@@ -133,11 +140,18 @@ class JoinTables(CallTables):
     # Files.
 
     def set_mark(self, mark: FileMark, now: float) -> None:
+        """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark."""
+        path = to_text(mark.path)
+        if mark.log:
+            self.db.execute("DELETE FROM file WHERE source = ? AND log = ? AND path <> ?", (mark.source, mark.log, path))
+        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
+        self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
         self.db.execute(sql, (*mark_values(mark), now))
 
     def hold_files(self, row: Row) -> None:
+        """The files that the row came from are never disposable again: it goes without having been sent."""
         self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (row.source, to_text(row.path)))
         sql = "UPDATE file SET held = 1 WHERE (source, path) IN (SELECT source, path FROM origin WHERE row = ?)"
         self.db.execute(sql, (row.row,))
@@ -149,8 +163,10 @@ class JoinTables(CallTables):
         return self.db.execute(sql, (before, limit)).rowcount
 
     def drop_vanished(self, before: float, limit: int) -> int:
-        gone = "SELECT source, path FROM file WHERE vanished_at IS NOT NULL AND vanished_at <= ? LIMIT ?"
-        return self.db.execute(f"DELETE FROM file WHERE (source, path) IN ({gone})", (before, limit)).rowcount
+        # The newest log of a source keeps its row: the next one gets a greater number.
+        newest = "log = 0 OR log < (SELECT max(log) FROM file g WHERE g.source = f.source AND g.log > 0)"
+        gone = f"SELECT source, path, log FROM file f WHERE vanished_at IS NOT NULL AND vanished_at <= ? AND ({newest}) LIMIT ?"
+        return self.db.execute(f"DELETE FROM file WHERE (source, path, log) IN ({gone})", (before, limit)).rowcount
 
     def shift(self, seconds: float) -> None:
         opened = ", ".join(f"'{state}'" for state in State if state.is_open)

@@ -8,7 +8,7 @@ from tests.intake.harness import map_call, put, running, source
 from tunerd.call import Document, Mapped
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted
-from tunerd.intake.slices import SLICE_S, Slices
+from tunerd.intake.loop_budget import SLICE_S, LoopBudget
 
 
 class Ahead(SystemClock):
@@ -59,7 +59,7 @@ async def test_what_went_beyond_a_slice_is_not_held_against_the_next_turn() -> N
         turns += 1
         asyncio.get_running_loop().call_soon(count_turns)
 
-    slices = Slices(clock)
+    slices = LoopBudget(clock)
     asyncio.get_running_loop().call_soon(count_turns)
     await slices.room()
     with slices:

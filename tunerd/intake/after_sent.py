@@ -14,8 +14,8 @@ from typing import Final
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, FileDisposed
-from tunerd.intake.known import Known
-from tunerd.intake.lookout import InThread
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.monitor import InThread
 from tunerd.ledger import FileMark, LedgerUnavailable, Positions
 
 AT_ONCE: Final = 100
@@ -59,11 +59,13 @@ def disposer(source: Source) -> Callable[[FileMark], Disposed | None] | None:
     return lambda mark: _dispose(mark, target_of(source, mark.path))
 
 
-class Disposal:
+class AfterSent:
     """after_sent of one source, beside the reading: a hundred files at a time in a thread."""
 
-    def __init__(self, source: Source, ledger: Positions, known: Known, clock: Clock, emit: Emit, in_thread: InThread) -> None:
-        self._source, self._ledger, self._known = source, ledger, known
+    def __init__(
+        self, source: Source, ledger: Positions, index: FileIndex, clock: Clock, emit: Emit, in_thread: InThread
+    ) -> None:
+        self._source, self._ledger, self._index = source, ledger, index
         self._clock, self._emit, self._in_thread = clock, emit, in_thread
         self._act = disposer(source)
         self._again: dict[str, tuple[float, float]] = {}
@@ -129,7 +131,7 @@ class Disposal:
             self._again[path] = self._clock.monotonic() + wait_s, wait_s
         else:
             self._again.pop(path, None)
-            self._known.disposed(self._known.relative(path))
+            self._index.disposed(self._index.relative(path))
             await self._ledger.disposed(self._source.name, path, self._clock.now())
         if disposed.how != "gone" and not is_told:
             self._emit(FileDisposed(source=self._source.name, path=path, how=disposed.how))

@@ -1,6 +1,6 @@
 """What is being read right now, in a small file beside the ledger: after a crash it says who was there.
 
-Which documents are set aside for it, and how suspects are read, is run.py's business. Nothing is synced: what a process
+Which documents are set aside for it, and how suspects are read, is source_reader.py's business. Nothing is synced: what a process
 has written outlives it, and a power cut is no document's fault. The ledger's lock covers this file too.
 """
 
@@ -26,8 +26,8 @@ class Phase(IntEnum):
     ADMITTING = 3
 
 
-_POINTS: Final = {Phase.PAST: 0, Phase.READING: 1, Phase.MAPPING: 3, Phase.ADMITTING: 1}
-_GUILTY: Final = 6
+_STRIKES: Final = {Phase.PAST: 0, Phase.READING: 1, Phase.MAPPING: 3, Phase.ADMITTING: 1}
+_QUARANTINED_AT: Final = 6
 """Two deaths of the process while a document was mapped. Reading and admitting mostly wait for threads and the disk, so a
 death in them is mostly somebody's SIGKILL (20 in a row under load once accused a sound file after two): it takes six."""
 
@@ -50,7 +50,7 @@ BATCH: Final = Place(offset=0, length=-1)
 """Several documents of it."""
 
 
-class InHand:
+class CrashJournal:
     """Use: `begin` a file, `note` on the hold what is done with it, `end` it whatever came of it but a crash."""
 
     def __init__(self, path: str | None) -> None:
@@ -60,8 +60,8 @@ class InHand:
         self._free: list[int] = []
         self._slots = 0
         self._held = 0
-        self._points: dict[File, dict[Place, int]] = {}
-        self._guilty: dict[File, set[Place]] = {}
+        self._strikes: dict[File, dict[Place, int]] = {}
+        self._quarantined: dict[File, set[Place]] = {}
         self._past: dict[File, list[int]] = {}
         """Slots that carry what is known of a suspect over to the next process, should this one die too."""
         if path is not None:
@@ -75,40 +75,40 @@ class InHand:
             return
         os.close(self._fd)
         self._fd = -1
-        if self._held == 0 and not self._points and self._path is not None:
+        if self._held == 0 and not self._strikes and self._path is not None:
             with suppress(OSError):
                 os.unlink(self._path)
 
     def suspects(self, source: str) -> list[str]:
-        """Paths of a source that were in hand when the process died; the guilty among them."""
-        return sorted(path for of, path in self._points if of == source)
+        """Paths of a source that were in hand when the process died; the quarantined among them."""
+        return sorted(path for of, path in self._strikes if of == source)
 
-    def begin(self, source: str, path: str) -> "Hold":
+    def begin(self, source: str, path: str) -> "JournalEntry":
         slot = self._free.pop() if self._free else self._new_slot()
         self._held += 1
-        hold = Hold(self, slot, (source, path))
+        hold = JournalEntry(self, slot, (source, path))
         hold.note(Phase.READING, FILE)
         return hold
 
-    # For Hold.
+    # For JournalEntry.
 
     def is_suspect(self, file: File) -> bool:
-        return file in self._points
+        return file in self._strikes
 
-    def is_guilty(self, file: File, place: Place) -> bool:
-        return place in self._guilty.get(file, ())
+    def is_quarantined(self, file: File, place: Place) -> bool:
+        return place in self._quarantined.get(file, ())
 
-    def points(self, file: File, place: Place) -> int:
+    def strikes(self, file: File, place: Place) -> int:
         """What counts against it so far."""
-        known = self._points.get(file)
+        known = self._strikes.get(file)
         if known is None:
             return 0
         return known.get(place, known.get(BATCH, 0) if place.is_exact else 0)
 
-    def write(self, slot: int, phase: Phase, file: File, place: Place, points: int) -> None:
+    def write(self, slot: int, phase: Phase, file: File, place: Place, strikes: int) -> None:
         if self._fd < 0:
             return
-        head = b"%d %d %d %d" % (phase, points, place.offset, place.length)
+        head = b"%d %d %d %d" % (phase, strikes, place.offset, place.length)
         record = b"\0".join((head, os.fsencode(file[0]), os.fsencode(file[1]), b""))
         with suppress(OSError):
             os.pwrite(self._fd, record, slot * _SLOT_BYTES)
@@ -117,8 +117,8 @@ class InHand:
         self._held -= 1
         self._clear([slot])
         if cleared:
-            self._points.pop(file, None)
-            self._guilty.pop(file, None)
+            self._strikes.pop(file, None)
+            self._quarantined.pop(file, None)
             self._clear(self._past.pop(file, ()))
 
     def _clear(self, slots: Iterable[int]) -> None:
@@ -141,37 +141,37 @@ class InHand:
             if entry is None:
                 self._free.append(slot)
                 continue
-            phase, points, place, file = entry
-            points += _POINTS[phase]
-            known = self._points.setdefault(file, {})
-            known[place] = max(points, known.get(place, 0))
-            if place != BATCH and points >= _GUILTY:
-                self._guilty.setdefault(file, set()).add(place)
+            phase, strikes, place, file = entry
+            strikes += _STRIKES[phase]
+            known = self._strikes.setdefault(file, {})
+            known[place] = max(strikes, known.get(place, 0))
+            if place != BATCH and strikes >= _QUARANTINED_AT:
+                self._quarantined.setdefault(file, set()).add(place)
             self._past.setdefault(file, []).append(slot)
-            self.write(slot, Phase.PAST, file, place, points)
+            self.write(slot, Phase.PAST, file, place, strikes)
 
 
-class Hold:
+class JournalEntry:
     """One file in hand."""
 
-    def __init__(self, in_hand: InHand, slot: int, file: File) -> None:
-        self._in_hand, self._slot, self._file = in_hand, slot, file
+    def __init__(self, journal: CrashJournal, slot: int, file: File) -> None:
+        self._journal, self._slot, self._file = journal, slot, file
 
     @property
     def is_suspect(self) -> bool:
         """Whether it was in hand when the process died: its documents are taken singly."""
-        return self._in_hand.is_suspect(self._file)
+        return self._journal.is_suspect(self._file)
 
-    def is_guilty(self, place: Place) -> bool:
+    def is_quarantined(self, place: Place) -> bool:
         """Whether the process died over exactly this, often enough to set it aside."""
-        return self._in_hand.is_guilty(self._file, place)
+        return self._journal.is_quarantined(self._file, place)
 
     def note(self, phase: Phase, place: Place) -> None:
-        self._in_hand.write(self._slot, phase, self._file, place, self._in_hand.points(self._file, place))
+        self._journal.write(self._slot, phase, self._file, place, self._journal.strikes(self._file, place))
 
     def end(self, *, cleared: bool) -> None:
         """Out of hand. `cleared`: it was read to its end, so whoever was suspected is not any more."""
-        self._in_hand.end(self._slot, self._file, cleared=cleared)
+        self._journal.end(self._slot, self._file, cleared=cleared)
 
 
 def _parse(record: bytes) -> tuple[Phase, int, Place, File] | None:
@@ -181,7 +181,7 @@ def _parse(record: bytes) -> tuple[Phase, int, Place, File] | None:
     numbers = head.split()
     if len(numbers) != 4 or not end or not all(number.lstrip(b"-").isdigit() for number in numbers):
         return None
-    phase, points, offset, length = map(int, numbers)
+    phase, strikes, offset, length = map(int, numbers)
     if phase not in list(Phase):
         return None
-    return Phase(phase), points, Place(offset=offset, length=length), (os.fsdecode(source), os.fsdecode(path))
+    return Phase(phase), strikes, Place(offset=offset, length=length), (os.fsdecode(source), os.fsdecode(path))

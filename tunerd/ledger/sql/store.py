@@ -1,12 +1,11 @@
-"""SqliteStore: the Store of commands/ over one connection, and its transactions. It lives in the writer thread."""
+"""SqliteStore: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
 
 import sqlite3
 from collections.abc import Sequence
 
 from tunerd.ledger import Gauges
-from tunerd.ledger.commands.send import reclaim, release
-from tunerd.ledger.sqlite.codec import to_text
-from tunerd.ledger.sqlite.gather_tables import GatherTables
+from tunerd.ledger.sql.codec import to_text
+from tunerd.ledger.sql.gather_tables import GatherTables
 
 
 class SqliteStore(GatherTables):
@@ -34,6 +33,7 @@ class SqliteStore(GatherTables):
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
         self._unwritten.write()
         self._expected = {}
+        self._payloads = {}
         self.db.execute("COMMIT")
         done = (self.woken, self.ripe)
         self.woken, self.ripe = set(), set()
@@ -43,6 +43,7 @@ class SqliteStore(GatherTables):
         """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself."""
         self._unwritten.forget()
         self._expected = {}
+        self._payloads = {}
         if self.db.in_transaction:
             try:
                 self.db.execute("ROLLBACK")
@@ -55,20 +56,6 @@ class SqliteStore(GatherTables):
 
     def gauges(self) -> Gauges:
         return self.tally.gauges(self.oldest_at())
-
-    def take_after(self, before: "SqliteStore", now: float) -> None:
-        """Go on where another connection to the same file broke down. A claim that it could not confirm may have been
-        written all the same; nobody holds that call, so it is given back."""
-        self.in_hand = before.in_hand
-        self.begin(full=True)
-        for row in self.sending():
-            if row.row not in self.in_hand:
-                release(self, row.row, now)
-        self.commit()
-
-    def reclaim_all(self, now: float) -> None:
-        for row in self.sending():
-            reclaim(self, row, now)
 
     def touch(self) -> None:
         """A write that changes nothing that anyone reads: proves that the disk takes one."""
@@ -88,7 +75,7 @@ class SqliteStore(GatherTables):
     # Files whose path is there, or not.
 
     def come_back(self, source: str, path: str) -> None:
-        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND NOT disposed"
+        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND whole = 1 AND NOT disposed"
         self.db.execute(sql, (source, to_text(path)))
         self.ripe.add((source, path))
 
@@ -97,7 +84,7 @@ class SqliteStore(GatherTables):
         self.db.executemany(sql, [(now, source, to_text(path)) for path in paths])
 
     def dispose(self, source: str, path: str, now: float) -> None:
-        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ?"
+        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ? AND whole = 1"
         self.db.execute(sql, (now, source, to_text(path)))
 
     # Outside of transactions.

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Final, TypeVar
 
-from tunerd.call import Form
 from tunerd.ledger.rows import Body, Kind, Row
-from tunerd.ledger.sqlite.codec import COLUMNS, conversions, matching_text, values_of
+from tunerd.ledger.sql.codec import COLUMNS, conversions, matching_text, values_of
 
 T = TypeVar("T")
 
@@ -19,14 +18,6 @@ BODY: Final = "checked_for, matching, head, payload, document"
 _MOST: Final = 256
 """Rows of one statement: a whole batch of the writer's."""
 _ROUND: Final = 8
-_HOLD: Final = (
-    "state = 'sending', changed_at = new.column2, claimed_at = new.column2, form = new.column3, patch = new.column4, "
-    "paused_before_s = new.column5, frozen_by_claim = 1"
-)
-_DELIVER: Final = (
-    "state = 'sent', changed_at = new.column2, due_at = NULL, attempts = attempts + 1, first_attempt_at = claimed_at, "
-    "status = new.column3, tuner_call_id = new.column4, reason = NULL, detail = new.column5, form = NULL, patch = NULL"
-)
 
 
 class Unwritten:
@@ -44,8 +35,6 @@ class Unwritten:
         self._changed: dict[int, dict[str, object]] = {}
         self._bodies: dict[int, Body] = {}
         self._bodiless: dict[int, None] = {}
-        self._held: list[Sequence[object]] = []
-        self._delivered: list[Sequence[object]] = []
         self._is_empty = True
 
     def add(self, row: Row, body: Body) -> None:
@@ -76,24 +65,11 @@ class Unwritten:
         self._bodies.pop(row, None)
         self._bodiless[row] = None
 
-    def hold(self, row: int, now: float, form: Form, patch: bytes, paused_before_s: float) -> None:
-        """A plain call is claimed. (Nothing else becomes of it in the same transaction.)"""
-        self._is_empty = False
-        self._held.append((row, now, form.value, patch, paused_before_s))
-
-    def deliver(self, row: int, now: float, status: int, tuner_call_id: str | None, detail: str) -> None:
-        """A plain call is sent."""
-        self._is_empty = False
-        self._delivered.append((row, now, status, tuner_call_id, detail))
-
     def write(self) -> None:
         """Has to be done before the two tables are read, and before the commit. Raises sqlite3.Error."""
         if self._is_empty:
             return
         run = self._db.execute
-        for settings, changes in ((_DELIVER, self._delivered), (_HOLD, self._held)):
-            for part in _filled(changes, (None,) * 5):
-                run(_update_from(settings, 5, len(part)), _flat(part))
         if self._changed:  # first: a new row may take the id that another one gave up
             self._write_changes()
         for rows in _parts(self._new):
@@ -168,11 +144,5 @@ def _update(names: tuple[str, ...], count: int) -> str:
         settings = ", ".join(f'"{name}" = ?{at}' for at, name in enumerate(names, 2))
         return f"UPDATE call SET {settings} WHERE row = ?1"
     settings = ", ".join(f'"{name}" = new.column{at}' for at, name in enumerate(names, 2))
-    return _update_from(settings, len(names) + 1, count)
-
-
-@cache
-def _update_from(settings: str, width: int, count: int) -> str:
-    """Of `count` rows: the number of each, and then what `settings` wants."""
-    marks = f"({', '.join('?' * width)})"
+    marks = f"({', '.join('?' * (len(names) + 1))})"
     return f"UPDATE call SET {settings} FROM (VALUES {', '.join([marks] * count)}) AS new WHERE call.row = new.column1"

@@ -2,6 +2,7 @@
 on disk; this copy spares a query for each name at each scan. No input or output here.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
@@ -19,7 +20,7 @@ _FEW: Final = 200
 K = TypeVar("K")
 
 
-class Known:
+class FileIndex:
     def __init__(self, root: str, base_of: Callable[[str], str]) -> None:
         """`base_of` gives the name of the log that a rotated name belongs to (itself for any other name)."""
         self._root = root.rstrip("/") + "/"
@@ -32,11 +33,14 @@ class Known:
         self._gone: OrderedDict[str, int] = OrderedDict()
         self.has_forgotten = False
         """More files vanished than are kept here; the ledger knows them all."""
-        self._lost_logs: OrderedDict[tuple[str, int, bytes], FileMark] = OrderedDict()
+        self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
         """Logs whose path now holds another one (rotation) or nothing: still known by content."""
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
         """File systems that files were read from."""
+        self._numbering = threading.Lock()
+        self.last_log = 0
+        """The greatest number of a log so far."""
         self.refused_tails: dict[str, int] = {}
         """Logs whose unfinished last line stands as refused, with the signature it was refused at."""
 
@@ -63,6 +67,9 @@ class Known:
         self.signatures[relative] = signature(mark.size, mark.mtime_ns, 0 if mark.whole else mark.inode)
         self.devices.add(mark.device)
         self._unlog(relative)
+        if mark.log > self.last_log:
+            with self._numbering:
+                self.last_log = max(self.last_log, mark.log)
         if not mark.whole:
             self.logs[relative] = mark
             self._by_inode.setdefault((mark.device, mark.inode), set()).add(relative)
@@ -73,6 +80,12 @@ class Known:
             while len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
 
+    def next_log(self) -> int:
+        """The number of a log that nobody knows. May be asked in any thread."""
+        with self._numbering:
+            self.last_log += 1
+            return self.last_log
+
     def leave_out(self, relative: str, sign: int) -> None:
         """A file that is not read on purpose (ignore_older), until it changes."""
         self.signatures[relative] = sign
@@ -80,7 +93,7 @@ class Known:
     def replaced(self, relative: str) -> None:
         """The path holds another log now; the one it held is looked for under other names."""
         if (mark := self.logs.get(relative)) is not None and mark.offset > 0:
-            self._lost_logs[relative, mark.offset, mark.marker] = mark
+            self._lost_logs[relative, mark.log] = mark
             while len(self._lost_logs) > 1_000:
                 self._lost_logs.popitem(last=False)
 
@@ -131,7 +144,7 @@ class Known:
         # Of two logs that begin alike the longer one tells more.
         others.sort(key=lambda mark: -mark.offset)
         chosen = [mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None]
-        found = {(mark.path, mark.offset, mark.marker): mark for mark in chosen}
+        found = {(mark.path, mark.log): mark for mark in chosen}
         return list(found.values())
 
 

@@ -14,7 +14,7 @@ SLICE_S: Final = 0.001
 slice each time."""
 
 
-class Slices:
+class LoopBudget:
     """Use, around each piece of work: `await slices.room()`, then `with slices: ...` without an await in it."""
 
     def __init__(self, clock: Clock) -> None:

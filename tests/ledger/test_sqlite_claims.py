@@ -1,4 +1,4 @@
-"""Plain calls go through the SQLite ledger in bulk: row by row they end as calls that took the long way."""
+"""Claims and deliveries of one batch go to SQLite together, and a rollback takes them back together."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -6,24 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.parts import FORM, NOW, SENT, file_mark, freeze, later
+from tests.ledger.parts import FORM, NOW, SENT, file_mark, freeze
 from tests.ledger.test_sqlite_unwritten import statements
 from tunerd.call import State
-from tunerd.ledger import Admission, Claimed, Delivered, Pick, Settlement
+from tunerd.ledger import Admission, Claimed, Pick, Settlement
 from tunerd.ledger.commands import admit, send
-from tunerd.ledger.rows import Plain, Row
+from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.damage import open_sound
-from tunerd.ledger.sqlite.store import SqliteStore
 from tunerd.testing import make_call
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[tuple[SqliteStore, SqliteStore]]:
-    bulk, _ = open_sound(tmp_path / "bulk.db", NOW, 86_400.0)
-    long, _ = open_sound(tmp_path / "long.db", NOW, 86_400.0)
-    yield bulk, long
-    bulk.db.close()
-    long.db.close()
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store, _ = open_sound(tmp_path / "ledger.db", NOW, 86_400.0)
+    yield store
+    store.db.close()
 
 
 def put(store: SqliteStore, *call_ids: str, path: str = "/calls/a.json", mtime_ns: int = 1) -> None:
@@ -44,14 +41,6 @@ def ask(now: float) -> send.Ask:
     return send.Ask(destination="tuner", form=FORM, freeze=freeze, now=now, pick=Pick.OLDEST, not_agents=frozenset(), due_by=None)
 
 
-def take_the_long_way(store: SqliteStore, count: int, now: float = NOW + 1) -> list[Claimed]:
-    store.begin(full=False)
-    rows = [row for number in range(1, count + 1) if isinstance(row := store.get(number), Row)]
-    claimed = [one for row in rows if (one := send._try(store, row, ask(now), [])) is not None]
-    store.commit()
-    return claimed
-
-
 def settle(store: SqliteStore, row: int, settlement: Settlement, now: float = NOW + 2) -> set[tuple[str, str]]:
     store.begin(full=False)
     send.settle(store, row, settlement, now)
@@ -62,29 +51,8 @@ def table(store: SqliteStore) -> list[sqlite3.Row]:
     return store.db.execute("SELECT * FROM call ORDER BY row").fetchall()
 
 
-@pytest.mark.parametrize(
-    "settlement",
-    [SENT, Delivered(status=409, tuner_call_id=None, already_there=True), later(NOW + 60)],
-    ids=["sent", "already there", "later"],
-)
-def test_every_column_is_as_after_the_long_way(stores: tuple[SqliteStore, SqliteStore], settlement: Settlement) -> None:
-    """After the claim and after the settlement the rows are the same, and so are the handed out calls and the gauges."""
-    bulk, long = stores
-    for store in stores:
-        put(store, "a", "b", "c")
-    assert take(bulk, 3) == take_the_long_way(long, 3)
-    assert all(isinstance(held, Plain) for held in bulk.in_hand.values())
-    assert all(isinstance(held, Row) for held in long.in_hand.values())
-    for _ in ("claimed", "settled"):
-        assert table(bulk) == table(long)
-        assert bulk.gauges() == long.gauges()
-        ripe = [settle(store, row, settlement) for store in stores for row in (1, 2, 3)]
-        assert ripe[:3] == ripe[3:]
-
-
-def test_a_batch_is_a_statement_each_for_claims_and_deliveries(stores: tuple[SqliteStore, SqliteStore]) -> None:
+def test_a_batch_is_a_statement_each_for_claims_and_deliveries(store: SqliteStore) -> None:
     """32 calls are settled and 32 claimed by one transaction: its statements do not grow with them."""
-    store, _ = stores
     put(store, *(f"c{number}" for number in range(64)))
     held = take(store, 32)
     assert len(held) == 32
@@ -99,19 +67,15 @@ def test_a_batch_is_a_statement_each_for_claims_and_deliveries(stores: tuple[Sql
     assert (store.tally.calls[State.SENT], store.tally.calls[State.SENDING]) == (32, 32)
 
 
-def test_what_is_in_hand_keeps_no_payload(stores: tuple[SqliteStore, SqliteStore]) -> None:
+def test_what_is_in_hand_keeps_no_payload(store: SqliteStore) -> None:
     """A large call that is being sent is in memory once, as the body that its worker posts."""
-    store, _ = stores
-    put(store, "a")
-    (held,) = take(store, 1)
-    plain = store.in_hand[held.row]
-    assert isinstance(plain, Plain)
-    assert (plain.payload, b'"a"' in held.body) == (b"", True)
+    put(store, "a", "b")
+    take(store, 1)
+    assert store._payloads == {}
 
 
-def test_a_rollback_gives_back_what_was_claimed(stores: tuple[SqliteStore, SqliteStore]) -> None:
+def test_a_rollback_gives_back_what_was_claimed(store: SqliteStore) -> None:
     """Neither the table nor the memory beside it knows of a claim, or a delivery, that was rolled back."""
-    store, _ = stores
     put(store, "a", "b")
     before = table(store)
     store.begin(full=False)
@@ -128,20 +92,17 @@ def test_a_rollback_gives_back_what_was_claimed(stores: tuple[SqliteStore, Sqlit
     assert (store.tally.calls[State.SENT], store.tally.calls[State.DUE]) == (1, 1)
 
 
-def test_a_copy_that_comes_meanwhile_may_be_disposed_of_too(stores: tuple[SqliteStore, SqliteStore]) -> None:
+def test_a_copy_that_comes_meanwhile_may_be_disposed_of_too(store: SqliteStore) -> None:
     """The same call stands in a second file while it is being sent: both files are candidates once it is delivered."""
-    store, _ = stores
     put(store, "a")
     (held,) = take(store, 1)
     put(store, "a", path="/calls/copy.json", mtime_ns=2)
     assert settle(store, held.row, SENT) == {("agent", "/calls/a.json"), ("agent", "/calls/copy.json")}
 
 
-def test_a_copy_that_came_before_may_be_disposed_of_too(stores: tuple[SqliteStore, SqliteStore]) -> None:
+def test_a_copy_that_came_before_may_be_disposed_of_too(store: SqliteStore) -> None:
     """As above, where the second file was there first."""
-    store, _ = stores
     put(store, "a", mtime_ns=2)
     put(store, "a", path="/calls/copy.json", mtime_ns=1)
     (held,) = take(store, 1)
-    assert isinstance(store.in_hand[held.row], Plain)
     assert settle(store, held.row, SENT) == {("agent", "/calls/a.json"), ("agent", "/calls/copy.json")}

@@ -1,5 +1,5 @@
 """After a crash: batches split into single documents, and what is said of the one that ends the process. Values, and one
-stat; in_hand.py remembers who was there, run.py acts on it.
+stat; crash_journal.py remembers who was there, source_reader.py acts on it.
 """
 
 import os
@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Document, Origin, Refusal, RefusedDocument
-from tunerd.intake.in_hand import Place
+from tunerd.intake.crash_journal import Place
+from tunerd.intake.inspection import Batch
 from tunerd.intake.read import Read
-from tunerd.intake.visit import Batch
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
@@ -52,11 +52,25 @@ def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:
     Raises OSError where it is gone."""
     at = os.stat(path)
     mark = FileMark(
-        source=source, path=path, device=at.st_dev, inode=at.st_ino, size=at.st_size, mtime_ns=at.st_mtime_ns, offset=at.st_size
+        source=source,
+        path=path,
+        device=at.st_dev,
+        inode=at.st_ino,
+        size=at.st_size,
+        mtime_ns=at.st_mtime_ns,
+        ctime_ns=at.st_ctime_ns,
+        offset=at.st_size,
     )
     if log is not None:
-        mark = replace(mark, offset=log.offset, marker=log.marker, whole=False)
+        mark = replace(mark, offset=log.offset, content=log.content, whole=False, log=log.log)
     offset = log.offset if log is not None else 0
-    origin = Origin(source=source, path=path, offset=offset, length=max(0, at.st_size - offset), mtime_ns=at.st_mtime_ns)
+    origin = Origin(
+        source=source,
+        path=path,
+        offset=offset,
+        length=max(0, at.st_size - offset),
+        mtime_ns=at.st_mtime_ns,
+        log=log.log if log is not None else 0,
+    )
     refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=TWICE)
     return Batch([RefusedDocument(origin=origin, refusal=refusal, settled_at=now)], mark, first=True, last=True)

@@ -1,5 +1,5 @@
 """One look at one file: is it settled, what kind is it, and the documents in it that are not known yet. Synchronous,
-for a worker thread; each answer is a value, and run.py acts on it.
+for a worker thread; each answer is a value, and source_reader.py acts on it.
 """
 
 import os
@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 
 from tunerd.call import RefusedDocument
 from tunerd.config import Source
+from tunerd.intake.due_queue import Due
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
-from tunerd.intake.hints import Due
 from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, opened, read_whole
 from tunerd.intake.scan import Names, is_as_read, signature, why_odd
 from tunerd.ledger import FileMark
@@ -23,19 +23,19 @@ _RACY_NS: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Nothing:
+class Unchanged:
     """Gone, or as it was when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Strange:
+class NotRegular:
     """Not a regular file of the directory."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Back:
+class Reappeared:
     """A file that had vanished is there again, unchanged."""
 
     mark: FileMark
@@ -70,7 +70,7 @@ class Batch:
     """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
 
 
-Look: TypeAlias = Nothing | Strange | Back | Later | Large | Batch
+Look: TypeAlias = Unchanged | NotRegular | Reappeared | Later | Large | Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Now:
     final: bool = False
 
 
-class Visit:
+class Inspection:
     """Use: `look()`; after a Large or a Batch that is not the last, `more()` until one is; always `close()`."""
 
     def __init__(
@@ -97,12 +97,14 @@ class Visit:
         is_back: Callable[[str, int], bool],
         own: FileMark | None,
         candidates: Callable[[str, int, int], list[FileMark]],
+        next_log: Callable[[], int],
         refused_tail: int | None = None,
     ) -> None:
         self._source, self._root, self._names, self._due, self._now = source, root, names, due, now
         self._known, self._is_back, self._own = known, is_back, own
         self._candidates, self._refused_tail = candidates, refused_tail
         self._path = os.path.join(root, due.path)
+        self._next_log = next_log
         self._open = ExitStack()
         self._batches: Iterator[Batch] = iter(())
         self._quiet_s = 0.0
@@ -121,19 +123,19 @@ class Visit:
         try:
             plain = stat.S_ISREG(os.lstat(self._path).st_mode)
             if not plain and (why := why_odd(self._path, os.path.realpath(self._root))) is not None:
-                return Strange(why)
+                return NotRegular(why)
             file = self._open.enter_context(opened(self._path))
         except (FileNotFoundError, NotADirectoryError):
-            return Nothing()
+            return Unchanged()
         except Odd:
-            return Strange("is not a regular file")
+            return NotRegular("is not a regular file")
         at, due, now = file.stat, self._due, self._now
         sign = signature(at.st_size, at.st_mtime_ns)
         racy = due.closed and 0 <= now.wall * 1e9 - at.st_mtime_ns < _RACY_NS
         if (is_as_read(self._known, at) and not racy) or sign == self._refused_tail:
-            return Nothing()
+            return Unchanged()
         if self._known is None and self._is_back(due.path, sign):
-            return Back(self._mark(file, file.size))
+            return Reappeared(self._mark(file, file.size))
         if due.signature != sign or due.since is None:
             due.signature, due.since, due.read = sign, now.monotonic, False
         # Unchanged since the file's own times say so (a backlog is read at once), or since we watch it.
@@ -201,6 +203,7 @@ class Visit:
         for batch in read_on(
             file,
             start,
+            self._number(file, start),
             source=self._source.name,
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
@@ -219,6 +222,15 @@ class Visit:
             )
             first = False
 
+    def _number(self, file: Opened, start: FileMark | None) -> int:
+        if start is not None:
+            return start.log
+        own = self._own
+        if own is not None and own.offset == 0 and own.inode == file.stat.st_ino:
+            return own.log
+        number, self._due.log = self._due.log or self._next_log(), 0
+        return number
+
     def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
         """By its content, or, before its first line is complete, by its inode."""
         if start is not None:
@@ -235,5 +247,5 @@ class Visit:
         at = file.stat
         return FileMark(
             source=self._source.name, path=self._path, device=at.st_dev, inode=at.st_ino,
-            size=at.st_size, mtime_ns=at.st_mtime_ns, offset=offset,
+            size=at.st_size, mtime_ns=at.st_mtime_ns, ctime_ns=at.st_ctime_ns, offset=offset,
         )  # fmt: skip

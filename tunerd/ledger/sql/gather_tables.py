@@ -1,12 +1,12 @@
-"""Tables gathering and fragment: the statements behind groups, the last part of the Store."""
+"""Tables gathering and fragment: groups, the last part of the store."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
 from tunerd.call import Fragment, Origin
 from tunerd.ledger.rows import KeptGroup, Row
-from tunerd.ledger.sqlite.codec import from_text, to_text
-from tunerd.ledger.sqlite.join_tables import JoinTables
+from tunerd.ledger.sql.codec import from_text, to_text
+from tunerd.ledger.sql.join_tables import JoinTables
 
 _GROUP: Final = "row, source, key, version, look_at, last_at, wait_s, count"
 _FRAGMENT: Final = 'path, "offset", length, mtime_ns, settled_at, part, newest'
@@ -32,11 +32,13 @@ class GatherTables(JoinTables):
         return None if found is None else _group_of(found)
 
     def set_group(self, group: KeptGroup) -> None:
+        """Put it in place of the row's; its fragments stay. `drop` takes both along."""
         g = group
         sql = f"INSERT OR REPLACE INTO gathering ({_GROUP}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         self.db.execute(sql, (g.row, g.source, to_text(g.key), g.version, g.look_at, g.last_at, g.wait_s, g.count))
 
     def wanting(self, source: str, now: float, ended_by: float, limit: int) -> Sequence[KeptGroup]:
+        """Groups whose look is due, earliest first; of those that only waited, those whose wait ended by `ended_by`."""
         wants = "source = ? AND look_at <= ? AND (look_at < last_at + wait_s OR last_at + wait_s <= ?)"
         sql = f"SELECT {_GROUP} FROM gathering WHERE {wants} ORDER BY look_at, row LIMIT ?"
         return [_group_of(columns) for columns in self.db.execute(sql, (source, now, ended_by, limit))]
@@ -55,6 +57,7 @@ class GatherTables(JoinTables):
     # Fragments.
 
     def add_fragment(self, row: int, fragment: Fragment, digest: bytes, *, whole: bool, with_document: bool) -> None:
+        """The row's next fragment; without its document only the place and digest are known."""
         f, o = fragment, fragment.origin
         self.db.execute(
             f"INSERT INTO fragment (row, seq, {_FRAGMENT}, digest, whole, document) "
@@ -66,6 +69,7 @@ class GatherTables(JoinTables):
         )
 
     def drop_fragments_at(self, row: int, path: str, offset: int) -> int:
+        """Gives how many bytes of documents went."""
         at = 'FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
         place = (row, to_text(path), offset)
         gone: int = self.db.execute(f"SELECT coalesce(sum(length(document)), 0) {at}", place).fetchone()[0]
@@ -73,14 +77,17 @@ class GatherTables(JoinTables):
         return gone
 
     def digests(self, row: int, path: str, offset: int) -> Sequence[bytes]:
+        """Of the fragments at a place, whether their documents are still there or not."""
         sql = 'SELECT digest FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
         return [digest for (digest,) in self.db.execute(sql, (row, to_text(path), offset))]
 
     def last_log_offset(self, row: int, path: str) -> int | None:
+        """The last place of a log whose document is no longer there."""
         sql = 'SELECT max("offset") FROM fragment WHERE row = ? AND path = ? AND whole = 0 AND document IS NULL'
         return self.db.execute(sql, (row, to_text(path))).fetchone()[0]  # type: ignore[no-any-return]
 
     def fragments(self, row: int) -> Sequence[Fragment]:
+        """Those whose documents are there, in the order they came."""
         group = self.group_of(row)
         if group is None:
             return ()
@@ -88,14 +95,17 @@ class GatherTables(JoinTables):
         return [_fragment_of(columns, group) for columns in self.db.execute(sql, (row,))]
 
     def empty_fragments(self, row: int) -> None:
+        """Their documents go, their places stay."""
         self.db.execute("UPDATE fragment SET document = NULL WHERE row = ? AND document IS NOT NULL", (row,))
 
     def thin_fragments(self, row: int) -> None:
+        """The call is sent: of a log only the last place whose document is gone stays."""
         gone = "row = ?1 AND whole = 0 AND document IS NULL"
         last = f'SELECT path, max("offset") FROM fragment WHERE {gone} GROUP BY path'
         self.db.execute(f'DELETE FROM fragment WHERE {gone} AND (path, "offset") NOT IN ({last})', (row,))
 
     def hold_file(self, source: str, path: str) -> None:
+        """The same for one file."""
         self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (source, to_text(path)))
 
     # Retention.

@@ -25,11 +25,13 @@ class Due:
     since: float | None = None
     """Monotonic time since which `signature` holds."""
     signature: int = 0
+    log: int = 0
+    """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
 
 
-class Hints:
+class DueQueue:
     def __init__(self) -> None:
         self._paths: dict[str, Due] = {}
         self._heap: list[tuple[float, int, str]] = []
@@ -43,18 +45,21 @@ class Hints:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._paths
+
     @property
     def busy(self) -> bool:
         return bool(self._busy)
 
-    def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
+    def add(self, path: str, *, now: float, wall: float, closed: bool, log: int = 0) -> None:
         """Somebody saw a change: visit it now. What was known of its settling stays known."""
         due = self._paths.get(path)
         if due is None:
             if len(self._paths) >= MOST:
                 self.scan_now.set()
                 return
-            due = self._paths[path] = Due(path, now, wall)
+            due = self._paths[path] = Due(path, now, wall, log=log)
         due.at = min(due.at, now)
         due.closed = due.closed or closed
         self._push(due)
@@ -65,6 +70,7 @@ class Hints:
         if newer is not None:
             newer.since, newer.signature, newer.read = due.since, due.signature, due.read and not newer.closed
             newer.seen_at = min(newer.seen_at, due.seen_at)
+            newer.log = due.log or newer.log
             return
         self._paths[due.path] = due
         self._push(due)

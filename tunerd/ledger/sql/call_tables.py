@@ -1,4 +1,4 @@
-"""Tables call, body, frozen, origin and event: the statements behind the first half of the Store."""
+"""Tables call, body, frozen, origin and event: the first part of the store."""
 
 import sqlite3
 from collections import Counter, deque
@@ -7,22 +7,21 @@ from typing import Final
 
 from tunerd.call import Form, State
 from tunerd.ledger import Pick
-from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Plain, Row
-from tunerd.ledger.sqlite.codec import (
+from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row, Tally
+from tunerd.ledger.sql.codec import (
     COLUMNS,
     FORMS,
     body_of,
     from_text,
-    plain_of,
     row_of,
     to_text,
 )
-from tunerd.ledger.sqlite.unwritten import BODY, Unwritten
-from tunerd.ledger.store import EXPIRING_WITHIN_S, Store
+from tunerd.ledger.sql.unwritten import BODY, Unwritten
+from tunerd.ledger.states import Move, check
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
 _PICKED: Final = (Pick.NEWEST, Pick.EXPIRING, Pick.OLDEST)
-_PICK_MANY: Final = """
+_PICK_MANY: Final = f"""
 WITH
 newest AS MATERIALIZED (
     SELECT row FROM (
@@ -40,25 +39,30 @@ oldest AS MATERIALIZED (
     ORDER BY due_at, row LIMIT :count - (SELECT count(*) FROM newest) - (SELECT count(*) FROM soon)),
 picked (pick, row) AS MATERIALIZED (
     SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, row FROM oldest)
-SELECT picked.pick, picked.row, payload, checked_for,
-    form IS NULL AND attempts = 0 AND first_attempt_at IS NULL AND seeks = 0 AND gathers = 0 AND payload IS NOT NULL
-    AND recording_url IS NOT NULL AND (recording_expires_at IS NULL OR recording_expires_at > :now),
-    source, agent, call_id, path, admitted_at, settled_at, recording_url, recording_expires_at, size, copies
+SELECT picked.pick, payload, checked_for, {COLUMNS.replace('"row"', 'call."row"')}
 FROM picked CROSS JOIN call ON call.row = picked.row LEFT JOIN body ON body.row = picked.row
 """
-"""Each kind of pick in its order, no row twice, payloads with them, and whether the call is Plain; all in one statement."""
+"""Each kind of pick in its order, no row twice, payloads with them; all in one statement."""
+EXPIRING_WITHIN_S: Final = 3600.0
 _LET_GO: Final = 32
 _IDS: Final = 256
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
 
 
-class CallTables(Store):
-    """Half a store; sqlite/store.py puts the halves together."""
+class CallTables:
+    """The first part of a store: it answers narrow questions and makes narrow changes inside one open transaction, and
+    decides nothing. sql/store.py has the transactions."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        super().__init__()
         self.db = db
+        self.tally = Tally()
+        self.woken: set[str] = set()
+        """Destinations of which a call was made due in this transaction."""
+        self.in_hand: dict[int, Row | None] = {}
+        """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
+        self.ripe: set[tuple[str, str]] = set()
+        """(source, path) of files that may have become disposable in this transaction."""
         self.agents: dict[str, set[str]] = {}
         """Agents that may have due calls, for each destination: learnt as they come, read at open."""
         self.retired: deque[int] = deque()
@@ -84,9 +88,66 @@ class CallTables(Store):
             self.agents.setdefault(destination, set()).add(agent)
         self._has_conflicts = one("SELECT 1 FROM call WHERE kind = 'conflict' LIMIT 1").fetchone() is not None
         groups = "SELECT state, dismissed, count(*), total(size) FROM call GROUP BY state, dismissed"
-        self.tally = type(self.tally)()
+        self.tally = Tally()
         for state, dismissed, count, size in one(groups):
             self.tally.add_group(State(state), int(size), bool(dismissed), count)
+
+    # Calls: these three keep the tally; the rest of the class is bookkeeping below them.
+
+    def add(self, row: Row, body: Body) -> None:
+        """A new row; `row.row` is set."""
+        row.size = body.size + row.fragments_size
+        self._insert(row, body)
+        self.tally.add(row.state, row.size, row.dismissed)
+        if row.state is State.DUE:
+            self.woken.add(row.destination)
+
+    def change(self, row: Row, **columns: object) -> None:
+        """Set columns of a row, in `row` and in what is kept. The state goes by `move`."""
+        is_counted = "state" in columns or "size" in columns or "dismissed" in columns
+        if is_counted:
+            self.tally.add(row.state, row.size, row.dismissed, -1)
+        for name, value in columns.items():
+            setattr(row, name, value)
+        self._update(row, columns)
+        if is_counted:
+            self.tally.add(row.state, row.size, row.dismissed)
+        if row.state is State.SENDING:
+            self.in_hand[row.row] = row
+
+    def move(self, row: Row, move: Move, after: State, now: float, **columns: object) -> None:
+        """As `change`, to a state that the table of states.py allows."""
+        check(row.state, move, after)
+        self.in_hand.pop(row.row, None)
+        self.change(row, state=after, changed_at=now, **columns)
+        if after is State.DUE:
+            self.woken.add(row.destination)
+        elif after in (State.SENT, State.IGNORED):
+            self.ripe.update((source, path) for source, path, _ in self.places(row))
+
+    def held(self, row: int) -> Row | None:
+        """A row that a worker gives back; mostly known without asking."""
+        return self.in_hand.get(row) or self.get(row)
+
+    def drop(self, row: Row) -> None:
+        """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
+        self.tally.add(row.state, row.size, row.dismissed, -1)
+        self._delete(row)
+
+    def set_body(self, row: Row, body: Body) -> None:
+        """Put another body in place of the row's; a frozen one is thawed."""
+        self.thaw(row)
+        self._write_body(row, body)
+        size = body.size + row.fragments_size
+        if row.size != size:
+            self.change(row, size=size)
+
+    def thaw(self, row: Row) -> None:
+        """Forget the frozen body: the next claim makes it anew."""
+        if row.form is not None:
+            if row.patch is None:
+                self.drop_frozen(row.row)
+            self.change(row, form=None, patch=None, frozen_by_claim=False)
 
     def _ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
         """A statement that needs the tables call and body as they are by now."""
@@ -130,6 +191,8 @@ class CallTables(Store):
         return self._row("WHERE row = ?", (row,))
 
     def expect(self, calls: Sequence[tuple[str, str, str]]) -> None:
+        """`with_id` will be asked for these (workspace, agent, call id) before anything else is done to rows that have
+        them: a store may read them at once."""
         self._expected = {call: [] for call in calls}
         names = list({call_id for _, _, call_id in calls})
         for at in range(0, len(names), _IDS):
@@ -141,6 +204,7 @@ class CallTables(Store):
                     known.append(row)
 
     def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[Row]:
+        """Rows of kind CALL or CONFLICT with the id, the holder first."""
         found = self._expected.pop((workspace, agent, call_id), None)
         names = (call_id, agent, workspace)
         if found is None:
@@ -151,14 +215,17 @@ class CallTables(Store):
         return found + self._rows(others, names)
 
     def named(self, call_id: str) -> Sequence[Row]:
+        """Every row with the call id, whatever its kind, in row order."""
         found = self._rows("WHERE call_id = ? AND kind = 'call'", (call_id,))
         return sorted(found + self._rows("WHERE call_id = ? AND kind <> 'call'", (call_id,)), key=lambda row: row.row)
 
     def at_place(self, source: str, path: str, offset: int, kind: Kind) -> Sequence[Row]:
+        """Rows of a kind at a place, in row order."""
         where = 'WHERE source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
         return self._rows(where, (source, to_text(path), offset, str(kind)))
 
     def refused_unnamed(self, source: str, path: str) -> Sequence[Row]:
+        """Rows of kind REFUSED without a call id whose document is in the file."""
         where = "WHERE source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
         return self._rows(where, (source, to_text(path)))
 
@@ -172,6 +239,7 @@ class CallTables(Store):
         return None if columns is None else body_of(columns)
 
     def payload(self, row: int) -> tuple[bytes | None, Form | None]:
+        """The payload and the form it was checked for, without reading the document."""
         known = self._payloads.pop(row, None)
         if known is not None:
             return known
@@ -182,12 +250,14 @@ class CallTables(Store):
         self._unwritten.drop_body(row)
 
     def retire_body(self, row: Row) -> None:
+        """The call is sent: its wants go, its body when it is no longer among the newest that are kept."""
         if row.seeks:
             self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
         self.retired.append(row.row)
         self._let_go()
 
     def keep_bodies(self, count: int) -> None:
+        """How many bodies of sent calls to keep."""
         if count != self.bodies_kept:
             self.bodies_kept = count
             self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('bodies_kept', ?)", (count,))
@@ -200,6 +270,7 @@ class CallTables(Store):
                 self.drop_body(self.retired.popleft())
 
     def keep_frozen(self, row: int, body: bytes) -> None:
+        """Keep a whole frozen body (where `row.patch` would save nothing)."""
         self.db.execute("INSERT OR REPLACE INTO frozen (row, body) VALUES (?, ?)", (row, body))
 
     def kept_frozen(self, row: int) -> bytes | None:
@@ -212,6 +283,7 @@ class CallTables(Store):
     # Places and stories.
 
     def note_origin(self, row: Row, source: str, path: str, offset: int) -> None:
+        """Another place where the call's document stands; the place in the row itself needs no noting."""
         if (source, path, offset) != (row.source, row.path, row.offset):
             sql = 'INSERT OR IGNORE INTO origin (row, source, path, "offset") VALUES (?, ?, ?, ?)'
             self.db.execute(sql, (row.row, source, to_text(path), offset))
@@ -219,12 +291,14 @@ class CallTables(Store):
                 self.change(row, copies=True)
 
     def places(self, row: Row) -> set[tuple[str, str, int]]:
+        """Every (source, path, offset) at which the call's document stands or stood."""
         if not row.copies:
             return {(row.source, row.path, row.offset)}
         further = self.db.execute('SELECT source, path, "offset" FROM origin WHERE row = ?', (row.row,))
         return {(row.source, row.path, row.offset), *((source, from_text(path), at) for source, path, at in further)}
 
     def tell(self, row: Row, at: float, what: str, status: int | None = None, detail: str = "") -> None:
+        """One line of the call's story; the last EVENTS_KEPT are kept."""
         if row.told < 0:  # read from the table: how far its story goes is not known yet
             row.told = self.db.execute("SELECT coalesce(max(seq), 0) FROM event WHERE row = ?", (row.row,)).fetchone()[0]
         row.told += 1
@@ -250,51 +324,24 @@ class CallTables(Store):
 
     def pick_many(
         self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
-    ) -> Sequence[Row | Plain | None]:
+    ) -> Sequence[Row | None]:
+        """As many picks at once, no row twice, payloads with them. None says nothing: `pick` may yet find one. What is found
+        has to be claimed, or otherwise dealt with, before the next statement."""
         self._payloads.clear()
         if not_agents:
-            return super().pick_many(destination, picks, due_by, now, not_agents)
+            return [None] * len(picks)
         wanted = Counter(picks)
         values = {
-            "destination": destination, "due_by": due_by, "now": now, "soon": now + EXPIRING_WITHIN_S, "look_at": _LOOK_AT,
+            "destination": destination, "due_by": due_by, "soon": now + EXPIRING_WITHIN_S, "look_at": _LOOK_AT,
             "count": len(picks), "newest": wanted[Pick.NEWEST], "expiring": wanted[Pick.EXPIRING],
         }  # fmt: skip
-        found: dict[Pick, deque[Row | Plain]] = {pick: deque() for pick in Pick}
-        others: dict[int, Pick] = {}
-        for pick, row, payload, checked_for, is_plain, *columns in self._ask(_PICK_MANY, values).fetchall():
-            form = None if checked_for is None else FORMS[checked_for]
-            if is_plain:
-                found[_PICKED[pick]].append(plain_of(row, columns, payload, form))
-            else:
-                self._payloads[row] = (payload, form)
-                others[row] = _PICKED[pick]
-        if others:
-            rows = {row.row: row for row in self._rows(f"WHERE row IN ({', '.join(map(str, others))})", ())}
-            for number, kind in others.items():
-                found[kind].append(rows[number])
+        found: dict[Pick, deque[Row]] = {pick: deque() for pick in Pick}
+        for pick, payload, checked_for, *columns in self._ask(_PICK_MANY, values).fetchall():
+            row = row_of(columns)
+            self._payloads[row.row] = (payload, None if checked_for is None else FORMS[checked_for])
+            found[_PICKED[pick]].append(row)
         oldest = found[Pick.OLDEST]
         return [found[pick].popleft() if found[pick] else oldest.popleft() if oldest else None for pick in picks]
-
-    def hold(self, plain: Plain, form: Form, patch: bytes, paused_before_s: float, now: float) -> None:
-        plain.payload = b""  # the worker has the body: up to `max_document` for each call in flight, and not twice
-        self.in_hand[plain.row] = plain
-        self.tally.move(State.DUE, State.SENDING, plain.size)
-        self._unwritten.hold(plain.row, now, form, patch, paused_before_s)
-
-    def deliver(self, row: int, status: int, tuner_call_id: str | None, detail: str, now: float) -> bool:
-        plain = self.in_hand.get(row)
-        if not isinstance(plain, Plain):
-            return False
-        del self.in_hand[row]
-        self.tally.move(State.SENDING, State.SENT, plain.size)
-        self._unwritten.deliver(row, now, status, tuner_call_id, detail)
-        self.ripe.add((plain.source, plain.path))
-        if plain.copies:
-            further = self.db.execute("SELECT source, path FROM origin WHERE row = ?", (row,))
-            self.ripe.update((source, from_text(path)) for source, path in further)
-        self.retired.append(row)
-        self._let_go()
-        return True
 
     def _newest(self, destination: str, due_by: float, not_agents: frozenset[str]) -> int | None:
         """The newest calls may all be backing off, or a paused agent's: after a look at some the oldest due one does."""
@@ -328,6 +375,7 @@ class CallTables(Store):
         return min(due, default=None)
 
     def undecided(self, now: float, limit: int) -> Sequence[Row]:
+        """Waiting calls whose time has come, earliest first."""
         return self._rows("WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?", (now, limit))
 
     def next_undecided(self) -> float | None:
@@ -339,6 +387,7 @@ class CallTables(Store):
     # Retention.
 
     def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[Row]:
+        """Rows in these states since `before` or longer, oldest first."""
         found: list[Row] = []
         for state in states:
             where = (
@@ -348,6 +397,7 @@ class CallTables(Store):
         return sorted(found, key=lambda row: (row.changed_at, row.row))[:limit]
 
     def fattest_failed(self, limit: int) -> Sequence[Row]:
+        """Failed rows that still have a body, oldest first."""
         return self._rows("WHERE state = 'failed' AND size > 0 ORDER BY changed_at, row LIMIT ?", (limit,))
 
     def oldest_at(self) -> dict[State, float]:

@@ -1,4 +1,4 @@
-"""The conductor of steps 1 to 4: settled path -> documents -> calls and recordings -> ledger. `SourceIntake._take` is
+"""The conductor of steps 1 to 4: settled path -> documents -> calls and recordings -> ledger. `SourceReader._take` is
 the order, a line a step. sources.py holds the sources, and changes them on reload.
 """
 
@@ -15,19 +15,19 @@ from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import Made, events_of
-from tunerd.intake.dispose import Disposal, target_directory
+from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
+from tunerd.intake.after_sent import AfterSent, target_directory
+from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
+from tunerd.intake.due_queue import Due, DueQueue
 from tunerd.intake.entry import Entry, FileEntry, Mapper
+from tunerd.intake.file_index import FileIndex
 from tunerd.intake.gather import Gather, Gatherer
-from tunerd.intake.hints import Due, Hints
-from tunerd.intake.in_hand import FILE, Hold, InHand, Phase
-from tunerd.intake.known import Known
-from tunerd.intake.lookout import Lookout
-from tunerd.intake.pauses import RETRY_S, Gate, Pauses
+from tunerd.intake.inotify import Watcher
+from tunerd.intake.inspection import Batch, Inspection, Large, Later, Look, NotRegular, Now, Reappeared, Unchanged
+from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.monitor import DirectoryMonitor
+from tunerd.intake.quarantine import unread
 from tunerd.intake.scan import Names
-from tunerd.intake.slices import Slices
-from tunerd.intake.suspicion import unread
-from tunerd.intake.visit import Back, Batch, Large, Later, Look, Nothing, Now, Strange, Visit
-from tunerd.intake.watch import Watcher
 from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
@@ -92,7 +92,7 @@ class _Stopped(Exception):
     """Stopping while the ledger takes nothing: what is in hand stays on disk, unmarked."""
 
 
-class SourceIntake:
+class SourceReader:
     """One source, from its directory to the ledger."""
 
     def __init__(
@@ -102,11 +102,11 @@ class SourceIntake:
         mapper: Mapper,
         clock: Clock,
         emit: Emit,
-        gate: Gate,
+        gate: AdmissionGate,
         watcher: Watcher,
         turn: asyncio.Lock,
-        in_hand: InHand,
-        slices: Slices,
+        journal: CrashJournal,
+        slices: LoopBudget,
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
@@ -117,15 +117,15 @@ class SourceIntake:
         target = target_directory(source)
         inside = os.path.relpath(target, self._root) if target is not None else None
         self._names = Names(source, inside)
-        self._known = Known(self._root, lambda name: self._names.log_name(name) or name)
-        self._hints = Hints()
+        self._index = FileIndex(self._root, lambda name: self._names.log_name(name) or name)
+        self._due = DueQueue()
         self._pauses = Pauses(source.name, emit, clock.now)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
-        self._lookout = Lookout(
-            source, self._names, self._known, self._hints, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
+        self._monitor = DirectoryMonitor(
+            source, self._names, self._index, self._due, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
-        self._disposal = Disposal(source, ledger, self._known, clock, emit, self._in_thread)
-        self._in_hand = in_hand
+        self._disposal = AfterSent(source, ledger, self._index, clock, emit, self._in_thread)
+        self._journal = journal
         self._gatherer: Gatherer | None = None
         self._late_parts = 0
         if gather is not None:
@@ -139,7 +139,7 @@ class SourceIntake:
                 self._in_thread,
                 self._unread_since,
                 self._unread_in_folders,
-                in_hand,
+                journal,
             )
         self._entry = Entry(
             source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, slices, gathers=gather is not None
@@ -155,23 +155,23 @@ class SourceIntake:
         """Files that the last sweep left because they are not complete."""
 
     def busy(self) -> bool:
-        return self._hints.busy or len(self._hints) > 0
+        return self._due.busy or len(self._due) > 0
 
     @property
     def looked(self) -> int:
         """The last look that was asked for and is done."""
-        return self._lookout.looked
+        return self._monitor.looked
 
     def look(self, number: int) -> None:
-        self._lookout.look(number)
+        self._monitor.look(number)
 
     def status(self) -> SourceStatus:
         lost = self._pauses.reason in (IntakeReason.MISSING, IntakeReason.DENIED)  # its files are not to blame
         return SourceStatus(
             name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
-            detail=self._pauses.detail, files=len(self._known.signatures),
-            settling=len(self._hints), watching=self._lookout.watching, last_scan_at=self._lookout.last_scan_at,
-            late_parts=self._late_parts, unreadable=0 if lost else len(self._unreadable) + len(self._lookout.unlisted),
+            detail=self._pauses.detail, files=len(self._index.signatures),
+            settling=len(self._due), watching=self._monitor.watching, last_scan_at=self._monitor.last_scan_at,
+            late_parts=self._late_parts, unreadable=0 if lost else len(self._unreadable) + len(self._monitor.unlisted),
             unreadable_example=None if lost else next(self._errors(), None),
         )  # fmt: skip
 
@@ -189,8 +189,8 @@ class SourceIntake:
         try:
             await self._load()
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._lookout.scan_forever(self._ending))
-                group.create_task(self._lookout.glance_forever(self._ending))
+                group.create_task(self._monitor.scan_forever(self._ending))
+                group.create_task(self._monitor.glance_forever(self._ending))
                 group.create_task(self._disposal.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
@@ -204,8 +204,8 @@ class SourceIntake:
     def end(self) -> None:
         """No new file is begun; the ones in hand are finished."""
         self._ending.set()
-        self._hints.changed.set()
-        self._hints.scan_now.set()
+        self._due.changed.set()
+        self._due.scan_now.set()
         if self._gatherer is not None:
             self._gatherer.news.set()
 
@@ -216,7 +216,7 @@ class SourceIntake:
 
     def close(self) -> None:
         """The pauses stay as they are: nothing is read again because the process ends."""
-        self._lookout.close()
+        self._monitor.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(self, *, patient: bool) -> int:
@@ -224,9 +224,9 @@ class SourceIntake:
         try:
             await self._load()
             for _ in range(_SWEEPS):
-                more = await self._lookout.scan_once(sweep.unreadable.keys())
-                self._hints.hurry(self._clock.monotonic())
-                begun = len(self._hints)
+                more = await self._monitor.scan_once(sweep.unreadable.keys())
+                self._due.hurry(self._clock.monotonic())
+                begun = len(self._due)
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(WORKERS, max(1, begun))):
                         group.create_task(self._sweep_work(sweep, patient=patient))
@@ -235,7 +235,7 @@ class SourceIntake:
                 self._news = 0
             if not self._ending.is_set():
                 for due in sweep.unreadable.values():
-                    self._hints.put_back(due)
+                    self._due.put_back(due)
             if self._gatherer is not None:
                 await self._gatherer.look()
         except _Stopped:
@@ -262,19 +262,19 @@ class SourceIntake:
 
     def _errors(self) -> Iterator[Unread]:
         """Directories below the root and files that gave an error."""
-        for folder, why in self._lookout.unlisted.items():
+        for folder, why in self._monitor.unlisted.items():
             yield self._left(folder, f"cannot be listed ({why})")
         for path, why in self._unreadable.items():
             yield self._left(path, f"cannot be read ({why})")
 
     def _left(self, relative: str, why: str) -> Unread:
-        return Unread(source=self.source.name, path=self._known.absolute(relative) if relative else self._root, why=why)
+        return Unread(source=self.source.name, path=self._index.absolute(relative) if relative else self._root, why=why)
 
     _news = 0
     """Files that gave documents since the last round of a sweep."""
 
     async def _sweep_work(self, sweep: _Sweep, *, patient: bool) -> None:
-        while (due := self._hints.pop(self._clock.monotonic())) is not None:
+        while (due := self._due.pop(self._clock.monotonic())) is not None:
             try:
                 later = await self._take(due, final=True, patient=patient)
                 sweep.incomplete.discard(due.path)
@@ -284,11 +284,11 @@ class SourceIntake:
                     sweep.incomplete.add(due.path)
                     due.at = self._clock.monotonic() + max(later, 0.001)
                     if not self._ending.is_set():
-                        self._hints.put_back(due)
+                        self._due.put_back(due)
             except _Stopped:
                 return
             finally:
-                self._hints.done(due.path)
+                self._due.done(due.path)
 
     async def _work(self) -> None:
         while (due := await self._next()) is not None:
@@ -296,22 +296,22 @@ class SourceIntake:
                 later = await self._take(due, final=False, patient=True)
                 if later is not None:
                     due.at = self._clock.monotonic() + later
-                    self._hints.put_back(due)
+                    self._due.put_back(due)
             except _Stopped:
                 return
             finally:
-                self._hints.done(due.path)
+                self._due.done(due.path)
 
     async def _next(self) -> Due | None:
         """The next file that is due; None when the source ends."""
         async with self._door:
             while not self._ending.is_set():
                 now = self._clock.monotonic()
-                if (due := self._hints.pop(now)) is not None:
+                if (due := self._due.pop(now)) is not None:
                     return due
-                self._hints.changed.clear()
-                next_at = self._hints.next_at()
-                await self._clock.wait(self._hints.changed, None if next_at is None else max(0.001, next_at - now))
+                self._due.changed.clear()
+                next_at = self._due.next_at()
+                await self._clock.wait(self._due.changed, None if next_at is None else max(0.001, next_at - now))
         return None
 
     async def _take(self, due: Due, *, final: bool, patient: bool) -> float | None:
@@ -319,22 +319,22 @@ class SourceIntake:
         if not await self._gate.wait_open(self._pauses, self._ending, calls=self._has_calls, patient=patient):
             raise _Stopped
         await self._recall(due.path)
-        visit = self._visit(due, Now(self._clock.now(), self._clock.monotonic(), final))
-        hold = self._in_hand.begin(self.source.name, self._known.absolute(due.path))
+        inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
+        hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
         entry = self._entry.of_file(hold, final=final)
         try:
-            if hold.is_guilty(FILE):
+            if hold.is_quarantined(FILE):
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None
-            look = await self._in_thread(visit.look)  # 1. settled?  2. read
+            look = await self._in_thread(inspection.look)  # 1. settled?  2. read
             if isinstance(look, Batch):
                 await entry.enter(look)  # 2b. gather  3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
                 await self._wait_for_room(entry, patient=patient)
                 async with self._turn:  # large files: a batch each in turn, over all sources
                     hold.note(Phase.READING, FILE)
-                    look = await self._more(visit, entry)
+                    look = await self._more(inspection, entry)
                     if isinstance(look, Batch):
                         await entry.enter(look)
             await entry.end()
@@ -345,20 +345,20 @@ class SourceIntake:
         except OSError as exc:
             hold.end(cleared=False)
             self._unreadable[due.path] = exc.strerror or type(exc).__name__
-            if isinstance(exc, PermissionError) and await self._lookout.is_denied():
+            if isinstance(exc, PermissionError) and await self._monitor.is_denied():
                 return RETRY_S
-            self._lookout.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
+            self._monitor.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
             return _UNREADABLE_S
         except (_Stopped, asyncio.CancelledError):
             hold.end(cleared=False)
             raise
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             entry.close()
-            visit.close()
+            inspection.close()
 
-    async def _more(self, visit: Visit, entry: FileEntry) -> Batch | Later:
+    async def _more(self, inspection: Inspection, entry: FileEntry) -> Batch | Later:
         try:
-            return await self._in_thread(visit.more)
+            return await self._in_thread(inspection.more)
         except OSError:
             await entry.end()  # what could be read stays read
             raise
@@ -371,28 +371,28 @@ class SourceIntake:
             await entry.end()
             raise _Stopped
 
-    async def _set_aside(self, due: Due, hold: Hold) -> None:
+    async def _set_aside(self, due: Due, hold: JournalEntry) -> None:
         """Twice the process died while the bytes of this file were read: it stands as failed, and is not opened again
         before it changes."""
-        batch = unread(self.source.name, self._known.absolute(due.path), self._known.logs.get(due.path), self._clock.now())
+        batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
         await self._entry.see_through(self._entry.hand_over(batch, made))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:
         """Read, one after the other, the files of this source that were in hand when the process died."""
-        paths = [] if self._suspected else self._in_hand.suspects(self.source.name)
+        paths = [] if self._suspected else self._journal.suspects(self.source.name)
         self._suspected = True
         try:
             for path in paths:
                 await self._load()
-                relative = self._known.relative(path)
+                relative = self._index.relative(path)
                 if path != relative and self._names.fits(relative):
                     now = self._clock.monotonic()
                     later = await self._take(due := Due(relative, now, self._clock.now()), final=False, patient=False)
                     if later is not None:
                         due.at = now + later
-                        self._hints.put_back(due)
+                        self._due.put_back(due)
         except _Stopped:
             pass  # they are taken singly when their turn comes
 
@@ -400,33 +400,34 @@ class SourceIntake:
 
     async def _recall(self, relative: str) -> None:
         """More files vanished than are remembered here: ask the ledger before one that is back is read again."""
-        if self._known.has_forgotten and relative not in self._known.signatures:
-            path = self._known.absolute(relative)
+        if self._index.has_forgotten and relative not in self._index.signatures:
+            path = self._index.absolute(relative)
             mark = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
             if mark is not None:
-                self._known.remember(mark)
+                self._index.remember(mark)
 
-    def _visit(self, due: Due, now: Now) -> Visit:
-        known = self._known
-        return Visit(
-            self.source, self._root, self._names, due, now, known=known.signatures.get(due.path), is_back=known.is_back,
-            own=known.logs.get(due.path), candidates=known.candidates, refused_tail=known.refused_tails.get(due.path),
+    def _inspection(self, due: Due, now: Now) -> Inspection:
+        index = self._index
+        return Inspection(
+            self.source, self._root, self._names, due, now, known=index.signatures.get(due.path), is_back=index.is_back,
+            own=index.logs.get(due.path), candidates=index.candidates, next_log=index.next_log,
+            refused_tail=index.refused_tails.get(due.path),
         )  # fmt: skip
 
     async def _after(self, due: Due, look: Look) -> float | None:
         match look:
-            case Strange(why):
-                self._lookout.odd(due.path, why)
-            case Back(mark):
+            case NotRegular(why):
+                self._monitor.odd(due.path, why)
+            case Reappeared(mark):
                 await self._patiently(lambda: self._ledger.set_mark(mark, self._clock.now()))
-                self._known.came_back(due.path)
+                self._index.came_back(due.path)
             case Later(seconds):
                 return seconds
             case Batch(mark=FileMark(whole=True), first=True, documents=[]):
-                self._lookout.odd(due.path, "holds an empty list: there is no document in it")
+                self._monitor.odd(due.path, "holds an empty list: there is no document in it")
             case Batch(later_s=seconds):
                 return seconds
-            case Nothing() | Large():
+            case Unchanged() | Large():
                 pass
         return None
 
@@ -455,33 +456,33 @@ class SourceIntake:
         """Since when there may be files that are not read. While the directory is gone, or was not listed in full yet,
         that is long ago: no wait ends then. While the ledger is full of calls that gather, nothing can be read before
         some of them end."""
-        if not self._lookout.knows_all:
+        if not self._monitor.knows_all:
             return 0.0
         gauges = self._ledger.gauges()
         if self._pauses.reason is IntakeReason.FULL and gauges.gathering_bytes * 2 > gauges.pending_bytes:
             return None
-        return self._hints.unread_since()
+        return self._due.unread_since()
 
     def _unread_in_folders(self) -> dict[str, float]:
-        return {self._known.absolute(folder): seen_at for folder, seen_at in self._hints.unread_in_folders().items()}
+        return {self._index.absolute(folder): seen_at for folder, seen_at in self._due.unread_in_folders().items()}
 
     def _remember(self, batch: Batch, mark: FileMark) -> None:
-        relative = self._known.relative(mark.path)
+        relative = self._index.relative(mark.path)
         if not mark.whole and batch.first and (batch.continues is None or batch.continues.path != mark.path):
-            self._known.replaced(relative)
-        self._known.remember(mark)
+            self._index.replaced(relative)
+        self._index.remember(mark)
         if batch.refused_tail is not None:
-            self._known.refused_tails[relative] = batch.refused_tail
+            self._index.refused_tails[relative] = batch.refused_tail
         else:
-            self._known.refused_tails.pop(relative, None)
+            self._index.refused_tails.pop(relative, None)
         if not mark.whole:
-            self._lookout.grew(relative)
+            self._monitor.grew(relative)
 
     async def _load(self) -> None:
         """Take over from the ledger what was read before."""
         if self._loaded:
             return
-        for vanished, load in ((True, self._known.load_vanished), (False, self._known.load)):
+        for vanished, load in ((True, self._index.load_vanished), (False, self._index.load)):
             after: str | None = ""
             while after is not None:
                 after = await self._load_page(after, vanished, load)

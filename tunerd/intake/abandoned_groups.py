@@ -23,7 +23,7 @@ class SetAside(Protocol):
     def __call__(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal, source: str) -> RefusedDocument: ...
 
 
-class Orphans:
+class AbandonedGroups:
     """Looks at the groups of all sources that are not among `gathering`."""
 
     def __init__(

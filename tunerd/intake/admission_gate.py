@@ -76,7 +76,7 @@ class Pauses:
             self._emit(IntakeResumed(source=self._source, reason=reason))
 
 
-class Gate:
+class AdmissionGate:
     """Whether calls may be admitted; shared by all sources."""
 
     def __init__(self, gauges: Callable[[], Gauges], limits: Limits, clock: Clock) -> None:

@@ -1,5 +1,6 @@
 """How rows, strategies, gates and file names are written in SQLite's types, and read back."""
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
@@ -9,9 +10,13 @@ import orjson
 
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import FileMark, Gate
-from tunerd.ledger.rows import Body, Kind, PauseClock, Plain, Row
-from tunerd.ledger.sqlite.trouble import Unsound
+from tunerd.ledger.rows import Body, Kind, PauseClock, Row
 from tunerd.outcome import PauseReason
+
+
+class Unsound(sqlite3.DatabaseError):
+    """The file holds what no version of tunerd writes."""
+
 
 # File names need not be UTF-8: Python carries their odd bytes as lone surrogates, which SQLite's text cannot. They are
 # stored as characters of the private use area.
@@ -115,15 +120,6 @@ def row_of(columns: Sequence[Any]) -> Row:
     return row
 
 
-def plain_of(number: int, columns: Sequence[Any], payload: bytes, checked_for: Form | None) -> Plain:
-    """From (source, agent, call_id, path, admitted_at, settled_at, recording_url, recording_expires_at, size, copies)."""
-    source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies = columns
-    path = path if path.isascii() else from_text(path)
-    return Plain(
-        number, source, agent, call_id, path, admitted_at, settled_at, url, expires_at, size, copies != 0, payload, checked_for
-    )
-
-
 # Bodies.
 
 
@@ -180,17 +176,21 @@ def _on_missing_of(items: Sequence[Any]) -> OnMissing:
 def gate_text(gate: Gate) -> str:
     agents = {agent: [reason.value, since] for agent, (reason, since) in gate.agents.items()}
     pause = None if gate.pause is None else gate.pause.value
-    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents]).decode()
+    probe = [gate.probe_row, gate.probe_every_s, gate.next_probe_at]
+    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents, probe]).decode()
 
 
 def gate_of(text: str) -> Gate:
-    closed_until, pause, paused_since, detail, agents = orjson.loads(text)
+    closed_until, pause, paused_since, detail, agents, (probe_row, probe_every_s, next_probe_at) = orjson.loads(text)
     return Gate(
         closed_until=closed_until,
         pause=None if pause is None else PauseReason(pause),
         paused_since=paused_since,
         detail=detail,
         agents={agent: (PauseReason(reason), since) for agent, (reason, since) in agents.items()},
+        probe_row=probe_row,
+        probe_every_s=probe_every_s,
+        next_probe_at=next_probe_at,
     )
 
 
@@ -203,25 +203,28 @@ def clock_of(text: str) -> PauseClock:
     return PauseClock(at=at, total_s=total_s, agents=agents)
 
 
-MARK_COLUMNS: Final = 'source, path, device, inode, size, mtime_ns, "offset", marker, whole, carry'
+MARK_COLUMNS: Final = 'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry'
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
-    return (mark.source, path, device, inode, mark.size, mark.mtime_ns, mark.offset, mark.marker, mark.whole, mark.carry)
+    times = (mark.mtime_ns, mark.ctime_ns)
+    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry)
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, device, inode, size, mtime_ns, offset, marker, whole, carry = columns
+    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry = columns
     return FileMark(
         source=source,
         path=from_text(path),
+        log=log,
         device=from_signed(device),
         inode=from_signed(inode),
         size=size,
         mtime_ns=mtime_ns,
+        ctime_ns=ctime_ns,
         offset=offset,
-        marker=marker,
+        content=content,
         whole=bool(whole),
         carry=carry,
     )

@@ -1,6 +1,6 @@
 """Watches over one source's directory: turns file events and scans into hints, and notices when the root is gone.
 
-What a hinted file holds is for visit.py. Nothing known is dropped while the root is missing or was swapped for another.
+What a hinted file holds is for inspection.py. Nothing known is dropped while the root is missing or was swapped for another.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Final, Protocol, TypeVar
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, FileIgnored, WatchDegraded
-from tunerd.intake.hints import Hints
-from tunerd.intake.known import Known
-from tunerd.intake.pauses import Pauses
+from tunerd.intake.admission_gate import Pauses
+from tunerd.intake.due_queue import DueQueue
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inotify import Hint, Watcher, WatchLimit
 from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature
-from tunerd.intake.watch import Hint, Watcher, WatchLimit
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -36,13 +36,13 @@ class InThread(Protocol):
     async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
-class Lookout:
+class DirectoryMonitor:
     def __init__(
         self,
         source: Source,
         names: Names,
-        known: Known,
-        hints: Hints,
+        index: FileIndex,
+        due: DueQueue,
         watcher: Watcher | None,
         clock: Clock,
         emit: Emit,
@@ -50,7 +50,7 @@ class Lookout:
         in_thread: InThread,
         vanished: Callable[[list[str]], Awaitable[None]],
     ) -> None:
-        self._source, self._names, self._known, self._hints = source, names, known, hints
+        self._source, self._names, self._index, self._due = source, names, index, due
         self._watcher = watcher if source.watch == "events" else None
         self._clock, self._emit, self._pauses = clock, emit, pauses
         self._in_thread, self._vanished = in_thread, vanished
@@ -83,12 +83,12 @@ class Lookout:
     def tell(self, hint: Hint, path: str) -> None:
         """What the watcher calls, in the event loop."""
         if hint is Hint.LOST:
-            self._hints.scan_now.set()
+            self._due.scan_now.set()
             return
-        relative = self._known.relative(path)
+        relative = self._index.relative(path)
         if hint is Hint.DIRECTORY:
             if self._source.recursive and self._names.enters(relative):
-                self._hints.scan_now.set()
+                self._due.scan_now.set()
             return
         if self._names.fits(relative):
             self._hint(relative, closed=hint is Hint.CLOSED)
@@ -97,40 +97,42 @@ class Lookout:
         """Tell, once, that a name is not read."""
         if relative not in self._told:
             self._told.add(relative)
-            self._emit(FileIgnored(source=self._source.name, path=self._known.absolute(relative), why=why))
+            self._emit(FileIgnored(source=self._source.name, path=self._index.absolute(relative), why=why))
 
     def grew(self, relative: str) -> None:
         """A log gave documents: look at it often for a while, its writer may keep it open and cause no events."""
-        self._grown[relative] = self._clock.monotonic(), self._known.signatures.get(relative, 0)
+        self._grown[relative] = self._clock.monotonic(), self._index.signatures.get(relative, 0)
         while len(self._grown) > _GLANCE_LOGS:
             del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
 
     def look(self, number: int) -> None:
         """Scan at once; `looked` reaches `number` when that is done."""
         self._asked = number
-        self._hints.scan_now.set()
+        self._due.scan_now.set()
 
     def _hint(self, relative: str, *, closed: bool) -> None:
-        self._hints.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed)
+        # Logs are numbered in the order in which they are discovered, read in whatever order.
+        log = self._index.next_log() if relative not in self._due and self._names.kind(relative) != "whole" else 0
+        self._due.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed, log=log)
 
     async def scan_forever(self, stop: asyncio.Event) -> None:
         """A scan each `rescan`, at once when events were lost, and each second while the root is missing."""
         while not stop.is_set():
-            self._hints.scan_now.clear()  # what is lost, or asked, from now on wants the next scan
+            self._due.scan_now.clear()  # what is lost, or asked, from now on wants the next scan
             more = await self.scan_once()
             if self._unreadable:
                 await self._clock.wait(stop, _MISSING_S)
                 continue
             # A full listing was cut: go on as soon as its files have been taken.
             delay = 0.2 if more else self._source.rescan_s
-            if await self._clock.wait(self._hints.scan_now, delay) and not stop.is_set():
+            if await self._clock.wait(self._due.scan_now, delay) and not stop.is_set():
                 await self._clock.wait(stop, 0.1)  # a storm of "scan now" is one scan
 
     async def is_denied(self) -> bool:
         """Whether a file cannot be read because the directory cannot: then the scan that says so is due now."""
         denied = self._unreadable or not await self._in_thread(lambda: may_read(self._root))
         if denied:
-            self._hints.scan_now.set()
+            self._due.scan_now.set()
         return denied
 
     async def scan_once(self, leave: Collection[str] = frozenset()) -> bool:
@@ -143,17 +145,17 @@ class Lookout:
 
     async def _scan(self, leave: Collection[str]) -> bool:
         self.knows_all = False
-        if len(self._hints) > FOUND_AT_ONCE // 2:
+        if len(self._due) > FOUND_AT_ONCE // 2:
             return True  # these first
         turns = max(1, int(FULL_PASS_S / max(self._source.rescan_s, 1.0)))
         first = self.last_scan_at is None
         older = self._clock.now() - self._source.ignore_older_s if self._source.ignore_older_s is not None else None
-        part, restat, told = (0, 1) if first else (self._turn % turns, turns), self._known.restat, frozenset(self._told)
+        part, restat, told = (0, 1) if first else (self._turn % turns, turns), self._index.restat, frozenset(self._told)
         self._turn += 1
         try:
             listing = await self._in_thread(
                 lambda: scan(
-                    self._root, self._names, self._known.signatures, recursive=self._source.recursive, arm=self._arm,
+                    self._root, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
                     restat=restat, part=part, older_than=older, skip=told, leave=leave,
                 )
             )  # fmt: skip
@@ -207,11 +209,11 @@ class Lookout:
 
     def _was_swapped(self, listing: Listing) -> bool:
         """An empty directory in place of the one that held known files: the mount point under a lost mount."""
-        if listing.files or not self._known.signatures:
+        if listing.files or not self._index.signatures:
             return False
         if self._identity is not None:
             return listing.root != self._identity
-        return bool(self._known.devices) and listing.root[0] not in self._known.devices
+        return bool(self._index.devices) and listing.root[0] not in self._index.devices
 
     async def _act_on(self, listing: Listing, *, first: bool) -> None:
         async for relative in _unhurried(listing.found):
@@ -219,18 +221,18 @@ class Lookout:
         async for relative, why in _unhurried(listing.odd):
             self.odd(relative, why)
         async for relative, sign in _unhurried(listing.old):
-            self._known.leave_out(relative, sign)
+            self._index.leave_out(relative, sign)
         if listing.old:
             why = f"{len(listing.old)} file(s) older than ignore_older are left out, such as {listing.old[0][0]}"
             self._emit(FileIgnored(source=self._source.name, path=self._root, why=why))
         for i in range(0, len(listing.vanished), AT_ONCE):
             gone = listing.vanished[i : i + AT_ONCE]
             try:
-                await self._vanished([self._known.absolute(relative) for relative in gone])
+                await self._vanished([self._index.absolute(relative) for relative in gone])
             except LedgerUnavailable:
                 return  # the next scan finds them gone again
             for relative in gone:
-                self._known.vanished(relative)
+                self._index.vanished(relative)
 
     async def glance_forever(self, stop: asyncio.Event) -> None:
         """Look at the size of logs that grew lately, between scans."""
@@ -251,7 +253,7 @@ class Lookout:
         seen: dict[str, int] = {}
         for relative in names:
             try:
-                at = os.stat(self._known.absolute(relative))
+                at = os.stat(self._index.absolute(relative))
             except OSError:
                 continue
             seen[relative] = signature(at.st_size, at.st_mtime_ns, at.st_ino)

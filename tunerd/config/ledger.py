@@ -1,0 +1,120 @@
+"""`ledger:` -> LedgerConfig; and where the ledger is when the rest of the file cannot be used: commands look for the
+daemon there, whatever is wrong with the configuration on disk.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tunerd.config.environment import Substituted, substitute
+from tunerd.config.keys import LEDGER
+from tunerd.config.models import LedgerConfig
+from tunerd.config.reading import Reader
+from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.places import ConfigError, Node, Place
+
+_URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
+_SECTION: Final = re.compile(r"^(ledger|\"ledger\"|'ledger')\s*:", re.MULTILINE)
+_COMMENT: Final = re.compile(r"^\s*#.*$|\s#[^'\"\n]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerPlace:
+    """Where a configuration file puts the ledger, as far as the file can be read."""
+
+    path: str | None
+    """None: the file does not say it."""
+    from_environment: bool = False
+    """`${...}` is part of it: with another environment the same file means another ledger."""
+
+
+def read_ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
+    """The section; the defaults stand in for what was wrong."""
+    values, nodes = reader.section(node, "ledger", LEDGER)
+    url = nodes.get("url")
+    if url is not None and (path := _path_of(reader, url)) is not None:
+        values["path"] = path
+    config = reader.build(LEDGER, LedgerConfig, values, nodes, "ledger") or LedgerConfig()
+    kind = _volatile(config.path)
+    if kind is not None:
+        lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
+        reader.warn(url or node or root, "ledger.url", lost)
+    return config
+
+
+def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:
+    """The place of the ledger by the text of a configuration file, whatever else is wrong with it."""
+    try:
+        root = parse_yaml(text, file)
+    except ConfigError:
+        return _place_in_text(text, file, environ)
+    ledger = root.value.get("ledger") if isinstance(root.value, dict) else None
+    if isinstance(root.value, dict) and (ledger is None or ledger.value is None):
+        return LedgerPlace(path=LedgerConfig().path)
+    if ledger is None or not isinstance(ledger.value, dict):
+        return LedgerPlace(path=None)
+    url = ledger.value.get("url")
+    if url is None:
+        return LedgerPlace(path=LedgerConfig().path)
+    return LedgerPlace(path=_filled_path(url, environ), from_environment="${" in str(url.value))
+
+
+def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:
+    """What stands there like the URL of a ledger, if it is one only; text without the section has it at the default."""
+    bare = _COMMENT.sub("", text)
+    found = {one["quoted"] or one["plain"].rstrip("}]") for one in _URL.finditer(bare) if "${" not in one.group()}
+    found |= {one["quoted"] or one["plain"] for one in _URL.finditer(bare) if "${" in one.group()}
+    if len(found) == 1:
+        url = found.pop()
+        return LedgerPlace(path=_filled_path(Node(url, Place(file, 1, 1)), environ), from_environment="${" in url)
+    if not found and text.strip() and not _SECTION.search(text):
+        return LedgerPlace(path=LedgerConfig().path)
+    return LedgerPlace(path=None)
+
+
+def _filled_path(url: Node, environ: Mapping[str, str]) -> str | None:
+    filled = substitute(url, environ, lambda _: False)
+    return None if filled.problems else _path_of(Reader(Substituted(filled.root)), filled.root)
+
+
+def _path_of(reader: Reader, node: Node) -> str | None:
+    want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
+    text = reader.text(node, "ledger.url", want)
+    if text is None:
+        return None
+    scheme, separator, rest = text.partition("://")
+    problem = None
+    if scheme.lower() in ("postgresql", "postgres") and separator:
+        problem = "PostgreSQL comes in a later version; until then one instance with"
+    elif scheme.lower() != "sqlite" or not separator:
+        problem = "write"
+    elif not rest.startswith("/"):
+        problem = "the path is not absolute; write"
+    elif "?" in rest or "#" in rest:
+        problem = "a path only, without ? or #; write"
+    elif rest.strip("/") == "" or rest.endswith("/"):
+        problem = "names a directory, not a file; write"
+    if problem is not None:
+        reader.problem(node, "ledger.url", f"{problem} {want}")
+        return None
+    return os.path.normpath("/" + rest.lstrip("/"))
+
+
+def _volatile(path: str) -> str | None:
+    """`tmpfs` or `ramfs` where the path is on one; None elsewhere and where it cannot be known."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts:
+        fields = line.split(" ")
+        if len(fields) > 2:
+            point = fields[1].replace("\\040", " ")
+            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+                best, kind = point, fields[2]
+    return kind if kind in ("tmpfs", "ramfs") else None

@@ -1,0 +1,1 @@
+"""How the ledger's rows stand in SQL: the tables, what is asked of them, and one transaction over them."""
