@@ -19,6 +19,7 @@ MODULES = {
 PURE = (
     "tunerd.call",
     "tunerd.outcome",
+    "tunerd.carried_key",
     "tunerd.events",
     "tunerd.location",
     "tunerd.places",
@@ -41,6 +42,7 @@ CORE = {
     "tunerd",
     "tunerd.call",
     "tunerd.outcome",
+    "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
     "tunerd.location",

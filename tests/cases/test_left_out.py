@@ -258,6 +258,12 @@ def test_envelopes_are_no_matter_of_home_made_rules() -> None:
     assert compiled(HOME_MADE.format(more="")).map(document({"body": {"kind": "call", "id": "a", "said": ["x"]}})).ignored
 
 
+def test_a_let_that_fails_on_other_documents_does_no_harm() -> None:
+    """Nothing reads it where `when:` is false: the document is left out, not refused as a defect."""
+    text = HOME_MADE.format(more="let: {spoken: seconds_to_ms(doc.length)}")
+    assert compiled(text).map(document({"kind": "test", "length": {"odd": 1}})).ignored is not None
+
+
 def test_a_wrong_not_call_is_told_at_load() -> None:
     """With its place, like any other rule."""
     assert problems_of(HOME_MADE.format(more="not_call: dok.kind")) == [

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tunerd.mapping.closures import Code
-from tunerd.mapping.functions import Run
-from tunerd.mapping.generated import generated
+from tunerd.mapping.functions import Code, Run
 from tunerd.mapping.names import Broken, Names, nearest
 from tunerd.mapping.rules import RuleCompiler, key_place
 from tunerd.mapping.trace import Misfit, Step
@@ -36,13 +34,16 @@ class RuleSet:
         for index, run in self.lets:
             slots[index] = run(slots)
 
-    def let_guarded(self, slots: list[Any]) -> None:
-        """In a traced run: a let that fails breaks its slot, and so the fields that read it, not the call at once."""
+    def let_guarded(self, slots: list[Any]) -> bool:
+        """In a traced run: a let that fails breaks its slot, and so the fields that read it, not the call at once. Whether
+        one failed."""
+        failed = False
         for index, run in self.lets:
             try:
                 slots[index] = run(slots)
             except Misfit as misfit:
-                slots[index] = Broken(misfit)
+                slots[index], failed = Broken(misfit), True
+        return failed
 
 
 def compile_rules(
@@ -65,19 +66,18 @@ def compile_rules(
         return made
     lets: list[tuple[int, Code]] = []
     compiler.lets(members, made.names, path, lets)
-    refused: list[tuple[str, Code, Step]] = []
+    made.lets = [(index, code.run) for index, code in lets]
     if (refuse := members.get("refuse")) is not None:
         for reason, rule in (compiler.members(refuse, f"{path}.refuse") or {}).items():
             at = f"{path}.refuse.{reason}"
             step = compiler.step(rule, at)
-            refused.append((reason, compiler.rule(rule, at, made.names), step))
-    when: Code | None = None
+            made.refuse.append((reason, compiler.rule(rule, at, made.names).run, step))
     if (rule_when := members.get("when")) is not None and rule_when.value is not None:
         made.when_step = compiler.step(rule_when, f"{path}.when")
-        when = compiler.rule(rule_when, f"{path}.when", made.names)
-    not_call = [compiler.rule(rule, at, made.names) for at, rule in alternatives(members.get("not_call"), f"{path}.not_call")]
-    made.strict = strict or bool(not_call)
-    values: list[tuple[str, Code]] = []
+        made.when = compiler.rule(rule_when, f"{path}.when", made.names).run
+    for at, rule in alternatives(members.get("not_call"), f"{path}.not_call"):
+        made.not_call.append(compiler.rule(rule, at, made.names).run)
+    made.strict = strict or bool(made.not_call)
     for name, rule in members.items():
         at = f"{path}.{name}"
         if name in ("let", "refuse", "when", "not_call"):
@@ -89,16 +89,7 @@ def compile_rules(
             continue
         made.steps[name] = compiler.step(rule, at)
         code = compiler.rule(rule, at, made.names, rows=name == transcript)
-        values.append((name, compiler.as_time(code, rule, at) if name in times else code))
-    codes = (
-        [code for _, code in lets] + [code for _, code, _ in refused] + [code for _, code in values] + ([when] if when else [])
-    ) + not_call
-    runs = iter([code.run for code in codes] if compiler.with_places or compiler.problems else generated(codes))
-    made.lets = [(index, next(runs)) for index, _ in lets]
-    made.refuse = [(reason, next(runs), step) for reason, _, step in refused]
-    made.fields = [(name, next(runs)) for name, _ in values]
-    made.when = next(runs) if when else None
-    made.not_call = list(runs)
+        made.fields.append((name, (compiler.as_time(code, rule, at) if name in times else code).run))
     return made
 
 

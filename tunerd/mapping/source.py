@@ -110,11 +110,18 @@ class _Run:
     agent: str = ""
     judged: dict[str, Judgement] = field(default_factory=dict)
     """Of `call` and `manifest`: what was said of the document."""
+    broken: bool = False
+    """A `let` failed, which is an error only of the rules that read it. In the run with places."""
 
     @property
     def is_known(self) -> bool:
         """Whether the rules know the document, as what it wants to be or as something else."""
         return any(one.is_final for one in self.judged.values())
+
+    @property
+    def failed(self) -> bool:
+        """A rule failed, and it is known which. In the run with places."""
+        return bool(self.broken or self.errors or self.left_out or (self.recorder is not None and self.recorder.left_out))
 
     def notes(self) -> MappingNotes:
         left_out = self.left_out
@@ -159,8 +166,9 @@ class SourceMapping:
             return self._no_part(document) or self._gather([document]) or Mapped()
         try:
             return self._map_or_unwrapped(document, self._bare)[1]
-        except Exception:  # once more, with places: to say which rule it was, and to go on without an optional field
-            return self._map_with_places(document)[1]
+        except Exception as error:  # once more, with places: names the rule, and leaves out an optional field
+            run, mapped = self._map_with_places(document)
+            return mapped if run.failed or mapped.refused is not None else self._refused(run, _refusal_of(error), None)
 
     def explain(self, document: Document) -> Explanation:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
@@ -210,8 +218,11 @@ class SourceMapping:
         try:
             run, parts = self._start_group(documents, self._bare, None, None)
             return self._map_group(run, documents, parts, wait_is_over=wait_is_over)
-        except Exception:  # as in `map`
-            return self._gather_with_places(documents, wait_is_over)[1]
+        except Exception as error:  # as in `map`
+            run, mapped, _ = self._gather_with_places(documents, wait_is_over)
+            if mapped is None or mapped.refused is not None or run.failed:
+                return mapped
+            return self._refused(run, _refusal_of(error), None)
 
     def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[_Run, Mapped | None, Recorder]:
         compiled, recorder = self._compiled_with_places(), Recorder()
@@ -293,25 +304,28 @@ class SourceMapping:
         return self._map_or_unwrapped(document, self._compiled_with_places(), with_places=True)
 
     def _map_or_unwrapped(self, document: Document, compiled: Compiled, *, with_places: bool = False) -> tuple[_Run, Mapped]:
-        """The document as it stands or, where the rules do not know that, as what they know of the values inside it."""
-        run, mapped = self._map_one(self._unwrapped(document), compiled, with_places=with_places)
-        if not self._unwraps or run.is_known or mapped.fragment is not None or _is_refused_by_rule(mapped):
+        """The document as it stands or, where the rules do not know that, as what they know of the values inside it. Without
+        places it raises what a rule raised."""
+        run = self._start(self._unwrapped(document), compiled, Recorder() if with_places else None)
+        mapped, error = self._map_or_error(run)
+        if self._unwraps and not _is_settled(run, mapped):
+            for value in inside(document.value):
+                inner = self._start(replace(document, value=value), compiled, Recorder() if with_places else None)
+                found, problem = self._map_or_error(inner)
+                if _is_settled(inner, found):
+                    run, mapped, error = inner, found, problem
+                    break
+        if mapped is not None:
             return run, mapped
-        for value in inside(document.value):
-            inner = self._map_one(replace(document, value=value), compiled, with_places=with_places)
-            if inner[0].is_known or _is_refused_by_rule(inner[1]):
-                return inner
-        return run, mapped
+        if not with_places and error is not None:
+            raise error
+        return run, self._refused(run, _refusal_of(error or RuntimeError()), None)
 
-    def _map_one(self, document: Document, compiled: Compiled, *, with_places: bool) -> tuple[_Run, Mapped]:
-        """Raises what a rule raised, without places."""
-        run = self._start(document, compiled, Recorder() if with_places else None)
+    def _map_or_error(self, run: _Run) -> tuple[Mapped | None, Exception | None]:
         try:
-            return run, self._map(run)
+            return self._map(run), None
         except Exception as error:
-            if not with_places:
-                raise
-            return run, self._refused(run, _refusal_of(error), None)
+            return None, error
 
     def _no_part(self, document: Document) -> Mapped | None:
         """Of a source that takes each document of its preset for a call: one that is no part of any."""
@@ -502,8 +516,11 @@ def _refusal_of(error: Exception) -> Refusal:
     return Refusal(reason=FailReason.UNMAPPABLE, where="document", what=what)
 
 
-def _is_refused_by_rule(mapped: Mapped) -> bool:
-    return mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED
+def _is_settled(run: _Run, mapped: Mapped | None) -> bool:
+    """Whether the rules know the document: what stands inside it is of no interest then."""
+    if run.is_known or mapped is None:
+        return run.is_known
+    return mapped.fragment is not None or (mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED)
 
 
 def _judge(run: _Run, rules: RuleSet, kind: str) -> Judgement:
@@ -511,7 +528,7 @@ def _judge(run: _Run, rules: RuleSet, kind: str) -> Judgement:
     if run.recorder is None:
         rules.let(run.slots)
     else:
-        rules.let_guarded(run.slots)
+        run.broken = rules.let_guarded(run.slots) or run.broken
     for reason, refuse, step in rules.refuse:
         if true(refuse(run.slots)):
             what = f"the mapping refuses it: {reason.replace('_', ' ')}"

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
-from tunerd.events import Emit
+from tunerd.events import Emit, LedgerRolledBack
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -105,6 +105,7 @@ class SqliteLedger:
         _check_place(path, create)
         await asyncio.to_thread(refuse_what_is_none, path)
         lock = await locks.hold(path, now, wait_for_lock_s)
+        is_new = not await asyncio.to_thread(path.exists)
         try:
             store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
             reserve = Reserve(path)
@@ -112,12 +113,17 @@ class SqliteLedger:
         except BaseException:
             lock.release()
             raise
+        # The open itself may have committed what the last process had in hand: that is no change of that process.
+        rolled_back = max(0, lock.commits - store.commits) if told is None and not is_new else 0
+        lock.note_commits(store.commits)
+        store.committed = lock.note_commits
         seat = Seat(path)
         seat.take()
         loop = asyncio.get_running_loop()
 
         def opened_again() -> SqliteStore:
             store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
+            store.committed = lock.note_commits
             seat.take()
             return store
 
@@ -136,6 +142,8 @@ class SqliteLedger:
         ledger = cls(path, lock, seat, Reader(partial(connect_reader, path)), writer, min_free_bytes)
         if told is not None:
             emit(told)
+        if rolled_back:
+            emit(LedgerRolledBack(commits=rolled_back))
         return ledger
 
     # Jobs.
