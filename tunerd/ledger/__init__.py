@@ -5,7 +5,7 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -408,10 +408,12 @@ class Positions(Protocol):
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
         """Files read whole of which every call is sent or ignored, none open or failed, settled with a FULL commit
-        before this returns: `after_sent` may take them. A call may look through a part of what is known and find none
-        in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
+        before this returns: `after_sent` may take them; those in `leave` (paths) are not given. A call may look through a
+        part of what is known and find none in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
         ...
 
     async def disposed(self, source: str, path: str, now: float) -> None: ...
