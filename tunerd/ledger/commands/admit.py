@@ -85,7 +85,11 @@ def _supersede(store: SqliteStore, admission: Admission) -> None:
     places = {(item.origin.source, item.origin.path) for item in items}
     if admission.mark is not None:
         places.add((admission.mark.source, admission.mark.path))
-    documents = [item.document for item in (*admission.calls, *admission.refused, *admission.fragments) if item.document]
+    documents = [
+        *(call.document for call in admission.calls),
+        *(refused.document for refused in admission.refused),
+        *(fragment.document for fragment in admission.fragments),
+    ]
     for source, path in places:
         for row in store.refused_unnamed(source, path):
             if row.offset not in again and _is_superseded(store, row, documents, None):
