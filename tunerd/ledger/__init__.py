@@ -92,7 +92,8 @@ class Admission:
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
-    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+    """The whole file was read anew: failed rows (without a call id) of this path go whose place could not be read before, or
+    whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
 class Verdict(StrEnum):
@@ -319,7 +320,8 @@ class WritePath(Protocol):
         """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
         file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
         admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
-        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        document at a place: admitting it again updates it; a call takes it away that was read from a place that could not be
+        read, or is the same document, or has its call id; another document at its path does not. In a followed
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
