@@ -20,6 +20,7 @@ from tunerd.clock import Clock
 from tunerd.ops.encoding import encoded
 from tunerd.ops.redact import redact
 from tunerd.outcome import PauseReason
+from tunerd.visible import visible
 
 _HIDE_RICH: Final = "rich" not in sys.modules
 if _HIDE_RICH:  # structlog imports rich where it finds it, for tracebacks that we don't draw: 6 MB and 80 ms of every start
@@ -342,10 +343,8 @@ def _text_line(*, terminal: bool) -> Callable[[object, str, Fields], str]:
 
 def _plain(value: object, *, quote: bool = True) -> str:
     """One line whatever is in it: a file name with a newline must not look like a line of the log."""
-    text = value if isinstance(value, str) else str(value)
-    if not text.isprintable() or (quote and isinstance(value, str) and (" " in text or not text)):
-        return ascii(text) if not text.isprintable() else f'"{text}"'
-    return text
+    text = visible(value if isinstance(value, str) else str(value))
+    return '"' + text.replace('"', '\\"') + '"' if quote and isinstance(value, str) and (" " in text or not text) else text
 
 
 class _Lines:
