@@ -5,6 +5,7 @@ No event carries a transcript, a key, a request body or a URL's query.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from tunerd.call import MappingNotes, State
@@ -255,6 +256,41 @@ class LedgerRebuilt:
 
     kept_as: str
     salvaged: int
+    """Rows of calls that could be read."""
+    documents_lost: int = 0
+    """Of those: open calls whose document could not be read. They stand as failed(document_lost)."""
+    unread: int = 0
+    """Calls of which only traces could be read (a document, an event), and not the row: at least this many are lost."""
+    is_readable: bool = True
+    """False: nothing at all could be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRolledBack:
+    """Changes that the last process had committed are no longer in the ledger: its write-ahead log is gone, cut or damaged,
+    or an older copy stands in the file's place."""
+
+    commits: int
+    """How many are missing."""
+
+
+class StuckKind(StrEnum):
+    """What was left behind in nobody's hands."""
+
+    CALL = "call"
+    """It stood as `sending`, and no worker had it: it is due again, and may have arrived."""
+    WORKER = "worker"
+    """It waited for a settlement that nobody was going to write."""
+    PERMIT = "permit"
+    """It was counted as in flight, and nobody held it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """The self-check of delivery found, at two looks a minute apart, what must not happen, and put it right."""
+
+    what: StuckKind
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +303,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -305,7 +305,7 @@ def test_nothing_outside_goes_while_names_change_places(root: Path, tmp_path: Pa
     mark = put(root / "day" / "a.json", '{"id": 1}')
     acts, gone = removal(root, move_to), 0
     with busy(swap):
-        for _ in range(2_000):
+        while gone < 20:
             (ending,) = acts.remove([mark], ())
             if isinstance(ending, Removed):
                 gone += 1
@@ -320,7 +320,6 @@ def test_nothing_outside_goes_while_names_change_places(root: Path, tmp_path: Pa
                             break
                         except NotADirectoryError:
                             pass
-    assert gone > 50
     assert os.listdir(private) == ["a.json"]
     assert (private / "a.json").stat().st_ino == kept
     assert open_descriptors() == before
@@ -350,7 +349,7 @@ def test_a_document_that_takes_the_place_meanwhile_is_not_lost(root: Path) -> No
     write()
     acts, removed = removal(root), []
     with busy(write):
-        while len(removed) < 300:
+        while len(removed) < 100:
             try:
                 mark = mark_of(path)
             except FileNotFoundError:

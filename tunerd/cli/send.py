@@ -9,8 +9,10 @@ from pathlib import Path
 import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
+from tunerd.carried_key import keyed
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
+from tunerd.cli.terminal import say
 from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
@@ -19,7 +21,6 @@ from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
-from tunerd.mapping.gathering import keyed
 from tunerd.outcome import Sent
 from tunerd.places import ConfigError
 
@@ -49,7 +50,7 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     sent = 0
     calls: list[Call] = []
     mapping = mappings[chosen.name]
-    parts: list[Fragment] = []
+    parts: list[Fragment | RefusedDocument] = []
     for document in documents_of(chosen, file):
         call = _call(document, mapping, parts)
         if call is not None:
@@ -57,14 +58,18 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     calls += _gathered(mapping, parts)
     sent = asyncio.run(_send_all(loaded, calls, recording_url)) if calls else 0
     total = len(calls)
-    click.echo(f"{sent} of {total} sent" if total else "no call was sent")
+    say(f"{sent} of {total} sent" if total else "no call was sent")
     sys.exit(0 if total and sent == total else 1)
 
 
-def _gathered(mapping: SourceMapping, parts: list[Fragment]) -> list[Call]:
+def _gathered(mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -> list[Call]:
     """Of a source that gathers: the calls that the file's documents make, whether they are whole or not."""
     calls: list[Call] = []
-    for key, together in keyed(parts).items():
+    of_calls = keyed(parts)
+    for key, together in of_calls.calls.items():
+        if (cut := of_calls.cuts.get(key)) is not None:
+            _tell(RefusedDocument(origin=together[-1].origin, refusal=cut))
+            continue
         mapped = mapping.gather(None, together) if key else None
         if mapped is not None and mapped.call is not None:
             calls.append(mapped.call)
@@ -72,11 +77,11 @@ def _gathered(mapping: SourceMapping, parts: list[Fragment]) -> list[Call]:
             _tell(mapped.refused)
         else:
             told = f"call {key}: the rules leave it out" if key else f"{len(together)} documents without a key"
-            click.echo(f"{told} (no call)")
+            say(f"{told} (no call)")
     return calls
 
 
-def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: list[Fragment]) -> Call | None:
+def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -> Call | None:
     refused = document if isinstance(document, RefusedDocument) else None
     if refused is None and isinstance(document, Document):
         mapped = mapping.map(document)
@@ -87,15 +92,17 @@ def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: l
             parts.append(mapped.fragment)
             return None
         if refused is None:
-            click.echo(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
+            say(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
             return None
     assert refused is not None  # noqa: S101 - one of the two it is
+    if mapping.gathers:
+        parts.append(refused)
     _tell(refused)
     return None
 
 
 def _tell(refused: RefusedDocument) -> None:
-    click.echo(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
+    say(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
 
 
 async def _send_all(config: Config, calls: list[Call], recording_url: str | None) -> int:
@@ -115,25 +122,25 @@ async def _send_all(config: Config, calls: list[Call], recording_url: str | None
 
 async def _send(call: Call, destination: Destination, uploader: Uploader, key: Key, recording_url: str | None) -> bool:
     if key.form is None:
-        click.echo(f"{call.call_id}: {key.missing}", err=True)
+        say(f"{call.call_id}: {key.missing}", err=True)
         return False
     url = recording_url or next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
     if url is None:
-        click.echo(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
+        say(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
         return False
     body = freeze_body(call.payload, url, call.checked_for, key.form)
     if isinstance(body, Refusal):
-        click.echo(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
+        say(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
         return False
-    click.echo(f"{call.call_id}: POST {destination.base_url} workspace {destination.workspace_id}, agent {call.agent}, "
+    say(f"{call.call_id}: POST {destination.base_url} workspace {destination.workspace_id}, agent {call.agent}, "
                f"{key.form.value}, {len(body):,} bytes")  # fmt: skip
     try:
         answer = await uploader.post(body, call.agent, key.form)
     except NoAnswer as exc:
-        click.echo(f"  no answer: {exc.outcome.detail}", err=True)
+        say(f"  no answer: {exc.outcome.detail}", err=True)
         return False
-    click.echo(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
+    say(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
     outcome = judge(answer, now=time.time(), retry_after_max_s=0.0)
     if not isinstance(outcome, Sent):
-        click.echo(f"  not sent: {outcome.detail}", err=True)
+        say(f"  not sent: {outcome.detail}", err=True)
     return isinstance(outcome, Sent)

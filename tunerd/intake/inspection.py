@@ -21,7 +21,7 @@ from tunerd.intake.framing import may_be_log
 from tunerd.intake.known_logs import cut_names
 from tunerd.intake.log_identity import Answer, Identified, LogIdentity, LookUp, SameFile, Wait
 from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, opened, read_whole
-from tunerd.intake.scan import Names, signature_of, why_odd
+from tunerd.intake.scan import Names, signature, signature_of, why_odd
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -216,6 +216,8 @@ class Inspection:
             older_s = self._source.ignore_older_s
             if older_s is not None and path in self._index.signatures and file.stat.st_mtime < self._now.wall - older_s:
                 return LeftOut(sign)
+        elif stored.whole and not self._due.closed and _signature_of_mark(stored) == sign:
+            return Recognized(stored)  # it had vanished, with its directory or file system
         elif stored.whole and stored.content and content_hash(file.raw_fd) == stored.content and self._is_still(file):
             self._index.compared(path, sign, is_equal=True)
             return Unchanged() if self._index.signatures.get(path) == sign else Recognized(self._mark(file, stored.content))
@@ -322,7 +324,7 @@ class Inspection:
                 last=batch.last,
                 later_s=self._next_look_s() if batch.pending and not refused else None,
                 refused_tail=self._due.signature if refused else None,
-                continues=found.start or found.follows,
+                continues=found.start,
                 same_log=found.start.path if first and found.start is not None and found.start.log == number else None,
             )
             first = False
@@ -391,3 +393,7 @@ class Inspection:
 
 def _nothing() -> Looking:
     yield Unchanged()
+
+
+def _signature_of_mark(mark: FileMark) -> int:
+    return signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)

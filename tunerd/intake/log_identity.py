@@ -56,8 +56,6 @@ class Identified:
     start: FileMark | None = None
     number: int = 0
     """The log's; 0: it is a new one."""
-    follows: FileMark | None = None
-    """Of a new one: the log that was at this path before it, and was read to its end."""
     is_known: bool = True
 
 
@@ -111,17 +109,16 @@ class LogIdentity:
             return found
         if self.may_wait and read_before != self.followed.read_elsewhere:
             return Wait(0.01)  # the ledger was asked before it knew of that
-        return (yield from self._new(own))
+        return (yield from self._new())
 
-    def _new(self, own: FileMark | None) -> Identifying:
+    def _new(self) -> Identifying:
         """Before a log that nobody knows is read, those that are no longer at their paths are: it may be a copy of one, or have
         taken its place, and then its writer has left the other one."""
         yield from ()
         if self.may_wait and self.file.size > 0 and (elsewhere := self.followed.unread_elsewhere()) is not None:
             return Wait(0.05, log=elsewhere)
-        before = self.followed.of_number(own.log) if own is not None else None
         self.file.file.seek(0)
-        return Identified(Chain(), follows=before.mark if before is not None else None, is_known=False)
+        return Identified(Chain(), is_known=False)
 
     def _is_elsewhere(self, mark: FileMark) -> bool:
         """Whether the file of a log is open and has a name, so that it is not this one."""

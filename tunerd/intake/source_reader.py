@@ -17,6 +17,7 @@ from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent
+from tunerd.intake.carry import Carry
 from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import Due, DueQueue, moved_key
@@ -430,7 +431,8 @@ class SourceReader:
         before it changes."""
         batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
-        await self._entry.see_through(self._entry.hand_over(batch, made, None))
+        carried = self._entry.gathered(Carry(), batch, made, final=False)
+        await self._entry.see_through(self._entry.hand_over(batch, carried, None))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:
@@ -497,7 +499,7 @@ class SourceReader:
         if batch.mark is not None:
             self._remember(batch, batch.mark, handed.inspection)
         self._news += bool(made)
-        if self._gatherer is not None and admission.fragments:
+        if self._gatherer is not None and (admission.fragments or admission.cuts or admission.refused):
             self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
             self._emit_counted(event)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from tunerd.call import Call, Form, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
+from tunerd.call import Call, Cut, CutBy, Form, Fragment, IgnoredDocument, KeyStyle, Recording, Refusal, RefusedDocument, State
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 
 
@@ -54,7 +54,13 @@ class FileMark:
     is_there: bool = True
     """False of a log that is read after it was moved away from its path: what is there now is another one."""
     carry: str = ""
-    """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share."""
+    """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
+    they are nobody's."""
+    home: str = ""
+    """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
+    torn: bool = False
+    """Of a log whose calls are gathered: what stood behind its last document is not known. It was truncated, or is gone and was
+    not read to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +84,18 @@ class Admission:
     refused: Sequence[RefusedDocument] = ()
     ignored: Sequence[IgnoredDocument] = ()
     fragments: Sequence[Fragment] = ()
+    cuts: Sequence[Cut] = ()
+    """Gathered calls that may lack a part, because a document cannot be read."""
+    cut_offsets: frozenset[int] | None = None
+    """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
+    key_style: KeyStyle = field(default_factory=KeyStyle)
+    """How these documents say whose call they belong to."""
     mark: FileMark | None = None
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
-    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+    """The whole file was read anew: failed rows (without a call id) of this path go whose place could not be read before, or
+    whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
 class Verdict(StrEnum):
@@ -235,6 +248,16 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MayLack:
+    """Why a gathered call may lack a part."""
+
+    by: CutBy
+    place: str
+    is_sure: bool
+    """False: perhaps all documents of its source have keys of their own, and then it lacks nothing; not one without was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """A gathered call that wants a look: documents of it came, or its wait is over."""
 
@@ -242,8 +265,12 @@ class Group:
     source: str
     key: str
     version: int
-    """Changes with every document of it."""
+    """Changes with every document of it, and with every change of `cut`."""
     state: State
+    reason: str | None
+    """Of one that failed."""
+    cut: MayLack | None
+    """It is not sent by itself."""
     is_replaceable: bool
     """It has surely not arrived, and nobody has it in hand: what its documents make now may take its place."""
     wait_ends_at: float
@@ -295,7 +322,8 @@ class WritePath(Protocol):
         """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
         file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
         admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
-        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        document at a place: admitting it again updates it; a call takes it away that was read from a place that could not be
+        read, or is the same document, or has its call id; another document at its path does not. In a followed
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
@@ -328,15 +356,31 @@ class WritePath(Protocol):
         synchronous NORMAL)."""
         ...
 
-    async def release(self, row: int, now: float) -> None:
-        """Give a claim back as it was: no attempt was started."""
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        """Give a claim back as it was: no attempt was started. As with `settle`, nobody has to wait for the end."""
+        ...
 
     async def gates(self) -> Mapping[str, Gate]:
         """The stored gate of every destination the ledger knows."""
         ...
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s."""
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s. As with `settle`, nobody
+        has to wait for the end: what is asked for afterwards is written after it, or with it."""
+        ...
+
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that stand as `sending`, and when each was claimed. Raises LedgerUnavailable."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release was handed over and is not written yet."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Calls that nobody has in hand: those that are still `sending` from this very claim are due again, as ones that
+        may have arrived. Gives how many. Raises LedgerUnavailable."""
+        ...
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""

@@ -7,7 +7,7 @@ its documents stands in source.py; how they are written as one text, and in whic
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -19,12 +19,13 @@ from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.names import nearest
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.ruleset import alternatives
 from tunerd.mapping.values import missing, true
 from tunerd.places import Node
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all documents of one call: a key that never changes must not fill the disk."""
-_MEMBERS: Final = frozenset({"key", "parts", "newest", "complete", "wait"})
+_MEMBERS: Final = frozenset({"key", "known", "not_call", "parts", "newest", "complete", "wait"})
 _NOT_A_PART: Final = frozenset({"doc", "docs", "file", "env"})
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _PACKED: Final = "tunerd_gathered"
@@ -38,6 +39,16 @@ class DocumentRules:
     parts: Sequence[tuple[str, Run]]
     newest: Run | None
     wait_s: float
+    known: Run | None = None
+    """True for the documents that the parts and the key are written for: it tells which one is meant inside an envelope."""
+    not_call: Sequence[Run] = ()
+    """One of them is true: the document is no part of any call."""
+
+    def is_known(self, slots: Any) -> bool:
+        return self.known is None or true(self.known(slots))
+
+    def is_no_part(self, slots: Any) -> bool:
+        return any(true(rule(slots)) for rule in self.not_call)
 
     def key_of(self, slots: Any) -> str:
         """Trimmed; empty where the document has none of its own."""
@@ -79,12 +90,18 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
         elif name in _NOT_A_PART or name in compiler.roots.slots:
             compiler.problem(key_place(listed or node, name), path, f"the name `{name}` is taken already: choose another")
         parts.append((name, compiler.rule(rule, path, names).run))
-    newest = members.get("newest")
+
+    def optional(name: str) -> Run | None:
+        rule = members.get(name)
+        return None if rule is None or rule.value is None else compiler.rule(rule, f"gather.{name}", names).run
+
     return DocumentRules(
         key=compiler.rule(members["key"], "gather.key", names).run,
         parts=tuple(parts),
-        newest=None if newest is None or newest.value is None else compiler.rule(newest, "gather.newest", names).run,
+        newest=optional("newest"),
         wait_s=_wait(compiler, node, members.get("wait")),
+        known=optional("known"),
+        not_call=[compiler.rule(rule, at, names).run for at, rule in alternatives(members.get("not_call"), "gather.not_call")],
     )
 
 
@@ -122,15 +139,41 @@ class Piece:
 
 
 def in_order(documents: Iterable[Document]) -> list[Document]:
-    """As they were written: by the file's time, then its path, then the place in it. A file's time never lets a later
-    document of a log stand before an earlier one."""
-    listed = sorted(documents, key=lambda one: (one.origin.path, one.origin.offset))
-    times: list[int] = []
-    for at, one in enumerate(listed):
-        same = at > 0 and listed[at - 1].origin.path == one.origin.path
-        times.append(max(one.origin.mtime_ns, times[-1]) if same else one.origin.mtime_ns)
-    order = sorted(range(len(listed)), key=lambda at: (times[at], listed[at].origin.path, listed[at].origin.offset))
-    return [listed[at] for at in order]
+    """As they were written: by the time of their file, but never a later line of a log before an earlier one, nor a line of
+    a later generation of a log before one of an earlier generation, whatever the times of their files say."""
+    timed: list[tuple[int, int, str, int, Document]] = []
+    for row in _rows(documents):
+        latest = 0
+        for one in sorted(row, key=lambda one: (one.origin.log, one.origin.offset)):
+            at, latest = one.origin, max(latest, one.origin.mtime_ns)
+            timed.append((latest, at.log, "" if at.log else at.path, at.offset, one))
+    timed.sort(key=lambda entry: entry[:4])
+    return [entry[4] for entry in timed]
+
+
+def _rows(documents: Iterable[Document]) -> list[list[Document]]:
+    """The documents of each whole file, and those of each log together with its other generations."""
+    files: dict[str, list[Document]] = {}
+    logs: dict[int, list[Document]] = {}
+    for one in documents:
+        if one.origin.log:
+            logs.setdefault(one.origin.log, []).append(one)
+        else:
+            files.setdefault(one.origin.path, []).append(one)
+    rotated: list[tuple[set[str], list[Document]]] = []
+    for row in logs.values():
+        paths = {one.origin.path for one in row}
+        for known in [one for one in rotated if any(_is_rotated(a, b) for a in paths for b in one[0])]:
+            rotated.remove(known)
+            paths, row = paths | known[0], known[1] + row
+        rotated.append((paths, row))
+    return [*files.values(), *(row for _, row in rotated)]
+
+
+def _is_rotated(path: str, other: str) -> bool:
+    """Whether the one is a rotated name of the other: nearly always its name with something behind it."""
+    shorter, longer = sorted((path, other), key=len)
+    return longer.startswith(shorter)
 
 
 def newest_parts(pieces: Sequence[Piece]) -> dict[str, Document]:
@@ -147,8 +190,8 @@ def newest_parts(pieces: Sequence[Piece]) -> dict[str, Document]:
 
 def merged(kept: Sequence[Document], fresh: Sequence[Document]) -> list[Document]:
     """All documents of a call in their order; a place that was read anew counts as it is now."""
-    places = {(one.origin.path, one.origin.offset) for one in fresh}
-    return in_order([*(one for one in kept if (one.origin.path, one.origin.offset) not in places), *fresh])
+    places = {one.origin.place for one in fresh}
+    return in_order([*(one for one in kept if one.origin.place not in places), *fresh])
 
 
 def document_of(fragment: Fragment) -> Document:
@@ -165,6 +208,7 @@ def pack(documents: Sequence[Document]) -> bytes:
             "offset": one.origin.offset,
             "length": one.origin.length,
             "mtime_ns": one.origin.mtime_ns,
+            "log": one.origin.log,
             "settled_at": one.settled_at,
             "document": orjson.Fragment(one.raw),
         }
@@ -190,21 +234,12 @@ def unpack(value: Any, source: str) -> list[Document] | None:
     documents: list[Document] = []
     for one in value[_PACKED]:
         try:
-            origin = Origin(source=source, path=one["path"], offset=one["offset"], length=one["length"], mtime_ns=one["mtime_ns"])
+            origin = Origin(
+                source=source, path=one["path"], offset=one["offset"], length=one["length"], mtime_ns=one["mtime_ns"],
+                log=one["log"],
+            )  # fmt: skip
             raw = orjson.dumps(one["document"])
             documents.append(Document(origin=origin, raw=raw, value=one["document"], settled_at=one["settled_at"]))
         except (KeyError, TypeError):
             return None
     return documents or None
-
-
-def keyed(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
-    """Which documents make a call, for commands that read whole files: a document without a key of its own goes with the
-    one before it in its file. The key "" holds those that have none before them."""
-    calls: dict[str, list[Fragment]] = {}
-    last: dict[str, str] = {}
-    for fragment in fragments:
-        key = fragment.key or last.get(fragment.origin.path, "")
-        last[fragment.origin.path] = key
-        calls.setdefault(key, []).append(replace(fragment, key=key))
-    return calls

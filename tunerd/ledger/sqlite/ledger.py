@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
-from tunerd.events import Emit
+from tunerd.events import Emit, LedgerRolledBack
 from tunerd.filesystem import is_network, kind_of
 from tunerd.ledger import (
     Admission,
@@ -106,6 +106,7 @@ class SqliteLedger:
         _check_place(path, create)
         await asyncio.to_thread(refuse_what_is_none, path)
         lock = await locks.hold(path, now, wait_for_lock_s)
+        is_new = not await asyncio.to_thread(path.exists)
         try:
             store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
             reserve = Reserve(path)
@@ -113,12 +114,17 @@ class SqliteLedger:
         except BaseException:
             lock.release()
             raise
+        # The open itself may have committed what the last process had in hand: that is no change of that process.
+        rolled_back = max(0, lock.commits - store.commits) if told is None and not is_new else 0
+        lock.note_commits(store.commits)
+        store.committed = lock.note_commits
         seat = Seat(path)
         seat.take()
         loop = asyncio.get_running_loop()
 
         def opened_again() -> SqliteStore:
             store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
+            store.committed = lock.note_commits
             seat.take()
             return store
 
@@ -137,6 +143,8 @@ class SqliteLedger:
         ledger = cls(path, lock, seat, Reader(partial(connect_reader, path)), writer, min_free_bytes)
         if told is not None:
             emit(told)
+        if rolled_back:
+            emit(LedgerRolledBack(commits=rolled_back))
         return ledger
 
     # Jobs.
@@ -144,6 +152,11 @@ class SqliteLedger:
     async def _do(self, run: Callable[[SqliteStore], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
+
+    def _hand_over(self, run: Callable[[SqliteStore], None], row: int | None = None) -> "asyncio.Future[None]":
+        """Queued when this returns, and tried again until it is committed. `row`: of the claim that this ends."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
 
     async def _see_through(self, run: Callable[[SqliteStore], T]) -> T:
         """As `_do`, and tried again until it is committed."""
@@ -215,28 +228,42 @@ class SqliteLedger:
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
-        return self._writer.submit(job)
+        return self._claimed(self._writer.submit(job), now)
+
+    async def _claimed(self, asked: "asyncio.Future[Claim]", now: float) -> Claim:
+        """Whoever claims may be cancelled when the answer is there, but did not reach them: then it goes back, too."""
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                self._give_back(now, asked.result())
+            raise
 
     def _give_back(self, now: float, claim: Claim) -> None:
         """Whoever claimed was cancelled: nobody got the call."""
         if claim.claimed is not None:
-            row = claim.claimed.row
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            job = Job(run=lambda store: send.release(store, row, now), future=future, patient=True)
-            self._writer.submit(job).add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.release(claim.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=lambda store: send.settle(store, row, settlement, now), future=future, patient=True))
+        return self._hand_over(lambda store: send.settle(store, row, settlement, now), row)
 
-    async def release(self, row: int, now: float) -> None:
-        await self._see_through(lambda store: send.release(store, row, now))
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.release(store, row, now), row)
+
+    async def sending(self) -> Mapping[int, float]:
+        return await self._do(send.sending)
+
+    def unsettled(self) -> frozenset[int]:
+        return self._writer.unsettled()
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        return await self._do(lambda store: send.reclaim_lost(store, claims, now), full=True)
 
     async def gates(self) -> Mapping[str, Gate]:
         return await self._alone(lambda store: store.gates())
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        await self._see_through(lambda store: send.set_gate(store, destination, gate, now))
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.set_gate(store, destination, gate, now))
 
     async def is_rebuilt(self) -> bool:
         """Whether it was rebuilt after damage and nobody has said `held_back` since. Outlives the process."""

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import reduce
 from typing import Any, Final
 
-from tunerd.mapping.functions.registry import Context, Nulls, Registry, Run
+from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry, Run
 from tunerd.mapping.values import RuleError, is_number, refuse, true
 
 REGISTRY: Final = Registry()
@@ -84,9 +84,9 @@ def _abs(value: Any) -> Any:
     return None if number is None else abs(number)
 
 
-def _prepare_if(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    condition, then = runs[0], runs[1]
-    otherwise: Run = runs[2] if len(runs) == 3 else lambda _: None
+def _prepare_if(codes: Sequence[Code], context: Context) -> Run:
+    condition, then = codes[0].run, codes[1].run
+    otherwise: Run = codes[2].run if len(codes) == 3 else lambda _: None
 
     def run(scope: Any) -> Any:
         # Both sides are evaluated, so that an error in the one that is not taken today does not wait for its day.
@@ -112,3 +112,18 @@ def _to_bool(value: Any) -> Any:
     if value.__class__ is not str:
         raise refuse("to_bool", "text, a number, true or false", value)
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())
+
+
+@REGISTRY.add(
+    "int64(x)", "a 64-bit integer as exporters wrap it ({$numberLong: text}, {low, high}) as a number; everything else as it came"
+)
+def _int64(value: Any) -> Any:
+    if value.__class__ is not dict:
+        return value
+    for name in ("$numberLong", "$numberInt", "$numberDouble", "$numberDecimal"):
+        if name in value:
+            return value[name]
+    low, high = value.get("low"), value.get("high")
+    if low.__class__ is int and high.__class__ is int:
+        return (high << 32) + (low & 0xFFFFFFFF)
+    raise refuse("int64", "a number, text, {$numberLong} or {low, high}", value)
