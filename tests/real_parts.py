@@ -19,6 +19,9 @@ import yaml
 SAMPLES: Final = Path(os.environ.get("TUNERD_SAMPLES") or Path(__file__).parents[2] / "shared" / "samples")
 """Files of the platforms. They are not part of this repository: they are beside it, or where TUNERD_SAMPLES says."""
 
+CASES: Final = SAMPLES.parent / "cases"
+"""Small inputs that once went wrong: beside the samples."""
+
 
 def needs(part: str, is_there: Callable[[], bool], why: str) -> pytest.MarkDecorator:
     """The mark of a test, a class or a file that can do nothing without this part."""
@@ -48,3 +51,4 @@ needs_samples: Final = needs(
     "the platforms' samples", SAMPLES.is_dir, f"there is no {SAMPLES}; TUNERD_SAMPLES names another directory"
 )
 needs_libyaml: Final = needs("PyYAML with libyaml", lambda: bool(yaml.__with_libyaml__), "it compares both scanners")
+needs_cases: Final = needs("the cases", CASES.is_dir, f"there is no {CASES}; it is looked for beside the platforms' samples")

@@ -81,7 +81,7 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
         parts.append((name, compiler.rule(rule, path, names).run))
     newest = members.get("newest")
     return DocumentRules(
-        key=compiler.rule(members["key"], "gather.key", names).run,
+        key=compiler.identity(members["key"], "gather.key", names).run,
         parts=tuple(parts),
         newest=None if newest is None or newest.value is None else compiler.rule(newest, "gather.newest", names).run,
         wait_s=_wait(compiler, node, members.get("wait")),
