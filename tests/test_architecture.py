@@ -48,6 +48,7 @@ CORE = {
     "tunerd.location",
     "tunerd.places",
     "tunerd.config",
+    "tunerd.filesystem",
 }
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself

@@ -5,7 +5,7 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -92,7 +92,8 @@ class Admission:
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
-    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+    """The whole file was read anew: failed rows (without a call id) of this path go whose place could not be read before, or
+    whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
 class Verdict(StrEnum):
@@ -319,7 +320,8 @@ class WritePath(Protocol):
         """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
         file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
         admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
-        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        document at a place: admitting it again updates it; a call takes it away that was read from a place that could not be
+        read, or is the same document, or has its call id; another document at its path does not. In a followed
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
@@ -408,10 +410,12 @@ class Positions(Protocol):
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
         """Files read whole of which every call is sent or ignored, none open or failed, settled with a FULL commit
-        before this returns: `after_sent` may take them. A call may look through a part of what is known and find none
-        in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
+        before this returns: `after_sent` may take them; those in `leave` (paths) are not given. A call may look through a
+        part of what is known and find none in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
         ...
 
     async def disposed(self, source: str, path: str, now: float) -> None: ...

@@ -126,7 +126,10 @@ class Builder:
         manifest = None
         if (node := self.rules.manifest) is not None:
             manifest = compile_rules(
-                compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES, identities=MANIFEST_IDENTITIES
+                *(compiler, node, "manifest", MANIFEST_FIELDS),
+                times=_MANIFEST_TIMES,
+                strict=self.rules.strict_manifest,
+                identities=MANIFEST_IDENTITIES,
             )
             required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
@@ -169,6 +172,7 @@ class Builder:
             *(compiler, node, "call", CALL_FIELDS),
             times=_CALL_TIMES,
             transcript=ROWS,
+            strict=self.rules.strict_call,
             hints=_HINTS,
             identities=CALL_IDENTITIES,
             read_by=[*outside, self.rules.agent],
