@@ -122,7 +122,9 @@ class Builder:
             made = self._call(compiler, self.rules.call, problems)
         manifest = None
         if (node := self.rules.manifest) is not None:
-            manifest = compile_rules(compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES)
+            manifest = compile_rules(
+                compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES, strict=self.rules.strict_manifest
+            )
             required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
         if self.rules.call is None and manifest is None and not problems:
@@ -159,7 +161,13 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
-        call = compile_rules(compiler, node, "call", CALL_FIELDS, times=_CALL_TIMES, transcript=ROWS, hints=_HINTS)
+        call = compile_rules(
+            *(compiler, node, "call", CALL_FIELDS),
+            times=_CALL_TIMES,
+            transcript=ROWS,
+            strict=self.rules.strict_call,
+            hints=_HINTS,
+        )
         self._required(call, node, REQUIRED, "call", problems)
         strategies = [self._strategy(compiler, rule, call, f"recording[{at}]") for at, rule in enumerate(self.rules.recording)]
         return call, strategies, self._agent(compiler, call, problems)

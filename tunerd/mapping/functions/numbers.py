@@ -112,3 +112,18 @@ def _to_bool(value: Any) -> Any:
     if value.__class__ is not str:
         raise refuse("to_bool", "text, a number, true or false", value)
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())
+
+
+@REGISTRY.add(
+    "int64(x)", "a 64-bit integer as exporters wrap it ({$numberLong: text}, {low, high}) as a number; everything else as it came"
+)
+def _int64(value: Any) -> Any:
+    if value.__class__ is not dict:
+        return value
+    for name in ("$numberLong", "$numberInt", "$numberDouble", "$numberDecimal"):
+        if name in value:
+            return value[name]
+    low, high = value.get("low"), value.get("high")
+    if low.__class__ is int and high.__class__ is int:
+        return (high << 32) + (low & 0xFFFFFFFF)
+    raise refuse("int64", "a number, text, {$numberLong} or {low, high}", value)
