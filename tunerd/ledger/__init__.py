@@ -354,15 +354,31 @@ class WritePath(Protocol):
         synchronous NORMAL)."""
         ...
 
-    async def release(self, row: int, now: float) -> None:
-        """Give a claim back as it was: no attempt was started."""
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        """Give a claim back as it was: no attempt was started. As with `settle`, nobody has to wait for the end."""
+        ...
 
     async def gates(self) -> Mapping[str, Gate]:
         """The stored gate of every destination the ledger knows."""
         ...
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s."""
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s. As with `settle`, nobody
+        has to wait for the end: what is asked for afterwards is written after it, or with it."""
+        ...
+
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that stand as `sending`, and when each was claimed. Raises LedgerUnavailable."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release was handed over and is not written yet."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Calls that nobody has in hand: those that are still `sending` from this very claim are due again, as ones that
+        may have arrived. Gives how many. Raises LedgerUnavailable."""
+        ...
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""
