@@ -36,7 +36,6 @@ from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.removal import aside_name
 from tunerd.intake.scan import Names
-from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Admission, Gauges, Keep
 from tunerd.outcome import IntakeReason
 from tunerd.testing import FakeClock, MemoryLedger, make_call
@@ -192,7 +191,7 @@ async def test_a_queue_of_sixteen_events(tmp_path: Path) -> None:
 class Deaf(Watcher):
     """Watches, and hears nothing: as on a mount whose events never come."""
 
-    def arm(self, directory: str, tell: Tell) -> None:
+    def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
         def hear_nothing(hint: Hint, path: str) -> None:
             pass
 
@@ -248,7 +247,7 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
         raise AssertionError(paths)
 
     lookout = DirectoryMonitor(
-        settings, Names(settings, None), known, hints, FollowedLogs(DescriptorLimit()), SourceTree(settings.path), None, clock,
+        settings, Names(settings, None), known, hints, FollowedLogs(DescriptorLimit()), None, clock,
         lambda _: None, pauses, in_thread, vanished,
     )  # fmt: skip
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:

@@ -3,7 +3,6 @@ for a worker thread; each answer is a value, and source_reader.py acts on it.
 """
 
 import os
-import stat
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.framing import may_be_log
 from tunerd.intake.known_logs import cut_names
 from tunerd.intake.log_identity import Answer, Identified, LogIdentity, LookUp, SameFile, Wait
-from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, opened, read_whole
+from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, read_whole
 from tunerd.intake.scan import Names, signature, signature_of, why_odd
+from tunerd.intake.source_tree import LeavesSource, SourceTree
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -123,13 +123,14 @@ class Inspection:
     """Use: `look()`; after a Compare `compare()`; after a Large or a Batch that is not the last, `more()` until one is;
     always `close()`."""
 
-    def __init__(self, source: Source, names: Names, due: Due, now: Now, index: FileIndex, followed: FollowedLogs) -> None:
-        self._source, self._names, self._due, self._now = source, names, due, now
-        self._root = os.path.abspath(source.path)
+    def __init__(
+        self, source: Source, tree: SourceTree, names: Names, due: Due, now: Now, index: FileIndex, followed: FollowedLogs
+    ) -> None:
+        self._source, self._tree, self._names, self._due, self._now = source, tree, names, due, now
         self._index, self._own, self._followed = index, index.logs.get(due.path), followed
         self._moved = followed.of_number(due.moved_log) if due.moved_log else None
         self._refused_tail = index.refused_tails.get(due.path)
-        self._path = os.path.join(self._root, due.path) if self._moved is None else self._moved.mark.path
+        self._path = os.path.join(tree.root, due.path) if self._moved is None else self._moved.mark.path
         self._open = ExitStack()
         self._file: Opened | None = None
         self._batches: Looking = _nothing()
@@ -173,10 +174,13 @@ class Inspection:
         if self._due.moved_log:
             return None
         try:
-            plain = stat.S_ISREG(os.lstat(self._path).st_mode)
-            if not plain and (why := why_odd(self._path, os.path.realpath(self._root))) is not None:
-                return NotRegular(why)
-            return self._open.enter_context(opened(self._path))
+            with self._tree.opened() as inside:
+                if (why := why_odd(inside, self._due.path)) is not None:
+                    return NotRegular(why)
+                fd = inside.open(self._due.path)
+            return self._open.enter_context(of_descriptor(fd, self._path))
+        except LeavesSource as exc:
+            return NotRegular(exc.why)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Odd:
@@ -366,7 +370,8 @@ class Inspection:
 
     def _stat(self, path: str) -> os.stat_result | None:
         try:
-            return os.stat(path)
+            with self._tree.opened() as inside:
+                return inside.stat(self._index.relative(path), follow_links=True)
         except OSError:
             return None
 

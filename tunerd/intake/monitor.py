@@ -20,7 +20,7 @@ from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import Hint, Watcher, WatchLimit
 from tunerd.intake.known_logs import KnownLogs
 from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan
-from tunerd.intake.source_tree import SourceTree
+from tunerd.intake.source_tree import OpenTree, SourceTree
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -46,7 +46,6 @@ class DirectoryMonitor:
         index: FileIndex,
         due: DueQueue,
         followed: FollowedLogs,
-        tree: SourceTree,
         watcher: Watcher | None,
         clock: Clock,
         emit: Emit,
@@ -55,11 +54,12 @@ class DirectoryMonitor:
         vanished: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self._source, self._names, self._index, self._due = source, names, index, due
-        self._followed, self._tree = followed, tree
+        self._followed = followed
         self._watcher = watcher if source.watch == "events" else None
         self._clock, self._emit, self._pauses = clock, emit, pauses
         self._in_thread, self._vanished = in_thread, vanished
         self._root = os.path.abspath(source.path)
+        self.tree = SourceTree(self._root)
         self._identity: tuple[int, int] | None = None
         self._told: set[str] = set()
         self._no_watch: str | None = None
@@ -161,10 +161,12 @@ class DirectoryMonitor:
         self._turn += 1
         try:
             listing = await self._in_thread(
-                lambda: scan(
-                    self._root, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
-                    restat=restat, part=part, by_inode=self._index.trusts_inodes, inodes=inodes, log_paths=log_paths,
-                    older_than=older, skip=told, leave=leave,
+                lambda: self._scanned(
+                    lambda inside: scan(
+                        inside, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
+                        restat=restat, part=part, by_inode=self._index.trusts_inodes, inodes=inodes, log_paths=log_paths,
+                        older_than=older, skip=told, leave=leave,
+                    )
                 )
             )  # fmt: skip
         except PermissionError:
@@ -202,12 +204,16 @@ class DirectoryMonitor:
         self._pauses.begin(reason, detail, by="scan")
         self._unreadable = True
 
-    def _arm(self, directory: str) -> None:
+    def _scanned(self, work: Callable[[OpenTree], Listing]) -> Listing:
+        with self.tree.opened() as inside:
+            return work(inside)
+
+    def _arm(self, directory: str, fd: int) -> None:
         """In the scan's thread. Without watches the scans still find everything."""
         if self._watcher is None:
             return
         try:
-            self._watcher.arm(directory, self.tell)
+            self._watcher.arm(directory, self.tell, fd)
         except WatchLimit as exc:
             self._no_watch = str(exc)
 
@@ -250,7 +256,7 @@ class DirectoryMonitor:
         self._followed.adopt(marks, self._open, self._clock.monotonic())
 
     def _open(self, path: str) -> int:
-        with self._tree.opened() as inside:
+        with self.tree.opened() as inside:
             return inside.open(self._index.relative(path))
 
     async def poll_forever(self, stop: asyncio.Event) -> None:

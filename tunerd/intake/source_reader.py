@@ -47,7 +47,6 @@ from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
-from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
@@ -140,7 +139,6 @@ class SourceReader:
         self._names = Names(source, inside)
         self._index = FileIndex(self._root)
         self._due = DueQueue()
-        self._tree = SourceTree(self._root)
         self._followed = FollowedLogs(descriptors)
         self._pauses = Pauses(source.name, emit, clock.now)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
@@ -150,7 +148,6 @@ class SourceReader:
             self._index,
             self._due,
             self._followed,
-            self._tree,
             watcher,
             clock,
             emit,
@@ -159,7 +156,7 @@ class SourceReader:
             self._vanished,
         )
         self._after_sent = AfterSent(
-            source, self._tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
+            source, self._monitor.tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
         )
         self._journal = journal
         self._gatherer: Gatherer | None = None
@@ -463,7 +460,7 @@ class SourceReader:
                 self._index.remember(mark)
 
     def _inspection(self, due: Due, now: Now) -> Inspection:
-        return Inspection(self.source, self._names, due, now, self._index, self._followed)
+        return Inspection(self.source, self._monitor.tree, self._names, due, now, self._index, self._followed)
 
     async def _after(self, due: Due, look: Look) -> float | None:
         if due.closed and self.source.after_sent != "keep":
