@@ -5,6 +5,7 @@ No event carries a transcript, a key, a request body or a URL's query.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from tunerd.call import MappingNotes, State
@@ -48,6 +49,18 @@ class FileIgnored:
 
     source: str
     path: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLeft:
+    """A log is no longer read, and something of it may be unread."""
+
+    source: str
+    path: str
+    """Where it was last in the directory."""
+    offset: int
+    """It was read up to here."""
     why: str
 
 
@@ -261,17 +274,36 @@ class LedgerRolledBack:
     """How many are missing."""
 
 
+class StuckKind(StrEnum):
+    """What was left behind in nobody's hands."""
+
+    CALL = "call"
+    """It stood as `sending`, and no worker had it: it is due again, and may have arrived."""
+    WORKER = "worker"
+    """It waited for a settlement that nobody was going to write."""
+    PERMIT = "permit"
+    """It was counted as in flight, and nobody held it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """The self-check of delivery found, at two looks a minute apart, what must not happen, and put it right."""
+
+    what: StuckKind
+    count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped:
     seconds: float
 
 
 Event: TypeAlias = (
-    Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
+    Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

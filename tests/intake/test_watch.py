@@ -15,16 +15,18 @@ from typing import TypeVar
 
 import pytest
 
-from tests.intake.harness import age, put, running, source
+from tests.intake.harness import age, listed, put, running, source
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
 from tunerd.intake import inotify
 from tunerd.intake.admission_gate import Pauses
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import MOST, DueQueue
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
-from tunerd.intake.scan import Names, is_temporary, scan, signature
+from tunerd.intake.scan import Names, is_temporary, signature
 from tunerd.ledger import FileMark
 from tunerd.testing import Recorder
 
@@ -188,7 +190,7 @@ async def test_two_sources_may_share_a_directory(tmp_path: Path) -> None:
 
 
 class NoMoreWatches(Watcher):
-    def arm(self, directory: str, tell: Tell) -> None:
+    def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
         raise WatchLimit("raise the sysctl fs.inotify.max_user_watches")
 
 
@@ -263,44 +265,75 @@ def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
         (tmp_path / f"{i}.json").write_text("{}")
     known = {f"{i}.json": 1 for i in range(40)}  # none is as it was
     listings = [
-        scan(str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(i, 4)) for i in range(4)
+        listed(tmp_path, Names(source(tmp_path)), known, recursive=False, arm=lambda *_: None, part=(i, 4)) for i in range(4)
     ]
     found = [name for listing in listings for name in listing.found]
     assert sorted(found) == sorted(known)
     assert max(len(listing.found) for listing in listings) < 40
-    restat = scan(
-        str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(9, 4), restat={"7.json"}
+    restat = listed(
+        tmp_path, Names(source(tmp_path)), known, recursive=False, arm=lambda *_: None, part=(9, 4), restat={"7.json"}
     )
     assert "7.json" in restat.found
 
 
-def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
-    """A path that vanished and came back as it was is not read again; marks of other roots are none of ours."""
-    known = FileIndex(str(tmp_path), lambda name: name)
+def test_a_file_that_is_back_may_be_known(tmp_path: Path) -> None:
+    """Of a path that vanished it stays known that it was read; marks of other roots are none of ours."""
+    known = FileIndex(str(tmp_path))
     marks = [
-        FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, offset=5),
-        FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, offset=5),
+        FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5),
+        FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, ctime_ns=8, offset=5),
     ]
     known.load(marks)
-    assert known.signatures == {"a.json": signature(5, 7)}
+    assert known.signatures == {"a.json": signature(5, 7, 8, 1)}
     known.vanished("a.json")
     assert known.signatures == {}
-    assert known.is_back("a.json", signature(5, 7))
-    assert not known.is_back("a.json", signature(5, 8))
+    assert known.was_read("a.json")
+    assert not known.was_read("b.json")
+    known.came_back(marks[0])
+    assert known.is_as_read("a.json", signature(5, 7, 8, 1))
 
 
-def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
-    """Two logs that were lost from one path at one offset, and the third that stands there, are three candidates."""
-    known = FileIndex(str(tmp_path), lambda name: name)
-    for log, hash_of in enumerate((b"one", b"two", b"three"), 1):
-        known.replaced("l.ndjson.1")
+@pytest.mark.parametrize("field", range(4))
+def test_each_part_of_a_stat_tells_a_changed_file(tmp_path: Path, field: int) -> None:
+    """Size, mtime, ctime and inode: a file is as it was read only while all of them are."""
+    known, stat = FileIndex(str(tmp_path)), [5, 7, 8, 1]
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    assert known.is_as_read("a.json", signature(*stat))
+    stat[field] += 1
+    assert not known.is_as_read("a.json", signature(*stat))
+
+
+def test_inodes_that_change_all_the_time_say_nothing(tmp_path: Path) -> None:
+    """Where 20 files in a row only had another inode, and were what was read, a file is known by the rest of its stat; not
+    where another inode once meant another content."""
+    known = FileIndex(str(tmp_path))
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    for inode in range(2, 22):
+        assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
+        known.compared("a.json", signature(5, 7, 8, inode), is_equal=True)
+    assert known.is_as_read("a.json", signature(5, 7, 8, 1000))
+    assert not known.is_as_read("a.json", signature(5, 7, 9, 1000))
+    known = FileIndex(str(tmp_path))
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    known.compared("a.json", signature(5, 7, 8, 2), is_equal=False)
+    for inode in range(2, 42):
+        known.compared("a.json", signature(5, 7, 8, inode), is_equal=True)
+    assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
+
+
+def test_logs_that_left_their_path_are_remembered(tmp_path: Path) -> None:
+    """Two logs that were lost from one path, and the third that stands there: a scan finds each by its inode."""
+    known = FileIndex(str(tmp_path))
+    for log in (1, 2, 3):
         known.remember(
             FileMark(
-                source="s", path=str(tmp_path / "l.ndjson.1"), device=1, inode=len(hash_of), size=9, mtime_ns=7, offset=9,
-                content=hash_of, whole=False, log=log,
+                source="s", path=str(tmp_path / "l.ndjson"), device=1, inode=70 + log, size=9, mtime_ns=7, offset=9,
+                content=b"hash", whole=False, log=log,
             )
         )  # fmt: skip
-    assert {mark.content for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
+    assert known.inodes == {71, 72, 73}
+    assert [known.is_found(log) for log in (1, 2, 3)] == [False, False, True]
+    assert known.next_log() == 4
 
 
 async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -338,7 +371,10 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
     settings = source(tmp_path, ignore_older_s=3600.0)
     known = Told(str(tmp_path), str)
     pauses = Pauses("agent", told, clock.now)
-    lookout = DirectoryMonitor(settings, Names(settings), known, Counting(), None, clock, told, pauses, in_thread, vanished)
+    lookout = DirectoryMonitor(
+        settings, Names(settings), known, Counting(), FollowedLogs(DescriptorLimit()), None, clock, told,
+        pauses, in_thread, vanished,
+    )  # fmt: skip
     for number in range(count):
         (tmp_path / f"new{number}.json").touch()
         old = tmp_path / f"old{number}.json"
@@ -365,10 +401,10 @@ def test_a_root_that_is_swapped_while_it_is_listed_says_nothing(tmp_path: Path, 
     known = {"a.json": 1, "b.json": 1}
     swap_at = str(root) if when == "before it is listed" else str(root / "below")
 
-    def swap(directory: str) -> None:
+    def swap(directory: str, _: int) -> None:
         if directory == swap_at:
             root.rename(tmp_path / "away")
             root.mkdir()
 
     with pytest.raises(OSError, match="took its place"):
-        scan(str(root), Names(source(root)), known, recursive=True, arm=swap)
+        listed(root, Names(source(root)), known, recursive=True, arm=swap)

@@ -90,6 +90,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.DocumentsRead(source="agent", count=3),
         e.DocumentIgnored(source="agent"),
         e.FileIgnored(source="agent", path="/c/fifo", why=f"a FIFO {text}"),
+        e.LogLeft(source="agent", path="/c/calls.ndjson", offset=7, why=f"it was moved {text}"),
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),
         e.CallDuplicate(source="agent", call_id="call-1", replaced=False),
@@ -116,5 +117,6 @@ def every_event(text: str = "") -> list[e.Event]:
         e.LedgerHealed(lasted_s=4.0),
         e.LedgerRebuilt(kept_as="/l.db.corrupt", salvaged=7, documents_lost=2, unread=1),
         e.LedgerRolledBack(commits=3),
+        *(e.Stuck(what=what, count=2) for what in e.StuckKind),
         e.ClockJumped(seconds=86_400.0),
     ]

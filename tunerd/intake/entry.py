@@ -14,7 +14,7 @@ from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
-from tunerd.intake.inspection import LARGE_BYTES, Batch
+from tunerd.intake.inspection import LARGE_BYTES, Batch, Inspection
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.quarantine import crashed, place_of, split
 from tunerd.ledger import Admission, Admitted, WritePath
@@ -22,17 +22,19 @@ from tunerd.ledger import Admission, Admitted, WritePath
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
-Entered: TypeAlias = Callable[[Batch, Sequence[Made], Admission, Admitted], None]
+Entered: TypeAlias = Callable[["Handed", Admitted], None]
 """Told when a batch is durable."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Handed:
+class Handed:
     """A batch that is in the ledger's hands."""
 
     batch: Batch
     made: Sequence[Made]
     admission: Admission
+    inspection: Inspection | None
+    """Of the file, which is still open."""
     durable: "asyncio.Future[Admitted]"
 
 
@@ -96,16 +98,17 @@ class Entry:
         carried = carry.into(batch, made, stores=self._source.stores_documents)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
-    def hand_over(self, batch: Batch, carried: Carried) -> _Handed:
+    def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
         """Step 4 begins: the batch and its file's mark in one transaction."""
         admission = admission_of(batch, carried)
-        return _Handed(batch, carried.made, admission, asyncio.ensure_future(self._ledger.admit(admission, self._clock.now())))
+        durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
+        return Handed(batch, carried.made, admission, inspection, durable)
 
-    async def see_through(self, handed: _Handed) -> None:
+    async def see_through(self, handed: Handed) -> None:
         """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
         first = iter((handed.durable,))
         admitted = await self._patiently(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
-        self._entered(handed.batch, handed.made, handed.admission, admitted)
+        self._entered(handed, admitted)
 
 
 class FileEntry:
@@ -114,25 +117,25 @@ class FileEntry:
     def __init__(self, entry: Entry, hold: JournalEntry, final: bool) -> None:
         self._entry, self._hold, self._final = entry, hold, final
         self._carry = Carry()
-        self._handed: _Handed | None = None
+        self._handed: Handed | None = None
 
-    async def enter(self, batch: Batch) -> None:
+    async def enter(self, batch: Batch, inspection: Inspection) -> None:
         """Map it, and hand it over when the one before is durable. One by one, and to the end, where one of its documents
         may have ended the process before."""
         if not self._hold.is_suspect:
-            await self._enter(batch)
+            await self._enter(batch, inspection)
             return
         for part in split(batch):
-            await self._enter(part)
+            await self._enter(part, inspection)
             await self.end()
 
-    async def _enter(self, batch: Batch) -> None:
+    async def _enter(self, batch: Batch, inspection: Inspection) -> None:
         place = place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
         self._hold.note(Phase.MAPPING, place)
         carried = self._entry.gathered(self._carry, batch, await self._entry.map(batch, self._hold), final=self._final)
         await self.end()
         self._hold.note(Phase.ADMITTING, place)
-        self._handed = self._entry.hand_over(batch, carried)
+        self._handed = self._entry.hand_over(batch, carried, inspection)
 
     async def end(self) -> None:
         """What was handed over is durable."""

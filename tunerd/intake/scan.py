@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tunerd.config import Source
+from tunerd.intake.known_logs import KnownLogs
+from tunerd.intake.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000
@@ -51,6 +53,11 @@ class Names:
             return True
         own = self.log_name(relative)
         return own is not None and self._include is not None and self._include(own)
+
+    def may_be_rotated(self, relative: str) -> bool:
+        """Whether a name that does not fit may be the one that a log has now."""
+        is_hidden = relative.rpartition("/")[2].startswith(".")
+        return not is_hidden and (self._exclude is None or not self._exclude(relative))
 
     def enters(self, relative: str) -> bool:
         """Whether a recursive source looks into this directory."""
@@ -113,15 +120,27 @@ def _translate_path(pattern: str) -> str:
     return rf"(?s:{out})\Z"
 
 
-def signature(size: int, mtime_ns: int, inode: int = 0) -> int:
-    """One number that tells a changed file from an unchanged one; kept for every known file, so it is small."""
-    return hash((size, mtime_ns, inode))
+_INODE_BITS: Final = 16
 
 
-def is_as_read(known: int | None, at: os.stat_result) -> bool:
-    """Whether a file is as it was read. A log's signature holds its inode (a new log of the same size within the same
-    tick is another one), a whole file's does not (some network mounts give new inodes each time)."""
-    return known in (signature(at.st_size, at.st_mtime_ns), signature(at.st_size, at.st_mtime_ns, at.st_ino))
+def signature(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> int:
+    """One number that tells a changed file from an unchanged one; kept for every known file, so it is small. The inode
+    has the lowest bits for itself."""
+    times = hash((size, mtime_ns, ctime_ns)) & ((1 << 44) - 1)
+    return times << _INODE_BITS | (inode ^ inode >> _INODE_BITS ^ inode >> 2 * _INODE_BITS) & ((1 << _INODE_BITS) - 1)
+
+
+def signature_of(at: os.stat_result) -> int:
+    return signature(at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+
+
+def differ_in_inode_only(one: int, other: int) -> bool:
+    return one != other and one >> _INODE_BITS == other >> _INODE_BITS
+
+
+def is_unchanged(known: int | None, sign: int, *, by_inode: bool) -> bool:
+    """Whether two signatures are of the same file, `by_inode` or whatever the inode is."""
+    return known == sign or (not by_inode and known is not None and differ_in_inode_only(known, sign))
 
 
 @dataclass(slots=True)
@@ -148,41 +167,41 @@ class Listing:
 
 
 def scan(
-    root: str,
+    inside: OpenTree,
     names: Names,
     known: Mapping[str, int],
     *,
     recursive: bool,
-    arm: Callable[[str], None],
+    arm: Callable[[str, int], None],
     restat: Collection[str] = frozenset(),
     part: tuple[int, int] = (0, 1),
+    by_inode: bool = True,
+    inodes: frozenset[int] = frozenset(),
+    log_paths: Collection[str] = (),
     older_than: float | None = None,
     skip: Collection[str] = frozenset(),
     leave: Collection[str] = frozenset(),
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
-    part i of n. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
-    `skip`: odd names that were told already. `leave`: files that need not be found again.
-    Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
-    at = os.stat(root)
-    if not stat.S_ISDIR(at.st_mode):
-        raise NotADirectoryError(root)
+    part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
+    known and were last changed before it. `inodes`, `log_paths`: of logs that are known, which a file that does not fit may
+    be. `skip`: odd names that were told already. `leave`: files that need not be found again. Raises OSError where the root
+    cannot be read, or is another directory at the end than at the beginning."""
+    root = inside.root
     if not may_read(root):  # without search permission names could be listed, and each would look as if it were gone
         os.stat(root)  # unless it has itself gone in this very moment
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
-    listing = Listing((at.st_dev, at.st_ino))
+    listing = Listing(inside.identity)
     changed: list[str] = []
+    others: list[tuple[str, int]] = []
     hits = 0
     turn, turns = part
-    real_root = os.path.realpath(root)
     pending = [""]
     while pending:
         directory = pending.pop()
-        absolute = os.path.join(root, directory) if directory else root
         listing.directories += 1
         try:
-            arm(absolute)  # before listing: what is created in between is seen by one of the two
-            entries = os.scandir(absolute)
+            entries = _armed(inside, directory, arm)
         except OSError as exc:
             if not directory:
                 raise
@@ -197,8 +216,8 @@ def scan(
                     hits += 1
                     listing.files += 1
                     if (relative in restat or hash(relative) % turns == turn) and len(changed) < FOUND_AT_ONCE:
-                        seen = _stat(entry.path)
-                        if seen is not None and not is_as_read(known[relative], seen):
+                        seen = _stat(inside, relative, entry)
+                        if seen is not None and not is_unchanged(known.get(relative), signature_of(seen), by_inode=by_inode):
                             changed.append(relative)
                     continue
                 is_directory, is_plain = _kind(entry)
@@ -209,8 +228,10 @@ def scan(
                         listing.odd.append((relative, "is a directory"))
                     continue
                 if not names.fits(relative):
+                    if is_plain and names.may_be_rotated(relative):
+                        others.append((relative, entry.inode()))
                     continue
-                why = why_odd(entry.path, real_root, is_plain=is_plain)
+                why = None if is_plain else why_odd(inside, relative)
                 if why is not None:
                     if relative not in skip:
                         listing.odd.append((relative, why))
@@ -219,29 +240,42 @@ def scan(
                 if relative in leave:
                     continue
                 if older_than is not None:
-                    seen = _stat(entry.path)
+                    seen = _stat(inside, relative, entry)
                     if seen is not None and seen.st_mtime < older_than:
-                        listing.old.append((relative, signature(seen.st_size, seen.st_mtime_ns)))
+                        listing.old.append((relative, signature_of(seen)))
                         continue
                 if len(listing.found) < FOUND_AT_ONCE:
                     listing.found.append(relative)
                 else:
                     listing.more = True
-    listing.found = _in_order_of_writing(root, listing.found, names) + changed
+    logs = KnownLogs(inodes, [*log_paths, *(relative for relative in listing.found if names.kind(relative) == "log")])
+    listing.found += [relative for relative, inode in others if logs.may_be(relative, inode) and relative not in leave]
+    listing.found = _in_order_of_writing(inside, listing.found, names) + changed
     if hits < len(known):
-        listing.vanished = _missing(root, known, listing.unreadable)
+        listing.vanished = _missing(inside, known, listing.unreadable)
     after = os.stat(root)
     if (after.st_dev, after.st_ino) != listing.root:  # a mount came or went meanwhile: half of this is of another directory
         raise OSError(errno.ESTALE, "another directory took its place while it was listed", root)
     return listing
 
 
-def _in_order_of_writing(root: str, found: list[str], names: Names) -> list[str]:
+def _in_order_of_writing(inside: OpenTree, found: list[str], names: Names) -> list[str]:
     """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered."""
     if len(found) < 2 or not any(names.kind(relative) != "whole" for relative in found):
         return found
-    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(os.path.join(root, relative))) is not None}
+    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(inside, relative)) is not None}
     return sorted(found, key=lambda relative: times.get(relative, 0))
+
+
+def _armed(inside: OpenTree, directory: str, arm: Callable[[str, int], None]) -> Listed:
+    """Watched before it is listed: what is created in between is seen by one of the two."""
+    entries = inside.listed(directory)
+    try:
+        arm(os.path.join(inside.root, directory) if directory else inside.root, entries.fd)
+    except OSError:
+        entries.close()
+        raise
+    return entries
 
 
 def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
@@ -258,36 +292,42 @@ def may_read(directory: str) -> bool:
     return os.access(directory, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _missing(root: str, known: Mapping[str, int], unreadable: Collection[str]) -> list[str]:
+def _missing(inside: OpenTree, known: Mapping[str, int], unreadable: Collection[str]) -> list[str]:
     hidden = tuple(unreadable)
     return [
-        relative
-        for relative in list(known)
-        if not os.path.lexists(os.path.join(root, relative)) and not (hidden and relative.startswith(hidden))
+        relative for relative in list(known) if not _is_there(inside, relative) and not (hidden and relative.startswith(hidden))
     ]
 
 
-def why_odd(path: str, real_root: str, *, is_plain: bool = False) -> str | None:
-    """Why a name is not read: no regular file, or a symlink that leaves the directory. None: it is read."""
-    if is_plain:
-        return None
+def _is_there(inside: OpenTree, relative: str) -> bool:
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            target = os.path.realpath(path)
-            if os.path.commonpath([target, real_root]) != real_root:
-                return "is a symbolic link that leaves the directory"
-            mode = os.stat(target).st_mode
+        inside.stat(relative)
+    except (FileNotFoundError, NotADirectoryError, LeavesSource):
+        return False
     except OSError:
-        return None  # gone again, or a dangling link inside: the visit finds out
+        return True  # nobody knows
+    return True
+
+
+def why_odd(inside: OpenTree, relative: str) -> str | None:
+    """Why a name is not read: no regular file, or a symlink that leaves the directory. None: it is read."""
+    try:
+        mode = inside.stat(relative, follow_links=True).st_mode
+    except LeavesSource as exc:
+        return exc.why
+    except OSError:
+        return None  # gone again, or a link that leads nowhere: the inspection finds out
     if stat.S_ISREG(mode):
         return None
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
     return f"is a {kinds.get(stat.S_IFMT(mode), 'device')}"
 
 
-def _stat(path: str) -> os.stat_result | None:
+def _stat(inside: OpenTree, relative: str, entry: "os.DirEntry[str] | None" = None) -> os.stat_result | None:
+    """Of a file, or of the one that a link leads to."""
     try:
-        return os.stat(path)
+        if entry is not None and not stat.S_ISLNK((at := entry.stat(follow_symlinks=False)).st_mode):
+            return at
+        return inside.stat(relative, follow_links=True)
     except OSError:
         return None

@@ -11,7 +11,9 @@ from tunerd.events import Emit, WatchDegraded
 from tunerd.intake.abandoned_groups import AbandonedGroups, SetAside
 from tunerd.intake.admission_gate import AdmissionGate, Limits
 from tunerd.intake.crash_journal import CrashJournal
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.entry import Mapper
+from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
 from tunerd.intake.loop_budget import LoopBudget
@@ -41,8 +43,8 @@ class Intake:
         self._gate = AdmissionGate(ledger.gauges, limits or Limits(), clock)
         self._watcher = watcher or Watcher()
         self._journal = CrashJournal(in_hand)
-        self._turn = asyncio.Lock()
-        """One large document, or one batch of a large file, at a time."""
+        self._turns = FairTurns()
+        self._descriptors = DescriptorLimit()
         self._slices = LoopBudget(clock)
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
@@ -158,6 +160,7 @@ class Intake:
 
     def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceReader":
         return SourceReader(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._journal,
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turns, self._descriptors,
+            self._journal,
             self._slices, gather,
         )  # fmt: skip

@@ -5,7 +5,7 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -51,6 +51,8 @@ class FileMark:
     log: int = 0
     """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
     compressed keeps it. 0 of a whole file."""
+    is_there: bool = True
+    """False of a log that is read after it was moved away from its path: what is there now is another one."""
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
     they are nobody's."""
@@ -92,7 +94,8 @@ class Admission:
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
-    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+    """The whole file was read anew: failed rows (without a call id) of this path go whose place could not be read before, or
+    whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
 class Verdict(StrEnum):
@@ -319,7 +322,8 @@ class WritePath(Protocol):
         """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
         file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
         admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
-        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        document at a place: admitting it again updates it; a call takes it away that was read from a place that could not be
+        read, or is the same document, or has its call id; another document at its path does not. In a followed
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
@@ -352,15 +356,31 @@ class WritePath(Protocol):
         synchronous NORMAL)."""
         ...
 
-    async def release(self, row: int, now: float) -> None:
-        """Give a claim back as it was: no attempt was started."""
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        """Give a claim back as it was: no attempt was started. As with `settle`, nobody has to wait for the end."""
+        ...
 
     async def gates(self) -> Mapping[str, Gate]:
         """The stored gate of every destination the ledger knows."""
         ...
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s."""
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s. As with `settle`, nobody
+        has to wait for the end: what is asked for afterwards is written after it, or with it."""
+        ...
+
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that stand as `sending`, and when each was claimed. Raises LedgerUnavailable."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release was handed over and is not written yet."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Calls that nobody has in hand: those that are still `sending` from this very claim are due again, as ones that
+        may have arrived. Gives how many. Raises LedgerUnavailable."""
+        ...
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""
@@ -397,7 +417,16 @@ class Positions(Protocol):
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
-        `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        `vanished` of whole files that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        ...
+
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        """Marks of the source's logs that are at no known path, newest first; and the greatest number that a log of it has."""
+        ...
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        """Marks of the source's logs that had this inode or begin like this (`head`: intake/chain.py), newest first, whether
+        their paths are there or not."""
         ...
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
@@ -408,10 +437,12 @@ class Positions(Protocol):
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
         """Files read whole of which every call is sent or ignored, none open or failed, settled with a FULL commit
-        before this returns: `after_sent` may take them. A call may look through a part of what is known and find none
-        in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
+        before this returns: `after_sent` may take them; those in `leave` (paths) are not given. A call may look through a
+        part of what is known and find none in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
         ...
 
     async def disposed(self, source: str, path: str, now: float) -> None: ...

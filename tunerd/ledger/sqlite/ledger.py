@@ -5,14 +5,16 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit, LedgerRolledBack
+from tunerd.filesystem import is_network, kind_of
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -36,7 +38,6 @@ from tunerd.ledger import (
 )
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
-from tunerd.ledger.filesystem import is_network, kind_of
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
@@ -152,6 +153,11 @@ class SqliteLedger:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
 
+    def _hand_over(self, run: Callable[[SqliteStore], None], row: int | None = None) -> "asyncio.Future[None]":
+        """Queued when this returns, and tried again until it is committed. `row`: of the claim that this ends."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
+
     async def _see_through(self, run: Callable[[SqliteStore], T]) -> T:
         """As `_do`, and tried again until it is committed."""
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
@@ -222,28 +228,42 @@ class SqliteLedger:
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
-        return self._writer.submit(job)
+        return self._claimed(self._writer.submit(job), now)
+
+    async def _claimed(self, asked: "asyncio.Future[Claim]", now: float) -> Claim:
+        """Whoever claims may be cancelled when the answer is there, but did not reach them: then it goes back, too."""
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                self._give_back(now, asked.result())
+            raise
 
     def _give_back(self, now: float, claim: Claim) -> None:
         """Whoever claimed was cancelled: nobody got the call."""
         if claim.claimed is not None:
-            row = claim.claimed.row
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            job = Job(run=lambda store: send.release(store, row, now), future=future, patient=True)
-            self._writer.submit(job).add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.release(claim.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=lambda store: send.settle(store, row, settlement, now), future=future, patient=True))
+        return self._hand_over(lambda store: send.settle(store, row, settlement, now), row)
 
-    async def release(self, row: int, now: float) -> None:
-        await self._see_through(lambda store: send.release(store, row, now))
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.release(store, row, now), row)
+
+    async def sending(self) -> Mapping[int, float]:
+        return await self._do(send.sending)
+
+    def unsettled(self) -> frozenset[int]:
+        return self._writer.unsettled()
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        return await self._do(lambda store: send.reclaim_lost(store, claims, now), full=True)
 
     async def gates(self) -> Mapping[str, Gate]:
         return await self._alone(lambda store: store.gates())
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        await self._see_through(lambda store: send.set_gate(store, destination, gate, now))
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.set_gate(store, destination, gate, now))
 
     async def is_rebuilt(self) -> bool:
         """Whether it was rebuilt after damage and nobody has said `held_back` since. Outlives the process."""
@@ -282,18 +302,26 @@ class SqliteLedger:
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        return await self._reader.ask(lambda t: ask.moved_logs(t, source, limit))
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        return await self._reader.ask(lambda t: ask.logs_like(t, source, inode, head, limit))
+
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._see_through(lambda store: store.set_mark(mark, now))
+        await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         await self._see_through(lambda store: store.vanish(source, paths, now))
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
-        found = {mark.path: mark for mark in await self._among_ripe(source, limit)}
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
+        found = {mark.path: mark for mark in await self._among_ripe(source, limit, leave)}
         if len(found) < limit:
-            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found))}
+            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found), leave)}
         while to_the_end and not found and self._look_from[source] is not None:
-            found = {mark.path: mark for mark in await self._looked_through(source, limit)}
+            found = {mark.path: mark for mark in await self._looked_through(source, limit, leave)}
         if not found:
             return ()
         try:  # what was settled before is synced by it
@@ -302,9 +330,9 @@ class SqliteLedger:
             return ()
         return list(found.values())
 
-    async def _among_ripe(self, source: str, limit: int) -> Sequence[FileMark]:
+    async def _among_ripe(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
         candidates = self._ripe.get(source, {})
-        paths = list(candidates)[:limit]
+        paths = list(islice((path for path in candidates if path not in leave), limit))
         for path in paths:
             del candidates[path]
         marks = await self._reader.ask(lambda t: ask.disposable_among(t, source, paths)) if paths else ()
@@ -312,7 +340,7 @@ class SqliteLedger:
             candidates[mark.path] = None  # until it is disposed
         return marks
 
-    async def _looked_through(self, source: str, limit: int) -> Sequence[FileMark]:
+    async def _looked_through(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
         """At the start, and after an overflow, the files are looked through, a part a call."""
         if source in self._overflowed and self._look_from.get(source) is None:
             self._overflowed.discard(source)
@@ -323,7 +351,7 @@ class SqliteLedger:
         marks, self._look_from[source] = await self._reader.ask(lambda t: ask.disposable_after(t, source, after, limit))
         for mark in marks:
             self._ripe.setdefault(source, {})[mark.path] = None
-        return marks
+        return [mark for mark in marks if mark.path not in leave]
 
     async def disposed(self, source: str, path: str, now: float) -> None:
         self._ripe.get(source, {}).pop(path, None)
