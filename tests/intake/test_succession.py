@@ -15,7 +15,7 @@ def log(number: int, *, path: str = f"{LOG}.1", home: str = LOG, mtime_ns: int =
     """A log that was read to its end; its inode is its number."""
     return FileMark(
         source="agent", path=path, device=1, inode=number, size=size, mtime_ns=mtime_ns, offset=100, whole=False, log=number,
-        carry=f"k{number}", home=home,
+        carry=f"k{number}", home=home, home_inode=number,
     )  # fmt: skip
 
 
@@ -79,6 +79,12 @@ def test_logs_that_were_never_seen_at_this_path() -> None:
     assert ends(succession(there(first), listing, [], may_wait=True)) == []
     assert ends(succession(there(second), listing, [first], may_wait=True)) == ["k1"]
     assert ends(succession(NEW, listing, [first, second], may_wait=True)) == ["k2"]
+
+
+def test_a_log_that_was_written_over() -> None:
+    """It was truncated: what stood behind its last lines nobody knows, and a copy of it, read to its end, does not either."""
+    copied = replace(log(1), home_inode=NEW.inode)
+    assert ends(succession(NEW, [there(copied)], [copied], may_wait=True)) == ["k1"]
 
 
 def test_an_inode_that_was_used_again() -> None:

@@ -46,9 +46,11 @@ class Carry:
     ) -> Carried:
         """The next batch of the file. Its mark takes the key along that the documents behind it get. `beginning`: of the first
         batch of a new log that begins with documents without a key."""
-        if batch.first:
+        if not batch.first:
+            beginning = None
+        else:
             self._log = batch.continues
-            before = batch.continues or (beginning.log if isinstance(beginning, Follows) else None)
+            before = beginning.log if isinstance(beginning, Follows) else batch.continues
             self._key = CarriedKey(before.carry if before is not None else "")
         self._key.style = KeyStyle()
         mark, cuts = batch.mark, list[Cut]()
@@ -74,8 +76,9 @@ class Carry:
         )
 
     def _mark(self, mark: FileMark) -> FileMark:
-        home = mark.path if self._log is None else self._log.home or self._log.path
-        return replace(mark, carry=self._key.key, home=home)
+        is_same = self._log is not None and self._log.log == mark.log  # else it is a copy of that one
+        home, inode = (self._log.home, self._log.home_inode) if self._log is not None and is_same else ("", 0)
+        return replace(mark, carry=self._key.key, home=home or mark.path, home_inode=inode or mark.inode)
 
     def _of(self, mapped: Mapped, stores: bool) -> Mapped:
         fragment = mapped.fragment

@@ -12,8 +12,9 @@ from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
-from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
+from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
+from tunerd.intake.generations import Beginning, Generations, has_key, is_new_log
 from tunerd.intake.inspection import LARGE_BYTES, Batch, Inspection
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.quarantine import crashed, place_of, split
@@ -51,16 +52,16 @@ class Entry:
         patiently: Patiently,
         in_thread: InThread,
         slices: LoopBudget,
-        *,
-        gathers: bool,
+        generations: Generations | None,
     ) -> None:
+        """`generations`: of a source whose calls are gathered."""
         self.mapper, self._slices = mapper, slices
-        self._source, self._ledger, self._clock, self._gathers = source, ledger, clock, gathers
+        self._source, self._ledger, self._clock, self._generations = source, ledger, clock, generations
         self._entered, self._patiently, self._in_thread = entered, patiently, in_thread
 
-    def of_file(self, hold: JournalEntry, *, final: bool) -> "FileEntry":
-        """`final`: waits count from when a document was written."""
-        return FileEntry(self, hold, final)
+    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileEntry":
+        """`final`: waits count from when a document was written. `postponed`: how often it was."""
+        return FileEntry(self, hold, final, postponed)
 
     async def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
         """Step 3, in slices on the loop (loop_budget.py); a large document in a thread, where only it is held up."""
@@ -91,11 +92,22 @@ class Entry:
     def _kept(self, refused: RefusedDocument) -> RefusedDocument:
         return refused if self._source.stores_documents else refused.without_text()
 
-    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], *, final: bool) -> Carried:
+    async def beginning(self, batch: Batch, made: Sequence[Made] | None, postponed: int) -> Beginning:
+        """What stood before the first documents of a new log; `made`: they, where they are mapped already. Raises Postponed."""
+        generations, mark = self._generations, batch.mark
+        if generations is None or mark is None or not is_new_log(batch):
+            return None
+        if truncated := generations.truncated(batch, mark):
+            return truncated
+        if made is not None and (not made or has_key(made[0])):
+            return None
+        return await self._in_thread(lambda: generations.beginning(batch, mark, postponed=postponed))
+
+    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
-        if not self._gathers:
+        if self._generations is None:
             return Carried(made)
-        carried = carry.into(batch, made, stores=self._source.stores_documents)
+        carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
     def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
@@ -111,30 +123,39 @@ class Entry:
         self._entered(handed, admitted)
 
 
+def _place(batch: Batch) -> Place:
+    return place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
+
+
 class FileEntry:
     """The batches of one file, in order. Always `close()`."""
 
-    def __init__(self, entry: Entry, hold: JournalEntry, final: bool) -> None:
-        self._entry, self._hold, self._final = entry, hold, final
+    def __init__(self, entry: Entry, hold: JournalEntry, final: bool, postponed: int) -> None:
+        self._entry, self._hold, self._final, self._postponed = entry, hold, final, postponed
         self._carry = Carry()
         self._handed: Handed | None = None
 
     async def enter(self, batch: Batch, inspection: Inspection) -> None:
         """Map it, and hand it over when the one before is durable. One by one, and to the end, where one of its documents
-        may have ended the process before."""
+        may have ended the process before. Raises Postponed, and then nothing was done."""
         if not self._hold.is_suspect:
-            await self._enter(batch, inspection)
+            self._note_mapping(batch)
+            made = await self._entry.map(batch, self._hold)
+            await self._enter(batch, made, await self._entry.beginning(batch, made, self._postponed), inspection)
             return
+        beginning = await self._entry.beginning(batch, None, self._postponed)
         for part in split(batch):
-            await self._enter(part, inspection)
+            self._note_mapping(part)
+            await self._enter(part, await self._entry.map(part, self._hold), beginning, inspection)
             await self.end()
 
-    async def _enter(self, batch: Batch, inspection: Inspection) -> None:
-        place = place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
-        self._hold.note(Phase.MAPPING, place)
-        carried = self._entry.gathered(self._carry, batch, await self._entry.map(batch, self._hold), final=self._final)
+    def _note_mapping(self, batch: Batch) -> None:
+        self._hold.note(Phase.MAPPING, _place(batch))
+
+    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
+        carried = self._entry.gathered(self._carry, batch, made, beginning, final=self._final)
         await self.end()
-        self._hold.note(Phase.ADMITTING, place)
+        self._hold.note(Phase.ADMITTING, _place(batch))
         self._handed = self._entry.hand_over(batch, carried, inspection)
 
     async def end(self) -> None:

@@ -50,11 +50,13 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     beside = [seen for seen in listing if seen.inode != new.inode and seen.size > 0 and _is_of_one_log(seen.path, new.path)]
     older = [seen for seen in beside if seen.mtime_ns <= new.mtime_ns]
     read = {mark.inode: mark for mark in marks}
+    at_home = was_at_home(new.path, marks)
+    if at_home is not None and at_home.home_inode == new.inode:
+        return Nobodys([at_home])  # it was truncated
     if may_wait and any(not _is_read(seen, read.get(seen.inode)) for seen in older):
         return NotYet()
     last_at = max((seen.mtime_ns for seen in older), default=0)
     last = [(seen, read.get(seen.inode)) for seen in older if seen.mtime_ns == last_at]
-    at_home = max((mark for mark in marks if mark.home == new.path), key=lambda mark: mark.log, default=None)
     # An earlier log in the same tick of the clock, or beside one that is gone, had its successor.
     after = 0 if at_home is None else at_home.log
     last = [(seen, mark) for seen, mark in last if mark is None or mark.log >= after or not _is_read(seen, mark)]
@@ -62,6 +64,11 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
         return Follows(at_home)
     torn = sorted({mark.log: mark for _, mark in last if mark is not None and mark.log >= after}.items())
     return Nobodys([mark for _, mark in torn] or ([at_home] if at_home is not None else []))
+
+
+def was_at_home(path: str, marks: Sequence[FileMark]) -> FileMark | None:
+    """The last log that was first read at this path."""
+    return max((mark for mark in marks if mark.home == path), key=lambda mark: mark.log, default=None)
 
 
 def _is_read(seen: Seen, mark: FileMark | None) -> bool:

@@ -58,6 +58,8 @@ class FileMark:
     they are nobody's."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
+    home_inode: int = 0
+    """What it was then. A log that begins in the same file was written over it: it was truncated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ def cut(store: SqliteStore, admission: Admission, now: float) -> None:
     cuts = list(admission.cuts)
     if mark is not None and mark.log:
         lifted += store.lift_log_end(mark.source, mark.log)
-        if mark.path == mark.home:
+        if mark.path == mark.home and mark.is_there:
             store.untear(mark.source, mark.log)  # it was thought to be gone
         elif store.is_torn(mark.source, mark.log):
             cuts += _end_of(mark)

@@ -206,7 +206,8 @@ CREATE TABLE file (
     content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
     carry TEXT NOT NULL,
-    home TEXT NOT NULL,                   -- of a log: the path at which it was first read
+    home TEXT NOT NULL,                   -- of a log: the path at which it was first read, and the inode
+    home_inode INTEGER NOT NULL,
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,

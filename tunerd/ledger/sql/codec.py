@@ -203,18 +203,20 @@ def clock_of(text: str) -> PauseClock:
     return PauseClock(at=at, total_s=total_s, agents=agents)
 
 
-MARK_COLUMNS: Final = 'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry, home'
+MARK_COLUMNS: Final = (
+    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry, home, home_inode'
+)
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
     times = (mark.mtime_ns, mark.ctime_ns)
     return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry,
-            to_text(mark.home))  # fmt: skip
+            to_text(mark.home), to_signed(mark.home_inode))  # fmt: skip
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry, home = columns
+    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry, home, home_inode = columns
     return FileMark(
         source=source,
         path=from_text(path),
@@ -229,4 +231,5 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         whole=bool(whole),
         carry=carry,
         home=from_text(home),
+        home_inode=from_signed(home_inode),
     )

@@ -1,0 +1,102 @@
+"""Where one generation of a log ends and the next begins, for calls that are gathered over both: which log a new one follows,
+and which logs were cut off. The decision is succession.py's; this looks at the directory, for one source.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from tunerd.call import RefusedDocument
+from tunerd.intake.admission import Made
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inspection import Batch
+from tunerd.intake.known_logs import KnownLogs
+from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
+from tunerd.ledger import FileMark
+
+POSTPONED_S: Final = 0.1
+_POSTPONED: Final = 50
+"""So often it is waited for the log before to be read to its end."""
+LOST_S: Final = 10.0
+"""How long a log may be nowhere to be found (it is being renamed, or compressed) before it counts as gone."""
+
+
+Beginning: TypeAlias = Follows | Nobodys | None
+"""None: it need not be known."""
+
+
+class Postponed(Exception):
+    """Another log has to be read first."""
+
+
+def is_new_log(batch: Batch) -> bool:
+    """Nothing was read of it before."""
+    is_log = batch.mark is not None and batch.mark.log > 0
+    return is_log and batch.first and (batch.continues is None or batch.continues.offset == 0)
+
+
+def _home_of(batch: Batch, mark: FileMark) -> str:
+    """The path at which the log was first seen: it may have been renamed before the first line was written."""
+    before = batch.continues
+    return before.home if before is not None and before.log == mark.log and before.home else mark.path
+
+
+class Generations:
+    """Of the logs of one source that gathers."""
+
+    def __init__(self, index: FileIndex) -> None:
+        self._index = index
+        self._lost_since: dict[int, float] = {}
+        self._told: set[int] = set()
+
+    def beginning(self, batch: Batch, mark: FileMark, *, postponed: int) -> Follows | Nobodys:
+        """What the documents without a key at the beginning of a new log are. Lists its directory: for a thread. Raises
+        Postponed, and OSError."""
+        home, listing = _home_of(batch, mark), list[Seen]()
+        named = KnownLogs(paths=[home])
+        folder = os.path.dirname(mark.path)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not named.is_named(entry.name) and not KnownLogs(paths=[entry.name]).is_named(os.path.basename(home)):
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    at = entry.stat(follow_symlinks=False)
+                    listing.append(Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns))
+        new = Seen(home, mark.inode, mark.size, mark.mtime_ns)
+        found = succession(new, listing, self._others(mark), may_wait=postponed < _POSTPONED)
+        if isinstance(found, NotYet):
+            raise Postponed
+        return found
+
+    def truncated(self, batch: Batch, mark: FileMark) -> Nobodys | None:
+        """A new log in the file of another one, which is not there any more."""
+        before = was_at_home(_home_of(batch, mark), self._others(mark))
+        return Nobodys([before]) if before is not None and before.home_inode == mark.inode else None
+
+    def lost(self, now: float) -> Sequence[FileMark]:
+        """Logs that are nowhere to be found, and of which nobody knows whether there was more in them than was read. Each is
+        given once. `now`: monotonic."""
+        gone = {mark.log: mark for mark in self._index.moved_logs() if mark.carry and _may_have_grown(mark)}
+        for number in self._lost_since.keys() - gone.keys():
+            del self._lost_since[number]
+        for number in gone:
+            self._lost_since.setdefault(number, now)
+        return [mark for number, mark in gone.items() if now - self._lost_since[number] >= LOST_S and number not in self._told]
+
+    def told(self, logs: Sequence[FileMark]) -> None:
+        self._told.update(log.log for log in logs)
+
+    def _others(self, mark: FileMark) -> Sequence[FileMark]:
+        return [log for log in self._index.all_logs() if log.log != mark.log]
+
+
+def has_key(made: Made) -> bool:
+    document, mapped = made
+    if isinstance(document, RefusedDocument) or mapped.fragment is None:
+        return mapped.recording is not None
+    return bool(mapped.fragment.key)
+
+
+def _may_have_grown(mark: FileMark) -> bool:
+    """A log that was renamed had been left by its writer; one that was read to its end after it had left its place, too."""
+    return mark.size == 0 or (mark.is_there and mark.path == mark.home)
