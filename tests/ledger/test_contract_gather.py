@@ -777,7 +777,7 @@ async def test_what_is_torn_off_cuts_the_call_at_the_end_of_the_log(ledger: Ledg
 async def test_a_log_that_was_thought_to_be_gone(ledger: Ledger) -> None:
     """It is at its place again, and goes on: nothing is missing."""
     await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=log_mark("k", 20)), NOW)
-    await ledger.admit(Admission(torn=[("agent", 1)]), NOW)
+    await ledger.admit(Admission(lost=[("agent", 1)]), NOW)
     await settle(ledger, await group(ledger, NOW), incomplete())
     await ledger.admit(Admission(fragments=[line(b'{"n":2}', 20)], mark=log_mark("k", 30)), NOW + 1)
     assert (await group(ledger, NOW + 1)).cut is None

@@ -14,7 +14,7 @@ from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
-from tunerd.intake.generations import Beginning, Generations, has_key, is_new_log
+from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
 from tunerd.intake.inspection import LARGE_BYTES, Batch, Inspection
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.quarantine import crashed, place_of, split
@@ -97,11 +97,8 @@ class Entry:
         generations, mark = self._generations, batch.mark
         if generations is None or mark is None or not is_new_log(batch):
             return None
-        if truncated := generations.truncated(batch, mark):
-            return truncated
-        if made is not None and (not made or has_key(made[0])):
-            return None
-        return await self._in_thread(lambda: generations.beginning(batch, mark, postponed=postponed))
+        begins = Begins.UNKNOWN if made is None else Begins.EMPTY if not made else how_it_begins(made[0])
+        return await self._in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
 
     def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""

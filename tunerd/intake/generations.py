@@ -4,13 +4,15 @@ and which logs were cut off. The decision is succession.py's; this looks at the 
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from tunerd.call import RefusedDocument
 from tunerd.intake.admission import Made
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Batch
-from tunerd.intake.known_logs import KnownLogs
+from tunerd.intake.known_logs import KnownLogs, is_rotated_name
 from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
 from tunerd.ledger import FileMark
 
@@ -23,6 +25,16 @@ LOST_S: Final = 10.0
 
 Beginning: TypeAlias = Follows | Nobodys | None
 """None: it need not be known."""
+
+
+class Begins(Enum):
+    """The first document of a log."""
+
+    EMPTY = auto()
+    """There is none yet."""
+    KEYED = auto()
+    UNKNOWN = auto()
+    """It has no key, cannot be read, or is not mapped yet."""
 
 
 class Postponed(Exception):
@@ -49,29 +61,51 @@ class Generations:
         self._lost_since: dict[int, float] = {}
         self._told: set[int] = set()
 
-    def beginning(self, batch: Batch, mark: FileMark, *, postponed: int) -> Follows | Nobodys:
-        """What the documents without a key at the beginning of a new log are. Lists its directory: for a thread. Raises
-        Postponed, and OSError."""
-        home, listing = _home_of(batch, mark), list[Seen]()
-        named = KnownLogs(paths=[home])
-        folder = os.path.dirname(mark.path)
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not named.is_named(entry.name) and not KnownLogs(paths=[entry.name]).is_named(os.path.basename(home)):
-                    continue
-                if entry.is_file(follow_symlinks=False):
-                    at = entry.stat(follow_symlinks=False)
-                    listing.append(Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns))
-        new = Seen(home, mark.inode, mark.size, mark.mtime_ns)
-        found = succession(new, listing, self._others(mark), may_wait=postponed < _POSTPONED)
+    def beginning(self, batch: Batch, mark: FileMark, begins: Begins, *, postponed: int) -> Beginning:
+        """What stood before a new log. Lists its directory: for a thread. Raises Postponed, and OSError."""
+        home, others = _home_of(batch, mark), [log for log in self._index.all_logs() if log.log != mark.log]
+        if (truncated := self._truncated(mark, home, others)) is not None:
+            return truncated
+        if begins is Begins.EMPTY:
+            return None
+        found = succession(
+            Seen(home, mark.inode, mark.size, mark.mtime_ns),
+            self._beside(mark.path, home),
+            others,
+            may_wait=postponed < _POSTPONED,
+        )
         if isinstance(found, NotYet):
             raise Postponed
+        if begins is Begins.KEYED and not (isinstance(found, Nobodys) and found.is_gap):
+            return None
         return found
 
-    def truncated(self, batch: Batch, mark: FileMark) -> Nobodys | None:
-        """A new log in the file of another one, which is not there any more."""
-        before = was_at_home(_home_of(batch, mark), self._others(mark))
-        return Nobodys([before]) if before is not None and before.home_inode == mark.inode else None
+    def _beside(self, path: str, home: str) -> Sequence[Seen]:
+        found: list[Seen] = []
+        named, name = KnownLogs(paths=[home]), os.path.basename(home)
+        with os.scandir(os.path.dirname(path)) as entries:
+            for entry in entries:
+                if not named.is_named(entry.name) and not KnownLogs(paths=[entry.name]).is_named(name):
+                    continue
+                with suppress(OSError):  # it is gone again
+                    if entry.is_file(follow_symlinks=False):
+                        at = entry.stat(follow_symlinks=False)
+                        found.append(Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns))
+        return found
+
+    def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:
+        """A new log in the file of another one, which is not there any more: that one is cut off, and so are copies that were
+        made of it. Or a new log that is such a copy: the file that it is named after was never renamed."""
+        before = was_at_home(home, others)
+        if before is not None and before.home_inode == mark.inode:
+            copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
+            return Nobodys([before, *copies])
+        for path in {log.home for log in others if log.home != home and is_rotated_name(log.home, home)}:
+            last = was_at_home(path, others)
+            with suppress(OSError):
+                if last is not None and os.stat(path).st_ino == last.home_inode:
+                    return Nobodys([mark])
+        return None
 
     def lost(self, now: float) -> Sequence[FileMark]:
         """Logs that are nowhere to be found, and of which nobody knows whether there was more in them than was read. Each is
@@ -86,15 +120,12 @@ class Generations:
     def told(self, logs: Sequence[FileMark]) -> None:
         self._told.update(log.log for log in logs)
 
-    def _others(self, mark: FileMark) -> Sequence[FileMark]:
-        return [log for log in self._index.all_logs() if log.log != mark.log]
 
-
-def has_key(made: Made) -> bool:
+def how_it_begins(made: Made) -> Begins:
     document, mapped = made
     if isinstance(document, RefusedDocument) or mapped.fragment is None:
-        return mapped.recording is not None
-    return bool(mapped.fragment.key)
+        return Begins.UNKNOWN if mapped.recording is None else Begins.KEYED
+    return Begins.KEYED if mapped.fragment.key else Begins.UNKNOWN
 
 
 def _may_have_grown(mark: FileMark) -> bool:

@@ -487,7 +487,8 @@ class SourceReader:
             case LeftOut(sign):
                 self._index.leave_out(due.path, sign)
             case SameFile():
-                self._index.leave_out(due.path, due.signature)
+                if not due.moved_log:
+                    self._index.leave_out(due.path, due.signature)
             case Later(seconds, first, is_busy):
                 if first:
                     await self._monitor.read_first(first)
@@ -525,8 +526,8 @@ class SourceReader:
                 lost = [mark for mark in generations.lost(self._clock.monotonic()) if self._followed.of_number(mark.log) is None]
                 if not lost or not self._monitor.knows_all:
                     continue
-                torn = Admission(torn=[(mark.source, mark.log) for mark in lost])
-                await self._patiently(lambda torn=torn: self._ledger.admit(torn, self._clock.now()))  # type: ignore[misc]
+                gone = Admission(lost=[(mark.source, mark.log) for mark in lost])
+                await self._patiently(lambda gone=gone: self._ledger.admit(gone, self._clock.now()))  # type: ignore[misc]
                 generations.told(lost)
                 if self._gatherer is not None:
                     self._gatherer.news.set()

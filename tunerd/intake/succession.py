@@ -33,6 +33,8 @@ class Nobodys:
     """It cannot be told what was before. The calls at the ends of these logs may go on in it."""
 
     torn: Sequence[FileMark] = ()
+    is_gap: bool = False
+    """There may have been another log between that nobody read: the log before is gone, or there is a file that was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,9 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     at_home = was_at_home(new.path, marks)
     if at_home is not None and at_home.home_inode == new.inode:
         return Nobodys([at_home])  # it was truncated
-    if may_wait and any(not _is_read(seen, read.get(seen.inode)) for seen in older):
+    since = 0 if at_home is None else at_home.mtime_ns  # what was written before the last one is not between
+    is_unread = any(seen.mtime_ns >= since and not _is_read(seen, read.get(seen.inode)) for seen in older)
+    if may_wait and is_unread:
         return NotYet()
     last_at = max((seen.mtime_ns for seen in older), default=0)
     last = [(seen, read.get(seen.inode)) for seen in older if seen.mtime_ns == last_at]
@@ -63,12 +67,13 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     if at_home is not None and [mark for _, mark in last] == [at_home] and _is_read(last[0][0], at_home):
         return Follows(at_home)
     torn = sorted({mark.log: mark for _, mark in last if mark is not None and mark.log >= after}.items())
-    return Nobodys([mark for _, mark in torn] or ([at_home] if at_home is not None else []))
+    is_gone = at_home is not None and at_home.inode not in {seen.inode for seen in older}
+    return Nobodys([mark for _, mark in torn] or ([at_home] if at_home is not None else []), is_unread or is_gone)
 
 
 def was_at_home(path: str, marks: Sequence[FileMark]) -> FileMark | None:
-    """The last log that was first read at this path."""
-    return max((mark for mark in marks if mark.home == path), key=lambda mark: mark.log, default=None)
+    """The last log that was first read at this path, and had something in it."""
+    return max((mark for mark in marks if mark.home == path and mark.offset > 0), key=lambda mark: mark.log, default=None)
 
 
 def _is_read(seen: Seen, mark: FileMark | None) -> bool:

@@ -90,6 +90,8 @@ class Admission:
     torn: Sequence[tuple[str, int]] = ()
     """Logs (source, number) of which it is not known what stood behind their last document: they were truncated, or are gone and
     were not read to their end. The call that is carried at the end of each may lack a part, wherever its end is by then."""
+    lost: Sequence[tuple[str, int]] = ()
+    """The same of logs that are nowhere to be found, as long as they are not read again at their place."""
     key_style: KeyStyle = field(default_factory=KeyStyle)
     """How these documents say whose call they belong to."""
     mark: FileMark | None = None

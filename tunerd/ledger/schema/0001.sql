@@ -181,6 +181,7 @@ CREATE INDEX cut_place ON cut (source, log, path);
 CREATE TABLE torn (
     source TEXT NOT NULL,
     log INTEGER NOT NULL,
+    lost INTEGER NOT NULL,                -- nowhere to be found; 0: truncated, or followed by nobody knows what
     PRIMARY KEY (source, log)
 ) STRICT, WITHOUT ROWID;
 

@@ -146,14 +146,16 @@ class GatherTables(JoinTables):
     def _lift(self, where: str, values: Sequence[object]) -> Sequence[int]:
         return [row for (row,) in self.db.execute(f"DELETE FROM cut WHERE {where} RETURNING row", values).fetchall()]
 
-    def tear(self, source: str, log: int) -> FileMark | None:
+    def tear(self, source: str, log: int, *, is_lost: bool) -> FileMark | None:
         """The end of a log is not known; gives its mark."""
-        self.db.execute("INSERT OR IGNORE INTO torn (source, log) VALUES (?, ?)", (source, log))
+        sql = "INSERT INTO torn (source, log, lost) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lost = min(lost, excluded.lost)"
+        self.db.execute(sql, (source, log, is_lost))
         found = self.db.execute(f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND log = ?", (source, log)).fetchone()
         return None if found is None else mark_of(found)
 
-    def untear(self, source: str, log: int) -> None:
-        self.db.execute("DELETE FROM torn WHERE source = ? AND log = ?", (source, log))
+    def find_again(self, source: str, log: int) -> None:
+        """A log that was lost is at its place."""
+        self.db.execute("DELETE FROM torn WHERE source = ? AND log = ? AND lost = 1", (source, log))
 
     def is_torn(self, source: str, log: int) -> bool:
         return self.db.execute("SELECT 1 FROM torn WHERE source = ? AND log = ?", (source, log)).fetchone() is not None
