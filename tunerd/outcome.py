@@ -25,6 +25,8 @@ class FailReason(StrEnum):
     """Another call with the same id started at another time."""
     RECORDING_MISSING = "recording_missing"
     RECORDING_EXPIRED = "recording_expired"
+    RECORDING_AMBIGUOUS = "recording_ambiguous"
+    """Several recordings, or several calls, are equally near, and nothing nearer came."""
     REJECTED = "rejected"
     """Tuner answered that it does not take this call (400, 413, 415, 422, `success: false`)."""
     GAVE_UP = "gave_up"

@@ -519,6 +519,12 @@ class Upkeep(Protocol):
         """Decide the waiting calls whose next wait is over; gives those that failed by it, and when to tick next."""
         ...
 
+    async def sweeping(self) -> None:
+        """A `run --once` begins to read what there is: no recording that is not near is taken before `swept`."""
+
+    async def swept(self, now: float) -> None:
+        """It has read all of it: what is not near need not wait any longer, as nothing nearer will come."""
+
     async def trim(self, keep: Keep, now: float) -> int:
         """Remove what is past its time, at most 1,000 rows a call; returns how many (0: done). Never an open call."""
         ...

@@ -23,7 +23,7 @@ from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
 
 CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+MANIFEST_FIELDS: Final = frozenset({"key", "id", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
 REQUIRED: Final = ("call_id", "call_type", ROWS)
 """A rule has to give them; the times may come from the rows."""
 _CALL_TIMES: Final = frozenset({"start_timestamp", "end_timestamp"})

@@ -379,6 +379,13 @@ class SqliteLedger:
         except LedgerUnavailable:
             return (), now + 1.0
 
+    async def sweeping(self) -> None:
+        await self._alone(lambda store: store.know_all(False))
+
+    async def swept(self, now: float) -> None:
+        await self._alone(lambda store: store.know_all(True))
+        await self.tick(now)
+
     async def trim(self, keep: Keep, now: float) -> int:
         try:
             gone = await self._do(lambda store: upkeep.trim(store, keep, now))
