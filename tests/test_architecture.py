@@ -19,6 +19,7 @@ MODULES = {
 PURE = (
     "tunerd.call",
     "tunerd.outcome",
+    "tunerd.carried_key",
     "tunerd.events",
     "tunerd.location",
     "tunerd.places",
@@ -41,11 +42,13 @@ CORE = {
     "tunerd",
     "tunerd.call",
     "tunerd.outcome",
+    "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
     "tunerd.location",
     "tunerd.places",
     "tunerd.config",
+    "tunerd.filesystem",
 }
 MAY_IMPORT = {
     # package: what of tunerd it may know beside the core and itself

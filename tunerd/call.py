@@ -58,6 +58,11 @@ class Origin:
     """Of a log its durable number within the source, which grows in the order in which logs are discovered and stays with the
     log when it is renamed or compressed; 0 of a whole file. (log, offset) is the place of a line, whatever its path."""
 
+    @property
+    def place(self) -> tuple[int | str, int]:
+        """What tells two documents of a source apart: a log and the offset in it, or a file and the offset in it."""
+        return (self.log or self.path, self.offset)
+
     def __str__(self) -> str:
         return self.path if self.offset == 0 else f"{self.path}@{self.offset}"
 
@@ -228,6 +233,40 @@ class Fragment:
     """Whether the call may be complete with it: a look is worth it at once."""
     matters: bool = True
     """False: no rule of the call can see it. It is no part, and none of the rules reads `docs`."""
+
+
+class CutBy(StrEnum):
+    """Why a gathered call may lack a part."""
+
+    UNREADABLE = "unreadable"
+    """A document behind its last one cannot be read: it may be a part of it, or the first of another call."""
+    LOG_END = "log_end"
+    """Its last document is the last one that is known of its log, and there was more, or may have been: the log was truncated,
+    or it is gone and was not read to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """A gathered call that may lack a part, because the documents of its file belong to the call of the one before them."""
+
+    source: str
+    key: str
+    by: CutBy
+    origin: Origin
+    """The document that cannot be read, or the place at which the log ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStyle:
+    """How the documents of a source say whose call they belong to, as far as they were read."""
+
+    keyless: bool = False
+    """Some have no key of their own. A document that cannot be read may then be a part of the call before it."""
+    own: bool = False
+    """One brought a key where the one before it had given a key already."""
+
+    def __or__(self, other: "KeyStyle") -> "KeyStyle":
+        return KeyStyle(keyless=self.keyless or other.keyless, own=self.own or other.own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

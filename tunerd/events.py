@@ -243,6 +243,22 @@ class LedgerRebuilt:
 
     kept_as: str
     salvaged: int
+    """Rows of calls that could be read."""
+    documents_lost: int = 0
+    """Of those: open calls whose document could not be read. They stand as failed(document_lost)."""
+    unread: int = 0
+    """Calls of which only traces could be read (a document, an event), and not the row: at least this many are lost."""
+    is_readable: bool = True
+    """False: nothing at all could be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRolledBack:
+    """Changes that the last process had committed are no longer in the ledger: its write-ahead log is gone, cut or damaged,
+    or an older copy stands in the file's place."""
+
+    commits: int
+    """How many are missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +271,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | ClockJumped
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -20,10 +20,10 @@ import orjson
 
 from tests.docs.fences import Fence
 from tunerd.call import Call, Document, Form, Fragment, Mapped, Origin, UrlStrategy
+from tunerd.carried_key import keyed
 from tunerd.config.file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
-from tunerd.mapping.gathering import keyed
 from tunerd.places import ConfigError, Place
 
 ENVIRON: Final = {"CALL_TYPE": "web_call"}
@@ -154,7 +154,7 @@ def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
         fragment = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=float(number))).fragment
         assert fragment is not None, line
         fragments.append(fragment)
-    mapped = mapping.gather(None, next(iter(keyed(fragments).values())))
+    mapped = mapping.gather(None, next(iter(keyed(fragments).calls.values())))
     assert mapped is not None
     return mapped
 

@@ -179,11 +179,7 @@ class Follower(RuleBasedStateMachine):
                 return
 
     def _visit_one(self, due: Due, batches: int) -> int:
-        known = self.known
-        visit = Inspection(
-            self.source, str(self.root), self.names, due, Now(0.0, self.time, final=True), known=known.signatures.get(due.path),
-            is_back=known.is_back, own=known.logs.get(due.path), candidates=known.candidates, next_log=known.next_log,
-        )  # fmt: skip
+        visit = Inspection(self.source, str(self.root), self.names, due, Now(0.0, self.time, final=True), self.known)
         try:
             look = visit.look()
             while isinstance(look, Batch | Large):

@@ -8,21 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.intake.harness import age, put, source
 from tests.intake.test_run import send
 from tests.mapping.sources import CREATE
-from tunerd.call import Call, Document, Fragment, Mapped, Origin, Recording, RefusedDocument, SendAnyway, State
+from tunerd.call import Call, Document, Origin, SendAnyway, State
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, Event, PartsLate
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
-from tunerd.intake.gather import Carry
-from tunerd.intake.inspection import Batch
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Admission, FileMark, Filter
+from tunerd.ledger import Admission, Filter
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source
 from tunerd.outcome import FailReason
@@ -342,58 +338,3 @@ async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Pa
     assert [one.reason for one in told.seen(CallFailed)] == [FailReason.CRASHED]
     again = mapping.map(stored_document(await ledger.document(1)))
     assert again.call is not None
-
-
-# Whose call a document belongs to.
-
-
-def fragment(key: str = "") -> Fragment:
-    origin = Origin(source="agent", path="/calls/log")
-    return Fragment(origin=origin, source="agent", key=key, part=None, newest=None, document=b"{}", settled_at=1.0)
-
-
-def mark(carry: str = "", *, whole: bool = False) -> FileMark:
-    return FileMark(
-        source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=1, content=b"m", whole=whole, carry=carry
-    )
-
-
-@pytest.mark.parametrize(
-    ("keys", "before", "expected"),
-    [
-        (["a", "", ""], None, ["a", "a", "a"]),
-        (["", "b", ""], "a", ["a", "b", "b"]),
-        (["", "b"], None, [None, "b"]),
-        (["", ""], "a", ["a", "a"]),
-    ],
-)
-def test_carry(keys: list[str], before: str | None, expected: list[str | None]) -> None:
-    """A document without a key goes with the one before it; without any before it, it is refused, and seen."""
-    batch = Batch([], mark(), first=True, last=True, continues=None if before is None else mark(before))
-    read = Document(origin=Origin(source="agent", path="/calls/log"), raw=b"{}", value={}, settled_at=1.0)
-    made = Carry().into(batch, [(read, Mapped(fragment=fragment(key))) for key in keys], stores=True)
-    assert [mapped.fragment.key if mapped.fragment else None for _, mapped in made] == expected
-    assert [isinstance(mapped.refused, RefusedDocument) for _, mapped in made] == [key is None for key in expected]
-    assert batch.mark == mark(expected[-1] or "")
-
-
-def test_carry_goes_on_from_batch_to_batch() -> None:
-    """Within one visit the mark of the batch before is not asked: it may be of a whole file, that has none."""
-    carry = Carry()
-    read = Document(origin=Origin(source="agent", path="/calls/log"), raw=b"{}", value={}, settled_at=1.0)
-    carry.into(Batch([], None, first=True, last=False), [(read, Mapped(fragment=fragment("a")))], stores=True)
-    last = Batch([], mark(whole=True), first=False, last=True)
-    ((_, mapped),) = carry.into(last, [(read, Mapped(fragment=fragment()))], stores=True)
-    assert mapped.fragment is not None
-    assert mapped.fragment.key == "a"
-    assert last.mark == mark(whole=True)
-
-
-def test_a_recording_without_a_key_is_only_that() -> None:
-    """A manifest among the documents of calls is no part of one."""
-    origin = Origin(source="agent", path="/calls/log")
-    recording = Recording(origin=origin, source="agent", key="k", url="https://a.example/x.wav")
-    read = Document(origin=origin, raw=b"{}", value={}, settled_at=1.0)
-    batch = Batch([], None, first=True, last=True)
-    ((_, mapped),) = Carry().into(batch, [(read, Mapped(fragment=fragment(), recording=recording))], stores=True)
-    assert (mapped.fragment, mapped.refused, mapped.recording) == (None, None, recording)

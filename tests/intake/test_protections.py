@@ -32,6 +32,7 @@ from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
+from tunerd.intake.removal import aside_name
 from tunerd.intake.scan import Names
 from tunerd.ledger import Admission, Gauges, Keep
 from tunerd.outcome import IntakeReason
@@ -322,17 +323,26 @@ async def test_a_file_that_is_kept_is_not_sent_again_when_its_row_has_gone(tmp_p
 
 _CUT = """
 import os, sys
-from tunerd.intake import after_sent
+from tunerd.config import Source
+from tunerd.intake import removal
+from tunerd.intake.content import content_hash
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
-how, path, target = sys.argv[1:]
-at = os.stat(path)
-mark = FileMark(source="agent", path=path, device=at.st_dev, inode=at.st_ino, size=at.st_size, mtime_ns=at.st_mtime_ns, offset=at.st_size)
-def die(*arguments): os._exit(9)
-if how == "renamed":
-    os.unlink = os.link = die
-else:
-    os.unlink = die
-after_sent._dispose(mark, target or None)
+how, root, path, target = sys.argv[1:]
+with open(path) as file:
+    at, content = os.fstat(file.fileno()), content_hash(file.fileno())
+mark = FileMark(source="agent", path=path, device=at.st_dev, inode=at.st_ino, size=at.st_size, mtime_ns=at.st_mtime_ns,
+                ctime_ns=at.st_ctime_ns, offset=at.st_size, content=content)
+def die(*_, **__): os._exit(9)
+os.unlink = die
+rename = removal._rename
+def once(*arguments):
+    removal._rename = die if how == "renamed" else rename
+    removal._rename_at = None
+    os.rename(arguments[0], arguments[2], src_dir_fd=arguments[1], dst_dir_fd=arguments[3])
+removal._rename = once
+source = Source(name="agent", path=root, after_sent="move_to" if target else "delete", move_to=target or None)
+removal.Removal(source, SourceTree(root), lambda: at.st_ctime).remove([mark], ())
 """
 
 
@@ -347,8 +357,8 @@ async def test_what_after_sent_left_half_done_is_finished(tmp_path: Path, after_
     chosen = source(root, after_sent=after_sent, move_to="done" if after_sent == "move_to" else None)
     first, _ = await swept(chosen)
     await send(first.ledger, "a")
-    target = str(root / "done/a.json") if after_sent == "move_to" else ""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _CUT, cut, str(path), target)
+    target = "done" if after_sent == "move_to" else ""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _CUT, cut, str(root), str(path), target)
     assert await process.wait() == 9
     assert [one.name for one in root.glob(".tunerd*")]
     async with running(chosen, ledger=first.ledger) as run:
@@ -396,7 +406,14 @@ async def test_after_sent_is_tried_again_until_it_works(tmp_path: Path, trouble:
 
 async def test_a_half_done_file_that_is_not_what_was_read_is_put_back(tmp_path: Path) -> None:
     """It was renamed aside in the instant in which it was replaced: it is a document like any other."""
-    (tmp_path / ".tunerd-done-a.json").write_text(json.dumps({"id": "a"}))
-    async with running(source(tmp_path, after_sent="delete", rescan_s=0.05)) as run:
-        await until(run, "a")
-    assert (tmp_path / "a.json").exists()
+    put(tmp_path / "a.json", {"id": "a"})
+    first, _ = await swept(source(tmp_path))
+    await send(first.ledger, "a")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    aside = tmp_path / aside_name("a.json", fd)
+    os.close(fd)
+    (tmp_path / "a.json").unlink()
+    aside.write_text(json.dumps({"id": "b"}))
+    async with running(source(tmp_path, after_sent="delete", rescan_s=0.05), ledger=first.ledger) as run:
+        await until(run, "b")
+    assert json.loads((tmp_path / "a.json").read_text()) == {"id": "b"}

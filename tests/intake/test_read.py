@@ -221,7 +221,7 @@ def test_nul_bytes_are_told_as_what_they_are(tmp_path: Path) -> None:
 def test_the_hole_of_a_log_is_read_again_as_a_hole(tmp_path: Path) -> None:
     """`retry` finds NULs where NULs were, not the line behind them."""
     (tmp_path / "a.ndjson").write_bytes(b'{"id":1}\n' + bytes(5000) + b'{"id":2}\n')
-    first, second, hole = read_documents(str(tmp_path / "a.ndjson"))
+    first, hole, second = read_documents(str(tmp_path / "a.ndjson"))
     assert ids([first, second]) == [1, 2]
     again = read_place(str(tmp_path / "a.ndjson"), hole.origin.offset, 0)
     for one in (hole, again):

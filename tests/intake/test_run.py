@@ -28,6 +28,7 @@ from tunerd.events import (
     RecordingAdmitted,
 )
 from tunerd.intake.admission_gate import Limits
+from tunerd.intake.content import hash_of
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
 from tunerd.outcome import FailReason, IntakeReason
@@ -140,8 +141,9 @@ async def test_more_files_come_back_than_are_remembered(tmp_path: Path) -> None:
         path.touch()
         at = path.stat()
         mark = FileMark(
-            source="agent", path=str(path), device=at.st_dev, inode=at.st_ino, size=0, mtime_ns=at.st_mtime_ns, offset=0
-        )
+            source="agent", path=str(path), device=at.st_dev, inode=at.st_ino, size=0, mtime_ns=at.st_mtime_ns,
+            ctime_ns=at.st_ctime_ns, offset=0, content=hash_of(b""),
+        )  # fmt: skip
         await ledger.set_mark(mark, 0.0)
     await ledger.vanished("agent", [str(tmp_path / f"{i}.json") for i in range(count)], 0.0)
     again, left = await swept(source(tmp_path), ledger=ledger)

@@ -274,19 +274,49 @@ def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
     assert "7.json" in restat.found
 
 
-def test_a_file_that_is_back_is_known(tmp_path: Path) -> None:
-    """A path that vanished and came back as it was is not read again; marks of other roots are none of ours."""
+def test_a_file_that_is_back_may_be_known(tmp_path: Path) -> None:
+    """Of a path that vanished it stays known that it was read; marks of other roots are none of ours."""
     known = FileIndex(str(tmp_path), lambda name: name)
     marks = [
-        FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, offset=5),
-        FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, offset=5),
+        FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5),
+        FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, ctime_ns=8, offset=5),
     ]
     known.load(marks)
-    assert known.signatures == {"a.json": signature(5, 7)}
+    assert known.signatures == {"a.json": signature(5, 7, 8, 1)}
     known.vanished("a.json")
     assert known.signatures == {}
-    assert known.is_back("a.json", signature(5, 7))
-    assert not known.is_back("a.json", signature(5, 8))
+    assert known.was_read("a.json")
+    assert not known.was_read("b.json")
+    known.came_back(marks[0])
+    assert known.is_as_read("a.json", signature(5, 7, 8, 1))
+
+
+@pytest.mark.parametrize("field", range(4))
+def test_each_part_of_a_stat_tells_a_changed_file(tmp_path: Path, field: int) -> None:
+    """Size, mtime, ctime and inode: a file is as it was read only while all of them are."""
+    known, stat = FileIndex(str(tmp_path), lambda name: name), [5, 7, 8, 1]
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    assert known.is_as_read("a.json", signature(*stat))
+    stat[field] += 1
+    assert not known.is_as_read("a.json", signature(*stat))
+
+
+def test_inodes_that_change_all_the_time_say_nothing(tmp_path: Path) -> None:
+    """Where 20 files in a row only had another inode, and were what was read, a file is known by the rest of its stat; not
+    where another inode once meant another content."""
+    known = FileIndex(str(tmp_path), lambda name: name)
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    for inode in range(2, 22):
+        assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
+        known.compared("a.json", signature(5, 7, 8, inode), is_equal=True)
+    assert known.is_as_read("a.json", signature(5, 7, 8, 1000))
+    assert not known.is_as_read("a.json", signature(5, 7, 9, 1000))
+    known = FileIndex(str(tmp_path), lambda name: name)
+    known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
+    known.compared("a.json", signature(5, 7, 8, 2), is_equal=False)
+    for inode in range(2, 42):
+        known.compared("a.json", signature(5, 7, 8, inode), is_equal=True)
+    assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
 
 
 def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tunerd.call import Call, Fragment, IgnoredDocument, Origin, Refusal, RefusedDocument, State
+from tunerd.call import Call, Cut, CutBy, Fragment, IgnoredDocument, KeyStyle, Origin, Refusal, RefusedDocument, State
 from tunerd.ledger import (
     Admission,
+    Continued,
+    FileMark,
     Filter,
     Gathered,
     Group,
@@ -14,6 +16,7 @@ from tunerd.ledger import (
     Ledger,
     LetGo,
     LookAgain,
+    MayLack,
     Regrouped,
     TooLate,
     Verdict,
@@ -580,3 +583,204 @@ async def test_nothing_is_claimed_of_a_call_that_gathers(ledger: Ledger) -> None
     """Before it is gathered there is nothing to send."""
     await collect(ledger, fragment())
     assert (await take(ledger, NOW + 1e6)).claimed is None
+
+
+# Places in logs.
+
+
+def line(content: bytes, offset: int, *, log: int = 1, path: str = "/calls/log", key: str = "k") -> Fragment:
+    one = fragment(content, path, offset=offset, key=key)
+    return replace(one, origin=replace(one.origin, log=log))
+
+
+async def test_a_line_is_known_by_its_log_whatever_the_log_is_called(ledger: Ledger) -> None:
+    """Read again under the rotated name it adds nothing; the same line at the same place of another log is another."""
+    await collect(ledger, line(b"{}", 5), log=True)
+    await collect(ledger, line(b"{}", 5, path="/calls/log.1"), log=True)
+    await collect(ledger, line(b"{}", 5, log=2), log=True)
+    assert [(f.origin.log, f.origin.path) for f in (await group(ledger)).fragments] == [(1, "/calls/log"), (2, "/calls/log")]
+
+
+async def test_lines_of_a_sent_call_are_known_by_their_log(ledger: Ledger) -> None:
+    """What was sent is not late when it is read again under another name; what another log has at the place is."""
+    await collect(ledger, line(b'{"n":1}', 0), line(b'{"n":2}', 8), line(b'{"n":3}', 0, log=2), log=True)
+    await gather(ledger, gathered_call(path="/calls/log"))
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    again = [
+        line(b'{"n":1}', 0, path="/old/log"),
+        line(b'{"n":2}', 8, path="/old/log"),
+        line(b'{"n":3}', 0, log=2, path="/old/x"),
+    ]
+    await collect(ledger, *again, log=True, now=NOW + 99)
+    assert await groups(ledger, NOW + 99) == []
+    await collect(ledger, line(b'{"n":9}', 8, log=2), log=True, now=NOW + 99)
+    assert len((await group(ledger, NOW + 99)).fragments) == 1
+
+
+# Calls that may lack a part.
+
+
+def cut_at(offset: int = 20, *, key: str = "k", log: int = 1, path: str = "/calls/log") -> Cut:
+    origin = Origin(source="agent", path=path, offset=offset, log=log)
+    return Cut(source="agent", key=key, by=CutBy.UNREADABLE, origin=origin)
+
+
+KEYLESS, OWN = KeyStyle(keyless=True), KeyStyle(own=True)
+
+
+def unreadable(offset: int = 20, *, log: int = 1, path: str = "/calls/log") -> RefusedDocument:
+    origin = Origin(source="agent", path=path, offset=offset, log=log)
+    return RefusedDocument(origin=origin, refusal=Refusal(reason=FailReason.UNREADABLE, where="", what="not JSON"), head=b"x")
+
+
+async def cut(ledger: Ledger, *cuts: Cut, style: KeyStyle = KEYLESS, now: float = NOW, whole: bool = False) -> None:
+    mark = file_mark(cuts[0].origin.path, whole=whole)
+    refused = [unreadable(one.origin.offset, log=one.origin.log, path=one.origin.path) for one in cuts]
+    await ledger.admit(Admission(refused=refused, cuts=cuts, key_style=style, mark=mark), now)
+
+
+def incomplete() -> RefusedDocument:
+    refusal = Refusal(reason=FailReason.INCOMPLETE, where="gather", what="it may lack a part")
+    return RefusedDocument(origin=line(b"", 0).origin, refusal=refusal, document=b'{"kept":1}', settled_at=NOW)
+
+
+async def test_a_cut_call_is_looked_at_at_once_and_says_so(ledger: Ledger) -> None:
+    """With the place; what is failed for it stays so when more of it comes, until the place can be read after all."""
+    await collect(ledger, line(b'{"n":1}', 0), line(b'{"n":2}', 8), log=True)
+    await cut(ledger, cut_at(20))
+    one = await group(ledger, NOW)
+    assert one.cut == MayLack(by=CutBy.UNREADABLE, place="/calls/log@20", is_sure=True)
+    await settle(ledger, one, incomplete())
+    assert (await the(ledger, "k")).reason == "incomplete"
+    await collect(ledger, line(b'{"n":3}', 30), log=True, now=NOW + 5)
+    one = await group(ledger, NOW + 5)
+    assert (one.reason, one.cut is not None) == ("incomplete", True)
+    await settle(ledger, one, incomplete(), NOW + 5)
+    done = Continued(source="agent", path="/calls/log", offset=20, begins=b"xyz")
+    mark = file_mark("/calls/log", whole=False, log=1)
+    await ledger.admit(Admission(fragments=[line(b'{"n":4}', 20)], continued=done, mark=mark), NOW + 6)
+    assert (await group(ledger, NOW + 6)).cut is None
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_call_that_is_not_sent_yet_is_taken_back(ledger: Ledger, waits: bool) -> None:
+    """From the transaction on in which the break is known nobody can send it, or match it."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await gather(ledger, gathered_call(path="/calls/log", **({"strategies": (egress(),)} if waits else {})))
+    await cut(ledger, cut_at(), now=NOW + 99)
+    await bring(ledger, recording(at_s=2))
+    assert (await take(ledger, NOW + 1e6)).claimed is None
+    await settle(ledger, await group(ledger, NOW + 99), incomplete(), NOW + 99)
+    row = await the(ledger, "call-1")
+    assert (row.state, row.reason) == (State.FAILED, "incomplete")
+
+
+async def test_a_call_that_was_sent_is_not_cut(ledger: Ledger) -> None:
+    """Nor is one that may have arrived, before that is decided."""
+    await collect(ledger, line(b'{"n":1}', 0), line(b'{"n":1}', 8, key="other"), log=True)
+    first, second = await groups(ledger)
+    await settle(ledger, first, gathered_call(path="/calls/log"))
+    await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
+    await settle(ledger, second, gathered_call("call-2", path="/calls/log"))
+    call = await claimed(ledger, NOW + WAIT_S)
+    await cut(ledger, cut_at(), cut_at(key="other"), now=NOW + 99)
+    (one,) = await groups(ledger, NOW + 99)
+    assert (one.key, one.state, one.is_replaceable) == ("other", State.SENDING, False)
+    await ledger.settle(call.row, later(NOW + 100, sure=True), NOW + 99)
+    assert (await group(ledger, NOW + 99)).cut is not None
+
+
+@pytest.mark.parametrize(("style", "sure"), [(KEYLESS, True), (OWN, None), (KeyStyle(), False), (OWN | KEYLESS, True)])
+async def test_documents_with_keys_of_their_own_cut_nothing(ledger: Ledger, style: KeyStyle, sure: bool | None) -> None:
+    """What is known of a source's documents is durable; while nothing is known the call is in doubt, and nobody takes it back."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await cut(ledger, cut_at(), style=style)
+    one = await group(ledger, NOW)
+    assert (None if one.cut is None else one.cut.is_sure) == sure
+
+
+async def test_a_doubt_ends_with_the_first_document_without_a_key(ledger: Ledger) -> None:
+    """Calls that were cut before it are looked at again, and cannot be sent; documents with keys end it the other way."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await cut(ledger, cut_at(), style=KeyStyle())
+    await settle(ledger, await group(ledger, NOW), gathered_call(path="/calls/log"))
+    assert await groups(ledger, NOW) == []
+    await cut(ledger, cut_at(40, key="nobody"), now=NOW + 50)
+    one = await group(ledger, NOW + 50)
+    assert (one.state, one.cut is not None and one.cut.is_sure) == (State.GATHERING, True)
+    assert (await take(ledger, NOW + 1e6)).claimed is None
+
+
+async def test_a_call_in_doubt_goes_on_when_documents_prove_to_have_keys(ledger: Ledger) -> None:
+    """It had failed because its wait was over."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await cut(ledger, cut_at(), style=KeyStyle())
+    await settle(ledger, await group(ledger, NOW), incomplete())
+    await collect(ledger, line(b'{"n":1}', 50, key="z"), log=True)
+    await ledger.admit(Admission(fragments=[line(b'{"n":1}', 60, key="z")], key_style=OWN), NOW + 1)
+    one = next(one for one in await groups(ledger, NOW + 1) if one.key == "k")
+    assert (one.cut, one.state) == (None, State.FAILED)
+    assert (await settle(ledger, one, gathered_call(path="/calls/log"))).states == ((Verdict.REVIVED, State.DUE),)
+
+
+async def test_a_person_sends_what_is_there(ledger: Ledger) -> None:
+    """`retry` ends the doubt for good; what a rule still refuses stays cut."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await cut(ledger, cut_at())
+    await settle(ledger, await group(ledger, NOW), incomplete())
+    row = (await the(ledger, "k")).row
+    assert await ledger.replace(row, refusal("/calls/log"), NOW + 1) is State.FAILED
+    await collect(ledger, line(b'{"n":2}', 70), log=True, now=NOW + 2)
+    assert (await group(ledger, NOW + 2)).cut is not None
+    assert await ledger.replace(row, gathered_call(path="/calls/log"), NOW + 3) is State.DUE
+    assert (await group(ledger, NOW + 3)).cut is None
+
+
+async def test_a_whole_file_that_was_mended_cuts_no_more(ledger: Ledger) -> None:
+    """It is read anew: where it cuts now is all that counts."""
+    path = "/calls/a.json"
+    await collect(ledger, fragment(), fragment(key="k2", offset=9))
+    await cut(ledger, cut_at(4, log=0, path=path), cut_at(14, key="k2", log=0, path=path), whole=True)
+    for one in await groups(ledger, NOW):
+        await settle(ledger, one, replace(incomplete(), origin=fragment().origin))
+    admission = Admission(
+        refused=[unreadable(14, log=0, path=path)], cuts=[cut_at(14, key="k2", log=0, path=path)], cut_offsets=frozenset({14}),
+        key_style=KEYLESS, mark=file_mark(path), replaces_failed=True,
+    )  # fmt: skip
+    await ledger.admit(admission, NOW + 5)
+    assert {one.key: one.cut is None for one in await groups(ledger, NOW + 5)} == {"k": True, "k2": False}
+
+
+async def test_what_failed_for_another_reason_or_was_dismissed_stays_as_it_is(ledger: Ledger) -> None:
+    """Nobody sends it by itself. Should more of it come, it is known to be cut."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await settle(ledger, await group(ledger), refusal("/calls/log"))
+    await cut(ledger, cut_at(), now=NOW + 50)
+    assert await groups(ledger, NOW + 50) == []
+    await collect(ledger, line(b'{"n":2}', 70), log=True, now=NOW + 60)
+    assert (await group(ledger, NOW + 60)).cut is not None
+
+
+async def test_what_is_torn_off_cuts_the_call_at_the_end_of_the_log(ledger: Ledger) -> None:
+    """Wherever the end is by then: when a copy of the log shows more of it, the call is another."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=torn("k", 20)), NOW)
+    one = await group(ledger, NOW)
+    assert one.cut == MayLack(by=CutBy.LOG_END, place="/calls/log@20", is_sure=True)
+    await settle(ledger, one, incomplete())
+    more = [line(b'{"n":2}', 20, path="/calls/log.1"), line(b'{"n":1}', 30, key="next", path="/calls/log.1")]
+    await ledger.admit(Admission(fragments=more, mark=torn("next", 40, path="/calls/log.1")), NOW + 1)
+    assert {one.key: one.cut is None for one in await groups(ledger, NOW + 1)} == {"k": True, "next": False}
+
+
+def torn(carry: str, offset: int, *, path: str = "/calls/log") -> FileMark:
+    return replace(file_mark(path, whole=False, carry=carry, log=1), torn=True, offset=offset)
+
+
+async def test_cuts_go_with_the_call(ledger: Ledger) -> None:
+    """A key that begins anew is whole."""
+    await collect(ledger, line(b'{"n":1}', 0), log=True)
+    await cut(ledger, cut_at())
+    assert await ledger.forget("k", NOW) == 1
+    await collect(ledger, line(b'{"n":1}', 50), log=True)
+    assert (await group(ledger)).cut is None

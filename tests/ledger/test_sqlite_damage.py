@@ -2,17 +2,18 @@
 
 import random
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tunerd.call import Fragment, Origin, State
-from tunerd.events import LedgerRebuilt
+from tunerd.call import Form, Fragment, Origin, State
+from tunerd.events import LedgerRebuilt, LedgerRolledBack
 from tunerd.ledger import Admission, Filter, LedgerRefused, Verdict
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
-from .parts import NOW, SENT, bring, claimed, file_mark, later, put, recording, state, verdicts, waiting
+from .parts import NOW, SENT, bring, claimed, file_mark, freeze, later, put, recording, state, verdicts, waiting
 
 OLD_NS = int((NOW - 40 * 86_400) * 1e9)
 PAGE = 4096
@@ -123,6 +124,151 @@ async def test_calls_that_gather_are_taken_over(tmp_path: Path) -> None:
     await ledger.admit(Admission(fragments=[part], mark=file_mark("/new")), NOW + 10)
     ((group,), _) = await ledger.groups("agent", NOW + 60)
     assert [one.document for one in group.fragments] == [b'{"n":1}']
+    await ledger.close()
+
+
+def lose_bodies(path: Path) -> None:
+    """What a call was made of is gone, its row is not; and an index is broken, so that the next open rebuilds."""
+    db = sqlite3.connect(path)
+    db.execute("DELETE FROM body")
+    db.execute("DELETE FROM frozen")
+    db.commit()
+    db.close()
+    break_pages_of(path, "call_holder")
+
+
+async def test_open_calls_whose_document_is_lost_stay_visible(tmp_path: Path) -> None:
+    """Their rows can be read, with id and path; their files are gone. They stand as failed(document_lost), counted in what
+    is told, and say what to do. What was sent stays sent."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    lose_bodies(path)
+    ledger, told = await reopen(path)
+    (rebuilt,) = told.seen(LedgerRebuilt)
+    assert (rebuilt.salvaged, rebuilt.documents_lost, rebuilt.is_readable) == (122, 2, True)
+    failed = await ledger.calls(Filter(states=frozenset({State.FAILED})), limit=10)
+    assert {(row.call_id, row.reason, row.path) for row in failed} == {
+        ("open", "document_lost", "/calls/open.json"),
+        ("w", "document_lost", "/calls/w.json"),
+    }
+    assert all("put the file back" in row.detail for row in failed)
+    assert ledger.gauges().calls[State.SENT] == 120
+    assert (await ledger.claim("tuner", Form.CREATE_CALL, freeze, NOW + 100)).claimed is None
+    await ledger.close()
+    again, told = await reopen(path)
+    assert again.gauges().calls[State.FAILED] == 2
+    await again.close()
+
+
+async def test_a_lost_document_that_is_read_again_goes_on(tmp_path: Path) -> None:
+    """The same document, no newer than the lost one: the row gets it back and is sent; another call is none of its business."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    lose_bodies(path)
+    ledger, _ = await reopen(path)
+    assert await ledger.mark("agent", "/calls/open.json") is None, "its file is read again"
+    assert verdicts(await put(ledger, make_call("open"))) == [(Verdict.REVIVED, State.DUE)]
+    assert (await claimed(ledger, NOW + 100)).call_id == "open"
+    assert verdicts(await put(ledger, waiting("w"))) == [(Verdict.REVIVED, State.WAITING)]
+    await bring(ledger, recording())
+    assert await state(ledger, "w") is State.DUE
+    await ledger.close()
+
+
+@pytest.mark.parametrize("harm", ["DELETE FROM fragment", "UPDATE fragment SET document = NULL WHERE seq = 1"])
+async def test_a_gathered_call_whose_documents_are_lost_stays_visible(tmp_path: Path, harm: str) -> None:
+    """Its key, its path, and that it lost what it was made of, be it a part: it is never sent short. Its documents count as
+    new when they are read again."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    ledger, _ = await reopen(path)
+    origin = Origin(source="agent", path="/new", length=7, mtime_ns=int(NOW * 1e9))
+    part = Fragment(
+        origin=origin, source="agent", key="g", part=None, newest=None, document=b'{"n":1}', settled_at=NOW, wait_s=60.0
+    )
+    more = replace(part, origin=replace(origin, offset=7), document=b'{"n":2}')
+    await ledger.admit(Admission(fragments=[part, more], mark=file_mark("/new")), NOW)
+    await ledger.close()
+    db = sqlite3.connect(path)
+    db.execute(harm)
+    db.commit()
+    db.close()
+    break_pages_of(path, "call_holder")
+    ledger, told = await reopen(path)
+    assert [event.documents_lost for event in told.seen(LedgerRebuilt)] == [1]
+    (row,) = await ledger.calls(Filter(states=frozenset({State.FAILED})), limit=10)
+    assert (row.call_id, row.reason) == ("g", "document_lost")
+    await ledger.admit(Admission(fragments=[part, more], mark=file_mark("/new")), NOW + 20)
+    ((group,), _) = await ledger.groups("agent", NOW + 200)
+    assert sorted(one.document for one in group.fragments) == [b'{"n":1}', b'{"n":2}']
+    await ledger.close()
+
+
+async def test_rows_that_cannot_be_read_are_told_in_numbers(tmp_path: Path) -> None:
+    """Of a call whose row is gone a body and events are left: at least so many are told to be lost. A file of which nothing
+    can be read says so."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    break_pages_of(path, "call", at_most=1)
+    ledger, told = await reopen(path)
+    (rebuilt,) = told.seen(LedgerRebuilt)
+    assert 0 < rebuilt.unread <= 122 - rebuilt.salvaged
+    await ledger.close()
+    path.write_bytes(noise(path.read_bytes()))
+    ledger, told = await reopen(path)
+    assert [event.is_readable for event in told.seen(LedgerRebuilt)] == [False]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "damaged", "an older copy"])
+async def test_a_write_ahead_log_that_was_rolled_back_is_told(tmp_path: Path, harm: str) -> None:
+    """The file is sound, so SQLite says nothing: commits are missing all the same, and how many is told, once."""
+    path, wal, copy = tmp_path / "ledger.db", tmp_path / "ledger.db-wal", tmp_path / "copy"
+    await make(path, sent=3)
+    ledger, _ = await reopen(path)
+    before = path.read_bytes()
+    for number in range(5):
+        await put(ledger, make_call(f"n{number}"))
+    copy.mkdir()
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db.lock"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())  # as a SIGKILL leaves them
+    await ledger.close()
+    path, wal = copy / "ledger.db", copy / "ledger.db-wal"
+    data = wal.read_bytes()
+    if harm == "removed":
+        wal.unlink()
+    elif harm == "cut":
+        wal.write_bytes(data[: len(data) // 2])
+    elif harm == "damaged":
+        middle = len(data) // 2
+        wal.write_bytes(data[:middle] + bytes(byte ^ 0xFF for byte in data[middle : middle + 64]) + data[middle + 64 :])
+    else:
+        wal.unlink()
+        path.write_bytes(before)
+    ledger, told = await reopen(path)
+    (rolled_back,) = told.seen(LedgerRolledBack)
+    assert 0 < rolled_back.commits <= 8
+    await ledger.close()
+    ledger, told = await reopen(path)
+    assert told.seen(LedgerRolledBack) == []
+    await ledger.close()
+
+
+@pytest.mark.parametrize("end", ["closed", "killed", "deleted"])
+async def test_nothing_is_rolled_back_after_an_ordinary_end(tmp_path: Path, end: str) -> None:
+    """A stop, a SIGKILL, a ledger that its owner deleted to begin anew: none of them loses a commit."""
+    path, copy = tmp_path / "ledger.db", tmp_path / "copy"
+    await make(path, sent=3)
+    ledger, _ = await reopen(path)
+    await put(ledger, make_call("one"))
+    copy.mkdir()
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db.lock"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    await ledger.close()
+    if end == "deleted":
+        path.unlink()
+    ledger, told = await reopen(copy / "ledger.db" if end == "killed" else path)
+    assert told.seen(LedgerRolledBack) == []
     await ledger.close()
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tunerd.filesystem import forgets, is_network, kind_of
 from tunerd.ledger import LedgerRefused
-from tunerd.ledger.filesystem import forgets, is_network, kind_of
 from tunerd.ledger.lock import holder, lock_path
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder

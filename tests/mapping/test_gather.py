@@ -8,9 +8,10 @@ import pytest
 
 from tests.mapping.sources import CREATE, compiled, document
 from tunerd.call import Document, Fragment, Mapped
+from tunerd.carried_key import keyed
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping
-from tunerd.mapping.gathering import MOST_BYTES, in_order, keyed
+from tunerd.mapping.gathering import MOST_BYTES, in_order
 from tunerd.outcome import FailReason
 from tunerd.places import ConfigError
 
@@ -142,8 +143,8 @@ def test_lines_without_a_key_have_none() -> None:
             assert mapped.fragment is not None
             found.append(mapped.fragment)
     assert [one.key for one in found] == ["a", "", "b", "b", "", ""]
-    assert {key: len(ones) for key, ones in keyed(found).items()} == {"a": 2, "b": 4}
-    assert {key: len(ones) for key, ones in keyed(found[1:2]).items()} == {"": 1}
+    assert {key: len(ones) for key, ones in keyed(found).calls.items()} == {"a": 2, "b": 4}
+    assert {key: len(ones) for key, ones in keyed(found[1:2]).calls.items()} == {"": 1}
 
 
 def test_docs_stand_in_the_order_of_the_file() -> None:

@@ -16,8 +16,8 @@ from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import exit_bad_config
 from tunerd.config import Config, Source
 from tunerd.config.file import load_text
-from tunerd.intake.after_sent import target_directory
 from tunerd.intake.read import read_documents
+from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names, why_odd
 from tunerd.ledger import Filter
 from tunerd.mapping import SourceMapping, compile_sources

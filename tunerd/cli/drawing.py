@@ -31,6 +31,8 @@ _TO_DO: Final = {
     "rejected": "Tuner does not take it as it is: tunerd explain {path}; mend the rule, then: tunerd retry {it}",
     "gave_up": "when Tuner is well again: tunerd retry {it}",
     "crashed": "please report it; to try again: tunerd retry {it}",
+    "document_lost": "put its file back into the source's directory, and the call goes out; else: tunerd dismiss {it}",
+    "incomplete": "to send the documents that are there: tunerd retry {it}; else: tunerd dismiss {it}",
     "upload_target_lost": "look at the bucket of the recordings, then: tunerd retry {it}",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
+from tunerd.carried_key import keyed
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
 from tunerd.clock import SystemClock
@@ -19,7 +20,6 @@ from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
-from tunerd.mapping.gathering import keyed
 from tunerd.outcome import Sent
 from tunerd.places import ConfigError
 
@@ -49,7 +49,7 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     sent = 0
     calls: list[Call] = []
     mapping = mappings[chosen.name]
-    parts: list[Fragment] = []
+    parts: list[Fragment | RefusedDocument] = []
     for document in documents_of(chosen, file):
         call = _call(document, mapping, parts)
         if call is not None:
@@ -61,10 +61,14 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     sys.exit(0 if total and sent == total else 1)
 
 
-def _gathered(mapping: SourceMapping, parts: list[Fragment]) -> list[Call]:
+def _gathered(mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -> list[Call]:
     """Of a source that gathers: the calls that the file's documents make, whether they are whole or not."""
     calls: list[Call] = []
-    for key, together in keyed(parts).items():
+    of_calls = keyed(parts)
+    for key, together in of_calls.calls.items():
+        if (cut := of_calls.cuts.get(key)) is not None:
+            _tell(RefusedDocument(origin=together[-1].origin, refusal=cut))
+            continue
         mapped = mapping.gather(None, together) if key else None
         if mapped is not None and mapped.call is not None:
             calls.append(mapped.call)
@@ -76,7 +80,7 @@ def _gathered(mapping: SourceMapping, parts: list[Fragment]) -> list[Call]:
     return calls
 
 
-def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: list[Fragment]) -> Call | None:
+def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -> Call | None:
     refused = document if isinstance(document, RefusedDocument) else None
     if refused is None and isinstance(document, Document):
         mapped = mapping.map(document)
@@ -90,6 +94,8 @@ def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: l
             click.echo(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
             return None
     assert refused is not None  # noqa: S101 - one of the two it is
+    if mapping.gathers:
+        parts.append(refused)
     _tell(refused)
     return None
 

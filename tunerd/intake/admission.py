@@ -19,14 +19,15 @@ from tunerd.events import (
     RecordingAdmitted,
     RecordingMatched,
 )
+from tunerd.intake.carry import Carried
 from tunerd.intake.inspection import Batch
 from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Matched, Verdict
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]
 
 
-def admission_of(batch: Batch, made: Sequence[Made]) -> Admission:
-    mapped = [one for _, one in made]
+def admission_of(batch: Batch, carried: Carried) -> Admission:
+    mapped = [one for _, one in carried.made]
     whole = batch.mark is None or batch.mark.whole
     return Admission(
         calls=[one.call for one in mapped if one.call is not None],
@@ -37,6 +38,9 @@ def admission_of(batch: Batch, made: Sequence[Made]) -> Admission:
         mark=batch.mark,
         replaces_failed=whole and batch.first,
         continued=_continued(batch),
+        cuts=carried.cuts,
+        cut_offsets=carried.cut_offsets,
+        key_style=carried.key_style,
     )
 
 

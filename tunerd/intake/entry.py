@@ -4,15 +4,16 @@ next one is read and mapped. The order of all steps stands in source_reader.py.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from tunerd.call import Document, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
+from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
-from tunerd.intake.gather import Carry, InThread, Patiently, with_waits_from_writing
+from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
 from tunerd.intake.inspection import LARGE_BYTES, Batch
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.quarantine import crashed, place_of, split
@@ -88,17 +89,17 @@ class Entry:
     def _kept(self, refused: RefusedDocument) -> RefusedDocument:
         return refused if self._source.stores_documents else refused.without_text()
 
-    def gathered(self, carry: Carry, batch: Batch, made: list[Made], *, final: bool) -> list[Made]:
+    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
         if not self._gathers:
-            return made
-        made = carry.into(batch, made, stores=self._source.stores_documents)
-        return with_waits_from_writing(made, self._clock.now()) if final else made
+            return Carried(made)
+        carried = carry.into(batch, made, stores=self._source.stores_documents)
+        return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
-    def hand_over(self, batch: Batch, made: Sequence[Made]) -> _Handed:
+    def hand_over(self, batch: Batch, carried: Carried) -> _Handed:
         """Step 4 begins: the batch and its file's mark in one transaction."""
-        admission = admission_of(batch, made)
-        return _Handed(batch, made, admission, asyncio.ensure_future(self._ledger.admit(admission, self._clock.now())))
+        admission = admission_of(batch, carried)
+        return _Handed(batch, carried.made, admission, asyncio.ensure_future(self._ledger.admit(admission, self._clock.now())))
 
     async def see_through(self, handed: _Handed) -> None:
         """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
@@ -128,10 +129,10 @@ class FileEntry:
     async def _enter(self, batch: Batch) -> None:
         place = place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
         self._hold.note(Phase.MAPPING, place)
-        made = self._entry.gathered(self._carry, batch, await self._entry.map(batch, self._hold), final=self._final)
+        carried = self._entry.gathered(self._carry, batch, await self._entry.map(batch, self._hold), final=self._final)
         await self.end()
         self._hold.note(Phase.ADMITTING, place)
-        self._handed = self._entry.hand_over(batch, made)
+        self._handed = self._entry.hand_over(batch, carried)
 
     async def end(self) -> None:
         """What was handed over is durable."""

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar
 
-from tunerd.intake.scan import signature
+from tunerd.intake.scan import differ_in_inode_only, is_unchanged, signature
 from tunerd.ledger import FileMark
 
 _RECENT: Final = 4_000
@@ -15,6 +15,8 @@ _RECENT: Final = 4_000
 _GONE: Final = 10_000
 _CANDIDATES: Final = 400
 _FEW: Final = 200
+_LIES: Final = 20
+"""Files in a row that only had another inode, after which a file system counts as one that makes up new ones."""
 
 
 K = TypeVar("K")
@@ -38,6 +40,10 @@ class FileIndex:
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
         """File systems that files were read from."""
+        self._inode_lies = 0
+        """Files in a row of which only the inode was another; negative: once it was not for nothing."""
+        self.closed: set[str] = set()
+        """Where `after_sent` takes files: those that were closed or moved into place (an event said so) as they were read."""
         self._numbering = threading.Lock()
         self.last_log = 0
         """The greatest number of a log so far."""
@@ -64,7 +70,7 @@ class FileIndex:
 
     def remember(self, mark: FileMark, *, recent: bool = True) -> None:
         relative = self.relative(mark.path)
-        self.signatures[relative] = signature(mark.size, mark.mtime_ns, 0 if mark.whole else mark.inode)
+        self.signatures[relative] = signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
         self.devices.add(mark.device)
         self._unlog(relative)
         if mark.log > self.last_log:
@@ -79,6 +85,10 @@ class FileIndex:
             self._recent.move_to_end(relative)
             while len(self._recent) > _RECENT:
                 self._recent.popitem(last=False)
+
+    def forget(self, relative: str) -> None:
+        """It is not what was read: it is read anew."""
+        self.signatures.pop(relative, None)
 
     def next_log(self) -> int:
         """The number of a log that nobody knows. May be asked in any thread."""
@@ -107,6 +117,7 @@ class FileIndex:
         self.replaced(relative)
         self._unlog(relative)
         self._recent.pop(relative, None)
+        self.closed.discard(relative)
         self.refused_tails.pop(relative, None)
 
     def _unlog(self, relative: str) -> None:
@@ -120,13 +131,31 @@ class FileIndex:
         """after_sent took it: nothing of it comes back."""
         self.signatures.pop(relative, None)
         self._recent.pop(relative, None)
+        self.closed.discard(relative)
 
-    def is_back(self, relative: str, sign: int) -> bool:
-        """Whether a path that had vanished is there again, unchanged: it was read."""
-        return self._gone.get(relative) == sign
+    @property
+    def trusts_inodes(self) -> bool:
+        """False on a file system that gives a file another inode each time (some network mounts do): it says nothing there."""
+        return self._inode_lies < _LIES
 
-    def came_back(self, relative: str) -> None:
-        self.signatures[relative] = self._gone.pop(relative)
+    def is_as_read(self, relative: str, sign: int) -> bool:
+        """Whether the file at a path is as it was read, by its stat."""
+        return is_unchanged(self.signatures.get(relative), sign, by_inode=self.trusts_inodes)
+
+    def was_read(self, relative: str) -> bool:
+        """Whether the ledger may know what stood at this path, as it was read."""
+        return relative in self.signatures or relative in self._gone
+
+    def compared(self, relative: str, sign: int, *, is_equal: bool) -> None:
+        """Its stat is another than when it was read; whether its content is."""
+        before = self.signatures.get(relative)
+        if before is not None and differ_in_inode_only(before, sign):
+            self._inode_lies = self._inode_lies + 1 if is_equal and self._inode_lies >= 0 else -1
+
+    def came_back(self, mark: FileMark) -> None:
+        """The file at this path is what was read, and it is known by this mark from now on."""
+        self._gone.pop(self.relative(mark.path), None)
+        self.remember(mark)
 
     @property
     def restat(self) -> Collection[str]:

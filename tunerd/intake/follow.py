@@ -140,9 +140,10 @@ def read_on(
     try:
         while chunk := file.file.read(CHUNK_BYTES):
             chain.enter(chunk)
-            for line in lines.feed(chunk):
-                documents += maker.of_line(line, max_document_bytes)
-                size += line.length
+            for found in lines.feed(chunk):
+                for one in found:
+                    documents += maker.of_line(one, max_document_bytes)
+                    size += one.length
                 if len(documents) >= BATCH_DOCUMENTS or size >= BATCH_BYTES:
                     yield batch()
                     documents, size = [], 0
@@ -160,9 +161,9 @@ def read_on(
     if not rest and not cut:
         yield batch(last=True)
         return
-    made = maker.of_line(rest[0], max_document_bytes) if rest and not cut and tail != "leave" else []
+    made = maker.of_line(rest[-1], max_document_bytes) if rest and not cut and tail != "leave" else []
     if made and all(isinstance(one, Document) for one in made):
-        documents += [*made, *(maker.made_of(hole) for hole in rest[1:])]
+        documents += [*(maker.made_of(hole) for hole in rest[:-1]), *made]
         lines.take_rest()
         yield batch(last=True)
         return

@@ -256,7 +256,7 @@ class Lines:
 
     NUL bytes in front of a line are passed over, however many, and never kept. At the start of a log they are what
     copy-truncate leaves before the next append. Anywhere else, and on a line of nothing else, something is lost: they
-    are given out as a hole, behind the line that follows them.
+    are given out as a hole, before the line that follows them.
     """
 
     def __init__(self, max_bytes: int, offset: int) -> None:
@@ -275,14 +275,16 @@ class Lines:
         """Whether NUL bytes stand where the open line should begin."""
         return self._hollow and self._length == 0
 
-    def feed(self, chunk: bytes) -> Iterator[Slice]:
+    def feed(self, chunk: bytes) -> Iterator[list[Slice]]:
+        """What stands on each line that ends in the chunk: nothing, a line, a hole, or a hole and the line behind it."""
         start = 0
         while (stop := chunk.find(b"\n", start)) >= 0:
             self._keep(chunk, start, stop)
             found = self.rest()
             self._next_line(newline=1)
             start = stop + 1
-            yield from found
+            if found:
+                yield found
         self._keep(chunk, start, len(chunk))
 
     def skip(self, count: int) -> None:
@@ -290,11 +292,10 @@ class Lines:
         self._lead += count
 
     def rest(self) -> list[Slice]:
-        """The last line, without its newline, then the hole before it; either may be missing."""
-        found = [] if (line := self._line()) is None else [line]
-        if self._hollow and (line is None or self.line_at > 0):
-            found.append(Slice(self.line_at, b"", self._lead, hole=True))
-        return found
+        """The hole before the last line, then the line, without its newline; either may be missing."""
+        line = self._line()
+        found = [Slice(self.line_at, b"", self._lead, hole=True)] if self._hollow and (line is None or self.line_at > 0) else []
+        return found if line is None else [*found, line]
 
     def take_rest(self) -> None:
         """The last line was taken as a document: the log goes on behind it."""

@@ -1,5 +1,5 @@
-"""Step 2b, gather: documents without a key go with the one before them; a look at a group of documents makes its call,
-or says when to look again. Carry and the values are pure; Gatherer looks, for one source.
+"""Step 2b, gather: a look at a group of documents makes its call, or says when to look again. Whose call a document is stands
+in carry.py. The values are pure; Gatherer looks, for one source.
 """
 
 import asyncio
@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
-from tunerd.call import KEPT_HEAD_BYTES, Call, Document, Fragment, Mapped, Refusal, RefusedDocument, State
+from tunerd.call import Call, Fragment, Mapped, Refusal, RefusedDocument, State
+from tunerd.carried_key import incomplete
 from tunerd.clock import Clock
 from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
 from tunerd.intake.admission import Made, failures_of, refused_event
 from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
-from tunerd.intake.inspection import LARGE_BYTES, Batch
+from tunerd.intake.inspection import LARGE_BYTES
 from tunerd.intake.quarantine import TWICE
 from tunerd.ledger import Gathered, GatherPath, Group, LetGo, LookAgain, Regrouped, TooLate, Verdict
 from tunerd.outcome import FailReason
@@ -51,49 +52,6 @@ class InThread(Protocol):
     async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
-# Whose call a document belongs to.
-
-
-class Carry:
-    """The key of the last document of a file, from batch to batch; with its mark it lasts over restarts."""
-
-    def __init__(self) -> None:
-        self._key = ""
-
-    def into(self, batch: Batch, made: Sequence[Made], *, stores: bool) -> list[Made]:
-        """The batch's documents, each with a key or refused. The batch's mark takes the last one along."""
-        if batch.first:
-            self._key = batch.continues.carry if batch.continues is not None else ""
-        carried = [(document, self._of(document, mapped, stores)) for document, mapped in made]
-        if batch.mark is not None and not batch.mark.whole:
-            batch.mark = replace(batch.mark, carry=self._key)
-        return carried
-
-    def _of(self, document: Document | RefusedDocument, mapped: Mapped, stores: bool) -> Mapped:
-        fragment = mapped.fragment
-        if fragment is None:
-            return mapped
-        if fragment.key:
-            self._key = fragment.key
-            return mapped
-        if self._key:
-            return replace(mapped, fragment=replace(fragment, key=self._key))
-        if mapped.recording is not None:
-            return replace(mapped, fragment=None)  # a recording, and nothing of a call
-        what = (
-            "gave no key, and there is no document before it in its file whose call it could belong to; "
-            "`tunerd explain FILE` shows what the rule found"
-        )
-        refused = RefusedDocument(
-            origin=fragment.origin,
-            refusal=Refusal(reason=FailReason.UNMAPPABLE, where="gather.key", what=what),
-            head=fragment.document[:KEPT_HEAD_BYTES] if stores else b"",
-            document=fragment.document if stores else None,
-            settled_at=fragment.settled_at,
-        )
-        return replace(mapped, fragment=None, refused=refused)
-
-
 def with_waits_from_writing(made: Sequence[Made], now: float) -> list[Made]:
     """In a sweep all that is there is read at once: the wait of a document counts from when its file was written."""
     aged: list[Made] = []
@@ -110,10 +68,16 @@ def with_waits_from_writing(made: Sequence[Made], now: float) -> list[Made]:
 
 def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathered: Gathered) -> Iterator[Event]:
     """What is told once the looks are durable."""
-    for (_, mapped), done in zip(looks, gathered.states, strict=True):
+    for (group, mapped), done in zip(looks, gathered.states, strict=True):
         if mapped is None or done is None:
             continue
         verdict, state = done
+        if (
+            group.reason == FailReason.INCOMPLETE
+            and mapped.refused is not None
+            and mapped.refused.refusal.reason is FailReason.INCOMPLETE
+        ):
+            continue  # told already; more of it came
         yield DocumentMapped(source=source, notes=mapped.notes)
         if mapped.refused is not None:
             yield refused_event(source, mapped.refused)
@@ -152,6 +116,10 @@ def _has_siblings(group: Group, unread: Mapping[str, float]) -> bool:
     seen_at = max(one.settled_at for one in group.fragments)
     folders = {os.path.dirname(one.origin.path) for one in group.fragments}
     return any(unread.get(folder, math.inf) <= seen_at for folder in folders)
+
+
+def _size_of(group: Group) -> int:
+    return len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
 
 
 class Gatherer:
@@ -219,6 +187,9 @@ class Gatherer:
                 result = Regrouped(row=group.row, version=group.version, result=TooLate())
             elif group.state is State.SENT:
                 result = _result_of(group, await self._map(group, wait_is_over=True), now)
+            elif group.cut is not None and (group.cut.is_sure or group.wait_ends_at <= ended_by):
+                mapped = await self._incomplete(group, incomplete(group.cut.by, group.cut.place, sure=group.cut.is_sure))
+                result = _result_of(group, mapped, now)
             else:
                 mapped = await self._map(group, wait_is_over=group.wait_ends_at <= ended_by)
                 if mapped is not None and group.wait_ends_at > ended_by and _has_siblings(group, unread):
@@ -232,6 +203,12 @@ class Gatherer:
         for event in events_of(self._source, looks, gathered):
             self._emit(event)
 
+    async def _incomplete(self, group: Group, refusal: Refusal) -> Mapped:
+        """It may lack a part: with all its documents it waits for a person."""
+        if _size_of(group) > LARGE_BYTES:
+            return Mapped(refused=await self._in_thread(lambda: self.rules.set_aside(group.kept, group.fragments, refusal)))
+        return Mapped(refused=self.rules.set_aside(group.kept, group.fragments, refusal))
+
     async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
         """As for a document alone: neither a defect of ours nor the death of the process over it stops all others."""
         hold = self._journal.begin(self._source, f"gather:{group.row}")
@@ -239,9 +216,8 @@ class Gatherer:
             hold.end(cleared=True)
             return self._set_aside(group, TWICE)
         hold.note(Phase.MAPPING, FILE)
-        size = len(group.kept or b"") + sum(len(one.document) for one in group.fragments)
         try:
-            if size > LARGE_BYTES:
+            if _size_of(group) > LARGE_BYTES:
                 mapped = await self._in_thread(lambda: self._map_one(group, wait_is_over))
             else:
                 await asyncio.sleep(0)

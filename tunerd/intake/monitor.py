@@ -16,7 +16,7 @@ from tunerd.intake.admission_gate import Pauses
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import Hint, Watcher, WatchLimit
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature_of
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -105,6 +105,11 @@ class DirectoryMonitor:
         while len(self._grown) > _GLANCE_LOGS:
             del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
 
+    def look_again(self, relative: str) -> None:
+        """What stands there is not what was read, whatever its stat says."""
+        self._index.forget(relative)
+        self._hint(relative, closed=False)
+
     def look(self, number: int) -> None:
         """Scan at once; `looked` reaches `number` when that is done."""
         self._asked = number
@@ -156,7 +161,7 @@ class DirectoryMonitor:
             listing = await self._in_thread(
                 lambda: scan(
                     self._root, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
-                    restat=restat, part=part, older_than=older, skip=told, leave=leave,
+                    restat=restat, part=part, by_inode=self._index.trusts_inodes, older_than=older, skip=told, leave=leave,
                 )
             )  # fmt: skip
         except PermissionError:
@@ -256,7 +261,7 @@ class DirectoryMonitor:
                 at = os.stat(self._index.absolute(relative))
             except OSError:
                 continue
-            seen[relative] = signature(at.st_size, at.st_mtime_ns, at.st_ino)
+            seen[relative] = signature_of(at)
         return seen
 
 

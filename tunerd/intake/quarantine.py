@@ -73,4 +73,5 @@ def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:
         log=log.log if log is not None else 0,
     )
     refusal = Refusal(reason=FailReason.CRASHED, where="reading", what=TWICE)
-    return Batch([RefusedDocument(origin=origin, refusal=refusal, settled_at=now)], mark, first=True, last=True)
+    refused = RefusedDocument(origin=origin, refusal=refusal, settled_at=now)
+    return Batch([refused], mark, first=True, last=True, continues=log)

@@ -372,8 +372,9 @@ def read_documents(
             lines = Lines(max_document_bytes, 0)
             try:
                 for chunk in _chunks(file):
-                    for line in lines.feed(chunk):
-                        yield from maker.of_line(line, max_document_bytes)
+                    for found in lines.feed(chunk):
+                        for one in found:
+                            yield from maker.of_line(one, max_document_bytes)
                     if lines.in_hole:
                         lines.skip(file.skip_hole())
             except GZIP_ERRORS as exc:

@@ -113,15 +113,27 @@ def _translate_path(pattern: str) -> str:
     return rf"(?s:{out})\Z"
 
 
-def signature(size: int, mtime_ns: int, inode: int = 0) -> int:
-    """One number that tells a changed file from an unchanged one; kept for every known file, so it is small."""
-    return hash((size, mtime_ns, inode))
+_INODE_BITS: Final = 16
 
 
-def is_as_read(known: int | None, at: os.stat_result) -> bool:
-    """Whether a file is as it was read. A log's signature holds its inode (a new log of the same size within the same
-    tick is another one), a whole file's does not (some network mounts give new inodes each time)."""
-    return known in (signature(at.st_size, at.st_mtime_ns), signature(at.st_size, at.st_mtime_ns, at.st_ino))
+def signature(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> int:
+    """One number that tells a changed file from an unchanged one; kept for every known file, so it is small. The inode
+    has the lowest bits for itself."""
+    times = hash((size, mtime_ns, ctime_ns)) & ((1 << 44) - 1)
+    return times << _INODE_BITS | (inode ^ inode >> _INODE_BITS ^ inode >> 2 * _INODE_BITS) & ((1 << _INODE_BITS) - 1)
+
+
+def signature_of(at: os.stat_result) -> int:
+    return signature(at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+
+
+def differ_in_inode_only(one: int, other: int) -> bool:
+    return one != other and one >> _INODE_BITS == other >> _INODE_BITS
+
+
+def is_unchanged(known: int | None, sign: int, *, by_inode: bool) -> bool:
+    """Whether two signatures are of the same file, `by_inode` or whatever the inode is."""
+    return known == sign or (not by_inode and known is not None and differ_in_inode_only(known, sign))
 
 
 @dataclass(slots=True)
@@ -156,14 +168,15 @@ def scan(
     arm: Callable[[str], None],
     restat: Collection[str] = frozenset(),
     part: tuple[int, int] = (0, 1),
+    by_inode: bool = True,
     older_than: float | None = None,
     skip: Collection[str] = frozenset(),
     leave: Collection[str] = frozenset(),
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
-    part i of n. `older_than` (Unix seconds) leaves out files that are not known and were last changed before it.
-    `skip`: odd names that were told already. `leave`: files that need not be found again.
-    Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
+    part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
+    known and were last changed before it. `skip`: odd names that were told already. `leave`: files that need not be found
+    again. Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
     at = os.stat(root)
     if not stat.S_ISDIR(at.st_mode):
         raise NotADirectoryError(root)
@@ -198,7 +211,7 @@ def scan(
                     listing.files += 1
                     if (relative in restat or hash(relative) % turns == turn) and len(changed) < FOUND_AT_ONCE:
                         seen = _stat(entry.path)
-                        if seen is not None and not is_as_read(known[relative], seen):
+                        if seen is not None and not is_unchanged(known.get(relative), signature_of(seen), by_inode=by_inode):
                             changed.append(relative)
                     continue
                 is_directory, is_plain = _kind(entry)
@@ -221,7 +234,7 @@ def scan(
                 if older_than is not None:
                     seen = _stat(entry.path)
                     if seen is not None and seen.st_mtime < older_than:
-                        listing.old.append((relative, signature(seen.st_size, seen.st_mtime_ns)))
+                        listing.old.append((relative, signature_of(seen)))
                         continue
                 if len(listing.found) < FOUND_AT_ONCE:
                     listing.found.append(relative)

@@ -16,18 +16,33 @@ from tunerd.config import Source
 from tunerd.events import Emit, Event, PartsLate
 from tunerd.intake.admission import Made, events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
-from tunerd.intake.after_sent import AfterSent, target_directory
+from tunerd.intake.after_sent import AfterSent
+from tunerd.intake.carry import Carry
 from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
 from tunerd.intake.due_queue import Due, DueQueue
 from tunerd.intake.entry import Entry, FileEntry, Mapper
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.gather import Gather, Gatherer
 from tunerd.intake.inotify import Watcher
-from tunerd.intake.inspection import Batch, Inspection, Large, Later, Look, NotRegular, Now, Reappeared, Unchanged
+from tunerd.intake.inspection import (
+    Batch,
+    Compare,
+    Inspection,
+    Large,
+    Later,
+    LeftOut,
+    Look,
+    NotRegular,
+    Now,
+    Recognized,
+    Unchanged,
+)
 from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
+from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
@@ -124,7 +139,10 @@ class SourceReader:
         self._monitor = DirectoryMonitor(
             source, self._names, self._index, self._due, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
-        self._disposal = AfterSent(source, ledger, self._index, clock, emit, self._in_thread)
+        self._tree = SourceTree(self._root)
+        self._after_sent = AfterSent(
+            source, self._tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
+        )
         self._journal = journal
         self._gatherer: Gatherer | None = None
         self._late_parts = 0
@@ -191,7 +209,7 @@ class SourceReader:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._monitor.scan_forever(self._ending))
                 group.create_task(self._monitor.glance_forever(self._ending))
-                group.create_task(self._disposal.run(self._ending))
+                group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
                 for _ in range(WORKERS):
@@ -245,7 +263,7 @@ class SourceReader:
 
     async def dispose(self, stop: asyncio.Event) -> None:
         """after_sent of what is done with now; beside no `run`, which does it by itself."""
-        await self._disposal.run_once(stop)
+        await self._after_sent.run_once(stop)
 
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
@@ -328,6 +346,8 @@ class SourceReader:
                 self._unreadable.pop(due.path, None)
                 return None
             look = await self._in_thread(inspection.look)  # 1. settled?  2. read
+            if isinstance(look, Compare):
+                look = await self._compared(inspection, due.path)
             if isinstance(look, Batch):
                 await entry.enter(look)  # 2b. gather  3. map  4. admit
             while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
@@ -356,6 +376,12 @@ class SourceReader:
             entry.close()
             inspection.close()
 
+    async def _compared(self, inspection: Inspection, relative: str) -> Look:
+        """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
+        path = self._index.absolute(relative)
+        stored = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
+        return await self._in_thread(lambda: inspection.compare(stored))
+
     async def _more(self, inspection: Inspection, entry: FileEntry) -> Batch | Later:
         try:
             return await self._in_thread(inspection.more)
@@ -376,7 +402,8 @@ class SourceReader:
         before it changes."""
         batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
-        await self._entry.see_through(self._entry.hand_over(batch, made))
+        carried = self._entry.gathered(Carry(), batch, made, final=False)
+        await self._entry.see_through(self._entry.hand_over(batch, carried))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:
@@ -407,27 +434,28 @@ class SourceReader:
                 self._index.remember(mark)
 
     def _inspection(self, due: Due, now: Now) -> Inspection:
-        index = self._index
-        return Inspection(
-            self.source, self._root, self._names, due, now, known=index.signatures.get(due.path), is_back=index.is_back,
-            own=index.logs.get(due.path), candidates=index.candidates, next_log=index.next_log,
-            refused_tail=index.refused_tails.get(due.path),
-        )  # fmt: skip
+        return Inspection(self.source, self._root, self._names, due, now, self._index)
 
     async def _after(self, due: Due, look: Look) -> float | None:
+        if due.closed and self.source.after_sent != "keep":
+            self._index.closed.add(due.path)
+        elif isinstance(look, Batch):
+            self._index.closed.discard(due.path)
         match look:
             case NotRegular(why):
                 self._monitor.odd(due.path, why)
-            case Reappeared(mark):
+            case Recognized(mark):
                 await self._patiently(lambda: self._ledger.set_mark(mark, self._clock.now()))
-                self._index.came_back(due.path)
+                self._index.came_back(mark)
+            case LeftOut(sign):
+                self._index.leave_out(due.path, sign)
             case Later(seconds):
                 return seconds
             case Batch(mark=FileMark(whole=True), first=True, documents=[]):
                 self._monitor.odd(due.path, "holds an empty list: there is no document in it")
             case Batch(later_s=seconds):
                 return seconds
-            case Unchanged() | Large():
+            case Unchanged() | Compare() | Large():
                 pass
         return None
 
@@ -436,7 +464,7 @@ class SourceReader:
         if batch.mark is not None:
             self._remember(batch, batch.mark)
         self._news += bool(made)
-        if self._gatherer is not None and admission.fragments:
+        if self._gatherer is not None and (admission.fragments or admission.cuts or admission.refused):
             self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
             self._emit_counted(event)

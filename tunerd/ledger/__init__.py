@@ -5,12 +5,12 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
-from tunerd.call import Call, Form, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
+from tunerd.call import Call, Cut, CutBy, Form, Fragment, IgnoredDocument, KeyStyle, Recording, Refusal, RefusedDocument, State
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 
 
@@ -52,7 +52,13 @@ class FileMark:
     """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
     compressed keeps it. 0 of a whole file."""
     carry: str = ""
-    """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share."""
+    """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
+    they are nobody's."""
+    home: str = ""
+    """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
+    torn: bool = False
+    """Of a log whose calls are gathered: what stood behind its last document is not known. It was truncated, or is gone and was
+    not read to its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,12 @@ class Admission:
     refused: Sequence[RefusedDocument] = ()
     ignored: Sequence[IgnoredDocument] = ()
     fragments: Sequence[Fragment] = ()
+    cuts: Sequence[Cut] = ()
+    """Gathered calls that may lack a part, because a document cannot be read."""
+    cut_offsets: frozenset[int] | None = None
+    """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
+    key_style: KeyStyle = field(default_factory=KeyStyle)
+    """How these documents say whose call they belong to."""
     mark: FileMark | None = None
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
@@ -233,6 +245,16 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MayLack:
+    """Why a gathered call may lack a part."""
+
+    by: CutBy
+    place: str
+    is_sure: bool
+    """False: perhaps all documents of its source have keys of their own, and then it lacks nothing; not one without was read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """A gathered call that wants a look: documents of it came, or its wait is over."""
 
@@ -240,8 +262,12 @@ class Group:
     source: str
     key: str
     version: int
-    """Changes with every document of it."""
+    """Changes with every document of it, and with every change of `cut`."""
     state: State
+    reason: str | None
+    """Of one that failed."""
+    cut: MayLack | None
+    """It is not sent by itself."""
     is_replaceable: bool
     """It has surely not arrived, and nobody has it in hand: what its documents make now may take its place."""
     wait_ends_at: float
@@ -382,10 +408,12 @@ class Positions(Protocol):
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         """These paths are gone while their root was readable; their marks go 7 days later unless they come back."""
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
         """Files read whole of which every call is sent or ignored, none open or failed, settled with a FULL commit
-        before this returns: `after_sent` may take them. A call may look through a part of what is known and find none
-        in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
+        before this returns: `after_sent` may take them; those in `leave` (paths) are not given. A call may look through a
+        part of what is known and find none in it; `to_the_end`: then none is left (or the ledger cannot be written)."""
         ...
 
     async def disposed(self, source: str, path: str, now: float) -> None: ...

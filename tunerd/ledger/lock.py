@@ -17,15 +17,33 @@ from tunerd.ledger import LedgerRefused
 _POLL_S: Final = 0.1
 
 
+_COMMITS_AT: Final = 1024
+"""Offset of the count of commits in the lock file, behind what it says of the holder."""
+_COMMITS_BYTES: Final = 20
+
+
 class Lock:
     """A held lock; `release` gives it back. The file stays: removing it would let two processes hold two locks."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self.commits = _commits(fd)
+        """How many commits the ledger had when its last process noted it."""
+
+    def note_commits(self, count: int) -> None:
+        """Remember how many commits the ledger has, in a second place. Not synced: after a power cut it is at most too
+        small. Any thread may call it; an error is none of the ledger's."""
+        self.commits = count
+        if self._fd >= 0:
+            try:
+                os.pwrite(self._fd, b"%0*d" % (_COMMITS_BYTES, count), _COMMITS_AT)
+            except OSError:
+                pass
 
     def release(self) -> None:
         if self._fd >= 0:
             os.ftruncate(self._fd, 0)
+            self.note_commits(self.commits)
             os.close(self._fd)
             self._fd = -1
 
@@ -56,13 +74,20 @@ async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
                     await never.wait()
             except TimeoutError:
                 continue
+        lock = Lock(fd)
         mine = {"host": socket.gethostname(), "pid": os.getpid(), "since": now}
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(mine).encode() + b"\n", 0)
+        lock.note_commits(lock.commits)
     except BaseException:
         os.close(fd)
         raise
-    return Lock(fd)
+    return lock
+
+
+def _commits(fd: int) -> int:
+    noted = os.pread(fd, _COMMITS_BYTES, _COMMITS_AT)
+    return int(noted) if len(noted) == _COMMITS_BYTES and noted.isdigit() else 0
 
 
 def _try(fd: int) -> bool:
@@ -76,7 +101,7 @@ def _try(fd: int) -> bool:
 def holder(path: Path) -> str:
     """Who wrote the lock file, in words; it may be in the middle of writing."""
     try:
-        said = json.loads(path.read_bytes() or b"{}")
+        said = json.loads(path.read_bytes()[:_COMMITS_AT].rstrip(b"\0") or b"{}")
         since = datetime.fromtimestamp(said["since"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"pid {said['pid']} on {said['host']} since {since}"
     except (OSError, ValueError, KeyError, TypeError, OverflowError):

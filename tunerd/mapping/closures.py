@@ -4,10 +4,9 @@ A path is one function without calls inside, a comparison with text needs no loo
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from tunerd.mapping.functions import UNKNOWN, Function, Nulls, Run
+from tunerd.mapping.functions import Code, Function, Nulls, Run
 from tunerd.mapping.values import equal
 
 _ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
@@ -18,35 +17,25 @@ _ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """A compiled expression."""
-
-    run: Run
-    value: Any = UNKNOWN
-    """The value, where it is the same for every document."""
-    path: tuple[int, tuple[str, ...]] | None = None
-    """(slot, fields) where the expression is nothing but `name.a.b`: what has faster forms."""
-    form: tuple[Any, ...] | None = None
-    """(kind, parts...): what it is made of, for generated.py to write as text. None: only `run` knows."""
-
-
 def constant(value: Any) -> Code:
     return Code(lambda _: value, value)
 
 
-def path(index: int, fields: tuple[str, ...]) -> Code:
-    """`name.a`, `name.a.b` and longer: one function, no calls inside."""
-    first = fields[0]
-    if len(fields) == 1:
+def path(index: int, steps: tuple[str | int, ...]) -> Code:
+    """`name.a`, `name.a.b`, `name.a[0].b` and longer: one function, no calls inside."""
+    made = (index, steps)
+    if int in map(type, steps):
+        return Code(_walk(index, steps), path=made)
+    first = steps[0]
+    if len(steps) == 1:
 
         def run_one(slots: Any) -> Any:
             value = slots[index]
             return value.get(first) if value.__class__ is dict else None
 
-        return Code(run_one, path=(index, fields))
-    second = fields[1]
-    if len(fields) == 2:
+        return Code(run_one, path=made)
+    second = steps[1]
+    if len(steps) == 2:
 
         def run_two(slots: Any) -> Any:
             value = slots[index]
@@ -55,31 +44,55 @@ def path(index: int, fields: tuple[str, ...]) -> Code:
             value = value.get(first)
             return value.get(second) if value.__class__ is dict else None
 
-        return Code(run_two, path=(index, fields))
+        return Code(run_two, path=made)
 
     def run(slots: Any) -> Any:
         value = slots[index]
-        for name in fields:
+        for name in steps:
             if value.__class__ is not dict:
                 return None
             value = value.get(name)
         return value
 
-    return Code(run, path=(index, fields))
+    return Code(run, path=made)
 
 
-def is_text(code: Code, text: str, *, wanted: bool) -> Run:
+def _walk(index: int, steps: tuple[str | int, ...]) -> Run:
+    def run(slots: Any) -> Any:
+        value = slots[index]
+        for step in steps:
+            if value.__class__ is dict:
+                value = value.get(step)  # no object of JSON has a number as a name
+            elif value.__class__ is list and step.__class__ is int:
+                try:
+                    value = value[step]
+                except IndexError:
+                    return None
+            else:
+                return None
+        return value
+
+    return run
+
+
+def is_text(code: Code, text: str, *, wanted: bool) -> Code:
     """`x == 'text'`, which needs no look at numbers and truths."""
-    if code.path is not None and len(code.path[1]) == 1:
-        index, (name,) = code.path
+    index, name = code.direct() or (0, None)
+    if name is not None:
 
         def run_path(slots: Any) -> Any:
             value = slots[index]
             return ((value.get(name) if value.__class__ is dict else None) == text) is wanted
 
-        return run_path
+        return Code(run_path, asks=(index, name, text) if wanted else None)
     run = code.run
-    return lambda scope: (run(scope) == text) is wanted
+    return Code(lambda scope: (run(scope) == text) is wanted)
+
+
+def is_sole(code: Code, sole: bool | None, *, wanted: bool) -> Run:
+    """`x == true`, `x == false`, `x == null`: there is one object for each."""
+    run = code.run
+    return lambda scope: (run(scope) is sole) is wanted
 
 
 def compared(left: Run, right: Run, how: str) -> Run:
@@ -116,19 +129,65 @@ def flattened(values: list[Any]) -> list[Any]:
     return merged
 
 
-def call(function: Function, runs: Sequence[Run]) -> Run:
+def field(name: str) -> Code:
+    """A field of the current item."""
+
+    def run(current: Any) -> Any:
+        return current.get(name) if current.__class__ is dict else None
+
+    return Code(run, field=name)
+
+
+def object_of_item(members: Sequence[tuple[str, Code]]) -> Run:
+    """`{name: expression, ...}` over the current item."""
+    runs = [(name, code.run) for name, code in members]
+
+    def run(current: Any) -> Any:
+        if current is None:
+            return None
+        return {name: member(current) for name, member in runs}
+
+    return run
+
+
+def objects_of_items(base: Run, members: Sequence[tuple[str, Code]]) -> Run:
+    """The same over every item of a list. Two loops on purpose: they run for every word of every call, and a field is read
+    here, without a call."""
+    steps = [(name, code.run, code.field, code.convert) for name, code in members]
+
+    def run(scope: Any) -> Any:
+        values = base(scope)
+        if values.__class__ is not list:
+            return None
+        listed: list[dict[str, Any]] = []
+        for value in values:
+            if value is None:
+                continue
+            made: dict[str, Any] = {}
+            get = value.get if value.__class__ is dict else _nothing
+            for name, member, field, convert in steps:
+                if field is None:
+                    made[name] = member(value)
+                else:
+                    found = get(field)
+                    made[name] = found if convert is None or found is None else convert(found)
+            listed.append(made)
+        return listed
+
+    return run
+
+
+def _nothing(name: str) -> None:
+    """Stands for the `get` of what is no object."""
+
+
+def call(function: Function, codes: Sequence[Code]) -> Code:
     """Call the function with its arguments' values, with its way with nulls."""
-    call = function.call
+    call, runs = function.call, [code.run for code in codes]
     if function.nulls is Nulls.SEEN:
-        return lambda scope: call(*[run(scope) for run in runs])
-    if len(runs) == 1:
-        only = runs[0]
-
-        def run_one(scope: Any) -> Any:
-            value = only(scope)
-            return None if value is None else call(value)
-
-        return run_one
+        return Code(lambda scope: call(*[run(scope) for run in runs]))
+    if len(codes) == 1:
+        return _call_of_one(function, codes[0])
     first, *others = runs
 
     def run(scope: Any) -> Any:
@@ -141,4 +200,30 @@ def call(function: Function, runs: Sequence[Run]) -> Run:
             values.append(value)
         return call(*values)
 
-    return run
+    return Code(run)
+
+
+def _call_of_one(function: Function, code: Code) -> Code:
+    call, only, name = function.call, code.run, code.field
+    if name is not None and code.convert is None:
+
+        def run_field(current: Any) -> Any:
+            value = current.get(name) if current.__class__ is dict else None
+            return None if value is None else call(value)
+
+        return Code(run_field, field=name, convert=call)
+    index, member = code.direct() or (0, None)
+    if member is not None:
+
+        def run_path(slots: Any) -> Any:
+            value = slots[index]
+            value = value.get(member) if value.__class__ is dict else None
+            return None if value is None else call(value)
+
+        return Code(run_path)
+
+    def run(scope: Any) -> Any:
+        value = only(scope)
+        return None if value is None else call(value)
+
+    return Code(run)

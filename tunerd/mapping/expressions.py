@@ -6,11 +6,22 @@ at load. Which names there are, and what a YAML rule is made of, is rules.py's m
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from tunerd.mapping.closures import Code, call, compared, constant, flattened, is_text, path
-from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Context, Function, Run
+from tunerd.mapping.closures import (
+    call,
+    compared,
+    constant,
+    field,
+    flattened,
+    is_sole,
+    is_text,
+    object_of_item,
+    objects_of_items,
+    path,
+)
+from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.names import Names, nearest, whole
 from tunerd.mapping.values import RuleError, true
@@ -85,11 +96,7 @@ class _Compiler:
                 f"field, or join with find(list, 'field', value)",
                 tree.get("start", 0),
             )
-
-        def run(current: Any) -> Any:
-            return current.get(name) if current.__class__ is dict else None
-
-        return Code(run, form=("field", name))
+        return field(name)
 
     def _root(self, tree: Tree) -> Code:
         name = tree["value"]
@@ -113,14 +120,18 @@ class _Compiler:
         return code
 
     def _step(self, code: Code, step: Tree) -> Code:
-        if step["type"] == "field" and code.path is not None:
-            index, fields = code.path
-            return path(index, (*fields, step["value"]))
+        if step["type"] in ("subexpression", "index_expression"):
+            for child in step["children"]:
+                code = self._step(code, child)
+            return code
+        if step["type"] in ("field", "index") and code.path is not None:
+            index, steps = code.path
+            return path(index, (*steps, step["value"]))
         then = self.code(step, root=False, dotted=True)
         if code.value is not UNKNOWN:
             return constant(_now(then.run, code.value, step))
         before, after = code.run, then.run
-        return Code(lambda scope: after(before(scope)), form=("then", code, then))
+        return Code(lambda scope: after(before(scope)))
 
     def _index_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         return self._subexpression(tree, root, dotted)
@@ -137,22 +148,22 @@ class _Compiler:
             except IndexError:
                 return None
 
-        return Code(run, form=("index", at))
+        return Code(run)
 
     def _slice(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
         if tree["children"][2] == 0:
             raise ExpressionError("the step of a slice can't be 0")
         part = slice(*tree["children"])
-        return Code(lambda current: current[part] if current.__class__ is list else None, form=("slice", part))
+        return Code(lambda current: current[part] if current.__class__ is list else None)
 
     def _current(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
-        return Code(lambda current: current, form=("current",))
+        return Code(lambda current: current)
 
     def _identity(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
-        return Code(lambda current: current, form=("current",))
+        return Code(lambda current: current)
 
     def _needs_item(self, tree: Tree, root: bool) -> None:
         if root:
@@ -165,28 +176,29 @@ class _Compiler:
         if before.value is not UNKNOWN:
             return constant(_now(after, before.value, tree))
         run = before.run
-        return Code(lambda scope: after(run(scope)), form=("then", before, then))
+        return Code(lambda scope: after(run(scope)))
 
     # Lists
 
     def _projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        of = self.code(tree["children"][0], root=root, dotted=dotted)
-        base = of.run
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
         if tree["children"][1]["type"] == "identity":
 
             def run_plain(scope: Any) -> Any:
                 values = base(scope)
                 return [v for v in values if v is not None] if values.__class__ is list else None
 
-            return Code(run_plain, form=("each", of, None, None))
+            return Code(run_plain)
         item = self.code(tree["children"][1], root=False, dotted=True)
+        if item.members is not None:
+            return Code(objects_of_items(base, item.members))
         each = item.run
 
         def run(scope: Any) -> Any:
             values = base(scope)
             return [v for v in map(each, values) if v is not None] if values.__class__ is list else None
 
-        return Code(run, form=("each", of, None, item))
+        return Code(run)
 
     def _value_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
         base = self.code(tree["children"][0], root=root, dotted=dotted).run
@@ -199,10 +211,9 @@ class _Compiler:
         return Code(run)
 
     def _filter_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        of = self.code(tree["children"][0], root=root, dotted=dotted)
-        item = self.code(tree["children"][1], root=False, dotted=True)
-        condition = self.code(tree["children"][2], root=False)
-        base, each, holds = of.run, item.run, condition.run
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
+        each = self._item(tree["children"][1], dotted=True)
+        holds = self._item(tree["children"][2])
 
         def run(scope: Any) -> Any:
             values = base(scope)
@@ -210,37 +221,34 @@ class _Compiler:
                 return None
             return [v for value in values if true(holds(value)) and (v := each(value)) is not None]
 
-        return Code(run, form=("each", of, condition, item))
+        return Code(run)
 
     def _flatten(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        of = self.code(tree["children"][0], root=root, dotted=dotted)
-        base = of.run
+        base = self.code(tree["children"][0], root=root, dotted=dotted).run
 
         def run(scope: Any) -> Any:
             values = base(scope)
             return flattened(values) if values.__class__ is list else None
 
-        return Code(run, form=("flatten", of))
+        return Code(run)
 
     def _multi_select_list(self, tree: Tree, root: bool, dotted: bool) -> Code:
         codes = [self.code(child, root=root) for child in tree["children"]]
         if root and all(code.value is not UNKNOWN for code in codes):
             return constant([code.value for code in codes])
         runs = [code.run for code in codes]
-        form = ("list", codes, root)
         if root:
-            return Code(lambda slots: [run(slots) for run in runs], form=form)
-        return Code(lambda current: None if current is None else [run(current) for run in runs], form=form)
+            return Code(lambda slots: [run(slots) for run in runs])
+        return Code(lambda current: None if current is None else [run(current) for run in runs])
 
     def _multi_select_dict(self, tree: Tree, root: bool, dotted: bool) -> Code:
         members = [(child["value"], self.code(child["children"][0], root=root)) for child in tree["children"]]
         if root and all(code.value is not UNKNOWN for _, code in members):
             return constant({name: code.value for name, code in members})
         runs = [(name, code.run) for name, code in members]
-        form = ("object", members, root)
         if root:
-            return Code(lambda slots: {name: run(slots) for name, run in runs}, form=form)
-        return Code(lambda current: None if current is None else {name: run(current) for name, run in runs}, form=form)
+            return Code(lambda slots: {name: run(slots) for name, run in runs})
+        return Code(object_of_item(members), members=members)
 
     # Truth and comparison
 
@@ -254,7 +262,7 @@ class _Compiler:
             value = first(scope)
             return value if value or value.__class__ in (int, float) else second(scope)
 
-        return Code(run, form=("or", left, right))
+        return Code(run)
 
     def _and_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         left, right = (self.code(child, root=root) for child in tree["children"])
@@ -266,14 +274,14 @@ class _Compiler:
             value = first(scope)
             return second(scope) if value or value.__class__ in (int, float) else value
 
-        return Code(run, form=("and", left, right))
+        return Code(run)
 
     def _not_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         code = self.code(tree["children"][0], root=root)
         if code.value is not UNKNOWN:
             return constant(not true(code.value))
         run = code.run
-        return Code(lambda scope: not true(run(scope)), form=("not", code))
+        return Code(lambda scope: not true(run(scope)))
 
     def _comparator(self, tree: Tree, root: bool, dotted: bool) -> Code:
         left, right = (self.code(child, root=root) for child in tree["children"])
@@ -283,8 +291,10 @@ class _Compiler:
         if how in ("eq", "ne"):
             for one, other in ((left, right), (right, left)):
                 if one.value.__class__ is str:
-                    return Code(is_text(other, one.value, wanted=how == "eq"), form=("compared", other, one, how))
-        return Code(compared(left.run, right.run, how), form=("compared", left, right, how))
+                    return is_text(other, one.value, wanted=how == "eq")
+                if one.value is None or one.value.__class__ is bool:
+                    return Code(is_sole(other, one.value, wanted=how == "eq"))
+        return Code(compared(left.run, right.run, how))
 
     # Calls and literals
 
@@ -315,16 +325,16 @@ class _Compiler:
             for pattern, ignores_case in function.patterns(known):
                 self.watch_pattern(pattern, ignores_case, at)
         try:
-            prepared = function.prepare(runs, known, self.context) if function.prepare else None
-            run = prepared or call(function, runs)
+            context = self.context if root else replace(self.context, reserve=None)
+            prepared = function.prepare(codes, context) if function.prepare else None
+            code = Code(prepared) if prepared else call(function, codes)
             if not function.expressions and all(value is not UNKNOWN for value in known):
-                return constant(run(None))
+                return constant(code.run(None))
         except RuleError as error:
             raise ExpressionError(str(error), at) from None
         except (ArithmeticError, ValueError, RecursionError) as error:
             raise ExpressionError(f"{name}: can't work on these constants ({type(error).__name__})", at) from None
-        form = ("call", function, codes, self.context)
-        return Code(self.watch(function, run, runs) if root and self.watch else run, form=form)
+        return Code(self.watch(function, code.run, runs)) if root and self.watch else code
 
 
 def _now(run: Run, value: Any, tree: Tree) -> Any:

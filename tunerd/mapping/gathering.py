@@ -7,7 +7,7 @@ its documents stands in source.py; how they are written as one text, and in whic
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -122,15 +122,41 @@ class Piece:
 
 
 def in_order(documents: Iterable[Document]) -> list[Document]:
-    """As they were written: by the file's time, then its path, then the place in it. A file's time never lets a later
-    document of a log stand before an earlier one."""
-    listed = sorted(documents, key=lambda one: (one.origin.path, one.origin.offset))
-    times: list[int] = []
-    for at, one in enumerate(listed):
-        same = at > 0 and listed[at - 1].origin.path == one.origin.path
-        times.append(max(one.origin.mtime_ns, times[-1]) if same else one.origin.mtime_ns)
-    order = sorted(range(len(listed)), key=lambda at: (times[at], listed[at].origin.path, listed[at].origin.offset))
-    return [listed[at] for at in order]
+    """As they were written: by the time of their file, but never a later line of a log before an earlier one, nor a line of
+    a later generation of a log before one of an earlier generation, whatever the times of their files say."""
+    timed: list[tuple[int, int, str, int, Document]] = []
+    for row in _rows(documents):
+        latest = 0
+        for one in sorted(row, key=lambda one: (one.origin.log, one.origin.offset)):
+            at, latest = one.origin, max(latest, one.origin.mtime_ns)
+            timed.append((latest, at.log, "" if at.log else at.path, at.offset, one))
+    timed.sort(key=lambda entry: entry[:4])
+    return [entry[4] for entry in timed]
+
+
+def _rows(documents: Iterable[Document]) -> list[list[Document]]:
+    """The documents of each whole file, and those of each log together with its other generations."""
+    files: dict[str, list[Document]] = {}
+    logs: dict[int, list[Document]] = {}
+    for one in documents:
+        if one.origin.log:
+            logs.setdefault(one.origin.log, []).append(one)
+        else:
+            files.setdefault(one.origin.path, []).append(one)
+    rotated: list[tuple[set[str], list[Document]]] = []
+    for row in logs.values():
+        paths = {one.origin.path for one in row}
+        for known in [one for one in rotated if any(_is_rotated(a, b) for a in paths for b in one[0])]:
+            rotated.remove(known)
+            paths, row = paths | known[0], known[1] + row
+        rotated.append((paths, row))
+    return [*files.values(), *(row for _, row in rotated)]
+
+
+def _is_rotated(path: str, other: str) -> bool:
+    """Whether the one is a rotated name of the other: nearly always its name with something behind it."""
+    shorter, longer = sorted((path, other), key=len)
+    return longer.startswith(shorter)
 
 
 def newest_parts(pieces: Sequence[Piece]) -> dict[str, Document]:
@@ -147,8 +173,8 @@ def newest_parts(pieces: Sequence[Piece]) -> dict[str, Document]:
 
 def merged(kept: Sequence[Document], fresh: Sequence[Document]) -> list[Document]:
     """All documents of a call in their order; a place that was read anew counts as it is now."""
-    places = {(one.origin.path, one.origin.offset) for one in fresh}
-    return in_order([*(one for one in kept if (one.origin.path, one.origin.offset) not in places), *fresh])
+    places = {one.origin.place for one in fresh}
+    return in_order([*(one for one in kept if one.origin.place not in places), *fresh])
 
 
 def document_of(fragment: Fragment) -> Document:
@@ -165,6 +191,7 @@ def pack(documents: Sequence[Document]) -> bytes:
             "offset": one.origin.offset,
             "length": one.origin.length,
             "mtime_ns": one.origin.mtime_ns,
+            "log": one.origin.log,
             "settled_at": one.settled_at,
             "document": orjson.Fragment(one.raw),
         }
@@ -190,21 +217,12 @@ def unpack(value: Any, source: str) -> list[Document] | None:
     documents: list[Document] = []
     for one in value[_PACKED]:
         try:
-            origin = Origin(source=source, path=one["path"], offset=one["offset"], length=one["length"], mtime_ns=one["mtime_ns"])
+            origin = Origin(
+                source=source, path=one["path"], offset=one["offset"], length=one["length"], mtime_ns=one["mtime_ns"],
+                log=one["log"],
+            )  # fmt: skip
             raw = orjson.dumps(one["document"])
             documents.append(Document(origin=origin, raw=raw, value=one["document"], settled_at=one["settled_at"]))
         except (KeyError, TypeError):
             return None
     return documents or None
-
-
-def keyed(fragments: Iterable[Fragment]) -> dict[str, list[Fragment]]:
-    """Which documents make a call, for commands that read whole files: a document without a key of its own goes with the
-    one before it in its file. The key "" holds those that have none before them."""
-    calls: dict[str, list[Fragment]] = {}
-    last: dict[str, str] = {}
-    for fragment in fragments:
-        key = fragment.key or last.get(fragment.origin.path, "")
-        last[fragment.origin.path] = key
-        calls.setdefault(key, []).append(replace(fragment, key=key))
-    return calls

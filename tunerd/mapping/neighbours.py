@@ -157,10 +157,11 @@ def fit_words(timed: Iterable[Row], repairs: dict[str, int]) -> None:
                 break
         else:
             continue
-        fitting = [word for word in words if low <= word["start_ms"] <= high and word["end_ms"] <= high]
-        for word in fitting:
-            word["start_ms"] = max(word["start_ms"], 0)
-            word["end_ms"] = max(word["end_ms"], word["start_ms"])
+        fitting = [
+            {**word, "start_ms": (start := max(word["start_ms"], 0)), "end_ms": max(word["end_ms"], start)}
+            for word in words
+            if low <= word["start_ms"] <= high and word["end_ms"] <= high
+        ]
         count(repairs, "words_out_of_row", len(words) - len(fitting))
         if fitting:
             row["words"] = fitting

@@ -105,24 +105,26 @@ def joined_text(value: Any, number: int) -> str:
 
 
 def words_of(value: Any, number: int) -> list[dict[str, Any]]:
-    """The words that have a word, a start and an end, with whole milliseconds (not limited to the call yet)."""
+    """The words that have a word, a start and an end, with whole milliseconds (not limited to the call yet).
+    They may be the document's own objects: whoever changes a word makes a new one."""
     if not isinstance(value, list | tuple):
         raise Refused(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
     words: list[dict[str, Any]] = []
     for word in value:
-        if word.__class__ is not dict and not isinstance(word, Mapping):
+        if word.__class__ is not dict and not isinstance(word, dict):
             continue
         try:
             said, start, end = word["word"], word["start_ms"], word["end_ms"]
         except KeyError:
             continue
-        if start.__class__ is not int:
-            start = _word_time(start)
-        if end.__class__ is not int:
-            end = _word_time(end)
+        if said.__class__ is str and start.__class__ is int and end.__class__ is int and len(word) == 3:
+            if said and not said.isspace():
+                words.append(word)  # nothing to change: most words are so, and there are many
+            continue
+        start, end = _word_time(start), _word_time(end)
         if said.__class__ is not str:
             said = text_of(said)
-        if not said or start is None or end is None or said.isspace():
+        if start is None or end is None or not said or said.isspace():
             continue
         kept = {"word": said, "start_ms": start, "end_ms": end}
         confidence = word.get("confidence")
@@ -137,6 +139,8 @@ def text_of_words(words: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _word_time(value: Any) -> int | None:
+    if value.__class__ is int:
+        return value
     number = number_of(value)
     return None if number is None else whole(number)
 

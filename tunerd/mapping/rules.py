@@ -6,18 +6,18 @@ mapping is ruleset.py's matter, what the fields of a call are building.py's.
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tunerd.mapping.blocks import Emits, looped, object_run
-from tunerd.mapping.closures import Code, constant
+from tunerd.mapping.blocks import Block, listed, looped, no_rows, object_run, single
+from tunerd.mapping.closures import constant
 from tunerd.mapping.expressions import ExpressionError, compile_text
-from tunerd.mapping.functions import UNKNOWN, Context, Run
-from tunerd.mapping.functions.times import epoch_ms
+from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
+from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.names import Names, Slot, nearest
 from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
-from tunerd.mapping.values import RuleError, missing, true
+from tunerd.mapping.values import RuleError, missing
 from tunerd.places import Node, Place, Problem
 
 ROW_MEMBERS: Final = frozenset(
@@ -32,7 +32,7 @@ _WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _KEY: Final = re.compile(r"[\w-]+")
 _QUOTE: Final = "put the expression in quotes"
 MAX_DEPTH: Final = 60
-NO_ROWS: Final = Emits(lambda slots, made: None)
+_NO_ROWS: Final = Block(no_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RuleCompiler:
     """Compiles the rules of one source, collecting every problem. `with_places`: the traced form."""
 
     def __init__(self, context: Context, *, with_places: bool = False) -> None:
-        self.context = context
+        self.context = replace(context, reserve=self._reserve)
         self.with_places = with_places
         self.roots = Names(guarded=with_places)
         self.problems: list[Problem] = []
@@ -69,6 +69,10 @@ class RuleCompiler:
         slot = Slot(self.size, value)
         self.size += 1
         return slot
+
+    def _reserve(self) -> int:
+        """A slot without a name."""
+        return self._slot().index
 
     def _bind(self, names: Names, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
         if not _NAME.fullmatch(name):
@@ -175,7 +179,7 @@ class RuleCompiler:
             return codes[0] if codes else constant(None)
         if len(codes) == 1:
             only = codes[0].run
-            return Code(lambda slots: None if missing(value := only(slots)) else value, form=("first", codes))
+            return Code(lambda slots: None if missing(value := only(slots)) else value)
         if len(codes) == 2:
             first, second = codes[0].run, codes[1].run
 
@@ -186,7 +190,7 @@ class RuleCompiler:
                 value = second(slots)
                 return None if missing(value) else value
 
-            return Code(run_two, form=("first", codes))
+            return Code(run_two)
         runs = [code.run for code in codes]
 
         def run(slots: Any) -> Any:
@@ -196,7 +200,7 @@ class RuleCompiler:
                     return value
             return None
 
-        return Code(run, form=("first", codes))
+        return Code(run)
 
     def _misread(self, node: Node, path: str) -> bool:
         """An expression that YAML took for a list or mapping of its own and split at the commas."""
@@ -228,13 +232,9 @@ class RuleCompiler:
             except RuleError as error:
                 self.problem(node.place, path, str(error))
                 return constant(None)
-        moment = code.run
-
-        def run(slots: Any) -> Any:
-            return epoch_ms(moment(slots), zone)
-
+        run = instants(code, zone)
         if not self.with_places:
-            return Code(run, form=("instant", code, zone))
+            return Code(run)
         number = len(self.steps)
         self.steps.append(self.step(node, path))
         return Code(traced(run, number, self.steps[number]))
@@ -251,20 +251,19 @@ class RuleCompiler:
         if self._misread(node, path):
             return constant(None)
         if "for_each" in members or "rows" in members:
-            emits = self._emitter(node, members, path, names, rows, depth, number)
-            emit = emits.run
+            emit = self._emitter(node, members, path, names, rows, depth, number).emit
 
             def run(slots: Any) -> Any:
                 made: list[Any] = []
                 emit(slots, made)
                 return made or None
 
-            return Code(run, form=("rows", emits))
+            return Code(run)
         return self._object(node, members, path, names, rows, depth)
 
     def _emitter(
         self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
-    ) -> Emits:
+    ) -> Block:
         """A block that gives rows (or items): for_each around, then let, when, and its object or its `rows`."""
         names = names.inner()
         each: Code | None = None
@@ -273,23 +272,16 @@ class RuleCompiler:
             heads = self.members(for_each, f"{path}.for_each") or {}
             if len(heads) != 1:
                 self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
-                return NO_ROWS
+                return _NO_ROWS
             (name, rule) = next(iter(heads.items()))
             each = self.rule(rule, f"{path}.for_each", names, depth=depth + 1)
             item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
         body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
         if body is None:
-            row = self._object(node, inner, path, names, rows, depth)
-            one = row.run
-
-            def emit_object(slots: list[Any], made: list[Any]) -> None:
-                if (value := one(slots)) is not None:
-                    made.append(value)
-
-            body = Emits(emit_object, ("row", row))
+            body = single(self._object(node, inner, path, names, rows, depth).run)
         if each is not None:
-            body = Emits(looped(self._counted_items(each.run, number), item, body.run), ("loop", each, item, body))
+            body = looped(self._counted_items(each.run, number), item, body.emit)
         return self._counted(body, number)
 
     def _counted_items(self, each: Run, number: int) -> Run:
@@ -304,47 +296,37 @@ class RuleCompiler:
 
         return counted
 
-    def _counted(self, emits: Emits, number: int) -> Emits:
+    def _counted(self, block: Block, number: int) -> Block:
         if not self.with_places:
-            return emits
-        emit = emits.run
+            return block
+        emit = block.emit
 
         def counted(slots: list[Any], made: list[Any]) -> None:
             before = len(made)
             emit(slots, made)
             slots[RECORDER_SLOT].at(number).rows += len(made) - before
 
-        return Emits(counted)
+        return Block(counted)
 
-    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Emits:
+    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Block:
         for name in members:
             if name not in _BLOCK_WORDS:
                 self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
         lets, when = self._prelude(members, path, names)
-        listed = members["rows"]
-        if not isinstance(listed.value, tuple) or not listed.value:
-            self.problem(listed.place, f"{path}.rows", "rows takes a list of blocks")
-            return NO_ROWS
-        blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(listed.value)]
+        given = members["rows"]
+        if not isinstance(given.value, tuple) or not given.value:
+            self.problem(given.place, f"{path}.rows", "rows takes a list of blocks")
+            return _NO_ROWS
+        blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(given.value)]
+        return listed([(index, code.run) for index, code in lets], when.run if when else None, blocks)
 
-        runs, holds, each = [(index, code.run) for index, code in lets], when.run if when else None, [one.run for one in blocks]
-
-        def emit(slots: list[Any], made: list[Any]) -> None:
-            for index, run in runs:
-                slots[index] = run(slots)
-            if holds is None or true(holds(slots)):
-                for one in each:
-                    one(slots, made)
-
-        return Emits(emit, ("blocks", lets, when, blocks))
-
-    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Emits:
+    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Block:
         if not isinstance(node.value, dict) or "const" in node.value:
             self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
-            return NO_ROWS
+            return _NO_ROWS
         if depth > MAX_DEPTH:
             self.problem(node.place, path, "rules are nested too deep here")
-            return NO_ROWS
+            return _NO_ROWS
         number = len(self.steps)
         self.steps.append(self.step(node, path))
         return self._emitter(node, node.value, path, names, rows, depth, number)
@@ -385,11 +367,11 @@ class RuleCompiler:
             return constant(None)
         run = object_run(
             [(index, code.run) for index, code in lets],
-            when.run if when else None,
-            role.run if role else None,
-            tuple([(name, code.run) for name, code in made]),
+            when,
+            role,
+            made,
         )
-        return Code(run, form=("block", lets, when, role, made))
+        return Code(run)
 
     def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
         if isinstance(node.value, dict) and "const" not in node.value:

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from tunerd.mapping.closures import Code
-from tunerd.mapping.functions import Run
-from tunerd.mapping.generated import generated
+from tunerd.mapping.functions import Code, Run
 from tunerd.mapping.names import Broken, Names, nearest
 from tunerd.mapping.rules import RuleCompiler, key_place
 from tunerd.mapping.trace import Misfit, Step
@@ -58,16 +56,14 @@ def compile_rules(
         return made
     lets: list[tuple[int, Code]] = []
     compiler.lets(members, made.names, path, lets)
-    refused: list[tuple[str, Code, Step]] = []
+    made.lets = [(index, code.run) for index, code in lets]
     if (refuse := members.get("refuse")) is not None:
         for reason, rule in (compiler.members(refuse, f"{path}.refuse") or {}).items():
             at = f"{path}.refuse.{reason}"
             step = compiler.step(rule, at)
-            refused.append((reason, compiler.rule(rule, at, made.names), step))
-    when: Code | None = None
+            made.refuse.append((reason, compiler.rule(rule, at, made.names).run, step))
     if (rule_when := members.get("when")) is not None and rule_when.value is not None:
-        when = compiler.rule(rule_when, f"{path}.when", made.names)
-    values: list[tuple[str, Code]] = []
+        made.when = compiler.rule(rule_when, f"{path}.when", made.names).run
     for name, rule in members.items():
         at = f"{path}.{name}"
         if name in ("let", "refuse", "when"):
@@ -79,13 +75,5 @@ def compile_rules(
             continue
         made.steps[name] = compiler.step(rule, at)
         code = compiler.rule(rule, at, made.names, rows=name == transcript)
-        values.append((name, compiler.as_time(code, rule, at) if name in times else code))
-    codes = (
-        [code for _, code in lets] + [code for _, code, _ in refused] + [code for _, code in values] + ([when] if when else [])
-    )
-    runs = iter([code.run for code in codes] if compiler.with_places or compiler.problems else generated(codes))
-    made.lets = [(index, next(runs)) for index, _ in lets]
-    made.refuse = [(reason, next(runs), step) for reason, _, step in refused]
-    made.fields = [(name, next(runs)) for name, _ in values]
-    made.when = next(runs) if when else None
+        made.fields.append((name, (compiler.as_time(code, rule, at) if name in times else code).run))
     return made

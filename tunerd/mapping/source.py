@@ -107,6 +107,11 @@ class _Run:
     call_id: str | None = None
     agent: str = ""
 
+    @property
+    def failed(self) -> bool:
+        """A rule failed, and it is known which. In the run with places."""
+        return bool(self.errors or self.left_out or (self.recorder is not None and self.recorder.left_out))
+
     def notes(self) -> MappingNotes:
         left_out = self.left_out
         if self.recorder is not None and self.recorder.left_out:
@@ -149,8 +154,9 @@ class SourceMapping:
             return self._gather([document]) or Mapped()
         try:
             return self._map(self._start(document, self._bare, None))
-        except Exception:  # once more, with places: to say which rule it was, and to go on without an optional field
-            return self._map_with_places(document)[1]
+        except Exception as error:  # once more, with places: names the rule, and leaves out an optional field
+            run, mapped = self._map_with_places(document)
+            return mapped if run.failed or mapped.refused is not None else self._refused(run, _refusal_of(error), None)
 
     def explain(self, document: Document) -> Explanation:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
@@ -200,8 +206,11 @@ class SourceMapping:
         try:
             run, parts = self._start_group(documents, self._bare, None, None)
             return self._map_group(run, documents, parts, wait_is_over=wait_is_over)
-        except Exception:  # as in `map`
-            return self._gather_with_places(documents, wait_is_over)[1]
+        except Exception as error:  # as in `map`
+            run, mapped, _ = self._gather_with_places(documents, wait_is_over)
+            if mapped is None or mapped.refused is not None or run.failed:
+                return mapped
+            return self._refused(run, _refusal_of(error), None)
 
     def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[_Run, Mapped | None, Recorder]:
         compiled, recorder = self._compiled_with_places(), Recorder()

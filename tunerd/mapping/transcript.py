@@ -38,8 +38,9 @@ def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]
         raise Refused(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
     if not isinstance(given, list | tuple):
         raise Refused(ROWS, "has to be a list of rows")
-    if any("more" in row for row in given if row.__class__ is dict):
-        return _join_continued(given)
+    for row in given:
+        if row.__class__ is dict and "more" in row:
+            return _join_continued(given)
     return range(len(given)), given
 
 

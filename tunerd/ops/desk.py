@@ -42,7 +42,7 @@ _NEVER_MAPPED: Final = frozenset(
     reason.value
     for reason in (
         FailReason.UNREADABLE, FailReason.TOO_LARGE, FailReason.UNMAPPABLE, FailReason.INVALID, FailReason.REFUSED,
-        FailReason.CRASHED,
+        FailReason.CRASHED, FailReason.INCOMPLETE,
     )
 )  # fmt: skip
 """There is no payload to send again: without a stored document only the place itself can be read again."""

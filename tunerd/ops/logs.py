@@ -240,7 +240,14 @@ class Narrator:
             case e.LedgerHealed():
                 log.info("the ledger can be written again", lasted_s=round(event.lasted_s, 1))
             case e.LedgerRebuilt():
-                log.error("the ledger file was damaged and is set aside", kept_as=event.kept_as, salvaged=event.salvaged)
+                lost = {"hint": "tunerd failed --reason document_lost"} if event.documents_lost else {}
+                log.error("the ledger file was damaged and is set aside", kept_as=event.kept_as, salvaged=event.salvaged,
+                          documents_lost=event.documents_lost, unread=event.unread if event.is_readable else "unknown",
+                          **lost)  # fmt: skip
+            case e.LedgerRolledBack():
+                log.error("the ledger lacks changes that were committed", missing_commits=event.commits,
+                          hint="its -wal file is gone or damaged, or an older copy was put in its place: calls may be sent "
+                          "again")  # fmt: skip
             case e.ClockJumped():
                 log.warning("the clock jumped; due times move with it", seconds=round(event.seconds, 1))
             case _:

@@ -23,7 +23,7 @@ from tunerd.ops.status import DestinationStatus, SourceStatus
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused", "unconfirmed")
-FIELDS_A_SOURCE: Final = 21
+FIELDS_A_SOURCE: Final = 18
 """More fields (or repairs) than this are counted together as `other`: labels stay few whatever the rules say."""
 KINDS_A_SOURCE: Final = 8
 """As many kinds of redactions."""

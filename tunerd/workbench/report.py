@@ -106,6 +106,8 @@ def _gathered(trial: Trial) -> Iterator[str]:
     yield f"  gathered from {count(len(fragments), 'document')}, key {short(fragments[0].key)}" + (f": {parts}" if parts else "")
     if not trial.complete:
         yield f"  not complete: mapped with what is there, {fragments[-1].wait_s:g} s after its last document"
+    if trial.unit.cut is not None:
+        yield from _refusal(trial.unit.cut)
 
 
 def _outcome(explanation: Explanation, bench: Bench) -> Iterator[str]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
+from tunerd.carried_key import keyed
 from tunerd.mapping.explanation import Explanation
-from tunerd.mapping.gathering import keyed
 from tunerd.outcome import FailReason
 from tunerd.workbench.bench import Bench
 
@@ -24,6 +24,8 @@ class Unit:
     documents: Sequence[Document] = ()
     fragments: Sequence[Fragment] = ()
     """Of a gathered call: its documents as the rules see them."""
+    cut: Refusal | None = None
+    """Of a gathered call that may lack a part: it is not sent by itself."""
     unread: RefusedDocument | None = None
 
     @property
@@ -44,17 +46,20 @@ class Trial:
 
     @property
     def refusal(self) -> Refusal | None:
-        return self.unit.unread.refusal if self.unit.unread else self.explanation.refusal if self.explanation else None
+        if self.unit.unread is not None:
+            return self.unit.unread.refusal
+        return self.unit.cut or (self.explanation.refusal if self.explanation is not None else None)
 
 
 def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
     """What was read, as it is mapped: in the order of reading; gathered calls in the order of their first document."""
     found: list[Unit] = []
-    fragments: list[Fragment] = []
-    documents: dict[tuple[str, int], Document] = {}
+    parts: list[Fragment | RefusedDocument] = []
+    documents: dict[tuple[int | str, int], Document] = {}
     for one in reads:
         if isinstance(one, RefusedDocument):
             found.append(Unit(unread=one))
+            parts.append(one)
             continue
         if not bench.mapping.gathers:
             found.append(Unit(documents=(one,)))
@@ -63,12 +68,15 @@ def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Uni
         if mapped.fragment is None or mapped.recording is not None:
             found.append(Unit(documents=(one,)))
         if mapped.fragment is not None:
-            fragments.append(mapped.fragment)
-            documents[one.origin.path, one.origin.offset] = one
-    for key, together in keyed(fragments).items():
-        read = [documents[fragment.origin.path, fragment.origin.offset] for fragment in together]
+            parts.append(mapped.fragment)
+            documents[one.origin.place] = one
+        elif mapped.refused is not None:
+            parts.append(mapped.refused)
+    of_calls = keyed(parts)
+    for key, together in of_calls.calls.items():
+        read = [documents[fragment.origin.place] for fragment in together]
         if key:
-            found.append(Unit(documents=read, fragments=together))
+            found.append(Unit(documents=read, fragments=together, cut=of_calls.cuts.get(key)))
         else:
             found += [Unit(unread=RefusedDocument(origin=one.origin, refusal=_NO_KEY)) for one in read]
     return found
@@ -90,4 +98,6 @@ def mapped(bench: Bench, unit: Unit) -> Mapped:
         return Mapped(refused=unit.unread)
     if not unit.fragments:
         return bench.mapping.map(unit.documents[0])
+    if unit.cut is not None:
+        return Mapped(refused=RefusedDocument(origin=unit.documents[-1].origin, refusal=unit.cut))
     return bench.mapping.gather(None, unit.fragments) or Mapped()

@@ -14,10 +14,10 @@ import orjson
 from tests.mapping.presets.golden import WRITTEN_AT_MS
 from tests.mapping.sources import CREATE, SEND
 from tunerd.call import Document, Form, Fragment, Hold, Mapped, Origin
+from tunerd.carried_key import keyed
 from tunerd.config import Source
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
-from tunerd.mapping.gathering import keyed
 
 OWN: Final = Path(__file__).parent / "own"
 """Sources for samples of no platform: rules that a team would write."""
@@ -68,7 +68,7 @@ def map_read(source: str, form: Form, documents: Sequence[Document]) -> list[Gat
     mapping = mapping_of(source, form)
     fragments = [fragment for one in documents if (fragment := mapping.map(one).fragment) is not None]
     assert len(fragments) == len(documents)
-    return [_gathered(mapping, key, together) for key, together in keyed(fragments).items()]
+    return [_gathered(mapping, key, together) for key, together in keyed(fragments).calls.items()]
 
 
 def _gathered(mapping: SourceMapping, key: str, fragments: Sequence[Fragment]) -> Gathered:

@@ -7,9 +7,9 @@ import pytest
 
 from tests.mapping.presets2.golden import FIXTURES
 from tunerd.call import Document, Origin
+from tunerd.carried_key import keyed
 from tunerd.config.file import load_text
 from tunerd.mapping import compile_sources
-from tunerd.mapping.gathering import keyed
 
 TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: tr_api_made_up}\nsources:\n"
 TWILIO = "  - {name: twilio-recording, path: /srv/recordings, preset: twilio-recording}\n"
@@ -31,7 +31,7 @@ def rows_of(preset: str, variant: str, own: str = "", sources: str = "") -> list
     found = [mapping.map(document) for document in documents]
     mapped = found[0]
     if mapping.gathers:
-        (together,) = keyed([one.fragment for one in found if one.fragment is not None]).values()
+        (together,) = keyed([one.fragment for one in found if one.fragment is not None]).calls.values()
         gathered = mapping.gather(None, together)
         assert gathered is not None
         mapped = gathered

@@ -5,6 +5,7 @@ from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger.commands.cuts import cut
 from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, match, resolve
 from tunerd.ledger.commands.recordings import keep
@@ -49,6 +50,7 @@ def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
         _ignore(store, ignored, now, is_log)
     found.extend(match(store, now)[0])  # around what was taken
     late = sum(collect(store, fragment, now, is_log) for fragment in admission.fragments)
+    cut(store, admission, now)
     if admission.mark is not None:
         store.set_mark(admission.mark, now)
         if admission.mark.whole:
@@ -128,6 +130,10 @@ def again(store: SqliteStore, row: Row, call: Call, now: float) -> tuple[Verdict
     is waiting, and has to be matched.)"""
     origin = call.origin
     store.note_origin(row, origin.source, origin.path, origin.offset)
+    if row.reason == FailReason.DOCUMENT_LOST and row.state is State.FAILED:  # what it was made of is back
+        rewrite(store, row, call, now)
+        store.tell(row, now, "revived", detail="its document was read again")
+        return Verdict.REVIVED, row
     is_newer = (origin.mtime_ns, origin.offset) > row.version
     if not is_newer or row.may_have_arrived or row.kind is not Kind.CALL or row.state in (State.SENDING, State.SENT):
         if row.state is State.SENT:

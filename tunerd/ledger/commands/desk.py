@@ -20,6 +20,8 @@ def replace(store: SqliteStore, row_id: int, mapped: Call | RefusedDocument, now
     if isinstance(mapped, RefusedDocument):
         refuse_into(store, row, mapped, now, tell=True)
         return row.state
+    if row.gathers:
+        store.lift_cuts_of(row.row)  # a person sends what is there
     others = [r for r in store.with_id(mapped.workspace, mapped.agent, mapped.call_id) if r.row != row_id]
     holder = next((r for r in others if r.kind is Kind.CALL), None)
     if holder is None:

@@ -45,7 +45,7 @@ def collect(store: SqliteStore, fragment: Fragment, now: float, is_log: bool) ->
         store.note_origin(row, origin.source, origin.path, 0)  # its file stays
         return True  # visible as what it is; there is no end to what would still come
     _note_file(store, row, fragment)
-    gone = 0 if is_log else store.drop_fragments_at(row.row, origin.path, origin.offset)
+    gone = 0 if is_log else store.drop_fragments_at(row.row, origin)
     is_kept = row.state in _NOT_MAPPED or fragment.matters
     store.add_fragment(row.row, fragment, digest, whole=not is_log, with_document=is_kept)
     if more := (len(fragment.document) if is_kept else 0) - gone:
@@ -69,7 +69,7 @@ def is_replaceable(row: Row) -> bool:
     return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
-def take_back(store: SqliteStore, row: Row, now: float) -> bool:
+def take_back(store: SqliteStore, row: Row, now: float, why: str = "more of it came") -> bool:
     """Await the call whole again. False: it may have arrived, or the documents that it was made of are not kept, so that
     nothing could be joined with them. It stays matched, and goes on looking for its recording when it is mapped again."""
     if not is_replaceable(row):
@@ -78,7 +78,7 @@ def take_back(store: SqliteStore, row: Row, now: float) -> bool:
     if row.state is not State.IGNORED and (body is None or body.document is None):
         return False
     store.move(row, Move.REOPEN, State.GATHERING, now, due_at=None, reason=None, place="", detail="", dismissed=False)
-    store.tell(row, now, "reopened", detail="more of it came")
+    store.tell(row, now, "reopened", detail=why)
     return True
 
 
@@ -113,11 +113,11 @@ def _open(store: SqliteStore, fragment: Fragment, now: float) -> Row:
 
 def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
     origin = fragment.origin
-    if digest in store.digests(row.row, origin.path, origin.offset):
+    if digest in store.digests(row.row, origin):
         return True
     if not is_log or row.state is not State.SENT:
         return False
-    last = store.last_log_offset(row.row, origin.path)  # all that is still known of the lines of a sent call
+    last = store.last_log_offset(row.row, origin)  # all that is still known of the lines of a sent call
     return last is not None and origin.offset <= last
 
 

@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 from tunerd.call import Call, IgnoredDocument, RefusedDocument, State
 from tunerd.ledger import FailedCall, Gathered, Group, LetGo, LookAgain, Matched, Regrouped, TooLate, Verdict
 from tunerd.ledger.commands.admit import SAME_START_MS, again, conflict_into, refuse_into, rewrite
+from tunerd.ledger.commands.cuts import cut_of
 from tunerd.ledger.commands.fragments import (
     LEFT_OUT_KEPT_S,
     LEFT_OUT_MOST_BYTES,
@@ -48,6 +49,8 @@ def wanting(
                 key=kept.key,
                 version=kept.version,
                 state=row.state,
+                reason=row.reason,
+                cut=cut_of(store, row),
                 is_replaceable=is_replaceable(row),
                 wait_ends_at=kept.wait_ends_at,
                 kept=None if body is None else body.document,

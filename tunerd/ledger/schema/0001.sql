@@ -156,11 +156,13 @@ CREATE TABLE gathering (
 CREATE UNIQUE INDEX gathering_key ON gathering (source, key);
 CREATE INDEX gathering_look ON gathering (source, look_at) WHERE look_at IS NOT NULL;
 
--- Their documents; NULL once they stand in body.document.
+-- Their documents; NULL once they stand in body.document. A line of a log is known by the number of its log (file.log), whatever
+-- the log is called by then; log 0: of a whole file, known by its path.
 CREATE TABLE fragment (
     row INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     path TEXT NOT NULL,
+    log INTEGER NOT NULL,
     "offset" INTEGER NOT NULL,
     length INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
@@ -172,7 +174,26 @@ CREATE TABLE fragment (
     document BLOB,
     PRIMARY KEY (row, seq)
 ) STRICT;
-CREATE INDEX fragment_place ON fragment (row, path, "offset");
+CREATE INDEX fragment_place ON fragment (row, log, "offset");
+
+-- Where a gathered call was cut: it may lack a part.
+CREATE TABLE cut (
+    row INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    log INTEGER NOT NULL,
+    path TEXT NOT NULL,
+    "offset" INTEGER NOT NULL,
+    cause TEXT NOT NULL,                  -- unreadable | log_end
+    PRIMARY KEY (row, log, path, "offset", cause)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX cut_place ON cut (source, log, path);
+
+-- Whether the documents of a source have keys of their own, as far as they were read.
+CREATE TABLE key_style (
+    source TEXT PRIMARY KEY,
+    keyless INTEGER NOT NULL,
+    own INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- How far each file has been read. Inode numbers are stored as signed 64 bit. A log has one row; while it is at no path that is
 -- known (it was moved, and not found yet) its row stands as vanished under its last path, beside the row of what is there now.
@@ -189,6 +210,8 @@ CREATE TABLE file (
     content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
     carry TEXT NOT NULL,
+    home TEXT NOT NULL,
+    torn INTEGER NOT NULL,
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,

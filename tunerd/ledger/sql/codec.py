@@ -208,17 +208,18 @@ def clock_of(text: str) -> PauseClock:
     return PauseClock(at=at, total_s=total_s, agents=agents)
 
 
-MARK_COLUMNS: Final = 'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry'
+MARK_COLUMNS: Final = 'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry, home, torn'
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
     times = (mark.mtime_ns, mark.ctime_ns)
-    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry)
+    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry,
+            to_text(mark.home), mark.torn)  # fmt: skip
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry = columns
+    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry, home, torn = columns
     return FileMark(
         source=source,
         path=from_text(path),
@@ -232,4 +233,6 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         content=content,
         whole=bool(whole),
         carry=carry,
+        home=from_text(home),
+        torn=bool(torn),
     )

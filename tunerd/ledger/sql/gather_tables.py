@@ -1,15 +1,18 @@
-"""Tables gathering and fragment: groups, the last part of the store."""
+"""Tables gathering, fragment, cut and key_style: groups, the last part of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from tunerd.call import Fragment, Origin
+from tunerd.call import Cut, CutBy, Fragment, KeyStyle, Origin
 from tunerd.ledger.rows import KeptGroup, Row
 from tunerd.ledger.sql.codec import from_text, to_text
 from tunerd.ledger.sql.join_tables import JoinTables
 
 _GROUP: Final = "row, source, key, version, look_at, last_at, wait_s, count"
-_FRAGMENT: Final = 'path, "offset", length, mtime_ns, settled_at, part, newest'
+_AT: Final = 'row = ? AND log = ? AND "offset" = ? AND (log > 0 OR path = ?)'
+"""A place: of a log by its number, of a whole file by its path."""
+_FRAGMENT: Final = 'path, log, "offset", length, mtime_ns, settled_at, part, newest'
+_CUT: Final = 'source, log, path, "offset", cause'
 
 
 class GatherTables(JoinTables):
@@ -18,6 +21,7 @@ class GatherTables(JoinTables):
         if row.gathers:
             self.db.execute("DELETE FROM gathering WHERE row = ?", (row.row,))
             self.db.execute("DELETE FROM fragment WHERE row = ?", (row.row,))
+            self.lift_cuts_of(row.row)
 
     # Groups.
 
@@ -61,30 +65,29 @@ class GatherTables(JoinTables):
         f, o = fragment, fragment.origin
         self.db.execute(
             f"INSERT INTO fragment (row, seq, {_FRAGMENT}, digest, whole, document) "
-            "SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM fragment WHERE row = ?",
+            "SELECT ?, coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM fragment WHERE row = ?",
             (
-                *(row, to_text(o.path), o.offset, o.length, o.mtime_ns, f.settled_at, f.part, f.newest),
+                *(row, to_text(o.path), o.log, o.offset, o.length, o.mtime_ns, f.settled_at, f.part, f.newest),
                 *(digest, whole, f.document if with_document else None, row),
             ),
         )
 
-    def drop_fragments_at(self, row: int, path: str, offset: int) -> int:
+    def drop_fragments_at(self, row: int, origin: Origin) -> int:
         """Gives how many bytes of documents went."""
-        at = 'FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
-        place = (row, to_text(path), offset)
-        gone: int = self.db.execute(f"SELECT coalesce(sum(length(document)), 0) {at}", place).fetchone()[0]
-        self.db.execute(f"DELETE {at}", place)
+        sql = f"SELECT coalesce(sum(length(document)), 0) FROM fragment WHERE {_AT}"
+        gone: int = self.db.execute(sql, _at(row, origin)).fetchone()[0]
+        self.db.execute(f"DELETE FROM fragment WHERE {_AT}", _at(row, origin))
         return gone
 
-    def digests(self, row: int, path: str, offset: int) -> Sequence[bytes]:
+    def digests(self, row: int, origin: Origin) -> Sequence[bytes]:
         """Of the fragments at a place, whether their documents are still there or not."""
-        sql = 'SELECT digest FROM fragment WHERE row = ? AND path = ? AND "offset" = ?'
-        return [digest for (digest,) in self.db.execute(sql, (row, to_text(path), offset))]
+        return [digest for (digest,) in self.db.execute(f"SELECT digest FROM fragment WHERE {_AT}", _at(row, origin))]
 
-    def last_log_offset(self, row: int, path: str) -> int | None:
+    def last_log_offset(self, row: int, origin: Origin) -> int | None:
         """The last place of a log whose document is no longer there."""
-        sql = 'SELECT max("offset") FROM fragment WHERE row = ? AND path = ? AND whole = 0 AND document IS NULL'
-        return self.db.execute(sql, (row, to_text(path))).fetchone()[0]  # type: ignore[no-any-return]
+        of_log = "row = ? AND log = ? AND (log > 0 OR path = ?) AND whole = 0 AND document IS NULL"
+        values = (row, origin.log, to_text(origin.path))
+        return self.db.execute(f'SELECT max("offset") FROM fragment WHERE {of_log}', values).fetchone()[0]  # type: ignore[no-any-return]
 
     def fragments(self, row: int) -> Sequence[Fragment]:
         """Those whose documents are there, in the order they came."""
@@ -101,18 +104,73 @@ class GatherTables(JoinTables):
     def thin_fragments(self, row: int) -> None:
         """The call is sent: of a log only the last place whose document is gone stays."""
         gone = "row = ?1 AND whole = 0 AND document IS NULL"
-        last = f'SELECT path, max("offset") FROM fragment WHERE {gone} GROUP BY path'
-        self.db.execute(f'DELETE FROM fragment WHERE {gone} AND (path, "offset") NOT IN ({last})', (row,))
+        path = "iif(log > 0, '', path)"
+        last = f'SELECT log, {path}, max("offset") FROM fragment WHERE {gone} GROUP BY 1, 2'
+        self.db.execute(f'DELETE FROM fragment WHERE {gone} AND (log, {path}, "offset") NOT IN ({last})', (row,))
 
     def hold_file(self, source: str, path: str) -> None:
         """The same for one file."""
         self.db.execute("UPDATE file SET held = 1 WHERE source = ? AND path = ?", (source, to_text(path)))
+
+    # Calls that may lack a part.
+
+    def cut_of(self, row: int) -> Cut | None:
+        """The first of them."""
+        sql = f'SELECT {_CUT} FROM cut WHERE row = ? ORDER BY cause DESC, log, path, "offset" LIMIT 1'
+        found = self.db.execute(sql, (row,)).fetchone()
+        return None if found is None else _cut_of(found)
+
+    def add_cut(self, row: int, cut: Cut) -> None:
+        o = cut.origin
+        sql = f"INSERT OR IGNORE INTO cut (row, {_CUT}) VALUES (?, ?, ?, ?, ?, ?)"
+        self.db.execute(sql, (row, cut.source, o.log, to_text(o.path), o.offset, cut.by))
+
+    def lift_cuts_of(self, row: int) -> None:
+        self.db.execute("DELETE FROM cut WHERE row = ?", (row,))
+
+    def lift_cut(self, origin: Origin) -> Sequence[int]:
+        """What stands at the place can be read now. Gives the rows that were cut there."""
+        at = """source = ? AND log = ? AND "offset" = ? AND (log > 0 OR path = ?) AND cause = 'unreadable'"""
+        return self._lift(at, (origin.source, origin.log, origin.offset, to_text(origin.path)))
+
+    def lift_cuts_of_file(self, source: str, path: str, but: Collection[int]) -> Sequence[int]:
+        """A whole file was read anew, and cuts only at the offsets `but`."""
+        at = f'source = ? AND log = 0 AND path = ? AND "offset" NOT IN ({", ".join("?" * len(but))})'
+        return self._lift(at, (source, to_text(path), *but))
+
+    def lift_log_end(self, source: str, log: int) -> Sequence[int]:
+        """More of a log was read than its last known end."""
+        return self._lift("source = ? AND log = ? AND cause = 'log_end'", (source, log))
+
+    def _lift(self, where: str, values: Sequence[object]) -> Sequence[int]:
+        return [row for (row,) in self.db.execute(f"DELETE FROM cut WHERE {where} RETURNING row", values).fetchall()]
+
+    def rows_cut(self, source: str) -> Sequence[int]:
+        return [row for (row,) in self.db.execute("SELECT DISTINCT row FROM cut WHERE source = ?", (source,)).fetchall()]
+
+    def key_style(self, source: str) -> KeyStyle:
+        found = self.db.execute("SELECT keyless, own FROM key_style WHERE source = ?", (source,)).fetchone()
+        return KeyStyle() if found is None else KeyStyle(keyless=bool(found[0]), own=bool(found[1]))
+
+    def set_key_style(self, source: str, style: KeyStyle) -> None:
+        sql = "INSERT OR REPLACE INTO key_style (source, keyless, own) VALUES (?, ?, ?)"
+        self.db.execute(sql, (source, style.keyless, style.own))
 
     # Retention.
 
     def shift(self, seconds: float) -> None:
         super().shift(seconds)
         self.db.execute("UPDATE gathering SET look_at = look_at + ?1, last_at = last_at + ?1", (seconds,))
+
+
+def _at(row: int, origin: Origin) -> tuple[object, ...]:
+    return (row, origin.log, origin.offset, to_text(origin.path))
+
+
+def _cut_of(columns: Sequence[Any]) -> Cut:
+    source, log, path, offset, by = columns
+    origin = Origin(source=source, path=from_text(path), offset=offset, log=log)
+    return Cut(source=source, key="", by=CutBy(by), origin=origin)
 
 
 def _group_of(columns: Sequence[Any]) -> KeptGroup:
@@ -130,8 +188,9 @@ def _group_of(columns: Sequence[Any]) -> KeptGroup:
 
 
 def _fragment_of(columns: Sequence[Any], group: KeptGroup) -> Fragment:
-    path, offset, length, mtime_ns, settled_at, part, newest, document = columns
-    origin = Origin(source=group.source, path=from_text(path), offset=offset, length=length, mtime_ns=mtime_ns)
+    path, log, offset, length, mtime_ns, settled_at, part, newest, document = columns
+    path = from_text(path)
+    origin = Origin(source=group.source, path=path, offset=offset, length=length, mtime_ns=mtime_ns, log=log)
     return Fragment(
         origin=origin,
         source=group.source,

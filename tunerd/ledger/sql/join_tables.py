@@ -223,16 +223,19 @@ class JoinTables(CallTables):
 
     # Files.
 
-    def set_mark(self, mark: FileMark, now: float) -> None:
-        """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark."""
+    def set_mark(self, mark: FileMark, now: float, *, is_as_read: bool = False) -> None:
+        """The path is there: it is neither vanished nor disposed. What else was at this path is not; a log has one mark.
+        `is_as_read`: the file is the one that was read, so it stays held if it was."""
         path = to_text(mark.path)
+        held = "SELECT held FROM file WHERE source = ? AND path = ? AND log = ?"
+        was_held = self.db.execute(held, (mark.source, path, mark.log)).fetchone() if is_as_read else None
         if mark.log:
             self.db.execute("DELETE FROM file WHERE source = ? AND log = ? AND path <> ?", (mark.source, mark.log, path))
         sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
         self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, 0)"
-        self.db.execute(sql, (*mark_values(mark), now))
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, 0, ?)"
+        self.db.execute(sql, (*mark_values(mark), now, was_held is not None and was_held[0]))
 
     def hold_files(self, row: Row) -> None:
         """The files that the row came from are never disposable again: it goes without having been sent."""

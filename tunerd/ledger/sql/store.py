@@ -1,7 +1,7 @@
 """SqliteStore: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tunerd.ledger import Gauges
 from tunerd.ledger.sql.codec import to_text
@@ -12,6 +12,8 @@ class SqliteStore(GatherTables):
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
         self._full: bool | None = None
+        self.committed: Callable[[int], None] = lambda count: None
+        """Told after each commit how many there were in the ledger's life."""
         self.load()
 
     def load(self) -> None:
@@ -19,6 +21,8 @@ class SqliteStore(GatherTables):
         self.load_calls()
         self.load_joins()
         self.woken, self.ripe = set(), set()
+        found = self.db.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
+        self.commits: int = 0 if found is None else found[0]
 
     def begin(self, *, full: bool) -> None:
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
@@ -28,6 +32,7 @@ class SqliteStore(GatherTables):
         if full is not self._full:
             self.db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
+        self._changes_before = self.db.total_changes
         self.db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
@@ -35,7 +40,13 @@ class SqliteStore(GatherTables):
         self._unwritten.write()
         self._expected = {}
         self._payloads = {}
+        has_changed = self.db.total_changes != self._changes_before  # a commit of nothing is not synced, and leaves no trace
+        if has_changed:
+            self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('commits', ?)", (self.commits + 1,))
         self.db.execute("COMMIT")
+        if has_changed:
+            self.commits += 1
+            self.committed(self.commits)
         done = (self.woken, self.ripe)
         self.woken, self.ripe = set(), set()
         return done

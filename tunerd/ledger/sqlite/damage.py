@@ -6,19 +6,22 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from tunerd.call import State
 from tunerd.events import LedgerRebuilt
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.commands.join import first_wants
 from tunerd.ledger.commands.send import reclaim_all
-from tunerd.ledger.rows import Kind
-from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, Unsound, row_of
+from tunerd.ledger.rows import Kind, Row
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, Unsound, row_of, to_text
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
 from tunerd.ledger.sqlite.trouble import is_trouble, words_for
+from tunerd.outcome import FailReason
 
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000
@@ -169,30 +172,47 @@ def _rebuild(path: Path, now: float, keep_sent_s: float, may_rebuild: bool) -> t
     fresh = path.with_name(path.name + ".rebuilt")
     for side in ("", *_SIDES):
         fresh.with_name(fresh.name + side).unlink(missing_ok=True)
-    salvaged = _make(fresh, kept, now, keep_sent_s)
+    found = _make(fresh, kept, now, keep_sent_s)
     os.replace(fresh, path)
     _sync(path.parent)
     _suspicion(path).unlink()
     _sync(path.parent)
-    return _open(path, now, False), LedgerRebuilt(kept_as=str(kept), salvaged=salvaged)
+    told = LedgerRebuilt(
+        kept_as=str(kept),
+        salvaged=found.calls,
+        documents_lost=found.documents_lost,
+        unread=found.unread,
+        is_readable=found.is_readable,
+    )
+    return _open(path, now, False), told
 
 
-def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> int:
-    """The new file; gives how many calls were taken over."""
+@dataclass(slots=True)
+class _Found:
+    """What of a damaged file could be read, in numbers."""
+
+    calls: int = 0
+    documents_lost: int = 0
+    unread: int = 0
+    is_readable: bool = True
+
+
+def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> _Found:
+    """The new file."""
     db = connect(fresh)
     try:
         prepare(db, fresh, now, scripts())
-        salvaged = _take_over(db, kept, now - keep_sent_s)
+        found = _take_over(db, kept, now - keep_sent_s)
         store = SqliteStore(db)
         store.begin(full=True)
-        _mend(store)
+        found.documents_lost, found.unread = _mend(store, now)
         reclaim_all(store, now)
         store.note_rebuilt()
         store.commit()
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         db.close()  # the log beside it is gone by that
-    return salvaged
+    return found
 
 
 def _free_name(path: Path, now: float) -> Path:
@@ -215,16 +235,16 @@ def _set_aside(path: Path, kept: Path) -> None:
     os.replace(path, kept)
 
 
-def _take_over(db: sqlite3.Connection, kept: Path, read_again_from: float) -> int:
+def _take_over(db: sqlite3.Connection, kept: Path, read_again_from: float) -> _Found:
     """Copy what can be read, table by table. Works on a copy: SQLite would change the kept file by opening it."""
     copy = kept.with_name(kept.name + ".tmp")
     try:
         for side in ("", "-wal"):
             if (there := kept.with_name(kept.name + side)).exists():
                 shutil.copyfile(there, copy.with_name(copy.name + side))
-        return _salvage(db, copy, read_again_from)
+        return _Found(calls=_salvage(db, copy, read_again_from))
     except (sqlite3.Error, OSError):
-        return 0  # nothing in it can be read: everything is read from the files again
+        return _Found(is_readable=False)  # nothing in it can be read: everything is read from the files again
     finally:
         for side in ("", *_SIDES):
             copy.with_name(copy.name + side).unlink(missing_ok=True)
@@ -235,6 +255,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
     old.execute("PRAGMA cell_size_check = ON")
     count = 0
     try:
+        old.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # raises where nothing at all can be read
         db.execute("BEGIN IMMEDIATE")
         for columns in _rows(old, "call", COLUMNS):
             count += _put(db, "call", COLUMNS, columns) if _is_sane(columns) else 0
@@ -242,7 +263,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
             names = _columns(db, table)
             for columns in _rows(old, table, names):
                 _put(db, table, names, columns)
-        for table in ("origin", "event", "want", "destination", "gathering", "fragment"):
+        for table in ("origin", "event", "want", "destination", "gathering", "fragment", "cut", "key_style"):
             names = _columns(db, table)
             for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
                 _put(db, table, names, columns)
@@ -311,21 +332,37 @@ def _put(db: sqlite3.Connection, table: str, names: str, columns: Sequence[Any])
         return 0  # the wrong type: flipped bits
 
 
-def _mend(store: SqliteStore) -> None:
-    """Make what was taken over consistent: an open call without its body is read from its file again; a waiting one
-    looks for its recording anew."""
+_LOST: Final = (
+    "the ledger was damaged and the call's document could not be read from it; the call goes on by itself once its file is read "
+    "again: put the file back into the source's directory, or `tunerd dismiss` this"
+)
+
+
+def _mend(store: SqliteStore, now: float) -> tuple[int, int]:
+    """Make what was taken over consistent: an open call without its body stands as failed(document_lost), and its files are
+    read again, if they are there; a waiting one looks for its recording anew. Gives how many calls lost their document,
+    and how many more lost their row."""
     one = store.db.execute
-    hollow = "state IN ('gathering', 'waiting', 'due', 'sending') AND row NOT IN (SELECT row FROM body WHERE payload IS NOT NULL)"
-    hollow += " AND row NOT IN (SELECT g.row FROM gathering g JOIN fragment f ON f.row = g.row WHERE f.document IS NOT NULL)"
-    for (row_id,) in one(f"SELECT row FROM call WHERE {hollow}").fetchall():
-        row = store.get(row_id)
-        if row is not None:
-            store.drop(row)
+    is_open = "state IN ('gathering', 'waiting', 'due', 'sending')"
+    hollow = (
+        f"{is_open} AND row NOT IN (SELECT row FROM body WHERE payload IS NOT NULL) AND row NOT IN "
+        "(SELECT g.row FROM gathering g JOIN fragment f ON f.row = g.row WHERE f.document IS NOT NULL) "
+        # what it was gathered from so far stood in its body: what came since is not the whole call
+        f"OR {is_open} AND gathers AND row NOT IN (SELECT row FROM body WHERE document IS NOT NULL) "
+        "AND row IN (SELECT row FROM fragment WHERE document IS NULL)"
+    )
+    lost = [row for (row_id,) in one(f"SELECT row FROM call WHERE {hollow}").fetchall() if (row := store.get(row_id)) is not None]
+    for row in lost:
+        _lose(store, row, now)
+    with_traces = ("body", "frozen", "origin", "event", "gathering", "fragment")
+    traces = " UNION ".join(f"SELECT row FROM {table}" for table in with_traces)
+    unread: int = one(f"SELECT count(*) FROM ({traces}) WHERE row NOT IN (SELECT row FROM call)").fetchone()[0]
     for table in ("body", "frozen", "origin", "event"):
         one(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)")
     one("DELETE FROM want WHERE call NOT IN (SELECT row FROM call)")
     one("DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)")
     one("DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)")
+    one("DELETE FROM cut WHERE row NOT IN (SELECT row FROM gathering)")
     one("UPDATE call SET gathers = 0, fragments_size = 0 WHERE gathers AND row NOT IN (SELECT row FROM gathering)")
     for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
         row, body = store.get(row_id), store.body(row_id)
@@ -338,3 +375,19 @@ def _mend(store: SqliteStore) -> None:
         row = store.get(row_id)
         if row is not None:
             store.change(row, form=None)
+    return len(lost), unread
+
+
+def _lose(store: SqliteStore, row: Row, now: float) -> None:
+    for source, path, _ in store.places(row):
+        store.db.execute("DELETE FROM file WHERE source = ? AND path = ?", (source, to_text(path)))
+    store.db.execute("DELETE FROM fragment WHERE row = ? AND document IS NULL", (row.row,))  # or it would count as known
+    store.thaw(row)
+    if row.seeks:
+        store.set_wants(row.row, ())
+    was_sent_out = row.may_have_arrived or row.state is State.SENDING
+    store.change(
+        row, state=State.FAILED, changed_at=now, due_at=None, reason=FailReason.DOCUMENT_LOST.value, place="ledger", detail=_LOST,
+        seeks=False, size=row.fragments_size, may_have_arrived=was_sent_out,
+    )  # fmt: skip
+    store.tell(row, now, "failed", detail=f"{FailReason.DOCUMENT_LOST.value}: the ledger was damaged")

@@ -5,14 +5,16 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
-from tunerd.events import Emit
+from tunerd.events import Emit, LedgerRolledBack
+from tunerd.filesystem import is_network, kind_of
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -36,7 +38,6 @@ from tunerd.ledger import (
 )
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, upkeep
-from tunerd.ledger.filesystem import is_network, kind_of
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
@@ -105,6 +106,7 @@ class SqliteLedger:
         _check_place(path, create)
         await asyncio.to_thread(refuse_what_is_none, path)
         lock = await locks.hold(path, now, wait_for_lock_s)
+        is_new = not await asyncio.to_thread(path.exists)
         try:
             store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
             reserve = Reserve(path)
@@ -112,12 +114,17 @@ class SqliteLedger:
         except BaseException:
             lock.release()
             raise
+        # The open itself may have committed what the last process had in hand: that is no change of that process.
+        rolled_back = max(0, lock.commits - store.commits) if told is None and not is_new else 0
+        lock.note_commits(store.commits)
+        store.committed = lock.note_commits
         seat = Seat(path)
         seat.take()
         loop = asyncio.get_running_loop()
 
         def opened_again() -> SqliteStore:
             store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
+            store.committed = lock.note_commits
             seat.take()
             return store
 
@@ -136,6 +143,8 @@ class SqliteLedger:
         ledger = cls(path, lock, seat, Reader(partial(connect_reader, path)), writer, min_free_bytes)
         if told is not None:
             emit(told)
+        if rolled_back:
+            emit(LedgerRolledBack(commits=rolled_back))
         return ledger
 
     # Jobs.
@@ -275,17 +284,19 @@ class SqliteLedger:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._see_through(lambda store: store.set_mark(mark, now))
+        await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
         await self._see_through(lambda store: store.vanish(source, paths, now))
 
-    async def disposable(self, source: str, limit: int = 100, *, to_the_end: bool = False) -> Sequence[FileMark]:
-        found = {mark.path: mark for mark in await self._among_ripe(source, limit)}
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
+        found = {mark.path: mark for mark in await self._among_ripe(source, limit, leave)}
         if len(found) < limit:
-            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found))}
+            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found), leave)}
         while to_the_end and not found and self._look_from[source] is not None:
-            found = {mark.path: mark for mark in await self._looked_through(source, limit)}
+            found = {mark.path: mark for mark in await self._looked_through(source, limit, leave)}
         if not found:
             return ()
         try:  # what was settled before is synced by it
@@ -294,9 +305,9 @@ class SqliteLedger:
             return ()
         return list(found.values())
 
-    async def _among_ripe(self, source: str, limit: int) -> Sequence[FileMark]:
+    async def _among_ripe(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
         candidates = self._ripe.get(source, {})
-        paths = list(candidates)[:limit]
+        paths = list(islice((path for path in candidates if path not in leave), limit))
         for path in paths:
             del candidates[path]
         marks = await self._reader.ask(lambda t: ask.disposable_among(t, source, paths)) if paths else ()
@@ -304,7 +315,7 @@ class SqliteLedger:
             candidates[mark.path] = None  # until it is disposed
         return marks
 
-    async def _looked_through(self, source: str, limit: int) -> Sequence[FileMark]:
+    async def _looked_through(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
         """At the start, and after an overflow, the files are looked through, a part a call."""
         if source in self._overflowed and self._look_from.get(source) is None:
             self._overflowed.discard(source)
@@ -315,7 +326,7 @@ class SqliteLedger:
         marks, self._look_from[source] = await self._reader.ask(lambda t: ask.disposable_after(t, source, after, limit))
         for mark in marks:
             self._ripe.setdefault(source, {})[mark.path] = None
-        return marks
+        return [mark for mark in marks if mark.path not in leave]
 
     async def disposed(self, source: str, path: str, now: float) -> None:
         self._ripe.get(source, {}).pop(path, None)

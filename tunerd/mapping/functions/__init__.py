@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tunerd.mapping.functions import jmespath, numbers, tables, text, times
-from tunerd.mapping.functions.registry import UNKNOWN, Context, Function, Nulls, Run
+from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Function, Nulls, Run
 
 FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
     {
@@ -18,4 +18,4 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
 )
 """Every function by name, in the order of the documentation."""
 
-__all__ = ["FUNCTIONS", "UNKNOWN", "Context", "Function", "Nulls", "Run"]
+__all__ = ["FUNCTIONS", "UNKNOWN", "Code", "Context", "Function", "Nulls", "Run"]

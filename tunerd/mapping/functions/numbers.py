@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import reduce
 from typing import Any, Final
 
-from tunerd.mapping.functions.registry import Context, Nulls, Registry, Run
+from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry, Run
 from tunerd.mapping.values import RuleError, is_number, refuse, true
 
 REGISTRY: Final = Registry()
@@ -84,9 +84,9 @@ def _abs(value: Any) -> Any:
     return None if number is None else abs(number)
 
 
-def _prepare_if(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    condition, then = runs[0], runs[1]
-    otherwise: Run = runs[2] if len(runs) == 3 else lambda _: None
+def _prepare_if(codes: Sequence[Code], context: Context) -> Run:
+    condition, then = codes[0].run, codes[1].run
+    otherwise: Run = codes[2].run if len(codes) == 3 else lambda _: None
 
     def run(scope: Any) -> Any:
         # Both sides are evaluated, so that an error in the one that is not taken today does not wait for its day.

@@ -25,16 +25,46 @@ class Nulls(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """A compiled expression."""
+
+    run: Run
+    value: Any = UNKNOWN
+    """The value, where it is the same for every document."""
+    path: tuple[int, tuple[str | int, ...]] | None = None
+    """(slot, steps) where the expression is nothing but `name.a[0].b`: this has faster forms."""
+    field: str | None = None
+    """The name, where the expression is nothing but a field of the current item, or a function of it: this has faster
+    forms."""
+    convert: Callable[[Any], Any] | None = None
+    """With `field`: the function, which is not asked about null."""
+    asks: tuple[int, str, str] | None = None
+    """(slot, field, text) where the expression is nothing but `name.a == 'text'`: blocks ask that themselves."""
+    members: Sequence[tuple[str, "Code"]] | None = None
+    """Where the expression is `{name: expression, ...}` over the current item: a list of such objects has a faster form."""
+
+    def direct(self) -> tuple[int, str] | None:
+        """(slot, field) where the expression is nothing but `name.a`: callers read it themselves, without a call."""
+        if self.path is None or len(self.path[1]) != 1:
+            return None
+        slot, (field,) = self.path
+        return None if isinstance(field, int) else (slot, field)
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What of its source a function may know."""
 
     zone: tzinfo = UTC
     """For times that name no zone."""
+    reserve: Callable[[], int] | None = None
+    """Reserves one of the slots for what a function remembers while one document is mapped. None where its expressions
+    do not take the slots."""
 
 
-Prepare: TypeAlias = Callable[[Sequence[Run], Sequence[Any], Context], Run | None]
-"""Compiles a call with what is known at load: the arguments' runs, and their values where constant (else UNKNOWN).
-None: nothing to gain, call the function. Raises RuleError for a constant that can never work."""
+Prepare: TypeAlias = Callable[[Sequence[Code], Context], Run | None]
+"""Compiles a call with what is known of its arguments at load. None: nothing to gain, call the function. Raises RuleError
+for a constant that can never work."""
 
 
 Patterns: TypeAlias = Callable[[Sequence[Any]], Sequence[tuple[str, bool]]]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tunerd.mapping.functions.registry import UNKNOWN, Context, Nulls, Registry, Run
+from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Nulls, Registry, Run
 from tunerd.mapping.values import RuleError, equal, refuse
 
 REGISTRY: Final = Registry()
@@ -39,14 +39,16 @@ def _folded(table: dict[str, Any]) -> dict[str, Any]:
     return folded
 
 
-def _prepare_lookup(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
-    table = known[1]
+def _prepare_lookup(codes: Sequence[Code], context: Context) -> Run | None:
+    table = codes[1].value
     if table is not UNKNOWN and table is not None and table.__class__ not in (dict, list):
         raise refuse("lookup", "a table (an object or a list)", table)
+    if table is UNKNOWN and context.reserve is not None:
+        return _lookup_in_document(codes, context.reserve())
     if table.__class__ is not dict:
         return None
-    key, exact, folded = runs[0], table, _folded(table)
-    default: Run = runs[2] if len(runs) == 3 else lambda _: None
+    key, exact, folded = codes[0].run, table, _folded(table)
+    default: Run = codes[2].run if len(codes) == 3 else lambda _: None
 
     def run(scope: Any) -> Any:
         name = key(scope)
@@ -58,6 +60,27 @@ def _prepare_lookup(runs: Sequence[Run], known: Sequence[Any], context: Context)
         if found is None:
             found = folded.get(name.casefold())
         return default(scope) if found is None else found
+
+    return run
+
+
+def _lookup_in_document(codes: Sequence[Code], memory: int) -> Run:
+    """A table of the document is folded once a document, however many rows ask it."""
+    key, table = codes[0].run, codes[1].run
+    default: Run = codes[2].run if len(codes) == 3 else lambda _: None
+
+    def run(slots: Any) -> Any:
+        name, of = key(slots), table(slots)
+        if of.__class__ is not dict or name is None:
+            return _lookup(name, of, default(slots))
+        name = _name(name)
+        found = of.get(name)
+        if found is None:
+            known = slots[memory]
+            if known is None or known[0] is not of:
+                known = slots[memory] = (of, _folded(of))
+            found = known[1].get(name.casefold())
+        return default(slots) if found is None else found
 
     return run
 
@@ -84,7 +107,40 @@ def _lookup(key: Any, table: Any, default: Any = None) -> Any:
     return default if found is None else found
 
 
-@REGISTRY.add("find(list, field, value)", "the first object of the list whose field equals the value")
+_PLAIN: Final = frozenset({str, int, float, bool})
+
+
+def _key(value: Any) -> Any:
+    """Equal exactly where two plain values are equal to the rules: 1 and 1.0 are, 1 and true are not."""
+    return (value,) if value.__class__ is bool else value
+
+
+def _prepare_find(codes: Sequence[Code], context: Context) -> Run | None:
+    """A list is looked through once a document, however many rows ask it."""
+    field = codes[1].value
+    if field.__class__ is not str or context.reserve is None:
+        return None
+    items, wanted, memory = codes[0].run, codes[2].run, context.reserve()
+
+    def run(slots: Any) -> Any:
+        listed = items(slots)
+        if listed is None or (value := wanted(slots)) is None:
+            return None
+        if listed.__class__ is not list or value.__class__ not in _PLAIN:
+            return _find(listed, field, value)
+        known = slots[memory]
+        if known is None or known[0] is not listed:
+            table: dict[Any, Any] = {}
+            for item in listed:
+                if item.__class__ is dict and (found := item.get(field)).__class__ in _PLAIN:
+                    table.setdefault(_key(found), item)
+            known = slots[memory] = (listed, table)
+        return known[1].get(_key(value))
+
+    return run
+
+
+@REGISTRY.add("find(list, field, value)", "the first object of the list whose field equals the value", prepare=_prepare_find)
 def _find(items: Any, field: Any, value: Any) -> Any:
     if items.__class__ is not list:
         raise refuse("find", "a list", items)

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from tunerd.mapping.functions.registry import UNKNOWN, Context, Nulls, Registry, Run
+from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Nulls, Registry, Run
 from tunerd.mapping.values import RuleError, refuse
 
 REGISTRY: Final = Registry()
@@ -41,10 +41,10 @@ def _groups(found: re.Match[str] | None) -> Any:
     return found.groupdict() if found.re.groupindex else {"match": found.group()}
 
 
-def _prepare_regex(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
-    if known[1].__class__ is not str:
+def _prepare_regex(codes: Sequence[Code], context: Context) -> Run | None:
+    if codes[1].value.__class__ is not str:
         return None
-    search, text = compiled("regex", known[1]).search, runs[0]
+    search, text = compiled("regex", codes[1].value).search, codes[0].run
 
     def run(scope: Any) -> Any:
         value = text(scope)
@@ -84,6 +84,8 @@ def _upper(value: Any) -> Any:
 
 @REGISTRY.add("strip(text[, characters])", "without white space (or those characters) at both ends")
 def _strip(value: Any, characters: Any = None) -> Any:
+    if characters is None and value.__class__ is str:
+        return value.strip()
     return text_of("strip", value).strip(None if characters is None else text_of("strip", characters))
 
 
@@ -133,12 +135,12 @@ def _url_decode(value: Any) -> Any:
     return unquote(text_of("url_decode", value))
 
 
-def _prepare_classify(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run | None:
-    if known[1] is UNKNOWN or known[1] is None:
+def _prepare_classify(codes: Sequence[Code], context: Context) -> Run | None:
+    if codes[1].value is UNKNOWN or codes[1].value is None:
         return None
-    table = _patterns(known[1])
-    text = runs[0]
-    default: Run = runs[2] if len(runs) == 3 else lambda _: None
+    table = _patterns(codes[1].value)
+    text = codes[0].run
+    default: Run = codes[2].run if len(codes) == 3 else lambda _: None
 
     def run(scope: Any) -> Any:
         value = text(scope)

@@ -11,10 +11,11 @@ from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from tunerd.mapping.functions.registry import UNKNOWN, Context, Registry, Run
+from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Registry, Run
 from tunerd.mapping.values import RuleError, is_number, refuse
 
 REGISTRY: Final = Registry()
+_floor: Final = math.floor
 
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 _DIGITS: Final = re.compile(r"([+-]?)(\d{1,40})(?:\.(\d{1,40}))?", re.ASCII)
@@ -223,20 +224,39 @@ def _check_given(known: Sequence[Any]) -> None:
         raise _TWO_FORMATS if "%" in texts[0] else _TWO_ZONES
 
 
-def _prepare_epoch(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    moment, zone = runs[0], context.zone
-    if len(runs) > 1:
-        more = runs[1:]
-        _check_given(known[1:])
+def _prepare_epoch(codes: Sequence[Code], context: Context) -> Run:
+    moment, zone = codes[0].run, context.zone
+    if len(codes) > 1:
+        more = [code.run for code in codes[1:]]
+        _check_given([code.value for code in codes[1:]])
 
         def run_with_more(scope: Any) -> Any:
             value, given = moment(scope), [one(scope) for one in more]
             return None if value is None or None in given else _with_more(value, given, zone)
 
         return run_with_more
+    return instants(codes[0], zone)
+
+
+def instants(code: Code, zone: tzinfo) -> Run:
+    """The instant in any form as epoch ms. Whole epoch ms stay as they are: most rows have them."""
+    moment = code.run
+    if code.path is not None and not code.path[1]:
+        slot = code.path[0]
+
+        def run_slot(slots: Any) -> Any:
+            value = slots[slot]
+            if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
+                return value
+            return None if value is None else epoch_ms(value, zone)
+
+        return run_slot
 
     def run(scope: Any) -> Any:
-        return epoch_ms(moment(scope), zone)
+        value = moment(scope)
+        if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
+            return value
+        return None if value is None else epoch_ms(value, zone)
 
     return run
 
@@ -268,24 +288,12 @@ def _duration(function: str, value: Any, per_unit: int) -> int | None:
     return half_up(float(found[1]) * (_UNIT_MS[unit.lower()] if unit else per_unit))
 
 
-def _prepare_seconds(runs: Sequence[Run], known: Sequence[Any], context: Context) -> Run:
-    amount = runs[0]
-
-    def run(scope: Any) -> Any:
-        value = amount(scope)
-        if value.__class__ is float and -1e15 < value < 1e15:
-            return math.floor(value * 1000 + 0.5)
-        return None if value is None else _duration("seconds_to_ms", value, 1000)
-
-    return run
-
-
-@REGISTRY.add(
-    "seconds_to_ms(x)",
-    'a number, text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text wins)',
-    prepare=_prepare_seconds,
-)
+@REGISTRY.add("seconds_to_ms(x)", 'a number, text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text wins)')
 def _seconds_to_ms(value: Any) -> Any:
+    if value.__class__ is float and -1e15 < value < 1e15:
+        return _floor(value * 1000 + 0.5)
+    if value.__class__ is int:
+        return value * 1000
     return _duration("seconds_to_ms", value, 1000)
 
 

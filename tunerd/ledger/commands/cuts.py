@@ -1,0 +1,87 @@
+"""Cuts: gathered calls that may lack a part, because a document that may be one cannot be read, or the end of its log is not
+known. They are looked at anew, and stand as failed(incomplete) until a person sends them, or the part is read after all."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from tunerd.call import Cut, CutBy, KeyStyle, Origin, State
+from tunerd.ledger import Admission, FileMark, MayLack
+from tunerd.ledger.commands.fragments import is_replaceable, take_back
+from tunerd.ledger.rows import Row
+from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.states import REVIVABLE
+from tunerd.outcome import FailReason
+
+
+def cut(store: SqliteStore, admission: Admission, now: float) -> None:
+    """What an admission says of calls that may lack a part. Its fragments are collected already."""
+    mark, lifted = admission.mark, list[int]()
+    if mark is not None and mark.whole and admission.cut_offsets is not None:
+        lifted += store.lift_cuts_of_file(mark.source, mark.path, admission.cut_offsets)
+    if admission.continued is not None and mark is not None:
+        line = admission.continued
+        lifted += store.lift_cut(Origin(source=line.source, path=line.path, offset=line.offset, log=mark.log))
+    cuts = list(admission.cuts)
+    if mark is not None and mark.log:
+        lifted += store.lift_log_end(mark.source, mark.log)
+        if mark.torn and mark.carry:
+            cuts.append(_end_of(mark))
+    is_cut = [row for one in cuts if (row := _add(store, one)) is not None]
+    origins = [one.origin for one in admission.fragments] + [one.origin for one in admission.refused]
+    for source in {origin.source for origin in origins}:
+        if _note_style(store, source, admission.key_style):
+            is_cut += store.rows_cut(source)
+    _look_at(store, is_cut, now)
+    _look_at(store, set(lifted) - set(is_cut), now, only_incomplete=True)
+
+
+def cut_of(store: GatherTables, row: Row) -> MayLack | None:
+    """Whether the call may lack a part, as far as is known of the documents of its source."""
+    found = store.cut_of(row.row)
+    if found is None:
+        return None
+    style = store.key_style(found.source)
+    if style.own and not style.keyless:
+        return None
+    return MayLack(by=found.by, place=str(found.origin), is_sure=style.keyless)
+
+
+def _end_of(mark: FileMark) -> Cut:
+    origin = Origin(source=mark.source, path=mark.path, offset=mark.offset, log=mark.log)
+    return Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)
+
+
+def _add(store: SqliteStore, one: Cut) -> int | None:
+    group = store.group(one.source, one.key)
+    row = store.get(group.row) if group is not None else None
+    if row is None or row.state is State.SENT:
+        return None  # what is sent is sent
+    store.add_cut(row.row, one)
+    return row.row
+
+
+def _note_style(store: SqliteStore, source: str, style: KeyStyle) -> bool:
+    """True: it is another than before."""
+    known = store.key_style(source)
+    if known | style == known:
+        return False
+    store.set_key_style(source, known | style)
+    return True
+
+
+def _look_at(store: SqliteStore, rows: Iterable[int], now: float, *, only_incomplete: bool = False) -> None:
+    """Look at these calls at once. One that waits or is due cannot be sent before that."""
+    for number in sorted(set(rows)):
+        group, row = store.group_of(number), store.get(number)
+        if group is None or row is None or row.state in (State.SENT, State.IGNORED):
+            continue
+        is_incomplete = row.state is State.FAILED and row.reason == FailReason.INCOMPLETE
+        if only_incomplete and not is_incomplete:
+            continue
+        if row.state is State.FAILED and (row.dismissed or not (is_incomplete or row.reason in REVIVABLE)):
+            continue  # nobody sends it by itself
+        found = cut_of(store, row)
+        if found is not None and found.is_sure and row.state in (State.WAITING, State.DUE) and is_replaceable(row):
+            take_back(store, row, now, "a part of it may be missing")
+        store.set_group(replace(group, version=group.version + 1, look_at=now))
