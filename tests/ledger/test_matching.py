@@ -6,12 +6,12 @@ from itertools import permutations
 import pytest
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.ledger import FarRule
 from tunerd.ledger.matching import (
     Answer,
     Closing,
     Decision,
     Exhausted,
-    FarRule,
     Free,
     Offer,
     Partner,

@@ -16,7 +16,7 @@ from tunerd.delivery.key import watch_keys
 from tunerd.delivery.lane import Connect, DestinationStatus, FreezeBody, Lane
 from tunerd.delivery.pacing import Go, Wait
 from tunerd.events import CallFailed, Emit
-from tunerd.ledger import Claim, Claimed, FailedCall, Gate, LedgerUnavailable, Settlement, Upkeep, WritePath
+from tunerd.ledger import Claim, Claimed, FailedCall, FarRule, Gate, LedgerUnavailable, Settlement, Upkeep, WritePath
 
 _LEDGER_AGAIN_S: Final = 1.0
 _TICK_AT_LEAST_S: Final = 1.0
@@ -250,6 +250,11 @@ class Delivery:
                 await lane.keep_gate()
             wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
             await self._clock.wait(self._stop, max(_LOOK_AGAIN_S, wait_s))
+
+    async def set_far_rule(self, rule: FarRule) -> None:
+        """When recordings that are not near may be taken: what is read, or is not, decides that."""
+        with suppress(LedgerUnavailable):
+            self._tell_failed(await self._ledger.set_far_rule(rule, self._clock.now()))
 
     async def _call_all_on_stop(self) -> None:
         await self._stop.wait()

@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.ledger import FarRule
 from tunerd.outcome import FailReason
 
 EXPIRES_SOON_S: Final = 120.0
@@ -193,16 +194,6 @@ def _is_served_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) ->
     """Perhaps a second recording of a call that has its own, and surely not of one that began minutes away."""
     served = (closeness(seeker, one.started_at_ms) for seeker in seekers if seeker.standing is Standing.SERVED)
     return any(other is not None and other <= close for other in served)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FarRule:
-    """When a recording that is not near may be taken."""
-
-    not_before: float = -math.inf
-    """Not while files may be unread that would tell of a nearer one: after a start, or during the sweep of a `run --once`."""
-    at_once: bool = False
-    """All that there is has been read (a `run --once` whose sweep is through): nothing nearer will come."""
 
 
 def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:

@@ -270,7 +270,7 @@ def reclaim_all(store: SqliteStore, now: float) -> None:
 def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
     """Go on where another connection to the same file broke down. A claim that it could not confirm may have been
     written all the same; nobody holds that call, so it is given back."""
-    store.in_hand = before.in_hand
+    store.in_hand, store.touched, store.far = before.in_hand, before.touched, before.far
     for row in store.sending():
         if row.row not in store.in_hand:
             release(store, row.row, now)

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 from tunerd.call import State
-from tunerd.ledger import FileMark, Gate
-from tunerd.ledger.matching import Answer, FarRule, Free, Standing
+from tunerd.ledger import FarRule, FileMark, Gate
+from tunerd.ledger.matching import Answer, Free, Standing
 from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want, shifted
 from tunerd.ledger.sql.call_tables import CallTables
 from tunerd.ledger.sql.codec import (
@@ -135,14 +135,15 @@ class JoinTables(CallTables):
 
     def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
-        return self._wants_near(f"{_WANT}, 'open'", f"{_IS_OPEN} AND ", source, key, started_at_ms)
+        select = f"SELECT {_WANT}, 'open' FROM want INDEXED BY want_open WHERE {_IS_OPEN} AND"
+        return self._wants_near(select, source, key, started_at_ms)
 
     def rivals_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """As `seekers_near`, of all calls that are still known, each with how it stands."""
-        return self._wants_near(f"{_WANT}, {_STANDING}", "", source, key, started_at_ms)
+        return self._wants_near(f"SELECT {_WANT}, {_STANDING} FROM want WHERE", source, key, started_at_ms)
 
-    def _wants_near(self, columns: str, which: str, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
-        select = f"SELECT {columns} FROM want WHERE {which}source = ? AND key = ?"
+    def _wants_near(self, which: str, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        select = f"{which} source = ? AND key = ?"
         if started_at_ms is None:
             sql = f"{select} AND within_ms IS NULL ORDER BY call DESC, position LIMIT {NEAR}"
             return [_want_of(columns) for columns in self.db.execute(sql, (source, key))]
@@ -181,10 +182,6 @@ class JoinTables(CallTables):
         values = (None, False) if answer is None else (answer.at, answer.expired)
         self.db.execute("UPDATE want SET answered_at = ?, expired = ? WHERE call = ? AND position = ?", (*values, call, position))
 
-    def know_all(self, is_all_read: bool) -> None:
-        """A sweep begins, or is through. Kept in memory only: another process reads for itself."""
-        self.far = FarRule(at_once=True) if is_all_read else FarRule(not_before=math.inf)
-
     def look_again(self, call: int, position: int, at: float | None) -> None:
         """When the want may be answered by a recording that is not near."""
         sql = "UPDATE want SET look_at = ?1 WHERE call = ?2 AND position = ?3 AND look_at IS NOT ?1"
@@ -200,7 +197,9 @@ class JoinTables(CallTables):
 
     def next_far(self) -> float | None:
         found: float | None = self.db.execute("SELECT min(look_at) FROM want WHERE look_at IS NOT NULL").fetchone()[0]
-        return None if found is None or self.far.not_before == math.inf else max(found, self.far.not_before)
+        if found is None or self.far.not_before == math.inf:
+            return None
+        return self.far.not_before if self.far.at_once else max(found, self.far.not_before)
 
     def open_wants(self, call: int, is_open: bool) -> None:
         """Whether the call looks for recordings now (not for what was answered "absent")."""
