@@ -19,6 +19,9 @@ import yaml
 SAMPLES: Final = Path(os.environ.get("TUNERD_SAMPLES") or Path(__file__).parents[2] / "shared" / "samples")
 """Files of the platforms. They are not part of this repository: they are beside it, or where TUNERD_SAMPLES says."""
 
+CASES: Final = Path(os.environ.get("TUNERD_CASES") or Path(__file__).parents[2] / "shared" / "cases")
+"""Small inputs that went wrong before, with what is right; beside this repository, too."""
+
 
 def needs(part: str, is_there: Callable[[], bool], why: str) -> pytest.MarkDecorator:
     """The mark of a test, a class or a file that can do nothing without this part."""
@@ -47,4 +50,5 @@ needs_strace: Final = needs_program("strace", "it makes system calls fail")
 needs_samples: Final = needs(
     "the platforms' samples", SAMPLES.is_dir, f"there is no {SAMPLES}; TUNERD_SAMPLES names another directory"
 )
+needs_cases: Final = needs("the shared cases", CASES.is_dir, f"there is no {CASES}; TUNERD_CASES names another directory")
 needs_libyaml: Final = needs("PyYAML with libyaml", lambda: bool(yaml.__with_libyaml__), "it compares both scanners")

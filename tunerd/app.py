@@ -105,7 +105,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
         await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
         if config.http.listen:
-            http = HttpServer(status, health.ailment, metrics.render, __version__)
+            http = HttpServer(status, health.ailment, metrics.render, __version__, hosts=lambda: wiring.config.http.hosts)
             host, port = await http.start(config.http.listen)
             stack.push_async_callback(http.close)
             log.info("listening", address=f"{host}:{port}")

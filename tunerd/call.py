@@ -113,10 +113,12 @@ class RefusedDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoredDocument:
-    """A document that the rules leave out on purpose (`when:` was false)."""
+    """A document that the rules leave out on purpose (`not_call:` was true, or a `when:` without one was false)."""
 
     origin: Origin
     call_id: str | None = None
+    known: bool = False
+    """`not_call:` was true: the document is known to be no call. Otherwise nothing more than a false `when:` says so."""
 
 
 # How a call finds its recording (shared/recordings.md): decided strategies, tried top to bottom, waiting side by side.

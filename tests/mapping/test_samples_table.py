@@ -63,10 +63,10 @@ vcon/ab_call_ext_rec.ietf.json | vcon | refused: call.transcript_with_tool_calls
 vcon/ab_call_ext_rec_analysis.ietf.json | vcon | call 4 rows
 vcon/agent_session_trace.draft.json | vcon | call 15 rows: call_end_from_rows 1, call_start_from_rows 1, end_from_call 1, end_from_next 4, name_from_call 5, reordered 10, wrapped 5
 vcon/fake_vcon_v0.0.1_no_turn_times.json | vcon | call 11 rows: spread 11
-vcon/simple-vcon.ietf.json | vcon | ignored
+vcon/simple-vcon.ietf.json | vcon | refused: call.when
 vcon/wtf_transcription.draft.json | vcon | call 2 rows
 """
-REFUSED: Final = 7
+REFUSED: Final = 8
 """Half calls (two of ultravox, dograh, sentences without their transcript), a recording that nobody transcribed, and two pieces
 of a file that is no JSON (no source takes *.txt unless its `include` says so)."""
 

@@ -11,23 +11,24 @@ import click
 
 from tunerd.call import Document, State
 from tunerd.cli.daemon import Target, read_known, target_options
-from tunerd.cli.drawing import printable
 from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import exit_bad_config
+from tunerd.cli.terminal import say, say_json
 from tunerd.config import Config, Source
 from tunerd.config.file import load_text
 from tunerd.intake.read import read_documents
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names, why_odd
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Filter
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.ops.answers import ConfigurationDocument
 from tunerd.ops.audit import Audit, AuditDocument, PlaceRow, RowsSeen
 from tunerd.ops.client import ControlClient
 from tunerd.ops.desk import Choice
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.places import ConfigError
+from tunerd.visible import visible
 
 _EPILOG = """\b
 Examples:
@@ -68,7 +69,7 @@ def command(target: Target, since: float | None, as_json: bool) -> None:
         audit.cannot_read(*place)
     report = audit.document()
     if as_json:
-        click.echo(encoded(report, indent=True))
+        say_json(report)
     else:
         _draw(report)
     sys.exit(1 if report["gap"] else 0)
@@ -117,10 +118,15 @@ def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tup
                     relative = _NUMBERED.sub("", relative)  # of two files with one name the second was numbered
                 try:
                     at = os.stat(path)
-                    if names.fits(relative) and why_odd(path, os.path.realpath(base)) is None:
+                    if names.fits(relative) and _is_inside(base, prefix + name):
                         yield path, os.path.join(root, relative), at
                 except OSError:
                     continue  # gone meanwhile
+
+
+def _is_inside(base: str, relative: str) -> bool:
+    with SourceTree(base).opened() as inside:
+        return why_odd(inside, relative) is None
 
 
 async def _rows(office: Operations, since: float | None) -> RowsSeen:
@@ -160,7 +166,7 @@ def _audit_file(audit: Audit, source: Source, mapping: SourceMapping, path: str,
 
 def _draw(report: AuditDocument) -> None:
     for of in report["sources"]:
-        click.echo(f"{of['name']}: {of['files']:,} files, {of['documents']:,} documents")
+        say(f"{of['name']}: {of['files']:,} files, {of['documents']:,} documents")
         for count, words in (
             (of["sent"], "sent"),
             (of["open"], "on the way"),
@@ -171,7 +177,7 @@ def _draw(report: AuditDocument) -> None:
             (of["missing"], "MISSING: not in the ledger (or erased by `tunerd forget`)"),
         ):
             if count:
-                click.echo(f"  {count:>9,}  {words}")
+                say(f"  {count:>9,}  {words}")
         for count, words in (
             (of["unknown"], "not in the ledger, but older than keep_sent: may have been sent"),
             (of["other_id"], "in the ledger under another call id: the rule has changed"),
@@ -179,24 +185,27 @@ def _draw(report: AuditDocument) -> None:
             (of["parts"], "parts of gathered calls"),
         ):
             if count:
-                click.echo(f"  {count:>9,}  cannot be compared: {words}")
+                say(f"  {count:>9,}  cannot be compared: {words}")
     if report["extra"]:
-        click.echo(f"{report['extra']:,} in the ledger whose file is not on disk (any more), {report['extra_open']:,} on the way")
+        say(f"{report['extra']:,} in the ledger whose file is not on disk (any more), {report['extra_open']:,} on the way")
     _list("missing", report["missing"])
     _list("duplicate", report["duplicates"])
     _list("failed", report["failed"])
     if report["gap"]:
-        click.echo("\nThere is a gap. Is the daemon running, and does `tunerd status` show the source as read?")
+        say()
+        say("There is a gap. Is the daemon running, and does `tunerd status` show the source as read?")
     else:
-        click.echo("\nNo gap: every document that can be compared is in the ledger.")
+        say()
+        say("No gap: every document that can be compared is in the ledger.")
 
 
 def _list(title: str, rows: Sequence[PlaceRow]) -> None:
     if rows:
-        click.echo(f"\n{title}:")
+        say()
+        say(f"{title}:")
     for row in rows[:_SHOWN]:
         at = row["path"] if not row["offset"] else f"{row['path']}@{row['offset']}"
         call = "" if row["call_id"] is None else f"  {row['call_id']}"
-        click.echo(f"  {printable(at)}{call}  {row['what']}")
+        say(f"  {visible(at)}{call}  {row['what']}")
     if len(rows) > _SHOWN:
-        click.echo(f"  and {len(rows) - _SHOWN:,} more (--json lists up to 1,000)")
+        say(f"  and {len(rows) - _SHOWN:,} more (--json lists up to 1,000)")

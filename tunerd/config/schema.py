@@ -192,7 +192,14 @@ def _rule_definitions() -> Schema:
     rules = {"type": "object", "propertyNames": {"pattern": _NAME}, "additionalProperties": _ref("rule")}
     let = {**rules, "description": "Names for later rules, computed from top to bottom."}
     when = {"$ref": "#/$defs/rule", "description": "Only if this is true; null, false, empty text, [] and {} are not."}
-    decide = {"let": let, "when": when, "refuse": {**rules, "description": "{reason: rule}: refuse where true."}}
+    known = {"description": "A rule, or a list of which one has to be true: known to be no call. What is neither is refused."}
+    no_call = {"anyOf": [{"$ref": "#/$defs/rule"}, {"type": "array", "items": _ref("rule")}], **known}
+    decide = {
+        "let": let,
+        "when": when,
+        "not_call": no_call,
+        "refuse": {**rules, "description": "{reason: rule}: refuse where true."},
+    }
     once = {**rules, "maxProperties": 1, "minProperties": 1, "description": "{name: list}: once for each item."}
     each = {"for_each": once, "let": let, "when": when}
     return {
@@ -233,6 +240,8 @@ def _rule_definitions() -> Schema:
             **_closed(
                 {
                     "key": _ref("rule"),
+                    "known": _ref("rule"),
+                    "not_call": no_call,
                     "parts": rules,
                     "newest": _ref("rule"),
                     "complete": _ref("rule"),

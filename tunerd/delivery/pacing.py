@@ -231,6 +231,18 @@ class Pacing:
         elif not go.probe:
             self._bucket.give_back()
 
+    def untouched(self, go: Go, agent: str, now: float) -> None:
+        """As `unused`, of a permit for which a call of this agent was taken already."""
+        self.unused(go, now)
+        if agent in self._agents:
+            self._agents[agent].probing = False
+
+    def forget_permits(self, count: int) -> None:
+        """So many are counted, and nobody holds them. A probe may have been one of them."""
+        self._in_flight -= count
+        if count and self._pause and not self._in_flight:
+            self._pause.probing = False
+
     def probe_is_gone(self, go: Go) -> None:
         """The call that was to be the only probe is no longer there to be sent: any other one may take its place."""
         if self._pause and self._pause.row == go.row:

@@ -19,12 +19,13 @@ from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.names import nearest
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.ruleset import alternatives
 from tunerd.mapping.values import missing, true
 from tunerd.places import Node
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all documents of one call: a key that never changes must not fill the disk."""
-_MEMBERS: Final = frozenset({"key", "parts", "newest", "complete", "wait"})
+_MEMBERS: Final = frozenset({"key", "known", "not_call", "parts", "newest", "complete", "wait"})
 _NOT_A_PART: Final = frozenset({"doc", "docs", "file", "env"})
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _PACKED: Final = "tunerd_gathered"
@@ -38,6 +39,16 @@ class DocumentRules:
     parts: Sequence[tuple[str, Run]]
     newest: Run | None
     wait_s: float
+    known: Run | None = None
+    """True for the documents that the parts and the key are written for: it tells which one is meant inside an envelope."""
+    not_call: Sequence[Run] = ()
+    """One of them is true: the document is no part of any call."""
+
+    def is_known(self, slots: Any) -> bool:
+        return self.known is None or true(self.known(slots))
+
+    def is_no_part(self, slots: Any) -> bool:
+        return any(true(rule(slots)) for rule in self.not_call)
 
     def key_of(self, slots: Any) -> str:
         """Trimmed; empty where the document has none of its own."""
@@ -79,12 +90,18 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
         elif name in _NOT_A_PART or name in compiler.roots.slots:
             compiler.problem(key_place(listed or node, name), path, f"the name `{name}` is taken already: choose another")
         parts.append((name, compiler.rule(rule, path, names).run))
-    newest = members.get("newest")
+
+    def optional(name: str) -> Run | None:
+        rule = members.get(name)
+        return None if rule is None or rule.value is None else compiler.rule(rule, f"gather.{name}", names).run
+
     return DocumentRules(
-        key=compiler.rule(members["key"], "gather.key", names).run,
+        key=compiler.identity(members["key"], "gather.key", names).run,
         parts=tuple(parts),
-        newest=None if newest is None or newest.value is None else compiler.rule(newest, "gather.newest", names).run,
+        newest=optional("newest"),
         wait_s=_wait(compiler, node, members.get("wait")),
+        known=optional("known"),
+        not_call=[compiler.rule(rule, at, names).run for at, rule in alternatives(members.get("not_call"), "gather.not_call")],
     )
 
 

@@ -30,6 +30,7 @@ from tunerd.config import Destination, ManifestRule, Source, form_of_key
 from tunerd.location import url_problem
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled, StrategyRules
+from tunerd.mapping.envelopes import inside
 from tunerd.mapping.explanation import Explanation, explanation_of, reports
 from tunerd.mapping.functions import Run
 from tunerd.mapping.gathering import (
@@ -43,6 +44,7 @@ from tunerd.mapping.gathering import (
     unpack,
 )
 from tunerd.mapping.origin import file_root, path_groups
+from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.rules import RulePattern
@@ -106,11 +108,20 @@ class _Run:
     strategies: tuple[Strategy, ...] = ()
     call_id: str | None = None
     agent: str = ""
+    judged: dict[str, Judgement] = field(default_factory=dict)
+    """Of `call` and `manifest`: what was said of the document."""
+    broken: bool = False
+    """A `let` failed, which is an error only of the rules that read it. In the run with places."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the rules know the document, as what it wants to be or as something else."""
+        return any(one.is_final for one in self.judged.values())
 
     @property
     def failed(self) -> bool:
         """A rule failed, and it is known which. In the run with places."""
-        return bool(self.errors or self.left_out or (self.recorder is not None and self.recorder.left_out))
+        return bool(self.broken or self.errors or self.left_out or (self.recorder is not None and self.recorder.left_out))
 
     def notes(self) -> MappingNotes:
         left_out = self.left_out
@@ -137,6 +148,7 @@ class SourceMapping:
         self.fields_with_rules: tuple[str, ...] = tuple(call.steps) if call else ()
         """Fields of the call that have a rule: their metrics start at zero."""
         self._alone = builder.rules.alone
+        self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
 
@@ -151,9 +163,9 @@ class SourceMapping:
         if self._bare.gather is not None and (documents := unpack(document.value, self._source.name)) is not None:
             return self._gather(documents) or Mapped()
         if self._alone:
-            return self._gather([document]) or Mapped()
+            return self._no_part(document) or self._gather([document]) or Mapped()
         try:
-            return self._map(self._start(document, self._bare, None))
+            return self._map_or_unwrapped(document, self._bare)[1]
         except Exception as error:  # once more, with places: names the rule, and leaves out an optional field
             run, mapped = self._map_with_places(document)
             return mapped if run.failed or mapped.refused is not None else self._refused(run, _refusal_of(error), None)
@@ -162,7 +174,7 @@ class SourceMapping:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
         if self._alone:
             run, mapped, _ = self._gather_with_places([document], True)
-            return self._explanation(run, mapped or Mapped())
+            return self._explanation(run, self._no_part(document) or mapped or Mapped())
         return self._explanation(*self._map_with_places(document))
 
     @staticmethod
@@ -231,12 +243,13 @@ class SourceMapping:
         if rules is None or group is None:
             raise TypeError(f"source {self._source.name} does not gather")
         pieces: list[Piece] = []
+        documents = [self._unwrapped(document) for document in documents]
         for document in documents:
             slots = self._start(document, compiled, of_documents).slots
             pieces.append(Piece(document, rules.part_of(slots), rules.newest_of(slots)))
         parts = newest_parts(pieces)
         settled_at = max(document.settled_at for document in documents)
-        whole = Document(origin=documents[-1].origin, raw=b"", value=None, settled_at=settled_at)
+        whole = Document(origin=documents[-1].origin, raw=b"", value=documents[0].value, settled_at=settled_at)
         run = self._start(whole, group, recorder)
         for name, index in group.roots.items():
             if name == "docs":
@@ -288,11 +301,55 @@ class SourceMapping:
         return self._with_places
 
     def _map_with_places(self, document: Document) -> tuple[_Run, Mapped]:
-        run = self._start(document, self._compiled_with_places(), Recorder())
+        return self._map_or_unwrapped(document, self._compiled_with_places(), with_places=True)
+
+    def _map_or_unwrapped(self, document: Document, compiled: Compiled, *, with_places: bool = False) -> tuple[_Run, Mapped]:
+        """The document as it stands or, where the rules do not know that, as what they know of the values inside it. Without
+        places it raises what a rule raised."""
+        run = self._start(self._unwrapped(document), compiled, Recorder() if with_places else None)
+        mapped, error = self._map_or_error(run)
+        if self._unwraps and not _is_settled(run, mapped):
+            for value in inside(document.value):
+                inner = self._start(replace(document, value=value), compiled, Recorder() if with_places else None)
+                found, problem = self._map_or_error(inner)
+                if _is_settled(inner, found):
+                    run, mapped, error = inner, found, problem
+                    break
+        if mapped is not None:
+            return run, mapped
+        if not with_places and error is not None:
+            raise error
+        return run, self._refused(run, _refusal_of(error or RuntimeError()), None)
+
+    def _map_or_error(self, run: _Run) -> tuple[Mapped | None, Exception | None]:
         try:
-            return run, self._map(run)
+            return self._map(run), None
         except Exception as error:
-            return run, self._refused(run, _refusal_of(error), None)
+            return None, error
+
+    def _no_part(self, document: Document) -> Mapped | None:
+        """Of a source that takes each document of its preset for a call: one that is no part of any."""
+        rules, run = self._bare.gather, self._start(self._unwrapped(document), self._bare, None)
+        try:
+            if rules is None or not rules.is_no_part(run.slots):
+                return None
+        except Exception:  # the rules of the call tell more
+            return None
+        return Mapped(ignored=IgnoredDocument(origin=document.origin, known=True))
+
+    def _unwrapped(self, document: Document) -> Document:
+        """Of a source that gathers: the document that its `known:` rule means, the given one or one inside it."""
+        rules = self._bare.gather
+        if rules is None or rules.known is None or not self._unwraps:
+            return document
+        for value in (document.value, *inside(document.value)):
+            candidate = document if value is document.value else replace(document, value=value)
+            try:
+                if rules.is_known(self._start(candidate, self._bare, None).slots):
+                    return candidate
+            except Exception:  # noqa: S112 - a value that the rule can't work on is not the one
+                continue
+        return document
 
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
@@ -320,11 +377,26 @@ class SourceMapping:
         except _Unfit as unfit:
             return self._refused(run, unfit.refusal, recording)
         if call is None and recording is None and fragment is None:
-            return Mapped(ignored=IgnoredDocument(origin=run.document.origin), notes=run.notes())
+            return self._nothing_of(run)
         return Mapped(call=call, recording=recording, fragment=fragment, notes=run.notes())
 
-    def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment:
+    def _nothing_of(self, run: _Run) -> Mapped:
+        """Left out on purpose, or refused because nothing says so."""
+        judged = run.judged
+        known = Judgement.NO_CALL in judged.values()
+        kind = next((kind for kind, one in judged.items() if one is Judgement.UNKNOWN), None)
+        if known or kind is None:
+            return Mapped(ignored=IgnoredDocument(origin=run.document.origin, known=known), notes=run.notes())
+        rules = run.compiled.call if kind == "call" else run.compiled.manifest
+        if rules is None:
+            raise TypeError(f"no rules of {kind}")
+        return self._refused(run, unrecognised(rules, kind, self._source.preset, run.document.value), None)
+
+    def _fragment(self, run: _Run, rules: DocumentRules) -> Fragment | None:
         document, group = run.document, self._bare.group
+        if rules.is_no_part(run.slots):
+            run.judged["call"] = Judgement.NO_CALL
+            return None
         part = rules.part_of(run.slots)
         is_part = part is not None
         return Fragment(
@@ -359,7 +431,7 @@ class SourceMapping:
     # A call
 
     def _call(self, run: _Run, rules: RuleSet) -> Call | None:
-        if not _wanted(run, rules):
+        if _judge(run, rules, "call") is not Judgement.WANTED:
             return None
         fields = _fields(run, rules)
         run.call_id = text_of(fields.get("call_id"))
@@ -410,7 +482,7 @@ class SourceMapping:
     # A recording
 
     def _recording(self, run: _Run, rules: RuleSet) -> Recording | None:
-        if not _wanted(run, rules):
+        if _judge(run, rules, "manifest") is not Judgement.WANTED:
             return None
         fields = _fields(run, rules)
         alone = run.compiled.call is None and run.compiled.gather is None
@@ -446,17 +518,25 @@ def _refusal_of(error: Exception) -> Refusal:
     return Refusal(reason=FailReason.UNMAPPABLE, where="document", what=what)
 
 
-def _wanted(run: _Run, rules: RuleSet) -> bool:
-    """let, refuse and when, in this order. False: the document is left out on purpose."""
+def _is_settled(run: _Run, mapped: Mapped | None) -> bool:
+    """Whether the rules know the document: what stands inside it is of no interest then."""
+    if run.is_known or mapped is None:
+        return run.is_known
+    return mapped.fragment is not None or (mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED)
+
+
+def _judge(run: _Run, rules: RuleSet, kind: str) -> Judgement:
+    """let, refuse, when and not_call, in this order."""
     if run.recorder is None:
         rules.let(run.slots)
     else:
-        rules.let_guarded(run.slots)
+        run.broken = rules.let_guarded(run.slots) or run.broken
     for reason, refuse, step in rules.refuse:
         if true(refuse(run.slots)):
             what = f"the mapping refuses it: {reason.replace('_', ' ')}"
             raise _Unfit(Refusal(reason=FailReason.REFUSED, where=str(step), what=what))
-    return rules.when is None or true(rules.when(run.slots))
+    judged = run.judged[kind] = judge(rules, run.slots)
+    return judged
 
 
 def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
@@ -481,7 +561,8 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
 
 
 def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
-    """A strategy decided for this call; one whose rule failed, or gave no text, answers "absent"."""
+    """A strategy decided for this call; one whose rule failed, or gave no text, answers "absent". A number that lost digits
+    fails the call: it would find another's recording."""
     wanted = _lenient(run, rules.wanted, rules.path)
     given = text_of(wanted)
     text = (given or "").strip() or None
@@ -503,6 +584,8 @@ def _lenient(run: _Run, rule: Run, path: str) -> Any:
     try:
         return rule(run.slots)
     except Misfit as misfit:
+        if misfit.inexact:
+            raise
         run.left_out.append(path)
         run.errors[path] = misfit.told
         return None

@@ -6,15 +6,18 @@ Whoever connects here may be slow, silent or rude; none of it reaches the delive
 import asyncio
 import errno
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from aiohttp import web
 
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.answers import StatusDocument
 from tunerd.ops.encoding import encoded
+from tunerd.ops.hosts import is_answered
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_CONNECTIONS: Final = 100
 FIRST_REQUEST_S: Final = 10.0
@@ -54,6 +57,7 @@ class HttpServer:
         render: Callable[[str], tuple[bytes, str]],
         version: str,
         *,
+        hosts: Callable[[], Collection[str]] = tuple,
         first_request_s: float = FIRST_REQUEST_S,
         sweep_s: float = _SWEEP_S,
     ) -> None:
@@ -61,6 +65,7 @@ class HttpServer:
         self._ailment = ailment
         self._render = render
         self._version = version
+        self._hosts = hosts
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self._guard = _Guard(first_request_s, sweep_s)
@@ -71,8 +76,8 @@ class HttpServer:
         host, port = split_address(listen)
         app = web.Application(client_max_size=4096, middlewares=[self._guard.middleware])
         app.add_routes([
-            web.get("/", self._page), web.get("/metrics", self._metrics), web.get("/healthz", self._healthz),
-            web.get("/readyz", self._readyz), web.get("/status.json", self._status),
+            web.get("/", self._for_known_hosts(self._page)), web.get("/status.json", self._for_known_hosts(self._status)),
+            web.get("/metrics", self._metrics), web.get("/healthz", self._healthz), web.get("/readyz", self._readyz),
         ])  # fmt: skip
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, max_line_size=4096, max_field_size=4096,
                                      shutdown_timeout=1.0)  # fmt: skip
@@ -94,6 +99,18 @@ class HttpServer:
             await stop_accepting(self._server)
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def _for_known_hosts(self, handler: Handler) -> Handler:
+        """What stands in the ledger is told under an address, a name of the loopback, or a name of `http.hosts` only."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            given = request.headers.getall("Host", [])
+            if len(given) == 1 and is_answered(given[0], self._hosts()):
+                return await handler(request)
+            why = "this host name is not known: ask by an address or as localhost, or add the name to http.hosts"
+            return web.Response(body=encoded({"error": why}) + b"\n", status=403, content_type="application/json")
+
+        return handle
 
     async def _page(self, _: web.Request) -> web.Response:
         text = _PAGE.format(version=self._version, short=_escape(self._shown.in_short()))

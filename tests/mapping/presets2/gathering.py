@@ -66,8 +66,9 @@ def document_at(name: str, value: Any, *, offset: int = 0) -> Document:
 def map_read(source: str, form: Form, documents: Sequence[Document]) -> list[Gathered]:
     """The calls that the documents make when nothing more comes."""
     mapping = mapping_of(source, form)
-    fragments = [fragment for one in documents if (fragment := mapping.map(one).fragment) is not None]
-    assert len(fragments) == len(documents)
+    mapped = [mapping.map(one) for one in documents]
+    fragments = [one.fragment for one in mapped if one.fragment is not None]
+    assert len(fragments) + sum(one.ignored is not None for one in mapped) == len(documents)
     return [_gathered(mapping, key, together) for key, together in keyed(fragments).calls.items()]
 
 

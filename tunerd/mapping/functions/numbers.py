@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any, Final
 
 from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry, Run
-from tunerd.mapping.values import RuleError, is_number, refuse, true
+from tunerd.mapping.values import RuleError, is_number, lost_digits, refuse, true
 
 REGISTRY: Final = Registry()
 _DIGITS: Final = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?", re.ASCII)
@@ -72,8 +72,8 @@ def _round(value: Any, digits: Any = 0) -> Any:
         return None
     if places.__class__ is not int or not 0 <= places <= 12:
         raise RuleError("round", "takes 0 to 12 digits")
-    if number.__class__ is int:
-        return number
+    if number.__class__ is int or lost_digits(number):
+        return number  # whole as it is; digits that are gone don't come back
     rounded = Decimal(repr(number)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
     return float(rounded) if places else int(rounded)
 
@@ -112,3 +112,18 @@ def _to_bool(value: Any) -> Any:
     if value.__class__ is not str:
         raise refuse("to_bool", "text, a number, true or false", value)
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())
+
+
+@REGISTRY.add(
+    "int64(x)", "a 64-bit integer as exporters wrap it ({$numberLong: text}, {low, high}) as a number; everything else as it came"
+)
+def _int64(value: Any) -> Any:
+    if value.__class__ is not dict:
+        return value
+    for name in ("$numberLong", "$numberInt", "$numberDouble", "$numberDecimal"):
+        if name in value:
+            return value[name]
+    low, high = value.get("low"), value.get("high")
+    if low.__class__ is int and high.__class__ is int:
+        return (high << 32) + (low & 0xFFFFFFFF)
+    raise refuse("int64", "a number, text, {$numberLong} or {low, high}", value)

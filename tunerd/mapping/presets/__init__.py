@@ -30,6 +30,11 @@ class Effective:
     gather: Node | None = None
     alone: bool = False
     """The source switches its preset's `gather:` off: each document is a call by itself, of one part."""
+    strict_call: bool = False
+    """The preset's own `when:` and `not_call:` decide: what neither knows is refused."""
+    strict_manifest: bool = False
+    unwraps: bool = False
+    """The document is looked for inside the common envelopes, too."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -80,6 +85,9 @@ def effective(source: Source) -> Effective:
         agent=source.agent or preset.get("agent"),
         gather=preset.get("gather") if alone else _over(source.gather, preset.get("gather")),
         alone=alone,
+        strict_call=_decides("when", preset.get("call"), source.call),
+        strict_manifest=_decides("when", preset.get("manifest"), source.manifest),
+        unwraps=bool(preset),
         problems=tuple(problems),
     )
 
@@ -105,14 +113,27 @@ def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
     return tuple(rules)
 
 
+def _decides(name: str, preset: Node | None, own: Node | None) -> bool:
+    """Whether a member is the preset's, and not one of the source's own over it."""
+    return preset is not None and not (own is not None and isinstance(own.value, dict) and name in own.value)
+
+
 def _over(own: Node | None, preset: Node | None) -> Node | None:
-    """A mapping over a mapping: field by field, `let` and `refuse` name by name."""
+    """A mapping over a mapping: field by field, `let` and `refuse` name by name. An own `when` decides alone, without the
+    preset's `not_call`; an own `not_call` stands before the preset's, and one that is true is enough."""
     if own is None or preset is None or not isinstance(own.value, dict) or not isinstance(preset.value, dict):
         return own if own is not None else preset
     members = dict(preset.value)
+    if "when" in own.value:
+        members.pop("not_call", None)
     for name, rule in own.value.items():
         below = members.get(name)
-        members[name] = _named(rule, below) if name in ("let", "refuse") and below is not None else rule
+        if name in ("let", "refuse") and below is not None:
+            members[name] = _named(rule, below)
+        elif name == "not_call" and below is not None and rule.value is not None:
+            members[name] = Node((rule, below), rule.place)
+        else:
+            members[name] = rule
     return Node(members, own.place, keys={**(preset.keys or {}), **(own.keys or {})})
 
 
