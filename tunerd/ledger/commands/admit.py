@@ -1,6 +1,7 @@
 """Admit: what one read gave becomes rows, each call matched with its recording on the way in."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
