@@ -111,7 +111,8 @@ class OtherReaders:
                 with suppress(ValueError):
                     device, inode, own = (int(text, 16) for text in fields[:3])
                     if own != self.own:
-                        found[device, inode] = f"another tunerd (process {int(fields[3])}, ledger {fields[4]})"
+                        ledger = fields[4] if fields[4].startswith("/") else f"...{fields[4]}"  # the name was too short for it
+                        found[device, inode] = f"another tunerd (process {int(fields[3])}, ledger {ledger})"
         return found
 
     def _has_other(self, fd: int) -> bool:
