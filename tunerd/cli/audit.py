@@ -19,6 +19,7 @@ from tunerd.config.file import load_text
 from tunerd.intake.read import read_documents
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names, why_odd
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Filter
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.ops.answers import ConfigurationDocument
@@ -117,10 +118,15 @@ def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tup
                     relative = _NUMBERED.sub("", relative)  # of two files with one name the second was numbered
                 try:
                     at = os.stat(path)
-                    if names.fits(relative) and why_odd(path, os.path.realpath(base)) is None:
+                    if names.fits(relative) and _is_inside(base, prefix + name):
                         yield path, os.path.join(root, relative), at
                 except OSError:
                     continue  # gone meanwhile
+
+
+def _is_inside(base: str, relative: str) -> bool:
+    with SourceTree(base).opened() as inside:
+        return why_odd(inside, relative) is None
 
 
 async def _rows(office: Operations, since: float | None) -> RowsSeen:
