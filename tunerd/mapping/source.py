@@ -541,12 +541,14 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
     """Every field that its rule gave; what is missing or failed is noted."""
     fields: dict[str, Any] = {}
     slots = run.slots
+    decisive: Misfit | None = None
     for name, rule in rules.fields:
         try:
             value = rule(slots)
         except Misfit as misfit:  # only the run with places raises it; an error in the bare run leads to that one
-            if name in _DECISIVE:
-                raise
+            if name in _DECISIVE:  # the other fields are looked at all the same: `explain` shows what they give
+                decisive = decisive or misfit
+                continue
             run.left_out.append(name)
             run.errors[name] = misfit.told
             continue
@@ -555,6 +557,8 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
         else:
             run.missing.append(name)
     run.values.update(fields)
+    if decisive is not None:
+        raise decisive
     return fields
 
 
