@@ -23,6 +23,7 @@ PURE = (
     "tunerd.events",
     "tunerd.location",
     "tunerd.places",
+    "tunerd.visible",
     "tunerd.mapping",
     "tunerd.workbench",
     "tunerd.ledger.states",
@@ -47,6 +48,7 @@ CORE = {
     "tunerd.clock",
     "tunerd.location",
     "tunerd.places",
+    "tunerd.visible",
     "tunerd.config",
     "tunerd.filesystem",
 }
@@ -131,6 +133,21 @@ def test_no_loose_tasks_and_no_sleeps(module: str) -> None:
 def test_each_file_says_what_belongs_in_it(module: str) -> None:
     """Each file opens with a sentence or two for its next reader."""
     assert ast.get_docstring(ast.parse(MODULES[module].read_text()))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _inside(m, "tunerd.cli") and m != "tunerd.cli.terminal"])
+def test_only_one_place_writes_to_the_terminal(module: str) -> None:
+    """What comes from documents reaches a terminal only through cli/terminal.py, which lets nothing invisible pass."""
+    calls = {
+        f"{node.func.value.id}.{node.func.attr}"
+        for node in ast.walk(ast.parse(MODULES[module].read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+    } | {
+        node.func.id
+        for node in ast.walk(ast.parse(MODULES[module].read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not calls & {"click.echo", "click.secho", "click.style", "print"}
 
 
 def test_no_type_checking_imports() -> None:

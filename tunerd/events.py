@@ -5,6 +5,7 @@ No event carries a transcript, a key, a request body or a URL's query.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 from tunerd.call import MappingNotes, State
@@ -102,9 +103,19 @@ class CallFailed:
     reason: FailReason
     call_id: str | None
     path: str
+    """Where its document was read: path, or path@offset."""
     where: str
     what: str
     status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadByAnother:
+    """Another tunerd, with a ledger of its own, reads the same directory."""
+
+    source: str
+    path: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +272,25 @@ class LedgerRolledBack:
     """How many are missing."""
 
 
+class StuckKind(StrEnum):
+    """What was left behind in nobody's hands."""
+
+    CALL = "call"
+    """It stood as `sending`, and no worker had it: it is due again, and may have arrived."""
+    WORKER = "worker"
+    """It waited for a settlement that nobody was going to write."""
+    PERMIT = "permit"
+    """It was counted as in flight, and nobody held it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """The self-check of delivery found, at two looks a minute apart, what must not happen, and put it right."""
+
+    what: StuckKind
+    count: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockJumped:
     seconds: float
@@ -271,7 +301,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -134,6 +134,9 @@ class _AtOnce:
             job.future.set_exception(exc)
         return job.future
 
+    def unsettled(self) -> frozenset[int]:
+        return frozenset()
+
     def change(self, run: Callable[[SqliteStore], T]) -> T:
         self._store.begin(full=False)
         try:

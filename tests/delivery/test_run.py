@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.delivery.made import SENT, delivering, delivering_to, destination, scripted
+from tests.delivery.made import SENT, Rig, delivering, delivering_to, destination, scripted
 from tests.delivery.server import Hang, Reply, Request, serving
 from tests.descriptors import no_descriptors
 from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
@@ -16,6 +16,7 @@ from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.delivery.bench import Bench
 from tunerd.delivery.key import Key
+from tunerd.delivery.pacing import Go
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,
@@ -25,10 +26,12 @@ from tunerd.events import (
     ConcurrencyChanged,
     PauseBegan,
     PauseEnded,
+    Stuck,
+    StuckKind,
 )
-from tunerd.ledger import Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable
+from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
-from tunerd.testing import FakeClock, MemoryLedger
+from tunerd.testing import FakeClock, MemoryLedger, make_call
 
 IDS = [f"call-{n}" for n in range(1, 101)]
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")
@@ -88,6 +91,17 @@ async def test_a_rejected_call_fails_alone() -> None:
         (failed,) = await bench.told.until(CallFailed)
     assert (failed.call_id, failed.reason, failed.status) == ("call-2", FailReason.REJECTED, 422)
     assert failed.what == "Tuner answered 422: end_timestamp (missing)"
+    assert failed.path == "/calls/call-2.json"
+
+
+async def test_a_rejected_call_of_a_log_is_told_with_its_place() -> None:
+    """The log's path and the offset in it, as `tunerd retry --place` takes them."""
+    async with serving(behave=lambda _: Reply(422, b"{}")) as server, delivering_to(server.url) as bench:
+        await bench.ledger.admit(
+            Admission(calls=[make_call("call-1", path="/calls/agent.ndjson", offset=81920)]), bench.clock.now()
+        )
+        (failed,) = await bench.told.until(CallFailed)
+    assert failed.path == "/calls/agent.ndjson@81920"
 
 
 async def test_retry_after_holds_the_destination_over_a_restart() -> None:
@@ -492,6 +506,108 @@ async def test_dry_run_claims_nothing() -> None:
         assert bench.delivery.idle()
         assert bench.delivery.statuses()[0].dry_run
     assert await states(bench.ledger) == {State.DUE: 1}
+
+
+class SlowToSettle(MemoryLedger):
+    """Settlements become durable only when `settled` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settled = asyncio.Event()
+
+    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
+        done = super().settle(row, settlement, now)
+
+        async def later() -> None:
+            await self.settled.wait()
+            await done
+
+        return later()
+
+
+async def test_a_worker_that_is_cancelled_before_its_attempt_gives_call_and_permit_back() -> None:
+    """It has claimed its next call, and waits for the last one's settlement: the call was not posted, so it is due as it was,
+    and nothing says that it may have arrived."""
+    async with delivering(scripted(lambda call: SENT), ledger=SlowToSettle(), concurrency=1) as bench:
+        await bench.admit("call-1", "call-2")
+        await bench.clock.advance(0)
+        (left,) = [call for call in await bench.ledger.calls(Filter()) if call.state is State.SENDING]
+        assert bench.task is not None
+        bench.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bench.task
+        assert await states(bench.ledger) == {State.SENT: 1, State.DUE: 1}
+        assert bench.delivery.statuses()[0].in_flight == 0
+        assert [event.what for event in (await bench.ledger.story(left.call_id))[0].events] == ["admitted"]
+
+
+# The self-check.
+
+
+async def lost(bench: Rig) -> None:
+    """What a defect leaves behind: a call that stands as being sent, and nobody sends it."""
+    await bench.delivery.pause("tuner")
+    await bench.admit("call-1")
+    await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, bench.clock.now())
+    await bench.delivery.resume("tuner")
+
+
+async def test_a_call_in_nobodys_hands_is_found_and_told() -> None:
+    """At two looks, 60 s apart: it is due again as one that may have arrived, counted, and delivered."""
+    async with delivering(scripted(lambda call: SENT)) as bench:
+        await lost(bench)
+        await bench.clock.advance(119)
+        assert not bench.told.seen(Stuck)
+        await bench.clock.advance(2)
+        assert bench.told.seen(Stuck) == [Stuck(what=StuckKind.CALL, count=1)]
+        await bench.told.until(CallSent)
+        told = [event.what for event in (await bench.ledger.story("call-1"))[0].events]
+        assert told == ["admitted", "interrupted", "sent"]
+
+
+async def test_a_lost_permit_is_found_and_told() -> None:
+    """One that is counted and that no worker holds."""
+    async with delivering(scripted(lambda call: SENT), concurrency=1) as bench:
+        await bench.clock.advance(1)
+        lane = bench.delivery._lanes["tuner"]
+        assert isinstance(lane.pacing.may_start(bench.clock.now()), Go)
+        await bench.clock.advance(200)
+        assert bench.told.seen(Stuck) == [Stuck(what=StuckKind.PERMIT, count=1)]
+        await bench.admit("call-1")
+        await bench.told.until(CallSent)
+
+
+class LosesASettlement(MemoryLedger):
+    """The first settlement is written, and its worker never told."""
+
+    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
+        done = super().settle(row, settlement, now)
+        return asyncio.get_running_loop().create_future() if row == 1 else done
+
+
+async def test_a_worker_that_waits_for_nothing_is_found_and_told() -> None:
+    """It goes on with the next call."""
+    async with delivering(scripted(lambda call: SENT), ledger=LosesASettlement(), concurrency=1) as bench:
+        await bench.admit("call-1", "call-2")
+        await bench.clock.advance(121)
+        assert bench.told.seen(Stuck) == [Stuck(what=StuckKind.WORKER, count=1)]
+        assert [event.call_id for event in await bench.told.until(CallSent)] == ["call-2"]
+
+
+async def test_the_self_check_leaves_long_attempts_alone() -> None:
+    """However long they take, they are in a worker's hands."""
+    done = asyncio.Event()
+
+    async def hold(call: Claimed) -> Outcome:
+        await done.wait()
+        return SENT
+
+    async with delivering(scripted(hold), timeout_s=3600.0) as bench:
+        await bench.admit(*IDS[:10])
+        await bench.clock.advance(1000)
+        done.set()
+        await bench.told.until(CallSent, 10)
+        assert not bench.told.seen(Stuck)
 
 
 # Stopping.

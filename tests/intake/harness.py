@@ -15,7 +15,9 @@ from tunerd.config import Source
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.entry import Mapper
 from tunerd.intake.inotify import Watcher
+from tunerd.intake.scan import Listing, scan
 from tunerd.intake.source_reader import Unread
+from tunerd.intake.source_tree import SourceTree
 from tunerd.intake.sources import Intake
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -108,3 +110,9 @@ def age(path: Path, seconds: float) -> None:
     """Make a file look as if it was last written `seconds` ago (its ctime stays)."""
     at = path.stat().st_mtime - seconds
     os.utime(path, (at, at))
+
+
+def listed(root: Path, *arguments: Any, **options: Any) -> Listing:
+    """A scan of a directory."""
+    with SourceTree(str(root)).opened() as inside:
+        return scan(inside, *arguments, **options)

@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.intake.harness import source
+from tests.intake.harness import listed, source
 from tunerd.call import Document
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Batch, Inspection, Large, Now
-from tunerd.intake.scan import Names, scan
+from tunerd.intake.scan import Names
+from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
 
 
@@ -167,8 +168,8 @@ class Follower(RuleBasedStateMachine):
 
     def _visit_all(self, *, tail: bool = False, batches: int = 1_000_000) -> None:
         self.time += 100
-        listing = scan(
-            str(self.root), self.names, self.known.signatures, recursive=False, arm=lambda _: None, restat=self.known.restat
+        listing = listed(
+            self.root, self.names, self.known.signatures, recursive=False, arm=lambda *_: None, restat=self.known.restat
         )
         for path in listing.vanished:
             self.known.vanished(path)
@@ -179,7 +180,7 @@ class Follower(RuleBasedStateMachine):
                 return
 
     def _visit_one(self, due: Due, batches: int) -> int:
-        visit = Inspection(self.source, str(self.root), self.names, due, Now(0.0, self.time, final=True), self.known)
+        visit = Inspection(self.source, SourceTree(str(self.root)), self.names, due, Now(0.0, self.time, final=True), self.known)
         try:
             look = visit.look()
             while isinstance(look, Batch | Large):

@@ -189,7 +189,7 @@ async def test_a_queue_of_sixteen_events(tmp_path: Path) -> None:
 class Deaf(Watcher):
     """Watches, and hears nothing: as on a mount whose events never come."""
 
-    def arm(self, directory: str, tell: Tell) -> None:
+    def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
         def hear_nothing(hint: Hint, path: str) -> None:
             pass
 

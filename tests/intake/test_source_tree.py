@@ -70,7 +70,7 @@ def test_a_file_is_read_by_the_descriptors_of_its_directories(root: Path) -> Non
     assert (read(tree, "a.json"), read(tree, "day/a.json")) == ("inside", "inside")
     with tree.opened() as inside:
         assert inside.stat("day/a.json").st_ino == (root / "day" / "a.json").stat().st_ino
-        with inside.listed("day") as (_, entries):
+        with inside.listed("day") as entries:
             assert [entry.name for entry in entries] == ["a.json"]
         assert inside.is_in_place()
     assert open_descriptors() == before
@@ -208,7 +208,7 @@ def test_nothing_outside_is_deleted_while_a_directory_and_a_link_change_places(r
                         os.unlink("a.json", dir_fd=fd)
                         deleted += 1
                         os.close(os.open("a.json", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
-                    with inside.listed("day") as (_, entries):
+                    with inside.listed("day") as entries:
                         listed |= {entry.stat().st_ino for entry in entries}
                 except NotADirectoryError:
                     pass

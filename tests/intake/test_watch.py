@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.intake.harness import age, put, running, source
+from tests.intake.harness import age, listed, put, running, source
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
 from tunerd.intake import inotify
@@ -24,7 +24,7 @@ from tunerd.intake.due_queue import MOST, DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
-from tunerd.intake.scan import Names, is_temporary, scan, signature
+from tunerd.intake.scan import Names, is_temporary, signature
 from tunerd.ledger import FileMark
 from tunerd.testing import Recorder
 
@@ -188,7 +188,7 @@ async def test_two_sources_may_share_a_directory(tmp_path: Path) -> None:
 
 
 class NoMoreWatches(Watcher):
-    def arm(self, directory: str, tell: Tell) -> None:
+    def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
         raise WatchLimit("raise the sysctl fs.inotify.max_user_watches")
 
 
@@ -263,13 +263,13 @@ def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
         (tmp_path / f"{i}.json").write_text("{}")
     known = {f"{i}.json": 1 for i in range(40)}  # none is as it was
     listings = [
-        scan(str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(i, 4)) for i in range(4)
+        listed(tmp_path, Names(source(tmp_path)), known, recursive=False, arm=lambda *_: None, part=(i, 4)) for i in range(4)
     ]
     found = [name for listing in listings for name in listing.found]
     assert sorted(found) == sorted(known)
     assert max(len(listing.found) for listing in listings) < 40
-    restat = scan(
-        str(tmp_path), Names(source(tmp_path)), known, recursive=False, arm=lambda _: None, part=(9, 4), restat={"7.json"}
+    restat = listed(
+        tmp_path, Names(source(tmp_path)), known, recursive=False, arm=lambda *_: None, part=(9, 4), restat={"7.json"}
     )
     assert "7.json" in restat.found
 
@@ -395,10 +395,10 @@ def test_a_root_that_is_swapped_while_it_is_listed_says_nothing(tmp_path: Path, 
     known = {"a.json": 1, "b.json": 1}
     swap_at = str(root) if when == "before it is listed" else str(root / "below")
 
-    def swap(directory: str) -> None:
+    def swap(directory: str, _: int) -> None:
         if directory == swap_at:
             root.rename(tmp_path / "away")
             root.mkdir()
 
     with pytest.raises(OSError, match="took its place"):
-        scan(str(root), Names(source(root)), known, recursive=True, arm=swap)
+        listed(root, Names(source(root)), known, recursive=True, arm=swap)

@@ -1,11 +1,13 @@
 """WritePath.admit on every ledger: duplicates, conflicts, refusals, ignored documents."""
 
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
-from tunerd.call import Refusal, RefusedDocument, State, UrlStrategy
+from tunerd.call import Origin, Refusal, RefusedDocument, State, UrlStrategy
 from tunerd.ledger import Admission, Continued, Filter, Ledger, Verdict
+from tunerd.ledger.commands.admit import FAILURES_OF_A_PLACE
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
@@ -19,6 +21,7 @@ from .parts import (
     ignored,
     later,
     put,
+    recording,
     refused,
     state,
     take,
@@ -176,6 +179,76 @@ async def test_an_ignored_document_supersedes_its_refusal(ledger: Ledger) -> Non
     await ledger.admit(Admission(refused=[refused()]), NOW)
     await ledger.admit(Admission(ignored=[ignored("/calls/bad.json")]), NOW)
     assert [row.state for row in await ledger.calls(Filter())] == [State.IGNORED]
+
+
+def unmappable(document: bytes = b'{"n":1}', *, offset: int = 0, call_id: str | None = None) -> RefusedDocument:
+    """A complete document that no rule could map."""
+    return RefusedDocument(
+        origin=Origin(source="agent", path="/calls/room.json", offset=offset),
+        refusal=Refusal(reason=FailReason.UNMAPPABLE, where="call.start_timestamp (line 3)", what="gave nothing"),
+        head=document,
+        document=document,
+        call_id=call_id,
+    )
+
+
+ROOM: Final = "/calls/room.json"
+
+
+@pytest.mark.parametrize("next_one", ["a call", "a refusal", "an ignored one", "a recording", "nothing"])
+async def test_another_document_at_its_path_hides_no_failure(ledger: Ledger, next_one: str) -> None:
+    """One file for each room, rewritten by the next call: the failed one stays, with its document, until somebody acts."""
+    mark = file_mark(ROOM)
+    await ledger.admit(Admission(refused=[unmappable()], mark=mark, replaces_failed=True), NOW)
+    following = {
+        "a call": Admission(calls=[make_call(path=ROOM)]),
+        "a refusal": Admission(refused=[unmappable(b'{"n":2}')]),
+        "an ignored one": Admission(ignored=[ignored(ROOM)]),
+        "a recording": Admission(recordings=[recording()]),
+        "nothing": Admission(),
+    }[next_one]
+    await ledger.admit(replace(following, mark=mark, replaces_failed=True), NOW + 1)
+    rows = await ledger.calls(FAILED)
+    assert [await ledger.document(row.row) for row in rows][:1] == [b'{"n":1}']
+    assert len(rows) == (2 if next_one == "a refusal" else 1)
+
+
+@pytest.mark.parametrize("how", ["its place", "another path", "another offset"])
+async def test_a_document_with_the_same_call_id_takes_its_failure_away(ledger: Ledger, how: str) -> None:
+    """The call is here after all, wherever it was written."""
+    await ledger.admit(Admission(refused=[unmappable(call_id="call-1"), unmappable(b"{}", offset=50, call_id="b")]), NOW)
+    path, offset = ("/calls/other.json" if how == "another path" else ROOM), (7 if how == "another offset" else 0)
+    await put(ledger, make_call(path=path, offset=offset))
+    assert [row.call_id for row in await ledger.calls(FAILED)] == ["b"]
+
+
+async def test_the_same_document_read_again_takes_its_failure_away(ledger: Ledger) -> None:
+    """The rules were repaired, and its file was touched: the very same bytes are a call now, at whatever offset."""
+    document = make_call().document
+    assert document is not None
+    await ledger.admit(Admission(refused=[unmappable(document), unmappable(b'{"n":2}', offset=60)]), NOW)
+    mark = file_mark(ROOM)
+    await ledger.admit(Admission(calls=[make_call(path=ROOM, offset=3)], mark=mark, replaces_failed=True), NOW + 1)
+    assert [row.offset for row in await ledger.calls(FAILED)] == [60]
+
+
+async def test_failures_of_one_path_are_bounded(ledger: Ledger) -> None:
+    """A file that is rewritten for each call, with rules that map none of them: 20 rows, the last of which says so."""
+    for number in range(30):
+        document = b'{"n":%d}' % number
+        await ledger.admit(Admission(refused=[unmappable(document)], mark=file_mark(ROOM), replaces_failed=True), NOW + number)
+    rows = await ledger.calls(FAILED, limit=100)
+    assert len(rows) == FAILURES_OF_A_PLACE
+    assert [await ledger.document(row.row) for row in (rows[0], rows[-1])] == [b'{"n":0}', b'{"n":29}']
+    assert "more than 20 documents that failed" in rows[-1].detail
+    assert ledger.gauges().calls[State.FAILED] == FAILURES_OF_A_PLACE
+
+
+async def test_many_failures_of_one_file_all_stay(ledger: Ledger) -> None:
+    """Elements of a list, or lines of a log, are places of their own: a wrong rule has to stay repairable for each."""
+    refusals = [unmappable(b'{"n":%d}' % number, offset=10 * number) for number in range(50)]
+    await ledger.admit(Admission(refused=refusals, mark=file_mark(ROOM), replaces_failed=True), NOW)
+    assert ledger.gauges().calls[State.FAILED] == 50
 
 
 async def test_a_place_of_a_log_that_rotated_hides_no_failure(ledger: Ledger) -> None:

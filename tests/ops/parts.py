@@ -116,5 +116,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.LedgerHealed(lasted_s=4.0),
         e.LedgerRebuilt(kept_as="/l.db.corrupt", salvaged=7, documents_lost=2, unread=1),
         e.LedgerRolledBack(commits=3),
+        *(e.Stuck(what=what, count=2) for what in e.StuckKind),
         e.ClockJumped(seconds=86_400.0),
+        e.ReadByAnother(source="agent", path="/c", who=f"another tunerd {text}"),
     ]

@@ -38,9 +38,11 @@ class Page:
 
 
 @asynccontextmanager
-async def serving(bench: Bench | None = None, listen: str = "127.0.0.1:0", **limits: float) -> AsyncIterator[Page]:
+async def serving(
+    bench: Bench | None = None, listen: str = "127.0.0.1:0", hosts: tuple[str, ...] = (), **limits: float
+) -> AsyncIterator[Page]:
     page = Page(bench or Bench())
-    server = HttpServer(page.bench.status, page.ailment, page.render, "1.2.3", **limits)
+    server = HttpServer(page.bench.status, page.ailment, page.render, "1.2.3", hosts=lambda: hosts, **limits)
     page.address = await server.start(listen)
     try:
         yield page
@@ -167,3 +169,40 @@ async def test_a_connection_that_only_sits_there_is_closed() -> None:
                 await reader.readexactly(1)
         writer.close()
         assert (await page.get("/healthz"))[0] == 200
+
+
+HOSTS = {
+    "127.0.0.1": True, "127.0.0.1:9464": True, "10.1.2.3:80": True, "[::1]": True, "[::1]:9464": True, "[fe80::1%25eth0]:1": True,
+    "localhost": True, "LOCALHOST:9464": True, "localhost.": True, "app.localhost": True, "tunerd.internal": True,
+    "Tunerd.Internal.:9464": True,
+    "attacker.example": False, "attacker.example:9464": False, "127.0.0.1.attacker.example": False, "localhost.attacker.example": False,
+    "notlocalhost": False, "x@127.0.0.1": False, "127.0.0.1@x": False, "0x7f000001": False, "[attacker.example]": False,
+    "127.0.0.1:1:2": False, "internal": False, "sub.tunerd.internal": False, "": False, "127.0.0.1 attacker.example": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+async def test_what_stands_in_the_ledger_is_not_told_under_a_foreign_name(host: str) -> None:
+    """A page of the web that rebinds its own name to this address reads neither /status.json nor the page; metrics and
+    probes answer whoever asks, as scrapers and kubelets do."""
+    async with serving(hosts=("tunerd.internal",)) as page:
+        for path in ("/status.json", "/"):
+            assert await raw_status(page, path, f"Host: {host}") == (200 if HOSTS[host] else 403), path
+        for path in ("/metrics", "/healthz", "/readyz"):
+            assert await raw_status(page, path, f"Host: {host}") in (200, 503), path
+
+
+async def test_no_host_or_two_are_no_known_host() -> None:
+    """Browsers send exactly one; anything else is refused."""
+    async with serving() as page:
+        assert await raw_status(page, "/status.json", "X: y") in (400, 403)
+        assert await raw_status(page, "/status.json", "Host: 127.0.0.1\r\nHost: attacker.example") in (400, 403)
+
+
+async def raw_status(page: Page, path: str, header: str) -> int:
+    reader, writer = await asyncio.open_connection(*page.address)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\n{header}\r\nConnection: close\r\n\r\n".encode())
+        return int((await reader.read()).split(b" ")[1])
+    finally:
+        writer.close()

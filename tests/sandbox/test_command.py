@@ -86,7 +86,7 @@ async def test_it_serves_and_ends_with_a_summary(tmp_path: Path, number: signal.
     assert (long in third, third.endswith("directory/x.wav\n"), len(third) < 160) == (False, True, True)
     assert long in journal.read_text()
     assert first == "200 accepted  call call_12345  agent support-bot  2 rows  recording https://a.example/x.wav?...\n"
-    assert "c\\x0a\\x1b[2J" in second
+    assert "c\\n\\x1b[2J" in second
     assert "call_type" in second
     assert (code, out, err) == (0, "3 requests (accepted: 2, refused: 1)\n", "")
     assert [orjson.loads(line)["status"] for line in journal.read_bytes().splitlines()] == [200, 422, 200]

@@ -4,11 +4,12 @@
 
 import importlib
 import os
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from tunerd import __version__
+from tunerd.visible import visible
 
 _COMMANDS: Final = {
     "run": "Run the daemon (or, with --once, send what is there and end).",
@@ -44,6 +45,13 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(f"tunerd.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as exc:
+            vars(exc)["message"] = visible(exc.message)  # click prints it; a file name or an id may stand in it
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

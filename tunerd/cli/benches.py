@@ -11,6 +11,7 @@ import click
 
 from tunerd.call import Document, Form, RefusedDocument
 from tunerd.cli.options import exit_bad_config, load_or_exit
+from tunerd.cli.terminal import say
 from tunerd.config import Config, Source
 from tunerd.config.check import form_known
 from tunerd.config.file import load
@@ -81,7 +82,7 @@ def read(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:
 def cannot_read(file: Path, exc: OSError | ValueError) -> None:
     """One line on stderr."""
     why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or str(exc)
-    click.echo(f"tunerd: {file} cannot be read: {why}", err=True)
+    say(f"tunerd: {file} cannot be read: {why}", err=True)
 
 
 def plain_output() -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Destination, Source
 from tunerd.places import ConfigError
 
@@ -33,15 +34,16 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
         loaded = check_file(config, os.environ)
     except ConfigError as exc:
         exit_bad_config(exc)
-    click.echo(f"ok: {config}")
+    say(f"ok: {config}")
     for line in summary(loaded):
-        click.echo(line)
+        say(line)
     if show:
         from tunerd.config.printing import redacted
 
-        click.echo("\n" + redacted(loaded), nl=False)
+        say()
+        say_lines(redacted(loaded).removesuffix("\n"))
     for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     failed = strict and bool(loaded.warnings)
     if online:
         failed = not asyncio.run(_try_all(loaded)) or failed
@@ -101,6 +103,6 @@ async def _try_all(config: Config) -> bool:
         agents = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
         agent = next((agent for agent in agents if agent), "tunerd-check")
         trial = await try_destination(destination, agent, config.delivery, os.environ)
-        click.echo(f"online: {destination.name}: {trial.says}", err=not trial.good)
+        say(f"online: {destination.name}: {trial.says}", err=not trial.good)
         good = good and trial.good
     return good

@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import click
 
 from tunerd.cli.options import config_option
+from tunerd.cli.terminal import say
 from tunerd.config import Config
 from tunerd.config.file import place_of_ledger, read_file
 from tunerd.config.ledger import LedgerPlace
 from tunerd.ops.client import TIMEOUT_S, ControlClient, find_daemon, find_daemon_of_file
+from tunerd.ops.redact import redact
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError, Problem
 
@@ -100,7 +102,7 @@ def _found(known: Known, timeout_s: float) -> ControlClient | None:
     if found is None:
         return None
     if found.ledger is not None and place.path is not None and not known.is_bad and not known.told:
-        click.echo(f"tunerd: the running daemon has the ledger {found.ledger}; {known.file} names {place.path} now, which "
+        say(f"tunerd: the running daemon has the ledger {found.ledger}; {known.file} names {place.path} now, which "
                    f"counts from the next start", err=True)  # fmt: skip
     return found.client
 
@@ -111,4 +113,4 @@ def tell_bad(known: Known, who_answers: str) -> None:
         return
     first, *others = known.problems
     more = f" ({len(others)} more: tunerd check)" if others else ""
-    click.echo(f"tunerd: the configuration on disk is bad: {first}{more}; {who_answers}", err=True)
+    say(f"tunerd: the configuration on disk is bad: {redact(str(first))}{more}; {who_answers}", err=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import click
 
 from tunerd.call import State
+from tunerd.cli.terminal import say, say_lines
 from tunerd.clock import SystemClock
 from tunerd.ops.answers import StatusDocument
 from tunerd.ops.client import find_daemon
@@ -45,10 +46,12 @@ def command(keep: Path | None) -> None:
             asyncio.run(_Demo(directory).run())
         except (TimeoutError, ControlError, OrderRefused) as exc:
             why = f" ({exc})" if str(exc) else ""
-            click.echo(f"\nThe demo got stuck{why}; this is what the daemon said:\n{_tail(directory / 'tunerd.log')}", err=True)
+            say(err=True)
+            say(f"The demo got stuck{why}; this is what the daemon said:", err=True)
+            say_lines(_tail(directory / "tunerd.log"), err=True)
             sys.exit(1)
     where = "" if keep is None else f"  ls {keep}\n                                     what the demo left\n"
-    click.echo(f"""
+    say_lines(f"""
 What to type next:
 {where}  tunerd sandbox                     a stand-in for Tuner to point your own configuration at
   tunerd check -c config.yaml        is my configuration right?
@@ -66,7 +69,7 @@ def _make_ready(directory: Path) -> None:
     except OSError as exc:
         wrong = f"{directory} cannot be used: {exc.strerror}"
     if wrong is not None:
-        click.echo(f"tunerd: {wrong}", err=True)
+        say(f"tunerd: {wrong}", err=True)
         sys.exit(1)
 
 
@@ -101,10 +104,10 @@ class _Demo:
         stack.push_async_callback(self._stop_daemon)
         await self._until(lambda: find_daemon(str(self._directory / "ledger.db")) is not None)
         await self._until(self._has_looked_around)
-        _say("A stand-in for Tuner and `tunerd run` are up, on this machine alone.")
+        say_lines("A stand-in for Tuner and `tunerd run` are up, on this machine alone.")
 
     async def _arrivals(self) -> None:
-        _say("\n1. Calls arrive as files, and as lines of a log")
+        say_lines("\n1. Calls arrive as files, and as lines of a log")
         await self._see("vapi-1", lambda: self._put("vapi/vapi-1.json", samples.vapi_report("vapi-1")),
                         "a Vapi report, mapped by the preset")  # fmt: skip
         lines = "".join(json.dumps(samples.log_line(f"log-{n}")) + "\n" for n in (1, 2, 3))
@@ -112,26 +115,26 @@ class _Demo:
         await self._see("log-3", lambda: _append(log, lines), "three lines of a log of our own")
 
     async def _late_recording(self) -> None:
-        _say("\n2. A recording that comes later than its call")
+        say_lines("\n2. A recording that comes later than its call")
         self._put("rooms/room-1.json", samples.room_call("room-1", "lobby"))
         await self._until_counts(State.WAITING, 1)
-        _say("   room-1   waits for its recording (Tuner keeps the first version of a call: better late than without)")
+        say_lines("   room-1   waits for its recording (Tuner keeps the first version of a call: better late than without)")
         await self._see("room-1", lambda: self._put("egress/EG_lobby.json", samples.egress_manifest("lobby")),
                         "the manifest is there, and the call went out with its audio")  # fmt: skip
 
     async def _broken_file(self) -> None:
-        _say("\n3. A file that is broken")
+        say_lines("\n3. A file that is broken")
         broken = self._directory / "rooms" / "room-2.json"
         broken.write_text('{"call": "room-2", "began": 17676')
         await self._until_counts(State.FAILED, 1)
         failure = (await self._status())["last_failures"][0]
-        _say(f"   room-2   failed({failure['reason']}): {failure['detail']}")
+        say_lines(f"   room-2   failed({failure['reason']}): {failure['detail']}")
         self._put("egress/EG_terrace.json", samples.egress_manifest("terrace"))
         await self._see("room-2", lambda: self._put("rooms/room-2.json", samples.room_call("room-2", "terrace")),
                         "the file was repaired: it replaced its failed row by itself")  # fmt: skip
 
     async def _retry(self) -> None:
-        _say("\n4. Tuner has a bad moment")
+        say_lines("\n4. Tuner has a bad moment")
         self._tuner.plan(Answer(503), Answer(503), call_id="vapi-2")
         await self._see("vapi-2", lambda: self._put("vapi/vapi-2.json", samples.vapi_report("vapi-2")),
                         "answered 503 twice, then accepted: the same bytes each time")  # fmt: skip
@@ -142,7 +145,7 @@ class _Demo:
         counts = ", ".join(f"{row['count']} {state}" for state, row in status["calls"].items() if row["count"])
         accepted = self._tuner.accepted
         arrived = f"{len(accepted)} calls, each exactly once, in {self._tuner.total} requests"
-        _say(f"\nIn the ledger: {counts}. At the stand-in: {arrived}.")
+        say_lines(f"\nIn the ledger: {counts}. At the stand-in: {arrived}.")
 
     # How it looks at things.
 
@@ -152,7 +155,7 @@ class _Demo:
         act()
         async with asyncio.timeout(_CEILING_S):
             await self._tuner.wait_for(lambda _: call_id in self._tuner.accepted, _CEILING_S)
-        _say(f"   {call_id:8} {what} ({(time.monotonic() - began) * 1000:.0f} ms)")
+        say_lines(f"   {call_id:8} {what} ({(time.monotonic() - began) * 1000:.0f} ms)")
 
     async def _status(self) -> StatusDocument:
         daemon = await asyncio.to_thread(find_daemon, str(self._directory / "ledger.db"))
@@ -200,10 +203,6 @@ class _Demo:
 def _append(file: Path, lines: str) -> None:
     with file.open("a") as out:
         out.write(lines)
-
-
-def _say(line: str) -> None:
-    click.echo(line)
 
 
 def _tail(file: Path) -> str:

@@ -1,6 +1,5 @@
 """`tunerd diff`: what another configuration would change in the bodies of real calls."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, fil
 from tunerd.cli.daemon import Target
 from tunerd.cli.documents import source_of
 from tunerd.cli.office import ask
+from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config
 from tunerd.ops.answers import DocumentRow
 from tunerd.ops.office import Operations
@@ -61,7 +61,7 @@ def command(
     total, found = Total(), list[Difference]()
     for name, documents in reads.items():
         if name not in benches:
-            click.echo(f"tunerd: {old} has no source {name!r}: {len(documents)} of its documents are not compared", err=True)
+            say(f"tunerd: {old} has no source {name!r}: {len(documents)} of its documents are not compared", err=True)
             continue
         for one in differences(benches[name], _other(benches[name], others), documents):
             total.add(one)
@@ -108,7 +108,7 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
     rows, without = ask(Target(config=config_file), documents)
     if len(rows) < newest:
         passed = f"; of {without:,} calls it keeps none (`ledger.keep_documents`)" if without else ""
-        click.echo(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)
+        say(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)
     found: dict[str, list[Read]] = {}
     for row in rows:
         found.setdefault(row["source"], []).append(_document(row))
@@ -129,12 +129,12 @@ def _tell(total: Total, found: list[Difference], *, whole: bool, as_json: bool) 
             "fields": dict(total.fields),
             "differences": [_json(one) for one in found],
         }
-        click.echo(json.dumps(shown, indent=2))
+        say_plain_json(shown)
         return
     for line in _lines(found, whole=whole):
-        click.echo(line)
+        say(line)
     for line in total.lines():
-        click.echo(line)
+        say(line)
 
 
 def _lines(found: list[Difference], *, whole: bool) -> Iterator[str]:

@@ -9,10 +9,10 @@ from tunerd.call import State
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report
 from tunerd.cli.office import ask, fail, order, place_option, since_option, unknown_ids
+from tunerd.cli.terminal import say, say_json
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.outcome import FailReason
 
@@ -74,11 +74,11 @@ def command(
 
     report, unknown = ask(target, away)
     if as_json:
-        click.echo(encoded(report, indent=True))
+        say_json(report)
     else:
         draw_report(report, "dismissed")
     if unknown:
         fail(f"not in the ledger: {', '.join(unknown)}")
     if not report["done"] and not report["skipped"]:
-        click.echo("nothing to dismiss", err=as_json)
+        say("nothing to dismiss", err=as_json)
     sys.exit(1 if report["skipped"] else 0)

@@ -10,6 +10,7 @@ import click
 
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config
+from tunerd.cli.terminal import say
 from tunerd.config import Config, Source
 from tunerd.delivery.key import Key
 from tunerd.intake.read import read_documents
@@ -66,5 +67,5 @@ def documents_of(source: Source, file: Path) -> Iterator[Document | RefusedDocum
 
 
 def _stop(message: str) -> None:
-    click.echo(f"tunerd: {message}", err=True)
+    say(f"tunerd: {message}", err=True)
     sys.exit(1)

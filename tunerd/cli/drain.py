@@ -9,6 +9,7 @@ from tunerd.call import State
 from tunerd.cli.daemon import Target, read_known, running_daemon, target_options
 from tunerd.cli.office import FAILURE, fail
 from tunerd.cli.options import exit_bad_config
+from tunerd.cli.terminal import say
 from tunerd.clock import Clock, SystemClock
 from tunerd.config.quantities import parse_duration
 from tunerd.ops.answers import IdleDocument
@@ -59,7 +60,7 @@ def command(target: Target, deadline_s: float) -> None:
     if not is_idle:
         fail(f"not drained within {deadline_s:g} s: {_left(last) or 'files are still being read'}", FAILURE)
     waiting = f"; {left}" if (left := _left(last)) else ""
-    click.echo(f"drained: nothing is due{waiting}")
+    say(f"drained: nothing is due{waiting}")
 
 
 async def drain(daemon: ControlClient, deadline_s: float, clock: Clock) -> tuple[IdleDocument, bool]:

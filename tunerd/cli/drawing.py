@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-import click
-
+from tunerd.cli.terminal import say, style
 from tunerd.ops.answers import CallRow, DestinationRow, PauseRow, Report, SourceRow, StatusDocument, StoryRow, Trouble
 from tunerd.outcome import PauseReason
+from tunerd.visible import visible
 
 WIDTH: Final = 80
 _SHOWN_TROUBLES: Final = 20
@@ -42,34 +42,37 @@ def draw_status(status: StatusDocument) -> None:
     if daemon["running"]:
         since = "" if daemon["started_at"] is None else f" for {span(now - daemon['started_at'])}"
         mood = "stopping" if daemon["stopping"] else "running" if daemon["ready"] else "starting"
-        click.echo(f"tunerd {daemon['version']} is {mood}{since} (process {daemon['pid']})")
+        say(f"tunerd {daemon['version']} is {mood}{since} (process {daemon['pid']})")
     else:
-        click.echo(click.style("tunerd is not running", fg="yellow") + "; this is what its ledger says")
+        say(style("tunerd is not running", fg="yellow") + "; this is what its ledger says")
     config = status["config"]
-    click.echo(f"configuration {config['file']}")
+    say(f"configuration {config['file']}")
     if not config["last_reload_successful"]:
-        click.echo(click.style("  the last reload was refused; the configuration before it goes on:", fg="red"))
+        say(style("  the last reload was refused; the configuration before it goes on:", fg="red"))
         for problem in config["problems"][:5]:
             _wrapped(problem, "    ")
-    click.echo()
+    say()
     for state, row in status["calls"].items():
         if row["count"] or state in ("due", "sent", "failed"):
             oldest = "" if row["oldest_age_s"] is None or not row["count"] else f"   oldest {ago(row['oldest_age_s'])}"
             hint = "   tunerd failed" if state == "failed" and row["count"] else ""
             colour = _COLOURS.get(state) if row["count"] else None
-            click.echo(f"  {click.style(f'{state:<10}', fg=colour)}{row['count']:>11,}{oldest}{hint}")
+            say(f"  {style(f'{state:<10}', fg=colour)}{row['count']:>11,}{oldest}{hint}")
     if status["destinations"]:
-        click.echo("\nDestinations")
+        say()
+        say("Destinations")
         for destination in status["destinations"]:
             _destination(destination, now)
     if status["sources"]:
-        click.echo("\nSources")
+        say()
+        say("Sources")
         for source in status["sources"]:
             _source(source)
     if status["last_failures"]:
-        click.echo("\nLast failures")
+        say()
+        say("Last failures")
         for call in status["last_failures"]:
-            click.echo(f"  {name_of(call)}   {click.style(call['reason'] or '', fg='red')}   {ago(now - call['admitted_at'])}")
+            say(f"  {name_of(call)}   {style(call['reason'] or '', fg='red')}   {ago(now - call['admitted_at'])}")
             _wrapped(_why(call), "    ")
 
 
@@ -77,7 +80,7 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
     """`status`: of the same moment; what stands still there holds this call up, too."""
     call, now = story["call"], status["generated_at"]
     state = call["state"]
-    click.echo(f"{click.style(name_of(call), bold=True)}   {click.style(state, fg=_COLOURS.get(state))}"
+    say(f"{style(name_of(call), bold=True)}   {style(state, fg=_COLOURS.get(state))}"
                + (" (dismissed)" if call["dismissed"] else ""))  # fmt: skip
     facts: list[tuple[str, str | None]] = [
         ("reason", call["reason"] and f"{call['reason']}: {_why(call)}"),
@@ -97,17 +100,19 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
     for number, origin in enumerate(story["origins"]):
         _wrapped(place(origin["path"], origin["offset"]), f"  {'read from' if number == 0 else '':<14}", " " * 16)
     if story["waits_for"]:
-        click.echo("\n  What its recording is looked for by")
+        say()
+        say("  What its recording is looked for by")
         for line in story["waits_for"]:
             _wrapped(line, "    - ", "      ")
     if story["events"]:
-        click.echo("\n  What happened")
+        say()
+        say("  What happened")
         for event in story["events"]:
             answer = f" {event['http_status']}" if event["http_status"] is not None else ""
             _wrapped(f"{event['what']}{answer}" + (f": {event['detail']}" if event["detail"] else ""),
                      f"    {instant(event['at'])}  ", " " * 27)  # fmt: skip
     if state == "failed" and not call["dismissed"]:
-        click.echo()
+        say()
         _to_do(call, "  what to do    ", " " * 16)
 
 
@@ -132,7 +137,7 @@ def _next_attempt(call: CallRow, status: StatusDocument) -> str:
 
 def draw_failed(calls: Sequence[CallRow], now: float) -> None:
     for call in calls:
-        click.echo(f"{click.style(name_of(call), bold=True)}   {click.style(call['reason'] or '', fg='red')}"
+        say(f"{style(name_of(call), bold=True)}   {style(call['reason'] or '', fg='red')}"
                    f"   source {call['source']}, {ago(now - call['admitted_at'])}")  # fmt: skip
         _wrapped(_why(call), "  why   ", " " * 8)
         if call["call_id"]:
@@ -144,7 +149,7 @@ def draw_report(report: Report, verb: str) -> None:
     """`verb`: what was done to them, as in "sent again"."""
     for state, count in sorted(report["done"].items()):
         who = f"{count:,} {'calls' if count != 1 else 'call'}"
-        click.echo(f"{who} {_OWN_WORDS[state]}" if state in _OWN_WORDS else f"{who} {verb}: now {state}")
+        say(f"{who} {_OWN_WORDS[state]}" if state in _OWN_WORDS else f"{who} {verb}: now {state}")
     _troubles(report["failed"], "still failed", "red")
     _troubles(report["skipped"], "not touched", "yellow")
 
@@ -158,17 +163,17 @@ _OWN_WORDS: Final = {
 
 def _troubles(troubles: Sequence[Trouble], title: str, colour: str) -> None:
     if troubles:
-        click.echo(f"{len(troubles):,} {click.style(title, fg=colour)}:")
+        say(f"{len(troubles):,} {style(title, fg=colour)}:")
     for trouble in troubles[:_SHOWN_TROUBLES]:
         who = trouble["call_id"] or place(trouble["path"], trouble["offset"])
         _wrapped(f"{who}   {trouble['reason']}: {trouble['what']}", "  ", "    ")
     if len(troubles) > _SHOWN_TROUBLES:
-        click.echo(f"  and {len(troubles) - _SHOWN_TROUBLES:,} more; --json lists them all")
+        say(f"  and {len(troubles) - _SHOWN_TROUBLES:,} more; --json lists them all")
 
 
 def name_of(call: CallRow) -> str:
     """A call is named by its id; where the mapping did not get that far, by its place."""
-    return printable(call["call_id"] or place(call["path"], call["offset"]))
+    return visible(call["call_id"] or place(call["path"], call["offset"]))
 
 
 def place(path: str, offset: int) -> str:
@@ -200,25 +205,27 @@ def instant(at: float) -> str:
 def _destination(row: DestinationRow, now: float) -> None:
     limit = f" of {row['limit']}" if row["limit"] else ""
     uploads = f"   {row['in_flight']}{limit} uploads under way" if row["limit"] or row["in_flight"] else ""
-    click.echo(f"  {row['name']}{uploads}" + (click.style("   dry run: nothing is sent", fg="yellow") if row["dry_run"] else ""))
+    say(f"  {row['name']}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if row["dry_run"] else ""))
     if row["pause"]:
         _pause(row["pause"], now)
     if row["closed_until"] is not None and row["closed_until"] > now:
-        click.echo(f"    closed for {span(row['closed_until'] - now)} more: Tuner asked for it (Retry-After)")
+        say(f"    closed for {span(row['closed_until'] - now)} more: Tuner asked for it (Retry-After)")
     for agent in row["agents"]:
         since = "" if agent["since"] is None else f" for {span(now - agent['since'])}"
-        click.echo(f"    agent {agent['agent']} " + click.style(f"paused ({agent['reason']})", fg="yellow") + since)
+        say(f"    agent {agent['agent']} " + style(f"paused ({agent['reason']})", fg="yellow") + since)
 
 
 def _source(row: SourceRow) -> None:
     files = row["files"]
     counts = f"{files:,} file{'' if files == 1 else 's'}" + (f", {row['settling']:,} not read yet" if row["settling"] else "")
     counts += f", {row['late_parts']:,} parts came after their call was sent" if row["late_parts"] else ""
-    state = click.style(f"not read ({row['paused']})", fg="yellow") if row["paused"] else counts
-    click.echo(f"  {row['name']}   {state}" + ("" if row["watching"] or row["paused"] else ", found by scans"))
+    state = style(f"not read ({row['paused']})", fg="yellow") if row["paused"] else counts
+    say(f"  {row['name']}   {state}" + ("" if row["watching"] or row["paused"] else ", found by scans"))
     _wrapped(row["path"], "    ")
     if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
         _wrapped(to_do, "    ", fg="yellow")
+    if row["also_read_by"]:
+        _wrapped(f"{row['also_read_by']} reads it, too: with two ledgers each call is sent twice", "    ", fg="yellow")
     if one := row["unreadable_example"]:
         count = f"{row['unreadable']:,} cannot be read, such as" if row["unreadable"] > 1 else "not read:"
         _wrapped(f"{count} {one['path']}: {one['why']}; tried again until it can be read or is gone", "    ", fg="yellow")
@@ -250,7 +257,10 @@ def _why(call: CallRow) -> str:
 
 
 def _to_do(call: CallRow, head: str, indent: str) -> None:
-    it = _in_shell(call["call_id"]) if call["call_id"] else f"--place {_in_shell(place(call['path'], call['offset']))}"
+    if call["call_id"]:
+        it = ("-- " if call["call_id"].startswith("-") else "") + _in_shell(call["call_id"])
+    else:
+        it = f"--place {_in_shell(place(call['path'], call['offset']))}"
     to_do = _TO_DO.get(call["reason"] or "", "tunerd retry {it}")
     if call["reason"] == "unreadable" and call["offset"]:
         to_do = "mend it there, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
@@ -260,12 +270,12 @@ def _to_do(call: CallRow, head: str, indent: str) -> None:
 def _wrapped(text: str, head: str, indent: str | None = None, fg: str | None = None) -> None:
     """Lines of at most eighty columns; a long path or URL stays whole, to be copied."""
     lines: Iterable[str] = textwrap.wrap(
-        printable(text), WIDTH, initial_indent=head, subsequent_indent=head if indent is None else indent,
+        visible(text), WIDTH, initial_indent=head, subsequent_indent=head if indent is None else indent,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     for line in lines:
         line = line.replace(_KEPT_BLANK, " ")
-        click.echo(click.style(line, fg=fg) if fg else line)
+        say(style(line, fg=fg) if fg else line)
 
 
 _KEPT_BLANK: Final = "\u2800"
@@ -278,8 +288,3 @@ def _in_shell(text: str) -> str:
         return shlex.quote(text).replace(" ", _KEPT_BLANK)
     octets = "".join(chr(octet) if 32 < octet < 127 and octet not in b"'\\" else f"\\x{octet:02x}" for octet in os.fsencode(text))
     return f"$'{octets}'"
-
-
-def printable(text: str) -> str:
-    """What a file name or a server's answer must not do to a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)

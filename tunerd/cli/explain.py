@@ -21,6 +21,7 @@ from tunerd.cli.benches import (
 )
 from tunerd.cli.documents import source_of
 from tunerd.cli.options import config_option
+from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config, Source
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.trial import Trial, explained, units
@@ -141,21 +142,21 @@ def _print(trials: _Trials, *, rules: bool, body: bool, whole: bool) -> tuple[bo
     ids, failed, first = Ids(), False, True
     for trial in trials:
         if not first:
-            click.echo()
+            say()
         first = False
         ids.add(trial)
         failed = failed or outcome_of(trial) == "refused"
         call = trial.explanation.mapped.call if trial.explanation else None
         if not body or call is None or rules:
             for line in lines(trial, rules=rules, whole=whole):
-                click.echo(line)
+                say(line)
         if body and call is not None:
             request = request_of(call, trial.bench)
             failed = failed or isinstance(request, Refusal)
             for line in request_lines(request, pretty=not plain_output()):
-                click.echo(line)
+                say(line)
     for line in ids.lines():
-        click.echo(line, err=body)
+        say(line, err=body)
     return ids.conflicts, failed
 
 
@@ -177,7 +178,7 @@ def _print_json(trials: _Trials, *, rules: bool, body: bool) -> tuple[bool, bool
             failed = failed or isinstance(request, Refusal)
             made["request"] = request_json(request)
         documents.append(made)
-    click.echo(_json({"version": 1, "documents": documents, "shared_call_ids": ids.shared()}))
+    say_plain_json({"version": 1, "documents": documents, "shared_call_ids": ids.shared()})
     return ids.conflicts, failed
 
 
@@ -189,10 +190,10 @@ def _summarise(trials: _Trials, *, as_json: bool) -> tuple[bool, bool]:
         ids.add(trial)
         summary.add(trial)
     if as_json:
-        click.echo(_json({"version": 1, **summary.as_json(), "shared_call_ids": ids.shared()}))
+        say_plain_json({"version": 1, **summary.as_json(), "shared_call_ids": ids.shared()})
     else:
         for line in (*summary.lines(), *ids.lines()):
-            click.echo(line)
+            say(line)
     return ids.conflicts, summary.outcomes["refused"] > 0
 
 

@@ -9,10 +9,10 @@ from tunerd.call import State
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_failed
 from tunerd.cli.office import ask, every_call, since_option
+from tunerd.cli.terminal import say, say_json
 from tunerd.ledger import Filter
 from tunerd.ops.answers import VERSION, CallRow
 from tunerd.ops.desk import Choice
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.outcome import FailReason
 
@@ -66,11 +66,12 @@ def command(
 
     calls = ask(target, found)
     if as_json:
-        click.echo(encoded({"version": VERSION, "calls": calls}, indent=True))
+        say_json({"version": VERSION, "calls": calls})
         return
     if not calls:
-        click.echo("nothing has failed" if not (reasons or sources or since or dismissed) else "nothing of that kind")
+        say("nothing has failed" if not (reasons or sources or since or dismissed) else "nothing of that kind")
         return
     draw_failed(calls[:limit] if limit else calls, time.time())
     if limit and len(calls) > limit:
-        click.echo(f"\nThese are the newest {limit}; there are more (--limit 0 shows all, --reason narrows).")
+        say()
+        say(f"These are the newest {limit}; there are more (--limit 0 shows all, --reason narrows).")

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from tunerd.cli.daemon import Target, target_options
-from tunerd.cli.drawing import draw_report, place, printable
+from tunerd.cli.drawing import draw_report, place
 from tunerd.cli.office import ask, fail
+from tunerd.cli.terminal import say, say_json
 from tunerd.ops.answers import Report, StoryRow
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
+from tunerd.visible import visible
 
 _EPILOG = """\b
 Examples:
@@ -35,30 +36,30 @@ def command(target: Target, call_id: str, yes: bool, as_json: bool) -> None:
         return (await office.story(call_id))["stories"], (await office.status())["daemon"]["ledger"]
 
     found, ledger = ask(target, stories)
-    copies = [f"may hold it too, a copy of the whole ledger: {printable(copy)}" for copy in _copies(Path(ledger))]
+    copies = [f"may hold it too, a copy of the whole ledger: {visible(copy)}" for copy in _copies(Path(ledger))]
     if not found:
         for line in copies:
-            click.echo(line, err=True)
+            say(line, err=True)
         fail(f"no call with the id {call_id!r} is in the ledger")
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("nobody is there to ask; say --yes")
         states = ", ".join(sorted({story["call"]["state"] for story in found}))
-        click.confirm(f"Erase everything about {call_id} ({states})?", abort=True)
+        click.confirm(f"Erase everything about {visible(call_id)} ({states})?", abort=True)
 
     async def erase(office: Operations) -> Report:
         return await office.forget(call_id)
 
     report = ask(target, erase, again=True)
     if as_json:
-        click.echo(encoded(report, indent=True))
+        say_json(report)
     else:
         draw_report(report, "forgotten")
         if report["done"]:
             for where in sorted({place(origin["path"], origin["offset"]) for story in found for origin in story["origins"]}):
-                click.echo(f"still on disk, where it was read: {where}")
+                say(f"still on disk, where it was read: {where}")
         for line in copies:
-            click.echo(line)
+            say(line)
     sys.exit(1 if report["skipped"] else 0)
 
 

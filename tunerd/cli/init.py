@@ -11,12 +11,14 @@ import click
 
 from tunerd.cli.benches import cannot_read, files_of, read
 from tunerd.cli.documents import would_read
+from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
 from tunerd.config.file import read_text
 from tunerd.places import ConfigError
+from tunerd.visible import visible
 from tunerd.workbench.bench import config_benches
 from tunerd.workbench.report import estimated, outcome_of, wrapped
-from tunerd.workbench.shown import count, printable
+from tunerd.workbench.shown import count
 from tunerd.workbench.starter import File, Starter, starter
 from tunerd.workbench.trial import explained, units
 
@@ -66,21 +68,21 @@ def command(
         raise click.UsageError(f"{output} is there already; name another file")
     found, failed = _read(*files, *more)
     if (files or more) and not any(file.reads for file in found):
-        click.echo("tunerd: there is nothing to read in these files", err=True)
+        say("tunerd: there is nothing to read in these files", err=True)
         sys.exit(1)
     made = starter(found, os.environ, workspace_id=workspace, agent=agent)
     if found and "- name:" not in made.text:
         _tell(made, [])
-        click.echo("tunerd: no source could be made of these files; `tunerd init` alone writes one to begin with", err=True)
+        say("tunerd: no source could be made of these files; `tunerd init` alone writes one to begin with", err=True)
         sys.exit(1)
     results, estimates, good = _tried(made.text, output, found)
     made.unsure += estimates
     _tell(made, results)
     if output is None:
-        click.echo(made.text, nl=False)
+        say_lines(made.text.removesuffix("\n"))
     else:
         output.write_text(made.text, "utf-8")
-        click.echo(f"{output} is written; look through it, then: tunerd check -c {output}", err=True)
+        say(f"{output} is written; look through it, then: tunerd check -c {output}", err=True)
     sys.exit(1 if failed or not good else 0)
 
 
@@ -113,7 +115,7 @@ def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[
         mine = [file for file in files if _source_of(file, reading.config) == name]
         for unit in units(bench, [one for file in mine for one in file.reads]):
             trial = explained(bench, unit)
-            where = printable(os.path.basename(unit.origins[0]))
+            where = visible(os.path.basename(unit.origins[0]))
             if len(unit.origins) > 1:
                 where += f" and {count(len(unit.origins) - 1, 'document')} more"
             outcome, refusal = outcome_of(trial), trial.refusal
@@ -137,9 +139,9 @@ def _tell(made: Starter, results: Sequence[str]) -> None:
         ("Guesses, to be looked at", made.unsure),
     ):
         if lines:
-            click.echo(title, err=True)
+            say(title, err=True)
         for line in dict.fromkeys(lines[:_SHOWN]):
             for each in wrapped(line, "      ", "  - "):
-                click.echo(each, err=True)
+                say(each, err=True)
         if len(lines) > _SHOWN:
-            click.echo(f"  and {len(lines) - _SHOWN:,} more", err=True)
+            say(f"  and {len(lines) - _SHOWN:,} more", err=True)

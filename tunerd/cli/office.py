@@ -17,6 +17,7 @@ from tunerd import __version__
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.daemon import Known, Target, read_known, running_daemon, tell_bad
 from tunerd.cli.options import exit_bad_config
+from tunerd.cli.terminal import say
 from tunerd.config import Config
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Filter, Gate, LedgerRefused, LedgerUnavailable
@@ -54,7 +55,7 @@ def ask(target: Target, question: Callable[[Operations], Awaitable[T]], *, again
 
 
 def fail(message: str, code: int = FAILURE) -> NoReturn:
-    click.echo(f"tunerd: {message}", err=True)
+    say(f"tunerd: {message}", err=True)
     sys.exit(code)
 
 

@@ -8,7 +8,9 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
+from tunerd.cli.terminal import say
 from tunerd.config import Config
+from tunerd.ops.redact import redact
 from tunerd.places import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,7 +51,7 @@ def load_or_exit(path: Path, resolve_secrets: bool = True) -> Config:
 def exit_bad_config(exc: ConfigError) -> NoReturn:
     """Print the problems, count them, and leave with 78."""
     for problem in exc.problems:
-        click.echo(str(problem), err=True)
+        say(redact(str(problem)), err=True)
     count = len(exc.problems)
-    click.echo(f"{count} problem{'s' if count != 1 else ''} in the configuration", err=True)
+    say(f"{count} problem{'s' if count != 1 else ''} in the configuration", err=True)
     sys.exit(EXIT_BAD_CONFIG)

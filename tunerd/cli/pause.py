@@ -6,6 +6,7 @@ import click
 
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.office import ask
+from tunerd.cli.terminal import say
 from tunerd.ops.office import Operations
 
 _EPILOG = """\b
@@ -28,6 +29,6 @@ def command(target: Target, destination: str | None) -> None:
 
     names = ask(target, do)
     for name in names:
-        click.echo(f"paused: {name}")
+        say(f"paused: {name}")
     if not names:
-        click.echo("there is no destination")
+        say("there is no destination")

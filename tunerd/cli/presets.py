@@ -2,6 +2,8 @@
 
 import click
 
+from tunerd.cli.terminal import say, say_lines
+
 _EPILOG = """\b
 Examples:
   tunerd presets
@@ -21,7 +23,7 @@ def command(ctx: click.Context) -> None:
         from tunerd.workbench.catalogue import lines
 
         for line in lines():
-            click.echo(line)
+            say(line)
 
 
 @command.command("show", epilog="\b\nExample:\n  tunerd presets show livekit-egress > mine.yaml")
@@ -32,7 +34,7 @@ def show(name: str) -> None:
     from tunerd.mapping import presets
 
     try:
-        click.echo(presets.text(name), nl=False)
+        say_lines(presets.text(name).removesuffix("\n"))
     except KeyError:
         known = presets.names()
         near = nearest(name, known)

@@ -9,10 +9,10 @@ from tunerd.call import State
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report
 from tunerd.cli.office import ask, order, since_option
+from tunerd.cli.terminal import say, say_json
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 
 _STATES = (State.WAITING, State.DUE, State.FAILED)
@@ -49,9 +49,9 @@ def command(target: Target, states: frozenset[State], sources: Sequence[str], si
 
     report = ask(target, again)
     if as_json:
-        click.echo(encoded(report, indent=True))
+        say_json(report)
     else:
         draw_report(report, "mapped again")
         if not report["done"] and not report["failed"] and not report["skipped"]:
-            click.echo("nothing to map again")
+            say("nothing to map again")
     sys.exit(1 if report["failed"] or report["skipped"] else 0)

@@ -9,10 +9,10 @@ from tunerd.call import State
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_report
 from tunerd.cli.office import ask, fail, order, place_option, since_option, unknown_ids
+from tunerd.cli.terminal import say, say_json
 from tunerd.ledger import Filter
 from tunerd.ops.answers import Report
 from tunerd.ops.desk import Choice
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 from tunerd.outcome import FailReason
 
@@ -79,7 +79,7 @@ def command(
 
     report, unknown = ask(target, again)
     if as_json:
-        click.echo(encoded(report, indent=True))
+        say_json(report)
     else:
         draw_report(report, "to be sent again")
     if unknown:
@@ -87,5 +87,5 @@ def command(
     if not any(report["done"].values()) and not report["failed"] and not report["skipped"]:
         if place:
             fail("nothing that failed comes from there; `tunerd failed` shows the places")
-        click.echo("nothing to send again")
+        say("nothing to send again")
     sys.exit(1 if report["failed"] or report["skipped"] else 0)

@@ -14,6 +14,7 @@ import click
 from tunerd.call import State
 from tunerd.cli.office import FAILURE, LOCKED, fail
 from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.terminal import say
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.ops.http import ListenError
@@ -83,12 +84,12 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
             sys.exit(130)
         except Exception as exc:
             for line in _ending(exc):
-                click.echo(f"tunerd: {line}", err=True)
+                say(f"tunerd: {line}", err=True)
             sys.exit(FAILURE)
     if once:
-        click.echo(counts(left.gauges))
+        say(counts(left.gauges))
         for line in troubles(left):
-            click.echo(f"tunerd: {line}", err=True)
+            say(f"tunerd: {line}", err=True)
         sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences else 0)
 
 

@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 import click
 
+from tunerd.cli.terminal import say_lines
 from tunerd.config.quantities import parse_duration
 from tunerd.sandbox.arrivals import Arrival, in_short
 from tunerd.sandbox.faults import Faults, parse_fail
 from tunerd.sandbox.server import CONTROL_PATH, MAX_BODY_BYTES, Sandbox
+from tunerd.visible import visible
 
 _KEPT = 1000
 """Arrivals the page and /arrivals.json can show."""
@@ -190,7 +192,7 @@ def _line(arrival: Arrival, *, show: bool) -> str:
 
 
 def _plain(text: str | None) -> str:
-    return "-" if not text else "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return visible(text) if text else "-"
 
 
 def _summary(sandbox: Sandbox) -> str:
@@ -208,4 +210,4 @@ def _write_whole(path: Path, text: str) -> None:
 def _say(text: str) -> None:
     # Whoever reads us may have left (`| head`): that is no reason to stop serving.
     with suppress(BrokenPipeError):
-        click.echo(text)
+        say_lines(text)

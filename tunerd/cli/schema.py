@@ -1,8 +1,8 @@
 """`tunerd schema`: the JSON Schema of the configuration, for editors."""
 
-import json
-
 import click
+
+from tunerd.cli.terminal import say_plain_json
 
 
 @click.command("schema")
@@ -18,4 +18,4 @@ def command() -> None:
     from tunerd.config.schema import config_schema
     from tunerd.mapping import presets
 
-    click.echo(json.dumps(config_schema(presets.names()), indent=2))
+    say_plain_json(config_schema(presets.names()))

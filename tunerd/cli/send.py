@@ -12,6 +12,7 @@ from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlS
 from tunerd.carried_key import keyed
 from tunerd.cli.documents import compile_or_exit, documents_of, source_of
 from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
+from tunerd.cli.terminal import say
 from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
@@ -57,7 +58,7 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     calls += _gathered(mapping, parts)
     sent = asyncio.run(_send_all(loaded, calls, recording_url)) if calls else 0
     total = len(calls)
-    click.echo(f"{sent} of {total} sent" if total else "no call was sent")
+    say(f"{sent} of {total} sent" if total else "no call was sent")
     sys.exit(0 if total and sent == total else 1)
 
 
@@ -76,7 +77,7 @@ def _gathered(mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -
             _tell(mapped.refused)
         else:
             told = f"call {key}: the rules leave it out" if key else f"{len(together)} documents without a key"
-            click.echo(f"{told} (no call)")
+            say(f"{told} (no call)")
     return calls
 
 
@@ -91,7 +92,7 @@ def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: l
             parts.append(mapped.fragment)
             return None
         if refused is None:
-            click.echo(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
+            say(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
             return None
     assert refused is not None  # noqa: S101 - one of the two it is
     if mapping.gathers:
@@ -101,7 +102,7 @@ def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: l
 
 
 def _tell(refused: RefusedDocument) -> None:
-    click.echo(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
+    say(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
 
 
 async def _send_all(config: Config, calls: list[Call], recording_url: str | None) -> int:
@@ -121,25 +122,25 @@ async def _send_all(config: Config, calls: list[Call], recording_url: str | None
 
 async def _send(call: Call, destination: Destination, uploader: Uploader, key: Key, recording_url: str | None) -> bool:
     if key.form is None:
-        click.echo(f"{call.call_id}: {key.missing}", err=True)
+        say(f"{call.call_id}: {key.missing}", err=True)
         return False
     url = recording_url or next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
     if url is None:
-        click.echo(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
+        say(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
         return False
     body = freeze_body(call.payload, url, call.checked_for, key.form)
     if isinstance(body, Refusal):
-        click.echo(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
+        say(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
         return False
-    click.echo(f"{call.call_id}: POST {destination.base_url} workspace {destination.workspace_id}, agent {call.agent}, "
+    say(f"{call.call_id}: POST {destination.base_url} workspace {destination.workspace_id}, agent {call.agent}, "
                f"{key.form.value}, {len(body):,} bytes")  # fmt: skip
     try:
         answer = await uploader.post(body, call.agent, key.form)
     except NoAnswer as exc:
-        click.echo(f"  no answer: {exc.outcome.detail}", err=True)
+        say(f"  no answer: {exc.outcome.detail}", err=True)
         return False
-    click.echo(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
+    say(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
     outcome = judge(answer, now=time.time(), retry_after_max_s=0.0)
     if not isinstance(outcome, Sent):
-        click.echo(f"  not sent: {outcome.detail}", err=True)
+        say(f"  not sent: {outcome.detail}", err=True)
     return isinstance(outcome, Sent)

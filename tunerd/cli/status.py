@@ -5,8 +5,8 @@ import click
 from tunerd.cli.daemon import Target, target_options
 from tunerd.cli.drawing import draw_status, draw_story
 from tunerd.cli.office import ask, fail
+from tunerd.cli.terminal import say, say_json
 from tunerd.ops.answers import StatusDocument, StoryPage
-from tunerd.ops.encoding import encoded
 from tunerd.ops.office import Operations
 
 _EPILOG = """\b
@@ -29,7 +29,7 @@ def command(target: Target, as_json: bool, call_id: str | None) -> None:
     if call_id is None:
         status = ask(target, lambda office: office.status())
         if as_json:
-            click.echo(encoded(status, indent=True))
+            say_json(status)
         else:
             draw_status(status)
         return
@@ -39,11 +39,11 @@ def command(target: Target, as_json: bool, call_id: str | None) -> None:
 
     page, status = ask(target, story)
     if as_json:
-        click.echo(encoded(page, indent=True))
+        say_json(page)
     if not page["stories"]:
         fail(f"no call with the id {call_id!r} is in the ledger; `tunerd explain FILE` shows the id that the rules give")
     if not as_json:
         for number, one in enumerate(page["stories"]):
             if number:
-                click.echo()
+                say()
             draw_story(one, status)

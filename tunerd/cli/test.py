@@ -10,14 +10,16 @@ import click
 from tunerd.call import Document, Form, RefusedDocument
 from tunerd.cli.benches import benches_or_exit, config_or_exit, read
 from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
 from tunerd.config.examples import read_examples_file
 from tunerd.places import ConfigError
+from tunerd.visible import visible
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import lines
 from tunerd.workbench.examples import Verdict, inline_documents, origin_of, run
 from tunerd.workbench.report import wrapped
-from tunerd.workbench.shown import count, printable, where
+from tunerd.workbench.shown import count, where
 
 _EPILOG = """\b
 Example, in the configuration (or in a file of its own, named with --tests):
@@ -52,7 +54,7 @@ def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
     chosen = [one for one in examples if not names or any(name.casefold() in one.name.casefold() for name in names)]
     if not chosen:
         what = "no example has such a name" if examples else "there are no examples: add `tests:` (see tunerd test --help)"
-        click.echo(f"tunerd: {what}", err=True)
+        say(f"tunerd: {what}", err=True)
         sys.exit(1)
     failed = 0
     desk = _Desk(loaded)
@@ -60,11 +62,11 @@ def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
         verdict = desk.verdict(example)
         failed += not verdict.passed
         for line in _drawn(verdict):
-            click.echo(line)
+            say(line)
     passed = len(chosen) - failed
     colour = "red" if failed else "green"
     told = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
-    click.echo(click.style(told, fg=colour))
+    say(style(told, fg=colour))
     sys.exit(1 if failed else 0)
 
 
@@ -115,11 +117,11 @@ def _documents(example: Example, bench: Bench) -> Sequence[Document | RefusedDoc
 
 
 def _drawn(verdict: Verdict) -> Iterator[str]:
-    name = printable(verdict.example.name)
+    name = visible(verdict.example.name)
     if verdict.passed:
-        yield f"{click.style('ok', fg='green')}    {name}"
+        yield f"{style('ok', fg='green')}    {name}"
         return
-    yield f"{click.style('FAIL', fg='red')}  {name}  ({where(verdict.example.place)})"
+    yield f"{style('FAIL', fg='red')}  {name}  ({where(verdict.example.place)})"
     for problem in verdict.problems:
         yield from wrapped(problem, "        ")
     for difference in verdict.differences:

@@ -38,6 +38,8 @@ def substitute(root: Node, environ: Mapping[str, str], skip: Skip) -> Substitute
 
 def path_text(path: tuple[Step, ...]) -> str:
     """`sources[0].path`."""
+    if "api_key" in path:  # below it would be parts of a key that YAML took for a mapping
+        path = path[: path.index("api_key") + 1]
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
 
 
@@ -71,7 +73,9 @@ def _fill(node: Node, text: str, path: tuple[Step, ...], environ: Mapping[str, s
         if default is not None and not value:
             value = default
         if value is None:
-            unset = f"the environment variable {name} is not set; set it, or give a default: ${{{name}:-default}}"
+            # In other letters it may be a secret that somebody took for the name of a variable: the place has to do.
+            named, again = (name, name) if name.isupper() else ("that is named here", "NAME")
+            unset = f"the environment variable {named} is not set; set it, or give a default: ${{{again}:-default}}"
             return problem(unset, variable=name)
         done.filled.add(node.place)
         if any(char in value for char in "\0\n\r"):

@@ -203,19 +203,33 @@ def _without_documents(reader: Reader, ledger: LedgerConfig) -> LedgerConfig:
 
 
 def _http(reader: Reader, node: Node | None) -> Http:
-    nodes = reader.members(node, "http", [key.name for key in HTTP.keys], "http")
+    values, nodes = reader.section(node, "http", HTTP)
+    hosts = _hosts(reader, nodes["hosts"], values["hosts"]) if "hosts" in values else ()
     listen = nodes.get("listen")
     if listen is None or reader.is_broken(listen):
-        return Http()
+        return Http(hosts=hosts)
     if listen.value is None or listen.value in ("", "off", "none"):
-        return Http(listen="")
+        return Http(listen="", hosts=hosts)
     address = listen_address(listen.value) if isinstance(listen.value, str) else None
     if address is None:
         shown = reader.shown(listen)
         hint = f"; write 127.0.0.1:{listen.value}" if isinstance(listen.value, int) else ""
         reader.problem(listen, "http.listen", f"takes host:port, like 127.0.0.1:9464, or null for none, not {shown}{hint}")
-        return Http()
-    return Http(listen=address)
+        return Http(hosts=hosts)
+    return Http(listen=address, hosts=hosts)
+
+
+def _hosts(reader: Reader, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
+    names = [host_name(text) for text in given]
+    if None in names:
+        reader.problem(node, "http.hosts", "takes host names without scheme and port, like [tunerd.internal]")
+    return tuple(name for name in names if name is not None)
+
+
+def host_name(text: str) -> str | None:
+    """The name of a host in lower case, without a dot at its end; None: it is none."""
+    name = text.strip().rstrip(".").lower()
+    return name if re.fullmatch(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", name) else None
 
 
 def listen_address(text: str) -> str | None:

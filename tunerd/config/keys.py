@@ -226,7 +226,13 @@ LEDGER: Final = Section(
     ),
 )
 
-HTTP: Final = Section(Http, (_key("listen", Kind.FORM, "host:port of metrics, health and the status page; null for none."),))
+HTTP: Final = Section(
+    Http,
+    (
+        _key("listen", Kind.FORM, "host:port of metrics, health and the status page; null for none."),
+        _key("hosts", Kind.TEXTS, "Host names, beside addresses and localhost, under which the page and /status.json answer."),
+    ),
+)
 
 LOG: Final = Section(
     Log,

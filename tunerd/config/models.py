@@ -159,6 +159,8 @@ class LedgerConfig(_Model):
 class Http(_Model):
     listen: str = "127.0.0.1:9464"
     """host:port; port 0 takes a free one (told in the log); empty: none."""
+    hosts: tuple[str, ...] = ()
+    """Further host names under which the page and /status.json answer, in lower case."""
 
 
 class Log(_Model):

@@ -26,7 +26,7 @@ def redacted(config: Config) -> str:
         "sources": [_source(source) for source in config.sources],
         "delivery": _section(DELIVERY, config.delivery),
         "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(LEDGER, config.ledger)},
-        "http": {"listen": config.http.listen or None},
+        "http": {"listen": config.http.listen or None, "hosts": list(config.http.hosts)},
         "log": _section(LOG, config.log),
     }
     return "\n".join(_lines(shown, 0)) + "\n"

@@ -5,6 +5,7 @@ listen, ...) are read beside their section. A Reader never raises for bad input;
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,8 @@ from tunerd.places import Node, Place, Problem
 M = TypeVar("M", bound=BaseModel)
 
 _SHOWN_CHARS: Final = 40
+_IS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
+"""What can be repeated as the name of a key: `api_key:SECRET` without a blank is a single word to YAML."""
 
 
 class _Absent:
@@ -59,12 +62,13 @@ class Reader:
         found: dict[str, Node] = {}
         for name, child in node.value.items():
             place = (node.keys or {}).get(name, child.place)
-            below = join(path, name)
             if name in names:
                 found[name] = child
-                self.places[below] = child.place
+                self.places[join(path, name)] = child.place
+            elif _IS_NAME.fullmatch(name):
+                self.problem(place, join(path, name), _unknown(name, names, where))
             else:
-                self.problem(place, below, _unknown(name, names, where))
+                self.problem(place, path, _no_name(name, names))
         return found
 
     def section(self, node: Node | None, path: str, section: Section) -> tuple[dict[str, Any], dict[str, Node]]:
@@ -198,6 +202,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def _meant(name: str, known: Iterable[str]) -> str:
     near = nearest(name, known)
     return f"; did you mean `{near}`?" if near else ""
+
+
+def _no_name(name: str, known: tuple[str, ...]) -> str:
+    """For what stands in a key's place and may hold a secret: it is not repeated."""
+    begins = next((one for one in known if name.startswith(f"{one}:")), None)
+    if begins is not None:
+        return f"a blank is missing after `{begins}:`"
+    return f"an unknown key stands here; known here: {', '.join(known)}"
 
 
 def _unknown(name: str, known: tuple[str, ...], where: str) -> str:

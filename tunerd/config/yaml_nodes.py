@@ -28,7 +28,8 @@ _INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})|0o[0-7]{1,20}|0x[0-9a-fA-
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-_QUOTE_IT: Final = "if this is an expression, put the whole of it in quotes"
+_QUOTE_IT: Final = "if this is one value (an expression, an API key), put the whole of it in quotes"
+"""What stands there is never repeated by a message: an API key that begins with one of YAML's signs looks just like this."""
 
 
 def parse_yaml(text: str, file: str) -> Node:
@@ -138,7 +139,7 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
         self._refuse_tag(event.tag, place)
         if event.value == "" and event.anchor is not None:
-            self._problem(place, f"`&{event.anchor}` names an anchor here, and nothing follows it; {_QUOTE_IT}")
+            self._problem(place, f"YAML reads `&` and what follows as the name of an anchor, and there is no value; {_QUOTE_IT}")
         plain = not event.style
         text: str = event.value
         if bad := _UNPRINTABLE.search(text):  # Escapes in double quotes can write what the file itself may not hold.
@@ -157,9 +158,9 @@ class _Builder:
         known = self._anchors.get(anchor or "")
         if known is None:
             if any(frame.anchor == anchor for frame in self._open):
-                self._problem(place, f"`*{anchor}` stands inside the value it names: that never ends")
+                self._problem(place, "this alias stands inside the value that it names: that never ends")
             else:
-                self._problem(place, f"`*{anchor}` refers to an anchor that is not defined above; {_QUOTE_IT}")
+                self._problem(place, f"YAML reads `*` and what follows as an alias of nothing above; {_QUOTE_IT}")
             known = (Node(None, place), 1)
         self._place(*known, None)
 
@@ -204,8 +205,7 @@ class _Builder:
 
     def _refuse_tag(self, tag: str | None, place: Place) -> None:
         if tag is not None:
-            written = tag.replace("tag:yaml.org,2002:", "!!", 1)
-            self._problem(place, f"YAML reads `{written}` as a tag, and tags mean nothing here; {_QUOTE_IT}")
+            self._problem(place, f"YAML reads `!` and what follows as a tag, and tags mean nothing here; {_QUOTE_IT}")
 
     def _problem(self, place: Place, message: str) -> None:
         self.problems.append(Problem(place=place, path="", message=message))

@@ -80,8 +80,6 @@ class Lane:
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.bench = Bench(clock)
-        self.staffed: set[int] = set()
-        """Numbers of the workers that are at work here."""
         self.next_due_at: float | None = None
         """As the last look into the ledger said that found nothing due."""
         self._dry_since_news = -1
@@ -190,7 +188,7 @@ class Lane:
             surely_not_arrived=False,
         )
 
-    def told(self, claimed: Claimed, settlement: Settlement, path: str = "") -> None:
+    def told(self, claimed: Claimed, settlement: Settlement) -> None:
         """The settlement is durable: tell what became of the call."""
         now = self._clock.now()
         match settlement:
@@ -226,21 +224,28 @@ class Lane:
                         source=claimed.source,
                         reason=settlement.reason,
                         call_id=claimed.call_id,
-                        path=path,
+                        path=claimed.read_from,
                         where="",
                         what=settlement.detail,
                         status=settlement.status,
                     )
                 )
 
-    async def keep_gate(self) -> None:
-        """Make pauses and Retry-After durable, if they changed. A ledger that cannot be written now gets them later."""
-        if self.pacing.dirty:
-            self.pacing.dirty = False
-            try:
-                await self._ledger.set_gate(self.name, self.pacing.gate(), self._clock.now())
-            except LedgerUnavailable:
-                self.pacing.dirty = True
+    def keep_gate(self) -> Awaitable[None] | None:
+        """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `gate_is_kept` waits."""
+        if not self.pacing.dirty:
+            return None
+        self.pacing.dirty = False
+        return self._ledger.set_gate(self.name, self.pacing.gate(), self._clock.now())
+
+    async def gate_is_kept(self, kept: Awaitable[None] | None) -> None:
+        """Wait until it is durable. A ledger that cannot be written now gets it later."""
+        if kept is None:
+            return
+        try:
+            await kept
+        except LedgerUnavailable:
+            self.pacing.dirty = True
 
     def open_attempts(self) -> int:
         return len(self._open)

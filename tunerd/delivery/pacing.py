@@ -231,6 +231,18 @@ class Pacing:
         elif not go.probe:
             self._bucket.give_back()
 
+    def untouched(self, go: Go, agent: str, now: float) -> None:
+        """As `unused`, of a permit for which a call of this agent was taken already."""
+        self.unused(go, now)
+        if agent in self._agents:
+            self._agents[agent].probing = False
+
+    def forget_permits(self, count: int) -> None:
+        """So many are counted, and nobody holds them. A probe may have been one of them."""
+        self._in_flight -= count
+        if count and self._pause and not self._in_flight:
+            self._pause.probing = False
+
     def probe_is_gone(self, go: Go) -> None:
         """The call that was to be the only probe is no longer there to be sent: any other one may take its place."""
         if self._pause and self._pause.row == go.row:
@@ -418,6 +430,8 @@ class Pacing:
                 self._pause.untried = False
             if self._pause and (self._pause.reason in (PauseReason.OPERATOR, outcome.reason) or _is_local(outcome)):
                 return []  # our own trouble says nothing about what Tuner was paused for
+            if _is_local(outcome) and self._in_flight:
+                return []  # there are fewer connections than were wanted, but there are some
             return self._begin(outcome.reason, outcome.detail, now)
         told: list[Event] = []
         if self._pause and self._pause.reason in (PauseReason.UNREACHABLE, PauseReason.ENDPOINT):
@@ -472,9 +486,11 @@ class Pacing:
         pressed = isinstance(outcome, Retry) and (
             outcome.reason in (RetryReason.THROTTLED, RetryReason.TIMEOUT) or outcome.status == 503
         )
-        pressed = pressed or _is_local(outcome)  # some connections may still be made: as many as there are descriptors for
         answered = isinstance(outcome, Sent | Failed)
-        self._limit.ended(now, took_s, pressed=pressed, answered=answered)
+        if _is_local(outcome) and self._in_flight:
+            self._limit.bound(self._in_flight)  # the others have connections, and may go on with them
+        else:
+            self._limit.ended(now, took_s, pressed=pressed or _is_local(outcome), answered=answered)
         after = self._limit.limit
         return [] if after == before else [ConcurrencyChanged(destination=self._destination, limit=after)]
 

@@ -1,44 +1,28 @@
 """The conductor of delivery, steps 5 to 8 of a call's life: claim, upload, decide, settle.
 
-N identical workers for each destination. The order is gate, permit, claim: nobody holds a call while waiting. What the
-steps need of a destination is lane.py's; what they decide is retry.py's and pacing.py's.
+N identical workers for each destination; the steps themselves, gate, permit, claim, upload, settle, are worker.py's: nobody
+holds a call while waiting. What they need of a destination is lane.py's; what they decide is retry.py's and pacing.py's.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.lane import Connect, DestinationStatus, FreezeBody, Lane
-from tunerd.delivery.pacing import Go, Wait
+from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
+from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed, Emit
-from tunerd.ledger import Claim, Claimed, FailedCall, Gate, LedgerUnavailable, Settlement, Upkeep, WritePath
+from tunerd.ledger import FailedCall, Gate, LedgerUnavailable, Upkeep, WritePath
 
-_LEDGER_AGAIN_S: Final = 1.0
 _TICK_AT_LEAST_S: Final = 1.0
-_LAST_SETTLE_S: Final = 1.0
-"""How long a worker that is cancelled may take to note that its call was broken off."""
-_LOOK_AGAIN_S: Final = 0.05
-_ANY_TIME_S: Final = 10 * 365 * 86_400.0
 
 
-class _Settling(NamedTuple):
-    """A call whose settlement is in the ledger's hands."""
-
-    claimed: Claimed
-    settlement: Settlement
-    durable: Awaitable[None]
-
-    async def end(self, lane: Lane) -> None:
-        await self.durable
-        lane.told(self.claimed, self.settlement)
-
-
-class DeliveryLedger(WritePath, Upkeep, Protocol):
+class DeliveryLedger(WritePath, Upkeep, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
 
@@ -70,6 +54,9 @@ class Delivery:
         """With `on_stop: empty`: calls that are due later than this (wall clock) are not waited for."""
         self._group: asyncio.TaskGroup | None = None
         self._lanes = {destination.name: self._lane(destination, settings) for destination in destinations}
+        self._workers: dict[str, dict[int, Worker]] = {}
+        """By destination and number."""
+        self._check = SelfCheck(self._crews, ledger, clock, emit)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then no new claims, and it returns when what is in flight is settled (with
@@ -88,92 +75,8 @@ class Delivery:
             group.create_task(watch_keys(lambda: [(lane.name, lane.key) for lane in self._lanes.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
             group.create_task(self._call_all_on_stop())
+            group.create_task(self._check.run(stop))
         self._group = None
-
-    # The steps.
-
-    async def _work(self, lane: Lane, number: int) -> None:
-        """One worker: look, claim, upload, decide, settle, and again. The next claim is asked for while the last call is
-        being settled (one commit holds both); it is not begun to be sent before that one is durable."""
-        settling: _Settling | None = None
-        try:
-            while number < lane.settings.concurrency and not self._is_over(lane):
-                news = lane.bench.news
-                go = self._permit(lane)
-                claim = await self._claim(lane, go) if isinstance(go, Go) else go
-                if settling is not None:
-                    await settling.end(lane)
-                    settling = None
-                if isinstance(claim, Wait) or isinstance(go, Wait):
-                    await self._rest(lane, claim, news)
-                    continue
-                if lane.pacing.has_room:
-                    lane.bench.pass_on()
-                settlement = await self._attempt(lane, go, claim)
-                if lane.pacing.dirty:
-                    await lane.keep_gate()
-                settling = _Settling(claim, settlement, self._ledger.settle(claim.row, settlement, self._clock.now()))
-            if settling is not None:
-                await settling.end(lane)
-        finally:
-            lane.staffed.discard(number)
-            lane.bench.pass_on()  # whoever sits may have a reason to end, too
-
-    def _permit(self, lane: Lane) -> Go | Wait:
-        return Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())
-
-    async def _claim(self, lane: Lane, go: Go) -> Claimed | Wait:
-        """The call that this permit is for; without one the permit goes back."""
-        form, news, now = lane.key.form, lane.bench.news, self._clock.now()
-        if form is None:
-            lane.pacing.unused(go, now)
-            return Wait()
-        freeze = lane.freeze(form)
-        any_time = now + _ANY_TIME_S
-        try:
-            claim = Claim(claimed=None, next_due_at=now)
-            if go.row is not None:
-                claim = await self._ledger.claim(lane.name, form, freeze, now, due_by=any_time, only=go.row)
-                if claim.claimed is None:
-                    self._tell_failed(claim.failed)
-                    lane.pacing.probe_is_gone(go)
-            if claim.claimed is None:
-                claim = await self._ledger.claim(lane.name, form, freeze, now, pick=go.pick, not_agents=go.not_agents)
-            if go.probe and claim.claimed is None and claim.next_due_at is not None:
-                self._tell_failed(claim.failed)
-                claim = await self._ledger.claim(lane.name, form, freeze, now, not_agents=go.not_agents, due_by=any_time)
-        except LedgerUnavailable:
-            lane.pacing.unused(go, self._clock.now())
-            return Wait(until=self._clock.now() + _LEDGER_AGAIN_S)
-        self._tell_failed(claim.failed)
-        now = self._clock.now()
-        if claim.claimed is None:
-            lane.pacing.unused(go, now)
-            lane.found_nothing(claim.next_due_at, news)
-            if claim.next_due_at is None:
-                lane.found_no_probe()
-            return Wait(until=self._look_again_at(lane, claim, now))
-        if not lane.pacing.taken(claim.claimed.agent, now):
-            lane.pacing.unused(go, now)
-            await self._ledger.release(claim.claimed.row, now)
-            return Wait(until=now + _LOOK_AGAIN_S)
-        return claim.claimed
-
-    async def _attempt(self, lane: Lane, go: Go, claimed: Claimed) -> Settlement:
-        started_at = lane.started(claimed)
-        try:
-            outcome = await lane.upload(claimed)
-        except asyncio.CancelledError:
-            settlement = lane.broken_off(go, claimed)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_SETTLE_S):
-                    await self._ledger.settle(claimed.row, settlement, self._clock.now())
-            raise
-        return lane.ended(go, claimed, outcome, started_at)
-
-    async def _rest(self, lane: Lane, wait: Claimed | Wait, news: int) -> None:
-        if not self._is_over(lane):
-            await lane.bench.sit(wait.until if isinstance(wait, Wait) else None, news)
 
     def _is_over(self, lane: Lane) -> bool:
         if not self._stop.is_set() or (lane.settings.on_stop == "empty" and self._stop_by == float("inf")):
@@ -182,24 +85,19 @@ class Delivery:
             return True
         return lane.has_nothing_due(self._stop_by)
 
-    @staticmethod
-    def _look_again_at(lane: Lane, claim: Claim, now: float) -> float | None:
-        times = [at for at in (claim.next_due_at, lane.pacing.next_agent_probe_at()) if at is not None]
-        return max(min(times), now + _LOOK_AGAIN_S) if times else None
-
     # Beside the steps.
 
     async def pause(self, name: str, why: str = "") -> None:
         """No call of this destination goes out until `resume`, over restarts too. Raises KeyError."""
         lane = self._lanes[name]
         lane.pause(why)
-        await lane.keep_gate()
+        await lane.gate_is_kept(lane.keep_gate())
 
     async def resume(self, name: str) -> None:
         """End whatever this destination is paused for; what is still wrong pauses it again. Raises KeyError."""
         lane = self._lanes[name]
         lane.resume()
-        await lane.keep_gate()
+        await lane.gate_is_kept(lane.keep_gate())
 
     async def update(self, destinations: Sequence[Destination], settings: Settings) -> None:
         """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
@@ -247,9 +145,9 @@ class Delivery:
                 failed, next_at = await self._ledger.tick(now)
                 self._tell_failed(failed)
             for lane in list(self._lanes.values()):
-                await lane.keep_gate()
+                await lane.gate_is_kept(lane.keep_gate())
             wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
-            await self._clock.wait(self._stop, max(_LOOK_AGAIN_S, wait_s))
+            await self._clock.wait(self._stop, max(LOOK_AGAIN_S, wait_s))
 
     async def _call_all_on_stop(self) -> None:
         await self._stop.wait()
@@ -261,7 +159,7 @@ class Delivery:
         while not self._stop.is_set():
             with suppress(LedgerUnavailable):
                 return dict(await self._ledger.gates())
-            await self._clock.wait(self._stop, _LEDGER_AGAIN_S)
+            await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
 
     def _lane(self, destination: Destination, settings: Settings) -> Lane:
@@ -269,10 +167,21 @@ class Delivery:
                     clock=self._clock, emit=self._emit, chance=self._chance)  # fmt: skip
 
     def _staff(self, lane: Lane, group: asyncio.TaskGroup) -> None:
+        crew = self._workers.setdefault(lane.name, {})
         for number in range(lane.settings.concurrency):
-            if number not in lane.staffed:
-                lane.staffed.add(number)
-                group.create_task(self._work(lane, number))
+            if number not in crew:
+                crew[number] = Worker(lane, number, self._ledger, self._clock, self._tell_failed, self._is_over)
+                group.create_task(self._work(crew, crew[number]))
+
+    @staticmethod
+    async def _work(crew: dict[int, Worker], worker: Worker) -> None:
+        try:
+            await worker.run()
+        finally:
+            del crew[worker.number]
+
+    def _crews(self) -> Sequence[tuple[Lane, Sequence[Worker]]]:
+        return [(self._lanes[name], list(crew.values())) for name, crew in self._workers.items()]
 
     def _wake(self, destination: str) -> None:
         if (lane := self._lanes.get(destination)) is not None:

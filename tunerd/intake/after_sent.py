@@ -190,7 +190,7 @@ def leftovers(tree: SourceTree, *, recursive: bool) -> list[str]:
         while pending:
             directory = pending.pop()
             try:
-                with inside.listed(directory) as (_, entries):
+                with inside.listed(directory) as entries:
                     for entry in entries:
                         relative = os.path.join(directory, entry.name)
                         if entry.name.startswith(ASIDE):

@@ -88,15 +88,18 @@ class Watcher:
                 self._loop.remove_reader(fd)
             os.close(fd)
 
-    def arm(self, directory: str, tell: Tell) -> None:
+    def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
         """Watch a directory, again if it is watched already (a scan does so each time: a directory that was removed
-        and made anew has lost its watch). Raises WatchLimit; OSError where the directory is not there."""
+        and made anew has lost its watch); with `fd` the one that is open there, whatever the path leads to by now. Raises
+        WatchLimit; OSError where the directory is not there."""
         if self._fd < 0:
             return
         mask = _In.IN_CLOSE_WRITE | _In.IN_MOVED_TO | _In.IN_CREATE | _In.IN_MOVE_SELF | _In.IN_ONLYDIR
         # Without the lock: on a dead network mount this call hangs, and the loop must not hang with it. An event that
         # is read before the next lines know its watch is about a file that the listing after them sees.
-        wd = inotify_add_watch(self._fd, os.fsencode(directory), _Mask(mask))
+        wd = inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, _Mask(mask)) if fd >= 0 else -1
+        if wd < 0:  # or there is no /proc
+            wd = inotify_add_watch(self._fd, os.fsencode(directory), _Mask(mask))
         if wd < 0:
             code = ctypes.get_errno()
             if code in (errno.ENOSPC, errno.ENOMEM):

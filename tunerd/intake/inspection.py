@@ -3,7 +3,6 @@ for a worker thread; each answer is a value, and source_reader.py acts on it.
 """
 
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from tunerd.intake.content import content_hash
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
-from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, opened, read_whole
+from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, of_descriptor, read_whole
 from tunerd.intake.scan import Names, signature, signature_of, why_odd
+from tunerd.intake.source_tree import LeavesSource, SourceTree
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -104,11 +104,11 @@ class Inspection:
     """Use: `look()`; after a Compare `compare()`; after a Large or a Batch that is not the last, `more()` until one is;
     always `close()`."""
 
-    def __init__(self, source: Source, root: str, names: Names, due: Due, now: Now, index: FileIndex) -> None:
-        self._source, self._root, self._names, self._due, self._now = source, root, names, due, now
+    def __init__(self, source: Source, tree: SourceTree, names: Names, due: Due, now: Now, index: FileIndex) -> None:
+        self._source, self._tree, self._names, self._due, self._now = source, tree, names, due, now
         self._index, self._own = index, index.logs.get(due.path)
         self._refused_tail = index.refused_tails.get(due.path)
-        self._path = os.path.join(root, due.path)
+        self._path = os.path.join(tree.root, due.path)
         self._open = ExitStack()
         self._file: Opened | None = None
         self._batches: Iterator[Batch] = iter(())
@@ -132,10 +132,13 @@ class Inspection:
 
     def _look(self) -> Look:
         try:
-            plain = stat.S_ISREG(os.lstat(self._path).st_mode)
-            if not plain and (why := why_odd(self._path, os.path.realpath(self._root))) is not None:
-                return NotRegular(why)
-            file = self._file = self._open.enter_context(opened(self._path))
+            with self._tree.opened() as inside:
+                if (why := why_odd(inside, self._due.path)) is not None:
+                    return NotRegular(why)
+                fd = inside.open(self._due.path)
+            file = self._file = self._open.enter_context(of_descriptor(fd, self._path))
+        except LeavesSource as exc:
+            return NotRegular(exc.why)
         except (FileNotFoundError, NotADirectoryError):
             return Unchanged()
         except Odd:

@@ -17,6 +17,7 @@ from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import Hint, Watcher, WatchLimit
 from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature_of
+from tunerd.intake.source_tree import OpenTree, SourceTree
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -55,6 +56,7 @@ class DirectoryMonitor:
         self._clock, self._emit, self._pauses = clock, emit, pauses
         self._in_thread, self._vanished = in_thread, vanished
         self._root = os.path.abspath(source.path)
+        self.tree = SourceTree(self._root)
         self._identity: tuple[int, int] | None = None
         self._told: set[str] = set()
         self._no_watch: str | None = None
@@ -159,9 +161,11 @@ class DirectoryMonitor:
         self._turn += 1
         try:
             listing = await self._in_thread(
-                lambda: scan(
-                    self._root, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
-                    restat=restat, part=part, by_inode=self._index.trusts_inodes, older_than=older, skip=told, leave=leave,
+                lambda: self._scanned(
+                    lambda inside: scan(
+                        inside, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
+                        restat=restat, part=part, by_inode=self._index.trusts_inodes, older_than=older, skip=told, leave=leave,
+                    )
                 )
             )  # fmt: skip
         except PermissionError:
@@ -197,12 +201,16 @@ class DirectoryMonitor:
         self._pauses.begin(reason, detail, by="scan")
         self._unreadable = True
 
-    def _arm(self, directory: str) -> None:
+    def _scanned(self, work: Callable[[OpenTree], Listing]) -> Listing:
+        with self.tree.opened() as inside:
+            return work(inside)
+
+    def _arm(self, directory: str, fd: int) -> None:
         """In the scan's thread. Without watches the scans still find everything."""
         if self._watcher is None:
             return
         try:
-            self._watcher.arm(directory, self.tell)
+            self._watcher.arm(directory, self.tell, fd)
         except WatchLimit as exc:
             self._no_watch = str(exc)
 

@@ -94,10 +94,18 @@ def opened(path: str) -> Iterator[Opened]:
         if exc.errno == errno.ENXIO:  # a socket
             raise Odd(path) from exc
         raise
+    with of_descriptor(fd, path) as file:
+        yield file
+
+
+@contextmanager
+def of_descriptor(fd: int, path: str) -> Iterator[Opened]:
+    """The same of an open descriptor, which is closed at the end. Raises Odd."""
     at = os.fstat(fd)
     if not stat.S_ISREG(at.st_mode):
         os.close(fd)
         raise Odd(path)
+    os.lseek(fd, 0, os.SEEK_SET)
     with open(fd, "rb", buffering=0) as raw:
         named_gz = path.endswith(".gz")
         gz = os.pread(fd, 2, 0) == b"\x1f\x8b" if named_gz or at.st_size >= 18 else False

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tunerd.config import Source
+from tunerd.intake.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000
@@ -160,12 +161,12 @@ class Listing:
 
 
 def scan(
-    root: str,
+    inside: OpenTree,
     names: Names,
     known: Mapping[str, int],
     *,
     recursive: bool,
-    arm: Callable[[str], None],
+    arm: Callable[[str, int], None],
     restat: Collection[str] = frozenset(),
     part: tuple[int, int] = (0, 1),
     by_inode: bool = True,
@@ -177,25 +178,20 @@ def scan(
     part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
     known and were last changed before it. `skip`: odd names that were told already. `leave`: files that need not be found
     again. Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
-    at = os.stat(root)
-    if not stat.S_ISDIR(at.st_mode):
-        raise NotADirectoryError(root)
+    root = inside.root
     if not may_read(root):  # without search permission names could be listed, and each would look as if it were gone
         os.stat(root)  # unless it has itself gone in this very moment
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
-    listing = Listing((at.st_dev, at.st_ino))
+    listing = Listing(inside.identity)
     changed: list[str] = []
     hits = 0
     turn, turns = part
-    real_root = os.path.realpath(root)
     pending = [""]
     while pending:
         directory = pending.pop()
-        absolute = os.path.join(root, directory) if directory else root
         listing.directories += 1
         try:
-            arm(absolute)  # before listing: what is created in between is seen by one of the two
-            entries = os.scandir(absolute)
+            entries = _armed(inside, directory, arm)
         except OSError as exc:
             if not directory:
                 raise
@@ -210,7 +206,7 @@ def scan(
                     hits += 1
                     listing.files += 1
                     if (relative in restat or hash(relative) % turns == turn) and len(changed) < FOUND_AT_ONCE:
-                        seen = _stat(entry.path)
+                        seen = _stat(inside, relative, entry)
                         if seen is not None and not is_unchanged(known.get(relative), signature_of(seen), by_inode=by_inode):
                             changed.append(relative)
                     continue
@@ -223,7 +219,7 @@ def scan(
                     continue
                 if not names.fits(relative):
                     continue
-                why = why_odd(entry.path, real_root, is_plain=is_plain)
+                why = None if is_plain else why_odd(inside, relative)
                 if why is not None:
                     if relative not in skip:
                         listing.odd.append((relative, why))
@@ -232,7 +228,7 @@ def scan(
                 if relative in leave:
                     continue
                 if older_than is not None:
-                    seen = _stat(entry.path)
+                    seen = _stat(inside, relative, entry)
                     if seen is not None and seen.st_mtime < older_than:
                         listing.old.append((relative, signature_of(seen)))
                         continue
@@ -240,21 +236,32 @@ def scan(
                     listing.found.append(relative)
                 else:
                     listing.more = True
-    listing.found = _in_order_of_writing(root, listing.found, names) + changed
+    listing.found = _in_order_of_writing(inside, listing.found, names) + changed
     if hits < len(known):
-        listing.vanished = _missing(root, known, listing.unreadable)
+        listing.vanished = _missing(inside, known, listing.unreadable)
     after = os.stat(root)
     if (after.st_dev, after.st_ino) != listing.root:  # a mount came or went meanwhile: half of this is of another directory
         raise OSError(errno.ESTALE, "another directory took its place while it was listed", root)
     return listing
 
 
-def _in_order_of_writing(root: str, found: list[str], names: Names) -> list[str]:
+def _in_order_of_writing(inside: OpenTree, found: list[str], names: Names) -> list[str]:
     """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered."""
     if len(found) < 2 or not any(names.kind(relative) != "whole" for relative in found):
         return found
-    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(os.path.join(root, relative))) is not None}
+    times = {relative: at.st_mtime_ns for relative in found if (at := _stat(inside, relative)) is not None}
     return sorted(found, key=lambda relative: times.get(relative, 0))
+
+
+def _armed(inside: OpenTree, directory: str, arm: Callable[[str, int], None]) -> Listed:
+    """Watched before it is listed: what is created in between is seen by one of the two."""
+    entries = inside.listed(directory)
+    try:
+        arm(os.path.join(inside.root, directory) if directory else inside.root, entries.fd)
+    except OSError:
+        entries.close()
+        raise
+    return entries
 
 
 def _kind(entry: "os.DirEntry[str]") -> tuple[bool, bool]:
@@ -271,36 +278,42 @@ def may_read(directory: str) -> bool:
     return os.access(directory, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _missing(root: str, known: Mapping[str, int], unreadable: Collection[str]) -> list[str]:
+def _missing(inside: OpenTree, known: Mapping[str, int], unreadable: Collection[str]) -> list[str]:
     hidden = tuple(unreadable)
     return [
-        relative
-        for relative in list(known)
-        if not os.path.lexists(os.path.join(root, relative)) and not (hidden and relative.startswith(hidden))
+        relative for relative in list(known) if not _is_there(inside, relative) and not (hidden and relative.startswith(hidden))
     ]
 
 
-def why_odd(path: str, real_root: str, *, is_plain: bool = False) -> str | None:
-    """Why a name is not read: no regular file, or a symlink that leaves the directory. None: it is read."""
-    if is_plain:
-        return None
+def _is_there(inside: OpenTree, relative: str) -> bool:
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISLNK(mode):
-            target = os.path.realpath(path)
-            if os.path.commonpath([target, real_root]) != real_root:
-                return "is a symbolic link that leaves the directory"
-            mode = os.stat(target).st_mode
+        inside.stat(relative)
+    except (FileNotFoundError, NotADirectoryError, LeavesSource):
+        return False
     except OSError:
-        return None  # gone again, or a dangling link inside: the visit finds out
+        return True  # nobody knows
+    return True
+
+
+def why_odd(inside: OpenTree, relative: str) -> str | None:
+    """Why a name is not read: no regular file, or a symlink that leaves the directory. None: it is read."""
+    try:
+        mode = inside.stat(relative, follow_links=True).st_mode
+    except LeavesSource as exc:
+        return exc.why
+    except OSError:
+        return None  # gone again, or a link that leads nowhere: the inspection finds out
     if stat.S_ISREG(mode):
         return None
     kinds = {stat.S_IFDIR: "directory", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
     return f"is a {kinds.get(stat.S_IFMT(mode), 'device')}"
 
 
-def _stat(path: str) -> os.stat_result | None:
+def _stat(inside: OpenTree, relative: str, entry: "os.DirEntry[str] | None" = None) -> os.stat_result | None:
+    """Of a file, or of the one that a link leads to."""
     try:
-        return os.stat(path)
+        if entry is not None and not stat.S_ISLNK((at := entry.stat(follow_symlinks=False)).st_mode):
+            return at
+        return inside.stat(relative, follow_links=True)
     except OSError:
         return None

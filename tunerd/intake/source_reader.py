@@ -42,7 +42,6 @@ from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
-from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
@@ -139,9 +138,8 @@ class SourceReader:
         self._monitor = DirectoryMonitor(
             source, self._names, self._index, self._due, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
         )
-        self._tree = SourceTree(self._root)
         self._after_sent = AfterSent(
-            source, self._tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
+            source, self._monitor.tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
         )
         self._journal = journal
         self._gatherer: Gatherer | None = None
@@ -434,7 +432,7 @@ class SourceReader:
                 self._index.remember(mark)
 
     def _inspection(self, due: Due, now: Now) -> Inspection:
-        return Inspection(self.source, self._root, self._names, due, now, self._index)
+        return Inspection(self.source, self._monitor.tree, self._names, due, now, self._index)
 
     async def _after(self, due: Due, look: Look) -> float | None:
         if due.closed and self.source.after_sent != "keep":

@@ -33,8 +33,10 @@ Identity = tuple[int, int]
 class LeavesSource(OSError):
     """A link that leads out of the source's directory stands in the way."""
 
+    why: Final = "is a symbolic link that leaves the directory"
+
     def __init__(self, path: str) -> None:
-        super().__init__(errno.EXDEV, "is a symbolic link that leaves the directory", path)
+        super().__init__(errno.EXDEV, self.why, path)
 
 
 class SourceTree:
@@ -156,17 +158,10 @@ class OpenTree:
         finally:
             self._let_go(opened)
 
-    @contextmanager
-    def listed(self, relative: str) -> Iterator[tuple[int, "Iterator[os.DirEntry[str]]"]]:
-        """The descriptor and the entries of a directory, as os.scandir gives them (their `path` is only their name, and
-        what they are asked is asked by descriptor). No link is followed on the way."""
+    def listed(self, relative: str) -> "Listed":
+        """The entries of a directory. No link is followed on the way."""
         with self.folder(relative) as folder:
-            fd = os.open(".", _LISTED, dir_fd=folder)  # of its own: the place in a listing is shared by all that share one
-        try:
-            with os.scandir(fd) as entries:
-                yield fd, entries
-        finally:
-            os.close(fd)
+            return Listed(os.open(".", _LISTED, dir_fd=folder))  # of its own: whoever shares one shares its place in the list
 
     def _reach(self, relative: str, act: Callable[[int, str], T | None]) -> T:
         """`act` on the last component, with the descriptor of its directory; None: it is a link, which is followed."""
@@ -260,6 +255,32 @@ class OpenTree:
             unused = [folder for folder in folders if folder.users == 0 and not folder.is_kept]
         for folder in unused:
             os.close(folder.fd)
+
+
+class Listed:
+    """A directory while it is listed: its descriptor, and its entries as os.scandir gives them (their `path` is only their
+    name, and what they are asked is asked by descriptor). Use it with `with`."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        try:
+            self._entries = os.scandir(fd)
+        except OSError:
+            os.close(fd)
+            raise
+
+    def __enter__(self) -> "Listed":
+        return self
+
+    def __iter__(self) -> "Iterator[os.DirEntry[str]]":
+        return self._entries
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries.close()
+        os.close(self.fd)
 
 
 def _open_directory(name: str, flags: int = 0, dir_fd: int | None = None) -> int:

@@ -92,7 +92,8 @@ class Admission:
     continued: Continued | None = None
     """Its failed row is superseded by what this admission has of the line."""
     replaces_failed: bool = False
-    """The whole file was read anew: unread failed rows (without a call id) of this path are superseded."""
+    """The whole file was read anew: failed rows (without a call id) of this path go whose place could not be read before, or
+    whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
 class Verdict(StrEnum):
@@ -124,6 +125,7 @@ class FailedCall:
     source: str
     call_id: str | None
     path: str
+    """Where its document was read: path, or path@offset."""
     refusal: Refusal
 
 
@@ -181,6 +183,8 @@ class Claimed:
     """Seconds that the destination stood paused since the first attempt."""
     settled_at: float
     recording_expires_at: float | None = None
+    read_from: str = ""
+    """Where its document was read: path, or path@offset."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +323,8 @@ class WritePath(Protocol):
         """Handed over at once; what is given ends when it is durable. Make calls, recordings, refusals, fragments and the
         file's mark durable in one transaction (synced), each call matched with its recording in it. Idempotent: the same
         admission again gives DUPLICATE verdicts and changes nothing else. A refused document is one failed row for each
-        (path, offset): admitting the place again updates it, a call read from the place supersedes it; but in a followed
+        document at a place: admitting it again updates it; a call takes it away that was read from a place that could not be
+        read, or is the same document, or has its call id; another document at its path does not. In a followed
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
@@ -352,15 +357,31 @@ class WritePath(Protocol):
         synchronous NORMAL)."""
         ...
 
-    async def release(self, row: int, now: float) -> None:
-        """Give a claim back as it was: no attempt was started."""
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        """Give a claim back as it was: no attempt was started. As with `settle`, nobody has to wait for the end."""
+        ...
 
     async def gates(self) -> Mapping[str, Gate]:
         """The stored gate of every destination the ledger knows."""
         ...
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s."""
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        """Remember a pause or a Retry-After. Time spent with `pause` set adds to Claimed.paused_s. As with `settle`, nobody
+        has to wait for the end: what is asked for afterwards is written after it, or with it."""
+        ...
+
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that stand as `sending`, and when each was claimed. Raises LedgerUnavailable."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release was handed over and is not written yet."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Calls that nobody has in hand: those that are still `sending` from this very claim are due again, as ones that
+        may have arrived. Gives how many. Raises LedgerUnavailable."""
+        ...
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of it due earlier."""

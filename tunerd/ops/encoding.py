@@ -8,15 +8,18 @@ import json
 
 import orjson
 
+from tunerd.visible import visible_json
+
 
 def encoded(value: object, *, indent: bool = False, exact: bool = False) -> bytes:
-    """JSON. `exact`: odd bytes of a file name as lone surrogates (`\\udcff`), which only `decoded` undoes: for the
-    control socket. Else as text that every reader takes: `\\xff`."""
+    """JSON, in which invisible characters are escapes. `exact`: odd bytes of a file name as lone surrogates (`\\udcff`),
+    which only `decoded` undoes: for the control socket. Else as text that every reader takes: `\\xff`."""
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 if indent else None)
+        raw = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2 if indent else None)
     except TypeError:
         text = json.dumps(value if exact else _readable(value), default=str, indent=2 if indent else None)
-        return text.encode()
+        return visible_json(text).encode()
+    return raw if raw.isascii() and b"\x7f" not in raw else visible_json(raw.decode()).encode()
 
 
 def decoded(raw: bytes) -> object:

@@ -20,6 +20,7 @@ from tunerd.clock import Clock
 from tunerd.ops.encoding import encoded
 from tunerd.ops.redact import redact
 from tunerd.outcome import PauseReason
+from tunerd.visible import visible
 
 _HIDE_RICH: Final = "rich" not in sys.modules
 if _HIDE_RICH:  # structlog imports rich where it finds it, for tracebacks that we don't draw: 6 MB and 80 ms of every start
@@ -126,6 +127,12 @@ def foreign_loggers(log: Log) -> Iterator[None]:
             logger.propagate = propagate
 
 
+_REPORT: Final = "This is a defect of tunerd: please report it"
+_STUCK: Final = {
+    e.StuckKind.CALL: "calls were marked as being sent, but nothing was sending them; they are due again and may arrive twice",
+    e.StuckKind.WORKER: "uploads waited for a result that was never written; they continue",
+    e.StuckKind.PERMIT: "uploads were counted that did not exist; the count is right again",
+}
 _WORDLESS: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, e.DocumentsRead})
 """What every call brings, and no line is made of: not worth looking through all cases for."""
 
@@ -219,6 +226,9 @@ class Narrator:
                          lasted_s=round(event.lasted_s, 1))  # fmt: skip
             case e.IntakePaused():
                 log.warning("not read", source=event.source, reason=event.reason.value, detail=event.detail)
+            case e.ReadByAnother():
+                log.warning("another tunerd reads this directory", source=event.source, path=event.path, who=event.who,
+                            hint="with two ledgers each call is sent twice: stop one, or give it another directory")  # fmt: skip
             case e.IntakeResumed():
                 log.info("read again", source=event.source, reason=event.reason.value)
             case e.Started():
@@ -248,6 +258,8 @@ class Narrator:
                 log.error("the ledger lacks changes that were committed", missing_commits=event.commits,
                           hint="its -wal file is gone or damaged, or an older copy was put in its place: calls may be sent "
                           "again")  # fmt: skip
+            case e.Stuck():
+                log.error(f"{_STUCK[event.what]}. {_REPORT}", count=event.count, what=event.what.value)
             case e.ClockJumped():
                 log.warning("the clock jumped; due times move with it", seconds=round(event.seconds, 1))
             case _:
@@ -334,10 +346,8 @@ def _text_line(*, terminal: bool) -> Callable[[object, str, Fields], str]:
 
 def _plain(value: object, *, quote: bool = True) -> str:
     """One line whatever is in it: a file name with a newline must not look like a line of the log."""
-    text = value if isinstance(value, str) else str(value)
-    if not text.isprintable() or (quote and isinstance(value, str) and (" " in text or not text)):
-        return ascii(text) if not text.isprintable() else f'"{text}"'
-    return text
+    text = visible(value if isinstance(value, str) else str(value))
+    return '"' + text.replace('"', '\\"') + '"' if quote and isinstance(value, str) and (" " in text or not text) else text
 
 
 class _Lines:
@@ -368,8 +378,27 @@ class _Bridge(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._minute = 0.0
+        self._told: Counter[tuple[str, str]] = Counter()
+        """How often each kind of line came in this minute."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """A library in trouble may say the same thousands of times a second: ten a minute of each kind, then counted."""
+        if record.created - self._minute >= SUMMARY_S:
+            self._sum_up()
+            self._minute = record.created
+        kind = (record.name, str(record.msg)[:80])
+        self._told[kind] += 1
+        if self._told[kind] <= LINES_A_MINUTE:
+            self._tell(record)
+
+    def _sum_up(self) -> None:
+        for (name, _), count in self._told.items():
+            if count > LINES_A_MINUTE:
+                self._log.warning("more lines like the last ones were left out", logger=name, count=count - LINES_A_MINUTE)
+        self._told.clear()
+
+    def _tell(self, record: logging.LogRecord) -> None:
         fields: dict[str, object] = {"logger": record.name}
         if record.exc_info and record.exc_info[0] is not None:
             # The type and the place, never the message: an exception may quote what it choked on.

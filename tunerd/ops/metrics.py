@@ -57,6 +57,7 @@ class Metrics:
         self._already_there = _Count("calls_already_there", "First attempts that Tuner answered with 409.")
         self._read = _Count("documents_read", "Documents read from disk.", "source")
         self._ignored = _Count("documents_ignored", "Documents that the rules leave out on purpose.", "source")
+        self._stuck = _Count("stuck", "What the self-check of delivery found in nobody's hands and repaired.", "what")
         self._rule_null = _Few("rule_null", "Rules that gave nothing.", "source", "field")
         self._rule_error = _Few("rule_error", "Rules that failed; the optional field was left out.", "source", "field")
         self._repairs = _Few("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
@@ -70,6 +71,8 @@ class Metrics:
         self._build = build
 
         self._already_there.know()
+        for kind in e.StuckKind:
+            self._stuck.know(kind.value)
         for retry in RetryReason:
             self._retried.know(retry.value)
         for outcome in OUTCOMES:
@@ -140,6 +143,8 @@ class Metrics:
                 self._wait.observe(event.source, max(0.0, event.waited_s))
             case e.ConfigReloaded():
                 self._reload_ok, self._reload_at = True, self._now()
+            case e.Stuck():
+                self._stuck.add(event.what.value, by=event.count)
             case e.ConfigRefused():
                 self._reload_ok = False
             case _:
@@ -147,7 +152,16 @@ class Metrics:
 
     def _counted(self) -> Iterable[Metric]:
         for counted in (
-            *(self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._late, self._already_there),
+            *(
+                self._admitted,
+                self._sent,
+                self._failed,
+                self._retried,
+                self._duplicate,
+                self._late,
+                self._already_there,
+                self._stuck,
+            ),
             *(self._read, self._ignored, self._rule_null, self._rule_error, self._repairs, self._redactions),
             *(self._upload, self._delivery, self._wait),
         ):

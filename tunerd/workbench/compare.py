@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
 
-from tunerd.workbench.shown import WIDTH, printable, short
+from tunerd.visible import visible
+from tunerd.workbench.shown import WIDTH, short
 
 _ALIGNED: Final = 400
 """Longer lists are compared item by item: aligning them takes too long."""
@@ -91,7 +92,7 @@ def field_of(change: Change) -> str:
 
 def lines(change: Change, old: str, new: str, indent: str) -> Iterator[str]:
     """The path, and both values under it with the names `old` and `new`; long ones are shortened around their difference."""
-    yield f"{indent}{printable(change.path) or '(the whole)'}"
+    yield f"{indent}{visible(change.path) or '(the whole)'}"
     wide = max(len(old), len(new))
     room = WIDTH - len(indent) - wide - 6
     one, other = _apart(change.old, change.new, room)
@@ -108,7 +109,7 @@ def _apart(old: Any, new: Any, room: int) -> tuple[str, str]:
 
 
 def _part(text: str, start: int, room: int) -> str:
-    shown = printable(text[start : start + room - 8])
+    shown = visible(text[start : start + room - 8])
     return ("..." if start else "") + json.dumps(shown, ensure_ascii=False) + ("..." if start + room - 8 < len(text) else "")
 
 

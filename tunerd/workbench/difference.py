@@ -9,12 +9,13 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Call, Document, ManifestStrategy, Mapped, Refusal, RefusedDocument, UrlStrategy
+from tunerd.visible import visible
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import Change, changes, field_of, lines
 from tunerd.workbench.examples import recording_fields
 from tunerd.workbench.report import wrapped
 from tunerd.workbench.request import request_of
-from tunerd.workbench.shown import count, printable
+from tunerd.workbench.shown import count
 from tunerd.workbench.trial import Unit, mapped, units
 
 _FIELDS_SHOWN: Final = 20
@@ -64,7 +65,7 @@ class Total:
         if self.fields:
             yield "In how many a field changed:"
             for name, times in self.fields.most_common(_FIELDS_SHOWN):
-                yield f"  {times:>8,}  {printable(name)}"
+                yield f"  {times:>8,}  {visible(name)}"
             if len(self.fields) > _FIELDS_SHOWN:
                 yield f"            and {len(self.fields) - _FIELDS_SHOWN:,} fields more"
 
@@ -161,9 +162,9 @@ def _recording(call: Call) -> Any:
 def drawn(difference: Difference, most: int | None) -> Iterator[str]:
     """One difference as lines; `most`: changes shown."""
     origins = ", ".join(difference.origins[:3]) + (", ..." if len(difference.origins) > 3 else "")
-    who = f"  {printable(difference.call_id)}" if difference.call_id else ""
+    who = f"  {visible(difference.call_id)}" if difference.call_id else ""
     what = "" if difference.kind is Kind.CHANGED else f"  {difference.kind}"
-    yield f"{printable(origins)}{who}{what}"
+    yield f"{visible(origins)}{who}{what}"
     if difference.before and difference.before != difference.after:
         yield from wrapped(f"was refused, {difference.before}", "      ", "    ")
     if difference.after and difference.before != difference.after:

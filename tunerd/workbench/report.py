@@ -15,9 +15,10 @@ from tunerd.mapping.forms import fields_not_carried
 from tunerd.mapping.limits import ROWS
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.places import Place
+from tunerd.visible import visible, visible_json
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.request import Request, form_used
-from tunerd.workbench.shown import WIDTH, count, printable, short, where
+from tunerd.workbench.shown import WIDTH, count, short, where
 from tunerd.workbench.trial import Trial
 
 _ROWS_SHOWN: Final = 8
@@ -29,7 +30,7 @@ _TEXT: Final = 38
 def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator[str]:
     """The report of one document. `rules`: every rule besides; `whole`: nothing is shortened."""
     for origin in trial.unit.origins[:_ORIGINS_SHOWN]:
-        yield printable(origin)
+        yield visible(origin)
     if len(trial.unit.origins) > _ORIGINS_SHOWN:
         yield f"and {len(trial.unit.origins) - _ORIGINS_SHOWN:,} more"
     explanation = trial.explanation
@@ -93,7 +94,7 @@ def estimated(trial: Trial) -> list[str]:
 def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
     """Lines of at most eighty columns; what is long and whole (a URL, a path) stays so."""
     return textwrap.wrap(
-        printable(text), WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
+        visible(text), WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
         break_long_words=False, break_on_hyphens=False,
     ) or [first or indent]  # fmt: skip
 
@@ -115,11 +116,11 @@ def _outcome(explanation: Explanation, bench: Bench) -> Iterator[str]:
     if explanation.refusal is not None:
         yield from _refusal(explanation.refusal)
     if mapped.call is not None:
-        to = "" if bench.made_up else f" for {mapped.call.destination}, agent {printable(mapped.call.agent)}"
-        yield f"  call {printable(mapped.call.call_id)}{to} ({form_used(mapped.call, bench).value})"
+        to = "" if bench.made_up else f" for {mapped.call.destination}, agent {visible(mapped.call.agent)}"
+        yield f"  call {visible(mapped.call.call_id)}{to} ({form_used(mapped.call, bench).value})"
     if mapped.recording is not None:
-        url = "there will be none" if mapped.recording.url is None else printable(mapped.recording.url)
-        yield f"  recording, key {printable(mapped.recording.key)}: {url}"
+        url = "there will be none" if mapped.recording.url is None else visible(mapped.recording.url)
+        yield f"  recording, key {visible(mapped.recording.key)}: {url}"
     if mapped.ignored is not None:
         yield "  left out on purpose: nothing is sent, and that is no failure"
         for rule in explanation.rules:
@@ -174,7 +175,7 @@ def _rows(call: Call, *, whole: bool) -> Iterator[str]:
 
 
 def _cut(text: str, *, whole: bool) -> str:
-    text = printable(text)
+    text = visible(text)
     return text if whole or len(text) <= _TEXT else text[: _TEXT - 3] + "..."
 
 
@@ -323,4 +324,5 @@ def request_lines(request: Request | Refusal, *, pretty: bool) -> Iterator[str]:
         yield f"{name}: {value}"
     yield ""
     body = request.body.decode()
-    yield orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode() if pretty else body
+    text = orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode() if pretty else body
+    yield from visible_json(text).split("\n")

@@ -5,6 +5,7 @@ import os
 from typing import Any, Final
 
 from tunerd.places import Place
+from tunerd.visible import visible
 
 WIDTH: Final = 80
 
@@ -14,13 +15,13 @@ def short(value: Any, most: int = 60) -> str:
     if isinstance(value, str):
         whole = json.dumps(value[: most + 1], ensure_ascii=False)
         if len(value) <= most and len(whole) <= most:
-            return printable(whole)
+            return visible(whole)
         size = f"... ({len(value):,} characters)"
-        return printable(json.dumps(value[: max(4, most - len(size) - 2)], ensure_ascii=False)[:-1]) + '"' + size
+        return visible(json.dumps(value[: max(4, most - len(size) - 2)], ensure_ascii=False)[:-1]) + '"' + size
     if isinstance(value, list | dict):
         whole = _json(value) if len(value) <= most else ""
-        return printable(whole) if whole and len(whole) <= most else _size(value)
-    return printable(_json(value))
+        return visible(whole) if whole and len(whole) <= most else _size(value)
+    return visible(_json(value))
 
 
 def _size(value: list[Any] | dict[str, Any]) -> str:
@@ -28,7 +29,7 @@ def _size(value: list[Any] | dict[str, Any]) -> str:
         return f"[{len(value):,} {'item' if len(value) == 1 else 'items'}]"
     names = ", ".join(str(name) for name in list(value)[:3])
     more = ", ..." if len(value) > 3 else ""
-    return printable("{" + (names if len(names) < 50 else f"{len(value)} members") + more + "}")
+    return visible("{" + (names if len(names) < 50 else f"{len(value)} members") + more + "}")
 
 
 def _json(value: Any) -> str:
@@ -36,11 +37,6 @@ def _json(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
         return "(nested too deep to show)"
-
-
-def printable(text: str) -> str:
-    """Line breaks, control characters and lone surrogates as escapes."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode() for char in text)
 
 
 def where(place: Place) -> str:

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from tunerd.mapping.explanation import Explanation
 from tunerd.places import Place
+from tunerd.visible import visible
 from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
-from tunerd.workbench.shown import count, printable, short, where
+from tunerd.workbench.shown import count, short, where
 from tunerd.workbench.trial import Trial
 
 _VALUES_KEPT: Final = 200
@@ -113,7 +114,7 @@ class Summary:
             for key, times in self.refused.most_common(_VALUES_SHOWN):
                 reason, at, what = key
                 yield from wrapped(": ".join(part for part in (reason, at, what) if part), " " * 12, f"  {times:>8,}  ")
-                yield f"            for example {printable(self.examples[key])}"
+                yield f"            for example {visible(self.examples[key])}"
         if self._unknown:
             yield ""
             yield "Values that no table knew"
@@ -219,7 +220,7 @@ class Ids:
             )
             yield from wrapped(f"{one['call_id']}: {what}", "      ", "  ")
             for origin in one["documents"][:5]:
-                yield f"      {printable(origin)}"
+                yield f"      {visible(origin)}"
             if len(one["documents"]) > 5:
                 yield f"      and {len(one['documents']) - 5:,} more"
         if len(shared) > _VALUES_SHOWN:

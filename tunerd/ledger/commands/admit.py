@@ -60,6 +60,24 @@ def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
     )
 
 
+FAILURES_OF_A_PLACE: Final = 20
+"""Documents that failed at one place of a file that is rewritten again and again; from then on the last row tells of the rest."""
+
+
+def _is_superseded(store: SqliteStore, row: Row, documents: Sequence[bytes | None], call_id: str | None) -> bool:
+    """Whether what is read now takes a refusal away: the place could not be read before, or it is the same call, or the very
+    same document. Another document at its path does not: a call that no rule could map would vanish with it."""
+    if row.call_id is not None and row.call_id == call_id:
+        return True
+    body = store.body(row.row) or Body()
+    if row.reason == FailReason.UNREADABLE or (row.reason == FailReason.CRASHED and body.document is None):
+        return True
+    there = [document for document in documents if document is not None]
+    if body.document is not None:
+        return body.document in there
+    return bool(body.head) and any(document.startswith(body.head) for document in there)
+
+
 def _supersede(store: SqliteStore, admission: Admission) -> None:
     again = {document.origin.offset for document in admission.refused}
     items: Sequence[Call | Recording | RefusedDocument | IgnoredDocument | Fragment]
@@ -67,9 +85,14 @@ def _supersede(store: SqliteStore, admission: Admission) -> None:
     places = {(item.origin.source, item.origin.path) for item in items}
     if admission.mark is not None:
         places.add((admission.mark.source, admission.mark.path))
+    documents = [
+        *(call.document for call in admission.calls),
+        *(refused.document for refused in admission.refused),
+        *(fragment.document for fragment in admission.fragments),
+    ]
     for source, path in places:
         for row in store.refused_unnamed(source, path):
-            if row.offset not in again:
+            if row.offset not in again and _is_superseded(store, row, documents, None):
                 store.drop(row)
 
 
@@ -89,11 +112,13 @@ def _place(store: SqliteStore, call: Call, now: float, is_log: bool) -> tuple[Ve
     """Find or make the row of a call. One that is waiting still has to be matched."""
     origin = call.origin
     if not is_log:  # the same place of a log that rotated is another document
-        for stale in (
-            *store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED),
-            *store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED),
-        ):
-            store.drop(stale)
+        for refused in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+            if _is_superseded(store, refused, [call.document], call.call_id):
+                store.drop(refused)
+        for ignored in store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+            store.drop(ignored)
+    for refused in store.refused_as(origin.source, call.call_id):
+        store.drop(refused)
     namesakes = store.with_id(call.workspace, call.agent, call.call_id)
     for row in namesakes:
         if row.started_at_ms is not None and abs(row.started_at_ms - call.started_at_ms) <= SAME_START_MS:
@@ -235,7 +260,7 @@ def _know(store: SqliteStore, destination: str, now: float) -> None:
 
 def _failed(row: Row) -> FailedCall:
     refusal = Refusal(reason=FailReason(row.reason or FailReason.UNMAPPABLE), where=row.place, what=row.detail)
-    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.path, refusal=refusal)
+    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)
 
 
 # Recordings.
@@ -334,12 +359,18 @@ def _is_revivable(row: Row) -> bool:
 def _refuse(store: SqliteStore, refused: RefusedDocument, now: float, is_log: bool) -> None:
     origin = refused.origin
     body = Body(document=refused.document, head=refused.head)
-    for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+    at_place = store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED)
+    for row in at_place:
         known = store.body(row.row) or Body()
         is_same = (known.document, known.head) == (body.document, body.head)
-        if is_log and not is_same:
-            continue  # the same place of a log that rotated: both stay visible
-        refuse_into(store, row, refused, now, tell=not is_same or row.detail != refused.refusal.what)
+        # the same place of a log that rotated is another document: both stay visible
+        if is_same or (not is_log and _is_superseded(store, row, [refused.document], refused.call_id)):
+            refuse_into(store, row, refused, now, tell=not is_same or row.detail != refused.refusal.what)
+            return
+    if not is_log and len(at_place) >= FAILURES_OF_A_PLACE:
+        what = f"{refused.refusal.what} (this path had more than {FAILURES_OF_A_PLACE} documents that failed: this is the last)"
+        last = replace(refused, refusal=replace(refused.refusal, what=what))
+        refuse_into(store, at_place[-1], last, now, tell=at_place[-1].detail != what)
         return
     if not is_log:
         for row in store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
@@ -399,7 +430,8 @@ def _ignore(store: SqliteStore, ignored: IgnoredDocument, now: float, is_log: bo
         return
     if not is_log:
         for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
-            store.drop(row)
+            if _is_superseded(store, row, (), ignored.call_id):
+                store.drop(row)
     row = Row(
         kind=Kind.IGNORED,
         state=State.IGNORED,

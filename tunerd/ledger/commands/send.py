@@ -1,6 +1,6 @@
 """Claim, settle, release: a call on its way through one attempt; and the gate of its destination."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -165,6 +165,7 @@ def _hand_out(store: SqliteStore, row: Row, body: bytes, now: float) -> Claimed:
         paused_s=paused_s,
         settled_at=row.settled_at,
         recording_expires_at=row.recording_expires_at,
+        read_from=row.read_from,
     )
 
 
@@ -248,27 +249,55 @@ def release(store: SqliteStore, row_id: int, now: float) -> None:
     store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
 
 
-def reclaim(store: SqliteStore, row: Row, now: float) -> None:
-    """At open: a call that was being sent when the last process ended is due again, with its body. Nobody knows
-    whether it arrived."""
+_ENDED: Final = "the process ended while it was being sent"
+_FAILED: Final = "the ledger's disk failed while it was being sent"
+_NOBODYS: Final = "it stood as being sent, and nobody had it in hand"
+
+
+def reclaim(store: SqliteStore, row: Row, now: float, why: str = _ENDED) -> None:
+    """A call that was being sent is due again, with its body: it is in nobody's hands, and nobody knows whether it
+    arrived."""
     if may(row.state, Move.RELEASE):
         store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)
-        store.tell(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: the process ended while it was being sent")
+        store.tell(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: {why}")
 
 
 def reclaim_all(store: SqliteStore, now: float) -> None:
-    """At open: see `reclaim`."""
+    """At open: whatever was being sent when the last process ended."""
     for row in store.sending():
         reclaim(store, row, now)
 
 
+def sending(store: SqliteStore) -> dict[int, float]:
+    """See WritePath.sending."""
+    rows = [row for number in store.in_hand if (row := store.held(number)) is not None and row.state is State.SENDING]
+    return {row.row: row.claimed_at or 0.0 for row in rows}
+
+
+def reclaim_lost(store: SqliteStore, claims: Mapping[int, float], now: float) -> int:
+    """See WritePath.reclaim."""
+    lost = [
+        row for number, at in claims.items()
+        if (row := store.get(number)) is not None and row.state is State.SENDING and (row.claimed_at or 0.0) == at
+    ]  # fmt: skip
+    for row in lost:
+        reclaim(store, row, now, _NOBODYS)
+    return len(lost)
+
+
 def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
-    """Go on where another connection to the same file broke down. A claim that it could not confirm may have been
-    written all the same; nobody holds that call, so it is given back."""
-    store.in_hand = before.in_hand
+    """Go on where another connection to the same file broke down. After a failed write nobody knows which of the last
+    transactions are on disk: what stands as being sent there and is in nobody's hands is due again, as one that may have
+    arrived; what is in somebody's hands here stands as being sent, until its settlement is written."""
     for row in store.sending():
-        if row.row not in store.in_hand:
-            release(store, row.row, now)
+        if row.row in before.in_hand:
+            store.in_hand[row.row] = row
+        else:
+            reclaim(store, row, now, _FAILED)
+    for number in before.in_hand:
+        known = None if number in store.in_hand else store.get(number)
+        if known is not None and known.state is State.DUE:
+            store.move(known, Move.CLAIM, State.SENDING, now, claimed_at=now, frozen_by_claim=False)
 
 
 def set_gate(store: SqliteStore, destination: str, gate: Gate, now: float) -> None:

@@ -69,6 +69,7 @@ class CallTables:
         self.bodies_kept = 200
         self._last_row = 0
         self._has_conflicts = True
+        self._has_named_refusals = True
         self._unwritten = Unwritten(db)
         self._expected: dict[tuple[str, str, str], list[Row]] = {}
         self._payloads: dict[int, tuple[bytes | None, Form | None]] = {}
@@ -87,6 +88,8 @@ class CallTables:
         for destination, agent in one("SELECT DISTINCT destination, agent FROM call WHERE state IN ('due', 'sending')"):
             self.agents.setdefault(destination, set()).add(agent)
         self._has_conflicts = one("SELECT 1 FROM call WHERE kind = 'conflict' LIMIT 1").fetchone() is not None
+        named = "SELECT 1 FROM call WHERE kind = 'refused' AND kind <> 'call' AND call_id IS NOT NULL LIMIT 1"
+        self._has_named_refusals = one(named).fetchone() is not None
         groups = "SELECT state, dismissed, count(*), total(size) FROM call GROUP BY state, dismissed"
         self.tally = Tally()
         for state, dismissed, count, size in one(groups):
@@ -176,6 +179,8 @@ class CallTables:
     def _note(self, row: Row) -> None:
         if row.kind is Kind.CONFLICT:
             self._has_conflicts = True
+        elif row.kind is Kind.REFUSED and row.call_id is not None:
+            self._has_named_refusals = True
         if row.state is State.DUE:
             self.agents.setdefault(row.destination, set()).add(row.agent)
 
@@ -228,6 +233,12 @@ class CallTables:
         """Rows of kind REFUSED without a call id whose document is in the file."""
         where = "WHERE source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
         return self._rows(where, (source, to_text(path)))
+
+    def refused_as(self, source: str, call_id: str) -> Sequence[Row]:
+        """Rows of kind REFUSED with the call id. Most ledgers have none, so that nothing is asked."""
+        if not self._has_named_refusals:
+            return ()
+        return self._rows("WHERE call_id = ? AND kind <> 'call' AND kind = 'refused' AND source = ?", (call_id, source))
 
     # Bodies.
 

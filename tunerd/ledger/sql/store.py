@@ -50,8 +50,9 @@ class SqliteStore(GatherTables):
         self.woken, self.ripe = set(), set()
         return done
 
-    def rollback(self) -> None:
-        """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself."""
+    def rollback(self) -> bool:
+        """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself. False: the connection
+        cannot undo it, and is of no use any more."""
         self._unwritten.forget()
         self._expected = {}
         self._payloads = {}
@@ -64,6 +65,7 @@ class SqliteStore(GatherTables):
         self.retired, self.bodies_kept, in_hand = self._sets_before
         self.in_hand = dict.fromkeys(in_hand)  # the rows may have been changed: read them again
         self.woken, self.ripe = set(), set()
+        return not self.db.in_transaction
 
     def gauges(self) -> Gauges:
         return self.tally.gauges(self.oldest_at())

@@ -153,6 +153,11 @@ class SqliteLedger:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
 
+    def _hand_over(self, run: Callable[[SqliteStore], None], row: int | None = None) -> "asyncio.Future[None]":
+        """Queued when this returns, and tried again until it is committed. `row`: of the claim that this ends."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
+
     async def _see_through(self, run: Callable[[SqliteStore], T]) -> T:
         """As `_do`, and tried again until it is committed."""
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
@@ -223,28 +228,42 @@ class SqliteLedger:
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
-        return self._writer.submit(job)
+        return self._claimed(self._writer.submit(job), now)
+
+    async def _claimed(self, asked: "asyncio.Future[Claim]", now: float) -> Claim:
+        """Whoever claims may be cancelled when the answer is there, but did not reach them: then it goes back, too."""
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            if asked.done() and not asked.cancelled() and asked.exception() is None:
+                self._give_back(now, asked.result())
+            raise
 
     def _give_back(self, now: float, claim: Claim) -> None:
         """Whoever claimed was cancelled: nobody got the call."""
         if claim.claimed is not None:
-            row = claim.claimed.row
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            job = Job(run=lambda store: send.release(store, row, now), future=future, patient=True)
-            self._writer.submit(job).add_done_callback(lambda done: done.cancelled() or done.exception())
+            self.release(claim.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=lambda store: send.settle(store, row, settlement, now), future=future, patient=True))
+        return self._hand_over(lambda store: send.settle(store, row, settlement, now), row)
 
-    async def release(self, row: int, now: float) -> None:
-        await self._see_through(lambda store: send.release(store, row, now))
+    def release(self, row: int, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.release(store, row, now), row)
+
+    async def sending(self) -> Mapping[int, float]:
+        return await self._do(send.sending)
+
+    def unsettled(self) -> frozenset[int]:
+        return self._writer.unsettled()
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        return await self._do(lambda store: send.reclaim_lost(store, claims, now), full=True)
 
     async def gates(self) -> Mapping[str, Gate]:
         return await self._alone(lambda store: store.gates())
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
-        await self._see_through(lambda store: send.set_gate(store, destination, gate, now))
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+        return self._hand_over(lambda store: send.set_gate(store, destination, gate, now))
 
     async def is_rebuilt(self) -> bool:
         """Whether it was rebuilt after damage and nobody has said `held_back` since. Outlives the process."""

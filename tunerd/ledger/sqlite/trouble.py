@@ -24,7 +24,7 @@ _WORDS: Final = {
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-def _code(exc: sqlite3.Error) -> int:
+def _code(exc: BaseException) -> int:
     return getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
@@ -48,17 +48,17 @@ def is_damage(exc: BaseException) -> bool:
     return isinstance(exc, (Unsound, UnicodeDecodeError)) or (isinstance(exc, sqlite3.Error) and _code(exc) in _DAMAGE)
 
 
-def is_full(exc: sqlite3.Error) -> bool:
+def is_full(exc: BaseException) -> bool:
     return _code(exc) == sqlite3.SQLITE_FULL
 
 
-def needs_reopening(exc: sqlite3.Error) -> bool:
+def needs_reopening(exc: BaseException) -> bool:
     """After a failed sync or read nobody knows what the kernel still holds of the file; a connection that was open
     while the file system was away is of no use either."""
     return _code(exc) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL)
 
 
-def words_for(exc: sqlite3.Error) -> str:
+def words_for(exc: BaseException) -> str:
     """One line for an operator; never what the statement was about."""
     return f"{_WORDS.get(_code(exc), 'the ledger cannot be written')} ({getattr(exc, 'sqlite_errorname', 'unknown')})"
 

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -47,6 +48,8 @@ class Job(Generic[T]):
     size: int = 0
     ask: Ask | None = None
     """Of a claim: those of one batch that are alike are answered by one `claim`."""
+    row: int | None = None
+    """Of a settlement or release: the call that is in somebody's hands until it is written."""
     alone: bool = False
     """Runs outside of any transaction and batch (vacuum, checkpoint)."""
     unwanted: Callable[[T], None] | None = None
@@ -78,6 +81,7 @@ class TakesJobs(Protocol):
     @property
     def is_troubled(self) -> bool: ...
     def submit(self, job: Job[T]) -> "asyncio.Future[T]": ...
+    def unsettled(self) -> frozenset[int]: ...
     async def close(self) -> None: ...
 
 
@@ -110,9 +114,11 @@ class Writer:
         self._told_since: float | None = None
         """LedgerTrouble was told, LedgerHealed not yet."""
         self._short: tuple[float, int] | None = None
-        """When (monotonic) the reserve was given up, and how many bytes were free then; nothing new comes in until it
+        """When (monotonic) the reserve was given up, and the fewest bytes that were free since; nothing new comes in until it
         could be taken again."""
         self._must_reopen = False
+        self._unsettled: Counter[int] = Counter()
+        """The event loop's: rows of patient jobs that have not been answered."""
         self._dead: BaseException | None = None
         self._closing = False
         self.gauges: Gauges = store.gauges()
@@ -133,8 +139,14 @@ class Writer:
         elif self._closing:
             job.future.set_exception(LedgerUnavailable("the ledger is closed"))
         else:
+            if job.row is not None:
+                self._unsettled[job.row] += 1
             self._queue.put(job)
         return job.future
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release is queued, or waits for a commit that works."""
+        return frozenset(self._unsettled)
 
     async def close(self) -> None:
         """Finish what is queued, try what is kept once more, close the connection."""
@@ -244,8 +256,9 @@ class Writer:
             gauges = store.tally.gauges(self.gauges.oldest_at)
             woken, ripe = store.commit()
         except Exception as exc:
-            store.rollback()
-            if isinstance(exc, sqlite3.Error) and is_trouble(exc):
+            is_undone = store.rollback()
+            self._must_reopen = self._must_reopen or not is_undone
+            if not is_undone or (isinstance(exc, sqlite3.Error) and is_trouble(exc)):
                 self._set_aside(batch, exc, told)
                 return False
             if len(batch) == 1:
@@ -280,7 +293,7 @@ class Writer:
 
     # Trouble.
 
-    def _set_aside(self, batch: Sequence[Job[Any]], exc: sqlite3.Error, told: _Told) -> None:
+    def _set_aside(self, batch: Sequence[Job[Any]], exc: Exception, told: _Told) -> None:
         if self._trouble_since is None:
             self._trouble_since = self._clock.monotonic()
         if self._told_since is None:
@@ -293,7 +306,7 @@ class Writer:
             else:
                 self._refuse(job, words_for(exc), told, exc)
 
-    def _note(self, exc: sqlite3.Error) -> None:
+    def _note(self, exc: Exception) -> None:
         """What has to be done before the next try."""
         self._must_reopen = self._must_reopen or needs_reopening(exc)
         if is_full(exc):
@@ -319,13 +332,24 @@ class Writer:
     def _refill(self, told: _Told) -> None:
         """The disk is no longer short when there is more room than there was, and the reserve fits in. Without more room
         it is tried again after a minute (what was sent left free pages in the file): not the same failure each second."""
-        at, free = self._short or (0.0, 0)
-        is_late = self._clock.monotonic() - at >= _SHORT_S
-        if not (is_late or self._reserve.free_bytes() >= free + _ROOM_BYTES) or not self._reserve.take():
+        at, least = self._short or (0.0, 0)
+        is_late, free = self._clock.monotonic() - at >= _SHORT_S, self._reserve.free_bytes()
+        self._short = at, min(least, free)
+        if not (is_late or free >= least + _ROOM_BYTES):
+            return
+        self._shorten_log()
+        if not self._reserve.take():
             return
         self._short = None
         began, self._told_since = self._told_since, None
         told.events.append(LedgerHealed(lasted_s=self._clock.monotonic() - (at if began is None else began)))
+
+    def _shorten_log(self) -> None:
+        """Write the log back into the file and give its room to the disk: on a small disk it may have taken all there was."""
+        try:
+            self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # the file has no room to grow either, or somebody reads: the log stays as it is
 
     @staticmethod
     def _refuse(job: Job[Any], words: str, told: _Told, cause: BaseException | None) -> None:
@@ -351,21 +375,26 @@ class Writer:
         except sqlite3.Error as exc:
             if not is_trouble(exc):
                 raise
+            self._note(exc)
             return
+        if self._short is not None:
+            self._shorten_log()
         try:
             self._store.begin(full=True)
             self._store.touch()
             self._store.commit()
         except sqlite3.Error as exc:
-            self._store.rollback()
-            if not is_trouble(exc):
+            self._must_reopen = not self._store.rollback()
+            if not is_trouble(exc) and not self._must_reopen:
                 raise
             self._note(exc)
             return
         kept, self._kept = self._kept, []
         self._trouble_since = None
-        if not all(self._commit([job], told) for job in kept):
-            return  # it broke again on the way: the trouble goes on, and so does its count
+        for at, job in enumerate(kept):
+            if not self._commit([job], told):  # it broke again on the way: the trouble goes on, and so does its count
+                self._kept += kept[at + 1 :]
+                return
         if self._short is not None:
             self._refill(told)
             return
@@ -394,15 +423,23 @@ class Writer:
             pass  # the loop is closed: nobody listens any more
 
     def _deliver(self, told: _Told) -> None:
+        unwanted: list[Job[Any]] = []
         for job in told.jobs:
+            if job.row is not None:
+                self._unsettled[job.row] -= 1
+                if not self._unsettled[job.row]:
+                    del self._unsettled[job.row]
             if job.future.done():
-                if job.unwanted is not None and job.error is None:
-                    job.unwanted(job.result)
-                continue
-            if job.error is not None:
-                job.future.set_exception(job.error)
-            else:
+                unwanted.append(job)
+            elif job.error is None:
                 job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
+                if job.patient:
+                    job.future.exception()  # it may be that nobody waits for it; whoever does is told all the same
+        for job in unwanted:
+            if job.unwanted is not None and job.error is None:
+                job.unwanted(job.result)
         for event in told.events:
             self._emit(event)
         self._told_loop(told.woken, told.ripe)

@@ -1,0 +1,106 @@
+"""The net under the workers: what was left behind in nobody's hands is found and put right.
+
+A defect may leave a call as `sending` although no worker has it, a worker waiting for a settlement that nobody writes, or a
+permit counted that nobody holds. None of it may happen; if it does, deliveries go on, and the operator is told.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from tunerd.clock import Clock
+from tunerd.delivery.lane import Lane
+from tunerd.delivery.worker import Worker
+from tunerd.events import Emit, Stuck, StuckKind
+from tunerd.ledger import LedgerUnavailable
+
+EVERY_S: Final = 60.0
+"""Only what stands so at two looks is repaired: between two parts things are in nobody's hands for a moment."""
+
+
+class CheckedLedger(Protocol):
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that stand as `sending`, and when they were claimed."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release is queued."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Those that are still `sending` from this very claim are due again, as ones that may have arrived; how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was in nobody's hands."""
+
+    calls: Mapping[int, float] = field(default_factory=dict)
+    workers: frozenset[tuple[str, int, int]] = frozenset()
+    """Destination, number, and the row whose settlement the worker waits for."""
+    permits: Mapping[str, int] = field(default_factory=dict)
+
+
+class SelfCheck:
+    def __init__(
+        self,
+        crews: Callable[[], Sequence[tuple[Lane, Sequence[Worker]]]],
+        ledger: CheckedLedger,
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        """`crews`: each destination with its workers, as they are now."""
+        self._crews = crews
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._before = _Look()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not await self._clock.wait(stop, EVERY_S):
+            try:
+                await self.look()
+            except LedgerUnavailable:
+                self._before = _Look()  # settlements wait for the ledger now: nothing can be said
+
+    async def look(self) -> None:
+        """Look, and repair what the last look saw, too. Raises LedgerUnavailable."""
+        seen = await self._seen()
+        before, self._before = self._before, seen
+        calls = {row: at for row, at in seen.calls.items() if before.calls.get(row) == at}
+        if calls:
+            self._tell(StuckKind.CALL, await self._ledger.reclaim(calls, self._clock.now()))
+        for lane, workers in self._crews():
+            stuck = [worker for worker in workers if _waits_for(lane, worker) in seen.workers & before.workers]
+            for worker in stuck:
+                worker.go_on()
+            lost = max(0, min(seen.permits.get(lane.name, 0), before.permits.get(lane.name, 0)))
+            lane.pacing.forget_permits(lost)
+            self._tell(StuckKind.WORKER, len(stuck))
+            self._tell(StuckKind.PERMIT, lost)
+            if stuck or lost:
+                lane.bench.call()
+
+    async def _seen(self) -> _Look:
+        before = self._ledger.unsettled()
+        sending = await self._ledger.sending()
+        queued, crews = before | self._ledger.unsettled(), self._crews()
+        in_hand = {worker.claimed.row for _, workers in crews for worker in workers if worker.claimed is not None}
+        waiting = [mark for lane, workers in crews for worker in workers if (mark := _waits_for(lane, worker)) is not None]
+        return _Look(
+            calls={row: at for row, at in sending.items() if row not in queued and row not in in_hand},
+            workers=frozenset(mark for mark in waiting if mark[2] not in queued),
+            permits={
+                lane.name: lane.pacing.in_flight - sum(worker.permit is not None for worker in workers) for lane, workers in crews
+            },
+        )
+
+    def _tell(self, what: StuckKind, count: int) -> None:
+        if count:
+            self._emit(Stuck(what=what, count=count))
+
+
+def _waits_for(lane: Lane, worker: Worker) -> tuple[str, int, int] | None:
+    return None if worker.settling is None else (lane.name, worker.number, worker.settling.claimed.row)

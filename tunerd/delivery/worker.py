@@ -1,0 +1,186 @@
+"""A worker: one call after the other through claim, upload, decide and settle.
+
+What it holds is in two fields, `permit` and `claimed`, from the moment it gets them until another part answers for them. So
+there is one place where both go back, whatever ended the worker's turn: `_give_back`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from tunerd.clock import Clock
+from tunerd.delivery.lane import Lane
+from tunerd.delivery.pacing import Go, Wait
+from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, WritePath
+
+LEDGER_AGAIN_S: Final = 1.0
+LOOK_AGAIN_S: Final = 0.05
+_LAST_SETTLE_S: Final = 1.0
+"""How long a worker that is cancelled may take to note that its call was broken off."""
+_ANY_TIME_S: Final = 10 * 365 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """A call whose settlement is in the ledger's hands."""
+
+    claimed: Claimed
+    settlement: Settlement
+    gate: Awaitable[None] | None
+    """The destination's gate, where this attempt changed it: it is to be durable before the settlement."""
+    durable: Awaitable[None]
+
+
+class Worker:
+    def __init__(
+        self,
+        lane: Lane,
+        number: int,
+        ledger: WritePath,
+        clock: Clock,
+        tell_failed: Callable[[Sequence[FailedCall]], None],
+        is_over: Callable[[Lane], bool],
+    ) -> None:
+        self.number = number
+        self.permit: Go | None = None
+        """Counted as in flight; nobody else gives it back."""
+        self.claimed: Claimed | None = None
+        """`sending` in the ledger; nobody else settles or releases it."""
+        self.settling: Settling | None = None
+        self._lane = lane
+        self._ledger = ledger
+        self._clock = clock
+        self._tell_failed = tell_failed
+        self._is_over = is_over
+
+    def go_on(self) -> None:
+        """Nobody writes the settlement that this worker waits for: stop waiting."""
+        if self.settling is not None and isinstance(self.settling.durable, asyncio.Future) and not self.settling.durable.done():
+            self.settling.durable.set_exception(LedgerUnavailable("its settlement was lost"))
+
+    async def run(self) -> None:
+        """Until there is nothing to do any more, or this worker is one too many. The next claim is asked for while the last
+        call is being settled (one commit holds both); its call is not sent before that settlement is durable."""
+        lane = self._lane
+        try:
+            while self.number < lane.settings.concurrency and not self._is_over(lane):
+                news = lane.bench.news
+                wait = await self._take()
+                await self._see_settled()
+                if wait is not None:
+                    await self._rest(wait, news)
+                    continue
+                if lane.pacing.has_room:
+                    lane.bench.pass_on()
+                await self._attempt()
+            await self._see_settled()
+        finally:
+            self._give_back()
+            lane.bench.pass_on()  # whoever sits may have a reason to end, too
+
+    # Gate, permit, claim.
+
+    async def _take(self) -> Wait | None:
+        """Get a permit and the call that it is for, or how long there is none. Without a call the permit goes back."""
+        lane = self._lane
+        permit = Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())
+        if isinstance(permit, Wait):
+            return permit
+        self.permit = permit
+        form, news = lane.key.form, lane.bench.news
+        if form is None:
+            self._give_back()
+            return Wait()
+        try:
+            claim = await self._claim(permit)
+        except LedgerUnavailable:
+            self._give_back()
+            return Wait(until=self._clock.now() + LEDGER_AGAIN_S)
+        self._tell_failed(claim.failed)
+        now = self._clock.now()
+        if claim.claimed is None:
+            self._give_back()
+            lane.found_nothing(claim.next_due_at, news)
+            if claim.next_due_at is None:
+                lane.found_no_probe()
+            return Wait(until=self._look_again_at(claim, now))
+        if not lane.pacing.taken(claim.claimed.agent, now):
+            self._give_back()
+            await self._ledger.release(claim.claimed.row, now)
+            return Wait(until=now + LOOK_AGAIN_S)
+        self.claimed = claim.claimed
+        return None
+
+    async def _claim(self, permit: Go) -> Claim:
+        """Raises LedgerUnavailable."""
+        lane, now = self._lane, self._clock.now()
+        form = lane.key.form
+        assert form is not None  # noqa: S101 - asked before
+        freeze, any_time = lane.freeze(form), now + _ANY_TIME_S
+        if permit.row is not None:
+            claim = await self._ledger.claim(lane.name, form, freeze, now, due_by=any_time, only=permit.row)
+            if claim.claimed is not None:
+                return claim
+            self._tell_failed(claim.failed)
+            lane.pacing.probe_is_gone(permit)
+        claim = await self._ledger.claim(lane.name, form, freeze, now, pick=permit.pick, not_agents=permit.not_agents)
+        if permit.probe and claim.claimed is None and claim.next_due_at is not None:
+            self._tell_failed(claim.failed)
+            claim = await self._ledger.claim(lane.name, form, freeze, now, not_agents=permit.not_agents, due_by=any_time)
+        return claim
+
+    def _look_again_at(self, claim: Claim, now: float) -> float | None:
+        times = [at for at in (claim.next_due_at, self._lane.pacing.next_agent_probe_at()) if at is not None]
+        return max(min(times), now + LOOK_AGAIN_S) if times else None
+
+    def _give_back(self) -> None:
+        """The permit was not used, and no attempt was begun with the call that was claimed with it."""
+        permit, claimed = self.permit, self.claimed
+        self.permit = self.claimed = None
+        now = self._clock.now()
+        if permit is not None and claimed is None:
+            self._lane.pacing.unused(permit, now)
+        elif permit is not None and claimed is not None:
+            self._lane.pacing.untouched(permit, claimed.agent, now)
+            self._ledger.release(claimed.row, now)
+
+    # The attempt.
+
+    async def _attempt(self) -> None:
+        lane, permit, claimed = self._lane, self.permit, self.claimed
+        assert permit is not None and claimed is not None  # noqa: S101, PT018 - see run
+        started_at = lane.started(claimed)
+        try:
+            outcome = await lane.upload(claimed)
+        except BaseException:
+            settlement = lane.broken_off(permit, claimed)
+            self.permit = self.claimed = None
+            with suppress(TimeoutError, LedgerUnavailable):
+                async with asyncio.timeout(_LAST_SETTLE_S):
+                    await self._ledger.settle(claimed.row, settlement, self._clock.now())
+            raise
+        settlement = lane.ended(permit, claimed, outcome, started_at)
+        gate = lane.keep_gate()  # asked for before the settlement, so it is written before it or with it
+        durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
+        self.permit = self.claimed = None
+        self.settling = Settling(claimed=claimed, settlement=settlement, gate=gate, durable=durable)
+
+    async def _see_settled(self) -> None:
+        """Wait until the last call's settlement is durable, and tell it. It is the ledger's: if this wait is broken off, or
+        the ledger closes, nothing of it is lost that a restart does not find."""
+        if self.settling is None:
+            return
+        try:
+            await self._lane.gate_is_kept(self.settling.gate)
+            await self.settling.durable
+            self._lane.told(self.settling.claimed, self.settling.settlement)
+        except LedgerUnavailable:
+            pass
+        finally:
+            self.settling = None
+
+    async def _rest(self, wait: Wait, news: int) -> None:
+        if not self._is_over(self._lane):
+            await self._lane.bench.sit(wait.until, news)

@@ -1,0 +1,29 @@
+"""Which `Host` header the status page answers. A page of the web can make a browser ask any address under the page's own
+name (DNS rebinding) and read the answer; by an address, or by a name of this machine, it cannot. Pure.
+"""
+
+import ipaddress
+import re
+from collections.abc import Collection
+from typing import Final
+
+_HERE: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback"})
+_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)(?:%[^\]\s]*)?\]|(?P<name>[^\s:\[\]@/]+))(?::[0-9]{1,5})?", re.ASCII)
+
+
+def is_answered(host: str, hosts: Collection[str]) -> bool:
+    """Whether a request with this Host header may see the status: its host is an address, a name of the loopback, or one
+    of `hosts`."""
+    found = _HOST.fullmatch(host.strip())
+    if found is None:
+        return False
+    name = (found["six"] or found["name"]).rstrip(".").lower()
+    return _is_address(name) or name in _HERE or name.endswith(".localhost") or name in hosts
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
