@@ -31,9 +31,10 @@ from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
+from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Claimed, Gauges
+from tunerd.ledger import UNREAD, Claimed, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
@@ -53,7 +54,7 @@ from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
 from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
-from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
+from tunerd.upkeep import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
+            await delivery.set_far_rule(UNREAD)
+            if not options.once:
+                beside.create_task(take_far_ones(delivery, lambda: _all_read(wiring.intake), clock, ended))
             if held:
                 beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
             following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
@@ -131,13 +135,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
             if options.watch_config:
                 beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+            others = beside.create_task(_look_for_others(wiring, clock, emit, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
             left = Left(gauges=ledger.gauges())
             if options.once:
                 left = await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
                 await serve(conductors, stop, clock)
-            for task in (reloads, following):  # the ledger may never again do what they ask of it
+            for task in (reloads, following, others):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges())
@@ -294,6 +299,16 @@ async def _reload_now(
         return ()
     finally:
         notifier.ready()
+
+
+async def _look_for_others(wiring: _Wiring, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
+    def roots() -> Mapping[str, str]:
+        return {source.name: source.path for source in wiring.config.sources}
+
+    def seen(others: Mapping[str, str]) -> None:
+        wiring.facts.other_readers = others
+
+    await tell_other_readers(OtherReaders(wiring.config.ledger.path), roots, seen, clock, emit, ended)
 
 
 # Stopping.

@@ -23,7 +23,7 @@ from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
 
 CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+MANIFEST_FIELDS: Final = frozenset({"key", "id", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
 MANIFEST_IDENTITIES: Final = ("key", "url", "id")
@@ -111,14 +111,14 @@ class Builder:
         """Raises ConfigError with every problem."""
         problems: list[Problem] = list(self.rules.problems)
         context = Context(self._zone(problems))
-        compiler = RuleCompiler(context, with_places=with_places)
+        compiler = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
         self._roots(compiler, ("doc",), problems)
         gather = group = made = None
         if (node := self.rules.gather) is not None:
             if self.rules.call is None:
                 problems.append(Problem(place=node.place, path=f"{self._path}.gather", message="has no use without `call:`"))
             gather = compile_documents(compiler, node)
-            whole = RuleCompiler(context, with_places=with_places)
+            whole = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
             self._roots(whole, ("docs", *part_names(node)), problems)
             group = self._group(whole, node, problems)
         elif self.rules.call is not None:
