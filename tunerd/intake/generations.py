@@ -100,10 +100,10 @@ class Generations:
         if before is not None and before.home_inode == mark.inode:
             copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
             return Nobodys([before, *copies])
-        for path in {log.home for log in others if log.home != home and is_rotated_name(log.home, home)}:
+        for path in {log.home for log in others if _is_named_after(log.home, home)}:
             last = was_at_home(path, others)
             with suppress(OSError):
-                if last is not None and os.stat(path).st_ino == last.home_inode:
+                if last is not None and last.log < mark.log and os.stat(path).st_ino == last.home_inode:
                     return Nobodys([mark])
         return None
 
@@ -126,6 +126,12 @@ def how_it_begins(made: Made) -> Begins:
     if isinstance(document, RefusedDocument) or mapped.fragment is None:
         return Begins.UNKNOWN if mapped.recording is None else Begins.KEYED
     return Begins.KEYED if mapped.fragment.key else Begins.UNKNOWN
+
+
+def _is_named_after(log: str, path: str) -> bool:
+    """`app.ndjson.1` or `app-1.ndjson` after `app.ndjson`; not after one another."""
+    stem, ending = os.path.splitext(log)
+    return len(path) > len(log) and (path.startswith(log) or (path.startswith(stem) and path.endswith(ending)))
 
 
 def _may_have_grown(mark: FileMark) -> bool:
