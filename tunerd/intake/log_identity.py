@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
 from tunerd.intake.known_logs import is_rotated_name
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Opened
+from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
 _SMALL_BYTES: Final = 1024 * 1024
@@ -202,7 +202,8 @@ class LogIdentity:
         except OSError:
             return False
         try:
-            return _begins_and_ends_alike(lambda count, offset: os.pread(fd, count, offset), state)
+            is_gz = os.pread(fd, 2, 0) == GZIP_MAGIC
+            return is_gz or _begins_and_ends_alike(lambda count, offset: os.pread(fd, count, offset), state)
         finally:
             os.close(fd)
 
