@@ -234,7 +234,7 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
     """The scan that is going on may have passed the place already."""
     hints, clock, stop = DueQueue(), FakeClock(), asyncio.Event()
     settings = source(tmp_path, rescan_s=3600.0)
-    known, pauses = FileIndex(str(tmp_path), str), Pauses("agent", lambda _: None, clock.now)
+    known, pauses = FileIndex(str(tmp_path)), Pauses("agent", lambda _: None, clock.now)
 
     async def in_thread(work: Callable[[], T]) -> T:
         listing = work()

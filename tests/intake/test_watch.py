@@ -369,7 +369,7 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
 
     clock, told = SystemClock(), Recorder()
     settings = source(tmp_path, ignore_older_s=3600.0)
-    known = Told(str(tmp_path), str)
+    known = Told(str(tmp_path))
     pauses = Pauses("agent", told, clock.now)
     lookout = DirectoryMonitor(
         settings, Names(settings), known, Counting(), FollowedLogs(DescriptorLimit()), None, clock, told,

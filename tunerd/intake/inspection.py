@@ -300,6 +300,9 @@ class Inspection:
         if not isinstance(found, Identified):
             yield found
             return
+        if not found.is_known and self._moved is not None:
+            yield Unchanged()  # it was truncated where it is now, outside
+            return
         if not found.is_known and not self._names.fits(self._due.path) and not self._is_rotated(file):
             yield LeftOut(signature_of(file.stat))  # no name of the source's, and none of its logs either
             return

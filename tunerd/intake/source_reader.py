@@ -476,7 +476,8 @@ class SourceReader:
             case LeftOut(sign):
                 self._index.leave_out(due.path, sign)
             case SameFile():
-                self._index.leave_out(due.path, due.signature)
+                if not due.moved_log:
+                    self._index.leave_out(due.path, due.signature)
             case Later(seconds, first, is_busy):
                 if first:
                     await self._monitor.read_first(first)
