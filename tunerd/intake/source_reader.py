@@ -4,6 +4,7 @@ the order, a line a step. sources.py holds the sources, and changes them on relo
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,7 +43,6 @@ from tunerd.intake.inspection import (
     Working,
 )
 from tunerd.intake.log_identity import LookUp, SameFile
-from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
@@ -126,7 +126,7 @@ class SourceReader:
         turns: FairTurns,
         descriptors: DescriptorLimit,
         journal: CrashJournal,
-        slices: LoopBudget,
+        one_maps: threading.Lock,
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
@@ -175,7 +175,7 @@ class SourceReader:
                 journal,
             )
         self._entry = Entry(
-            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, slices, gathers=gather is not None
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, one_maps, gathers=gather is not None
         )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
@@ -362,14 +362,14 @@ class SourceReader:
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None
-            look = await self._in_thread(inspection.look)  # 1. settled?  2. read
+            look = await entry.read(inspection.look)  # 1. settled?  2. read  3. map
             while True:
                 if isinstance(look, Compare):
-                    look = await self._compared(inspection, due.path)
+                    look = await self._compared(inspection, entry, due.path)
                 elif isinstance(look, LookUp):
-                    look = await self._looked_up(inspection, look)
+                    look = await self._looked_up(inspection, entry, look)
                 if isinstance(look, Batch):
-                    await entry.enter(look, inspection)  # 2b. gather  3. map  4. admit
+                    await entry.enter(look, inspection)  # 2b. gather  4. admit
                 if isinstance(look, Compare | LookUp):
                     continue
                 if not isinstance(look, Large | Working) and not (isinstance(look, Batch) and not look.last):
@@ -397,20 +397,20 @@ class SourceReader:
             entry.close()
             inspection.close()
 
-    async def _compared(self, inspection: Inspection, relative: str) -> Look:
+    async def _compared(self, inspection: Inspection, entry: FileEntry, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
         path = self._index.absolute(relative)
         stored = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
-        return await self._in_thread(lambda: inspection.compare(stored))
+        return await entry.read(lambda: inspection.compare(stored))
 
-    async def _looked_up(self, inspection: Inspection, asked: LookUp) -> Look:
+    async def _looked_up(self, inspection: Inspection, entry: FileEntry, asked: LookUp) -> Look:
         """Which logs this one may be."""
         marks = await self._patiently(lambda: self._ledger.logs_like(self.source.name, asked.inode, asked.head))
-        return await self._in_thread(lambda: inspection.found(marks))
+        return await entry.read(lambda: inspection.found(marks))
 
     async def _more(self, inspection: Inspection, entry: FileEntry) -> Look:
         try:
-            return await self._in_thread(inspection.more)
+            return await entry.read(inspection.more)
         except OSError:
             await entry.end()  # what could be read stays read
             raise
