@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 from tunerd.call import Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, Event, PartsLate
+from tunerd.events import Emit, Event, LogLeft, PartsLate
 from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent
@@ -181,6 +181,8 @@ class SourceReader:
         self._door = asyncio.Lock()
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
         self._loaded = False
+        self._logs_at_start: list[FileMark] = []
+        """Until all of them were looked for."""
         self._has_calls = bool(source.destination)
         self._unreadable: dict[str, str] = {}
         """Files that gave an error when they were last looked at, and which."""
@@ -224,6 +226,7 @@ class SourceReader:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._monitor.scan_forever(self._ending))
                 group.create_task(self._monitor.poll_forever(self._ending))
+                group.create_task(self._tell_unreachable())
                 group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
@@ -273,6 +276,7 @@ class SourceReader:
                     self._due.put_back(due)
             if self._gatherer is not None:
                 await self._gatherer.look()
+            self._tell_lost_logs()
         except _Stopped:
             pass
         self._incomplete = frozenset(sweep.incomplete)
@@ -553,6 +557,7 @@ class SourceReader:
         moved, last_log = await self._patiently(lambda: self._ledger.moved_logs(self.source.name))
         self._index.load_moved(moved)
         self._index.numbered(last_log)
+        self._logs_at_start = list(self._index.logs.values())
         self._loaded = True
 
     async def _load_page(self, after: str, vanished: bool, load: Callable[[Sequence[FileMark]], None]) -> str | None:
@@ -561,6 +566,23 @@ class SourceReader:
             load(marks[i : i + _LOADED_AT_ONCE])
             await asyncio.sleep(0)  # others get their turn
         return marks[-1].path if marks else None
+
+    async def _tell_unreachable(self) -> None:
+        """Logs that were moved while nobody held them open: once what is there was looked at."""
+        while not (self._monitor.knows_all and not self.busy()):
+            if await self._clock.wait(self._ending, 1.0):
+                return
+        self._tell_lost_logs()
+
+    def _tell_lost_logs(self) -> None:
+        why = (
+            "it was moved or deleted while tunerd did not run, and is not in the directory under another name; what was written "
+            "behind this is not read. If it is elsewhere, copy it back under a name that begins with its own"
+        )
+        for mark in self._logs_at_start:
+            if not self._index.is_found(mark.log) and self._followed.of_number(mark.log) is None:
+                self._emit(LogLeft(source=self.source.name, path=mark.path, offset=mark.offset, why=why))
+        self._logs_at_start = []
 
     async def _vanished(self, paths: list[str]) -> None:
         for i in range(0, len(paths), 1000):

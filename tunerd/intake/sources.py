@@ -44,7 +44,7 @@ class Intake:
         self._watcher = watcher or Watcher()
         self._journal = CrashJournal(in_hand)
         self._turns = FairTurns()
-        self._descriptors = DescriptorLimit()
+        self._descriptors = DescriptorLimit(min_free_bytes=(limits or Limits()).min_free_bytes)
         self._one_maps = threading.Lock()
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
@@ -138,6 +138,7 @@ class Intake:
         removed ones end after the file in hand."""
         if limits is not None:
             self._gate.change(limits)
+            self._descriptors.min_free_bytes = limits.min_free_bytes
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
             if wanted.get(name) == one.source and (name in gathers) == one.gathers:
