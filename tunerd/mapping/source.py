@@ -47,7 +47,6 @@ from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.rows import number_of, text_of
-from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
@@ -151,11 +150,6 @@ class SourceMapping:
         self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
-
-    @property
-    def patterns(self) -> Sequence[RulePattern]:
-        """The regular expressions that its rules search texts with."""
-        return [*self._bare.patterns, *(self._bare.group.patterns if self._bare.group else ())]
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
@@ -354,7 +348,7 @@ class SourceMapping:
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
         slots[RECORDER_SLOT] = recorder
-        groups: dict[str, Any] | None = None
+        groups: Mapping[str, Any] | None = None
         for name, index in compiled.roots.items():
             if name == "doc":
                 slots[index] = document.value
