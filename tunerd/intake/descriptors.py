@@ -30,7 +30,9 @@ def most_open() -> int:
 class DescriptorLimit:
     """Shared by all sources: where one log too many is opened, another one gives way. May be asked in any thread."""
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, most: int | None = None, min_free_bytes: int = 0) -> None:
+        self.min_free_bytes = min_free_bytes
+        """A log that was deleted is closed where its disk has less: an open one holds its room."""
         self._most = most_open() if most is None else most
         self._lock = threading.Lock()
         self._open: dict[Open, Callable[[], None]] = {}

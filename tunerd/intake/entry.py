@@ -1,8 +1,9 @@
-"""Steps 3 and 4 for the batches of a file: mapped in slices, then handed to the ledger; while a batch becomes durable the
-next one is read and mapped. The order of all steps stands in source_reader.py.
+"""Steps 3 and 4 for the batches of a file: mapped where they were read, then handed to the ledger; while a batch becomes durable
+the next one is read and mapped. The order of all steps stands in source_reader.py.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -15,9 +16,9 @@ from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
-from tunerd.intake.inspection import LARGE_BYTES, Batch, Inspection
-from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.inspection import Batch, Inspection, Look
 from tunerd.intake.quarantine import crashed, place_of, split
+from tunerd.intake.refused_lines import RefusedLines
 from tunerd.ledger import Admission, Admitted, WritePath
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
@@ -51,20 +52,21 @@ class Entry:
         entered: Entered,
         patiently: Patiently,
         in_thread: InThread,
-        slices: LoopBudget,
+        one_maps: threading.Lock,
         generations: Generations | None,
     ) -> None:
         """`generations`: of a source whose calls are gathered."""
-        self.mapper, self._slices = mapper, slices
+        self.mapper, self._one_maps = mapper, one_maps
         self._source, self._ledger, self._clock, self._generations = source, ledger, clock, generations
-        self._entered, self._patiently, self._in_thread = entered, patiently, in_thread
+        self._entered, self._patiently, self.in_thread = entered, patiently, in_thread
 
     def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileEntry":
         """`final`: waits count from when a document was written. `postponed`: how often it was."""
         return FileEntry(self, hold, final, postponed)
 
-    async def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
-        """Step 3, in slices on the loop (loop_budget.py); a large document in a thread, where only it is held up."""
+    def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
+        """Step 3, in the thread that read them; one document at a time over all sources, since only one thread can compute
+        and the others would hold up the event loop in turn."""
         made: list[Made] = []
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
@@ -73,11 +75,7 @@ class Entry:
             if hold.is_suspect and hold.is_quarantined(place_of(one)):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
-            if len(one.raw) > LARGE_BYTES:
-                made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
-                continue
-            await self._slices.room()
-            with self._slices:
+            with self._one_maps:
                 made.append((one, self._map_one(one)))
         return made
 
@@ -98,7 +96,7 @@ class Entry:
         if generations is None or mark is None or not is_new_log(batch):
             return None
         begins = Begins.UNKNOWN if made is None else Begins.EMPTY if not made else how_it_begins(made[0])
-        return await self._in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
+        return await self.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
 
     def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
@@ -120,40 +118,60 @@ class Entry:
         self._entered(handed, admitted)
 
 
-def _place(batch: Batch) -> Place:
-    return place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
-
-
 class FileEntry:
     """The batches of one file, in order. Always `close()`."""
 
     def __init__(self, entry: Entry, hold: JournalEntry, final: bool, postponed: int) -> None:
         self._entry, self._hold, self._final, self._postponed = entry, hold, final, postponed
         self._carry = Carry()
+        self._refused = RefusedLines()
         self._handed: Handed | None = None
+        self._made: Sequence[Made] = ()
+
+    async def read(self, step: Callable[[], Look]) -> Look:
+        """The next step of the file's reading (steps 1 and 2) and the mapping of what it gave (step 3): one way into the
+        thread, and one back."""
+        return await self._entry.in_thread(lambda: self._read(step))
+
+    def _read(self, step: Callable[[], Look]) -> Look:
+        look = step()
+        if isinstance(look, Batch) and not self._hold.is_suspect:
+            self._made = self._map(look)
+        return look
+
+    def _map(self, batch: Batch) -> Sequence[Made]:
+        self._hold.note(Phase.MAPPING, _place_of(batch))
+        return self._entry.map(batch, self._hold)
 
     async def enter(self, batch: Batch, inspection: Inspection) -> None:
-        """Map it, and hand it over when the one before is durable. One by one, and to the end, where one of its documents
-        may have ended the process before. Raises Postponed, and then nothing was done."""
+        """Hand it over when the one before is durable. One by one, and to the end, where one of its documents may have ended
+        the process before. Raises Postponed, and then nothing was done."""
         if not self._hold.is_suspect:
-            self._note_mapping(batch)
-            made = await self._entry.map(batch, self._hold)
-            await self._enter(batch, made, await self._entry.beginning(batch, made, self._postponed), inspection)
+            beginning = await self._entry.beginning(batch, self._made, self._postponed)
+            await self._enter(batch, self._made, beginning, inspection)
             return
         beginning = await self._entry.beginning(batch, None, self._postponed)
         for part in split(batch):
-            self._note_mapping(part)
-            await self._enter(part, await self._entry.map(part, self._hold), beginning, inspection)
+            made = await self._entry.in_thread(lambda part=part: self._map(part))  # type: ignore[misc]
+            await self._enter(part, made, beginning, inspection)
             await self.end()
-
-    def _note_mapping(self, batch: Batch) -> None:
-        self._hold.note(Phase.MAPPING, _place(batch))
 
     async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
         carried = self._entry.gathered(self._carry, batch, made, beginning, final=self._final)
+        carried = replace(carried, made=self._without_nothing(batch, carried.made))
+        place = _place_of(batch)
         await self.end()
-        self._hold.note(Phase.ADMITTING, _place(batch))
+        self._hold.note(Phase.ADMITTING, place)
         self._handed = self._entry.hand_over(batch, carried, inspection)
+
+    def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
+        """Not a row for each of a million empty lines."""
+        if batch.first and batch.continues is not None:
+            self._refused = RefusedLines(batch.continues.refused, batch.continues.summary_at)
+        made = self._refused.into(made)
+        if batch.mark is not None and not batch.mark.whole:
+            batch.mark = replace(batch.mark, refused=self._refused.count, summary_at=self._refused.summary_at)
+        return made
 
     async def end(self) -> None:
         """What was handed over is durable."""
@@ -166,3 +184,7 @@ class FileEntry:
         if self._handed is not None:
             self._handed.durable.cancel()
             self._handed = None
+
+
+def _place_of(batch: Batch) -> Place:
+    return place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH

@@ -81,6 +81,7 @@ class FollowedLogs:
         """How often something was read of logs that are not at their paths."""
         self._in_use: set[tuple[int, int]] = set()
         self._logs_in_use: set[int] = set()
+        self._given_up: list[Left] = []
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -146,7 +147,7 @@ class FollowedLogs:
                 log = FollowedLog(os.dup(fd), mark, now, seen or (0, 0))
                 os.set_inheritable(log.fd, False)
                 self._by_file[key] = self._by_number[mark.log] = log
-                self._limit.opened(log, lambda: self.drop(log))
+                self._limit.opened(log, lambda: self._give_way(log))
 
     def unread_elsewhere(self) -> int | None:
         """The number of a log that is not at its path, and of which something is unread."""
@@ -181,6 +182,13 @@ class FollowedLogs:
             finally:
                 os.close(fd)
 
+    def _give_way(self, log: FollowedLog) -> None:
+        with self._lock:
+            if not log.is_at_home and self._by_number.get(log.mark.log) is log and not log.is_read():
+                why = "it was moved or deleted, and too many logs are open; what is behind this was not read"
+                self._given_up.append(Left(log.mark, why))
+            self._drop(log)
+
     def drop(self, log: FollowedLog) -> None:
         with self._lock:
             self._drop(log)
@@ -202,16 +210,19 @@ class FollowedLogs:
         with self._lock:
             return list(self._by_number.values())
 
-    def poll(self, now: float, *, min_free_bytes: int) -> Polled:
+    def poll(self, now: float) -> Polled:
         """Look at the size of every open log, and at whether it is still at its path. Closes those whose time is over."""
         polled = Polled()
         for log in self._all():
             with self._lock:
                 if self._by_number.get(log.mark.log) is log:
-                    self._poll(log, polled, now, min_free_bytes)
+                    self._poll(log, polled, now)
+        with self._lock:
+            polled.left += self._given_up
+            self._given_up.clear()
         return polled
 
-    def _poll(self, log: FollowedLog, polled: Polled, now: float, min_free_bytes: int) -> None:
+    def _poll(self, log: FollowedLog, polled: Polled, now: float) -> None:
         at = log.stat()
         is_home = _leads_to(log.mark.path, at)
         if is_home:
@@ -230,7 +241,7 @@ class FollowedLogs:
         left_s, quiet_s = now - (log.left_at or now), now - max(log.grew_at, log.left_at or now)
         is_unlinked = at.st_nlink == 0
         is_over = quiet_s >= UNLINKED_QUIET_S if is_unlinked else left_s >= MOVED_S
-        is_pressed = is_unlinked and _free_bytes(log.fd) < min_free_bytes
+        is_pressed = is_unlinked and _free_bytes(log.fd) < self._limit.min_free_bytes
         if log.is_last_look and (at.st_dev, at.st_ino) not in self._in_use:
             polled.left += [left] if (left := self._left(log, at, is_pressed=is_pressed)) else []
             self._drop(log)

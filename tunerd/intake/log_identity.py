@@ -254,6 +254,9 @@ class LogIdentity:
         while chain.at < to and (part := self.file.file.read(min(CHUNK_BYTES, to - chain.at))):
             chain.feed(part)
             fed += len(part)
+            if not part.strip(b"\0") and (hole := self.file.skip_hole()):
+                chain.feed_zeros(min(hole, to - chain.at))
+                self.file.file.seek(chain.at)
             if fed >= TURN_BYTES:
                 fed = 0
                 yield None

@@ -67,8 +67,6 @@ class DirectoryMonitor:
         self._turn = 0
         self._unreadable = False
         self._logs = KnownLogs()
-        self.min_free_bytes = 0
-        """A log without a name is closed where its disk has less."""
         self.last_scan_at: float | None = None
         self._asked = 0
         self.looked = 0
@@ -268,7 +266,7 @@ class DirectoryMonitor:
         if not len(self._followed):
             return
         now = self._clock.monotonic()
-        polled = await self._in_thread(lambda: self._followed.poll(now, min_free_bytes=self.min_free_bytes))
+        polled = await self._in_thread(lambda: self._followed.poll(now))
         for path in polled.grown:
             self._hint(self._index.relative(path), closed=False)
         for log in polled.moved:

@@ -4,6 +4,7 @@ the order, a line a step. sources.py holds the sources, and changes them on relo
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 from tunerd.call import Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, Event, PartsLate
+from tunerd.events import Emit, Event, LogLeft, PartsLate
 from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent
@@ -43,7 +44,6 @@ from tunerd.intake.inspection import (
     Working,
 )
 from tunerd.intake.log_identity import LookUp, SameFile
-from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
@@ -128,7 +128,7 @@ class SourceReader:
         turns: FairTurns,
         descriptors: DescriptorLimit,
         journal: CrashJournal,
-        slices: LoopBudget,
+        one_maps: threading.Lock,
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
@@ -178,12 +178,14 @@ class SourceReader:
             )
         self._generations = Generations(self._index) if gather is not None else None
         self._entry = Entry(
-            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, slices, self._generations
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, one_maps, self._generations
         )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
         self._loaded = False
+        self._logs_at_start: list[FileMark] = []
+        """Until all of them were looked for."""
         self._has_calls = bool(source.destination)
         self._unreadable: dict[str, str] = {}
         """Files that gave an error when they were last looked at, and which."""
@@ -227,6 +229,7 @@ class SourceReader:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._monitor.scan_forever(self._ending))
                 group.create_task(self._monitor.poll_forever(self._ending))
+                group.create_task(self._tell_unreachable())
                 group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
@@ -278,6 +281,7 @@ class SourceReader:
                     self._due.put_back(due)
             if self._gatherer is not None:
                 await self._gatherer.look()
+            self._tell_lost_logs()
         except _Stopped:
             pass
         self._incomplete = frozenset(sweep.incomplete)
@@ -367,14 +371,14 @@ class SourceReader:
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None
-            look = await self._in_thread(inspection.look)  # 1. settled?  2. read
+            look = await entry.read(inspection.look)  # 1. settled?  2. read  3. map
             while True:
                 if isinstance(look, Compare):
-                    look = await self._compared(inspection, due.path)
+                    look = await self._compared(inspection, entry, due.path)
                 elif isinstance(look, LookUp):
-                    look = await self._looked_up(inspection, look)
+                    look = await self._looked_up(inspection, entry, look)
                 if isinstance(look, Batch):
-                    await entry.enter(look, inspection)  # 2b. gather  3. map  4. admit
+                    await entry.enter(look, inspection)  # 2b. gather  4. admit
                 if isinstance(look, Compare | LookUp):
                     continue
                 if not isinstance(look, Large | Working) and not (isinstance(look, Batch) and not look.last):
@@ -408,20 +412,20 @@ class SourceReader:
             entry.close()
             inspection.close()
 
-    async def _compared(self, inspection: Inspection, relative: str) -> Look:
+    async def _compared(self, inspection: Inspection, entry: FileEntry, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
         path = self._index.absolute(relative)
         stored = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
-        return await self._in_thread(lambda: inspection.compare(stored))
+        return await entry.read(lambda: inspection.compare(stored))
 
-    async def _looked_up(self, inspection: Inspection, asked: LookUp) -> Look:
+    async def _looked_up(self, inspection: Inspection, entry: FileEntry, asked: LookUp) -> Look:
         """Which logs this one may be."""
         marks = await self._patiently(lambda: self._ledger.logs_like(self.source.name, asked.inode, asked.head))
-        return await self._in_thread(lambda: inspection.found(marks))
+        return await entry.read(lambda: inspection.found(marks))
 
     async def _more(self, inspection: Inspection, entry: FileEntry) -> Look:
         try:
-            return await self._in_thread(inspection.more)
+            return await entry.read(inspection.more)
         except OSError:
             await entry.end()  # what could be read stays read
             raise
@@ -577,6 +581,7 @@ class SourceReader:
         moved, last_log = await self._patiently(lambda: self._ledger.moved_logs(self.source.name))
         self._index.load_moved(moved)
         self._index.numbered(last_log)
+        self._logs_at_start = list(self._index.logs.values())
         self._loaded = True
 
     async def _load_page(self, after: str, vanished: bool, load: Callable[[Sequence[FileMark]], None]) -> str | None:
@@ -585,6 +590,23 @@ class SourceReader:
             load(marks[i : i + _LOADED_AT_ONCE])
             await asyncio.sleep(0)  # others get their turn
         return marks[-1].path if marks else None
+
+    async def _tell_unreachable(self) -> None:
+        """Logs that were moved while nobody held them open: once what is there was looked at."""
+        while not (self._monitor.knows_all and not self.busy()):
+            if await self._clock.wait(self._ending, 1.0):
+                return
+        self._tell_lost_logs()
+
+    def _tell_lost_logs(self) -> None:
+        why = (
+            "it was moved or deleted while tunerd did not run, and is not in the directory under another name; what was written "
+            "behind this is not read. If it is elsewhere, copy it back under a name that begins with its own"
+        )
+        for mark in self._logs_at_start:
+            if not self._index.is_found(mark.log) and self._followed.of_number(mark.log) is None:
+                self._emit(LogLeft(source=self.source.name, path=mark.path, offset=mark.offset, why=why))
+        self._logs_at_start = []
 
     async def _vanished(self, paths: list[str]) -> None:
         for i in range(0, len(paths), 1000):

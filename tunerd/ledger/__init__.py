@@ -57,6 +57,10 @@ class FileMark:
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
     they are nobody's."""
+    refused: int = 0
+    """Of a log: how many of its lines were no documents, or documents without content."""
+    summary_at: int = -1
+    """Of a log: where the failed row begins that stands for all of them but the first; -1: there is none."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
     home_inode: int = 0

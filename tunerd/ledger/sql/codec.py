@@ -209,19 +209,21 @@ def clock_of(text: str) -> PauseClock:
 
 
 MARK_COLUMNS: Final = (
-    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry, home, home_inode'
+    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, '
+    "refused, summary_at, carry, home, home_inode"
 )
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
     times = (mark.mtime_ns, mark.ctime_ns)
-    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry,
-            to_text(mark.home), to_signed(mark.home_inode))  # fmt: skip
+    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole,
+            mark.refused, mark.summary_at, mark.carry, to_text(mark.home), to_signed(mark.home_inode))  # fmt: skip
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry, home, home_inode = columns
+    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, *of_log = columns
+    refused, summary_at, carry, home, home_inode = of_log
     return FileMark(
         source=source,
         path=from_text(path),
@@ -235,6 +237,8 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         content=content,
         whole=bool(whole),
         carry=carry,
+        refused=refused,
+        summary_at=summary_at,
         home=from_text(home),
         home_inode=from_signed(home_inode),
     )

@@ -234,7 +234,7 @@ class JoinTables(CallTables):
             sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND log <> ? AND vanished_at IS NULL"
             self.db.execute(sql, (now, mark.source, path, mark.log))
         columns = f"{MARK_COLUMNS}, changed_at, vanished_at, disposed, held"
-        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
+        sql = f"INSERT OR REPLACE INTO file ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)"
         vanished_at = None if mark.is_there else now
         self.db.execute(sql, (*mark_values(mark), now, vanished_at, was_held is not None and was_held[0]))
 
