@@ -34,7 +34,7 @@ BROKEN = (
     lambda text: f'{{"type": "speech", "text": "{text}'.encode(),
     lambda text: bytes(40),
     lambda text: json.dumps({"type": "speech", "text": text, "long": "x" * 5000}).encode(),
-    lambda text: text.encode(),
+    lambda text: f"INFO {text}".encode(),
 )
 
 
