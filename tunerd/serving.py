@@ -81,7 +81,8 @@ class Left:
     gauges: Gauges
     unread: Sequence[Unread] = ()
     silences: Sequence[Silence] = ()
-    """These two of a `run --once`."""
+    kept: Sequence[Unread] = ()
+    """Files that `after_sent` left: their writer has them open, or may have. These three of a `run --once`."""
 
 
 def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
@@ -150,7 +151,8 @@ async def once(
         cut.cancel()
     if not stop.by:
         await conductors.intake.dispose(stop.now)
-    return Left(gauges=conductors.gauges(), unread=conductors.intake.unread(), silences=conductors.silences())
+    intake = conductors.intake
+    return Left(gauges=conductors.gauges(), unread=intake.unread(), silences=conductors.silences(), kept=intake.kept())
 
 
 def _is_silent(conductors: Conductors, clock: Clock) -> bool:
