@@ -24,8 +24,10 @@ from tunerd.intake.scan import Names
 from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
 
-NAMES = ["a.json", "b.json", "day/a.json", "day/b.json", "x" * 250 + ".json"]
+NAMES = ["a.json", "day/a.json", "x" * 250 + ".json"]
 names = st.sampled_from(NAMES)
+there = st.integers(0, 3)
+"""One of the files that are there."""
 
 
 class Files(RuleBasedStateMachine):
@@ -55,6 +57,9 @@ class Files(RuleBasedStateMachine):
         self.tree = SourceTree(str(self.root))
         self.removal = Removal(self.source, self.tree, lambda: time.time() + 7200)
         self.restart()
+        for name in NAMES[:2]:
+            self.renames_a_document_into_place(name)
+        self.scans()
 
     def teardown(self) -> None:
         for writer in self.writers.values():
@@ -68,7 +73,7 @@ class Files(RuleBasedStateMachine):
     def _files(self) -> dict[Path, str]:
         """What is there to be read, without any link."""
         found = {}
-        for folder in (self.root, self.root / "day"):
+        for folder in (self.root, self.root / "day", self.root / "trap"):
             if not folder.is_symlink() and folder.is_dir():
                 found |= {path: path.read_text() for path in folder.glob("*.json") if path.is_file() and not path.is_symlink()}
         return found
@@ -77,6 +82,11 @@ class Files(RuleBasedStateMachine):
         """The place of a name; None while its directory is a link to the outside."""
         path = self.root / name
         return None if path.parent.is_symlink() or path in self.writers else path
+
+    def _one(self, number: int) -> Path | None:
+        """A file that is there, and that nobody has open."""
+        found = sorted(path for path in self._files() if path not in self.writers)
+        return found[number % len(found)] if found else None
 
     # The writer.
 
@@ -87,18 +97,18 @@ class Files(RuleBasedStateMachine):
             hidden.write_text(self._text())
             hidden.rename(path)
 
-    @rule(name=names)
-    def copies_one_over_it_with_its_times(self, name: str) -> None:
+    @rule(number=there)
+    def copies_one_over_it_with_its_times(self, number: int) -> None:
         """rsync -t, cp -p"""
-        if (path := self._below(name)) is not None and path in self._files():
+        if (path := self._one(number)) is not None:
             at, hidden = path.stat(), path.with_name(".new")
             hidden.write_text(self._text())
             os.utime(hidden, ns=(at.st_atime_ns, at.st_mtime_ns))
             hidden.rename(path)
 
-    @rule(name=names)
-    def rewrites_it_and_sets_its_time_back(self, name: str) -> None:
-        if (path := self._below(name)) is not None and path in self._files():
+    @rule(number=there)
+    def rewrites_it_and_sets_its_time_back(self, number: int) -> None:
+        if (path := self._one(number)) is not None:
             at = path.stat()
             with path.open("r+") as file:
                 file.write(self._text())
@@ -111,33 +121,34 @@ class Files(RuleBasedStateMachine):
             writer.write(self._text())
             writer.flush()
 
-    @rule(name=names)
-    def writes_on(self, name: str) -> None:
-        if (writer := self.writers.get(self.root / name)) is not None:
+    @rule()
+    def writes_on(self) -> None:
+        for writer in self.writers.values():
             writer.seek(0)
             writer.write(self._text())
             writer.flush()
 
-    @rule(name=names)
-    def closes(self, name: str) -> None:
-        if (writer := self.writers.pop(self.root / name, None)) is not None:
+    @rule()
+    def closes(self) -> None:
+        for writer in self.writers.values():
             writer.close()
+        self.writers.clear()
 
-    @rule(one=names, other=names)
-    def moves_or_exchanges(self, one: str, other: str) -> None:
-        here, there = self._below(one), self._below(other)
-        if here is not None and there is not None and here != there and here in self._files():
+    @rule(number=there, other=names)
+    def moves_or_exchanges(self, number: int, other: str) -> None:
+        here, there = self._one(number), self._below(other)
+        if here is not None and there is not None and here != there:
             exchange(here, there) if there.exists() else here.rename(there)
 
-    @rule(one=names, other=names)
-    def links(self, one: str, other: str) -> None:
-        here, there = self._below(one), self._below(other)
-        if here is not None and there is not None and here in self._files() and not there.exists():
+    @rule(number=there, other=names)
+    def links(self, number: int, other: str) -> None:
+        here, there = self._one(number), self._below(other)
+        if here is not None and there is not None and not os.path.lexists(there):
             os.link(here, there)
 
-    @rule(name=names)
-    def deletes(self, name: str) -> None:
-        if (path := self._below(name)) is not None and path in self._files():
+    @rule(number=there)
+    def deletes(self, number: int) -> None:
+        if (path := self._one(number)) is not None:
             path.unlink()
 
     @rule()
@@ -243,27 +254,31 @@ class Files(RuleBasedStateMachine):
         del self.marks[mark.path]
         self.index.disposed(self.index.relative(mark.path))
 
-    @rule(name=names)
-    def dies_while_after_sent_takes_one(self, name: str) -> None:
-        """Between its steps; the next process finds what is left."""
-        path = self._below(name)
-        if path is None or path not in self._files() or self._files()[path] not in self.read:
+    @rule(number=there, is_replaced=st.booleans())
+    def dies_while_after_sent_takes_one(self, number: int, is_replaced: bool) -> None:
+        """Between its steps; the next process finds what is left. In the last instant it may have been replaced."""
+        path = self._one(number)
+        if path is None or str(path) not in self.marks or self._files()[path] not in self.read:
             return
         fd = os.open(path.parent, os.O_RDONLY)
         aside = path.with_name(aside_name(path.name, fd))
         os.close(fd)
         path.rename(aside)
+        if is_replaced:
+            aside.write_text(self._text())
         self.restart()
+        self.tidies()
 
-    @rule()
     def tidies(self) -> None:
         for aside in leftovers(self.tree, recursive=True):
+            text = (self.root / aside).read_text()
             original = {m.path: m for m in self.marks.values() if Path(m.path).parent == (self.root / aside).parent}
             fd = os.open((self.root / aside).parent, os.O_RDONLY)
             mark = next((m for m in original.values() if aside_name(Path(m.path).name, fd) == Path(aside).name), None)
             os.close(fd)
             ending = self.removal.finish(aside, mark)
             if mark is not None and isinstance(ending, Removed):
+                assert text in self.read
                 self._forget(mark)
 
     # What is true.
@@ -291,5 +306,5 @@ class Files(RuleBasedStateMachine):
 
 TestFiles = Files.TestCase
 TestFiles.settings = settings(
-    max_examples=int(os.environ.get("TUNERD_EXAMPLES", "25")), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("TUNERD_EXAMPLES", "40")), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )  # fmt: skip
