@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick coverage lint types check thorough chaos stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos full-disk stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -46,6 +46,10 @@ thorough: $(STAMP)
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
+
+# FILLINGS=10: the ledger's disk is filled under load and freed again; afterwards every worker has to work. Needs the right to mount.
+full-disk: $(STAMP)
+	TUNERD_FILLINGS=$(or $(FILLINGS),10) $(BIN)/python -m pytest -s tests/e2e/test_full_disk.py
 
 # RUNS=100: SIGTERM at random moments while Tuner hangs; each has to end within its drain.
 stops: $(STAMP)

@@ -517,3 +517,18 @@ def test_no_descriptor_for_the_key_file_is_our_own_trouble() -> None:
     assert gate.waits_until() is None
     gate.told += gate.pacing.key_changed(gate.now, present=True)
     assert gate.pauses() == ["+local", "-local"]
+
+
+def test_while_others_have_connections_nothing_pauses() -> None:
+    """The fourth finds no descriptor for a connection: the limit becomes three, and the three go on; only when nobody has a
+    connection it is a pause."""
+    gate = Gatekeeper()
+    open_calls = [gate.go() for _ in range(4)]
+    gate.told += gate.pacing.ended(open_calls.pop(), row=4, agent="a", outcome=LOCAL, took_s=0.0, now=gate.now)
+    assert (gate.pacing.limit, gate.pacing.in_flight) == (3, 3)
+    assert gate.waits_until() is None
+    for go in open_calls:
+        gate.told += gate.pacing.ended(go, row=1, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
+    assert not gate.pauses()
+    gate.attempt(LOCAL)
+    assert gate.pauses() == ["+local"]

@@ -193,6 +193,54 @@ async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
         assert await tuner.accepted() == dict.fromkeys(calls, 1)
 
 
+async def test_idle_connections_do_not_take_the_descriptors(tmp_path: Path) -> None:
+    """128 descriptors, and somebody opens 300 connections to the ops port, again and again: calls are read and delivered, a
+    scrape gets through, and the log stays short."""
+    async with world(tmp_path) as (tuner, config):
+        daemon = await Daemon.run(config, under=("prlimit", "--nofile=128:128"))
+        idle: list[asyncio.StreamWriter] = []
+        try:
+            host, _, port = daemon.told("listening")[-1]["address"].rpartition(":")
+            before = len(daemon.lines())
+            for number in range(20):
+                for _ in range(15):
+                    idle.append((await asyncio.open_connection(host, int(port)))[1])
+                put(tmp_path / "calls" / f"call-{number}.json", call_document(f"call-{number}"))
+                await tuner.has(f"call-{number}", ceiling_s=WITHIN_S)
+            assert await daemon.healthy()
+            assert len(list(Path(f"/proc/{daemon.pid}/fd").iterdir())) < 96
+            assert len(daemon.lines()) - before <= 10
+            assert await daemon.stop() == 0
+        finally:
+            for writer in idle:
+                writer.close()
+            await daemon.kill()
+
+
+async def test_deliveries_go_on_with_the_connections_that_are_open(tmp_path: Path) -> None:
+    """No descriptor is left, but some connections are open: they are used on, without a pause, and ten minutes of that would
+    not fill the log."""
+    async with world(tmp_path) as (tuner, config), running(config) as daemon:
+        await tuner.plan({"latency_s": 0.3})
+        first = [f"first-{number}" for number in range(4)]
+        for call_id in first:
+            put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
+        await tuner.busy(3)
+        assert (await command(config, "pause"))[0] == 0
+        calls = [f"call-{number}" for number in range(60)]
+        for call_id in calls:
+            put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
+        await until(lambda: _all_due(daemon, 60))
+        await tuner.plan({"latency_s": 0.05})
+        before = len(daemon.lines())
+        async with no_descriptors(daemon, but=1):
+            assert (await command(config, "resume"))[0] == 0
+            await tuner.has(*calls, ceiling_s=30)
+            assert len(daemon.lines()) - before <= 10
+        assert await daemon.stop() == 0
+        assert await tuner.accepted() == dict.fromkeys([*first, *calls], 1)
+
+
 @needs_mount
 async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) -> None:
     """With less than `ledger.min_free` left nothing is admitted, one line and the metric say so, and room remains; what is

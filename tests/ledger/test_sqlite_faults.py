@@ -1,9 +1,11 @@
 """The disk under the ledger fills up, goes read-only, or answers with errors; and everything heals by itself."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,21 +13,29 @@ import pytest
 from tests.real_parts import needs_mount, needs_strace
 from tunerd.call import State
 from tunerd.events import LedgerHealed, LedgerRebuilt, LedgerTrouble
-from tunerd.ledger import LedgerUnavailable
+from tunerd.ledger import Filter, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
-from .parts import NOW, SENT, claimed, put, state, take
+from .parts import FORM, NOW, SENT, claimed, freeze, put, state, take
+
+
+@contextmanager
+def mounted(tmp_path: Path, size: str) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    with mounted(tmp_path, "24m") as disk:
+        yield disk
 
 
 def fill(disk: Path) -> Path:
@@ -71,6 +81,50 @@ async def test_a_full_disk(small_disk: Path) -> None:
     again = await SqliteLedger.open(small_disk / "ledger.db", now=NOW, emit=told)
     assert again.gauges().calls[State.DUE] == 41
     await again.close()
+
+
+@needs_mount
+@pytest.mark.parametrize("left", [0, 40_000])
+async def test_a_disk_of_12_mib_that_was_full_takes_calls_again(tmp_path: Path, left: int) -> None:
+    """Smaller than the write-ahead log may grow: filled by the ledger itself and then by others, to the last byte or nearly,
+    the reserve too, and freed. It is open again within 10 s, with whatever was settled meanwhile; and three times over."""
+    told = Recorder()
+    with mounted(tmp_path, "12m") as disk:
+        ledger = await SqliteLedger.open(disk / "ledger.db", now=NOW, emit=told)
+        for time in range(3):
+            await put(ledger, *(make_call(f"a{time}-{number}") for number in range(8)))
+            taken = [await claimed(ledger) for _ in range(8)]
+            with pytest.raises(LedgerUnavailable):  # noqa: PT012 - one of them finds no room
+                for number in range(1000):
+                    await put(ledger, make_call(f"b{time}-{number}", text="x" * 100_000))
+            filler = fill(disk)
+            settling = [asyncio.ensure_future(ledger.settle(call.row, SENT, NOW)) for call in taken]
+            await ledger.alive()
+            for _ in range(3):
+                fill(disk).rename(disk / "filler2")
+                with pytest.raises(LedgerUnavailable):
+                    await put(ledger, make_call(f"c{time}", text="x" * 1_000_000))
+                (disk / "filler2").rename(filler)
+            os.truncate(filler, left)
+            async with asyncio.timeout(10):
+                await asyncio.gather(*settling)
+                while True:
+                    try:
+                        await put(ledger, make_call(f"d{time}"))
+                        break
+                    except LedgerUnavailable:
+                        await told.until(LedgerHealed, len(told.seen(LedgerTrouble)))
+            filler.unlink()
+            rows = [call.row for call in await ledger.calls(Filter(states=frozenset({State.DUE})), limit=1000)]
+            for row in rows:
+                claim = await ledger.claim("tuner", FORM, freeze, NOW, only=row)
+                assert claim.claimed is not None
+                await ledger.settle(row, SENT, NOW)
+            assert not await ledger.sending()
+        await ledger.close()
+        again = await SqliteLedger.open(disk / "ledger.db", now=NOW, emit=told)
+        assert set(again.gauges().calls.items()) >= {(State.DUE, 0), (State.SENDING, 0)}
+        await again.close()
 
 
 def resize(disk: Path, size: str) -> None:

@@ -207,6 +207,22 @@ def test_warnings_of_libraries_go_through_the_same_log() -> None:
     assert third["logger"] == "py.warnings"
 
 
+def test_a_library_that_says_the_same_for_ever_is_cut_short() -> None:
+    """Ten lines a minute of each kind, and then how many were left out; other kinds are told all the same."""
+    paper = Paper()
+    with foreign_loggers(open_log("json", stream=paper)):
+        asyncio_log = logging.getLogger("asyncio")
+        for number in range(1000):
+            asyncio_log.error("socket.accept() out of system resource %d", number)
+        asyncio_log.error("something else")
+        later = asyncio_log.makeRecord("asyncio", logging.ERROR, __file__, 1, "something else", (), None)
+        later.created += 61
+        asyncio_log.handle(later)
+    lines = [line["event"] for line in paper.lines()]
+    assert len(lines) == LINES_A_MINUTE + 3
+    assert paper.lines()[-2]["count"] == 1000 - LINES_A_MINUTE
+
+
 def test_the_log_does_not_pull_in_rich() -> None:
     """6 MB and 80 ms of every start: structlog would import rich if it found it. Commands still can."""
     code = "import sys, tunerd.ops.logs; assert 'rich' not in sys.modules; import rich"

@@ -64,6 +64,13 @@ class AdaptiveLimit:
         self._most = most
         self._limit = min(self._limit, most)
 
+    def bound(self, in_flight: int) -> None:
+        """More than these found no connection on our own side; after some answers one more is tried."""
+        self._limit = max(1, min(self._limit, in_flight))
+        self._starting = False
+        self._settling = True
+        self._hold = min(_LONGEST_HOLD, self._hold + _HOLD_ANSWERS)
+
     def started(self, in_flight: int) -> None:
         """A request starts; `in_flight` counts it. Only a limit that is reached may grow."""
         if in_flight >= self._limit:

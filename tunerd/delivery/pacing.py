@@ -430,6 +430,8 @@ class Pacing:
                 self._pause.untried = False
             if self._pause and (self._pause.reason in (PauseReason.OPERATOR, outcome.reason) or _is_local(outcome)):
                 return []  # our own trouble says nothing about what Tuner was paused for
+            if _is_local(outcome) and self._in_flight:
+                return []  # there are fewer connections than were wanted, but there are some
             return self._begin(outcome.reason, outcome.detail, now)
         told: list[Event] = []
         if self._pause and self._pause.reason in (PauseReason.UNREACHABLE, PauseReason.ENDPOINT):
@@ -484,9 +486,11 @@ class Pacing:
         pressed = isinstance(outcome, Retry) and (
             outcome.reason in (RetryReason.THROTTLED, RetryReason.TIMEOUT) or outcome.status == 503
         )
-        pressed = pressed or _is_local(outcome)  # some connections may still be made: as many as there are descriptors for
         answered = isinstance(outcome, Sent | Failed)
-        self._limit.ended(now, took_s, pressed=pressed, answered=answered)
+        if _is_local(outcome) and self._in_flight:
+            self._limit.bound(self._in_flight)  # the others have connections, and may go on with them
+        else:
+            self._limit.ended(now, took_s, pressed=pressed or _is_local(outcome), answered=answered)
         after = self._limit.limit
         return [] if after == before else [ConcurrencyChanged(destination=self._destination, limit=after)]
 

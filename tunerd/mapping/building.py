@@ -24,6 +24,9 @@ from tunerd.places import ConfigError, Node, Place, Problem
 
 CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
 MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
+"""Fields that tell calls, people and recordings apart."""
+MANIFEST_IDENTITIES: Final = ("key", "url", "id")
 REQUIRED: Final = ("call_id", "call_type", ROWS)
 """A rule has to give them; the times may come from the rows."""
 _CALL_TIMES: Final = frozenset({"start_timestamp", "end_timestamp"})
@@ -123,7 +126,10 @@ class Builder:
         manifest = None
         if (node := self.rules.manifest) is not None:
             manifest = compile_rules(
-                compiler, node, "manifest", MANIFEST_FIELDS, times=_MANIFEST_TIMES, strict=self.rules.strict_manifest
+                *(compiler, node, "manifest", MANIFEST_FIELDS),
+                times=_MANIFEST_TIMES,
+                strict=self.rules.strict_manifest,
+                identities=MANIFEST_IDENTITIES,
             )
             required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
@@ -161,12 +167,15 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
+        outside = [rule.url if isinstance(rule, UrlRule) else rule.key for rule in self.rules.recording]
         call = compile_rules(
             *(compiler, node, "call", CALL_FIELDS),
             times=_CALL_TIMES,
             transcript=ROWS,
             strict=self.rules.strict_call,
             hints=_HINTS,
+            identities=CALL_IDENTITIES,
+            read_by=[*outside, self.rules.agent],
         )
         self._required(call, node, REQUIRED, "call", problems)
         strategies = [self._strategy(compiler, rule, call, f"recording[{at}]") for at, rule in enumerate(self.rules.recording)]
@@ -208,7 +217,7 @@ class Builder:
 
     def _agent(self, compiler: RuleCompiler, call: RuleSet, problems: list[Problem]) -> Run | None:
         if self.rules.agent is not None:
-            return compiler.rule(self.rules.agent, "agent", call.names).run
+            return compiler.identity(self.rules.agent, "agent", call.names).run
         if self.destination is not None and not self.source.agent_remote_identifier:
             problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
         return None
@@ -216,7 +225,7 @@ class Builder:
     def _strategy(self, compiler: RuleCompiler, rule: UrlRule | ManifestRule, call: RuleSet, path: str) -> StrategyRules:
         if isinstance(rule, UrlRule):
             expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
-            url = compiler.rule(rule.url, f"{path}.url", call.names)
+            url = compiler.identity(rule.url, f"{path}.url", call.names)
             return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires)
         started = self._manifests.get(rule.manifest)
         if started is None:
@@ -227,7 +236,7 @@ class Builder:
                 f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
             )
             compiler.problem(rule.key.place, f"{path}.within", what)
-        key = compiler.rule(rule.key, f"{path}.key", call.names)
+        key = compiler.identity(rule.key, f"{path}.key", call.names)
         return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run, None)
 
     def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:

@@ -23,6 +23,7 @@ from tunerd.mapping.closures import (
 )
 from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
+from tunerd.mapping.identity import exact_arguments
 from tunerd.mapping.names import Names, nearest, whole
 from tunerd.mapping.values import RuleError, true
 
@@ -320,6 +321,8 @@ class _Compiler:
                 codes.append(constant(self._item(argument["children"][0])))
             else:
                 codes.append(self.code(argument, root=root))
+        if self.context.exact:
+            codes = exact_arguments(function, codes)
         runs, known = [code.run for code in codes], [code.value for code in codes]
         if function.patterns is not None and self.watch_pattern is not None:
             for pattern, ignores_case in function.patterns(known):

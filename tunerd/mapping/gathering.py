@@ -96,7 +96,7 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
         return None if rule is None or rule.value is None else compiler.rule(rule, f"gather.{name}", names).run
 
     return DocumentRules(
-        key=compiler.rule(members["key"], "gather.key", names).run,
+        key=compiler.identity(members["key"], "gather.key", names).run,
         parts=tuple(parts),
         newest=optional("newest"),
         wait_s=_wait(compiler, node, members.get("wait")),

@@ -26,11 +26,9 @@ from tunerd.mapping.limits import (
 )
 from tunerd.mapping.rows import bool_of, number_of, object_of, text_of, whole
 from tunerd.mapping.timeline import Placed
-from tunerd.mapping.values import missing
+from tunerd.mapping.values import lost_digits, missing
 from tunerd.outcome import FailReason
 
-_EXACT: Final = 2**53
-"""From here on a float no longer tells whole numbers apart."""
 MAX_DEPTH: Final = 200
 """Nesting that a payload may have; orjson writes 254 levels, and the row around it takes some."""
 
@@ -105,7 +103,7 @@ def _required(fields: Mapping[str, Any], name: str, limit: int | None) -> str:
     value = fields.get(name)
     if missing(value):
         raise Refused(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
-    if isinstance(value, float) and abs(value) >= _EXACT:
+    if lost_digits(value):
         # JSON numbers beyond 64 bits arrive rounded: two ids would become one.
         raise Refused(name, "is a number that cannot be kept digit by digit: have it written as text")
     text = text_of(value)

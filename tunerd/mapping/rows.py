@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from tunerd.mapping.limits import Refused, row_at
-from tunerd.mapping.values import missing
+from tunerd.mapping.values import InexactError, exact, missing
 
 LONGEST_TIME: Final = 1 << 53
 """Beyond this a number is no time in milliseconds (and JavaScript cannot hold it)."""
@@ -161,7 +161,9 @@ def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] 
     tool: dict[str, Any] = {}
     if name is not None and (text := name if name.__class__ is str else text_of(name)):
         tool["name"] = text
-    if request_id is not None and (text := request_id if request_id.__class__ is str else text_of(request_id)):
+    if request_id is not None and (
+        text := request_id if request_id.__class__ is str else _id_of(request_id, number, "tool.request_id")
+    ):
         tool["request_id"] = text
     if params is not None and params != "":
         tool["params"] = params if params.__class__ is dict else _wrapped(params, repairs)
@@ -190,8 +192,18 @@ def node_of(value: Any, number: int) -> dict[str, Any] | None:
         return None
     if not isinstance(value, Mapping):
         raise Refused(row_at(number, "node"), "has to be an object: {from, to, reason}")
-    node = {field: text for field in ("from", "to", "reason") if (text := text_of(value.get(field)))}
+    node = {field: text for field in ("from", "to") if (text := _id_of(value.get(field), number, f"node.{field}"))}
+    if reason := text_of(value.get("reason")):
+        node["reason"] = reason
     return node if "to" in node else None
+
+
+def _id_of(value: Any, number: int, name: str) -> str | None:
+    """What tells tool calls or nodes apart, as text. Raises Refused for a number that may have lost digits."""
+    try:
+        return text_of(exact(value))
+    except InexactError as error:
+        raise Refused(row_at(number, name), error.what) from None
 
 
 def _as_json(value: Any) -> str:

@@ -5,7 +5,8 @@ mapping is ruleset.py's matter, what the fields of a call are building.py's.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,9 +16,10 @@ from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
+from tunerd.mapping.identity import exactly, lets_of_identities
 from tunerd.mapping.names import Names, Slot, nearest
 from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
-from tunerd.mapping.values import RuleError, missing
+from tunerd.mapping.values import RuleError, exact, missing
 from tunerd.places import Node, Place, Problem
 
 ROW_MEMBERS: Final = frozenset(
@@ -99,21 +101,49 @@ class RuleCompiler:
             self.problem(node.place, path, "write a mapping here: name: rule")
         return None
 
-    def lets(self, members: dict[str, Node], names: Names, path: str, into: list[tuple[int, Code]]) -> None:
+    def lets(
+        self,
+        members: dict[str, Node],
+        names: Names,
+        path: str,
+        into: list[tuple[int, Code]],
+        read_by: Sequence[Node | None] = (),
+    ) -> None:
+        """`read_by`: the rules of identities. A `let` that they read is part of them."""
         let = members.get("let")
         if let is None:
             return
-        for name, rule in (self.members(let, f"{path}.let") or {}).items():
+        rules = self.members(let, f"{path}.let") or {}
+        identities = lets_of_identities(rules, read_by)
+        for name, rule in rules.items():
             at = f"{path}.let.{name}"
-            code = self.rule(rule, at, names)
+            with self._exact() if name in identities else nullcontext():
+                code = self.rule(rule, at, names)
             slot = self._bind(names, name, key_place(let, name), at, code.value)
             if code.value is UNKNOWN:
                 into.append((slot.index, code))
 
     # A rule
 
-    def rule(self, node: Node, path: str, names: Names, *, rows: bool = False, depth: int = 0) -> Code:
-        """Compile one rule. `rows`: its blocks are rows of a transcript. Problems are noted, and null stands in."""
+    @contextmanager
+    def _exact(self) -> Iterator[None]:
+        """What is compiled within becomes part of an identity."""
+        before = self.context
+        self.context = replace(before, exact=True)
+        try:
+            yield
+        finally:
+            self.context = before
+
+    def identity(self, node: Node, path: str, names: Names) -> Code:
+        """Compile a rule whose value tells calls, recordings or the like from each other: a number that may have lost digits
+        is an error wherever it would be part of that (identity.py)."""
+        with self._exact():
+            return self.rule(node, path, names, identity=True)
+
+    def rule(self, node: Node, path: str, names: Names, *, rows: bool = False, depth: int = 0, identity: bool = False) -> Code:
+        """Compile one rule. `rows`: its blocks are rows of a transcript. `identity`: its value is guarded as one. Problems are
+        noted, and null stands in."""
         if depth > MAX_DEPTH:
             self.problem(node.place, path, "rules are nested too deep here")
             return constant(None)
@@ -128,9 +158,20 @@ class RuleCompiler:
             code = self._mapping(node, value, path, names, rows, depth, number)
         else:
             code = constant(value)
+        if identity:
+            code = self._guarded(code, node, path)
         if not self.with_places or (code.value is not UNKNOWN and path.count(".let.")):
             return code
         return Code(traced(code.run, number, self.steps[number]), code.value)
+
+    def _guarded(self, code: Code, node: Node, path: str) -> Code:
+        if code.value is UNKNOWN:
+            return Code(exactly(code.run))
+        try:
+            return constant(exact(code.value))
+        except RuleError as error:
+            self.problem(node.place, path, str(error))
+            return constant(None)
 
     def step(self, node: Node, path: str) -> Step:
         value = node.value

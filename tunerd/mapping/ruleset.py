@@ -1,6 +1,6 @@
 """A whole mapping, `call:` or `manifest:`: let, refuse, when and the fields, compiled and in their order."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -56,16 +56,19 @@ def compile_rules(
     transcript: str = "",
     strict: bool = False,
     hints: Mapping[str, str] = MappingProxyType({}),
+    identities: Collection[str] = (),
+    read_by: Sequence[Node | None] = (),
 ) -> RuleSet:
     """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
     read as instants; `transcript`: the field whose blocks are rows; `strict`: as RuleSet.strict, which `not_call` implies;
-    `hints`: what to say to unknown fields."""
+    `hints`: what to say to unknown fields; `identities`: fields that tell calls or recordings apart, `read_by`: rules
+    outside the mapping that do."""
     made = RuleSet(names=compiler.roots.inner(), strict=strict)
     members = compiler.members(node, path)
     if members is None:
         return made
     lets: list[tuple[int, Code]] = []
-    compiler.lets(members, made.names, path, lets)
+    compiler.lets(members, made.names, path, lets, [*read_by, *(members.get(name) for name in identities)])
     made.lets = [(index, code.run) for index, code in lets]
     if (refuse := members.get("refuse")) is not None:
         for reason, rule in (compiler.members(refuse, f"{path}.refuse") or {}).items():
@@ -88,7 +91,10 @@ def compile_rules(
         if rule.value is None:
             continue
         made.steps[name] = compiler.step(rule, at)
-        code = compiler.rule(rule, at, made.names, rows=name == transcript)
+        if name in identities:
+            code = compiler.identity(rule, at, made.names)
+        else:
+            code = compiler.rule(rule, at, made.names, rows=name == transcript)
         made.fields.append((name, (compiler.as_time(code, rule, at) if name in times else code).run))
     return made
 

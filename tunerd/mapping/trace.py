@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tunerd.mapping.expressions import WatchCall
 from tunerd.mapping.functions import Function, Run
-from tunerd.mapping.values import RuleError, missing
+from tunerd.mapping.values import InexactError, RuleError, missing
 from tunerd.places import Place
 
 RECORDER_SLOT: Final = 0
@@ -40,11 +40,13 @@ def place_text(place: Place) -> str:
 class Misfit(Exception):
     """A rule failed, and it is known which."""
 
-    def __init__(self, step: Step, function: str, what: str) -> None:
+    def __init__(self, step: Step, function: str, what: str, *, inexact: bool = False) -> None:
         super().__init__(f"{step}: {function}{': ' if function else ''}{what}")
         self.step = step
         self.function = function
         self.what = what
+        self.inexact = inexact
+        """A number that may have lost digits would have told things apart: no fallback makes that good."""
 
     @property
     def told(self) -> str:
@@ -104,7 +106,7 @@ def traced(run: Run, number: int, step: Step) -> Run:
             raise
         except RuleError as error:
             trace.error = str(error)
-            raise Misfit(step, error.function, error.what) from None
+            raise Misfit(step, error.function, error.what, inexact=isinstance(error, InexactError)) from None
         except RecursionError:
             trace.error = "nested too deep"
             raise Misfit(step, "", "the value is nested too deep") from None

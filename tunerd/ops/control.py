@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from tunerd.ledger import LedgerUnavailable
+from tunerd.ops.doors import Door
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.http import stop_accepting
 from tunerd.ops.office import Operations, OrderRefused
@@ -53,7 +54,7 @@ def _listen(path: Path) -> socket.socket:
     """Bound under another name, made private, listening, and only then renamed into place: nobody ever finds a socket
     with wrong rights, or one that does not answer."""
     fresh = path.with_name(f"{BOUND_AS}{os.getpid()}")
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = Door(socket.AF_UNIX)
     try:
         with suppress(FileNotFoundError):
             fresh.unlink()

@@ -5,6 +5,7 @@ Whoever connects here may be slow, silent or rude; none of it reaches the delive
 
 import asyncio
 import errno
+import socket
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
@@ -14,12 +15,17 @@ from aiohttp import web
 
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.answers import StatusDocument
+from tunerd.ops.doors import Door, descriptor_limit
 from tunerd.ops.encoding import encoded
 from tunerd.ops.hosts import is_answered
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_CONNECTIONS: Final = 100
+"""At a time; fewer where the process may open few files (`most_connections`)."""
+KEPT_SHARE: Final = 0.25
+"""Of the descriptors that the process may have: the port never takes these, they are for files and uploads."""
+_BACKLOG: Final = 16
 FIRST_REQUEST_S: Final = 10.0
 """A connection that has not brought one whole request by then is closed."""
 IDLE_S: Final = 90.0
@@ -67,7 +73,7 @@ class HttpServer:
         self._version = version
         self._hosts = hosts
         self._runner: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._guard = _Guard(first_request_s, sweep_s)
 
     async def start(self, listen: str) -> tuple[str, int]:
@@ -84,19 +90,21 @@ class HttpServer:
         await self._runner.setup()
         serve = self._runner.server
         assert serve is not None  # noqa: S101 - setup() made it
+        loop = asyncio.get_running_loop()
         try:
-            self._server = await asyncio.get_running_loop().create_server(self._guard.around(serve), host or None, port)
+            for door in await _doors(host, port):
+                self._servers.append(await loop.create_server(self._guard.around(serve), sock=door, backlog=_BACKLOG))
         except OSError as exc:
-            await self._runner.cleanup()
+            await self.close()
             raise ListenError(_why_not(listen, exc)) from exc
         self._guard.watch()
-        name = self._server.sockets[0].getsockname()
+        name = self._servers[0].sockets[0].getsockname()
         return name[0], name[1]
 
     async def close(self) -> None:
         self._guard.close()
-        if self._server is not None:
-            await stop_accepting(self._server)
+        for server in self._servers:
+            await stop_accepting(server)
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -165,6 +173,31 @@ def split_address(listen: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
+async def _doors(host: str, port: int) -> list[Door]:
+    """A bound socket for each address of the host (none: every address of this machine). Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    doors: list[Door] = []
+    try:
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                door = Door(family, keep=KEPT_SHARE)
+            except OSError as exc:
+                if exc.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                    continue
+                raise
+            doors.append(door)
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            door.bind(address)
+    except BaseException:
+        for door in doors:
+            door.close()
+        raise
+    return doors
+
+
 def _why_not(listen: str, exc: OSError) -> str:
     match exc.errno:
         case errno.EADDRINUSE:
@@ -181,8 +214,13 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+def most_connections() -> int:
+    """An eighth of the descriptors that the process may have, at most MAX_CONNECTIONS."""
+    return max(4, min(MAX_CONNECTIONS, descriptor_limit() // 8))
+
+
 class _Guard:
-    """Keeps count of connections: at most MAX_CONNECTIONS (the quietest goes), and none that only sits there.
+    """Keeps count of connections: at most so many (the quietest goes), and none that only sits there.
 
     aiohttp bounds the size of headers, not how long a client may take over them."""
 
@@ -203,7 +241,7 @@ class _Guard:
             self._timer.cancel()
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
-        if len(self._open) >= MAX_CONNECTIONS:
+        if len(self._open) >= most_connections():
             _abort(min(self._open, key=lambda t: self._open[t].moved_at))
         self._open[transport] = _Connection()
 

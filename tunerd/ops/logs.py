@@ -226,6 +226,9 @@ class Narrator:
                          lasted_s=round(event.lasted_s, 1))  # fmt: skip
             case e.IntakePaused():
                 log.warning("not read", source=event.source, reason=event.reason.value, detail=event.detail)
+            case e.ReadByAnother():
+                log.warning("another tunerd reads this directory", source=event.source, path=event.path, who=event.who,
+                            hint="with two ledgers each call is sent twice: stop one, or give it another directory")  # fmt: skip
             case e.IntakeResumed():
                 log.info("read again", source=event.source, reason=event.reason.value)
             case e.Started():
@@ -375,8 +378,27 @@ class _Bridge(logging.Handler):
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
         self._log = log
+        self._minute = 0.0
+        self._told: Counter[tuple[str, str]] = Counter()
+        """How often each kind of line came in this minute."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """A library in trouble may say the same thousands of times a second: ten a minute of each kind, then counted."""
+        if record.created - self._minute >= SUMMARY_S:
+            self._sum_up()
+            self._minute = record.created
+        kind = (record.name, str(record.msg)[:80])
+        self._told[kind] += 1
+        if self._told[kind] <= LINES_A_MINUTE:
+            self._tell(record)
+
+    def _sum_up(self) -> None:
+        for (name, _), count in self._told.items():
+            if count > LINES_A_MINUTE:
+                self._log.warning("more lines like the last ones were left out", logger=name, count=count - LINES_A_MINUTE)
+        self._told.clear()
+
+    def _tell(self, record: logging.LogRecord) -> None:
         fields: dict[str, object] = {"logger": record.name}
         if record.exc_info and record.exc_info[0] is not None:
             # The type and the place, never the message: an exception may quote what it choked on.

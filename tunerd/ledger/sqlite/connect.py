@@ -12,8 +12,12 @@ from tunerd.ledger import LedgerRefused
 APPLICATION_ID: Final = 0x74756E72
 """`tunr`, in the file's header: no other program's database is ever touched."""
 _CACHE_KIB: Final = 4096
+_PAGE_BYTES: Final = 4096
 _WAL_PAGES: Final = 4000
-"""Checkpoint after so many (16 MiB)."""
+"""Checkpoint after so many (16 MiB); on a small disk after fewer, since what is in the log needs its room in the file once
+more before the log gives it back."""
+_WAL_SHARE: Final = 8
+"""The log takes at most this part of the disk."""
 
 
 def scripts() -> Sequence[str]:
@@ -27,20 +31,29 @@ def connect(path: Path) -> sqlite3.Connection:
     if str(path) != ":memory:" and not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=1.0)
+    wal_pages = _wal_pages(path)
     try:
         for pragma in (
             f"cache_size = -{_CACHE_KIB}",
             "temp_store = MEMORY",
             "secure_delete = FAST",
             "trusted_schema = OFF",
-            f"wal_autocheckpoint = {_WAL_PAGES}",
-            f"journal_size_limit = {_WAL_PAGES * 4096}",
+            f"wal_autocheckpoint = {wal_pages}",
+            f"journal_size_limit = {wal_pages * _PAGE_BYTES}",
         ):
             db.execute(f"PRAGMA {pragma}")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _wal_pages(path: Path) -> int:
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return _WAL_PAGES
+    return max(64, min(_WAL_PAGES, disk.f_blocks * disk.f_frsize // _WAL_SHARE // _PAGE_BYTES))
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:

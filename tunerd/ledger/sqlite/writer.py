@@ -114,7 +114,7 @@ class Writer:
         self._told_since: float | None = None
         """LedgerTrouble was told, LedgerHealed not yet."""
         self._short: tuple[float, int] | None = None
-        """When (monotonic) the reserve was given up, and how many bytes were free then; nothing new comes in until it
+        """When (monotonic) the reserve was given up, and the fewest bytes that were free since; nothing new comes in until it
         could be taken again."""
         self._must_reopen = False
         self._unsettled: Counter[int] = Counter()
@@ -332,13 +332,24 @@ class Writer:
     def _refill(self, told: _Told) -> None:
         """The disk is no longer short when there is more room than there was, and the reserve fits in. Without more room
         it is tried again after a minute (what was sent left free pages in the file): not the same failure each second."""
-        at, free = self._short or (0.0, 0)
-        is_late = self._clock.monotonic() - at >= _SHORT_S
-        if not (is_late or self._reserve.free_bytes() >= free + _ROOM_BYTES) or not self._reserve.take():
+        at, least = self._short or (0.0, 0)
+        is_late, free = self._clock.monotonic() - at >= _SHORT_S, self._reserve.free_bytes()
+        self._short = at, min(least, free)
+        if not (is_late or free >= least + _ROOM_BYTES):
+            return
+        self._shorten_log()
+        if not self._reserve.take():
             return
         self._short = None
         began, self._told_since = self._told_since, None
         told.events.append(LedgerHealed(lasted_s=self._clock.monotonic() - (at if began is None else began)))
+
+    def _shorten_log(self) -> None:
+        """Write the log back into the file and give its room to the disk: on a small disk it may have taken all there was."""
+        try:
+            self._store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:
+            pass  # the file has no room to grow either, or somebody reads: the log stays as it is
 
     @staticmethod
     def _refuse(job: Job[Any], words: str, told: _Told, cause: BaseException | None) -> None:
@@ -366,6 +377,8 @@ class Writer:
                 raise
             self._note(exc)
             return
+        if self._short is not None:
+            self._shorten_log()
         try:
             self._store.begin(full=True)
             self._store.touch()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tunerd.mapping.functions.registry import Nulls, Registry, Run
-from tunerd.mapping.values import RuleError, is_number, kind, refuse
+from tunerd.mapping.values import RuleError, equal, is_number, kind, lost_digits, refuse
 
 REGISTRY: Final = Registry()
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?\s*", re.ASCII)
@@ -84,14 +84,14 @@ def _sort(values: Any) -> Any:
 def _ceil(value: Any) -> Any:
     if not is_number(value):
         raise refuse("ceil", "a number", value)
-    return math.ceil(value)
+    return value if lost_digits(value) else math.ceil(value)
 
 
 @_built_in("floor(number)", "the next whole number down")
 def _floor(value: Any) -> Any:
     if not is_number(value):
         raise refuse("floor", "a number", value)
-    return math.floor(value)
+    return value if lost_digits(value) else math.floor(value)
 
 
 @_built_in("length(x)", "characters of a text, items of a list, members of an object")
@@ -105,7 +105,8 @@ def _length(value: Any) -> Any:
 def _contains(where: Any, what: Any) -> Any:
     if where.__class__ is str:
         return what.__class__ is str and what in where
-    return what in _list("contains", where)
+    listed = _list("contains", where)
+    return any(equal(one, what) for one in listed) if lost_digits(what) else what in listed
 
 
 @_built_in("starts_with(text, start)", "whether the text begins so")

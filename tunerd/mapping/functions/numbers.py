@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any, Final
 
 from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry, Run
-from tunerd.mapping.values import RuleError, is_number, refuse, true
+from tunerd.mapping.values import RuleError, is_number, lost_digits, refuse, true
 
 REGISTRY: Final = Registry()
 _DIGITS: Final = re.compile(r"[+-]?\d{1,40}(\.\d{1,40})?", re.ASCII)
@@ -72,8 +72,8 @@ def _round(value: Any, digits: Any = 0) -> Any:
         return None
     if places.__class__ is not int or not 0 <= places <= 12:
         raise RuleError("round", "takes 0 to 12 digits")
-    if number.__class__ is int:
-        return number
+    if number.__class__ is int or lost_digits(number):
+        return number  # whole as it is; digits that are gone don't come back
     rounded = Decimal(repr(number)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
     return float(rounded) if places else int(rounded)
 

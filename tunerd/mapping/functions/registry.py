@@ -57,6 +57,8 @@ class Context:
 
     zone: tzinfo = UTC
     """For times that name no zone."""
+    exact: bool = False
+    """What is compiled becomes an identity, or part of one: numbers that lost digits are refused (identity.py)."""
     reserve: Callable[[], int] | None = None
     """Reserves one of the slots for what a function remembers while one document is mapped. None where its expressions
     do not take the slots."""
@@ -90,6 +92,8 @@ class Function:
     """JMESPath's own."""
     patterns: Patterns | None = None
     """Of a function that searches text."""
+    texts: bool = False
+    """It makes text of numbers, or looks them up."""
 
 
 @dataclass(slots=True)
@@ -106,6 +110,7 @@ class Registry:
         prepare: Prepare | None = None,
         built_in: bool = False,
         patterns: Patterns | None = None,
+        texts: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator; the arity is read off the signature: `[, x]` may be left out, `...` repeats."""
         name, _, inside = signature.removesuffix(")").partition("(")
@@ -116,7 +121,7 @@ class Registry:
         def register(call: Callable[..., Any]) -> Callable[..., Any]:
             self.functions[name] = Function(
                 name=name, signature=signature, does=does, call=call, least=least, most=most, nulls=nulls,
-                expressions=frozenset(expressions), prepare=prepare, built_in=built_in, patterns=patterns,
+                expressions=frozenset(expressions), prepare=prepare, built_in=built_in, patterns=patterns, texts=texts,
             )  # fmt: skip
             return call
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Nulls, Registry, Run
-from tunerd.mapping.values import RuleError, equal, refuse
+from tunerd.mapping.values import InexactError, RuleError, equal, lost_digits, refuse
 
 REGISTRY: Final = Registry()
 
@@ -15,9 +15,11 @@ def _name(key: Any) -> str:
         return key
     if key.__class__ is bool:
         return "true" if key else "false"
-    if key.__class__ is float and key.is_integer():
-        return str(int(key))
-    if key.__class__ in (int, float):
+    if key.__class__ is float:
+        if lost_digits(key):
+            raise InexactError("lookup", "got a key that is a number and lost digits when it was read (it is beyond 2^53)")
+        return str(int(key)) if key.is_integer() else repr(key)
+    if key.__class__ is int:
         return repr(key)
     raise refuse("lookup", "text, a number, true or false as key", key)
 
@@ -90,6 +92,7 @@ def _lookup_in_document(codes: Sequence[Code], memory: int) -> Run:
     "in an object by key (exact, then any case), in a list by position; a null key, table or hit gives the default",
     nulls=Nulls.SEEN,
     prepare=_prepare_lookup,
+    texts=True,
 )
 def _lookup(key: Any, table: Any, default: Any = None) -> Any:
     if key is None or table is None:
@@ -115,6 +118,17 @@ def _key(value: Any) -> Any:
     return (value,) if value.__class__ is bool else value
 
 
+def _by_field(items: list[Any], field: str) -> dict[Any, Any] | None:
+    """The first object of each value. None where numbers lost digits: each comparison has to see that."""
+    table: dict[Any, Any] = {}
+    for item in items:
+        if item.__class__ is dict and (found := item.get(field)).__class__ in _PLAIN:
+            if lost_digits(found):
+                return None
+            table.setdefault(_key(found), item)
+    return table
+
+
 def _prepare_find(codes: Sequence[Code], context: Context) -> Run | None:
     """A list is looked through once a document, however many rows ask it."""
     field = codes[1].value
@@ -130,17 +144,15 @@ def _prepare_find(codes: Sequence[Code], context: Context) -> Run | None:
             return _find(listed, field, value)
         known = slots[memory]
         if known is None or known[0] is not listed:
-            table: dict[Any, Any] = {}
-            for item in listed:
-                if item.__class__ is dict and (found := item.get(field)).__class__ in _PLAIN:
-                    table.setdefault(_key(found), item)
-            known = slots[memory] = (listed, table)
-        return known[1].get(_key(value))
+            known = slots[memory] = (listed, _by_field(listed, field))
+        return _find(listed, field, value) if known[1] is None else known[1].get(_key(value))
 
     return run
 
 
-@REGISTRY.add("find(list, field, value)", "the first object of the list whose field equals the value", prepare=_prepare_find)
+@REGISTRY.add(
+    "find(list, field, value)", "the first object of the list whose field equals the value", prepare=_prepare_find, texts=True
+)
 def _find(items: Any, field: Any, value: Any) -> Any:
     if items.__class__ is not list:
         raise refuse("find", "a list", items)

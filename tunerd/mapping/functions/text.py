@@ -62,55 +62,56 @@ def _pattern_of_regex(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
     "no match: null; else the named groups, or {match}",
     prepare=_prepare_regex,
     patterns=_pattern_of_regex,
+    texts=True,
 )
 def _regex(value: Any, pattern: Any) -> Any:
     return _groups(compiled("regex", text_of("regex", pattern)).search(text_of("regex", value)))
 
 
-@REGISTRY.add("concat(x, ...)", "one text of all parts; null if one part is null (no half URLs)")
+@REGISTRY.add("concat(x, ...)", "one text of all parts; null if one part is null (no half URLs)", texts=True)
 def _concat(*parts: Any) -> Any:
     return "".join([text_of("concat", part) for part in parts])
 
 
-@REGISTRY.add("lower(text)", "in lower case")
+@REGISTRY.add("lower(text)", "in lower case", texts=True)
 def _lower(value: Any) -> Any:
     return text_of("lower", value).lower()
 
 
-@REGISTRY.add("upper(text)", "in upper case")
+@REGISTRY.add("upper(text)", "in upper case", texts=True)
 def _upper(value: Any) -> Any:
     return text_of("upper", value).upper()
 
 
-@REGISTRY.add("strip(text[, characters])", "without white space (or those characters) at both ends")
+@REGISTRY.add("strip(text[, characters])", "without white space (or those characters) at both ends", texts=True)
 def _strip(value: Any, characters: Any = None) -> Any:
     if characters is None and value.__class__ is str:
         return value.strip()
     return text_of("strip", value).strip(None if characters is None else text_of("strip", characters))
 
 
-@REGISTRY.add("replace(text, old, new)", "with every old replaced")
+@REGISTRY.add("replace(text, old, new)", "with every old replaced", texts=True)
 def _replace(value: Any, old: Any, new: Any) -> Any:
     if not (what := text_of("replace", old)):
         raise RuleError("replace", "cannot replace empty text")
     return text_of("replace", value).replace(what, text_of("replace", new))
 
 
-@REGISTRY.add("split(text, separator)", "its parts as a list")
+@REGISTRY.add("split(text, separator)", "its parts as a list", texts=True)
 def _split(value: Any, separator: Any) -> Any:
     if not (at := text_of("split", separator)):
         raise RuleError("split", "cannot split at empty text")
     return text_of("split", value).split(at)
 
 
-@REGISTRY.add("truncate(text, n)", "at most its first n characters")
+@REGISTRY.add("truncate(text, n)", "at most its first n characters", texts=True)
 def _truncate(value: Any, length: Any) -> Any:
     if length.__class__ is not int or length < 0:
         raise refuse("truncate", "a whole number of characters", length)
     return text_of("truncate", value)[:length]
 
 
-@REGISTRY.add("lines(text)", "its lines, stripped, without empty ones")
+@REGISTRY.add("lines(text)", "its lines, stripped, without empty ones", texts=True)
 def _lines(value: Any) -> Any:
     return [line for raw in text_of("lines", value).splitlines() if (line := raw.strip())]
 
@@ -125,12 +126,12 @@ def _from_json(value: Any) -> Any:
         return value
 
 
-@REGISTRY.add("url_quote(x)", 'with %XX for what a URL does not take; "/" is kept')
+@REGISTRY.add("url_quote(x)", 'with %XX for what a URL does not take; "/" is kept', texts=True)
 def _url_quote(value: Any) -> Any:
     return quote(text_of("url_quote", value), safe="/")
 
 
-@REGISTRY.add("url_decode(x)", "with %XX decoded")
+@REGISTRY.add("url_decode(x)", "with %XX decoded", texts=True)
 def _url_decode(value: Any) -> Any:
     return unquote(text_of("url_decode", value))
 
@@ -171,6 +172,7 @@ def _patterns_of_classify(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
     nulls=Nulls.SEEN,
     prepare=_prepare_classify,
     patterns=_patterns_of_classify,
+    texts=True,
 )
 def _classify(value: Any, table: Any, default: Any = None) -> Any:
     if value is None or table is None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Registry, Run
-from tunerd.mapping.values import RuleError, is_number, refuse
+from tunerd.mapping.values import RuleError, is_number, lost_digits, refuse
 
 REGISTRY: Final = Registry()
 _floor: Final = math.floor
@@ -273,8 +273,8 @@ def _epoch_ms(value: Any, *given: Any) -> Any:
 
 def _duration(function: str, value: Any, per_unit: int) -> int | None:
     if is_number(value):
-        if value.__class__ is float and not math.isfinite(value):
-            raise RuleError(function, "got a number that is not finite")
+        if lost_digits(value):
+            raise RuleError(function, "got a number that is too large for a duration")
         return half_up(value * per_unit) if value.__class__ is float else value * per_unit
     if value.__class__ is not str:
         raise refuse(function, "a number or text", value)
