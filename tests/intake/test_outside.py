@@ -1,6 +1,7 @@
 """A source's directory is written to by others: whatever they link and exchange, nothing outside is read, moved or deleted."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.intake.harness import put, running, source
 from tests.intake.test_run import send, until, until_scanned
 from tests.intake.test_source_tree import busy, exchange
-from tunerd.events import DocumentsRead, FileDisposed, FileIgnored
+from tunerd.events import FileDisposed, FileIgnored
 from tunerd.intake.read import read_place
 from tunerd.intake.source_tree import LeavesSource
 
@@ -36,7 +37,8 @@ async def test_a_directory_that_becomes_a_link_while_its_file_settles(root: Path
         (root / "day").rename(root.parent / "moved")
         (root / "day").symlink_to(root.parent / "private")
         put(root / "c.json", {"id": "c"})
-        await run.told.until(FileIgnored)
+        if watch == "events":
+            await run.told.until(FileIgnored)
         put(root / "d.json", {"id": "d"})
         await until(run, "c", "d")
         writer.close()
@@ -67,17 +69,18 @@ async def test_names_that_change_places_all_the_time(root: Path) -> None:
     put(root / "b.json", {"id": "b"})
     (root / "trap").symlink_to(root.parent / "private")
     (root / "trap.json").symlink_to(root.parent / "private" / "a.json")
+    pause = threading.Event()
 
     def swap() -> None:
         exchange(root / "day", root / "trap")
         exchange(root / "b.json", root / "trap.json")
+        pause.wait(0.001)  # each exchange is an event: tunerd gets to read between them
 
     async with running(source(root, recursive=True, rescan_s=0.01, settle_s=0.0)) as run:
         with busy(swap):
             for number in range(20):
                 put(root / f"c{number}.json", {"id": f"c{number}"})
                 await until(run, f"c{number}")
-                await run.told.until(DocumentsRead)
         await until(run, "inside", "b")
     assert "outside" not in run.ids()
 
