@@ -71,6 +71,7 @@ class ManifestRule(_Model):
     within_s: Seconds | None = None
     """None stands for `any`."""
     wait_s: Seconds = 30 * 60.0
+    near_s: Seconds = 30.0
 
 
 class Redact(_Model):
@@ -108,6 +109,8 @@ class Source(_Model):
     preset: str | None = None
     timezone: str = "UTC"
     untimed: Literal["reject", "spread"] | None = None
+    """None: the preset's, else reject."""
+    unknown_roles: Literal["reject", "drop", "agent"] | None = None
     """None: the preset's, else reject."""
     redact: Redact | None = None
     agent: Node | None = None

@@ -20,7 +20,7 @@ from tunerd.config.redact import redact_of
 from tunerd.config.strategies import Brings, Preset, read_on_missing, read_strategies
 from tunerd.config.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import presets
-from tunerd.mapping.patterns import MAX_WAYS_IN_A_PATH, slowness
+from tunerd.mapping.patterns import BadPattern, compile_pattern
 from tunerd.places import Node
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -196,12 +196,10 @@ def _check_path_groups(reader: Reader, draft: _Draft) -> None:
         return
     node, at = draft.nodes["path_groups"], join(draft.path, "path_groups")
     try:
-        groups = re.compile(pattern).groupindex
-    except (re.error, RecursionError, OverflowError) as exc:
-        reader.problem(node, at, f"is not a regular expression: {exc}")
+        groups = compile_pattern(pattern).names
+    except BadPattern as exc:
+        reader.problem(node, at, str(exc))
         return
-    if (slow := slowness(pattern, most_ways=MAX_WAYS_IN_A_PATH)) is not None:
-        reader.warn(node, at, slow)
     if not groups:
         reader.problem(node, at, "has no named group; write (?P<name>...) for each part that rules shall see")
     for name in groups:
@@ -255,6 +253,9 @@ def _read_after_sent(reader: Reader, draft: _Draft) -> None:
     reader.problem(node, at, f"takes keep, delete or {{move_to: done/}}, not {reader.shown(node)}")
 
 
+_STRATEGIES: Final = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
+
+
 def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> None:
     """The strategies: the source's own, else its preset's, both checked against the sources that are there."""
     own, path = draft.nodes.get("recording"), join(draft.path, "recording")
@@ -264,16 +265,18 @@ def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> 
     brings = {
         other.name: Brings(recordings=other.has_recordings, start=other.recordings_have_start) for other in drafts if other.name
     }
+    sends_anyway = on_missing is not None and isinstance(on_missing.value, dict)
     if own is not None and own.value is not None:
         if not draft.has_calls and not ({"preset", "call"} & draft.nodes.keys()):
             reader.problem(own, path, "has no use here: this source gives no calls")
         draft.values["recording"] = read_strategies(reader, own, path, brings)
+        if own.value == () and draft.has_calls and not sends_anyway:  # instead of the preset's strategies, none at all
+            reader.problem(own, path, f"an empty list finds no recording: {_STRATEGIES}")
     elif draft.has_calls and "recording" in draft.preset:
         at = Preset(node=draft.nodes["preset"], path=join(draft.path, "preset"))
         draft.values["recording"] = read_strategies(reader, draft.preset["recording"], path, brings, at)
-    elif draft.has_calls and not (on_missing is not None and isinstance(on_missing.value, dict)):
-        say = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
-        reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {say}")
+    elif draft.has_calls and not sends_anyway:
+        reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {_STRATEGIES}")
 
 
 def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -> None:

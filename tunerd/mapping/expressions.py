@@ -6,8 +6,9 @@ at load. Which names there are, and what a YAML rule is made of, is rules.py's m
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.closures import (
     call,
@@ -25,14 +26,11 @@ from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.identity import exact_arguments
 from tunerd.mapping.names import Names, nearest, whole
+from tunerd.mapping.roles import TableAsked
 from tunerd.mapping.values import RuleError, true
 
 WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
 """Given a compiled call in the root scope and its arguments: the run to use in its place (`explain` looks on so)."""
-
-
-WatchPattern: TypeAlias = Callable[[str, bool, int], None]
-"""Told of each regular expression that is known at load, whether it ignores case, and where in the text its call stands."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,32 @@ class ExpressionError(Exception):
     """YAML may have cut the text: see GrammarError."""
 
 
-def compile_text(
-    text: str, names: Names, context: Context, watch: WatchCall | None = None, watch_pattern: WatchPattern | None = None
-) -> Code:
+def compile_text(text: str, names: Names, context: Context, watch: WatchCall | None = None) -> Code:
     """Compile an expression of the root scope. Raises ExpressionError."""
-    return _compile(text, _Compiler(names, context, watch, watch_pattern), root=True)
+    return _compile(text, _Compiler(names, context, watch), root=True)
+
+
+def tables_asked(text: str, names: Names, context: Context) -> list[TableAsked]:
+    """Which tables an expression of the root scope looks into without a default, its names' own rules included."""
+    found: list[TableAsked] = []
+    compiler = _Compiler(names, context, None)
+
+    def walk(tree: Tree) -> None:
+        kind, children = tree["type"], tree.get("children", [])
+        if kind == "field" and (slot := names.find(tree["value"])) is not None:
+            found.extend(slot.tables)
+        elif kind == "function_expression" and tree["value"] in ("lookup", "classify") and len(children) == 2:
+            key, table = (compiler.code(child, root=True).run for child in children)
+            found.append(TableAsked(key, table, tree["value"] == "classify"))
+        elif kind == "function_expression" or kind in _ROOT_SCOPE:
+            for child in children:
+                walk(child)
+        elif children and isinstance(children[0], dict):
+            walk(children[0])  # what stands behind a dot or in brackets sees items, no names
+
+    with suppress(GrammarError, ExpressionError, RecursionError):  # compile_text tells of them
+        walk(parse(text))
+    return found
 
 
 def compile_item(text: str, context: Context | None = None) -> Code:
@@ -67,16 +86,16 @@ def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
         raise ExpressionError("the expression is nested too deep") from None
 
 
+_ROOT_SCOPE: Final = frozenset({"or_expression", "and_expression", "not_expression"})
+
+
 class _Compiler:
     """One method a node type. `root`: the code takes the slots, else the current value; `dotted`: a name after a dot."""
 
-    def __init__(
-        self, names: Names, context: Context, watch: WatchCall | None, watch_pattern: WatchPattern | None = None
-    ) -> None:
+    def __init__(self, names: Names, context: Context, watch: WatchCall | None) -> None:
         self.names = names
         self.context = context
         self.watch = watch
-        self.watch_pattern = watch_pattern
 
     def code(self, tree: Tree, *, root: bool, dotted: bool = False) -> Code:
         method: Callable[..., Code] = getattr(self, f"_{tree['type']}")
@@ -324,9 +343,6 @@ class _Compiler:
         if self.context.exact:
             codes = exact_arguments(function, codes)
         runs, known = [code.run for code in codes], [code.value for code in codes]
-        if function.patterns is not None and self.watch_pattern is not None:
-            for pattern, ignores_case in function.patterns(known):
-                self.watch_pattern(pattern, ignores_case, at)
         try:
             context = self.context if root else replace(self.context, reserve=None)
             prepared = function.prepare(codes, context) if function.prepare else None

@@ -43,17 +43,18 @@ from tunerd.mapping.gathering import (
     pack,
     unpack,
 )
+from tunerd.mapping.limits import ROWS
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
+from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejected
 from tunerd.mapping.rows import number_of, text_of
-from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
 
-_DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "url", "absent_when", "started_at"})
+_DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
 """An error in the rule of one of these fails the document; any other field is left out."""
 
 
@@ -128,8 +129,19 @@ class _Run:
         if self.recorder is not None and self.recorder.left_out:
             left_out = left_out + [misfit.step.path.removeprefix("call.") for misfit in self.recorder.left_out]
         return MappingNotes(
-            missing=tuple(self.missing), left_out=tuple(dict.fromkeys(left_out)), repairs=self.repairs, redacted=self.redacted
+            missing=tuple(self.missing),
+            left_out=tuple(dict.fromkeys(left_out)),
+            repairs=self.repairs,
+            redacted=self.redacted,
+            rows_dropped=counted(self.dropped) if self.dropped else {},
+            unknown_roles=names_of(self.dropped) if self.dropped else (),
         )
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """Rows that say something and have no role."""
+        dropped: list[Dropped] = self.slots[DROPS_SLOT]
+        return dropped
 
 
 class SourceMapping:
@@ -151,11 +163,6 @@ class SourceMapping:
         self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
-
-    @property
-    def patterns(self) -> Sequence[RulePattern]:
-        """The regular expressions that its rules search texts with."""
-        return [*self._bare.patterns, *(self._bare.group.patterns if self._bare.group else ())]
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
@@ -354,7 +361,8 @@ class SourceMapping:
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
         slots[RECORDER_SLOT] = recorder
-        groups: dict[str, Any] | None = None
+        slots[DROPS_SLOT] = []
+        groups: Mapping[str, Any] | None = None
         for name, index in compiled.roots.items():
             if name == "doc":
                 slots[index] = document.value
@@ -435,6 +443,8 @@ class SourceMapping:
             return None
         fields = _fields(run, rules)
         run.call_id = text_of(fields.get("call_id"))
+        if self._builder.rules.unknown_roles == "reject" and (refusal := rejected(run.dropped, str(rules.steps[ROWS]))):
+            raise _Unfit(refusal)
         for name in REQUIRED:
             if name not in fields:
                 raise _Unfit(_gave_nothing(rules.steps[name], "call"))
@@ -462,6 +472,7 @@ class SourceMapping:
             agent=run.agent,
             call_id=built.call_id,
             started_at_ms=built.started_at_ms,
+            ended_at_ms=placed.end_ms,
             payload=body_json,
             checked_for=built.checked_for,
             strategies=run.strategies,
@@ -499,6 +510,7 @@ class SourceMapping:
             origin=run.document.origin,
             source=self._source.name,
             key=key,
+            id=(text_of(fields.get("id")) or "").strip(),
             url=None if absent else url,
             started_at=None if started is None else started / 1000,
             duration_s=None if duration is None else duration / 1000,
@@ -541,12 +553,14 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
     """Every field that its rule gave; what is missing or failed is noted."""
     fields: dict[str, Any] = {}
     slots = run.slots
+    decisive: Misfit | None = None
     for name, rule in rules.fields:
         try:
             value = rule(slots)
         except Misfit as misfit:  # only the run with places raises it; an error in the bare run leads to that one
-            if name in _DECISIVE:
-                raise
+            if name in _DECISIVE:  # the other fields are looked at all the same: `explain` shows what they give
+                decisive = decisive or misfit
+                continue
             run.left_out.append(name)
             run.errors[name] = misfit.told
             continue
@@ -555,6 +569,8 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
         else:
             run.missing.append(name)
     run.values.update(fields)
+    if decisive is not None:
+        raise decisive
     return fields
 
 
@@ -568,7 +584,9 @@ def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
         run.left_out.append(rules.path)
         run.errors[rules.path] = "the rule gave no text"
     if isinstance(rules.rule, ManifestRule):
-        return ManifestStrategy(source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s)
+        return ManifestStrategy(
+            source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s, near_s=rules.rule.near_s
+        )
     if text is not None and (wrong := url_problem(text)) is not None:
         step = Step(f"{rules.path}.url", rules.rule.url.place, rules.text)
         raise _Unfit(Refusal(reason=FailReason.INVALID, where=str(step), what=wrong))
