@@ -82,7 +82,10 @@ class Left:
     unread: Sequence[Unread] = ()
     silences: Sequence[Silence] = ()
     kept: Sequence[Unread] = ()
-    """Files that `after_sent` left: their writer has them open, or may have. These three of a `run --once`."""
+    """Files that `after_sent` left: their writer has them open, or may have."""
+    all_left_out: int = 0
+    """So many documents were left out by the rules, and nothing else is in the ledger or came; else 0. The last four are of a
+    `run --once`."""
 
 
 def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
