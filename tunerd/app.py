@@ -188,14 +188,16 @@ class _Wiring:
         limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
         if settings is not None and settings.documents is not None:
             return self._element(settings, path, offset)
-        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        root = settings.path if settings is not None else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
 
     def _element(self, source: Source, path: str, offset: int) -> Document | RefusedDocument:
         """A document that stands in the list of another one, as it is now. Raises OSError, and ValueError where it is gone."""
         mapping = self.mappings[source.name]
-        reads = read_documents(path, source.format, source.max_document_bytes, source=source.name, settled_at=self.now())
+        limit, now = source.max_document_bytes, self.now()
+        reads = read_documents(path, source.format, limit, source=source.name, settled_at=now, root=source.path)
         found = (each for one in reads for each in (mapping.elements(one) if isinstance(one, Document) else [one]))
         element = next((one for one in found if one.origin.offset == offset), None)
         if element is None:
