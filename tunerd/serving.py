@@ -82,6 +82,8 @@ class Left:
     unread: Sequence[Unread] = ()
     silences: Sequence[Silence] = ()
     """These two of a `run --once`."""
+    all_left_out: int = 0
+    """So many documents were left out by the rules, and nothing else is in the ledger or came; else 0."""
 
 
 def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
