@@ -186,7 +186,8 @@ class _Wiring:
         """One place on disk, as it is now (blocking)."""
         settings = next((s for s in self.config.sources if s.name == source), None)
         limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
-        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        root = settings.path if settings is not None else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
 
