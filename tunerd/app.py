@@ -17,9 +17,9 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
-from tunerd.call import Document, Form, Mapped, RefusedDocument
+from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
-from tunerd.config import Config, Destination, LedgerConfig
+from tunerd.config import Config, Destination, LedgerConfig, Source
 from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes, variables_of
 from tunerd.delivery.hearing import Hearing
@@ -32,15 +32,16 @@ from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, S
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
-from tunerd.intake.read import read_place
+from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import UNREAD, Claimed, Gauges
+from tunerd.ledger import UNREAD, Claimed, Filter, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
 from tunerd.ops.answers import VERSION, ConfigurationDocument
 from tunerd.ops.control import serve_control
+from tunerd.ops.coverage import Coverage
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
@@ -83,7 +84,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     hints = pause_due(options.wait_s) if options.once else {}
     narrator = Narrator(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    emit = _each(metrics, narrator)
+    told = _each(metrics, narrator)
+    coverage = Coverage(told)
+    emit = _each(metrics, narrator, coverage)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -95,6 +98,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         hearing = Hearing(clock, emit) if options.once else None
         wiring = await _wire(config, environ, ledger, clock, emit, stack, hearing)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
+        facts.coverage = coverage
+        coverage.has_admitted(await _had_calls(ledger, [source.name for source in config.sources]))
         forms = {status.name: status.form for status in delivery.statuses()}
         held = await hold_back(ledger, forms, now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
@@ -145,9 +150,21 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             for task in (reloads, following, others):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
-        left = replace(left, gauges=ledger.gauges())
+        left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), coverage))
         emit(Stopped(left=sum(count for state, count in left.gauges.calls.items() if state.is_open)))
     return left
+
+
+async def _had_calls(ledger: SqliteLedger, sources: Sequence[str]) -> list[str]:
+    """Sources of which the ledger has a call that is or was on its way."""
+    states = frozenset(State) - {State.IGNORED, State.FAILED}
+    found = [await ledger.calls(Filter(states=states, sources=frozenset({one}), dismissed=None), limit=1) for one in sources]
+    return [name for name, calls in zip(sources, found, strict=True) if calls]
+
+
+def _all_left_out(gauges: Gauges, coverage: Coverage) -> int:
+    others = sum(count for state, count in gauges.calls.items() if state is not State.IGNORED)
+    return 0 if others or coverage.admitted else gauges.calls.get(State.IGNORED, 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -169,9 +186,23 @@ class _Wiring:
         """One place on disk, as it is now (blocking)."""
         settings = next((s for s in self.config.sources if s.name == source), None)
         limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
-        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        if settings is not None and settings.documents is not None:
+            return self._element(settings, path, offset)
+        root = settings.path if settings is not None else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
+
+    def _element(self, source: Source, path: str, offset: int) -> Document | RefusedDocument:
+        """A document that stands in the list of another one, as it is now. Raises OSError, and ValueError where it is gone."""
+        mapping = self.mappings[source.name]
+        limit, now = source.max_document_bytes, self.now()
+        reads = read_documents(path, source.format, limit, source=source.name, settled_at=now, root=source.path)
+        found = (each for one in reads for each in (mapping.elements(one) if isinstance(one, Document) else [one]))
+        element = next((one for one in found if one.origin.offset == offset), None)
+        if element is None:
+            raise ValueError("it holds no such document any more")
+        return element if source.stores_documents or isinstance(element, Document) else element.without_text()
 
 
 async def _wire(
@@ -242,7 +273,7 @@ def _gathers(mappings: Mapping[str, SourceMapping]) -> dict[str, Gather]:
 
 
 def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Document], Mapped]]:
-    return {name: mapping.map for name, mapping in mappings.items()}
+    return {name: mapping.map_read for name, mapping in mappings.items()}
 
 
 def _each(*listeners: Emit) -> Emit:
