@@ -143,6 +143,10 @@ def troubles(left: Left) -> Iterator[str]:
         yield f"not read: {one.path} (source {one.source}): {one.why}"
     if len(left.unread) > NAMED:
         yield f"not read: {len(left.unread) - NAMED} more; `tunerd audit` compares what is on disk with the ledger"
+    for one in left.kept[:NAMED]:
+        yield f"after_sent left {one.path} (source {one.source}): {one.why}"
+    if len(left.kept) > NAMED:
+        yield f"after_sent left {len(left.kept) - NAMED} more files for the same reason; the next run looks at them again"
 
 
 def counts(gauges: Gauges) -> str:

@@ -76,7 +76,7 @@ class Entry:
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             with self._one_maps:
-                made.append((one, self._map_one(one)))
+                made += self._map_one(one).of(one)
         return made
 
     def _map_one(self, document: Document) -> Mapped:
