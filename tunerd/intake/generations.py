@@ -107,15 +107,15 @@ class Generations:
                     return Nobodys([mark])
         return None
 
-    def lost(self, now: float) -> Sequence[FileMark]:
+    def lost(self, now: float, after_s: float) -> Sequence[FileMark]:
         """Logs that are nowhere to be found, and of which nobody knows whether there was more in them than was read. Each is
-        given once. `now`: monotonic."""
+        given once, `after_s` from when it was first missed. `now`: monotonic."""
         gone = {mark.log: mark for mark in self._index.moved_logs() if mark.carry and _may_have_grown(mark)}
         for number in self._lost_since.keys() - gone.keys():
             del self._lost_since[number]
         for number in gone:
             self._lost_since.setdefault(number, now)
-        return [mark for number, mark in gone.items() if now - self._lost_since[number] >= LOST_S and number not in self._told]
+        return [mark for number, mark in gone.items() if now - self._lost_since[number] >= after_s and number not in self._told]
 
     def told(self, logs: Sequence[FileMark]) -> None:
         self._told.update(log.log for log in logs)

@@ -27,7 +27,7 @@ from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.gather import Gather, Gatherer
-from tunerd.intake.generations import POSTPONED_S, Generations, Postponed
+from tunerd.intake.generations import LOST_S, POSTPONED_S, Generations, Postponed
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.inspection import (
     Batch,
@@ -279,6 +279,8 @@ class SourceReader:
             if not self._ending.is_set():
                 for due in sweep.unreadable.values():
                     self._due.put_back(due)
+            if self._generations is not None:
+                await self._tear_lost(self._generations, 0.0)  # no time can be waited for
             if self._gatherer is not None:
                 await self._gatherer.look()
             self._tell_lost_logs()
@@ -529,14 +531,18 @@ class SourceReader:
         """Tell the ledger of logs that are gone and may have had more in them."""
         with suppress(_Stopped):
             while not await self._clock.wait(self._ending, _LOST_LOOK_S):
-                lost = [mark for mark in generations.lost(self._clock.monotonic()) if self._followed.of_number(mark.log) is None]
-                if not lost or not self._monitor.knows_all:
-                    continue
-                gone = Admission(lost=[(mark.source, mark.log) for mark in lost])
-                await self._patiently(lambda gone=gone: self._ledger.admit(gone, self._clock.now()))  # type: ignore[misc]
-                generations.told(lost)
-                if self._gatherer is not None:
-                    self._gatherer.news.set()
+                await self._tear_lost(generations, LOST_S)
+
+    async def _tear_lost(self, generations: Generations, after_s: float) -> None:
+        lost = generations.lost(self._clock.monotonic(), after_s)
+        lost = [mark for mark in lost if self._followed.of_number(mark.log) is None]
+        if not lost or not self._monitor.knows_all:
+            return
+        gone = Admission(lost=[(mark.source, mark.log) for mark in lost])
+        await self._patiently(lambda: self._ledger.admit(gone, self._clock.now()))
+        generations.told(lost)
+        if self._gatherer is not None:
+            self._gatherer.news.set()
 
     def _emit_counted(self, event: Event) -> None:
         if isinstance(event, PartsLate):
