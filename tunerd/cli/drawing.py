@@ -37,6 +37,12 @@ _TO_DO: Final = {
 }
 
 
+_OF_A_400: Final = (
+    "400 mostly means a wrong workspace_id or agent_remote_identifier: compare them with Tuner (tunerd check --online); "
+    "mend, reload, then: tunerd retry {it}"
+)
+
+
 def draw_status(status: StatusDocument) -> None:
     now, daemon = status["generated_at"], status["daemon"]
     if daemon["running"]:
@@ -262,6 +268,8 @@ def _to_do(call: CallRow, head: str, indent: str) -> None:
     else:
         it = f"--place {_in_shell(place(call['path'], call['offset']))}"
     to_do = _TO_DO.get(call["reason"] or "", "tunerd retry {it}")
+    if call["reason"] == "rejected" and call["http_status"] == 400:
+        to_do = f"{_OF_A_400}; if they are right: tunerd explain {{path}}; mend the rule, then: tunerd retry {{it}}"
     if call["reason"] == "unreadable" and call["offset"]:
         to_do = "mend it there, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
     _wrapped(to_do.format(it=it, path=_in_shell(call["path"])), head, indent)

@@ -305,6 +305,7 @@ class Narrator:
 _PAUSE_HINTS: Final = {
     **dict.fromkeys(PauseReason, "nothing is lost; it goes on by itself"),
     PauseReason.OPERATOR: "tunerd resume",
+    PauseReason.REJECTING: "nothing is lost; see tunerd failed --reason rejected, correct what is wrong, then: tunerd resume",
 }
 _HINTS: Final = {"failed": "tunerd failed", "file ignored": "tunerd check"}
 
