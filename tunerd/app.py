@@ -34,7 +34,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Claimed, Gauges
+from tunerd.ledger import UNREAD, Claimed, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
@@ -54,7 +54,7 @@ from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
 from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
-from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
+from tunerd.upkeep import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
+            await delivery.set_far_rule(UNREAD)
+            if not options.once:
+                beside.create_task(take_far_ones(delivery, lambda: _all_read(wiring.intake), clock, ended))
             if held:
                 beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
             following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))

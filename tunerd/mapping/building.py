@@ -23,7 +23,7 @@ from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
 
 CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+MANIFEST_FIELDS: Final = frozenset({"key", "id", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
 MANIFEST_IDENTITIES: Final = ("key", "url", "id")
