@@ -11,7 +11,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tunerd.cli.terminal import say, style
-from tunerd.ops.answers import CallRow, DestinationRow, PauseRow, Report, SourceRow, StatusDocument, StoryRow, Trouble
+from tunerd.ops.answers import (
+    CallRow,
+    DestinationRow,
+    PauseRow,
+    Report,
+    SourceRow,
+    StatusDocument,
+    StoryRow,
+    StrandedRow,
+    Trouble,
+)
 from tunerd.outcome import PauseReason
 from tunerd.visible import visible
 
@@ -74,6 +84,9 @@ def draw_status(status: StatusDocument) -> None:
         say("Sources")
         for source in status["sources"]:
             _source(source)
+    for stranded in status["stranded"]:
+        say()
+        _stranded(stranded)
     if status["last_failures"]:
         say()
         say("Last failures")
@@ -129,6 +142,8 @@ def _next_attempt(call: CallRow, status: StatusDocument) -> str:
         return "when tunerd runs again; it is not running"
     due_at = call["due_at"] or now
     row = next((row for row in status["destinations"] if row["name"] == call["destination"]), None)
+    if row is None:
+        return f"none: its destination {call['destination']} is not configured; put it back, or: tunerd remap --state due"
     if row is not None:
         if row["dry_run"]:
             return "none: dry run, nothing is sent"
@@ -219,6 +234,17 @@ def _destination(row: DestinationRow, now: float) -> None:
     for agent in row["agents"]:
         since = "" if agent["since"] is None else f" for {span(now - agent['since'])}"
         say(f"    agent {agent['agent']} " + style(f"paused ({agent['reason']})", fg="yellow") + since)
+
+
+def _stranded(row: StrandedRow) -> None:
+    count = row["waiting"] + row["due"]
+    if row["destination"]:
+        what = f"their destination {row['destination']} is not configured, so nothing sends them"
+    else:
+        what = f"they look for recordings of the source {row['manifest']}, which is not configured"
+    told = f"Stranded: {count:,} {'calls' if count != 1 else 'call'}: {what}"
+    _wrapped(f"{told}. Put it back, or map them again with today's rules:", "", fg="yellow")
+    say(f"  {row['command']}")
 
 
 def _source(row: SourceRow) -> None:
