@@ -271,6 +271,10 @@ class KeyStyle:
         return KeyStyle(keyless=self.keyless or other.keyless, own=self.own or other.own)
 
 
+ROWS_DROPPED: Final = ("unknown_role", "no_role", "not_speech")
+"""Why a row that says something is left out: no table names its role; it has none; a table names it with null."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingNotes:
     """What the mapping noticed on the way, for metrics and `explain`; field names and counts, never values."""

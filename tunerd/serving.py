@@ -83,7 +83,11 @@ class Left:
     gauges: Gauges
     unread: Sequence[Unread] = ()
     silences: Sequence[Silence] = ()
-    """These two of a `run --once`."""
+    kept: Sequence[Unread] = ()
+    """Files that `after_sent` left: their writer has them open, or may have."""
+    all_left_out: int = 0
+    """So many documents were left out by the rules, and nothing else is in the ledger or came; else 0. The last four are of a
+    `run --once`."""
 
 
 def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
@@ -154,7 +158,8 @@ async def once(
         cut.cancel()
     if not stop.by:
         await conductors.intake.dispose(stop.now)
-    return Left(gauges=conductors.gauges(), unread=conductors.intake.unread(), silences=conductors.silences())
+    intake = conductors.intake
+    return Left(gauges=conductors.gauges(), unread=intake.unread(), silences=conductors.silences(), kept=intake.kept())
 
 
 def _is_silent(conductors: Conductors, clock: Clock) -> bool:

@@ -256,6 +256,15 @@ def _source(row: SourceRow) -> None:
     _wrapped(row["path"], "    ")
     if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
         _wrapped(to_do, "    ", fg="yellow")
+    if row["only_ignored"]:
+        what = (
+            f"the last {row['only_ignored']:,} documents were left out by `when:`, and none became a call: are the rules right?"
+        )
+        _wrapped(f"{what} tunerd explain FILE", "    ", fg="yellow")
+    if row["unknown_roles"]:
+        lost = sum(count for why, count in row["rows_dropped"].items() if why != "not_speech")
+        told = f"; {lost:,} rows were left out" if lost else ""
+        _wrapped(f"roles that no table names: {', '.join(row['unknown_roles'])}{told}", "    ", fg="yellow")
     if row["also_read_by"]:
         _wrapped(f"{row['also_read_by']} reads it, too: with two ledgers each call is sent twice", "    ", fg="yellow")
     if one := row["unreadable_example"]:

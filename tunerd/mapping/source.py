@@ -49,7 +49,6 @@ from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejected
 from tunerd.mapping.rows import number_of, text_of
-from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
@@ -164,11 +163,6 @@ class SourceMapping:
         self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
-
-    @property
-    def patterns(self) -> Sequence[RulePattern]:
-        """The regular expressions that its rules search texts with."""
-        return [*self._bare.patterns, *(self._bare.group.patterns if self._bare.group else ())]
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
@@ -368,7 +362,7 @@ class SourceMapping:
         slots: list[Any] = [None] * compiled.size
         slots[RECORDER_SLOT] = recorder
         slots[DROPS_SLOT] = []
-        groups: dict[str, Any] | None = None
+        groups: Mapping[str, Any] | None = None
         for name, index in compiled.roots.items():
             if name == "doc":
                 slots[index] = document.value
