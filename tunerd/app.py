@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from tunerd import __version__
 from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
-from tunerd.config import Config, Destination, LedgerConfig
+from tunerd.config import Config, Destination, LedgerConfig, Source
 from tunerd.config import Delivery as DeliveryConfig
 from tunerd.config.file import load, refuse_changes, variables_of
 from tunerd.delivery.hearing import Hearing
@@ -32,7 +32,7 @@ from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, S
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
-from tunerd.intake.read import read_place
+from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import UNREAD, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
@@ -192,10 +192,23 @@ class _Wiring:
         """One place on disk, as it is now (blocking)."""
         settings = next((s for s in self.config.sources if s.name == source), None)
         limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
+        if settings is not None and settings.documents is not None:
+            return self._element(settings, path, offset)
         root = settings.path if settings is not None else None
         found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
+
+    def _element(self, source: Source, path: str, offset: int) -> Document | RefusedDocument:
+        """A document that stands in the list of another one, as it is now. Raises OSError, and ValueError where it is gone."""
+        mapping = self.mappings[source.name]
+        limit, now = source.max_document_bytes, self.now()
+        reads = read_documents(path, source.format, limit, source=source.name, settled_at=now, root=source.path)
+        found = (each for one in reads for each in (mapping.elements(one) if isinstance(one, Document) else [one]))
+        element = next((one for one in found if one.origin.offset == offset), None)
+        if element is None:
+            raise ValueError("it holds no such document any more")
+        return element if source.stores_documents or isinstance(element, Document) else element.without_text()
 
 
 async def _wire(
@@ -266,7 +279,7 @@ def _gathers(mappings: Mapping[str, SourceMapping]) -> dict[str, Gather]:
 
 
 def _mappers(mappings: Mapping[str, SourceMapping]) -> dict[str, Callable[[Document], Mapped]]:
-    return {name: mapping.map for name, mapping in mappings.items()}
+    return {name: mapping.map_read for name, mapping in mappings.items()}
 
 
 def _each(*listeners: Emit) -> Emit:

@@ -255,6 +255,33 @@ async def test_a_tie_that_dissolves() -> None:
     assert world.audio() == {"A": "A", "B": "B"}
 
 
+async def test_what_dissolves_a_tie_decides_it_in_the_same_transaction() -> None:
+    """Nobody has to come by: the admission that takes one of the two recordings gives the other."""
+    world = World()
+    await world.tell(A, manifest("A", -10), manifest("B", 10))
+    admitted = await world.ledger.admit(Admission(calls=[call("B", 11)]), NOW)
+    assert sorted(one.call_id for one in admitted.matched) == ["A", "B"]
+
+
+async def test_a_rival_that_is_erased_frees_what_it_held_up() -> None:
+    """Two calls were equally near; the next tick gives the recording to the one that is left."""
+    world = World()
+    await world.tell(A, call("C", 20), manifest("A", 10))
+    assert world.sent == {}
+    await world.ledger.forget("C", NOW)
+    await world.passes(1)
+    assert world.audio() == {"A": "A"}
+
+
+async def test_a_call_that_is_told_again_keeps_its_own() -> None:
+    """A newer document gives its recording back, and takes it again; its neighbour gets nothing of it on the way."""
+    world = World()
+    await world.ledger.admit(Admission(calls=[A], recordings=[manifest("A", 2)]), NOW)
+    newer = replace(A, origin=replace(A.origin, mtime_ns=9))
+    await world.tell(B, newer)
+    assert world.audio() == {"A": "A"}
+
+
 async def test_after_a_start_and_in_a_sweep_a_farther_one_waits_for_what_is_unread() -> None:
     """It was known for long enough before; what would be nearer may lie in a file that this process has not read yet."""
     world = World()
@@ -277,16 +304,21 @@ async def test_when_the_sweep_is_through_a_farther_one_is_taken() -> None:
     assert world.audio() == {"A": "A"}
 
 
+MISSING: st.SearchStrategy[Hold | Fail] = st.one_of(st.just(Hold(hold_s=1e6)), st.just(Fail()))
+
+
 @st.composite
 def days(draw: st.DrawFn) -> list[Event]:
     """Calls one after the other in a room, most with a manifest, some told twice, some with a second recording; in any order."""
     at_s, events = 0.0, list[Event]()
     for name in draw(st.sampled_from(["AB", "ABC", "ABCD"])):
         lasts_s = draw(st.integers(20, 400))
-        made = call(name, at_s, lasts_s, draw(st.sampled_from([Hold(hold_s=1e6), Fail()])))
+        made = call(name, at_s, lasts_s, draw(MISSING))
         has_id = draw(st.booleans())
         began_s = at_s + draw(st.integers(0, min(20, lasts_s)))
         events += draw(st.lists(st.just(told(made)), min_size=0, max_size=1)) or [later(1.0)]
+        if draw(st.booleans()):
+            events.append(told(replace(made, origin=replace(made.origin, mtime_ns=2))))
         for telling in range(draw(st.integers(0, 2))):
             path = draw(st.sampled_from([None, "/egress/room.json"]))
             events.append(told(manifest(name, began_s, telling + 1, has_id=has_id, path=path)))

@@ -71,11 +71,11 @@ class Entry:
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             if len(one.raw) > LARGE_BYTES:
-                made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
+                made += (await self._in_thread(lambda one=one: self._map_one(one))).of(one)  # type: ignore[misc]
                 continue
             await self._slices.room()
             with self._slices:
-                made.append((one, self._map_one(one)))
+                made += self._map_one(one).of(one)
         return made
 
     def _map_one(self, document: Document) -> Mapped:

@@ -360,12 +360,13 @@ def read_documents(
     *,
     source: str = "",
     settled_at: float = 0.0,
+    root: str | None = None,
 ) -> Iterator[Read]:
-    """Every document of one file as it stands; what is broken or incomplete comes as a refusal. Raises OSError, and
-    ValueError where the path is no regular file."""
+    """Every document of one file as it stands; what is broken or incomplete comes as a refusal. `root`: the directory of the
+    source that the file is of. Raises OSError, and ValueError where the path is no regular file."""
     path = os.path.abspath(path)
     try:
-        with opened(path) as file:
+        with opened(path) if root is None else _opened_below(os.path.abspath(root), path) as file:
             by_name: Literal["log", "whole"] | None = "log" if format == "ndjson" else "whole" if format == "json" else None
             if format == "auto" and path.removesuffix(".gz").endswith((".ndjson", ".jsonl")):
                 by_name = "log"

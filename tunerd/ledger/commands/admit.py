@@ -49,7 +49,6 @@ def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
         _refuse(store, refused, now, is_log)
     for ignored in admission.ignored:
         _ignore(store, ignored, now, is_log)
-    found.extend(match(store, now)[0])  # around what was taken
     late = sum(collect(store, fragment, now, is_log) for fragment in admission.fragments)
     cut(store, admission, now)
     if admission.mark is not None:
