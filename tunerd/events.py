@@ -73,6 +73,18 @@ class FileIgnored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLeft:
+    """A log is no longer read, and something of it may be unread."""
+
+    source: str
+    path: str
+    """Where it was last in the directory."""
+    offset: int
+    """It was read up to here."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentMapped:
     """Told for each mapped document, for the coverage metrics of its source."""
 
@@ -338,7 +350,7 @@ class ClockJumped:
 
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
-    | FileIgnored | DocumentMapped | CallAdmitted
+    | FileIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed

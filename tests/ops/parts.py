@@ -96,6 +96,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.OnlyIgnored(source="agent", count=20),
         e.RoleUnknown(source="agent", role="narrator", dropped=True),
         e.FileIgnored(source="agent", path="/c/fifo", why=f"a FIFO {text}"),
+        e.LogLeft(source="agent", path="/c/calls.ndjson", offset=7, why=f"it was moved {text}"),
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),
         e.CallDuplicate(source="agent", call_id="call-1", replaced=False),

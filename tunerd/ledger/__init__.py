@@ -52,9 +52,15 @@ class FileMark:
     log: int = 0
     """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
     compressed keeps it. 0 of a whole file."""
+    is_there: bool = True
+    """False of a log that is read after it was moved away from its path: what is there now is another one."""
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
     they are nobody's."""
+    refused: int = 0
+    """Of a log: how many of its lines were no documents, or documents without content."""
+    summary_at: int = -1
+    """Of a log: where the failed row begins that stands for all of them but the first; -1: there is none."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
     torn: bool = False
@@ -419,7 +425,16 @@ class Positions(Protocol):
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
-        `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        `vanished` of whole files that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        ...
+
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        """Marks of the source's logs that are at no known path, newest first; and the greatest number that a log of it has."""
+        ...
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        """Marks of the source's logs that had this inode or begin like this (`head`: intake/chain.py), newest first, whether
+        their paths are there or not."""
         ...
 
     async def set_mark(self, mark: FileMark, now: float) -> None:

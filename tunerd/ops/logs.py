@@ -201,6 +201,9 @@ class Narrator:
             case e.FileIgnored():
                 if self._may_say("file ignored"):
                     log.warning("file ignored", source=event.source, path=event.path, why=event.why)
+            case e.LogLeft():
+                if self._may_say("log left"):
+                    log.warning("log no longer read", source=event.source, path=event.path, offset=event.offset, why=event.why)
             case e.OnlyIgnored() if event.count:
                 log.warning("every document is left out, and none became a call yet", source=event.source, count=event.count,
                             hint="is `when:` right for these files? tunerd explain FILE")  # fmt: skip

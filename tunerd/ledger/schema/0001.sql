@@ -209,6 +209,8 @@ CREATE TABLE file (
     "offset" INTEGER NOT NULL,
     content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    summary_at INTEGER NOT NULL,
     carry TEXT NOT NULL,
     home TEXT NOT NULL,
     torn INTEGER NOT NULL,

@@ -304,6 +304,12 @@ class SqliteLedger:
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        return await self._reader.ask(lambda t: ask.moved_logs(t, source, limit))
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        return await self._reader.ask(lambda t: ask.logs_like(t, source, inode, head, limit))
+
     async def set_mark(self, mark: FileMark, now: float) -> None:
         await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
 
