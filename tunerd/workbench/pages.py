@@ -7,8 +7,8 @@ from tunerd.workbench.fields import Finder
 from tunerd.workbench.shape import Shape, speech_in
 from tunerd.workbench.written import dotted
 
-_SPEAKERS: Final = frozenset({"role", "speaker", "speakerid", "speaker_id", "who", "from", "channel", "participant"})
-_WORDS: Final = frozenset({"text", "content", "message", "words", "transcript", "utterance", "sentences"})
+_SAID: Final = frozenset({"text", "content", "message", "utterance"})
+"""Under these names a turn of a transcript has its words; a call has a list of turns."""
 
 
 def list_of_documents(values: Sequence[Any]) -> str | None:
@@ -39,14 +39,17 @@ def _at(value: Any, path: Sequence[str]) -> list[Any] | None:
 
 
 def _are_calls(elements: Sequence[dict[str, Any]]) -> bool:
-    """Each has an id of a call, and a start or who said what; none is a turn of a transcript."""
-    if any(name.lower() in _SPEAKERS for name in elements[0]) and any(name.lower() in _WORDS for name in elements[0]):
+    """Each has an id of a call and a start, and an end, a length, audio, or who said what; none is a turn of a transcript."""
+    if any(name.lower() in _SAID and isinstance(member, str) for name, member in elements[0].items()):
         return False
     shape = Shape()
     for element in elements:
         shape.add(element)
     finder = Finder(shape, ())
-    return finder.call_id() is not None and (finder.start() is not None or speech_in(shape) is not None)
+    if finder.call_id() is None or finder.start() is None:
+        return False
+    speech = speech_in(shape)
+    return any((finder.end(), finder.duration(), finder.audio())) or (speech is not None and speech.score >= 2)
 
 
 def _is_a_call(value: dict[str, Any], path: Sequence[str]) -> bool:
