@@ -6,7 +6,7 @@ SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contra
 """
 
 import math
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
@@ -620,5 +620,36 @@ class Upkeep(Protocol):
         """Finish what is queued, checkpoint, close, give the lock back."""
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """Open calls that nothing in the configuration goes on with: of one destination, or that look for recordings of one
+    manifest source."""
+
+    destination: str = ""
+    workspace: str = ""
+    """base_url/workspace of the destination."""
+    manifest: str = ""
+    """The manifest source; then `destination` is empty."""
+    waiting: int = 0
+    due: int = 0
+    sending: int = 0
+    """Still open from before a reload."""
+    may_have_arrived: int = 0
+    has_accepted: bool = False
+    """The destination's base_url has accepted a call."""
+
+
+class Stranding(Protocol):
+    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+        """What waits or is due for destinations other than `configured`, and waits for recordings of sources other than
+        `sources`."""
+        ...
+
+    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
+        """Move the waiting and due calls of destination `old` that surely did not arrive to `new` (`workspace`: its
+        base_url/workspace), bodies made anew; gives how many. A call whose id is taken there stays."""
+        ...
+
+
+class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

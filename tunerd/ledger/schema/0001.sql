@@ -239,6 +239,11 @@ CREATE TABLE destination (
     clock TEXT NOT NULL                   -- JSON
 ) STRICT, WITHOUT ROWID;
 
+-- Where calls were accepted whose rows are gone: a backlog may leave a base_url by itself only if it never accepted anything.
+CREATE TABLE accepted (
+    base_url TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
