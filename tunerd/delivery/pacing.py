@@ -212,6 +212,23 @@ class Pacing:
         self._limit.started(self._in_flight)
         return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
 
+    def reserve(self, count: int, now: float) -> list[Go]:
+        """At most so many permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
+        given back by `unused`."""
+        permits: list[Go] = []
+        while len(permits) < count and self._pause is None and not self._agents and self._in_flight < self._limit.limit:
+            turn = self._turn
+            permission = self.may_start(now)
+            self._turn = turn  # these take no call of the backlog
+            if isinstance(permission, Wait):
+                break
+            permits.append(permission)
+        return permits
+
+    def is_open(self, now: float) -> bool:
+        """Whether a permit that was reserved may still be used."""
+        return self._pause is None and self._has_key and (self._closed_until is None or now >= self._closed_until)
+
     def taken(self, agent: str, now: float) -> bool:
         """A call of this agent was claimed. False: its agent is paused and another worker probes it; give it back."""
         pause = self._agents.get(agent)

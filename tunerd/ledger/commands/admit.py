@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Offer, Verdict
 from tunerd.ledger.commands.cuts import cut
 from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, resolve
+from tunerd.ledger.commands.send import hand_over
 from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
 from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row
 from tunerd.ledger.sql.store import SqliteStore
@@ -19,7 +20,7 @@ SAME_START_MS: Final = 1000
 """Two documents of one call id are the same call if they started this close together."""
 
 
-def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
+def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence[Offer] = ()) -> Admitted:
     """See WritePath.admit. Recordings and calls first all become rows, then they are matched: a recording sees every
     call of its own read, and a call every rival."""
     is_log = admission.mark is not None and not admission.mark.whole
@@ -52,8 +53,12 @@ def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
         store.set_mark(admission.mark, now)
         if admission.mark.whole:
             store.ripe.add((admission.mark.source, admission.mark.path))
+    verdicts = tuple((verdict, latest[row.row].state) for verdict, row in placed)
+    new = [(call, row) for call, (verdict, row) in zip(admission.calls, placed, strict=True) if verdict is Verdict.NEW]
+    handed = hand_over(store, new, offers, now, found) if offers else ()
     return Admitted(
-        verdicts=tuple((verdict, latest[row.row].state) for verdict, row in placed),
+        verdicts=verdicts,
+        handed=handed,
         late=late,
         matched=tuple(one for one in found if isinstance(one, Matched)),
         failed=tuple(one for one in found if isinstance(one, FailedCall)),

@@ -181,7 +181,7 @@ class JoinTables(CallTables):
         self.db.execute("UPDATE want SET answered_at = answered_at + ? WHERE answered_at IS NOT NULL", (seconds,))
         for name, (gate, clock) in list(self._gates.items()):
             self.set_gate(name, shifted(gate, seconds), replace(clock, at=clock.at + seconds))
-            self.woken.add(name)
+            self.woken[name] += 1
 
 
 def _recording_of(columns: Sequence[Any]) -> KeptRecording:
