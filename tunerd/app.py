@@ -31,6 +31,7 @@ from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
+from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed, Gauges
@@ -131,13 +132,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
             if options.watch_config:
                 beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+            others = beside.create_task(_look_for_others(wiring, clock, emit, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
             left = Left(gauges=ledger.gauges())
             if options.once:
                 left = await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
                 await serve(conductors, stop, clock)
-            for task in (reloads, following):  # the ledger may never again do what they ask of it
+            for task in (reloads, following, others):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges())
@@ -294,6 +296,16 @@ async def _reload_now(
         return ()
     finally:
         notifier.ready()
+
+
+async def _look_for_others(wiring: _Wiring, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
+    def roots() -> Mapping[str, str]:
+        return {source.name: source.path for source in wiring.config.sources}
+
+    def seen(others: Mapping[str, str]) -> None:
+        wiring.facts.other_readers = others
+
+    await tell_other_readers(OtherReaders(wiring.config.ledger.path), roots, seen, clock, emit, ended)
 
 
 # Stopping.

@@ -277,6 +277,10 @@ class MappingNotes:
     repairs: Mapping[str, int] = field(default_factory=dict)
     """Name of the timeline repair -> how often."""
     redacted: Mapping[str, int] = field(default_factory=dict)
+    rows_dropped: Mapping[str, int] = field(default_factory=dict)
+    """Why (unknown_role, no_role, not_speech) -> how many rows that say something were left out."""
+    unknown_roles: tuple[str, ...] = ()
+    """Roles that no table names, as they may be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,9 +103,19 @@ class CallFailed:
     reason: FailReason
     call_id: str | None
     path: str
+    """Where its document was read: path, or path@offset."""
     where: str
     what: str
     status: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadByAnother:
+    """Another tunerd, with a ledger of its own, reads the same directory."""
+
+    source: str
+    path: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +301,7 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from tests.cli.test_desk_commands import CONFIG
 from tunerd.call import Form
 from tunerd.cli import main
+from tunerd.cli.audit import _files as audited_files
 from tunerd.clock import SystemClock
 from tunerd.config.file import load
 from tunerd.intake.sources import Intake
@@ -210,3 +212,78 @@ def test_without_a_ledger_it_says_so(tmp_path: Path) -> None:
     result = run(tmp_path)
     assert result.exit_code == 1
     assert "there is no ledger" in result.stderr
+
+
+def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Path) -> None:
+    """A name that this user cannot read: neither missing nor accounted for; the exit code says that nobody knows."""
+    (directory / "calls" / "loop.json").symlink_to("loop.json")
+    result = run(directory, "--json")
+    made = report(result)
+    assert (result.exit_code, made["gap"], made["missing"]) == (1, None, [])
+    assert [(Path(row["path"]).name, row["what"]) for row in made["unreadable"]] == [
+        ("loop.json", "cannot be read: Too many levels of symbolic links")
+    ]
+    said = run(directory).output
+    assert "1  cannot be compared: unknown, no right to read" in said
+    assert "Not known whether there is a gap: 1 files or directories cannot be read." in said
+    assert "No gap" not in said
+    assert "MISSING" not in said
+
+
+@pytest.mark.needs_root
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path) -> None:
+    """A file, a directory that cannot be listed, and one that cannot be entered."""
+    source = load(directory / "config.yaml", {}).sources[0].model_copy(update={"recursive": True})
+    for name in ("no-list", "no-enter"):
+        write(directory / "calls" / name / "1.json", call(name))
+    (directory / "calls" / "no-list").chmod(0o711)
+    (directory / "calls" / "no-enter").chmod(0o744)
+    (directory / "calls" / "half.json").chmod(0o600)
+    for parent in (directory, *directory.parents):
+        if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forking beside threads: the child only lists directories
+        child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        unlisted: list[tuple[str, str, str]] = []
+        seen = [path for path, _, _ in audited_files(source, unlisted)]
+        os.write(
+            writer, json.dumps([sorted(Path(p).name for p in seen), sorted((Path(p).name, w) for _, p, w in unlisted)]).encode()
+        )
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    seen, unlisted = json.loads(os.read(reader, 65_536))
+    os.close(reader)
+    assert "half.json" in seen  # it is only opened later
+    why = "this user has no right to read it"
+    assert unlisted == [["1.json", f"cannot be read: {why}"], ["no-list", f"cannot be listed: {why}"]]
+
+
+def test_no_gap_is_said_of_what_was_compared(directory: Path) -> None:
+    """What the rules ignore is counted apart; what is older than ignore_older likewise; and what cannot be compared keeps
+    the audit from saying that there is no gap."""
+    assert run(directory).output.endswith("\nNo gap: every document is in the ledger.\n")
+    text = (directory / "config.yaml").read_text()
+    (directory / "config.yaml").write_text(
+        text.replace("    call:\n", "    ignore_older: 1d\n    call:\n      when: doc.id != 'ignored'\n", 1)
+    )
+    write(directory / "calls" / "ignored.json", call("ignored"))
+    write(directory / "calls" / "old.json", call("old"), days=2)
+    result = run_until_gap(directory)
+    assert result.exit_code == 0, result.output
+    assert "1  ignored: the rules leave them out" in result.output
+    assert "1  ignored: not in the ledger, and older than ignore_older" in result.output
+    assert result.output.endswith("\nNo gap: every document is in the ledger, but for 2 that are ignored (see above).\n")
+    write(directory / "calls" / "very-old.json", call("very-old"), days=400)
+    (directory / "config.yaml").write_text(text)
+    (directory / "calls" / "old.json").unlink()
+    (directory / "calls" / "ignored.json").unlink()
+    result = run(directory)
+    assert result.exit_code == 0, result.output
+    assert "No gap" not in result.output
+    assert result.output.endswith("1 cannot be compared (see above).\n")

@@ -156,3 +156,18 @@ def test_a_bad_configuration_on_disk_stops_no_command(live: Live) -> None:
         assert result.stderr.count("the configuration on disk is bad") == 1, (name, result.stderr)
     (of,) = json.loads(result.stdout)["sources"]
     assert (of["documents"], of["missing"]) == (1, 0)
+
+
+def test_a_second_daemon_says_who_reads_there_already(live: Live) -> None:
+    """Another ledger, the same directory: one line of its log names the first one's process and ledger."""
+    config = live.directory / "second.yaml"
+    config.write_text(live.config.read_text().replace("ledger.db", "second.db"))
+    env = {name: value for name, value in os.environ.items() if name != "RUNTIME_DIRECTORY"}
+    command = [sys.executable, "-m", "tunerd", "run", "-c", str(config)]
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr is not None
+        line = next(line for line in second.stderr if "another tunerd reads this directory" in line)
+        second.terminate()
+    who = json.loads(line)["who"]
+    assert who.startswith(f"another tunerd (process {live.process.pid}, ledger ")
+    assert who.endswith(f"{live.directory.name}/ledger.db)"), "a long path is cut in front"

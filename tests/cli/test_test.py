@@ -82,6 +82,7 @@ def test_one_that_does_not_hold_says_what_was_expected_and_what_there_is(
 def test_a_file_is_read_as_the_source_reads_it(tmp_path: Path) -> None:
     """Relative to the configuration; `file:` is what the rules see; a missing one fails its example alone."""
     config = CONFIG.replace("call_id: [doc.call.id, doc.id]", "call_id: concat(file.dir, '/', file.stem, ' ', doc.id)")
+    config = config.replace("    path: calls\n", "    path: calls\n    recursive: true\n")
     plant(tmp_path, config)
     (tmp_path / "cases").mkdir()
     (tmp_path / "cases" / "many.json").write_text(json.dumps(CALL) + "\n" + json.dumps(call(id="c-2")) + "\n")

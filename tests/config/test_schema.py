@@ -28,7 +28,7 @@ BEYOND_STRUCTURE = {
     "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",
     "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
     "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
-    "no_recording", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
+    "no_recording", "recording_empty", "recording_empty_over_a_preset", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
     "recording_without_calls", "redact_bad_pattern", "redact_slow_pattern", "redact_empty_pattern", "redact_taken_name",
     "redact_unknown_field", "redact_needed_field", "redact_role", "redact_recording_url", "redact_by_number", "redact_no_path",
     "redact_with_gather", "redact_without_calls", "send_is_no_url", "settle_longer_than_its_timeout", "source_without_recordings",

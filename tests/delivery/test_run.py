@@ -29,9 +29,9 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement, Takes
+from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement, Takes
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
-from tunerd.testing import FakeClock, MemoryLedger
+from tunerd.testing import FakeClock, MemoryLedger, make_call
 
 IDS = [f"call-{n}" for n in range(1, 101)]
 ERROR = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")
@@ -91,6 +91,17 @@ async def test_a_rejected_call_fails_alone() -> None:
         (failed,) = await bench.told.until(CallFailed)
     assert (failed.call_id, failed.reason, failed.status) == ("call-2", FailReason.REJECTED, 422)
     assert failed.what == "Tuner answered 422: end_timestamp (missing)"
+    assert failed.path == "/calls/call-2.json"
+
+
+async def test_a_rejected_call_of_a_log_is_told_with_its_place() -> None:
+    """The log's path and the offset in it, as `tunerd retry --place` takes them."""
+    async with serving(behave=lambda _: Reply(422, b"{}")) as server, delivering_to(server.url) as bench:
+        await bench.ledger.admit(
+            Admission(calls=[make_call("call-1", path="/calls/agent.ndjson", offset=81920)]), bench.clock.now()
+        )
+        (failed,) = await bench.told.until(CallFailed)
+    assert failed.path == "/calls/agent.ndjson@81920"
 
 
 async def test_retry_after_holds_the_destination_over_a_restart() -> None:

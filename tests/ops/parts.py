@@ -118,4 +118,5 @@ def every_event(text: str = "") -> list[e.Event]:
         e.LedgerRolledBack(commits=3),
         *(e.Stuck(what=what, count=2) for what in e.StuckKind),
         e.ClockJumped(seconds=86_400.0),
+        e.ReadByAnother(source="agent", path="/c", who=f"another tunerd {text}"),
     ]

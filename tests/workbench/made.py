@@ -12,7 +12,7 @@ sources:
     path: calls
     call:
       let:
-        roles: {const: {bot: agent, caller: user}}
+        roles: {const: {bot: agent, caller: user, ghost: null}}
       when: "!doc.draft"
       refuse: {test_call: doc.test}
       call_id: [doc.call.id, doc.id]

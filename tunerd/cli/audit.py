@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import click
 
@@ -36,7 +36,8 @@ Examples:
   tunerd audit --since 24h
   tunerd audit --since 2026-11-21 --json | jq .missing
 \b
-Exit code 1: a document is missing in the ledger. Failed calls are no gap: they are visible there.
+Exit code 0: nothing is missing; 1: a document is missing in the ledger, or something cannot be read, so that nobody
+can say. Run it as the user that tunerd runs as. Failed calls are no gap: they are visible there.
 """
 _SHOWN: Final = 20
 _NUMBERED: Final = re.compile(r"\.\d{1,3}$")
@@ -58,7 +59,8 @@ def command(target: Target, since: float | None, as_json: bool) -> None:
     files = [(source, list(_files(source, unlisted))) for source in loaded.sources]  # before the rows: they can only be more
     now = time.time()
     rows = ask(target, lambda office: _rows(office, since), again=was_told)
-    audit = Audit(rows=rows, now=now, since=since, kept_s=loaded.ledger.keep_sent_s)
+    older = {source.name: source.ignore_older_s for source in loaded.sources if source.ignore_older_s is not None}
+    audit = Audit(rows=rows, now=now, since=since, kept_s=loaded.ledger.keep_sent_s, left_out_s=older)
     for source, found in files:
         audit.source(source.name)
         for path, was_at, at in found:
@@ -72,7 +74,7 @@ def command(target: Target, since: float | None, as_json: bool) -> None:
         say_json(report)
     else:
         _draw(report)
-    sys.exit(1 if report["gap"] else 0)
+    sys.exit(0 if report["gap"] is False else 1)
 
 
 def _configuration(target: Target) -> tuple[Config, Mapping[str, str], bool]:
@@ -105,8 +107,7 @@ def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tup
 
         def cannot_list(exc: OSError, may_lack: bool = is_done) -> None:
             if not (may_lack and isinstance(exc, FileNotFoundError)):  # move_to is made when it is needed
-                why = f"the directory cannot be listed ({exc.strerror}): what is in it is not known"
-                unlisted.append((source.name, os.fsdecode(exc.filename), why))
+                unlisted.append((source.name, os.fsdecode(exc.filename), f"cannot be listed: {_why(exc)}"))
 
         for directory, directories, found in os.walk(base, onerror=cannot_list):
             below = os.path.relpath(directory, base)
@@ -120,8 +121,11 @@ def _files(source: Source, unlisted: list[tuple[str, str, str]]) -> Iterator[tup
                     at = os.stat(path)
                     if names.fits(relative) and _is_inside(base, prefix + name):
                         yield path, os.path.join(root, relative), at
-                except OSError:
+                except FileNotFoundError:
                     continue  # gone meanwhile
+                except OSError as exc:
+                    if names.fits(relative):
+                        unlisted.append((source.name, path, f"cannot be read: {_why(exc)}"))
 
 
 def _is_inside(base: str, relative: str) -> bool:
@@ -161,7 +165,13 @@ def _audit_file(audit: Audit, source: Source, mapping: SourceMapping, path: str,
     except FileNotFoundError:
         of["files"] -= 1
     except (OSError, ValueError) as exc:
-        audit.cannot_read(source.name, path, f"cannot be read: {getattr(exc, 'strerror', None) or 'no regular file'}")
+        audit.cannot_read(source.name, path, f"cannot be read: {_why(exc)}")
+
+
+def _why(exc: OSError | ValueError) -> str:
+    if isinstance(exc, PermissionError):
+        return "this user has no right to read it"
+    return getattr(exc, "strerror", None) or "no regular file"
 
 
 def _draw(report: AuditDocument) -> None:
@@ -171,7 +181,8 @@ def _draw(report: AuditDocument) -> None:
             (of["sent"], "sent"),
             (of["open"], "on the way"),
             (of["failed"], "failed                 tunerd failed"),
-            (of["left_out"], "left out by the rules"),
+            (of["left_out"], "ignored: the rules leave them out (tunerd explain --summary)"),
+            (of["left_out_old"], "ignored: not in the ledger, and older than ignore_older"),
             (of["duplicates"], "again, of a call that another document brought"),
             (of["unread"], "not read yet, written just now"),
             (of["missing"], "MISSING: not in the ledger (or erased by `tunerd forget`)"),
@@ -179,6 +190,7 @@ def _draw(report: AuditDocument) -> None:
             if count:
                 say(f"  {count:>9,}  {words}")
         for count, words in (
+            (of["unreadable"], "unknown, no right to read (or another error of reading); a directory counts once"),
             (of["unknown"], "not in the ledger, but older than keep_sent: may have been sent"),
             (of["other_id"], "in the ledger under another call id: the rule has changed"),
             (of["recordings"], "recordings (what became of them is told by their calls)"),
@@ -189,14 +201,32 @@ def _draw(report: AuditDocument) -> None:
     if report["extra"]:
         say(f"{report['extra']:,} in the ledger whose file is not on disk (any more), {report['extra_open']:,} on the way")
     _list("missing", report["missing"])
+    _list("unknown, no right to read", report["unreadable"])
     _list("duplicate", report["duplicates"])
     _list("failed", report["failed"])
+    say()
+    say(_sum(report))
+
+
+def _sum(report: AuditDocument) -> str:
+    """The last line; it says "No gap" only where every document was compared, or was ignored on purpose."""
+
+    def count(*names: str) -> int:
+        return sum(cast(dict[str, int], of)[name] for of in report["sources"] for name in names)
+
     if report["gap"]:
-        say()
-        say("There is a gap. Is the daemon running, and does `tunerd status` show the source as read?")
-    else:
-        say()
-        say("No gap: every document that can be compared is in the ledger.")
+        return "There is a gap. Is the daemon running, and does `tunerd status` show the source as read?"
+    if report["gap"] is None:
+        cannot = f"{count('unreadable'):,} files or directories cannot be read"
+        return f"Not known whether there is a gap: {cannot}. Run it as the user that tunerd runs as: sudo -u tunerd tunerd audit"
+    if not_compared := count("unknown", "other_id", "parts"):
+        return f"Nothing is missing among the documents that can be compared; {not_compared:,} cannot be compared (see above)."
+    if unread := count("unread"):
+        return f"Nothing is missing so far; {unread:,} documents were written just now and are not read yet."
+    ignored = count("left_out", "left_out_old")
+    return "No gap: every document is in the ledger" + (
+        f", but for {ignored:,} that are ignored (see above)." if ignored else "."
+    )
 
 
 def _list(title: str, rows: Sequence[PlaceRow]) -> None:

@@ -3,13 +3,14 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import click
 
 from tunerd.call import Document, Form, RefusedDocument
+from tunerd.cli.documents import would_read
 from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.cli.terminal import say
 from tunerd.config import Config, Source
@@ -57,19 +58,37 @@ def _forms(config: Config) -> Mapping[str, Form]:
     return {one.name: form for one in with_keys.destinations if (form := form_known(one)) is not None}
 
 
-def files_of(paths: Iterable[Path], include: Iterable[str], exclude: Iterable[str] = ()) -> Iterator[Path]:
-    """The files as they are named; of a directory, those that a source would read, below it too, in the order of names."""
-    patterns, without = tuple(include), tuple(exclude)
+def files_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:
+    """The files as they are named; of a directory the wanted ones, below it too, in the order of names. With each: whether
+    it was named itself."""
     for path in paths:
         if not path.is_dir():
-            yield path
+            yield path, True
             continue
         for directory, names, files in os.walk(path):
             names[:] = sorted(name for name in names if not name.startswith("."))
             for name in sorted(files):
-                wanted = any(fnmatch(name, one) for one in patterns) and not any(fnmatch(name, one) for one in without)
-                if wanted and not name.startswith("."):
-                    yield Path(directory, name)
+                if not name.startswith(".") and wanted(Path(directory, name)):
+                    yield Path(directory, name), False
+
+
+def fits(patterns: Sequence[str]) -> Callable[[Path], bool]:
+    """`wanted` by patterns of the name alone."""
+    return lambda path: any(fnmatch(path.name, pattern) for pattern in patterns)
+
+
+def wanted_by(config: Config, named: str | None = None) -> Callable[[Path], bool]:
+    """What a source of the configuration reads of its own directory (`run`'s own tests decide), and elsewhere what fits the
+    patterns of one. `named`: of this source only."""
+    sources = [source for source in config.sources if named is None or source.name == named]
+    fit = fits([pattern for source in sources for pattern in source.include])
+
+    def wanted(path: Path) -> bool:
+        absolute = os.path.abspath(path)
+        inside = [one for one in sources if absolute.startswith(os.path.abspath(one.path).rstrip("/") + "/")]
+        return any(would_read(one, absolute) for one in inside) if inside else fit(path)
+
+    return wanted
 
 
 def read(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:

@@ -9,7 +9,7 @@ import click
 import orjson
 
 from tunerd.call import Document, Origin, RefusedDocument
-from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, read
+from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, read, wanted_by
 from tunerd.cli.daemon import Target
 from tunerd.cli.documents import source_of
 from tunerd.cli.office import ask
@@ -80,10 +80,9 @@ def _other(bench: Bench, others: dict[str, Bench]) -> Bench | None:
 
 
 def _from_files(config: Config, paths: tuple[Path, ...], named: str | None) -> tuple[dict[str, list[Read]], bool]:
-    include = tuple(dict.fromkeys(pattern for one in config.sources for pattern in one.include))
     found: dict[str, list[Read]] = {}
     failed = False
-    for file in files_of(paths, include):
+    for file, _ in files_of(paths, wanted_by(config, named)):
         chosen = source_of(config, file, named)
         try:
             found.setdefault(chosen.name, []).extend(read(chosen, file))

@@ -12,9 +12,11 @@ from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config
 from tunerd.cli.terminal import say
 from tunerd.config import Config, Source
+from tunerd.config.quantities import duration_text
 from tunerd.delivery.key import Key
 from tunerd.intake.read import read_documents
-from tunerd.intake.scan import Names
+from tunerd.intake.scan import Names, why_odd
+from tunerd.intake.source_tree import SourceTree
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.places import ConfigError
 
@@ -54,6 +56,25 @@ def would_read(source: Source, absolute: str) -> bool:
         return False
     names = Names(source)
     return names.fits(relative) and all(names.enters("/".join(directories[: n + 1])) for n in range(len(directories)))
+
+
+def why_not_read(source: Source, file: Path) -> str | None:
+    """Why the source does not read this file of its directory; None: it does, or the file is elsewhere and only tried."""
+    absolute, root = os.path.abspath(file), os.path.abspath(source.path)
+    if not absolute.startswith(root.rstrip("/") + "/"):
+        return None
+    if not would_read(source, absolute):
+        return "its place or name does not fit include, exclude or recursive of the source"
+    try:
+        with SourceTree(root).opened() as inside:
+            if (odd := why_odd(inside, os.path.relpath(absolute, root))) is not None:
+                return odd
+        age = time.time() - os.stat(absolute).st_mtime
+    except OSError:
+        return None  # told where it is opened
+    if source.ignore_older_s is not None and age > source.ignore_older_s:
+        return f"it is older than ignore_older ({duration_text(source.ignore_older_s)})"
+    return None
 
 
 def documents_of(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:

@@ -224,6 +224,8 @@ def _source(row: SourceRow) -> None:
     _wrapped(row["path"], "    ")
     if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
         _wrapped(to_do, "    ", fg="yellow")
+    if row["also_read_by"]:
+        _wrapped(f"{row['also_read_by']} reads it, too: with two ledgers each call is sent twice", "    ", fg="yellow")
     if one := row["unreadable_example"]:
         count = f"{row['unreadable']:,} cannot be read, such as" if row["unreadable"] > 1 else "not read:"
         _wrapped(f"{count} {one['path']}: {one['why']}; tried again until it can be read or is gone", "    ", fg="yellow")

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from tunerd.cli.benches import (
     cannot_read,
     config_or_exit,
     files_of,
+    fits,
     plain_output,
     preset_or_exit,
     read,
+    wanted_by,
 )
-from tunerd.cli.documents import source_of
+from tunerd.cli.documents import source_of, why_not_read
 from tunerd.cli.options import config_option
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config, Source
@@ -91,13 +94,13 @@ class _Desk:
             return self._benches[""]
         return self._benches[source_of(self._config, file, named).name]
 
-    def patterns(self, named: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Include and exclude for directories: those of the named source, else of all."""
-        if self._config is None:
-            return Source.model_fields["include"].default, ()
-        sources = [one for one in self._config.sources if named is None or one.name == named]
-        include = tuple(dict.fromkeys(pattern for one in sources for pattern in one.include))
-        return include, sources[0].exclude if len(sources) == 1 else ()
+    def wanted(self, named: str | None) -> Callable[[Path], bool]:
+        """Which files of a directory."""
+        return fits(Source.model_fields["include"].default) if self._config is None else wanted_by(self._config, named)
+
+    @property
+    def is_configured(self) -> bool:
+        return self._config is not None
 
 
 def _configured(path: Path, form: Form | None) -> _Desk:
@@ -116,8 +119,15 @@ class _Trials:
 
     def __iter__(self) -> Iterator[Trial]:
         gathered: dict[str, tuple[Bench, list[Document | RefusedDocument]]] = {}
-        for file in files_of(self._files, *self._desk.patterns(self._source)):
+        not_read: Counter[str] = Counter()
+        for file, is_named in files_of(self._files, self._desk.wanted(self._source)):
             bench = self._desk.bench(file, self._source)
+            why = why_not_read(bench.source, file) if self._desk.is_configured else None
+            if why is not None and is_named:
+                say(f"tunerd: `run` does not read {file}: {why}; this is what its rules would make of it", err=True)
+            elif why is not None:
+                not_read[why] += 1
+                continue
             try:
                 for found in read(bench.source, file):
                     if bench.mapping.gathers:  # the other documents of its call may stand in other files
@@ -128,6 +138,8 @@ class _Trials:
             except (OSError, ValueError) as exc:
                 cannot_read(file, exc)
                 self.unreadable = True
+        for why, times in not_read.items():
+            say(f"tunerd: {times:,} files are left out, as `run` leaves them out: {why}", err=True)
         for bench, reads in gathered.values():
             for unit in units(bench, reads):
                 yield explained(bench, unit)

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from tunerd.cli.benches import cannot_read, files_of, read
+from tunerd.cli.benches import cannot_read, files_of, fits, read
 from tunerd.cli.documents import would_read
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
@@ -90,7 +90,7 @@ def _read(*paths: Path) -> tuple[list[File], bool]:
     found: list[File] = []
     failed = False
     source = Source(name="init", path="/")
-    for path in islice(files_of(paths, _INCLUDE), _FILES):
+    for path, _ in islice(files_of(paths, fits(_INCLUDE)), _FILES):
         try:
             found.append(File(os.path.abspath(path), list(islice(read(source, path), _DOCUMENTS))))
         except (OSError, ValueError) as exc:

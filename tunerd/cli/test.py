@@ -9,6 +9,7 @@ import click
 
 from tunerd.call import Document, Form, RefusedDocument
 from tunerd.cli.benches import benches_or_exit, config_or_exit, read
+from tunerd.cli.documents import would_read
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
@@ -87,11 +88,14 @@ class _Desk:
         self._benches: dict[str | None, dict[str, Bench]] = {}
 
     def verdict(self, example: Example) -> Verdict:
-        # Without `form:` the key plays no part: examples mean the same where there is one and where there is none.
+        # Without `form:` it is that of the configuration or of its key, as for `run`; without a key the lenient one.
         if example.form not in self._benches:
             form = Form(example.form) if example.form else None
-            self._benches[example.form] = benches_or_exit(self._config, form, with_keys=False)
+            self._benches[example.form] = benches_or_exit(self._config, form)
         bench = self._benches[example.form][example.source]
+        if example.file and not would_read(bench.source, os.path.join(bench.source.path, example.file)):
+            place = "its place or name does not fit include, exclude or recursive of the source"
+            return Verdict(example, problems=[f"`run` does not read a file {example.file}: {place}"])
         try:
             return run(example, bench, _documents(example, bench))
         except (OSError, ValueError) as exc:

@@ -161,6 +161,11 @@ SOURCE: Final = Section(
         _key("preset", Kind.TEXT, "Ready-made rules of a platform; `tunerd presets` lists them."),
         _key("timezone", Kind.TEXT, "Of times in the documents that name none."),
         _key("untimed", Kind.CHOICE, "Speech without times: reject the call, or spread it between its neighbours."),
+        _key(
+            "unknown_roles",
+            Kind.CHOICE,
+            "Speech under a role that no table of the rules names: reject the call, drop the row, or take it for the agent's.",
+        ),
         _key("redact", Kind.FORM, "As `redact:` at the top, for this source; keys left out are taken from there, null is off."),
         _key("agent", Kind.RULE, "Rule that gives the agent_remote_identifier of each call."),
         _key("gather", Kind.RULE, "How several documents make one call: key, parts, newest, complete, wait."),

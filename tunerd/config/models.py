@@ -109,6 +109,8 @@ class Source(_Model):
     timezone: str = "UTC"
     untimed: Literal["reject", "spread"] | None = None
     """None: the preset's, else reject."""
+    unknown_roles: Literal["reject", "drop", "agent"] | None = None
+    """None: the preset's, else reject."""
     redact: Redact | None = None
     agent: Node | None = None
     gather: Node | None = None

@@ -255,6 +255,9 @@ def _read_after_sent(reader: Reader, draft: _Draft) -> None:
     reader.problem(node, at, f"takes keep, delete or {{move_to: done/}}, not {reader.shown(node)}")
 
 
+_STRATEGIES: Final = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
+
+
 def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> None:
     """The strategies: the source's own, else its preset's, both checked against the sources that are there."""
     own, path = draft.nodes.get("recording"), join(draft.path, "recording")
@@ -264,16 +267,18 @@ def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> 
     brings = {
         other.name: Brings(recordings=other.has_recordings, start=other.recordings_have_start) for other in drafts if other.name
     }
+    sends_anyway = on_missing is not None and isinstance(on_missing.value, dict)
     if own is not None and own.value is not None:
         if not draft.has_calls and not ({"preset", "call"} & draft.nodes.keys()):
             reader.problem(own, path, "has no use here: this source gives no calls")
         draft.values["recording"] = read_strategies(reader, own, path, brings)
+        if own.value == () and draft.has_calls and not sends_anyway:  # instead of the preset's strategies, none at all
+            reader.problem(own, path, f"an empty list finds no recording: {_STRATEGIES}")
     elif draft.has_calls and "recording" in draft.preset:
         at = Preset(node=draft.nodes["preset"], path=join(draft.path, "preset"))
         draft.values["recording"] = read_strategies(reader, draft.preset["recording"], path, brings, at)
-    elif draft.has_calls and not (on_missing is not None and isinstance(on_missing.value, dict)):
-        say = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
-        reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {say}")
+    elif draft.has_calls and not sends_anyway:
+        reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {_STRATEGIES}")
 
 
 def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -> None:

@@ -205,7 +205,7 @@ class Lane:
             surely_not_arrived=False,
         )
 
-    def told(self, claimed: Claimed, settlement: Settlement, path: str = "") -> None:
+    def told(self, claimed: Claimed, settlement: Settlement) -> None:
         """The settlement is durable: tell what became of the call."""
         now = self._clock.now()
         match settlement:
@@ -241,7 +241,7 @@ class Lane:
                         source=claimed.source,
                         reason=settlement.reason,
                         call_id=claimed.call_id,
-                        path=path,
+                        path=claimed.read_from,
                         where="",
                         what=settlement.detail,
                         status=settlement.status,

@@ -125,6 +125,7 @@ class FailedCall:
     source: str
     call_id: str | None
     path: str
+    """Where its document was read: path, or path@offset."""
     refusal: Refusal
 
 
@@ -184,6 +185,8 @@ class Claimed:
     """Seconds that the destination stood paused since the first attempt."""
     settled_at: float
     recording_expires_at: float | None = None
+    read_from: str = ""
+    """Where its document was read: path, or path@offset."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

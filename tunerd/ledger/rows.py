@@ -92,6 +92,11 @@ class Row:
         """Orders two documents of one call."""
         return (self.mtime_ns, self.offset)
 
+    @property
+    def read_from(self) -> str:
+        """Where the document that counts was read: path, or path@offset."""
+        return f"{self.path}@{self.offset}" if self.offset else self.path
+
     def story(self, told: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """What happened to it, oldest first. Coming and being sent stand in the row itself: the two that every call has
         are never written twice."""

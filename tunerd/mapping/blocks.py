@@ -11,6 +11,9 @@ _NUMBERS: Final = (int, float)
 Emit: TypeAlias = Callable[[list[Any], list[Any]], None]
 """Appends the rows of a block: takes the slots and the list."""
 
+WithoutRole: TypeAlias = Callable[[list[Any], dict[str, Any]], dict[str, Any] | None]
+"""What becomes of a row whose `role:` rule gave nothing: takes the slots and the row's other members."""
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -67,7 +70,13 @@ def listed(lets: Sequence[tuple[int, Run]], when: Run | None, blocks: Sequence[B
     return Block(emit)
 
 
-def object_run(lets: list[tuple[int, Run]], when: Code | None, role: Code | None, members: Sequence[tuple[str, Code]]) -> Run:
+def object_run(
+    lets: list[tuple[int, Run]],
+    when: Code | None,
+    role: Code | None,
+    members: Sequence[tuple[str, Code]],
+    without_role: WithoutRole | None = None,
+) -> Run:
     """The object of a block, or null where it is left out: an object of nothing, or one without the role that it has a rule
     for.
 
@@ -80,6 +89,10 @@ def object_run(lets: list[tuple[int, Run]], when: Code | None, role: Code | None
     item = _most_read([code for _, code in members])
     steps = [(name, *_reading(code, item)) for name, code in members]
     given_role, role_field = _reading(role, item) if role is not None else (None, "")
+
+    def _others(slots: Any) -> dict[str, Any]:
+        read = {name: code.run(slots) for name, code in members}
+        return {name: value for name, value in read.items() if value is not None}
 
     def run(slots: Any) -> Any:
         for index, let in lets:
@@ -98,7 +111,7 @@ def object_run(lets: list[tuple[int, Run]], when: Code | None, role: Code | None
         if role is not None:
             value = get(role_field) if given_role is None else given_role(slots)
             if not value:
-                return None
+                return without_role(slots, _others(slots)) if without_role is not None else None
             made["role"] = value
         for name, member, field in steps:
             value = get(field) if member is None else member(slots)

@@ -111,14 +111,14 @@ class Builder:
         """Raises ConfigError with every problem."""
         problems: list[Problem] = list(self.rules.problems)
         context = Context(self._zone(problems))
-        compiler = RuleCompiler(context, with_places=with_places)
+        compiler = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
         self._roots(compiler, ("doc",), problems)
         gather = group = made = None
         if (node := self.rules.gather) is not None:
             if self.rules.call is None:
                 problems.append(Problem(place=node.place, path=f"{self._path}.gather", message="has no use without `call:`"))
             gather = compile_documents(compiler, node)
-            whole = RuleCompiler(context, with_places=with_places)
+            whole = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
             self._roots(whole, ("docs", *part_names(node)), problems)
             group = self._group(whole, node, problems)
         elif self.rules.call is not None:

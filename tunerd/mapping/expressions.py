@@ -6,8 +6,9 @@ at load. Which names there are, and what a YAML rule is made of, is rules.py's m
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.closures import (
     call,
@@ -25,6 +26,7 @@ from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.identity import exact_arguments
 from tunerd.mapping.names import Names, nearest, whole
+from tunerd.mapping.roles import TableAsked
 from tunerd.mapping.values import RuleError, true
 
 WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
@@ -53,6 +55,29 @@ def compile_text(
     return _compile(text, _Compiler(names, context, watch, watch_pattern), root=True)
 
 
+def tables_asked(text: str, names: Names, context: Context) -> list[TableAsked]:
+    """Which tables an expression of the root scope looks into without a default, its names' own rules included."""
+    found: list[TableAsked] = []
+    compiler = _Compiler(names, context, None)
+
+    def walk(tree: Tree) -> None:
+        kind, children = tree["type"], tree.get("children", [])
+        if kind == "field" and (slot := names.find(tree["value"])) is not None:
+            found.extend(slot.tables)
+        elif kind == "function_expression" and tree["value"] in ("lookup", "classify") and len(children) == 2:
+            key, table = (compiler.code(child, root=True).run for child in children)
+            found.append(TableAsked(key, table, tree["value"] == "classify"))
+        elif kind == "function_expression" or kind in _ROOT_SCOPE:
+            for child in children:
+                walk(child)
+        elif children and isinstance(children[0], dict):
+            walk(children[0])  # what stands behind a dot or in brackets sees items, no names
+
+    with suppress(GrammarError, ExpressionError, RecursionError):  # compile_text tells of them
+        walk(parse(text))
+    return found
+
+
 def compile_item(text: str, context: Context | None = None) -> Code:
     """Compile an expression that sees no names, only the current value: plain JMESPath. Raises ExpressionError."""
     return _compile(text, _Compiler(Names(), context or Context(), None), root=False)
@@ -65,6 +90,9 @@ def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
         raise ExpressionError(error.what, error.at, error.cut) from None
     except RecursionError:
         raise ExpressionError("the expression is nested too deep") from None
+
+
+_ROOT_SCOPE: Final = frozenset({"or_expression", "and_expression", "not_expression"})
 
 
 class _Compiler:

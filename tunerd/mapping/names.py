@@ -1,11 +1,12 @@
 """The names that rules see: which there are where, and in which slot the value of each stands during a run."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunerd.mapping.functions import UNKNOWN
+from tunerd.mapping.roles import TableAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class Slot:
 
     index: int
     value: Any = UNKNOWN
+    tables: Sequence[TableAsked] = ()
+    """The tables that its rule asks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Everything here takes the value that a rule gave (or that stood in the document)
 import math
 import re
 from collections.abc import Mapping, Sequence
+from operator import gt, itemgetter
 from typing import Any, Final
 
 import orjson
@@ -105,7 +106,7 @@ def joined_text(value: Any, number: int) -> str:
 
 
 def words_of(value: Any, number: int) -> list[dict[str, Any]]:
-    """The words that have a word, a start and an end, with whole milliseconds (not limited to the call yet).
+    """The words that have a word, a start and an end, by their starts, with whole milliseconds (not limited to the call yet).
     They may be the document's own objects: whoever changes a word makes a new one."""
     if not isinstance(value, list | tuple):
         raise Refused(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
@@ -131,7 +132,21 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
         if confidence is not None and (confidence := number_of(confidence)) is not None:
             kept["confidence"] = confidence
         words.append(kept)
+    starts = [word["start_ms"] for word in words]
+    if any(map(gt, starts, starts[1:])):
+        words.sort(key=itemgetter("start_ms"))
     return words
+
+
+def outer_times(words: Sequence[Mapping[str, Any]], given: Any, start: Any, end: Any) -> tuple[Any, Any]:
+    """The times of a row whose rules took them from the first and the last of its words as they were given: where those
+    stand out of order, the least start and the greatest end are meant."""
+    first, last = given[0], given[-1]
+    if not isinstance(first, Mapping) or start != _word_time(first.get("start_ms")):
+        return start, end
+    if isinstance(last, Mapping) and end is not None and end == _word_time(last.get("end_ms")):
+        end = max(end, *(word["end_ms"] for word in words))
+    return min(start, words[0]["start_ms"]), end
 
 
 def text_of_words(words: Sequence[Mapping[str, Any]]) -> str:

@@ -10,14 +10,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tunerd.mapping.blocks import Block, listed, looped, no_rows, object_run, single
+from tunerd.mapping.blocks import Block, WithoutRole, listed, looped, no_rows, object_run, single
 from tunerd.mapping.closures import constant
-from tunerd.mapping.expressions import ExpressionError, compile_text
+from tunerd.mapping.expressions import ExpressionError, compile_text, tables_asked
 from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import exactly, lets_of_identities
 from tunerd.mapping.names import Names, Slot, nearest
+from tunerd.mapping.roles import DROPS_SLOT, TableAsked, UnknownRoles, dropped_row, forget_said
 from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
 from tunerd.mapping.values import RuleError, exact, missing
 from tunerd.places import Node, Place, Problem
@@ -50,14 +51,15 @@ class RulePattern:
 class RuleCompiler:
     """Compiles the rules of one source, collecting every problem. `with_places`: the traced form."""
 
-    def __init__(self, context: Context, *, with_places: bool = False) -> None:
+    def __init__(self, context: Context, *, with_places: bool = False, unknown_roles: UnknownRoles = "reject") -> None:
         self.context = replace(context, reserve=self._reserve)
         self.with_places = with_places
+        self.unknown_roles = unknown_roles
         self.roots = Names(guarded=with_places)
         self.problems: list[Problem] = []
         self.patterns: list[RulePattern] = []
         self.steps: list[Step] = []
-        self.size = RECORDER_SLOT + 1
+        self.size = max(RECORDER_SLOT, DROPS_SLOT) + 1
         """How many slots a run needs."""
 
     # Names
@@ -120,8 +122,16 @@ class RuleCompiler:
             with self._exact() if name in identities else nullcontext():
                 code = self.rule(rule, at, names)
             slot = self._bind(names, name, key_place(let, name), at, code.value)
+            if code.value is UNKNOWN and (tables := self._tables(rule, names)):
+                slot = names.slots[name] = replace(slot, tables=tables)
             if code.value is UNKNOWN:
                 into.append((slot.index, code))
+
+    def _tables(self, rule: Node, names: Names) -> list[TableAsked]:
+        """Which tables a rule looks into: whoever gets nothing from it may have asked for a role that none of them names."""
+        if isinstance(rule.value, tuple):
+            return [each for item in rule.value for each in self._tables(item, names)]
+        return tables_asked(rule.value, names, self.context) if isinstance(rule.value, str) else []
 
     # A rule
 
@@ -218,6 +228,8 @@ class RuleCompiler:
                 break  # what stands behind a constant is never asked
         if not codes or codes[0].value is not UNKNOWN:
             return codes[0] if codes else constant(None)
+        if rows:
+            return Code(_first_rows([code.run for code in codes]))
         if len(codes) == 1:
             only = codes[0].run
             return Code(lambda slots: None if missing(value := only(slots)) else value)
@@ -319,6 +331,8 @@ class RuleCompiler:
             item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
         body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
+        if body is not None and rows and each is not None:
+            body = _remembered(body)
         if body is None:
             body = single(self._object(node, inner, path, names, rows, depth).run)
         if each is not None:
@@ -385,6 +399,7 @@ class RuleCompiler:
         lets, when = self._prelude(members, path, names)
         made: list[tuple[str, Code]] = []
         role: Code | None = None
+        without_role: WithoutRole | None = None
         for name, rule in members.items():
             if name in _BLOCK_WORDS or rule.value is None:
                 continue
@@ -402,6 +417,8 @@ class RuleCompiler:
                 code = Code(optional(code.run))
             if name == "role":
                 role = code
+                if rows and (tables := self._tables(rule, names)):
+                    without_role = self._without_role(tables)
             else:
                 made.append((name, code))
         if not members:
@@ -411,14 +428,60 @@ class RuleCompiler:
             when,
             role,
             made,
+            without_role,
         )
         return Code(run)
+
+    def _without_role(self, tables: Sequence[TableAsked]) -> WithoutRole:
+        """What becomes of a row whose role no table gave. It is noted where it says something."""
+        speaks = self.unknown_roles == "agent"
+
+        def without_role(slots: list[Any], row: dict[str, Any]) -> dict[str, Any] | None:
+            dropped = dropped_row(slots, tables, row)
+            if dropped is None:
+                return None
+            is_taken = speaks and dropped.why != "not_speech"
+            slots[DROPS_SLOT].append(replace(dropped, is_taken=is_taken))
+            return {"role": "agent", **row} if is_taken else None
+
+        return without_role
 
     def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
         if isinstance(node.value, dict) and "const" not in node.value:
             for name in node.value:
                 if name not in known and name not in _BLOCK_WORDS and not unbalanced(name):
                     self.problem(key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
+
+
+def _first_rows(runs: Sequence[Run]) -> Run:
+    """The first list of rows. What those before it left out is not lost: they gave no row at all."""
+
+    def run(slots: Any) -> Any:
+        drops = slots[DROPS_SLOT]
+        first = len(drops)
+        for one in runs:
+            since = len(drops)
+            value = one(slots)
+            if not missing(value):
+                del drops[first:since]
+                return value
+        return None
+
+    return run
+
+
+def _remembered(item: Block) -> Block:
+    """The blocks of one item: what one of them leaves out, and another one has, is not lost."""
+    emit = item.emit
+
+    def emit_item(slots: list[Any], made: list[Any]) -> None:
+        drops, before = slots[DROPS_SLOT], len(made)
+        since = len(drops)
+        emit(slots, made)
+        if len(drops) > since:
+            forget_said(drops, since, made[before:])
+
+    return Block(emit_item)
 
 
 def _place_in(node: Node, text: str, at: int) -> Place:

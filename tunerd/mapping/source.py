@@ -43,9 +43,11 @@ from tunerd.mapping.gathering import (
     pack,
     unpack,
 )
+from tunerd.mapping.limits import ROWS
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
+from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejected
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
@@ -128,8 +130,19 @@ class _Run:
         if self.recorder is not None and self.recorder.left_out:
             left_out = left_out + [misfit.step.path.removeprefix("call.") for misfit in self.recorder.left_out]
         return MappingNotes(
-            missing=tuple(self.missing), left_out=tuple(dict.fromkeys(left_out)), repairs=self.repairs, redacted=self.redacted
+            missing=tuple(self.missing),
+            left_out=tuple(dict.fromkeys(left_out)),
+            repairs=self.repairs,
+            redacted=self.redacted,
+            rows_dropped=counted(self.dropped) if self.dropped else {},
+            unknown_roles=names_of(self.dropped) if self.dropped else (),
         )
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """Rows that say something and have no role."""
+        dropped: list[Dropped] = self.slots[DROPS_SLOT]
+        return dropped
 
 
 class SourceMapping:
@@ -354,6 +367,7 @@ class SourceMapping:
     def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
         slots[RECORDER_SLOT] = recorder
+        slots[DROPS_SLOT] = []
         groups: dict[str, Any] | None = None
         for name, index in compiled.roots.items():
             if name == "doc":
@@ -435,6 +449,8 @@ class SourceMapping:
             return None
         fields = _fields(run, rules)
         run.call_id = text_of(fields.get("call_id"))
+        if self._builder.rules.unknown_roles == "reject" and (refusal := rejected(run.dropped, str(rules.steps[ROWS]))):
+            raise _Unfit(refusal)
         for name in REQUIRED:
             if name not in fields:
                 raise _Unfit(_gave_nothing(rules.steps[name], "call"))
@@ -541,12 +557,14 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
     """Every field that its rule gave; what is missing or failed is noted."""
     fields: dict[str, Any] = {}
     slots = run.slots
+    decisive: Misfit | None = None
     for name, rule in rules.fields:
         try:
             value = rule(slots)
         except Misfit as misfit:  # only the run with places raises it; an error in the bare run leads to that one
-            if name in _DECISIVE:
-                raise
+            if name in _DECISIVE:  # the other fields are looked at all the same: `explain` shows what they give
+                decisive = decisive or misfit
+                continue
             run.left_out.append(name)
             run.errors[name] = misfit.told
             continue
@@ -555,6 +573,8 @@ def _fields(run: _Run, rules: RuleSet) -> dict[str, Any]:
         else:
             run.missing.append(name)
     run.values.update(fields)
+    if decisive is not None:
+        raise decisive
     return fields
 
 

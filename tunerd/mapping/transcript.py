@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.limits import ROLES, ROWS, Refused, row_at
-from tunerd.mapping.rows import joined_text, node_of, object_of, spoken_length, text_of_words, time_of, tool_of, words_of
+from tunerd.mapping.rows import (
+    joined_text,
+    node_of,
+    object_of,
+    outer_times,
+    spoken_length,
+    text_of_words,
+    time_of,
+    tool_of,
+    words_of,
+)
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
 
@@ -212,8 +222,12 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
             if end is None and start is not None:
                 if duration is not None:
                     end = start + duration
-                elif words and start - WORD_SLACK_MS <= words[-1]["end_ms"] <= start + 2 * longest_ms(text or "") + OUTSIDE_MS:
-                    end = words[-1]["end_ms"]
+                elif words:
+                    spoken_to = max([word["end_ms"] for word in words])
+                    if start - WORD_SLACK_MS <= spoken_to <= start + 2 * longest_ms(text or "") + OUTSIDE_MS:
+                        end = spoken_to
+        if words and start is not None and start > words[0]["start_ms"]:
+            start, end = outer_times(words, get("words"), start, end)
         if start is not None:
             out["start_ms"] = start
             if start < last:

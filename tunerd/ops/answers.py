@@ -160,6 +160,8 @@ class SourceRow(TypedDict):
     last_scan_at: float | None
     late_parts: int
     """Documents that came after the call that they are part of was sent; since the start."""
+    also_read_by: str | None
+    """Another tunerd with a ledger of its own that reads the same directory; null: none is known."""
     unreadable: int
     """Files, and directories below the source's, that cannot be read: they are tried again until they can."""
     unreadable_example: UnreadableRow | None

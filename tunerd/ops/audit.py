@@ -3,7 +3,7 @@
 Who walks the directories and who asks the ledger is the command's business. Nothing in here holds a document's text.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypedDict
 
@@ -34,7 +34,9 @@ class SourceAudit(TypedDict):
     failed: int
     """In the ledger as failed (dismissed ones too): `tunerd failed` says why."""
     left_out: int
-    """The rules leave them out."""
+    """Ignored: the rules leave them out."""
+    left_out_old: int
+    """Not in the ledger, in files that `ignore_older` leaves out now."""
     recordings: int
     """Manifests: the ledger does not tell of them, so they are not compared."""
     parts: int
@@ -42,6 +44,8 @@ class SourceAudit(TypedDict):
     duplicates: int
     """Further documents of a call that another document brought."""
     missing: int
+    unreadable: int
+    """Files and directories that the audit may not read, or cannot: what is in them is not known."""
     unread: int
     """Not in the ledger, but so young that they may be about to be read."""
     unknown: int
@@ -56,13 +60,15 @@ class AuditDocument(TypedDict):
     since: float | None
     sources: list[SourceAudit]
     missing: list[PlaceRow]
+    unreadable: list[PlaceRow]
     duplicates: list[PlaceRow]
     failed: list[PlaceRow]
     extra: int
     """Rows whose file is not on disk (any more): what became of their documents on disk is not known."""
     extra_open: int
     """Of these, on the way still: the ledger has all they need."""
-    gap: bool
+    gap: bool | None
+    """Whether something is missing; null: not known, because something cannot be read."""
 
 
 class RowsSeen:
@@ -102,9 +108,12 @@ class Audit:
     since: float | None
     kept_s: float
     """How long the ledger keeps rows of sent calls."""
+    left_out_s: Mapping[str, float] = field(default_factory=dict)
+    """Source -> `ignore_older`, where there is one."""
     sources: dict[str, SourceAudit] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
     missing: list[PlaceRow] = field(default_factory=list)
+    unreadable: list[PlaceRow] = field(default_factory=list)
     duplicates: list[PlaceRow] = field(default_factory=list)
     failed: list[PlaceRow] = field(default_factory=list)
     _seen: dict[CallKey, str] = field(default_factory=dict)
@@ -112,8 +121,8 @@ class Audit:
     def source(self, name: str) -> SourceAudit:
         if name not in self.sources:
             self.sources[name] = SourceAudit(
-                name=name, files=0, documents=0, sent=0, open=0, failed=0, left_out=0, recordings=0, parts=0, duplicates=0,
-                missing=0, unread=0, unknown=0, other_id=0,
+                name=name, files=0, documents=0, sent=0, open=0, failed=0, left_out=0, left_out_old=0, recordings=0, parts=0,
+                duplicates=0, missing=0, unreadable=0, unread=0, unknown=0, other_id=0,
             )  # fmt: skip
         return self.sources[name]
 
@@ -123,8 +132,9 @@ class Audit:
         return row is not None and row["state"] == State.FAILED.value and row["call_id"] is None
 
     def cannot_read(self, source: str, path: str, why: str) -> None:
-        """A file that gave no documents at all: nobody can say what is in it, so it is missing."""
-        self._miss(self.source(source), source, path, 0, None, why)
+        """A file or directory that this user cannot read: what is in it, and whether the ledger has it, is not known."""
+        self.source(source)["unreadable"] += 1
+        self._list(self.unreadable, source, path, 0, None, why)
 
     def see(
         self, one: Document | RefusedDocument, mapped: Mapped | None, *, path: str, mtime: float, young: Callable[[], bool]
@@ -186,6 +196,8 @@ class Audit:
     ) -> None:
         if young():
             of["unread"] += 1
+        elif self.now - mtime > self.left_out_s.get(of["name"], float("inf")):
+            of["left_out_old"] += 1
         elif self.now - mtime > self.kept_s:
             of["unknown"] += 1
         else:
@@ -209,9 +221,10 @@ class Audit:
             since=self.since,
             sources=list(sources),
             missing=self.missing,
+            unreadable=self.unreadable,
             duplicates=self.duplicates,
             failed=self.failed,
             extra=len(extra),
             extra_open=sum(State(state).is_open for state in extra),
-            gap=any(source["missing"] for source in sources),
+            gap=True if any(source["missing"] for source in sources) else None if self.unreadable else False,
         )

@@ -226,6 +226,9 @@ class Narrator:
                          lasted_s=round(event.lasted_s, 1))  # fmt: skip
             case e.IntakePaused():
                 log.warning("not read", source=event.source, reason=event.reason.value, detail=event.detail)
+            case e.ReadByAnother():
+                log.warning("another tunerd reads this directory", source=event.source, path=event.path, who=event.who,
+                            hint="with two ledgers each call is sent twice: stop one, or give it another directory")  # fmt: skip
             case e.IntakeResumed():
                 log.info("read again", source=event.source, reason=event.reason.value)
             case e.Started():

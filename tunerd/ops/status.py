@@ -5,7 +5,7 @@ What it needs of delivery and intake stands here as small protocols, so that it 
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tunerd.call import Form, State
@@ -106,6 +106,8 @@ class Facts:
     last_reload_successful: bool = True
     last_reload_at: float | None = None
     problems: tuple[str, ...] = ()
+    other_readers: Mapping[str, str] = field(default_factory=dict)
+    """Source -> who else reads its directory, with a ledger of its own."""
 
 
 class Status:
@@ -175,7 +177,7 @@ class Status:
             pending_bytes=gauges.pending_bytes,
             waiting_bytes=gauges.waiting_bytes,
             destinations=[_destination_row(status) for status in self._destinations()],
-            sources=[_source_row(status) for status in self._sources()],
+            sources=[_source_row(status, facts.other_readers.get(status.name)) for status in self._sources()],
             last_failures=[call_row(call) for call in failures],
         )
 
@@ -233,7 +235,7 @@ def _destination_row(status: DestinationStatus) -> DestinationRow:
     )
 
 
-def _source_row(status: SourceStatus) -> SourceRow:
+def _source_row(status: SourceStatus, also_read_by: str | None) -> SourceRow:
     example = status.unreadable_example
     return SourceRow(
         name=status.name,
@@ -244,6 +246,7 @@ def _source_row(status: SourceStatus) -> SourceRow:
         watching=status.watching,
         last_scan_at=status.last_scan_at,
         late_parts=status.late_parts,
+        also_read_by=also_read_by,
         unreadable=status.unreadable,
         unreadable_example=None if example is None else UnreadableRow(path=example.path, why=example.why),
     )

@@ -15,6 +15,7 @@ from tunerd.mapping.explanation import Explanation
 from tunerd.mapping.expressions import compile_item
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.values import RuleError
+from tunerd.outcome import FailReason
 from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import ABSENT, Change, changes, same
 from tunerd.workbench.report import outcome_of
@@ -43,17 +44,22 @@ class Verdict:
         return not self.problems and not self.differences
 
 
-def inline_documents(example: Example, source: Source) -> list[Document]:
-    """The documents of `input:`."""
+def inline_documents(example: Example, source: Source) -> list[Document | RefusedDocument]:
+    """The documents of `input:`; one that is longer than the source reads is refused, as in a file."""
     assert example.input is not None  # noqa: S101 - one of input and input_file it is
     given = example.input.value
     value: Any = orjson.loads(given) if isinstance(given, str) else example.input.bare()
     values: list[Any] = value if isinstance(value, list) else [value]
-    found: list[Document] = []
+    found: list[Document | RefusedDocument] = []
     offset = 0
     for one in values:
         raw = orjson.dumps(one)
-        found.append(Document(origin=origin_of(example, source, offset, len(raw)), raw=raw, value=one, settled_at=0.0))
+        origin = origin_of(example, source, offset, len(raw))
+        if len(raw) > source.max_document_bytes:
+            what = f"longer than max_document ({source.max_document_bytes:,} bytes)"
+            found.append(RefusedDocument(origin=origin, refusal=Refusal(reason=FailReason.TOO_LARGE, where="input", what=what)))
+        else:
+            found.append(Document(origin=origin, raw=raw, value=one, settled_at=0.0))
         offset += len(raw) + 1
     return found
 
@@ -94,7 +100,7 @@ def _judge(verdict: Verdict, trial: Trial, bench: Bench) -> None:
         if outcome != "ignored":
             verdict.problems.append(f"expected to be left out, but it {came}")
         return
-    mapped = trial.explanation.mapped if trial.explanation else None
+    mapped = trial.explanation.mapped if trial.explanation and trial.refusal is None else None
     call, recording = (mapped.call, mapped.recording) if mapped else (None, None)
     if (example.expect or example.expect_keys) and (call is None or mapped is None):
         verdict.problems.append(f"expected a call, but it {came}")

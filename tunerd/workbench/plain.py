@@ -33,7 +33,7 @@ def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
         "source": trial.bench.source.name,
         "preset": trial.bench.source.preset,
         "outcome": outcome_of(trial),
-        "refusal": None if explanation.refusal is None else _refusal_json(explanation.refusal),
+        "refusal": None if trial.refusal is None else _refusal_json(trial.refusal),
         "call": None if call is None else {
             "call_id": call.call_id,
             "agent": call.agent,

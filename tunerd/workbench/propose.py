@@ -94,7 +94,7 @@ def _call(shape: Shape, speech: Speech, root: str) -> Proposal:
     rows = row_lines(speech, made, finder, dotted(root, speech.path), roles, known_start=start is not None)
     if (tools := tools_beside(shape, speech)) is not None:
         rows = with_tools(rows, dotted(root, tools.path), tools.items)
-    made.lines += ["call:", *_table(roles, speech), *fields, *rows]
+    made.lines += ["call:", *_table(roles, speech, silent), *fields, *rows]
     made.speaks = bool(roles) or speech.role is None
     if silent:
         made.unsure.append(f"rows of {', '.join(silent)} are left out: nobody says them")
@@ -114,11 +114,9 @@ def _plain_call(shape: Shape, path: Path, names: Sequence[str]) -> Proposal:
         *_table(roles),
         *fields,
         "  transcript_with_tool_calls:",
-        f"    for_each: {{line: {quoted('lines(' + dotted('doc', path) + ')')}}}",
-        "    let:",
-        "      said: " + quoted("regex(line, '^(?P<who>[A-Za-z][^:]{0,24}): *(?P<text>.*)$')"),
-        "    role: lookup(said.who, roles)",
-        "    text: said.text",
+        f"    for_each: {{turn: {quoted('turns(' + dotted('doc', path) + ', roles)')}}}",
+        "    role: lookup(turn.who, roles)",
+        "    text: turn.text",
     ]
     _where_the_audio_is(finder, made, "doc")
     return made
@@ -148,7 +146,7 @@ def _events(objects: Sequence[dict[str, Any]]) -> Proposal | None:
     )
     made.lines += ["gather:", f"  key: {quoted(key)}", "  wait: 5m"]
     made.unsure.append("a call is taken to be over 5 minutes after its last line; `complete:` can tell it sooner")
-    roles, _ = _roles(speech, made)
+    roles, silent = _roles(speech, made)
 
     def expression(found: Found) -> str:
         path = steps(found.path)
@@ -159,7 +157,7 @@ def _events(objects: Sequence[dict[str, Any]]) -> Proposal | None:
     )
     kind = _kind_of_row(spoken, objects)
     rows = row_lines(speech, made, finder, "docs", roles, known_start=finder.start() is not None, when=kind)
-    made.lines += ["call:", *_table(roles, speech), *fields, *rows]
+    made.lines += ["call:", *_table(roles, speech, silent), *fields, *rows]
     audio = finder.audio()
     made.audio = audio is not None
     made.key = expression(call_id) if call_id else "file.stem"
@@ -253,11 +251,23 @@ def _roles(speech: Speech, made: Proposal) -> tuple[dict[str, str], list[str]]:
     both_known = {"agent", "user"} <= {_known_role(word) for word in words}
     for word in words:
         known = _known_role(word)
-        if known is None and (both_known or not SILENT_WORDS.isdisjoint(name_words(word))):
+        if known is None and not SILENT_WORDS.isdisjoint(name_words(word)):
             silent.append(word)
             continue
+        if known is None and both_known and (known := _role_by_part(word)) is None:
+            silent.append(word)
+            made.unsure.append(f"who is `{word}`? Its rows are left out (null in the table): write agent or user if it speaks")
+            continue
+        if known is None and both_known:
+            made.unsure.append(f"who is `{word}`? It is taken for the {known}")
         roles[word] = known or _role_of(word, made, len(roles))
     return roles, silent
+
+
+def _role_by_part(word: str) -> str | None:
+    """`human_agent`: by a word in it."""
+    parts = frozenset(name_words(word))
+    return "agent" if not parts.isdisjoint(AGENT_WORDS) else "user" if not parts.isdisjoint(USER_WORDS) else None
 
 
 def _known_role(word: str) -> str | None:
@@ -285,10 +295,11 @@ def _role_of(word: str, made: Proposal, at: int) -> str:
     return known
 
 
-def _table(roles: dict[str, str], speech: Speech | None = None) -> list[str]:
+def _table(roles: dict[str, str], speech: Speech | None = None, silent: Sequence[str] = ()) -> list[str]:
     if not roles and (speech is None or speech.role is None):
         return []
-    members = ", ".join(f"{yaml_key(word)}: {role}" for word, role in roles.items())
+    named = {**roles, **dict.fromkeys(silent, "null")}
+    members = ", ".join(f"{yaml_key(word)}: {role}" for word, role in named.items())
     return ["  let:", f"    roles: {{const: {{{members}}}}}"]
 
 

@@ -42,7 +42,7 @@ def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator
     preset = f"preset {source.preset}" if source.preset else ""
     yield f"  {preset}" if trial.bench.made_up else f"  source {source.name}" + (f", {preset}" if preset else "")
     yield from _gathered(trial)
-    yield from _outcome(explanation, trial.bench)
+    yield from _outcome(trial, explanation)
     if explanation.fields and (explanation.mapped.ignored is None or rules):
         yield ""
         for field in explanation.fields:
@@ -111,10 +111,10 @@ def _gathered(trial: Trial) -> Iterator[str]:
         yield from _refusal(trial.unit.cut)
 
 
-def _outcome(explanation: Explanation, bench: Bench) -> Iterator[str]:
-    mapped = explanation.mapped
-    if explanation.refusal is not None:
-        yield from _refusal(explanation.refusal)
+def _outcome(trial: Trial, explanation: Explanation) -> Iterator[str]:
+    mapped, bench = explanation.mapped, trial.bench
+    if trial.refusal is not None:
+        yield from _refusal(trial.refusal)
     if mapped.call is not None:
         to = "" if bench.made_up else f" for {mapped.call.destination}, agent {visible(mapped.call.agent)}"
         yield f"  call {visible(mapped.call.call_id)}{to} ({form_used(mapped.call, bench).value})"

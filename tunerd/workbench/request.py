@@ -10,8 +10,9 @@ from typing import Final
 from yarl import URL
 
 from tunerd import __version__
-from tunerd.call import Call, Form, ManifestStrategy, Refusal, SendAnyway, UrlStrategy
+from tunerd.call import Call, Fail, Form, ManifestStrategy, Refusal, SendAnyway, Strategy, UrlStrategy
 from tunerd.mapping.forms import freeze_body
+from tunerd.outcome import FailReason
 from tunerd.workbench.bench import MADE_UP_AGENT, Bench
 
 HIDDEN: Final = "(hidden)"
@@ -40,6 +41,9 @@ def form_used(call: Call, bench: Bench) -> Form:
 def request_of(call: Call, bench: Bench) -> Request | Refusal:
     """The request, or why the form does not take the call."""
     form = form_used(call, bench)
+    if isinstance(call.on_missing, Fail) and not any(_answers(strategy) for strategy in call.strategies):
+        what = "no strategy can find a recording for this call, and `on_missing: fail`"
+        return Refusal(reason=FailReason.RECORDING_MISSING, where="recording", what=what)
     notes: list[str] = []
     if bench.form is None:
         notes.append(f"the form is not known without the key; {form.value} is taken (choose with --form)")
@@ -72,6 +76,10 @@ def request_of(call: Call, bench: Bench) -> Request | Refusal:
     else:
         headers["Authorization"] = f"Bearer {HIDDEN}"
     return Request(form=form, url=str(target), headers=headers, body=body, stand_in=stand_in, notes=tuple(notes))
+
+
+def _answers(strategy: Strategy) -> bool:
+    return (strategy.url if isinstance(strategy, UrlStrategy) else strategy.key) is not None
 
 
 def _recording_url(call: Call) -> tuple[str, bool, str]:

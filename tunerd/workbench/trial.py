@@ -9,6 +9,7 @@ from tunerd.carried_key import keyed
 from tunerd.mapping.explanation import Explanation
 from tunerd.outcome import FailReason
 from tunerd.workbench.bench import Bench
+from tunerd.workbench.request import request_of
 
 _NO_KEY: Final = Refusal(
     reason=FailReason.UNMAPPABLE,
@@ -43,12 +44,14 @@ class Trial:
     """None where it could not be read."""
     complete: bool = True
     """False for a gathered call that is only mapped when its wait is over."""
+    unsent: Refusal | None = None
+    """The rules made a call of it, and `run` would fail it when it is to be posted."""
 
     @property
     def refusal(self) -> Refusal | None:
         if self.unit.unread is not None:
             return self.unit.unread.refusal
-        return self.unit.cut or (self.explanation.refusal if self.explanation is not None else None)
+        return self.unit.cut or (self.explanation.refusal if self.explanation is not None else None) or self.unsent
 
 
 def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
@@ -87,9 +90,19 @@ def explained(bench: Bench, unit: Unit) -> Trial:
     if unit.unread is not None:
         return Trial(bench=bench, unit=unit, explanation=None)
     if not unit.fragments:
-        return Trial(bench=bench, unit=unit, explanation=bench.mapping.explain(unit.documents[0]))
-    complete = bench.mapping.gather(None, unit.fragments, wait_is_over=False) is not None
-    return Trial(bench=bench, unit=unit, explanation=bench.mapping.explain_gathered(unit.fragments), complete=complete)
+        explanation, complete = bench.mapping.explain(unit.documents[0]), True
+    else:
+        complete = bench.mapping.gather(None, unit.fragments, wait_is_over=False) is not None
+        explanation = bench.mapping.explain_gathered(unit.fragments)
+    return Trial(bench=bench, unit=unit, explanation=explanation, complete=complete, unsent=_unsent(bench, explanation.mapped))
+
+
+def _unsent(bench: Bench, mapped: Mapped) -> Refusal | None:
+    """What is checked when the body is frozen, by the code that freezes it."""
+    if mapped.call is None:
+        return None
+    request = request_of(mapped.call, bench)
+    return request if isinstance(request, Refusal) else None
 
 
 def mapped(bench: Bench, unit: Unit) -> Mapped:

@@ -265,7 +265,7 @@ def _know(store: SqliteStore, destination: str, now: float) -> None:
 
 def _failed(row: Row) -> FailedCall:
     refusal = Refusal(reason=FailReason(row.reason or FailReason.UNMAPPABLE), where=row.place, what=row.detail)
-    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.path, refusal=refusal)
+    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)
 
 
 # Recordings.

@@ -122,4 +122,4 @@ def fail(store: SqliteStore, row: Row, refusal: Refusal, now: float, move: Move)
     store.tell(row, now, "failed", detail=f"{refusal.reason.value}: {refusal.what}")
     if row.seeks and refusal.reason not in REVIVABLE:
         store.open_wants(row.row, False)
-    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.path, refusal=refusal)
+    return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)

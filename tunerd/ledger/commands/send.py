@@ -207,6 +207,7 @@ def _hand_out(store: SqliteStore, row: Row, body: bytes, now: float) -> Claimed:
         paused_s=paused_s,
         settled_at=row.settled_at,
         recording_expires_at=row.recording_expires_at,
+        read_from=row.read_from,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from tunerd.mapping.functions import jmespath, numbers, tables, text, times
+from tunerd.mapping.functions import jmespath, numbers, tables, text, times, turns
 from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Function, Nulls, Run
 
 FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
@@ -13,6 +13,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = MappingProxyType(
         **numbers.REGISTRY.view(),
         **tables.REGISTRY.view(),
         **text.REGISTRY.view(),
+        **turns.REGISTRY.view(),
         **jmespath.REGISTRY.view(),
     }
 )

@@ -15,6 +15,8 @@ REGISTRY: Final = Registry()
 _MAY_BE_JSON: Final = re.compile(r'[ \t\n\r]*(?:[\[{"0-9-]|true|false|null)').match
 """Most text that is asked is speech, and orjson's refusal of one costs more than all else of its row."""
 
+_LINE_END: Final = re.compile(r"\r\n|\n|\r")
+
 
 def text_of(function: str, value: Any) -> str:
     """Text as it is; numbers, true and false as JSON writes them. Raises RuleError for lists and objects."""
@@ -33,6 +35,11 @@ def compiled(function: str, pattern: str, *, ignore_case: bool = False) -> re.Pa
         return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
     except (re.error, RecursionError, OverflowError) as error:
         raise RuleError(function, f"the pattern is no regular expression: {error}") from error
+
+
+def split_lines(text: str) -> list[str]:
+    """Stripped, without empty ones. str.splitlines would also cut at U+2028, form feeds and others, which are text here."""
+    return [line for raw in _LINE_END.split(text) if (line := raw.strip())]
 
 
 def _groups(found: re.Match[str] | None) -> Any:
@@ -111,9 +118,11 @@ def _truncate(value: Any, length: Any) -> Any:
     return text_of("truncate", value)[:length]
 
 
-@REGISTRY.add("lines(text)", "its lines, stripped, without empty ones", texts=True)
+@REGISTRY.add(
+    "lines(text)", "its lines, stripped, without empty ones; a line ends at LF, CR LF or CR and nothing else", texts=True
+)
 def _lines(value: Any) -> Any:
-    return [line for raw in text_of("lines", value).splitlines() if (line := raw.strip())]
+    return split_lines(text_of("lines", value))
 
 
 @REGISTRY.add("from_json(x)", "text that is JSON as its value; everything else as it came")

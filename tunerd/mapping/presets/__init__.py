@@ -12,10 +12,11 @@ from typing import Final, Literal
 from tunerd.config import ManifestRule, Source, UrlRule
 from tunerd.config.quantities import parse_duration
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.mapping.limits import ROWS
 from tunerd.places import Node, Place, Problem
 
 _DEFAULTS: Final = (("within", "10m"), ("wait", "30m"))
-_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "agent"})
+_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Effective:
     gather: Node | None = None
     alone: bool = False
     """The source switches its preset's `gather:` off: each document is a call by itself, of one part."""
+    unknown_roles: Literal["reject", "drop", "agent"] = "reject"
     strict_call: bool = False
     """The preset's own `when:` and `not_call:` decide: what neither knows is refused."""
     strict_manifest: bool = False
@@ -85,6 +87,7 @@ def effective(source: Source) -> Effective:
         agent=source.agent or preset.get("agent"),
         gather=preset.get("gather") if alone else _over(source.gather, preset.get("gather")),
         alone=alone,
+        unknown_roles=source.unknown_roles or _unknown_roles(preset, source.call),
         strict_call=_decides("when", preset.get("call"), source.call),
         strict_manifest=_decides("when", preset.get("manifest"), source.manifest),
         unwraps=bool(preset),
@@ -111,6 +114,12 @@ def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
             )
         )
     return tuple(rules)
+
+
+def _unknown_roles(preset: dict[str, Node], own: Node | None) -> Literal["reject", "drop", "agent"]:
+    """The preset's word, as long as the rows are made by the preset's rules."""
+    told = preset["unknown_roles"].value if "unknown_roles" in preset else None
+    return "drop" if told == "drop" and _decides(ROWS, preset.get("call"), own) else "reject"
 
 
 def _decides(name: str, preset: Node | None, own: Node | None) -> bool:

@@ -1,0 +1,116 @@
+"""Rows whose role no table names: which lookups a `role:` rule makes, what was said in a row that has no role, and what
+becomes of it (`unknown_roles:`). Pure.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from tunerd.call import Refusal
+from tunerd.mapping.functions import Run
+from tunerd.mapping.values import missing
+from tunerd.outcome import FailReason
+
+UnknownRoles: TypeAlias = Literal["reject", "drop", "agent"]
+Why: TypeAlias = Literal["unknown_role", "no_role", "not_speech"]
+"""Of a dropped row: no table names its role; it has none; a table names it with null, or it is a prompt or a tool's text."""
+
+DROPS_SLOT: Final = 1
+"""Where a run finds its list of dropped rows among the slots."""
+_NEVER_SPEECH: Final = frozenset({"system", "developer", "tool", "function"})
+"""Roles of chat messages that nobody says aloud. A table need not name them."""
+_TOLD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,40}", re.ASCII)
+"""A role that may be told in logs; another one may be a person's name, or a whole sentence."""
+_MOST_NAMES: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TableAsked:
+    """A `lookup` or `classify` without a default, in a rule of a role."""
+
+    key: Run
+    table: Run
+    by_pattern: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    why: Why
+    role: str
+    """As the document has it; empty where there is none."""
+    said: Any
+    """The row's text or words: another row of the same item may hold them."""
+    is_taken: bool = False
+    """It became a row of the agent's after all (`unknown_roles: agent`)."""
+
+
+def dropped_row(slots: list[Any], tables: Sequence[TableAsked], row: Mapping[str, Any]) -> Dropped | None:
+    """Of a row without a role: what is lost with it. None where it says nothing."""
+    said = row.get("text")
+    if missing(said) or (isinstance(said, str) and not said.strip()):
+        said = row.get("words")
+        if missing(said):
+            return None
+    name = ""
+    for asked in tables:
+        key = asked.key(slots)
+        if missing(key) or isinstance(key, dict | list):
+            continue
+        name = name or str(key)
+        table = asked.table(slots)
+        if not asked.by_pattern and isinstance(table, dict) and _names(table, str(key)):
+            return Dropped("not_speech", str(key), said)
+    if name.casefold() in _NEVER_SPEECH:
+        return Dropped("not_speech", name, said)
+    return Dropped("unknown_role" if name else "no_role", name, said)
+
+
+def _names(table: Mapping[str, Any], key: str) -> bool:
+    """Whether the table has the key, with null."""
+    return key in table or key.casefold() in (name.casefold() for name in table)
+
+
+def forget_said(drops: list[Dropped], since: int, rows: Sequence[Any]) -> None:
+    """Of one item: what one of its rows holds after all (a tool's result) is not lost with another block."""
+    if len(drops) == since or not rows:
+        return
+    held = [value for row in rows if isinstance(row, dict) for value in _held(row)]
+    drops[since:] = [one for one in drops[since:] if one.is_taken or not any(one.said == value for value in held)]
+
+
+def _held(row: Mapping[str, Any]) -> list[Any]:
+    tool = row.get("tool")
+    inside = [tool.get(name) for name in ("result", "params", "error")] if isinstance(tool, dict) else []
+    return [row.get("text"), *inside]
+
+
+def counted(drops: Sequence[Dropped]) -> dict[str, int]:
+    return dict(Counter(one.why for one in drops if not one.is_taken))
+
+
+def names_of(drops: Sequence[Dropped]) -> tuple[str, ...]:
+    """The roles that no table names, as they may be told: a strange one by its length alone."""
+    found = (_told(one) for one in drops if one.why != "not_speech")
+    return tuple(dict.fromkeys(found))[:_MOST_NAMES]
+
+
+def _told(one: Dropped) -> str:
+    if not one.role:
+        return "(none)"
+    return one.role if _TOLD.fullmatch(one.role) else f"(a role of {len(one.role)} characters)"
+
+
+def rejected(drops: Sequence[Dropped], where: str) -> Refusal | None:
+    """`unknown_roles: reject`."""
+    lost = [one for one in drops if one.why != "not_speech"]
+    if not lost:
+        return None
+    names = ", ".join(f"`{name}`" for name in names_of(lost))
+    rows = "1 row says" if len(lost) == 1 else f"{len(lost)} rows say"
+    what = (
+        f"{rows} something under a role that no table of the rules names: {names}. Add it to the table (agent or user; null "
+        "leaves such rows out), or set `unknown_roles: drop` (or agent) on the source"
+    )
+    return Refusal(reason=FailReason.UNMAPPABLE, where=where, what=what)
