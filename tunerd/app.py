@@ -17,7 +17,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
-from tunerd.call import Document, Form, Mapped, RefusedDocument
+from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig
 from tunerd.config import Delivery as DeliveryConfig
@@ -34,13 +34,14 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Claimed, Gauges
+from tunerd.ledger import UNREAD, Claimed, Filter, Gauges
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
 from tunerd.ops.answers import VERSION, ConfigurationDocument
 from tunerd.ops.control import serve_control
+from tunerd.ops.coverage import Coverage
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
@@ -54,7 +55,7 @@ from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
 from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
-from tunerd.upkeep import follow_clock, keep_from, trim_forever, watch_content, watch_place
+from tunerd.upkeep import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     hints = pause_due(options.wait_s) if options.once else {}
     narrator = Narrator(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    emit = _each(metrics, narrator)
+    told = _each(metrics, narrator)
+    coverage = Coverage(told)
+    emit = _each(metrics, narrator, coverage)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -95,6 +98,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         hearing = Hearing(clock, emit) if options.once else None
         wiring = await _wire(config, environ, ledger, clock, emit, stack, hearing)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
+        facts.coverage = coverage
+        coverage.has_admitted(await _had_calls(ledger, [source.name for source in config.sources]))
         forms = {status.name: status.form for status in delivery.statuses()}
         held = await hold_back(ledger, forms, now=clock.now())
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
@@ -125,6 +130,9 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
+            await delivery.set_far_rule(UNREAD)
+            if not options.once:
+                beside.create_task(take_far_ones(delivery, lambda: _all_read(wiring.intake), clock, ended))
             if held:
                 beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
             following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
@@ -142,9 +150,21 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             for task in (reloads, following, others):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
-        left = replace(left, gauges=ledger.gauges())
+        left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), coverage))
         emit(Stopped(left=sum(count for state, count in left.gauges.calls.items() if state.is_open)))
     return left
+
+
+async def _had_calls(ledger: SqliteLedger, sources: Sequence[str]) -> list[str]:
+    """Sources of which the ledger has a call that is or was on its way."""
+    states = frozenset(State) - {State.IGNORED, State.FAILED}
+    found = [await ledger.calls(Filter(states=states, sources=frozenset({one}), dismissed=None), limit=1) for one in sources]
+    return [name for name, calls in zip(sources, found, strict=True) if calls]
+
+
+def _all_left_out(gauges: Gauges, coverage: Coverage) -> int:
+    others = sum(count for state, count in gauges.calls.items() if state is not State.IGNORED)
+    return 0 if others or coverage.admitted else gauges.calls.get(State.IGNORED, 0)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -166,7 +186,8 @@ class _Wiring:
         """One place on disk, as it is now (blocking)."""
         settings = next((s for s in self.config.sources if s.name == source), None)
         limit = settings.max_document_bytes if settings is not None else 4 * 1024 * 1024
-        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now())
+        root = settings.path if settings is not None else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
 

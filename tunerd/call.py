@@ -145,6 +145,8 @@ class ManifestStrategy:
     """|start of recording - start of call| at most; None = `within: any`."""
     wait_s: float
     """How long after admission the strategy may stay unanswered."""
+    near_s: float = 30.0
+    """A recording that starts this close to the start of the call is taken at once; a farther one has to wait."""
 
 
 Strategy: TypeAlias = UrlStrategy | ManifestStrategy
@@ -187,6 +189,7 @@ class Call:
     """agent_remote_identifier of the request."""
     call_id: str
     started_at_ms: int
+    ended_at_ms: int | None = None
     payload: bytes
     """The payload as JSON in Tuner's current field names, without recording_url: well-formed for `checked_for`."""
     checked_for: Form | None
@@ -204,6 +207,8 @@ class Recording:
     source: str
     key: str
     """Trimmed, never empty."""
+    id: str = ""
+    """What the platform calls this recording; the same id again is the same recording told again. Empty: not known."""
     url: str | None
     """None: there will never be one (`absent_when:` was true); this ends the wait of the calls it fits."""
     started_at: float | None = None
@@ -264,6 +269,10 @@ class KeyStyle:
 
     def __or__(self, other: "KeyStyle") -> "KeyStyle":
         return KeyStyle(keyless=self.keyless or other.keyless, own=self.own or other.own)
+
+
+ROWS_DROPPED: Final = ("unknown_role", "no_role", "not_speech")
+"""Why a row that says something is left out: no table names its role; it has none; a table names it with null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

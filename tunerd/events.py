@@ -41,6 +41,26 @@ class DocumentsRead:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentIgnored:
     source: str
+    known: bool = False
+    """`not_call:` was true; else only `when:` was false."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyIgnored:
+    """A source that never gave a call or a recording, and ignored so many documents in a row. 0: it gave one now."""
+
+    source: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleUnknown:
+    """Rows of a transcript have a role that no table of the rules names. Told once for each role of a source."""
+
+    source: str
+    role: str
+    dropped: bool
+    """False: their call was refused, or they were taken for the agent's (`unknown_roles:`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +317,8 @@ class ClockJumped:
 
 
 Event: TypeAlias = (
-    Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | FileIgnored | DocumentMapped | CallAdmitted
+    Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
+    | FileIgnored | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed

@@ -25,6 +25,8 @@ class FailReason(StrEnum):
     """Another call with the same id started at another time."""
     RECORDING_MISSING = "recording_missing"
     RECORDING_EXPIRED = "recording_expired"
+    RECORDING_AMBIGUOUS = "recording_ambiguous"
+    """Several recordings, or several calls, are equally near, and nothing nearer came."""
     REJECTED = "rejected"
     """Tuner answered that it does not take this call (400, 413, 415, 422, `success: false`)."""
     GAVE_UP = "gave_up"
@@ -33,7 +35,6 @@ class FailReason(StrEnum):
     """Set aside because the process twice ended while it was being read."""
     DOCUMENT_LOST = "document_lost"
     """The ledger was damaged: its row could be read and its document could not, nor has its file been read again since."""
-    UPLOAD_TARGET_LOST = "upload_target_lost"
     INCOMPLETE = "incomplete"
     """A gathered call that may lack a part: a document that may be one cannot be read, or the end of its log is not known."""
 

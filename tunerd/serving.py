@@ -18,7 +18,7 @@ from tunerd.delivery.lane import DestinationStatus
 from tunerd.delivery.run import Delivery
 from tunerd.intake.source_reader import Unread
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Gauges
+from tunerd.ledger import ALL_READ, UNREAD, Gauges
 from tunerd.outcome import IntakeReason, PauseReason
 
 _TICK_S: Final = 0.2
@@ -81,7 +81,11 @@ class Left:
     gauges: Gauges
     unread: Sequence[Unread] = ()
     silences: Sequence[Silence] = ()
-    """These two of a `run --once`."""
+    kept: Sequence[Unread] = ()
+    """Files that `after_sent` left: their writer has them open, or may have."""
+    all_left_out: int = 0
+    """So many documents were left out by the rules, and nothing else is in the ledger or came; else 0. The last four are of a
+    `run --once`."""
 
 
 def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
@@ -120,8 +124,8 @@ async def once(
     """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
     `wait_s`, or at a signal. Files and directories that cannot be read are not waited for. A pause that needs a person ends
     it too, and so does a Tuner that has not answered once in SILENCE_S. Calls that wait for a recording are waited for
-    only with `wait_s`: everything that is here has been read. At the end `after_sent` is carried out, not after a signal:
-    the next start does that."""
+    only with `wait_s`: everything that is here has been read, so that recordings which are not near are taken then. At the
+    end `after_sent` is carried out, not after a signal: the next start does that."""
     stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
 
     def given_up() -> bool:
@@ -130,6 +134,7 @@ async def once(
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(conductors.delivery.run(stop_delivery))
         while not stop.asked.is_set():
+            await conductors.delivery.set_far_rule(UNREAD)
             reading = group.create_task(conductors.intake.sweep())
             while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
@@ -139,6 +144,7 @@ async def once(
                 reading.cancel()
                 break
             swept_at, incomplete = clock.monotonic(), reading.result()
+            await conductors.delivery.set_far_rule(ALL_READ)
             while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
                 if given_up() or (not incomplete and _is_done(conductors, waits=until is not None)):
@@ -150,7 +156,8 @@ async def once(
         cut.cancel()
     if not stop.by:
         await conductors.intake.dispose(stop.now)
-    return Left(gauges=conductors.gauges(), unread=conductors.intake.unread(), silences=conductors.silences())
+    intake = conductors.intake
+    return Left(gauges=conductors.gauges(), unread=intake.unread(), silences=conductors.silences(), kept=intake.kept())
 
 
 def _is_silent(conductors: Conductors, clock: Clock) -> bool:

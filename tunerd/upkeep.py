@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from tunerd.clock import Clock, SteadyClock
 from tunerd.config import LedgerConfig
 from tunerd.events import ClockJumped, Emit
-from tunerd.ledger import Keep, LedgerUnavailable
+from tunerd.ledger import FarRule, Keep, LedgerUnavailable
 
 TRIM_EVERY_S: Final = 60.0
 JUMP_S: Final = 5.0
@@ -21,6 +21,7 @@ JUMP_S: Final = 5.0
 _LOOK_EVERY_S: Final = 1.0
 WATCH_EVERY_S: Final = 5.0
 PLACE_EVERY_S: Final = 2.0
+FIRST_READ_S: Final = 600.0
 
 
 class Trimmed(Protocol):
@@ -83,6 +84,20 @@ async def follow_clock(ledger: ShiftedLedger, delivery: ShiftedDelivery, clock: 
         if jumped < 0:
             await ledger.shift(jumped)
         emit(ClockJumped(seconds=jumped))
+
+
+class FarDelivery(Protocol):
+    async def set_far_rule(self, rule: FarRule) -> None: ...
+
+
+async def take_far_ones(delivery: FarDelivery, all_read: Callable[[], bool], clock: Clock, stop: asyncio.Event) -> None:
+    """Recordings that are not near are only taken when what lay there at the start was read: a nearer one may be in it. A
+    source that cannot be read holds them up for FIRST_READ_S at most."""
+    until = clock.monotonic() + FIRST_READ_S
+    while not all_read() and clock.monotonic() < until:
+        if await clock.wait(stop, _LOOK_EVERY_S):
+            return
+    await delivery.set_far_rule(FarRule())
 
 
 async def watch_content(file: Path, changed: Callable[[], None], clock: Clock, stop: asyncio.Event) -> None:

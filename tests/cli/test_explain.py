@@ -70,7 +70,7 @@ def test_rules_shows_every_rule_and_what_functions_got_and_gave(tmp_path: Path) 
     assert 'call.call_id[1] (config.yaml:10): "c-1" doc.id' in out
     assert "multiply(0.5, 100) -> 50" in out
     assert "call.transcript_with_tool_calls.role (config.yaml:18): 40 of 60" in out
-    assert 'lookup("bot", {"bot": "agent", ...' in out or 'lookup("bot", {bot, caller}) -> "agent"' in out
+    assert 'lookup("bot", {"bot": "agent", ...' in out or 'lookup("bot", {bot, caller, ghost}) -> "agent"' in out
     assert "60 calls in all, 20 gave null" in out
 
 

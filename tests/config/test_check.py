@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,6 @@ from tests.config.test_load import SECRET
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.delivery.trial import judge
-from tunerd.mapping import presets
 
 GOOD = """
 tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: {key}, base_url: "{url}"}}
@@ -312,60 +313,57 @@ def test_a_file_that_may_not_be_read_is_a_wrong_configuration(tmp_path: Path, co
     ]
 
 
-SLOW = "could take very long on some texts, because repeats in it may match the same characters in many ways"
-
-
 @pytest.mark.parametrize(
-    ("rule", "column"),
+    ("rule", "column", "part", "advice"),
     [
-        ("""regex(doc.x, '(a+)+$')""", 19),
-        ("""if(regex(doc.x, '(a+)+$'), 1, 2)""", 22),
-        ("""classify(doc.x, {"(a+)+$": 1})""", 19),
-        ("""doc.list[?regex(@.x, '.*a.*b')] | length(@)""", 29),
+        ("regex(doc.x, 'a(?=b)')", 19, "`(?=`, a look-ahead", "name the part that you want"),
+        ("if(regex(doc.x, '(?<!a)b'), 1, 2)", 22, "`(?<!`, a look-behind", "say what may stand before"),
+        ("regex(doc.x, '(a)\\1')", 19, "`\\1`, a reference to a group", "write the alternatives out"),
+        ("""classify(doc.x, {"(?P<q>.)(?P=q)": 1})""", 19, "`(?P=`, a reference to a group", "write the alternatives out"),
+        ("doc.list[?regex(@.x, 'a++b')] | length(@)", 29, "bad repetition operator at `++`", "leave the + out"),
+        ("regex(doc.x, '(?x)a b')", 19, "`(?x)`, the flag x", "without blanks and comments"),
+        ("regex(doc.x, 'a{2000}')", 19, "invalid repetition size at `{2000}`", "1000 at most"),
     ],
 )
-def test_a_slow_pattern_of_a_rule_is_warned_of(tmp_path: Path, rule: str, column: int) -> None:
-    """`check` names place and pattern, in the words of `redact.patterns`; with --strict it ends with 1."""
-    text = good().replace("call_cost: doc.cost", f"call_cost: {json.dumps(rule)}")
-    result = run(tmp_path, text)
-    assert result.exit_code == 0, result.output
-    (warning,) = [line for line in result.output.splitlines() if line.startswith("warning: ")]
-    assert f"config.yaml:9:{column}: sources[0].call.call_cost: the pattern '" in warning
-    assert SLOW in warning
-    assert run(tmp_path, text, "--strict").exit_code == 1
+def test_a_pattern_that_re2_does_not_know_is_an_error_with_its_place(
+    tmp_path: Path, rule: str, column: int, part: str, advice: str
+) -> None:
+    """It names the part, and a way around."""
+    result = run(tmp_path, good().replace("call_cost: doc.cost", f"call_cost: {json.dumps(rule)}"))
+    assert result.exit_code == 78, result.output
+    (problem,) = [line for line in result.output.splitlines() if "call_cost" in line]
+    assert f"config.yaml:9:{column}: sources[0].call.call_cost: " in problem
+    assert part in problem
+    assert advice in problem
 
 
 @pytest.mark.parametrize(
-    ("pattern", "warned"), [("(?P<a>(x+)+)$", True), (r"(?P<a>.*)-(?P<b>.*)\.json", False), (r"(?P<a>[^/]+)/x\.json$", False)]
+    ("pattern", "wrong"), [("(?P<a>(x+)+)$", None), ("(?P<a>x)(?!y)", "`(?!`, a look-ahead"), ("(?<=x)(?P<a>y)", "a look-behind")]
 )
-def test_a_slow_pattern_over_paths_is_warned_of(tmp_path: Path, pattern: str, warned: bool) -> None:
-    """Paths are short: only what multiplies without end is slow there."""
+def test_patterns_over_paths_are_re2s_too(tmp_path: Path, pattern: str, wrong: str | None) -> None:
+    """What was slow before is as good as any other."""
     result = run(tmp_path, good() + f"    path_groups: '{pattern}'\n", "--strict")
-    assert result.exit_code == (1 if warned else 0), result.output
-    assert (f"config.yaml:12:18: sources[0].path_groups: {SLOW}" in result.output) is warned
+    assert result.exit_code == (0 if wrong is None else 78), result.output
+    assert wrong is None or f"config.yaml:12:18: sources[0].path_groups: has {wrong if wrong[0] == '`' else ''}" in result.output
+    assert wrong is None or wrong in result.output
 
 
-@pytest.mark.parametrize(
-    "rule", ["regex(doc.x, '^a+$')", "regex(doc.x, doc.y)", r"regex(doc.x, '(?P<n>\d+)-.*')", "concat('(a+)+$')"]
-)
-def test_other_patterns_are_not_warned_of(tmp_path: Path, rule: str) -> None:
-    """What is quick, comes from the document, or is no pattern."""
+@pytest.mark.parametrize("rule", ["regex(doc.x, '(a+)+$')", "regex(doc.x, doc.y)", "regex(doc.x, '.*a.*b')", "concat('(?=a)')"])
+def test_other_patterns_are_taken(tmp_path: Path, rule: str) -> None:
+    """Those that would be slow elsewhere, what comes from the document, and what is no pattern."""
     text = good().replace("call_cost: doc.cost", f"call_cost: {json.dumps(rule)}")
     assert run(tmp_path, text, "--strict").exit_code == 0, run(tmp_path, text, "--strict").output
 
 
-@pytest.mark.parametrize("preset", sorted(presets.names()))
-def test_no_preset_has_a_slow_pattern(tmp_path: Path, preset: str) -> None:
-    """`check --strict` of a configuration that uses a preset is not failed by what its user did not write."""
-    text = f"""
-tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: made-up, base_url: "https://tuner.example"}}
-sources:
-  - name: agent
-    path: .
-    preset: {preset}
-    recording: []
-    on_missing: {{send: "https://audio.example/none.wav"}}
-"""
-    result = run(tmp_path, text)
-    assert result.exit_code in (0, 1), result.output
-    assert "could take very long" not in result.output
+def test_without_a_pattern_the_engine_is_not_imported() -> None:
+    """Neither by the package nor by a configuration that has none."""
+    code = (
+        "import sys, tunerd.app, tunerd.config.check\n"
+        "from tests.mapping.sources import REST, compiled, document\n"
+        "mapping = compiled('call:' + REST)\n"
+        "assert mapping.map(document({'said': ['hi']})).call\n"
+        "assert 're2' not in sys.modules\n"
+        "compiled('call:' + REST + \"  call_status: regex(doc.x, 'a')\")\n"
+        "assert 're2' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

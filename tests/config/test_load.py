@@ -77,6 +77,15 @@ def test_values_are_read_in_their_units() -> None:
     assert source.path == "/etc/tunerd/calls"
 
 
+@pytest.mark.parametrize(("written", "near_s"), [("", 30.0), (", near: 2m", 120.0), (", within: any, near: 5s", 5.0)])
+def test_near_of_a_manifest_strategy(written: str, near_s: float) -> None:
+    """Half a minute where nothing is said."""
+    source = SOURCE.replace("{url: doc.url}", "{manifest: egress, key: doc.room" + written + "}")
+    (strategy,) = read(TUNER + source + EGRESS).sources[0].recording
+    assert isinstance(strategy, ManifestRule)
+    assert strategy.near_s == near_s
+
+
 @pytest.mark.parametrize(
     ("written", "expected"),
     [

@@ -29,7 +29,7 @@ BEYOND_STRUCTURE = {
     "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
     "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
     "no_recording", "recording_empty", "recording_empty_over_a_preset", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
-    "recording_without_calls", "redact_bad_pattern", "redact_slow_pattern", "redact_empty_pattern", "redact_taken_name",
+    "recording_without_calls", "redact_bad_pattern", "redact_look_around", "redact_empty_pattern", "redact_taken_name",
     "redact_unknown_field", "redact_needed_field", "redact_role", "redact_recording_url", "redact_by_number", "redact_no_path",
     "redact_with_gather", "redact_without_calls", "send_is_no_url", "settle_longer_than_its_timeout", "source_without_recordings",
     "tests_of_an_unknown_source", "tests_with_a_bad_expression", "tests_with_keys_of_no_source", "tests_with_one_name",

@@ -206,8 +206,8 @@ def _outcome(mapped: Mapped, kind: str, wanted: Fence) -> Any:
     if kind == "json recording":
         assert mapped.recording is not None, mapped.refused
         recording = mapped.recording
-        shown = {name: getattr(recording, name) for name in ("key", "url", "started_at", "duration_s", "expires_at")}
-        return {name: value for name, value in shown.items() if value is not None}
+        shown = {name: getattr(recording, name) for name in ("key", "id", "url", "started_at", "duration_s", "expires_at")}
+        return {name: value for name, value in shown.items() if value not in (None, "")}
     call = mapped.call
     assert call is not None, mapped.refused
     if kind == "json left-out":

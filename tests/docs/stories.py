@@ -114,7 +114,7 @@ class Story:
     def _recording(self, line: Line) -> Recording:
         fields = line.fields
         return Recording(
-            origin=Origin(source="egress", path=f"/egress/{self._number}.json"),
+            origin=Origin(source="egress", path=f"/egress/{self._number}.json", mtime_ns=self._number),
             source="egress",
             key=str(fields["key"]),
             url=None if fields.get("absent") else str(fields["url"]),

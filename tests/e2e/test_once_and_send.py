@@ -95,6 +95,22 @@ async def test_once_carries_out_after_sent_when_wait_is_over(tmp_path: Path) -> 
         assert [one.name for one in (tmp_path / "calls").iterdir()] == ["alone.json"]
 
 
+async def test_once_takes_recordings_that_are_not_near_when_all_is_read(tmp_path: Path) -> None:
+    """Each call of a room gets its own whatever is read first; where nothing nearer is, the farther one; nobody another's."""
+    began = 1_767_225_600_000
+    async with sandbox(tmp_path) as tuner:
+        config = _prepare(tmp_path, tuner.url)
+        for number, (name, room, at_s) in enumerate([("a", "desk", 0), ("b", "desk", 300), ("c", "hall", 0)]):
+            put(tmp_path / "calls" / f"{number}.json", call_document(name, room=room, started=began + at_s * 1000))
+        for room, own, at_s in (("desk", "b", 301), ("hall", "c", 120)):
+            told = {**manifest(room, started=began + at_s * 1000), "url": f"https://audio.example/{own}.ogg"}
+            put(tmp_path / "recordings" / f"{own}.json", told)
+        code, said = await tunerd("run", "-c", config, "--once")
+        assert (code, "2 sent, 0 failed, 1 waiting" in said) == (1, True), said
+        urls = {name: body["recording_url"] for name, body in (await tuner.bodies()).items()}
+        assert urls == {"b": "https://audio.example/b.ogg", "c": "https://audio.example/c.ogg"}
+
+
 async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None:
     """With --wait the process goes on looking, and ends as soon as the last call is out."""
     async with sandbox(tmp_path) as tuner:

@@ -398,6 +398,10 @@ async def test_only_what_is_new_and_due_is_handed_over(ledger: Ledger) -> None:
     assert [[one.call_id for one in claims] for claims in taker.given] == [["new"]]
     await bring(ledger, recording())
     assert len(taker.given) == 1, "a call whose recording came is claimed"
+    await put(ledger, make_call("twice", mtime_ns=1), make_call("twice", mtime_ns=2, text="newer"))
+    assert taker.given[1:] == [[]]
+    claims = [await claimed(ledger) for _ in range(3)]
+    assert [b"newer" in one.body for one in claims if one.call_id == "twice"] == [True]
 
 
 async def test_nobody_is_woken_for_calls_that_were_handed_over(ledger: Ledger) -> None:

@@ -1,31 +1,40 @@
 """The rules of matching, as tables: decisions over strategies, and who gets which recording."""
 
+import math
+from itertools import permutations
+
 import pytest
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.ledger import FarRule
 from tunerd.ledger.matching import (
     Answer,
     Closing,
     Decision,
     Exhausted,
     Free,
+    Offer,
+    Partner,
     Seeker,
+    Standing,
+    Tie,
     Use,
     WaitUntil,
     decide,
     looks_for,
-    nearest_call,
-    offer,
+    partners,
+    taken_from,
     wants_of,
 )
 from tunerd.outcome import FailReason
 
-from .parts import egress
+from .parts import NOW, egress
 
 URL = UrlStrategy(url="https://a/doc.wav")
 NO_URL = UrlStrategy(url=None)
 HOLD = Hold(hold_s=1000)
 MISSING, EXPIRED = FailReason.RECORDING_MISSING, FailReason.RECORDING_EXPIRED
+AMBIGUOUS = FailReason.RECORDING_AMBIGUOUS
 
 
 def free(row: int, at_ms: int | None, url: str | None = "", expires_at: float | None = None) -> Free:
@@ -35,10 +44,11 @@ def free(row: int, at_ms: int | None, url: str | None = "", expires_at: float | 
 F1 = free(1, 0)
 ABSENT = free(2, 0, url=None)
 GONE = free(3, 0, expires_at=50.0)
+TIE = Tie(recordings=(F1, free(4, 0)), others=0)
 
 
 # strategies, on_missing, offers, answers, now (waits count from 100) -> decision
-DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free], dict[int, Answer], float, Decision]] = [
+DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Offer | Tie], dict[int, Answer], float, Decision]] = [
     ("a URL in the document is used", (URL,), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
     ("its expiry goes with it", (UrlStrategy(url="u", expires_at=200.0),), HOLD, {}, {}, 100, Use(url="u", expires_at=200.0)),
     ("an expired URL is not used", (UrlStrategy(url="u", expires_at=100.0),), HOLD, {}, {}, 100, Exhausted(reason=EXPIRED)),
@@ -109,6 +119,12 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free], dic
         110,
         Use(url="https://a/1", recording=1, position=0),
     ),
+    ("one for later keeps the strategy waiting", (egress(wait_s=60), URL), HOLD, {0: Offer(found=F1, at=300)}, {}, 170, WaitUntil(at=300)),
+    ("and is used then", (egress(wait_s=60), URL), HOLD, {0: Offer(found=F1, at=300)}, {}, 300, Use(url="https://a/1", recording=1, position=0)),
+    ("a tie is waited out", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 159, WaitUntil(at=160)),
+    ("and then it is one", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 160, Exhausted(reason=AMBIGUOUS, tie=TIE)),
+    ("unless a later strategy answers", (egress(wait_s=60), URL), HOLD, {0: TIE}, {}, 160, Use(url="https://a/doc.wav")),
+    ("or it is sent anyway", (egress(wait_s=60),), SendAnyway(url="none"), {0: TIE}, {}, 160, Use(url="none")),
     ("send anyway, also when it expired", (UrlStrategy(url="u", expires_at=1.0),), SendAnyway(url="none"), {}, {}, 100, Use(url="none")),
 ]  # fmt: skip
 
@@ -121,66 +137,99 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free], dic
 def test_decide(
     strategies: tuple[Strategy, ...],
     on_missing: OnMissing,
-    offers: dict[int, Free],
+    offers: dict[int, Free | Offer | Tie],
     answers: dict[int, Answer],
     now: float,
     decision: Decision,
 ) -> None:
     """Each row of the table: strategies, what is known of them, the time, and the decision."""
-    assert decide(strategies, on_missing, offers=offers, answers=answers, waits_from=100, now=now) == decision
+    given = {position: Offer(found=one, at=-math.inf) if isinstance(one, Free) else one for position, one in offers.items()}
+    assert decide(strategies, on_missing, offers=given, answers=answers, waits_from=100, now=now) == decision
 
 
-def seeker(call: int, at_ms: int, within_ms: int | None = 600_000) -> Seeker:
-    return Seeker(call=call, started_at_ms=at_ms, within_ms=within_ms)
+def seeker(call: int, at_ms: int, within_ms: int | None = 600_000, *, lasts_ms: int | None = None,
+           standing: Standing = Standing.OPEN) -> Seeker:  # fmt: skip
+    ended_at_ms = None if lasts_ms is None else at_ms + lasts_ms
+    return Seeker(call=call, started_at_ms=at_ms, within_ms=within_ms, near_ms=30_000, ended_at_ms=ended_at_ms, standing=standing)
 
 
-NEAREST: list[tuple[str, int | None, list[Seeker], int | None]] = [
-    ("nobody looks", 0, [], None),
-    ("one call in the window", 5000, [seeker(1, 0)], 1),
-    ("the window's edge counts", 600_000, [seeker(1, 0)], 1),
-    ("one past the window", 600_001, [seeker(1, 0)], None),
-    ("the window reaches both ways", -600_000, [seeker(1, 0)], 1),
-    ("the nearest of two", 5000, [seeker(1, 0), seeker(2, 9000)], 2),
-    ("an exact tie is not guessed", 5000, [seeker(1, 0), seeker(2, 10_000)], None),
-    ("a tie further away does not matter", 5000, [seeker(1, 4000), seeker(2, 0), seeker(3, 10_000)], 1),
-    ("one call with two strategies is no tie", 5000, [seeker(1, 0), seeker(1, 0)], 1),
-    ("any window, known start", 10**9, [seeker(1, 0, None)], 1),
-    ("no start: only for `within: any`", None, [seeker(1, 0)], None),
-    ("no start, one call with any", None, [seeker(1, 0), seeker(2, 0, None)], 2),
-    ("no start, two calls: not guessed", None, [seeker(1, 0, None), seeker(2, 500, None)], None),
-]
+ANY = None
+CLOSED, SERVED = Standing.CLOSED, Standing.SERVED
+# calls, recordings -> of call 1: its recording and whether it is near; "tie"; or None
+PARTNERS: list[tuple[str, list[Seeker], list[Free], tuple[int, bool] | str | None]] = [
+    ("nothing there", [seeker(1, 0)], [], None),
+    ("near by its start", [seeker(1, 0)], [free(1, 30_000)], (1, True)),
+    ("before the start, too", [seeker(1, 0)], [free(1, -30_000)], (1, True)),
+    ("farther, in the window", [seeker(1, 0)], [free(1, 30_001)], (1, False)),
+    ("the window's edge counts", [seeker(1, 0)], [free(1, 600_000)], (1, False)),
+    ("the window reaches both ways", [seeker(1, 0)], [free(1, -600_000)], (1, False)),
+    ("one past the window", [seeker(1, 0)], [free(1, 600_001)], None),
+    ("during the call is near", [seeker(1, 0, lasts_ms=240_000)], [free(1, 200_000)], (1, True)),
+    ("after its end is not", [seeker(1, 0, lasts_ms=240_000)], [free(1, 240_001)], (1, False)),
+    ("during the call, but out of the window", [seeker(1, 0, 60_000, lasts_ms=240_000)], [free(1, 200_000)], None),
+    ("the nearest of two", [seeker(1, 0)], [free(1, 5000), free(2, -3000)], (2, True)),
+    ("an exact tie of recordings", [seeker(1, 0)], [free(1, 3000), free(2, -3000)], "tie"),
+    ("the same URL twice is no tie", [seeker(1, 0)], [free(1, 3000, "u"), free(2, -3000, "u")], (1, True)),
+    ("another call is nearer to it", [seeker(1, 0), seeker(2, 6000)], [free(1, 5000)], None),
+    ("then the next one", [seeker(1, 0), seeker(2, 6000)], [free(1, 5000), free(2, -9000)], (2, True)),
+    ("the other has a nearer one", [seeker(1, 0), seeker(2, 6000)], [free(1, 5000), free(2, 6000)], (1, True)),
+    ("an exact tie of calls", [seeker(1, 0), seeker(2, 10_000)], [free(1, 5000)], "tie"),
+    ("what is in a tie goes to nobody", [seeker(1, 20_000), seeker(2, 0), seeker(3, 10_000)], [free(1, 5000)], None),
+    ("a tie further away does not matter", [seeker(1, 4000), seeker(2, 0), seeker(3, 10_000)], [free(1, 5000)], (1, True)),
+    ("a nearer call whose window is too small", [seeker(1, 0), seeker(2, 6000, 500)], [free(1, 5000)], (1, True)),
+    ("one call with two strategies is no tie", [seeker(1, 0), seeker(1, 0, ANY)], [free(1, 5000)], (1, True)),
+    ("during one call is nearer than close to another's start", [seeker(1, 0, lasts_ms=500_000), seeker(2, 520_000)],
+     [free(1, 480_000)], (1, True)),
+    ("and the other gets nothing of it", [seeker(1, 520_000), seeker(2, 0, lasts_ms=500_000)], [free(1, 480_000)], None),
+    ("a call that was sent without keeps its own from others", [seeker(1, 60_000), seeker(2, 0, standing=CLOSED)], [free(1, 1000)], None),
+    ("a second recording of a call that has one", [seeker(1, 300_000), seeker(2, 0, standing=SERVED)], [free(1, 100_000)], None),
+    ("but a near one it gets", [seeker(1, 25_000), seeker(2, 0, standing=SERVED)], [free(1, 10_000)], (1, True)),
+    ("any window, known start", [seeker(1, 0, ANY)], [free(1, 10**9)], (1, True)),
+    ("no start fits any window only", [seeker(1, 0)], [free(1, None)], None),
+    ("no start, any", [seeker(1, 0, ANY)], [free(1, None)], (1, True)),
+    ("no start, two of them", [seeker(1, 0, ANY)], [free(1, None), free(2, None)], "tie"),
+    ("no start, two calls", [seeker(1, 0, ANY), seeker(2, 500, ANY)], [free(1, None)], "tie"),
+    ("no start, another call has its own already", [seeker(1, 0, ANY), seeker(2, 5, ANY, standing=SERVED)], [free(1, None)], (1, True)),
+    ("a known start goes before an unknown", [seeker(1, 0, ANY)], [free(1, None), free(2, 10**9)], (2, True)),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("started_at_ms", "seekers", "call"), [row[1:] for row in NEAREST], ids=[row[0] for row in NEAREST])
-def test_a_recording_goes_to_the_nearest_call(started_at_ms: int | None, seekers: list[Seeker], call: int | None) -> None:
-    """One recording to one call: the nearest start inside the window, and nobody where two are equally near."""
-    assert nearest_call(started_at_ms, seekers) == call
+@pytest.mark.parametrize(("calls", "found", "whose"), [row[1:] for row in PARTNERS], ids=[row[0] for row in PARTNERS])
+def test_whose_recording_it_is(calls: list[Seeker], found: list[Free], whose: tuple[int, bool] | str | None) -> None:
+    """Each row of the table, in every order in which calls and recordings may be given."""
+    for some_calls in permutations(calls):
+        for some_found in permutations(found):
+            one = partners(some_calls, some_found).get(1)
+            told = "tie" if isinstance(one, Tie) else None if one is None else (one.found.row, one.is_near)
+            assert told == whose
 
 
-ME = seeker(1, 0)
-OFFERS: list[tuple[str, Seeker, list[Free], dict[int, list[Seeker]], int | None]] = [
-    ("nothing there", ME, [], {}, None),
-    ("out of the window", ME, [free(1, 600_001)], {}, None),
-    ("the nearest of two", ME, [free(1, 5000), free(2, -3000)], {}, 2),
-    ("an exact tie is not guessed", ME, [free(1, 3000), free(2, -3000)], {}, None),
-    ("the same URL twice is no tie", ME, [free(1, 3000, "u"), free(2, -3000, "u")], {}, 1),
-    ("another call is nearer to it", ME, [free(1, 5000)], {1: [ME, seeker(2, 6000)]}, None),
-    ("then the next one that nobody is nearer to", ME, [free(1, 5000), free(2, -9000)], {1: [ME, seeker(2, 6000)], 2: [ME]}, 2),
-    ("another call is equally near", ME, [free(1, 5000)], {1: [ME, seeker(2, 10_000)]}, None),
-    ("a nearer call whose window is too small does not count", ME, [free(1, 5000)], {1: [ME, seeker(2, 6000, 500)]}, 1),
-    ("no start fits any window only", ME, [free(1, None)], {}, None),
-    ("no start, any", seeker(1, 0, None), [free(1, None)], {}, 1),
-    ("no start, two of them: not guessed", seeker(1, 0, None), [free(1, None), free(2, None)], {}, None),
-    ("a known start goes before an unknown", seeker(1, 0, None), [free(1, None), free(2, 10**9)], {}, 2),
-    ("no start, another call wants it too", seeker(1, 0, None), [free(1, None)], {1: [seeker(2, 5, None)]}, None),
-]
+@pytest.mark.parametrize(
+    ("known_at", "expires_at", "far", "at"),
+    [
+        (NOW - 50, None, FarRule(), NOW + 1800),
+        (NOW + 60, None, FarRule(), NOW + 1860),
+        (NOW, NOW + 600, FarRule(), NOW + 480),
+        (NOW, NOW + 90_000, FarRule(), NOW + 1800),
+        (NOW - 9000, None, FarRule(not_before=NOW + 1900), NOW + 1900),
+        (NOW, None, FarRule(at_once=True), -math.inf),
+    ],
+    ids=["known before the call", "known after it", "it expires soon", "it expires late", "after a start", "all is read"],
+)
+def test_when_a_farther_one_is_taken(known_at: float, expires_at: float | None, far: FarRule, at: float) -> None:
+    """When both have known each other for the wait, or two minutes before it expires; near ones at once."""
+    found = Free(row=1, url="https://a/1", started_at_ms=0, expires_at=expires_at, known_at=known_at)
+    told = [
+        taken_from(Partner(found=found, is_near=is_near), waits_from=NOW, wait_s=1800, far=far, now=NOW)
+        for is_near in (False, True)
+    ]
+    assert told == [at, -math.inf]
 
 
-@pytest.mark.parametrize(("me", "found", "rivals", "row"), [row[1:] for row in OFFERS], ids=[row[0] for row in OFFERS])
-def test_offer(me: Seeker, found: list[Free], rivals: dict[int, list[Seeker]], row: int | None) -> None:
-    """Of several recordings the nearest that no other waiting call is nearer to; a doubt gives none."""
-    taken = offer(me, found, rivals)
-    assert (None if taken is None else taken.row) == row
+def test_while_files_are_unread_a_farther_one_is_not_taken() -> None:
+    """In a sweep one is looked for again a minute later."""
+    partner = Partner(found=free(1, 0, expires_at=1.0), is_near=False)
+    assert taken_from(partner, waits_from=0, wait_s=0, far=FarRule(not_before=math.inf), now=NOW) == NOW + 60
 
 
 def test_null_keys_are_never_looked_up() -> None:
@@ -191,11 +240,11 @@ def test_null_keys_are_never_looked_up() -> None:
 
 def test_a_story_names_no_url() -> None:
     """What a call waits for is shown without URLs, whose queries may be secrets."""
-    lines = [looks_for(UrlStrategy(url="https://a/x?token=1"), None, 0), looks_for(egress("room"), None, 160.0)]
+    lines = [looks_for(UrlStrategy(url="https://a/x?token=1"), None, 0, None, 0), looks_for(egress("room"), None, 160.0, None, 0)]
     lines += [
-        looks_for(egress("room"), Answer(at=1, expired=True), 0),
-        looks_for(egress(None), None, 0),
-        looks_for(NO_URL, None, 0),
+        looks_for(egress("room"), Answer(at=1, expired=True), 0, None, 0),
+        looks_for(egress(None), None, 0, None, 0),
+        looks_for(NO_URL, None, 0, None, 0),
     ]
     assert lines == [
         "url: in the document",

@@ -114,10 +114,17 @@ HOT = [
     ),
     (
         "seekers",
-        "SELECT call FROM want WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1) AND source = ? AND key = ? "
+        "SELECT call FROM want INDEXED BY want_open WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1) AND source = ? AND key = ? "
         "AND started_at_ms < ? ORDER BY started_at_ms DESC, call DESC, position DESC LIMIT 8",
         "want_open",
     ),
+    (
+        "rivals",
+        "SELECT call FROM want WHERE source = ? AND key = ? AND started_at_ms >= ? ORDER BY started_at_ms, call, position LIMIT 8",
+        "want_key",
+    ),
+    ("farther ones", "SELECT call FROM want WHERE look_at IS NOT NULL AND look_at <= ? LIMIT 8", "want_look"),
+    ("a known id", "SELECT row FROM recording WHERE source = ? AND id = ? AND id <> '' LIMIT 1", "recording_id"),
     (
         "stale",
         f"SELECT row FROM call WHERE state = ? AND {ENDED} AND changed_at <= ? ORDER BY changed_at, row LIMIT 9",

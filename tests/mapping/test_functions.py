@@ -283,7 +283,7 @@ def test_null_goes_in_and_null_comes_out(name: str) -> None:
         ("find(x, 'a', 1)", {"a": 1}, "find: takes a list, got an object"),
         ("from_pairs(x, 'a', 'b')", ["secret"], "from_pairs: takes a list of objects"),
         ("concat('a', x)", ["secret"], "concat: takes text, got a list"),
-        ("regex('a', x)", "(", "regex: the pattern is no regular expression"),
+        ("regex('a', x)", "(", "regex: the pattern '(' is not a regular expression"),
         ("truncate('abc', x)", "2", "truncate: takes a whole number of characters, got text"),
         ("split('abc', x)", "", "split: cannot split at empty text"),
         ("to_bool(x)", [1], "to_bool: takes"),

@@ -42,6 +42,15 @@ def test_a_manifest_gives_a_recording() -> None:
     assert (recording.started_at, recording.duration_s, recording.expires_at) == (1_782_900_000.5, 62.0, 1_782_900_600.0)
 
 
+@pytest.mark.parametrize(("sid", "known"), [(" RE1 ", "RE1"), (17, "17"), (None, ""), ("", "")])
+def test_a_manifest_says_which_recording_it_is(sid: Any, known: str) -> None:
+    """`id:` as trimmed text; empty where the document gives none."""
+    mapping = compiled("manifest: {key: doc.room, id: doc.sid, url: doc.url}\n", None)
+    recording = mapping.map(document({"room": "r", "url": "https://a.example/u", "sid": sid})).recording
+    assert recording is not None
+    assert recording.id == known
+
+
 @pytest.mark.parametrize(
     ("doc", "where"),
     [

@@ -89,6 +89,8 @@ def every_event(text: str = "") -> list[e.Event]:
         e.Stopped(left=0),
         e.DocumentsRead(source="agent", count=3),
         e.DocumentIgnored(source="agent"),
+        e.OnlyIgnored(source="agent", count=20),
+        e.RoleUnknown(source="agent", role="narrator", dropped=True),
         e.FileIgnored(source="agent", path="/c/fifo", why=f"a FIFO {text}"),
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),

@@ -19,7 +19,7 @@ from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 NAMES = {
     "calls_admitted_total", "calls_sent_total", "calls_failed_total",
     "calls_retried_total", "calls_duplicate_total", "parts_late_total", "calls_already_there_total",
-    "documents_read_total", "documents_ignored_total", "rule_null_total",
+    "documents_read_total", "documents_ignored_total", "rows_dropped_total", "source_only_ignored", "rule_null_total",
     "rule_error_total", "timeline_repairs_total", "redactions_total", "stuck_total", "calls",
     "oldest_call_age_seconds", "uploads_in_flight", "upload_concurrency_limit",
     "upload_duration_seconds", "call_delivery_seconds", "recording_wait_seconds",

@@ -27,13 +27,13 @@ _TO_DO: Final = {
     "refused": "a refuse: rule wants it so; else mend the rule, then: tunerd retry {it}",
     "id_conflict": "the call_id rule gives one id to two calls: mend it, then: tunerd retry {it}",
     "recording_missing": "goes on by itself when its recording comes; to look again now: tunerd retry {it}",
+    "recording_ambiguous": "tunerd status {it} names the candidates; a nearer recording revives it, or: tunerd dismiss {it}",
     "recording_expired": "write the manifest anew with a fresh URL, then: tunerd retry {it}",
     "rejected": "Tuner does not take it as it is: tunerd explain {path}; mend the rule, then: tunerd retry {it}",
     "gave_up": "when Tuner is well again: tunerd retry {it}",
     "crashed": "please report it; to try again: tunerd retry {it}",
     "document_lost": "put its file back into the source's directory, and the call goes out; else: tunerd dismiss {it}",
     "incomplete": "to send the documents that are there: tunerd retry {it}; else: tunerd dismiss {it}",
-    "upload_target_lost": "look at the bucket of the recordings, then: tunerd retry {it}",
 }
 
 
@@ -224,6 +224,15 @@ def _source(row: SourceRow) -> None:
     _wrapped(row["path"], "    ")
     if to_do := _SOURCE_TO_DO.get(row["paused"] or ""):
         _wrapped(to_do, "    ", fg="yellow")
+    if row["only_ignored"]:
+        what = (
+            f"the last {row['only_ignored']:,} documents were left out by `when:`, and none became a call: are the rules right?"
+        )
+        _wrapped(f"{what} tunerd explain FILE", "    ", fg="yellow")
+    if row["unknown_roles"]:
+        lost = sum(count for why, count in row["rows_dropped"].items() if why != "not_speech")
+        told = f"; {lost:,} rows were left out" if lost else ""
+        _wrapped(f"roles that no table names: {', '.join(row['unknown_roles'])}{told}", "    ", fg="yellow")
     if row["also_read_by"]:
         _wrapped(f"{row['also_read_by']} reads it, too: with two ledgers each call is sent twice", "    ", fg="yellow")
     if one := row["unreadable_example"]:

@@ -110,7 +110,7 @@ def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[
         return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], [], False
     lines: list[str] = []
     estimates: list[str] = []
-    good = True
+    good, outcomes = True, set[str]()
     for name, bench in benches.items():
         mine = [file for file in files if _source_of(file, reading.config) == name]
         for unit in units(bench, [one for file in mine for one in file.reads]):
@@ -119,12 +119,16 @@ def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[
             if len(unit.origins) > 1:
                 where += f" and {count(len(unit.origins) - 1, 'document')} more"
             outcome, refusal = outcome_of(trial), trial.refusal
+            outcomes.add(outcome)
             told = f"left out on purpose by source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
             if refusal is not None:
                 told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
                 good = False
             lines.append(f"{where}: {told}")
             estimates += [f"{where}: {what}" for what in estimated(trial)]
+    if outcomes == {"ignored"}:
+        lines.append("nothing of these files would be sent: every document is left out")
+        good = False
     return lines, estimates, good
 
 

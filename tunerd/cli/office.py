@@ -123,7 +123,8 @@ def _place_reader(known: Known) -> Callable[[str, str, int], Document | RefusedD
         from tunerd.intake.read import read_place
 
         settings = next(one for one in _usable(known).sources if one.name == source)
-        found = read_place(path, offset, 0, settings.max_document_bytes, source=source, settled_at=time.time())
+        limit, root = settings.max_document_bytes, settings.path
+        found = read_place(path, offset, 0, limit, source=source, settled_at=time.time(), root=root)
         return found if settings.stores_documents or isinstance(found, Document) else found.without_text()
 
     return read

@@ -90,7 +90,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
         say(counts(left.gauges))
         for line in troubles(left):
             say(f"tunerd: {line}", err=True)
-        sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences else 0)
+        sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences or left.all_left_out else 0)
 
 
 def _collect_seldom() -> None:
@@ -134,10 +134,19 @@ def troubles(left: Left) -> Iterator[str]:
     """What a `run --once` could not do and its counts don't say, a line each."""
     for silence in left.silences:
         yield f"{silence.base_url} has not answered once ({silence.detail}); check base_url and the network; nothing is lost"
+    if left.all_left_out:
+        yield (
+            f"all {left.all_left_out:,} documents were left out by the rules (`when:`, `not_call:`): nothing was sent; "
+            "`tunerd explain FILE` shows why"
+        )
     for one in left.unread[:NAMED]:
         yield f"not read: {one.path} (source {one.source}): {one.why}"
     if len(left.unread) > NAMED:
         yield f"not read: {len(left.unread) - NAMED} more; `tunerd audit` compares what is on disk with the ledger"
+    for one in left.kept[:NAMED]:
+        yield f"after_sent left {one.path} (source {one.source}): {one.why}"
+    if len(left.kept) > NAMED:
+        yield f"after_sent left {len(left.kept) - NAMED} more files for the same reason; the next run looks at them again"
 
 
 def counts(gauges: Gauges) -> str:

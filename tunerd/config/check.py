@@ -3,7 +3,7 @@ are compiled, and a proxy of the environment that cannot be used. For `tunerd ch
 three when it loads.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,8 +13,7 @@ from tunerd.config import Config, Destination, Source, form_of_key
 from tunerd.config.file import Reading, read_file
 from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.delivery.proxy import proxy_problems
-from tunerd.mapping import SourceMapping, compile_source, manifest_sources
-from tunerd.mapping.patterns import slowness
+from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 
 _OF_THE_PRESET: Final = ("unknown name", "no rule for", "no agent_remote_identifier", "has no use without")
@@ -30,11 +29,11 @@ SHOWN_CHARS: Final = 60
 def check_file(path: Path, environ: Mapping[str, str]) -> Config:
     """The configuration, if `tunerd run` would take it. Raises ConfigError with every problem, those of the rules too."""
     reading = read_file(path, environ)
-    problems, warnings = _of_the_rules(reading, environ)
+    problems = _of_the_rules(reading, environ)
     of_the_service = [problem for problem in reading.problems if problem.variable == _CREDENTIALS]
     others = [problem for problem in reading.problems if problem.variable != _CREDENTIALS]
     problems = [*others, *problems, *proxy_problems(reading.config, environ)]
-    warnings += [replace(problem, message=_ONLY_THERE) for problem in of_the_service]
+    warnings = [replace(problem, message=_ONLY_THERE) for problem in of_the_service]
     if problems:
         raise ConfigError(problems)
     told = dict.fromkeys(map(str, warnings))
@@ -51,20 +50,18 @@ def form_known(destination: Destination) -> Form | None:
         return None
 
 
-def _of_the_rules(reading: Reading, environ: Mapping[str, str]) -> tuple[list[Problem], list[Problem]]:
-    """Problems of the rules, and what to warn of."""
+def _of_the_rules(reading: Reading, environ: Mapping[str, str]) -> list[Problem]:
     sources = reading.config.sources
     destinations = {destination.name: destination for destination in reading.config.destinations}
     wrong = {problem.path for problem in reading.problems}
     found: list[Problem] = []
-    warnings: list[Problem] = []
     for path, source in zip(reading.paths, sources, strict=True):
         mended = _as_far_as_right(source, path, wrong)
         if mended.preset is None and mended.call is None and mended.manifest is None:
             continue  # That nothing can be compiled was told.
         destination = destinations.get(source.destination)
         try:
-            mapping = compile_source(
+            compile_source(
                 mended,
                 destination,
                 sources_with_started_at=manifest_sources(sources),
@@ -75,19 +72,7 @@ def _of_the_rules(reading: Reading, environ: Mapping[str, str]) -> tuple[list[Pr
         except ConfigError as exc:
             in_doubt = wrong & {f"{path}.preset", f"{path}.path_groups", f"{path}.call", f"{path}.manifest"}
             found += [each for each in exc.problems if not (in_doubt and each.message.startswith(_OF_THE_PRESET))]
-        else:
-            warnings += _slow_patterns(mapping)
-    return found, warnings
-
-
-def _slow_patterns(mapping: SourceMapping) -> Iterator[Problem]:
-    for pattern in mapping.patterns:
-        if (slow := slowness(pattern.text, ignore_case=pattern.ignores_case)) is not None:
-            yield Problem(place=pattern.place, path=pattern.path, message=f"the pattern '{_shown(pattern.text)}' {slow}")
-
-
-def _shown(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARS else text[: SHOWN_CHARS - 1] + "\u2026"
+    return found
 
 
 def _as_far_as_right(source: Source, path: str, wrong: set[str]) -> Source:

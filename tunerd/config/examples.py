@@ -28,7 +28,7 @@ REASONS: Final = (
     FailReason.REFUSED,
 )
 """Why a document can be refused before anything is sent."""
-RECORDING_FIELDS: Final = ("key", "url", "started_at", "duration_ms", "expires_at")
+RECORDING_FIELDS: Final = ("key", "id", "url", "started_at", "duration_ms", "expires_at")
 _EXPECTS: Final = ("expect", "expect_recording", "expect_keys", "expect_failed", "expect_ignored")
 
 

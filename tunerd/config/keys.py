@@ -121,6 +121,12 @@ MANIFEST_STRATEGY: Final = Section(
             field="within_s",
             default="10m",
         ),
+        _key(
+            "near",
+            Kind.DURATION,
+            "A recording that starts this close to the start of the call, or during the call, is taken at once; one that is "
+            "farther away when both have been known for `wait` and nothing nearer came.",
+        ),
         _key("wait", Kind.DURATION, "How long the call may wait for this strategy to answer."),
     ),
 )
@@ -170,7 +176,7 @@ SOURCE: Final = Section(
         _key("agent", Kind.RULE, "Rule that gives the agent_remote_identifier of each call."),
         _key("gather", Kind.RULE, "How several documents make one call: key, parts, newest, complete, wait."),
         _key("call", Kind.RULE, "Rules that map a document to a call; with a preset they override single fields."),
-        _key("manifest", Kind.RULE, "Rules that map a document to a recording: key, url, started_at."),
+        _key("manifest", Kind.RULE, "Rules that map a document to a recording: key, id, url, started_at."),
         _key("recording", Kind.FORM, "How a call finds its recording: strategies, tried top to bottom."),
         _key(
             "on_missing", Kind.FORM, 'When no strategy found a recording: hold, fail, or {send: "https://..."}.', default="hold"

@@ -71,6 +71,7 @@ class ManifestRule(_Model):
     within_s: Seconds | None = None
     """None stands for `any`."""
     wait_s: Seconds = 30 * 60.0
+    near_s: Seconds = 30.0
 
 
 class Redact(_Model):

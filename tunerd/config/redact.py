@@ -12,7 +12,7 @@ from tunerd.config.keys import REDACT
 from tunerd.config.reading import Reader, join, nearest
 from tunerd.mapping.detectors import DETECTORS
 from tunerd.mapping.fieldpaths import field_path
-from tunerd.mapping.patterns import BadPattern, compile_pattern
+from tunerd.mapping.patterns import BadPattern, compile_redaction
 from tunerd.places import Node
 
 _RULE_NAME: Final = re.compile(r"[a-z][a-z_-]{0,30}", re.ASCII)
@@ -83,7 +83,7 @@ def _patterns(reader: Reader, node: Node, path: str) -> dict[str, str]:
         text = reader.text(child, at, "a regular expression in single quotes")
         if text is not None:
             try:
-                compile_pattern(text)
+                compile_redaction(text)
             except BadPattern as exc:
                 reader.problem(child, at, str(exc))
             else:

@@ -36,6 +36,7 @@ CALL_FIELDS: Final[Mapping[str, str]] = {
 }
 MANIFEST_FIELDS: Final[Mapping[str, str]] = {
     "key": "What calls look for. Required.",
+    "id": "Which recording it is: the same id again is the same recording told again, and the newer telling wins.",
     "url": "Where the audio is. Required, unless absent_when says that there is none.",
     "started_at": "When the recording began, in any time form.",
     "duration_ms": "Length in milliseconds.",

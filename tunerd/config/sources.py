@@ -20,7 +20,7 @@ from tunerd.config.redact import redact_of
 from tunerd.config.strategies import Brings, Preset, read_on_missing, read_strategies
 from tunerd.config.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import presets
-from tunerd.mapping.patterns import MAX_WAYS_IN_A_PATH, slowness
+from tunerd.mapping.patterns import BadPattern, compile_pattern
 from tunerd.places import Node
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -196,12 +196,10 @@ def _check_path_groups(reader: Reader, draft: _Draft) -> None:
         return
     node, at = draft.nodes["path_groups"], join(draft.path, "path_groups")
     try:
-        groups = re.compile(pattern).groupindex
-    except (re.error, RecursionError, OverflowError) as exc:
-        reader.problem(node, at, f"is not a regular expression: {exc}")
+        groups = compile_pattern(pattern).names
+    except BadPattern as exc:
+        reader.problem(node, at, str(exc))
         return
-    if (slow := slowness(pattern, most_ways=MAX_WAYS_IN_A_PATH)) is not None:
-        reader.warn(node, at, slow)
     if not groups:
         reader.problem(node, at, "has no named group; write (?P<name>...) for each part that rules shall see")
     for name in groups:

@@ -18,7 +18,7 @@ from tunerd.delivery.lane import Connect, DestinationStatus, FreezeBody, Lane
 from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed, Emit
-from tunerd.ledger import FailedCall, Gate, LedgerUnavailable, Upkeep, WritePath
+from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable, Upkeep, WritePath
 
 _TICK_AT_LEAST_S: Final = 1.0
 
@@ -157,6 +157,11 @@ class Delivery:
                 await lane.gate_is_kept(lane.keep_gate())
             wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
             await self._clock.wait(self._stop, max(LOOK_AGAIN_S, wait_s))
+
+    async def set_far_rule(self, rule: FarRule) -> None:
+        """When recordings that are not near may be taken: what is read, or is not, decides that."""
+        with suppress(LedgerUnavailable):
+            self._tell_failed(await self._ledger.set_far_rule(rule, self._clock.now()))
 
     async def _call_all_on_stop(self) -> None:
         await self._stop.wait()

@@ -68,8 +68,8 @@ def events_of(source: str, made: Sequence[Made], admission: Admission, admitted:
                 pass  # among `admitted.failed`, with the ledger's words
     for refused in admission.refused:
         yield refused_event(source, refused)
-    for _ in admission.ignored:
-        yield DocumentIgnored(source=source)
+    for ignored in admission.ignored:
+        yield DocumentIgnored(source=source, known=ignored.known)
     for _ in admission.recordings:
         yield RecordingAdmitted(source=source)
     yield from failures_of(admitted.failed, admitted.matched)

@@ -62,8 +62,9 @@ class AfterSent:
         self._told: set[str] = set()
         """Of these: whose failure was told."""
         self._is_tidy = False
+        self._is_once = False
         self.unfinished: dict[str, str] = {}
-        """Path -> why a sweep's `run_once` left it: its writer has it open, or may have."""
+        """Path -> why `run_once` left it: its writer has it open, or may have."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, each file as soon as it is done with."""
@@ -85,6 +86,7 @@ class AfterSent:
         """Every file that is done with now, each tried once; `stop` cuts it short. What cannot be done now (the ledger
         cannot be written, the directory is gone, its writer has it open) is left to the next start."""
         tried: set[str] = set()
+        self._is_once = True
         try:
             if self._removal is None or not await self._tidy(self._removal):
                 return
@@ -96,6 +98,12 @@ class AfterSent:
                 await self._remove(self._removal, marks)
         except LedgerUnavailable:
             pass
+
+    def was_seen(self, relative: str, *, closed: bool) -> None:
+        """A file was read anew, or its writer has closed it: what was put off because of either is tried now."""
+        if self._removal is not None:
+            (self._index.closed.add if closed else self._index.closed.discard)(relative)
+            self._again.pop(self._index.absolute(relative), None)
 
     async def _remove(self, removal: Removal, marks: Sequence[FileMark]) -> int:
         """Gives how many are out of the way."""
@@ -124,7 +132,8 @@ class AfterSent:
                     self._emit(FileDisposed(source=self._name, path=path, how=f"failed: {why}"))
                 self._put_off(path, LONGEST_S)
             case Unfinished(why, seconds):
-                self.unfinished[path] = why
+                if self._is_once:
+                    self.unfinished[path] = why
                 self._put_off(path, LONGEST_S if seconds is None else min(LONGEST_S, seconds))
             case Changed():
                 self._look_again(self._index.relative(path))

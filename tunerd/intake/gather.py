@@ -82,7 +82,7 @@ def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathere
         if mapped.refused is not None:
             yield refused_event(source, mapped.refused)
         elif mapped.call is None:
-            yield DocumentIgnored(source=source)
+            yield DocumentIgnored(source=source, known=mapped.ignored is not None and mapped.ignored.known)
         elif verdict in (Verdict.NEW, Verdict.REVIVED):
             yield CallAdmitted(source=source, call_id=mapped.call.call_id, state=state)
         elif verdict is not Verdict.CONFLICT:  # a conflict is among the failures, in the ledger's words

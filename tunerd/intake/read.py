@@ -29,6 +29,7 @@ from tunerd.intake.framing import (
     values_of_line,
     without_bom,
 )
+from tunerd.intake.source_tree import SourceTree
 from tunerd.outcome import FailReason
 
 Read: TypeAlias = Document | RefusedDocument
@@ -394,14 +395,35 @@ def read_documents(
         raise ValueError(f"{path} is not a regular file") from exc
 
 
+@contextmanager
+def _opened_below(root: str, path: str) -> Iterator[Opened]:
+    """The same of a file of a source, whose writer may link what it likes: no link is followed out of `root`. Raises
+    LeavesSource."""
+    if not path.startswith(root.rstrip("/") + "/"):  # read when the source had another path
+        with opened(path) as file:
+            yield file
+        return
+    with SourceTree(root).opened() as inside:
+        fd = inside.open(os.path.relpath(path, root))
+    with of_descriptor(fd, path) as file:
+        yield file
+
+
 def read_place(
-    path: str, offset: int, length: int, max_document_bytes: int = 4 * 1024 * 1024, *, source: str = "", settled_at: float = 0.0
+    path: str,
+    offset: int,
+    length: int,
+    max_document_bytes: int = 4 * 1024 * 1024,
+    *,
+    source: str = "",
+    settled_at: float = 0.0,
+    root: str | None = None,
 ) -> Read:
     """One place of a file again, as `retry` needs it: the bytes that stood there if they are a document now, else the
-    document that begins there (a repaired file is rarely as long as it was). Raises OSError, and ValueError where the
-    path is no regular file."""
+    document that begins there (a repaired file is rarely as long as it was). `root`: the directory of the source that the
+    file is of. Raises OSError, and ValueError where the path is no regular file."""
     try:
-        with opened(path) as file:
+        with opened(path) if root is None else _opened_below(os.path.abspath(root), path) as file:
             maker = Maker(source, path, file.stat.st_mtime_ns, settled_at)
             try:
                 file.file.seek(offset)

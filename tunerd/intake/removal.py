@@ -28,6 +28,7 @@ _STEM_BYTES: Final = 64
 _NAME_BYTES: Final = 255
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_REPLACE: Final = 1
+_ALL_TAKEN: Final = "1,000 files of this name are in move_to already"
 _OTHER_FILE_SYSTEM: Final = "move_to is on another file system than the source; choose a directory beside it"
 
 
@@ -152,6 +153,8 @@ class Removal:
             with self._target_opened(inside, directory) as target:
                 if os.fstat(target).st_dev != before.st_dev:
                     return Failed(_OTHER_FILE_SYSTEM)
+                if all(_exists(target, place) for place in _places(name, target)):
+                    return Failed(_ALL_TAKEN)
         try:
             _rename(name, folder, aside, folder)
         except FileExistsError:  # left by somebody
@@ -172,15 +175,14 @@ class Removal:
             os.unlink(aside, dir_fd=folder)
             return Removed("deleted")
         with self._target_opened(inside, directory) as target:
-            for number in range(_MOST_OF_A_NAME):
-                place = name if number == 0 else fitted(name, f".{number}", target)
+            for place in _places(name, target):
                 if _is_linked(aside, folder, place, target):  # as far as a crash let it get, without renameat2
                     os.unlink(aside, dir_fd=folder)
                     return Removed("moved")
                 with suppress(FileExistsError):
                     _rename(aside, folder, place, target)
                     return Removed("moved")
-        raise FileExistsError(errno.EEXIST, "1,000 files of this name are there already")
+        raise FileExistsError(errno.EEXIST, _ALL_TAKEN)
 
     @contextmanager
     def _target_opened(self, inside: OpenTree, directory: str) -> Iterator[int]:
@@ -199,6 +201,13 @@ class Removal:
 
 
 # Names.
+
+
+def _places(name: str, target: int) -> Iterator[str]:
+    """The names that a file may take where it is moved to."""
+    yield name
+    for number in range(1, _MOST_OF_A_NAME):
+        yield fitted(name, f".{number}", target)
 
 
 def aside_name(name: str, folder: int) -> str:

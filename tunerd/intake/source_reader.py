@@ -263,6 +263,10 @@ class SourceReader:
         """after_sent of what is done with now; beside no `run`, which does it by itself."""
         await self._after_sent.run_once(stop)
 
+    def kept(self) -> Sequence[Unread]:
+        """Files that `dispose` left because their writer has them open, or may have."""
+        return [self._left(self._index.relative(path), why) for path, why in self._after_sent.unfinished.items()]
+
     def unread(self) -> Sequence[Unread]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
         reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._root} ")
@@ -435,10 +439,8 @@ class SourceReader:
         return Inspection(self.source, self._monitor.tree, self._names, due, now, self._index)
 
     async def _after(self, due: Due, look: Look) -> float | None:
-        if due.closed and self.source.after_sent != "keep":
-            self._index.closed.add(due.path)
-        elif isinstance(look, Batch):
-            self._index.closed.discard(due.path)
+        if due.closed or isinstance(look, Batch):
+            self._after_sent.was_seen(due.path, closed=due.closed)
         match look:
             case NotRegular(why):
                 self._monitor.odd(due.path, why)

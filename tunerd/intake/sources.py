@@ -109,6 +109,10 @@ class Intake:
         """What the last sweep left, and why: directories, files that cannot be read, files that are not complete."""
         return [left for one in self._sources.values() for left in one.unread()]
 
+    def kept(self) -> Sequence[Unread]:
+        """Files that `dispose` left because their writer has them open, or may have."""
+        return [left for one in self._sources.values() for left in one.kept()]
+
     def busy(self) -> bool:
         """Whether a file is in hand, or seen and not yet read."""
         return any(one.busy() for one in self._sources.values())

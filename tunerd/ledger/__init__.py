@@ -5,10 +5,11 @@ The protocols are small, one for each kind of consumer: WritePath (the two condu
 SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contract suite runs on both.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from tunerd.call import Call, Cut, CutBy, Form, Fragment, IgnoredDocument, KeyStyle, Recording, Refusal, RefusedDocument, State
 from tunerd.outcome import FailReason, PauseReason, RetryReason
@@ -592,9 +593,30 @@ class Keep:
     documents: int = 200
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FarRule:
+    """When a recording that is not near may be taken."""
+
+    not_before: float = -math.inf
+    """Not while files may be unread that would tell of a nearer one."""
+    at_once: bool = False
+    """All that there is has been read: nothing nearer will come."""
+
+
+UNREAD: Final = FarRule(not_before=math.inf)
+"""While files are read for the first time after a start."""
+ALL_READ: Final = FarRule(at_once=True)
+"""The sweep of a `run --once` is through."""
+
+
 class Upkeep(Protocol):
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
         """Decide the waiting calls whose next wait is over; gives those that failed by it, and when to tick next."""
+        ...
+
+    async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
+        """When recordings that are not near may be taken, until it is set again or the ledger is closed; what may be taken
+        now is taken. Gives the calls that failed by it, as `tick` does."""
         ...
 
     async def trim(self, keep: Keep, now: float) -> int:

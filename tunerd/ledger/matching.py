@@ -1,17 +1,27 @@
-"""How a call finds its recording (the rules of shared recordings.md). Pure: what is known goes in, a decision comes out.
+"""How a call finds its recording (the rules of docs/recordings.md). Pure: what is known goes in, a decision comes out.
 
-A wrong join puts one customer's audio at another's call, so every doubt here ends in "none": a null key, an exact tie,
-a recording that another waiting call is nearer to.
+A wrong join puts one customer's audio at another's call, so every doubt here ends in "none": a null key, a tie, a recording
+that another call is nearer to. What is near is taken at once; what is farther away has to have been known for a while.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.ledger import FarRule
 from tunerd.outcome import FailReason
+
+EXPIRES_SOON_S: Final = 120.0
+"""A farther recording is taken this long before its URL expires, however short it has been known."""
+_NAMED: Final = 4
+"""Candidates of a tie that are named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +32,57 @@ class Free:
     url: str | None
     started_at_ms: int | None
     expires_at: float | None = None
+    known_at: float = 0.0
+    path: str = ""
+    """Of the manifest that told it last: what a person knows it by."""
+
+
+class Standing(StrEnum):
+    """How far a call has come with what it looked for."""
+
+    OPEN = "open"
+    """It takes the recording that is its own."""
+    CLOSED = "closed"
+    """It takes none any more (sent without one, dismissed), but what would be its own is nobody else's."""
+    SERVED = "served"
+    """It has its recording. Another one that is nearer to it than to anybody else is given to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seeker:
-    """A call that still looks for a recording with some key."""
+    """A call that looks, or looked, for a recording with some key."""
 
     call: int
     started_at_ms: int
     within_ms: int | None
+    near_ms: int = 0
+    ended_at_ms: int | None = None
+    standing: Standing = Standing.OPEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partner:
+    """The recording that is the call's own, as far as is known now: neither of the two has anything nearer."""
+
+    found: Free
+    is_near: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """The call and others, or it and several recordings, are equally near: nobody gets anything."""
+
+    recordings: tuple[Free, ...]
+    others: int
+    """Calls beside this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A recording that a strategy may answer with, from `at` on."""
+
+    found: Free
+    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,52 +125,96 @@ class WaitUntil:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhausted:
     reason: FailReason
+    tie: Tie | None = None
     closes: tuple[Closing, ...] = ()
 
 
 Decision: TypeAlias = Use | WaitUntil | Exhausted
 
 
-def distance_ms(seeker: Seeker, started_at_ms: int | None) -> float | None:
-    """How far apart call and recording started; None: they cannot belong together; inf: the manifest does not say."""
+Closeness: TypeAlias = tuple[bool, float]
+"""Sorts: first what is near, then what is farther; in each by how far apart (ms) the two started."""
+
+
+def closeness(seeker: Seeker, started_at_ms: int | None) -> Closeness | None:
+    """None: they cannot belong together. Near: the recording starts beside the start of the call or during the call; with
+    `within: any` everything is. Without a start it is as far away as can be."""
     if started_at_ms is None:
-        return math.inf if seeker.within_ms is None else None
+        return (False, math.inf) if seeker.within_ms is None else None
     apart = abs(started_at_ms - seeker.started_at_ms)
-    return apart if seeker.within_ms is None or apart <= seeker.within_ms else None
-
-
-def nearest_call(started_at_ms: int | None, seekers: Sequence[Seeker]) -> int | None:
-    """The one call that a new recording is for, or None: nobody, or two calls are equally near."""
-    fitting = sorted((apart, s.call) for s in seekers if (apart := distance_ms(s, started_at_ms)) is not None)
-    if not fitting:
+    if seeker.within_ms is None:
+        return (False, apart)
+    if apart > seeker.within_ms:
         return None
-    if any(apart == fitting[0][0] and call != fitting[0][1] for apart, call in fitting[1:]):
-        return None
-    return fitting[0][1]
+    is_during = seeker.ended_at_ms is not None and seeker.started_at_ms <= started_at_ms <= seeker.ended_at_ms
+    return (apart > seeker.near_ms and not is_during, apart)
 
 
-def offer(seeker: Seeker, free: Sequence[Free], rivals: Mapping[int, Sequence[Seeker]]) -> Free | None:
-    """The recording that a call may take: the nearest that no other call is nearer to. An exact tie, between two
-    recordings or with another call, is not guessed. `rivals`: for each recording's row who else looks for it."""
-    fitting = [(apart, r) for r in free if (apart := distance_ms(seeker, r.started_at_ms)) is not None]
-    fitting.sort(key=lambda pair: (pair[0], pair[1].row))
-    for index, (apart, found) in enumerate(fitting):
-        if any(other == apart and r.url != found.url for other, r in fitting[index + 1 :]):
-            return None
-        others = (distance_ms(r, found.started_at_ms) for r in rivals.get(found.row, ()) if r.call != seeker.call)
-        nearest = min((other for other in others if other is not None), default=None)
-        if nearest is not None and nearest == apart:
-            return None
-        if nearest is None or nearest > apart:
-            return found
-    return None
+def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Partner | Tie]:
+    """Which recording is whose: the two that are nearest to each other first, then the nearest of the rest. Whoever is in a
+    tie gets nothing, and what is in a tie nobody does. The order of the arguments says nothing."""
+    pairs: dict[tuple[int, int], Closeness] = {}
+    for seeker in seekers:
+        for one in free if seeker.standing is not Standing.SERVED else ():
+            if (close := closeness(seeker, one.started_at_ms)) is not None:
+                pairs[seeker.call, one.row] = min(close, pairs.get((seeker.call, one.row), close))
+    recordings = {one.row: one for one in free}
+    found: dict[int, Partner | Tie] = {}
+    gone: set[int] = set()
+    for close, level in groupby(sorted((close, pair) for pair, close in pairs.items()), key=itemgetter(0)):
+        alike = [(call, row) for _, (call, row) in level if call not in found and row not in gone]
+        alike = _each_url_once(alike, recordings, gone)
+        rivals, choices = Counter(row for _, row in alike), Counter(call for call, _ in alike)
+        for call, row in alike:
+            own = [recordings[other] for one, other in alike if one == call]
+            if any(rivals[one.row] > 1 for one in own) or choices[call] > 1:
+                found[call] = Tie(recordings=tuple(own), others=max(rivals[one.row] for one in own) - 1)
+            elif close[0] and _is_served_nearer(seekers, recordings[row], close):
+                gone.add(row)
+            else:
+                found[call] = Partner(found=recordings[row], is_near=not close[0])
+        gone.update(row for _, row in alike)
+    return found
+
+
+def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Free], gone: set[int]) -> list[tuple[int, int]]:
+    """Equally near to one call and with the same URL: whichever of them it takes is right."""
+    seen: dict[tuple[int, str], int] = {}
+    kept = []
+    for call, row in pairs:
+        url = recordings[row].url
+        if url is not None and seen.setdefault((call, url), row) != row:
+            gone.add(row)
+        else:
+            kept.append((call, row))
+    return kept
+
+
+def _is_served_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) -> bool:
+    """Perhaps a second recording of a call that has its own, and surely not of one that began minutes away."""
+    served = (closeness(seeker, one.started_at_ms) for seeker in seekers if seeker.standing is Standing.SERVED)
+    return any(other is not None and other <= close for other in served)
+
+
+def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:
+    """From when on the call may take it. A farther one is taken when both sides have known each other for the strategy's
+    wait, or shortly before it expires."""
+    if partner.is_near:
+        return -math.inf
+    found = partner.found
+    at = max(waits_from, found.known_at) + wait_s
+    if found.expires_at is not None:
+        at = min(at, found.expires_at - EXPIRES_SOON_S)
+    if far.at_once:
+        at = -math.inf
+    return now + 60.0 if far.not_before == math.inf else max(at, far.not_before)
 
 
 def decide(
     strategies: Sequence[Strategy],
     on_missing: OnMissing,
     *,
-    offers: Mapping[int, Free],
+    offers: Mapping[int, Offer | Tie],
     answers: Mapping[int, Answer],
     waits_from: float,
     now: float,
@@ -126,12 +222,14 @@ def decide(
     """What becomes of a call. `offers` and `answers` go by the strategy's position.
 
     Strategies are asked top to bottom while their waits run side by side: a later one counts only when all before it
-    have answered "absent" or their wait is over. A URL that has expired is no answer but an absence.
+    have answered "absent" or their wait is over. A URL that has expired is no answer but an absence. A recording that may
+    only be taken later keeps its strategy waiting until then.
     """
     closes: list[Closing] = []
     open_until: list[float] = []  # waits of unanswered strategies that still run
     silent_at = waits_from  # when the last strategy was done
     expired = False
+    tie: Tie | None = None
     for position, strategy in enumerate(strategies):
         if isinstance(strategy, UrlStrategy):
             if strategy.url is None:
@@ -143,7 +241,13 @@ def decide(
             continue
         if not strategy.key:
             continue
-        found = offers.get(position)
+        offered = offers.get(position)
+        if isinstance(offered, Offer) and offered.at > now:
+            open_until.append(offered.at)
+            silent_at = max(silent_at, offered.at)
+            continue
+        tie = offered if isinstance(offered, Tie) else tie
+        found = offered.found if isinstance(offered, Offer) else None
         gone = found is not None and found.expires_at is not None and found.expires_at <= now
         if found is not None and found.url is not None and not gone:
             if not open_until:
@@ -165,12 +269,16 @@ def decide(
             open_until.append(until)
     if open_until:
         return WaitUntil(at=min(open_until), closes=tuple(closes))
-    return _missing(on_missing, expired, silent_at, now, tuple(closes))
+    return _missing(on_missing, expired, tie, silent_at, now, tuple(closes))
 
 
-def _missing(on_missing: OnMissing, expired: bool, silent_at: float, now: float, closes: tuple[Closing, ...]) -> Decision:
+def _missing(
+    on_missing: OnMissing, expired: bool, tie: Tie | None, silent_at: float, now: float, closes: tuple[Closing, ...]
+) -> Decision:
     if isinstance(on_missing, SendAnyway):
         return Use(url=on_missing.url, closes=closes)
+    if tie is not None:
+        return Exhausted(reason=FailReason.RECORDING_AMBIGUOUS, tie=tie, closes=closes)
     if expired:
         return Exhausted(reason=FailReason.RECORDING_EXPIRED, closes=closes)
     if isinstance(on_missing, Hold) and silent_at + on_missing.hold_s > now:
@@ -178,16 +286,45 @@ def _missing(on_missing: OnMissing, expired: bool, silent_at: float, now: float,
     return Exhausted(reason=FailReason.RECORDING_MISSING, closes=closes)
 
 
-def looks_for(strategy: Strategy, answer: Answer | None, until: float) -> str:
+def looks_for(strategy: Strategy, answer: Answer | None, until: float, offered: Offer | Tie | None, started_at_ms: int) -> str:
     """One line for `status CALL_ID`; never a URL (its query may be a secret)."""
     if isinstance(strategy, UrlStrategy):
         return f"url: {'in the document' if strategy.url is not None else 'absent'}"
     head = f"manifest {strategy.source}, key {strategy.key!r}"
     if not strategy.key:
         return f"manifest {strategy.source}: absent (null key)"
+    if isinstance(offered, Tie):
+        return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
+    if isinstance(offered, Offer):
+        return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
     if answer is not None:
         return f"{head}: {'expired' if answer.expired else 'absent'}"
     return f"{head}: no answer yet, waits until {_instant(until)}"
+
+
+def tie_words(tie: Tie) -> str:
+    """Names the candidates of a tie."""
+    names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
+    if len(tie.recordings) > _NAMED:
+        names.append(f"{len(tie.recordings) - _NAMED} more")
+    what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
+    whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
+    return f"{what}{whose}: {', '.join(names)}"
+
+
+def _started(one: Free) -> str:
+    return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
+
+
+def _far_words(strategy: ManifestStrategy, offered: Offer, started_at_ms: int) -> str:
+    """A recording that is waiting to be taken, and what would have taken it at once."""
+    apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
+    side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
+    return (
+        f"the recording of {offered.found.path} started {apart_s} s {side} the call, farther away "
+        f"than near: {strategy.near_s:g}s; "
+        f"it is taken at {_instant(offered.at)} unless a nearer one comes (near: {apart_s}s would take it at once)"
+    )
 
 
 def held_by(

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
-from tunerd.ledger.matching import Answer, Seeker, held_by, looks_for
+from tunerd.ledger.matching import Answer, Offer, Seeker, Standing, Tie, held_by, looks_for
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -44,6 +45,7 @@ class Row:
     offset: int = 0
     mtime_ns: int = 0
     started_at_ms: int | None = None
+    ended_at_ms: int | None = None
     admitted_at: float
     settled_at: float = 0.0
     changed_at: float
@@ -180,18 +182,30 @@ class Want:
     key: str
     started_at_ms: int
     within_ms: int | None
+    near_ms: int
+    ended_at_ms: int | None
     answer: Answer | None = None
+    standing: Standing = Standing.OPEN
+    """Of its call, with this key."""
 
     @property
     def seeker(self) -> Seeker:
-        return Seeker(call=self.call, started_at_ms=self.started_at_ms, within_ms=self.within_ms)
+        return Seeker(
+            call=self.call,
+            started_at_ms=self.started_at_ms,
+            within_ms=self.within_ms,
+            near_ms=self.near_ms,
+            ended_at_ms=self.ended_at_ms,
+            standing=self.standing,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRecording:
-    row: int
+    row: int = 0
     source: str
     key: str
+    id: str = ""
     url: str | None
     started_at_ms: int | None
     expires_at: float | None
@@ -199,20 +213,37 @@ class KeptRecording:
     origin_source: str
     path: str
     offset: int
+    mtime_ns: int
     admitted_at: float
+    """When it was told last: what retention counts from."""
+    known_at: float
+    """Since when it is known that a recording with this key starts then."""
     taken_by: int | None = None
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Orders two tellings of one recording."""
+        return (self.mtime_ns, self.offset)
 
-def waits_for(row: Row, body: Body | None, wants: Sequence[Want]) -> Sequence[str]:
+
+def waits_for(
+    row: Row, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Offer | Tie] = MappingProxyType({})
+) -> Sequence[str]:
     """What a call that is not sent looks for: one line a strategy, and one if only `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.answer for want in wants}
     lines = [
-        looks_for(strategy, answers.get(position), row.waits_from + getattr(strategy, "wait_s", 0.0))
+        looks_for(
+            strategy,
+            answers.get(position),
+            row.waits_from + getattr(strategy, "wait_s", 0.0),
+            offers.get(position),
+            row.started_at_ms or 0,
+        )
         for position, strategy in enumerate(body.strategies)
     ]
-    if row.state is State.WAITING and row.due_at is not None:
+    if row.state is State.WAITING and row.due_at is not None and not offers:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []
     return lines

@@ -60,7 +60,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Move], frozenset[State]]] = {
 }
 """What is not in here does not happen: a sent call stays sent, a call in a worker's hands is nobody else's."""
 
-REVIVABLE: Final = frozenset({FailReason.RECORDING_MISSING, FailReason.RECORDING_EXPIRED})
+REVIVABLE: Final = frozenset({FailReason.RECORDING_MISSING, FailReason.RECORDING_EXPIRED, FailReason.RECORDING_AMBIGUOUS})
 """Failed for want of a recording: one that comes later puts the call to work again."""
 
 

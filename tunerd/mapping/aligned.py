@@ -4,13 +4,15 @@ They are compared by letters and digits alone. Where they differ (`4111` in the 
 everything between the last word before the hit and the first one after it that both have is taken.
 """
 
-from bisect import bisect_left
+import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
 
+_TOKEN: Final = re.compile(r"\S+")
 _MOST_COMPARISONS: Final = 1_000_000
 """Of the tokens of one row; beyond, all of its words are taken."""
 
@@ -80,12 +82,15 @@ def blank_words(
                 more.append(Hit(of_text.places[start], of_text.places[end - 1] + 1, kind))
     else:
         parts = [of_text.chars[slice(*of_text.span(hit))] for hit in hits]
+        often = Counter(parts)
+        found = {part: list(of_words.all_of(part)) for part in often}
+        sides: _Sides | None = None
         for hit, part in zip(hits, parts, strict=True):
-            found = list(of_words.all_of(part))
-            for span in found:
+            for span in found[part] if often[part] else ():
                 blank(*span, hit.kind)
-            if len(found) < parts.count(part):  # at least one of them is said in another way
-                for number in _between(text, hit, said):
+            if len(found[part]) < often[part]:  # at least one of them is said in another way
+                sides = sides or _Sides(text, said)
+                for number in sides.between(hit):
                     kinds.setdefault(number, hit.kind)
         for hit in own:
             start, end = of_words.span(hit)
@@ -103,23 +108,37 @@ def _starts(said: Sequence[str]) -> list[int]:
     return starts
 
 
-def _between(text: str, hit: Hit, said: Sequence[str]) -> range:
-    """The words between the neighbours of the hit that text and words have both."""
-    before, inside, after = (
-        [_plain(token) for token in part.split()] for part in (text[: hit.start], text[hit.start : hit.end], text[hit.end :])
-    )
-    tokens, words = [*before, *inside, *after], [_plain(word) for word in said]
-    if len(tokens) * len(words) > _MOST_COMPARISONS:
-        return range(len(said))
-    first, last = len(before), len(before) + len(inside)
-    low, high = 0, len(words)
-    for block in SequenceMatcher(None, tokens, words, autojunk=False).get_matching_blocks():
-        for step in range(block.size):
-            if block.a + step < first:
-                low = block.b + step + 1
-            elif block.a + step >= last:
-                return range(low, min(high, block.b + step))
-    return range(low, high)
+class _Sides:
+    """What text and words have both, in order: looked for once a row, however many hits it has."""
+
+    def __init__(self, text: str, said: Sequence[str]) -> None:
+        self._spans = [found.span() for found in _TOKEN.finditer(text)]
+        tokens, words = [_plain(text[start:end]) for start, end in self._spans], [_plain(word) for word in said]
+        self._count = len(said)
+        self._pairs: list[tuple[int, int]] | None = None
+        if len(tokens) * len(words) <= _MOST_COMPARISONS:
+            blocks = SequenceMatcher(None, tokens, words, autojunk=False).get_matching_blocks()
+            self._pairs = [(block.a + step, block.b + step) for block in blocks for step in range(block.size)]
+
+    def between(self, hit: Hit) -> range:
+        """The words between the neighbours of the hit that text and words have both."""
+        if self._pairs is None:
+            return range(self._count)
+        first = bisect_right(self._spans, hit.start, key=_end)
+        last = bisect_left(self._spans, hit.end, key=_begin)
+        before = bisect_left(self._pairs, (first, 0))
+        after = bisect_left(self._pairs, (last, 0))
+        low = self._pairs[before - 1][1] + 1 if before else 0
+        high = self._pairs[after][1] if after < len(self._pairs) else self._count
+        return range(low, high)
+
+
+def _begin(span: tuple[int, int]) -> int:
+    return span[0]
+
+
+def _end(span: tuple[int, int]) -> int:
+    return span[1]
 
 
 def _plain(token: str) -> str:

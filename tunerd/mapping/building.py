@@ -5,7 +5,7 @@ What a call and a recording are made of stands here; how one rule is compiled, i
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Final
 
@@ -16,14 +16,15 @@ from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
 from tunerd.mapping.names import nearest
-from tunerd.mapping.rules import RuleCompiler, RulePattern
+from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
+from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.trace import Step
 from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
 
 CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-MANIFEST_FIELDS: Final = frozenset({"key", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
+MANIFEST_FIELDS: Final = frozenset({"key", "id", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
 MANIFEST_IDENTITIES: Final = ("key", "url", "id")
@@ -71,8 +72,6 @@ class Compiled:
     complete: Run | None = None
     complete_reads_docs: bool = False
     """`complete` may become true with a document that is no part."""
-    patterns: Sequence[RulePattern] = ()
-    """The regular expressions of the rules, their paths the source's."""
 
 
 def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
@@ -100,7 +99,7 @@ class Builder:
         self.source = source
         self.destination = destination
         self.rules = presets.effective(source)
-        self.path_groups: re.Pattern[str] | None = None
+        self.path_groups: Pattern | None = None
         self._manifests = manifests
         self._environ = dict(environ)
         self._path = path
@@ -144,7 +143,6 @@ class Builder:
             *(compiler.size, used, call, manifest, strategies, agent, compiler.steps),
             gather=gather,
             group=group,
-            patterns=self._patterns(compiler),
         )
 
     def _group(self, compiler: RuleCompiler, node: Node, problems: list[Problem]) -> Compiled | None:
@@ -161,7 +159,6 @@ class Builder:
             *(compiler.size, _used(compiler), call, None, strategies, agent, compiler.steps),
             complete=run,
             complete_reads_docs=reads_docs,
-            patterns=self._patterns(compiler),
         )
 
     def _call(
@@ -185,9 +182,6 @@ class Builder:
         """The compiler's problems, told as the source's."""
         problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
 
-    def _patterns(self, compiler: RuleCompiler) -> Sequence[RulePattern]:
-        return [replace(found, path=f"{self._path}.{found.path}") for found in compiler.patterns]
-
     def _zone(self, problems: list[Problem]) -> tzinfo:
         try:
             return zone_of(self.source.timezone)
@@ -204,11 +198,11 @@ class Builder:
         if self.source.path_groups is None:
             return
         try:
-            self.path_groups = re.compile(self.source.path_groups)
-        except (re.error, RecursionError, OverflowError):
-            problems.append(self._problem("path_groups", "is no regular expression"))
+            self.path_groups = compile_pattern(self.source.path_groups)
+        except BadPattern as error:
+            problems.append(self._problem("path_groups", str(error)))
             return
-        for name in self.path_groups.groupindex:
+        for name in self.path_groups.names:
             if not re.fullmatch(r"[a-z_][a-z0-9_]*", name, re.ASCII) or name in _FIXED_ROOTS:
                 what = f"the group `{name}` needs a name of a-z, 0-9, _ (not doc, docs, file, env)"
                 if (problem := self._problem("path_groups", what)) not in problems:

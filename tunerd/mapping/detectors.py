@@ -1,11 +1,14 @@
 """The built-in detectors: where card numbers, IBANs, e-mail addresses and phone numbers stand in one text. Pure.
 
 Each is a check of the thing itself (issuer and Luhn, country and mod 97, a domain, a dialling form), so that order
-numbers, times and ids are left alone: docs/redaction.md has the tables. All of them take time in proportion to the text.
+numbers, times and ids are left alone: docs/redaction.md has the tables. All of them take time in proportion to the text,
+and are given a window of it at a time (redact.py): Python's `re` holds the lock of the interpreter while it searches.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 Span: TypeAlias = tuple[int, int]
@@ -80,49 +83,83 @@ def is_card(digits: str) -> bool:
     """Whether the ASCII digits are a card number: an issuer's prefix and length, and the Luhn check."""
     if not _SHORTEST_CARD <= len(digits) <= _LONGEST_CARD:
         return False
-    prefix = int(digits[:6])
-    return any(low <= prefix <= high and len(digits) in lengths for low, high, lengths in _ISSUERS) and _luhn(digits)
+    return len(digits) in _lengths(digits[:6]) and _Luhn(digits).holds(0, len(digits))
 
 
-def _luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        number = int(digit)
-        if place % 2:
-            number = number * 2 - 9 if number > 4 else number * 2
-        total += number
-    return total % 10 == 0
+@lru_cache(maxsize=4096)
+def _lengths(prefix: str) -> frozenset[int]:
+    """Of the cards whose number begins so."""
+    number = int(prefix)
+    return frozenset().union(*(lengths for low, high, lengths in _ISSUERS if low <= number <= high))
+
+
+class _Luhn:
+    """The check digits of every part of a long row of digits, each in one step."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self, digits: str) -> None:
+        even, odd = [0], [0]
+        for place, digit in enumerate(digits):
+            plain = int(digit)
+            doubled = plain * 2 - 9 if plain > 4 else plain * 2
+            even.append(even[-1] + (doubled if place % 2 else plain))
+            odd.append(odd[-1] + (plain if place % 2 else doubled))
+        self._sums = (even, odd)
+        """By the parity of the last digit's place, which is never doubled: the sums up to each place."""
+
+    def holds(self, start: int, end: int) -> bool:
+        sums = self._sums[(end - 1) % 2]
+        return (sums[end] - sums[start]) % 10 == 0
+
+
+class _Groups:
+    """The groups of digits of a text, and what each card could be made of."""
+
+    def __init__(self, text: str, spans: Sequence[Span]) -> None:
+        self.spans = spans
+        self._digits = "".join([_ascii(text[start:end]) for start, end in spans])
+        self._luhn = _Luhn(self._digits)
+        self._offsets = [0]
+        for start, end in spans:
+            self._offsets.append(self._offsets[-1] + end - start)
+        self._linked = [False, *(_linked(text, left, right) for left, right in pairwise(spans))]
+        self._may_end = [not (text[end : end + 1].isalnum() or text[end : end + 1] == "_") for _, end in spans]
+
+    def card_from(self, first: int) -> int | None:
+        """The last group of the longest card that begins with this one."""
+        start, found = self._offsets[first], None
+        for at in range(first, len(self.spans)):
+            end = self._offsets[at + 1]
+            if (at > first and not self._linked[at]) or end - start > _LONGEST_CARD:
+                break
+            if end - start >= _SHORTEST_CARD and self._may_end[at] and self._is_card(start, end):
+                found = at
+        return found
+
+    def _is_card(self, start: int, end: int) -> bool:
+        return self._luhn.holds(start, end) and end - start in _lengths(self._digits[start : start + 6])
 
 
 def cards(text: str) -> Iterator[Span]:
-    groups = [found.span() for found in _DIGITS.finditer(text)]
-    if sum([end - start for start, end in groups]) < _SHORTEST_CARD:
+    spans = [found.span() for found in _DIGITS.finditer(text)]
+    if sum([end - start for start, end in spans]) < _SHORTEST_CARD:
         return
-    at = 0
-    while at < len(groups):
-        first = groups[at][0]
-        last = _card_from(text, groups, at) if text[first] not in _NO_ISSUER and _may_begin(text, first) else None
+    groups = _Groups(text, spans)
+    at = past = 0
+    while at < len(spans):
+        first = spans[at][0]
+        last = groups.card_from(at) if text[first] not in _NO_ISSUER and _may_begin(text, first, past) else None
         if last is not None:
-            yield first, groups[last][1]
+            past = spans[last][1]
+            yield first, past
             at = last
         at += 1
 
 
-def _card_from(text: str, groups: Sequence[Span], first: int) -> int | None:
-    """The last group of the longest card that begins with the first one."""
-    digits, found = "", None
-    for at in range(first, len(groups)):
-        start, end = groups[at]
-        if (at > first and not _linked(text, groups[at - 1], groups[at])) or len(digits) + end - start > _LONGEST_CARD:
-            break
-        digits += _ascii(text[start:end])
-        if not (text[end : end + 1].isalnum() or text[end : end + 1] == "_") and is_card(digits):
-            found = at
-    return found
-
-
-def _may_begin(text: str, start: int) -> bool:
-    before = text[max(0, start - 2) : start]
+def _may_begin(text: str, start: int, past: int) -> bool:
+    """`past`: where the card before it ends, which is no number that goes on."""
+    before = text[max(past, start - 2) : start]
     if not before:
         return True
     if before[-1].isalnum() or before[-1] in "_+":

@@ -33,10 +33,6 @@ WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
 """Given a compiled call in the root scope and its arguments: the run to use in its place (`explain` looks on so)."""
 
 
-WatchPattern: TypeAlias = Callable[[str, bool, int], None]
-"""Told of each regular expression that is known at load, whether it ignores case, and where in the text its call stands."""
-
-
 @dataclass(frozen=True)
 class ExpressionError(Exception):
     """The expression can't be compiled."""
@@ -48,11 +44,9 @@ class ExpressionError(Exception):
     """YAML may have cut the text: see GrammarError."""
 
 
-def compile_text(
-    text: str, names: Names, context: Context, watch: WatchCall | None = None, watch_pattern: WatchPattern | None = None
-) -> Code:
+def compile_text(text: str, names: Names, context: Context, watch: WatchCall | None = None) -> Code:
     """Compile an expression of the root scope. Raises ExpressionError."""
-    return _compile(text, _Compiler(names, context, watch, watch_pattern), root=True)
+    return _compile(text, _Compiler(names, context, watch), root=True)
 
 
 def tables_asked(text: str, names: Names, context: Context) -> list[TableAsked]:
@@ -98,13 +92,10 @@ _ROOT_SCOPE: Final = frozenset({"or_expression", "and_expression", "not_expressi
 class _Compiler:
     """One method a node type. `root`: the code takes the slots, else the current value; `dotted`: a name after a dot."""
 
-    def __init__(
-        self, names: Names, context: Context, watch: WatchCall | None, watch_pattern: WatchPattern | None = None
-    ) -> None:
+    def __init__(self, names: Names, context: Context, watch: WatchCall | None) -> None:
         self.names = names
         self.context = context
         self.watch = watch
-        self.watch_pattern = watch_pattern
 
     def code(self, tree: Tree, *, root: bool, dotted: bool = False) -> Code:
         method: Callable[..., Code] = getattr(self, f"_{tree['type']}")
@@ -352,9 +343,6 @@ class _Compiler:
         if self.context.exact:
             codes = exact_arguments(function, codes)
         runs, known = [code.run for code in codes], [code.value for code in codes]
-        if function.patterns is not None and self.watch_pattern is not None:
-            for pattern, ignores_case in function.patterns(known):
-                self.watch_pattern(pattern, ignores_case, at)
         try:
             context = self.context if root else replace(self.context, reserve=None)
             prepared = function.prepare(codes, context) if function.prepare else None

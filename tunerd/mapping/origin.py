@@ -1,10 +1,11 @@
 """What rules see of the place a document stands at: the root name `file`, and the groups of `path_groups`."""
 
 import posixpath
-import re
+from collections.abc import Mapping
 from typing import Any
 
 from tunerd.call import Origin
+from tunerd.mapping.patterns import Pattern
 
 
 def file_root(origin: Origin, root: str) -> dict[str, Any]:
@@ -27,10 +28,9 @@ def file_root(origin: Origin, root: str) -> dict[str, Any]:
     }
 
 
-def path_groups(pattern: re.Pattern[str] | None, origin: Origin, root: str) -> dict[str, str | None]:
+def path_groups(pattern: Pattern | None, origin: Origin, root: str) -> Mapping[str, str | None]:
     """The named groups of the pattern, searched in the relative path; empty where it is not found."""
-    found = pattern.search(_relative(origin.path, root)) if pattern is not None else None
-    return found.groupdict() if found else {}
+    return (pattern.groups(_relative(origin.path, root)) or {}) if pattern is not None else {}
 
 
 def _relative(path: str, root: str) -> str:

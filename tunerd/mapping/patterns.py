@@ -1,209 +1,109 @@
-"""Regular expressions that users write for redaction: compiled, tried for endless work, and run on pieces of bounded length.
+"""Regular expressions of users, run by RE2: it takes time in proportion to the text, whatever the pattern. Pure.
 
-Python's `re` cannot be stopped while it works, so what could take it minutes is refused when the configuration is read;
-of those in rules and `path_groups` `tunerd check` warns. Pure.
+Python's own engine may take minutes for a short text, and cannot be stopped: it holds the lock of the interpreter. What
+RE2 does not know is an error at load that names the part (pattern_syntax.py). The library is imported with the first pattern.
 """
 
-import importlib
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import Any, Final
 
+from tunerd.mapping.pattern_syntax import BadPattern, in_words, translated
+
+__all__ = ["OVERLAP", "PIECE", "BadPattern", "Pattern", "compile_pattern", "compile_redaction", "find_all"]
+
 PIECE: Final = 1_000
-"""Characters of a text that a pattern sees at a time, so that even its worst case is short."""
+"""Characters of a text in which all matches are looked for at a time: the work for these may grow with the square of the piece,
+so it must not grow with the text."""
 OVERLAP: Final = 250
 """Of two pieces; a match up to this length is found wherever it stands."""
-MAX_WAYS: Final = 4 * PIECE
-"""Ways to try from one starting point: one open repeat that what follows could have matched too."""
-MAX_WAYS_IN_A_PATH: Final = 4 * PIECE * PIECE
-"""A path is short: there two open repeats do no harm."""
-
-_parser: Any = importlib.import_module("re._parser")
-_SAMPLE: Final = frozenset({*map(chr, range(9, 127)), "\u00e4", "\u00a0", "\u0663", "\u4e2d"})
-"""Stands for all characters."""
-_Set = frozenset[str]
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 
 
-class BadPattern(ValueError):
-    """Says in a person's words what is wrong with a pattern."""
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A compiled pattern."""
+
+    text: str
+    names: Mapping[str, int]
+    """Of its named groups, and their numbers."""
+    _engine: Any
+
+    def found(self, text: str) -> bool:
+        return self._engine.search(_plain(text)) is not None
+
+    def whole(self, text: str) -> bool:
+        """Whether the pattern takes all of the text."""
+        return self._engine.fullmatch(_plain(text)) is not None
+
+    def groups(self, text: str) -> dict[str, str | None] | None:
+        """The named groups of the first match, or {match} where there are none; None where it is not found."""
+        found = self._engine.search(_plain(text))
+        if found is None:
+            return None
+        if not self.names:
+            start, end = found.span()
+            return {"match": text[start:end]}
+        spans = [(name, *found.span(number)) for name, number in self.names.items()]
+        return {name: text[start:end] if start >= 0 else None for name, start, end in spans}
+
+    def spans(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Start and end of every match that lies between these places. `^`, `$` and word boundaries see what is around."""
+        before, after = max(0, start - 1), min(len(text), end + 1)
+        part = _plain(text[before:after])
+        for found in self._engine.finditer(part, start - before, end - before):
+            begins, ends = found.span()
+            yield begins + before, ends + before
 
 
-def compile_pattern(text: str) -> re.Pattern[str]:
-    """Raises BadPattern for what is no regular expression, matches nothing at all, or could take far too long."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            pattern = re.compile(text)
-        except (re.error, RecursionError, OverflowError, Warning) as error:
-            raise BadPattern(f"is not a regular expression: {error}") from None
-    if pattern.search("") is not None:
+def compile_pattern(text: str, *, ignore_case: bool = False) -> Pattern:
+    """Raises BadPattern for what is no regular expression, or has a part that RE2 does not know."""
+    engine, options = _engine(ignore_case)
+    try:
+        compiled = engine.compile(translated(text), options)
+    except engine.error as error:
+        raise BadPattern(in_words(error.args[0] if error.args else b"")) from None
+    except UnicodeEncodeError:
+        raise BadPattern("is not a regular expression: it has half a character (a surrogate) in it") from None
+    return Pattern(text, compiled.groupindex, compiled)
+
+
+def compile_redaction(text: str) -> Pattern:
+    """A pattern whose matches are taken out. Raises BadPattern, also for one that matches nothing at all."""
+    pattern = compile_pattern(text)
+    if pattern.found(""):
         raise BadPattern("also matches empty text, so it would be everywhere; ask for at least one character")
-    if (slow := slowness(text)) is not None:
-        raise BadPattern(slow)
     return pattern
 
 
-def slowness(text: str, *, ignore_case: bool = False, most_ways: int = MAX_WAYS) -> str | None:
-    """That a regular expression could take far too long, in a person's words; None where it could not, or is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            pattern = re.compile(text, re.IGNORECASE if ignore_case else 0)
-            parsed = _parser.parse(text, pattern.flags)
-        except (re.error, RecursionError, OverflowError, ValueError):
-            return None
-    try:
-        ways = _Ways(bool(pattern.flags & re.IGNORECASE), most_ways).of(list(parsed), frozenset())
-    except RecursionError:
-        ways = most_ways + 1
-    if ways <= most_ways:
-        return None
-    return (
-        "could take very long on some texts, because repeats in it may match the same characters in many ways; "
-        "bound them, like \\d{1,20} for \\d+, and use at most one open .* or .+"
-    )
+@cache
+def _engine(ignore_case: bool) -> tuple[Any, Any]:
+    engine: Any = import_module("re2")
+    options = engine.Options()
+    options.log_errors = False  # it writes to stderr
+    options.case_sensitive = not ignore_case
+    return engine, options
 
 
-def find_all(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of every match that is not empty; long texts piece by piece."""
-    if len(text) <= PIECE:
-        yield from (found.span() for found in pattern.finditer(text) if found.end() > found.start())
-        return
+def _plain(text: str) -> str:
+    """The text without half characters (names of files may have some), which RE2 does not take. As long as before."""
+    return text if text.isascii() else _HALVES.sub("\ufffd", text)
+
+
+def find_all(pattern: Pattern, text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of every match that is not empty, piece by piece."""
     at, length = 0, len(text)
     while at < length:
         end = min(at + PIECE, length)
-        found = pattern.search(text, at, end)
-        if found is not None and found.end() == end < length and found.start() > at:
-            found = pattern.match(text, found.start(), min(found.start() + PIECE, length)) or found
-        if found is not None and found.end() > found.start():
-            yield found.span()
-            at = found.end()
-        elif found is not None:
-            at = found.end() + 1
-        else:
-            at = end if end == length else end - OVERLAP
-
-
-class _Ways:
-    """How many ways a backtracking matcher may try from one start, from above. Only choices count that the next character
-    does not decide: `\\w+-` has one way, `\\w+\\d` as many as the text is long, `(\\w+)+-` two to the power of that."""
-
-    def __init__(self, ignore_case: bool, most: int) -> None:
-        """`most`: where counting ends."""
-        self._ignore_case = ignore_case
-        self._most = most
-
-    def of(self, items: Sequence[Any], follow: _Set) -> int:
-        """`follow`: characters that may come after the items; empty at the end of the pattern, where every way is a match
-        and none is tried twice."""
-        ways = 1
-        for at, (kind, what) in enumerate(items):
-            after, through = self._first(items[at + 1 :])
-            after = after | follow if through else after
-            ways *= self._one(str(kind), what, after)
-            if ways > self._most:
-                return self._most + 1
-        return ways
-
-    def _one(self, kind: str, what: Any, follow: _Set) -> int:
-        if kind == "BRANCH":
-            firsts = [self._first(branch) for branch in what[1]]
-            ways = [self.of(branch, follow) for branch in what[1]]
-            alike = any(
-                through or one & other
-                for at, (one, through) in enumerate(firsts)
-                for other, _ in firsts[at + 1 :]
-            )  # fmt: skip
-            return sum(ways) if alike else max(ways)
-        if kind in ("MAX_REPEAT", "MIN_REPEAT"):
-            low, high, body = int(what[0]), min(int(what[1]), PIECE), list(what[2])
-            first, through = self._first(body)
-            again = first if high > 1 else frozenset()
-            tried = self.of(body, follow | again)
-            unclear = high > low and (through or bool(first & follow))
-            if through and high > 1:
-                return self._most + 1  # turns of a loop that match nothing
-            if high == 1:
-                return tried + 1 if unclear else tried
-            if tried > 1:
-                return self._most + 1 if high > 12 else min(tried**high * (high - low + 1), self._most + 1)
-            return high - low + 1 if unclear else 1
-        if kind in ("SUBPATTERN", "ASSERT", "ASSERT_NOT", "ATOMIC_GROUP", "GROUPREF_EXISTS", "POSSESSIVE_REPEAT"):
-            inner = self._inner(kind, what)
-            return 1 if inner is None else self.of(inner, follow if kind == "SUBPATTERN" else frozenset())
-        return 1
-
-    @staticmethod
-    def _inner(kind: str, what: Any) -> list[Any] | None:
-        match kind:
-            case "SUBPATTERN":
-                return list(what[3])
-            case "ASSERT" | "ASSERT_NOT":
-                return list(what[1])
-            case "ATOMIC_GROUP":
-                return list(what)
-            case "POSSESSIVE_REPEAT":
-                return list(what[2])
-        return None
-
-    def _first(self, items: Sequence[Any]) -> tuple[_Set, bool]:
-        """The characters that may come first, and whether the items may match nothing."""
-        found: _Set = frozenset()
-        for kind, what in items:
-            chars, through = self._first_of(str(kind), what)
-            found |= chars
-            if not through:
-                return found, False
-        return found, True
-
-    def _first_of(self, kind: str, what: Any) -> tuple[_Set, bool]:
-        match kind:
-            case "LITERAL":
-                return self._cased(frozenset({chr(what)})), False
-            case "NOT_LITERAL":
-                return _SAMPLE - self._cased(frozenset({chr(what)})), False
-            case "ANY":
-                return _SAMPLE, False
-            case "IN":
-                return self._cased(_members(what)), False
-            case "BRANCH":
-                firsts = [self._first(branch) for branch in what[1]]
-                return frozenset().union(*(chars for chars, _ in firsts)), any(through for _, through in firsts)
-            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-                chars, through = self._first(list(what[2]))
-                return chars, through or int(what[0]) == 0
-            case "SUBPATTERN" | "ATOMIC_GROUP":
-                return self._first(self._inner(kind, what) or [])
-            case "AT" | "ASSERT" | "ASSERT_NOT":
-                return frozenset(), True
-        return _SAMPLE, True  # a reference to a group, or what a later Python brings: anything
-
-    def _cased(self, chars: _Set) -> _Set:
-        if not self._ignore_case:
-            return chars
-        return frozenset({*chars, *(char.lower() for char in chars), *(char.upper() for char in chars)})
-
-
-def _members(items: Sequence[Any]) -> _Set:
-    """The sample's characters of one [...] class."""
-    negated, found = False, set[str]()
-    for kind, what in items:
-        match str(kind):
-            case "NEGATE":
-                negated = True
-            case "LITERAL":
-                found.add(chr(what))
-            case "RANGE":
-                found |= {char for char in _SAMPLE if what[0] <= ord(char) <= what[1]} | {chr(what[0])}
-            case "CATEGORY":
-                found |= _category(str(what))
-    return _SAMPLE - found if negated else frozenset(found)
-
-
-def _category(name: str) -> _Set:
-    chars = frozenset(
-        char for char in _SAMPLE
-        if (char.isdecimal() if "DIGIT" in name else char.isspace() if "SPACE" in name else char.isalnum() or char == "_")
-    )  # fmt: skip
-    return _SAMPLE - chars if "NOT" in name else chars
+        past, again = at, None
+        for start, stop in pattern.spans(text, at, end):
+            if stop == end < length and start > at:
+                again = start  # it may go on behind the piece
+                break
+            if stop > start:
+                yield start, stop
+            past = stop
+        at = again if again is not None else length if end == length else max(past, end - OVERLAP)

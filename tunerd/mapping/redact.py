@@ -5,7 +5,7 @@ free-form objects; never ids, times, URLs, names of members and phone fields. Wh
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -17,13 +17,19 @@ from tunerd.mapping.aligned import Hit, blank_words
 from tunerd.mapping.detectors import DETECTORS, GONE, Span, is_card, may_hold_any, without_protected
 from tunerd.mapping.fieldpaths import REDACTED, FieldPath, erase, field_path
 from tunerd.mapping.limits import MAX_REASON, ROWS
-from tunerd.mapping.patterns import compile_pattern, find_all
+from tunerd.mapping.patterns import compile_redaction, find_all
 
 FIELD_KIND: Final = "field"
 """How what `fields:` took out is counted."""
 _TEXTS: Final = ("transcript", "disconnection_reason", "call_status")
 _SHORT_TEXTS: Final = ("disconnection_reason", "call_status")
 _OBJECTS: Final = ("collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw")
+WINDOW: Final = 64 * 1024
+"""Characters of a text that the detectors see at a time, so that no search holds up the whole process."""
+MARGIN: Final = 512
+"""Of what is around a window they see so much, too: what lies over its end is found whole."""
+_EDGE: Final = 64
+"""How far from the ends of an area a hit is certain not to be cut."""
 _ROUNDS: Final = 10
 _KEPT_WORDS: Final = frozenset(
     {
@@ -49,7 +55,7 @@ class Redaction:
 
     def __init__(self, settings: Redact) -> None:
         """Raises ValueError for settings that config/ did not check."""
-        self._patterns = [(name, compile_pattern(text)) for name, text in settings.patterns.items()]
+        self._patterns = [(name, compile_redaction(text)) for name, text in settings.patterns.items()]
         self._detectors = [(name, find) for name, find in DETECTORS.items() if name in settings.detect]
         self._cards = "card" in settings.detect
         self._fields = [field_path(text) for text in settings.fields]
@@ -89,21 +95,35 @@ class Redaction:
         """What the detectors alone find, by detector."""
         if not self._detectors or not may_hold_any(text):
             return []
+        if len(text) <= WINDOW:
+            return self._detect_in(text)
         hits: list[Hit] = []
-        seen, more = without_protected(text), True
-        while more:  # what is gone is a boundary, so that once in a while something else comes to light
-            more = False
+        for at in range(0, len(text), WINDOW):
+            begin = max(0, at - MARGIN)
+            known = [(max(hit.start, begin) - begin, hit.end - begin) for hit in hits if hit.end > begin]
+            part = _without(text[begin : at + WINDOW + MARGIN], sorted(known))
+            found = [Hit(hit.start + begin, hit.end + begin, hit.kind) for hit in self._detect_in(part)]
+            hits += [hit for hit in found if at <= hit.start < at + WINDOW]
+        return hits
+
+    def _detect_in(self, text: str) -> list[Hit]:
+        hits: list[Hit] = []
+        seen, areas = without_protected(text), [(0, len(text))]
+        while areas:  # what is gone is a boundary, so that something else may come to light beside it
+            gone: list[Span] = []
             for name, detect in self._detectors:
-                if spans := list(detect(seen)):
-                    hits += [Hit(start, end, name) for start, end in spans]
-                    seen, more = _without(seen, spans), True
+                spans = [span for area in areas for span in _found_in(seen, area, detect)]
+                hits += [Hit(start, end, name) for start, end in spans]
+                seen = _without(seen, spans)
+                gone += spans
+            areas = _around(gone, len(text))
         return hits
 
     def number(self, value: int) -> str | None:
         """What kind of thing a whole number is that stands in a free-form object: a card number, or wholly a pattern's."""
         digits = str(value)
         for name, pattern in self._patterns:
-            if pattern.fullmatch(digits):
+            if pattern.whole(digits):
                 return name
         return "card" if self._cards and len(digits) < 20 and value > 0 and is_card(digits) else None
 
@@ -200,6 +220,26 @@ def _without(text: str, spans: Sequence[Span]) -> str:
         parts += [text[at:start], GONE * (end - start)]
         at = end
     return "".join([*parts, text[at:]]) if spans else text
+
+
+def _found_in(text: str, area: Span, detect: Callable[[str], Iterator[Span]]) -> Iterator[Span]:
+    """What lies in the area; not what its ends may have cut."""
+    begin, end = area
+    for start, stop in detect(text[begin:end]):
+        if (begin == 0 or start >= _EDGE) and (end == len(text) or stop <= end - begin - _EDGE):
+            yield begin + start, begin + stop
+
+
+def _around(spans: Sequence[Span], length: int) -> list[Span]:
+    """What is near these, in order and apart."""
+    areas: list[Span] = []
+    for start, end in sorted(spans):
+        begin, stop = max(0, start - MARGIN), min(length, end + MARGIN)
+        if areas and begin <= areas[-1][1]:
+            areas[-1] = (areas[-1][0], max(stop, areas[-1][1]))
+        else:
+            areas.append((begin, stop))
+    return areas
 
 
 def _take_out(body: dict[str, Any], path: FieldPath) -> int:

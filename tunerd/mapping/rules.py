@@ -7,7 +7,7 @@ mapping is ruleset.py's matter, what the fields of a call are building.py's.
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from tunerd.mapping.blocks import Block, WithoutRole, listed, looped, no_rows, object_run, single
@@ -38,16 +38,6 @@ MAX_DEPTH: Final = 60
 _NO_ROWS: Final = Block(no_rows)
 
 
-@dataclass(frozen=True, slots=True)
-class RulePattern:
-    """A regular expression that a rule searches texts with."""
-
-    place: Place
-    path: str
-    text: str
-    ignores_case: bool
-
-
 class RuleCompiler:
     """Compiles the rules of one source, collecting every problem. `with_places`: the traced form."""
 
@@ -57,7 +47,6 @@ class RuleCompiler:
         self.unknown_roles = unknown_roles
         self.roots = Names(guarded=with_places)
         self.problems: list[Problem] = []
-        self.patterns: list[RulePattern] = []
         self.steps: list[Step] = []
         self.size = max(RECORDER_SLOT, DROPS_SLOT) + 1
         """How many slots a run needs."""
@@ -196,11 +185,8 @@ class RuleCompiler:
         return Step(path, node.place, text)
 
     def _text(self, node: Node, text: str, path: str, names: Names, number: int) -> Code:
-        def found(pattern: str, ignores_case: bool, at: int) -> None:
-            self.patterns.append(RulePattern(_place_in(node, text, at), path, pattern, ignores_case))
-
         try:
-            return compile_text(text, names, self.context, watching(number) if self.with_places else None, found)
+            return compile_text(text, names, self.context, watching(number) if self.with_places else None)
         except ExpressionError as error:
             what = error.what
             if what.startswith("unknown name `doc`") and "docs" in names.all():

@@ -49,13 +49,12 @@ from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redact import Redaction
 from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejected
 from tunerd.mapping.rows import number_of, text_of
-from tunerd.mapping.rules import RulePattern
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
 
-_DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "url", "absent_when", "started_at"})
+_DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
 """An error in the rule of one of these fails the document; any other field is left out."""
 
 
@@ -164,11 +163,6 @@ class SourceMapping:
         self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
-
-    @property
-    def patterns(self) -> Sequence[RulePattern]:
-        """The regular expressions that its rules search texts with."""
-        return [*self._bare.patterns, *(self._bare.group.patterns if self._bare.group else ())]
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
@@ -368,7 +362,7 @@ class SourceMapping:
         slots: list[Any] = [None] * compiled.size
         slots[RECORDER_SLOT] = recorder
         slots[DROPS_SLOT] = []
-        groups: dict[str, Any] | None = None
+        groups: Mapping[str, Any] | None = None
         for name, index in compiled.roots.items():
             if name == "doc":
                 slots[index] = document.value
@@ -478,6 +472,7 @@ class SourceMapping:
             agent=run.agent,
             call_id=built.call_id,
             started_at_ms=built.started_at_ms,
+            ended_at_ms=placed.end_ms,
             payload=body_json,
             checked_for=built.checked_for,
             strategies=run.strategies,
@@ -515,6 +510,7 @@ class SourceMapping:
             origin=run.document.origin,
             source=self._source.name,
             key=key,
+            id=(text_of(fields.get("id")) or "").strip(),
             url=None if absent else url,
             started_at=None if started is None else started / 1000,
             duration_s=None if duration is None else duration / 1000,
@@ -588,7 +584,9 @@ def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
         run.left_out.append(rules.path)
         run.errors[rules.path] = "the rule gave no text"
     if isinstance(rules.rule, ManifestRule):
-        return ManifestStrategy(source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s)
+        return ManifestStrategy(
+            source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s, near_s=rules.rule.near_s
+        )
     if text is not None and (wrong := url_problem(text)) is not None:
         step = Step(f"{rules.path}.url", rules.rule.url.place, rules.text)
         raise _Unfit(Refusal(reason=FailReason.INVALID, where=str(step), what=wrong))

@@ -160,6 +160,12 @@ class SourceRow(TypedDict):
     last_scan_at: float | None
     late_parts: int
     """Documents that came after the call that they are part of was sent; since the start."""
+    only_ignored: int
+    """So many documents in a row were left out by `when:`, and none became a call or a recording yet; 0: not worth telling."""
+    rows_dropped: dict[str, int]
+    """Why (unknown_role, no_role, not_speech) -> how many rows of transcripts were left out since the start."""
+    unknown_roles: list[str]
+    """Roles that no table of the rules names, since the start."""
     also_read_by: str | None
     """Another tunerd with a ledger of its own that reads the same directory; null: none is known."""
     unreadable: int

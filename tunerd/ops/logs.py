@@ -201,6 +201,14 @@ class Narrator:
             case e.FileIgnored():
                 if self._may_say("file ignored"):
                     log.warning("file ignored", source=event.source, path=event.path, why=event.why)
+            case e.OnlyIgnored() if event.count:
+                log.warning("every document is left out, and none became a call yet", source=event.source, count=event.count,
+                            hint="is `when:` right for these files? tunerd explain FILE")  # fmt: skip
+            case e.RoleUnknown():
+                if self._may_say("unknown role"):
+                    log.warning("a role that no table names; its rows are left out" if event.dropped
+                                else "a role that no table names", source=event.source, role=event.role,
+                                hint="add it to the table of roles, or set unknown_roles on the source")  # fmt: skip
             case e.FileDisposed():
                 if event.how.startswith("failed") and self._may_say("file not disposed of"):
                     log.warning("after_sent could not be carried out", source=event.source, path=event.path, how=event.how)

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tunerd import events as e
-from tunerd.call import State
+from tunerd.call import ROWS_DROPPED, State
 from tunerd.ledger import Gauges
 from tunerd.ops.status import DestinationStatus, SourceStatus
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
@@ -58,6 +58,8 @@ class Metrics:
         self._read = _Count("documents_read", "Documents read from disk.", "source")
         self._ignored = _Count("documents_ignored", "Documents that the rules leave out on purpose.", "source")
         self._stuck = _Count("stuck", "What the self-check of delivery found in nobody's hands and repaired.", "what")
+        self._rows_dropped = _Count("rows_dropped", "Rows of transcripts that say something and have no role.", "source", "why")
+        self._only_ignored: dict[str, int] = {}
         self._rule_null = _Few("rule_null", "Rules that gave nothing.", "source", "field")
         self._rule_error = _Few("rule_error", "Rules that failed; the optional field was left out.", "source", "field")
         self._repairs = _Few("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
@@ -96,6 +98,9 @@ class Metrics:
                 metric.know(source)
             for reason in FailReason:
                 self._failed.know(source, reason.value)
+            for why in ROWS_DROPPED:
+                self._rows_dropped.know(source, why)
+            self._only_ignored.setdefault(source, 0)
 
     def read_off(self, reading: Reading) -> None:
         """From now on each scrape shows what `reading` says: states, ages, pauses, bytes, uploads in flight."""
@@ -127,8 +132,12 @@ class Metrics:
                     self._rule_error.add(event.source, field)
                 for repair, count in notes.repairs.items():
                     self._repairs.add(event.source, repair, by=count)
+                for why, count in notes.rows_dropped.items():
+                    self._rows_dropped.add(event.source, why, by=count)
                 for kind, count in notes.redacted.items():
                     self._redactions.add(event.source, kind, by=count)
+            case e.OnlyIgnored():
+                self._only_ignored[event.source] = event.count
             case e.CallRetried():
                 self._retried.add(event.reason.value)
             case e.CallFailed():
@@ -162,10 +171,18 @@ class Metrics:
                 self._already_there,
                 self._stuck,
             ),
-            *(self._read, self._ignored, self._rule_null, self._rule_error, self._repairs, self._redactions),
+            *(self._read, self._ignored, self._rows_dropped, self._rule_null, self._rule_error, self._repairs, self._redactions),
             *(self._upload, self._delivery, self._wait),
         ):
             yield counted.family()
+        only = GaugeMetricFamily(
+            "tunerd_source_only_ignored",
+            "Documents in a row that were left out; none became a call.",
+            labels=("source",),
+        )
+        for source, ignored in self._only_ignored.items():
+            only.add_metric((source,), ignored)
+        yield only
         yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", self._reload_ok)
         yield GaugeMetricFamily(
             "tunerd_config_last_reload_success_timestamp_seconds", "When a configuration was last taken.", self._reload_at

@@ -24,6 +24,7 @@ from tunerd.ops.answers import (
     UnreadableRow,
     call_row,
 )
+from tunerd.ops.coverage import Coverage, SourceCoverage
 from tunerd.ops.redact import redact
 from tunerd.outcome import IntakeReason, PauseReason
 
@@ -106,6 +107,8 @@ class Facts:
     last_reload_successful: bool = True
     last_reload_at: float | None = None
     problems: tuple[str, ...] = ()
+    coverage: Coverage | None = None
+    """What the rules leave out; None: a command has no daemon."""
     other_readers: Mapping[str, str] = field(default_factory=dict)
     """Source -> who else reads its directory, with a ledger of its own."""
 
@@ -177,7 +180,14 @@ class Status:
             pending_bytes=gauges.pending_bytes,
             waiting_bytes=gauges.waiting_bytes,
             destinations=[_destination_row(status) for status in self._destinations()],
-            sources=[_source_row(status, facts.other_readers.get(status.name)) for status in self._sources()],
+            sources=[
+                _source_row(
+                    status,
+                    facts.other_readers.get(status.name),
+                    facts.coverage.of(status.name) if facts.coverage is not None else SourceCoverage(),
+                )
+                for status in self._sources()
+            ],
             last_failures=[call_row(call) for call in failures],
         )
 
@@ -235,7 +245,7 @@ def _destination_row(status: DestinationStatus) -> DestinationRow:
     )
 
 
-def _source_row(status: SourceStatus, also_read_by: str | None) -> SourceRow:
+def _source_row(status: SourceStatus, also_read_by: str | None, coverage: SourceCoverage) -> SourceRow:
     example = status.unreadable_example
     return SourceRow(
         name=status.name,
@@ -246,6 +256,9 @@ def _source_row(status: SourceStatus, also_read_by: str | None) -> SourceRow:
         watching=status.watching,
         last_scan_at=status.last_scan_at,
         late_parts=status.late_parts,
+        only_ignored=coverage.only_ignored,
+        rows_dropped=dict(coverage.rows_dropped),
+        unknown_roles=list(coverage.unknown_roles),
         also_read_by=also_read_by,
         unreadable=status.unreadable,
         unreadable_example=None if example is None else UnreadableRow(path=example.path, why=example.why),

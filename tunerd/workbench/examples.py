@@ -149,6 +149,7 @@ def recording_fields(recording: Recording) -> dict[str, Any]:
     """A recording in the names of `manifest:`, times in ms; what it does not have is left out."""
     fields = {
         "key": recording.key,
+        "id": recording.id or None,
         "url": recording.url,
         "started_at": None if recording.started_at is None else round(recording.started_at * 1000),
         "duration_ms": None if recording.duration_s is None else recording.duration_s * 1000,

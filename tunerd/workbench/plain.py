@@ -43,6 +43,7 @@ def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
         },
         "recording": None if recording is None else {
             "key": recording.key,
+            "id": recording.id,
             "url": recording.url,
             "started_at": recording.started_at,
             "duration_s": recording.duration_s,

@@ -6,7 +6,7 @@ import pytest
 
 from tunerd.config import Redact
 from tunerd.mapping.detectors import is_card
-from tunerd.mapping.redact import Redaction
+from tunerd.mapping.redact import MARGIN, WINDOW, Redaction
 
 
 def found(text: str, *kinds: str) -> list[tuple[str, str]]:
@@ -276,3 +276,50 @@ def test_time_grows_with_the_text_alone(unit: str) -> None:
 
     took(1_000)
     assert took(40_000) < 40 * max(took(4_000), 0.01)
+
+
+BAD_INPUTS = [
+    "4 ", "4", "1 ", "41", "a@", "@", "a.b-", "0 ", "+1", "(", "https://", "a://", "CH93 ", "1.", "0-", "2026-", "4111 ",
+    "5555 5555 5555 4444 ", "4111111111111111,", "+49 170 1234567 ", "a@b.cc ", "a@b.cc", "415 555 2671 ", "00 1", "+(1", "x@",
+    "DE89370400440532013000 ", "4111111111111111,0170 1234567,", "a.b@c.", "12345678-", "2026-01-01T",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", BAD_INPUTS)
+def test_no_text_costs_much_more_than_plain_speech(unit: str) -> None:
+    """Up to several windows: a detector does a bounded number of steps a character, whatever it is led on with. (Digits and blanks
+    took four hundred times as long as words; commas between card numbers took the square of their number.)"""
+    redaction = Redaction(Redact())
+    length = 150_000
+    speech = "please call me back at noon about order 4711, said he. " * (length // 55)
+
+    def took(text: str) -> float:
+        began = time.process_time()
+        redaction.find(text)
+        return time.process_time() - began
+
+    took(speech[:1000])
+    assert took(unit * (length // len(unit))) < 60 * max(took(speech), 0.03)
+
+
+def test_hits_over_the_ends_of_windows_are_found_whole() -> None:
+    """Wherever one begins, and however many there are, each is found once."""
+    redaction = Redaction(Redact())
+    for offset in (0, 1, 7, 13, MARGIN - 3, MARGIN, MARGIN + 5):
+        for near in ("4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "anna.b@example.com", "+49 170 1234567"):
+            text = "x " * ((WINDOW - offset) // 2) + f" {near} " + "y " * WINDOW
+            (hit,) = redaction.find(text)
+            assert text[hit.start : hit.end] == near
+    many = "4111111111111111," * 20_000
+    assert len(redaction.find(many)) == 20_000
+
+
+def test_what_comes_to_light_beside_what_is_gone_is_found_too() -> None:
+    """Each hit is a boundary for the next one, however long the chain is."""
+    redaction = Redaction(Redact())
+    text = ",".join(["4111111111111111", "0170 1234567"] * 500)
+    hits = redaction.find(text)
+    left = list(text)
+    for hit in hits:
+        left[hit.start : hit.end] = "\0" * (hit.end - hit.start)
+    assert redaction.find("".join(left)) == []

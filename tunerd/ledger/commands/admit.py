@@ -1,5 +1,6 @@
 """Admit: what one read gave becomes rows, each call matched with its recording on the way in."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -8,12 +9,13 @@ from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, Ref
 from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Offer, Verdict
 from tunerd.ledger.commands.cuts import cut
 from tunerd.ledger.commands.fragments import collect
-from tunerd.ledger.commands.join import fail, first_wants, resolve
+from tunerd.ledger.commands.join import fail, first_wants, match, resolve
+from tunerd.ledger.commands.recordings import keep
 from tunerd.ledger.commands.send import hand_over
-from tunerd.ledger.matching import Use, decide, nearest_call, wants_of
-from tunerd.ledger.rows import Body, KeptRecording, Kind, PauseClock, Row
+from tunerd.ledger.matching import Use, decide, wants_of
+from tunerd.ledger.rows import Body, Kind, PauseClock, Row
 from tunerd.ledger.sql.store import SqliteStore
-from tunerd.ledger.states import REVIVABLE, Move
+from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
 
 SAME_START_MS: Final = 1000
@@ -29,16 +31,18 @@ def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence
         _supersede(store, admission)
     if admission.continued is not None:
         _complete(store, admission.continued, admission.refused)
-    recordings = [kept for one in admission.recordings if (kept := _keep(store, one, now, is_log, found)) is not None]
+    found += [keep(store, recording, now) for recording in admission.recordings]
     store.expect([(call.workspace, call.agent, call.call_id) for call in admission.calls])
     placed = [_place(store, call, now, is_log) for call in admission.calls]
     latest = {row.row: row for _, row in placed}  # one call may come twice in a read
-    found.extend(seek_call(store, recording, now) for recording in recordings)
+    ended, seen = match(store, now)
+    found.extend(ended)
     for verdict, row in placed:
         if latest[row.row].state is State.WAITING:
             latest[row.row] = again = store.get(row.row) or row  # a recording of this read may have found it
             if again.state is State.WAITING and verdict is not Verdict.DUPLICATE:
-                found.append(resolve(store, again, now))
+                if again.row not in seen:
+                    found.append(resolve(store, again, now))
                 if again.state is State.WAITING:
                     store.tell(again, now, "waiting")
         elif verdict is Verdict.CONFLICT:
@@ -54,8 +58,7 @@ def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence
         if admission.mark.whole:
             store.ripe.add((admission.mark.source, admission.mark.path))
     verdicts = tuple((verdict, latest[row.row].state) for verdict, row in placed)
-    new = [(call, row) for call, (verdict, row) in zip(admission.calls, placed, strict=True) if verdict is Verdict.NEW]
-    handed = hand_over(store, new, offers, now, found) if offers else ()
+    handed = hand_over(store, _untouched(admission, placed), offers, now, found) if offers else ()
     return Admitted(
         verdicts=verdicts,
         handed=handed,
@@ -63,6 +66,16 @@ def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence
         matched=tuple(one for one in found if isinstance(one, Matched)),
         failed=tuple(one for one in found if isinstance(one, FailedCall)),
     )
+
+
+def _untouched(admission: Admission, placed: Sequence[tuple[Verdict, Row]]) -> Sequence[tuple[Call, Row]]:
+    """New calls of which nothing but their own document decides: they stand as they were placed."""
+    times = Counter(row.row for _, row in placed)
+    return [
+        (call, row)
+        for call, (verdict, row) in zip(admission.calls, placed, strict=True)
+        if verdict is Verdict.NEW and times[row.row] == 1 and not row.seeks
+    ]
 
 
 FAILURES_OF_A_PLACE: Final = 20
@@ -193,6 +206,7 @@ def rewrite(store: SqliteStore, row: Row, call: Call, now: float, kind: Kind = K
         offset=call.origin.offset,
         mtime_ns=call.origin.mtime_ns,
         started_at_ms=call.started_at_ms,
+        ended_at_ms=call.ended_at_ms,
         settled_at=call.settled_at,
         due_at=now,
         waits_from=now,
@@ -224,6 +238,7 @@ def _new_row(call: Call, now: float) -> Row:
         offset=call.origin.offset,
         mtime_ns=call.origin.mtime_ns,
         started_at_ms=call.started_at_ms,
+        ended_at_ms=call.ended_at_ms,
         admitted_at=now,
         settled_at=call.settled_at,
         changed_at=now,
@@ -251,7 +266,7 @@ def _conflict_words(holder: Row, call: Call) -> str:
 
 
 def _want(store: SqliteStore, row: Row, body: Body) -> None:
-    wants = first_wants(row, body)
+    wants = first_wants(row, body.strategies)
     if wants or row.seeks:
         store.set_wants(row.row, wants)
         if row.seeks != bool(wants):
@@ -266,96 +281,6 @@ def _know(store: SqliteStore, destination: str, now: float) -> None:
 def _failed(row: Row) -> FailedCall:
     refusal = Refusal(reason=FailReason(row.reason or FailReason.UNMAPPABLE), where=row.place, what=row.detail)
     return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)
-
-
-# Recordings.
-
-
-def _keep(
-    store: SqliteStore, recording: Recording, now: float, is_log: bool, found: list[Matched | FailedCall | None]
-) -> KeptRecording | None:
-    """SqliteStore a recording; gives it if it is new and free. What an older version of the same manifest said is superseded."""
-    started_at_ms = None if recording.started_at is None else round(recording.started_at * 1000)
-    same = store.same_recording(recording.source, recording.key, recording.url, started_at_ms)
-    if same is not None:
-        if recording.expires_at is not None and recording.expires_at > (same.expires_at or 0.0):
-            store.refresh_recording(same.row, recording.expires_at)
-        return None
-    origin = recording.origin
-    heir: int | None = None
-    for old in () if is_log else store.recordings_at(origin.source, origin.path, origin.offset):
-        if (old.source, old.key) != (recording.source, recording.key):
-            continue
-        if old.taken_by is None:
-            store.drop_recording(old.row)
-        elif old.url is None:
-            _reopen(store, old)
-        else:
-            heir = old.taken_by  # a call has the older URL: the newer one is that call's too, and nobody else's
-    kept = KeptRecording(
-        row=0,
-        source=recording.source,
-        key=recording.key,
-        url=recording.url,
-        started_at_ms=started_at_ms,
-        expires_at=recording.expires_at,
-        duration_s=recording.duration_s,
-        origin_source=origin.source,
-        path=origin.path,
-        offset=origin.offset,
-        admitted_at=now,
-        taken_by=heir,
-    )
-    kept = replace(kept, row=store.add_recording(kept))
-    if heir is None:
-        return kept
-    if recording.url is not None and (row := store.get(heir)) is not None:
-        found.append(_renew(store, row, recording, now))
-    return None
-
-
-def _reopen(store: SqliteStore, old: KeptRecording) -> None:
-    """The manifest that said "there will never be one" says something else now."""
-    call = old.taken_by
-    store.drop_recording(old.row)
-    for want in store.wants(call) if call is not None else ():
-        if (want.source, want.key) == (old.source, old.key) and want.answer is not None:
-            store.answer_want(want.call, want.position, None)
-
-
-def _renew(store: SqliteStore, row: Row, recording: Recording, now: float) -> Matched | None:
-    """A fresh URL for a call that was matched with an older version of the manifest."""
-    if row.state is State.DUE and row.form is None and row.joined is not None:
-        store.change(row, recording_url=recording.url, recording_expires_at=recording.expires_at)
-    elif _is_revivable(row) and row.reason == FailReason.RECORDING_EXPIRED:
-        store.move(
-            row,
-            Move.DECIDE,
-            State.DUE,
-            now,
-            due_at=now,
-            recording_url=recording.url,
-            recording_expires_at=recording.expires_at,
-            reason=None,
-            place="",
-            detail="",
-        )
-        store.open_wants(row.row, False)
-        store.tell(row, now, "matched")
-        return Matched(source=row.source, call_id=row.call_id or "", waited_s=max(0.0, now - row.waits_from))
-    return None
-
-
-def seek_call(store: SqliteStore, recording: KeptRecording, now: float) -> Matched | FailedCall | None:
-    """Give a recording that is new to the one call that it is for, if there is one."""
-    seekers = [want.seeker for want in store.seekers_near(recording.source, recording.key, recording.started_at_ms)]
-    call = nearest_call(recording.started_at_ms, seekers)
-    row = store.get(call) if call is not None else None
-    return resolve(store, row, now) if row is not None and (row.state is State.WAITING or _is_revivable(row)) else None
-
-
-def _is_revivable(row: Row) -> bool:
-    return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
 # Documents that became no call.

@@ -16,7 +16,7 @@ from tunerd.ledger.commands.fragments import (
     take_back,
     tell_late,
 )
-from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
 from tunerd.ledger.sql.gather_tables import GatherTables
 from tunerd.ledger.sql.store import SqliteStore
@@ -82,6 +82,7 @@ def gather(store: SqliteStore, results: Sequence[Regrouped], now: float) -> Gath
             else:
                 done = _settle(store, group, row, one.result, found, now)
         states.append(done)
+    found += match(store, now)[0]
     return Gathered(
         states=tuple(states),
         late=late,

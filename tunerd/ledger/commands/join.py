@@ -1,24 +1,47 @@
 """Calls and recordings find each other: matching.py decides, this carries it out on the stored rows."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from tunerd.call import Refusal, State
+from tunerd.call import ManifestStrategy, Refusal, State, Strategy
 from tunerd.ledger import FailedCall, Matched
-from tunerd.ledger.matching import Answer, Decision, Exhausted, Free, Use, WaitUntil, decide, offer, wants_of
-from tunerd.ledger.rows import Body, Row, Want
+from tunerd.ledger.matching import (
+    Answer,
+    Decision,
+    Exhausted,
+    Offer,
+    Partner,
+    Standing,
+    Tie,
+    Use,
+    WaitUntil,
+    closeness,
+    decide,
+    partners,
+    taken_from,
+    tie_words,
+    wants_of,
+)
+from tunerd.ledger.rows import Row, Want
+from tunerd.ledger.sql.join_tables import JoinTables
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.states import REVIVABLE, Move
 from tunerd.outcome import FailReason
 
+_AT_ONCE: Final = 256
+"""Places that one transaction looks around; what is left is looked at by the next."""
+_NEIGHBOURS: Final = 32
 _WORDS: Mapping[FailReason, str] = {
     FailReason.RECORDING_MISSING: "no strategy found its recording in time; a recording that comes later revives it, "
     "or `tunerd retry` looks again",
     FailReason.RECORDING_EXPIRED: "the URL of its recording had expired before it could be sent; "
     "bring a fresh one, then `tunerd retry`",
+    FailReason.RECORDING_AMBIGUOUS: "tunerd does not guess; a nearer one that comes later revives the call. "
+    "Let the manifests tell when recordings started (`started_at`) and which they are (`id`)",
 }
 
 
-def first_wants(row: Row, body: Body) -> Sequence[Want]:
+def first_wants(row: Row, strategies: Sequence[Strategy]) -> Sequence[Want]:
     """What a call that is new, or was rewritten, looks for."""
     return [
         Want(
@@ -28,23 +51,29 @@ def first_wants(row: Row, body: Body) -> Sequence[Want]:
             key=strategy.key or "",
             started_at_ms=row.started_at_ms or 0,
             within_ms=None if strategy.within_s is None else round(strategy.within_s * 1000),
+            near_ms=round(strategy.near_s * 1000),
+            ended_at_ms=row.ended_at_ms,
         )
-        for position, strategy in wants_of(body.strategies)
+        for position, strategy in wants_of(strategies)
     ]
 
 
-def resolve(
-    store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE, body: Body | None = None
-) -> Matched | FailedCall | None:
+def resolve(store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
     """Decide a call whose wants stand in the ledger, and carry the decision out: due, waiting on, or failed."""
-    body = body or store.body(row.row)
-    if body is None:
+    known = store.matching(row.row)
+    if known is None:
         return None
+    strategies, on_missing = known
     wants = store.wants(row.row) if row.seeks else ()
+    offers = look(store, row, strategies, wants, now)
+    for want in wants:
+        offered = offers.get(want.position)
+        is_later = isinstance(offered, Offer) and offered.at > now
+        store.look_again(row.row, want.position, offered.at if is_later and isinstance(offered, Offer) else None)
     decision = decide(
-        body.strategies,
-        body.on_missing,
-        offers=_offers(store, wants),
+        strategies,
+        on_missing,
+        offers=offers,
         answers={want.position: want.answer for want in wants if want.answer is not None},
         waits_from=row.waits_from,
         now=now,
@@ -52,18 +81,65 @@ def resolve(
     return _carry_out(store, row, decision, now, move)
 
 
-def _offers(store: SqliteStore, wants: Sequence[Want]) -> Mapping[int, Free]:
-    offers: dict[int, Free] = {}
+def look(
+    tables: JoinTables, row: Row, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
+) -> Mapping[int, Offer | Tie]:
+    """What the ledger has for each of a call's wants. Reads only."""
+    offers: dict[int, Offer | Tie] = {}
+    known: dict[tuple[str, str], Partner | Tie | None] = {}
     for want in wants:
         if want.answer is not None and not want.answer.expired:
             continue
-        free = store.free_near(want.source, want.key, want.started_at_ms)
-        if not free:
-            continue
-        rivals = {r.row: [w.seeker for w in store.seekers_near(want.source, want.key, r.started_at_ms)] for r in free}
-        if (found := offer(want.seeker, free, rivals)) is not None:
-            offers[want.position] = found
+        if (want.source, want.key) not in known:
+            known[want.source, want.key] = _partner(tables, want)
+        partner, strategy = known[want.source, want.key], strategies[want.position]
+        if isinstance(partner, Tie):
+            if any(closeness(want.seeker, one.started_at_ms) is not None for one in partner.recordings):
+                offers[want.position] = partner
+        elif partner is not None and isinstance(strategy, ManifestStrategy):
+            close = closeness(want.seeker, partner.found.started_at_ms)
+            if close is not None:
+                own = Partner(found=partner.found, is_near=not close[0])
+                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=tables.far, now=now)
+                offers[want.position] = Offer(found=own.found, at=at)
     return offers
+
+
+def _partner(tables: JoinTables, want: Want) -> Partner | Tie | None:
+    """Among all that is near the call: the recordings, whoever else they may belong to, and what those others may have
+    instead."""
+    free = {one.row: one for one in tables.free_near(want.source, want.key, want.started_at_ms)}
+    if not free:
+        return None
+    starts = dict.fromkeys([want.started_at_ms, *(one.started_at_ms for one in free.values())])
+    rivals = {(w.call, w.position): w for at in starts for w in tables.rivals_near(want.source, want.key, at)}
+    rivals[want.call, want.position] = want
+    for other in [w for w in rivals.values() if w.call != want.call and w.standing is not Standing.SERVED][:_NEIGHBOURS]:
+        free |= {one.row: one for one in tables.free_near(want.source, want.key, other.started_at_ms)}
+    return partners([rival.seeker for rival in rivals.values()], list(free.values())).get(want.call)
+
+
+def match(store: SqliteStore, now: float) -> tuple[list[Matched | FailedCall], set[int]]:
+    """Decide whoever is near to what changed in this transaction: a recording that came, was taken or became free, a call
+    that looks no more. Gives what came of it, and the calls that were looked at."""
+    found: list[Matched | FailedCall] = []
+    seen: set[int] = set()
+    for _ in range(_AT_ONCE):
+        if not store.touched:
+            break
+        source, key, started_at_ms = next(iter(store.touched))
+        del store.touched[source, key, started_at_ms]
+        for call in dict.fromkeys(want.call for want in store.seekers_near(source, key, started_at_ms)):
+            row = store.get(call)
+            if row is not None and (row.state is State.WAITING or is_revivable(row)):
+                seen.add(call)
+                ended = resolve(store, row, now)
+                found += [ended] if ended is not None else []
+    return found, seen
+
+
+def is_revivable(row: Row) -> bool:
+    return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
 def _carry_out(store: SqliteStore, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
@@ -97,14 +173,18 @@ def _carry_out(store: SqliteStore, row: Row, decision: Decision, now: float, mov
             if row.state is State.FAILED and move is Move.DECIDE:
                 return None  # still nothing: it stays failed
             if row.state is State.WAITING and move is Move.DECIDE:
-                store.change(row, due_at=decision.at)
+                if row.due_at != decision.at:
+                    store.change(row, due_at=decision.at)
             else:
                 store.move(row, move, State.WAITING, now, due_at=decision.at, recording_url=None, recording_expires_at=None)
             return None
         case Exhausted():
             if row.state is State.FAILED and move is Move.DECIDE:
                 return None
-            return fail(store, row, Refusal(reason=decision.reason, where="recording", what=_WORDS[decision.reason]), now, move)
+            what = _WORDS[decision.reason]
+            if decision.tie is not None:
+                what = f"{tie_words(decision.tie)}; {what}"
+            return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)
 
 
 def fail(store: SqliteStore, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:

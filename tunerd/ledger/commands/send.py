@@ -150,6 +150,11 @@ def _try(store: SqliteStore, row: Row, ask: Ask, failed: list[FailedCall]) -> Cl
 def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | None:
     """The URL is no longer served: the next strategy answers, or the call fails. A frozen body carries the URL."""
     store.thaw(row)
+    told = [one for one in store.taken(row.row) if one.url is not None and one.expires_at != row.recording_expires_at]
+    fresh = next((one for one in told if one.expires_at is None or one.expires_at > now), None)
+    if row.joined is not None and fresh is not None:  # it was told again while the body was kept as it was
+        store.change(row, recording_url=fresh.url, recording_expires_at=fresh.expires_at)
+        return None
     if row.joined is not None:
         store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
     if row.seeks:
@@ -331,6 +336,7 @@ def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
     """Go on where another connection to the same file broke down. After a failed write nobody knows which of the last
     transactions are on disk: what stands as being sent there and is in nobody's hands is due again, as one that may have
     arrived; what is in somebody's hands here stands as being sent, until its settlement is written."""
+    store.touched, store.far = before.touched, before.far
     for row in store.sending():
         if row.row in before.in_hand:
             store.in_hand[row.row] = row

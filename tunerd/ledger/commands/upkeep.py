@@ -5,7 +5,7 @@ from typing import Final
 
 from tunerd.call import State
 from tunerd.ledger import FailedCall, Keep
-from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.commands.join import is_revivable, match, resolve
 from tunerd.ledger.sql.store import SqliteStore
 
 VANISHED_KEPT_S: Final = 7 * 86_400.0
@@ -15,12 +15,16 @@ _TRIM_AT_ONCE: Final = 1000
 
 def tick(store: SqliteStore, now: float) -> tuple[Sequence[FailedCall], float | None]:
     """See Upkeep.tick; at most 256 calls at once, then the next tick is due now."""
-    failed = []
-    for row in store.undecided(now, _AT_ONCE):
-        ended = resolve(store, row, now)
-        if isinstance(ended, FailedCall):
-            failed.append(ended)
-    return tuple(failed), store.next_undecided()
+    ended = [resolve(store, row, now) for row in store.undecided(now, _AT_ONCE)]
+    for call in store.far_due(now, _AT_ONCE):
+        row = store.get(call)
+        if row is not None and (row.state is State.WAITING or is_revivable(row)):
+            ended.append(resolve(store, row, now))
+        else:
+            store.open_wants(call, False)
+    ended += match(store, now)[0]
+    times = [at for at in (store.next_undecided(), store.next_far()) if at is not None]
+    return tuple(one for one in ended if isinstance(one, FailedCall)), min(times, default=None)
 
 
 def trim(store: SqliteStore, keep: Keep, now: float) -> int:

@@ -16,6 +16,7 @@ CREATE TABLE call (
     "offset" INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     started_at_ms INTEGER,
+    ended_at_ms INTEGER,
     admitted_at REAL NOT NULL,
     settled_at REAL NOT NULL,
     changed_at REAL NOT NULL,
@@ -100,6 +101,7 @@ CREATE TABLE recording (
     row INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
     key TEXT NOT NULL,
+    id TEXT NOT NULL,                     -- '' where the manifest gives none
     url TEXT,
     started_at_ms INTEGER,
     expires_at REAL,
@@ -107,29 +109,38 @@ CREATE TABLE recording (
     origin_source TEXT NOT NULL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
     admitted_at REAL NOT NULL,
+    known_at REAL NOT NULL,
     taken_by INTEGER
 ) STRICT;
 CREATE INDEX recording_key ON recording (source, key, started_at_ms);
+CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
 CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
-CREATE INDEX recording_place ON recording (origin_source, path, "offset");
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
 CREATE INDEX recording_age ON recording (admitted_at);
 
--- What a call looks for: one row a manifest strategy. `seeking`: the call looks for recordings now.
+-- What a call looks for, or looked for: one row a manifest strategy. They stay as long as the call does, since a recording
+-- that is nearer to a call that was sent than to any other is given to nobody. `seeking`: the call looks for recordings now.
+-- `look_at`: when it may take one that is not near.
 CREATE TABLE want (
     call INTEGER NOT NULL,
     position INTEGER NOT NULL,
     source TEXT NOT NULL,
     key TEXT NOT NULL,
     started_at_ms INTEGER NOT NULL,
+    ended_at_ms INTEGER,
     within_ms INTEGER,
+    near_ms INTEGER NOT NULL,
     answered_at REAL,
     expired INTEGER NOT NULL,
     seeking INTEGER NOT NULL,
+    look_at REAL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
+CREATE INDEX want_key ON want (source, key, started_at_ms, call, position);
+CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 
 -- Calls that are gathered from several documents: the key of the row, and when it wants a look.
 CREATE TABLE gathering (

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tunerd.call import Form, State
+from tunerd.call import Form, OnMissing, State, Strategy
 from tunerd.ledger import Pick
 from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row, Tally
 from tunerd.ledger.sql.codec import (
@@ -13,6 +13,7 @@ from tunerd.ledger.sql.codec import (
     FORMS,
     body_of,
     from_text,
+    matching_of,
     row_of,
     to_text,
 )
@@ -187,8 +188,6 @@ class CallTables:
     def _delete(self, row: Row) -> None:
         for table, column in (("call", "row"), ("body", "row"), ("frozen", "row"), ("origin", "row"), ("event", "row")):
             self._ask(f"DELETE FROM {table} WHERE {column} = ?", (row.row,))
-        if row.seeks:
-            self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
         if row.row == self._last_row:  # its number is not given again, whoever still remembers it
             self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('last_row', ?)", (row.row,))
 
@@ -249,6 +248,11 @@ class CallTables:
         columns = self._ask(f"SELECT {BODY} FROM body WHERE row = ?", (row,)).fetchone()
         return None if columns is None else body_of(columns)
 
+    def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing] | None:
+        """The call's strategies and `on_missing`, without reading documents."""
+        columns = self._ask("SELECT matching FROM body WHERE row = ?", (row,)).fetchone()
+        return None if columns is None else matching_of(columns[0])
+
     def payload(self, row: int) -> tuple[bytes | None, Form | None]:
         """The payload and the form it was checked for, without reading the document."""
         known = self._payloads.pop(row, None)
@@ -265,9 +269,7 @@ class CallTables:
         self._unwritten.drop_body(row)
 
     def retire_body(self, row: Row) -> None:
-        """The call is sent: its wants go, its body when it is no longer among the newest that are kept."""
-        if row.seeks:
-            self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
+        """The call is sent: its body goes when it is no longer among the newest that are kept."""
         self.retired.append(row.row)
         self._let_go()
 

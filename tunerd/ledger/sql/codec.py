@@ -91,7 +91,7 @@ def row_of(columns: Sequence[Any]) -> Row:
     row = object.__new__(Row)
     (
         row.row, row.kind, row.state, row.source, row.destination, row.workspace, row.agent, row.call_id, row.path,
-        row.offset, row.mtime_ns, row.started_at_ms, row.admitted_at, row.settled_at, row.changed_at, row.due_at,
+        row.offset, row.mtime_ns, row.started_at_ms, row.ended_at_ms, row.admitted_at, row.settled_at, row.changed_at, row.due_at,
         row.waits_from, row.attempts, row.first_attempt_at, row.claimed_at, row.paused_before_s,
         row.may_have_arrived, row.status, row.reason, row.place, row.detail, row.tuner_call_id, row.recording_url,
         row.recording_expires_at, row.joined, row.form, row.patch, row.frozen_by_claim, row.size, row.gathers,
@@ -131,7 +131,7 @@ def matching_text(body: Body) -> str:
 def _strategy_list(strategy: Strategy) -> list[object]:
     if isinstance(strategy, UrlStrategy):
         return ["url", strategy.url, strategy.expires_at]
-    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s]
+    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s]
 
 
 def _on_missing_list(on_missing: OnMissing) -> list[object]:
@@ -147,21 +147,26 @@ def _on_missing_list(on_missing: OnMissing) -> list[object]:
 def body_of(columns: Sequence[Any]) -> Body:
     """From (checked_for, matching, head, payload, document)."""
     checked_for, matching, head, payload, document = columns
-    strategies, on_missing = orjson.loads(matching)
+    strategies, on_missing = matching_of(matching)
     return Body(
         document=document,
         payload=payload,
         head=head,
-        strategies=tuple(map(_strategy_of, strategies)),
-        on_missing=_on_missing_of(on_missing),
+        strategies=strategies,
+        on_missing=on_missing,
         checked_for=None if checked_for is None else FORMS[checked_for],
     )
+
+
+def matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing]:
+    strategies, on_missing = orjson.loads(text)
+    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing)
 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
     if items[0] == "url":
         return UrlStrategy(url=items[1], expires_at=items[2])
-    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4])
+    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
 
 
 def _on_missing_of(items: Sequence[Any]) -> OnMissing:

@@ -29,6 +29,7 @@ class SqliteStore(GatherTables):
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
         self._before = (self.tally.copy(), self._last_row, self._last_recording, dict(self._gates))
         self._sets_before = (self.retired.copy(), self.bodies_kept, list(self.in_hand))
+        self._touched_before = dict(self.touched)
         if full is not self._full:
             self.db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._full = full
@@ -65,6 +66,7 @@ class SqliteStore(GatherTables):
         self.tally, self._last_row, self._last_recording, self._gates = self._before
         self.retired, self.bodies_kept, in_hand = self._sets_before
         self.in_hand = dict.fromkeys(in_hand)  # the rows may have been changed: read them again
+        self.touched = self._touched_before
         self.woken, self.ripe = Counter(), set()
         return not self.db.in_transaction
 

@@ -367,7 +367,7 @@ def _mend(store: SqliteStore, now: float) -> tuple[int, int]:
     for (row_id,) in one("SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')").fetchall():
         row, body = store.get(row_id), store.body(row_id)
         if row is not None and body is not None and not store.wants(row_id):
-            store.set_wants(row_id, first_wants(row, body))
+            store.set_wants(row_id, first_wants(row, body.strategies))
             store.open_wants(row_id, row.due_at is not None)
     for (row_id,) in one(
         "SELECT row FROM call WHERE form IS NOT NULL AND patch IS NULL AND row NOT IN (SELECT row FROM frozen)"

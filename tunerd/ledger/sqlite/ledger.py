@@ -21,6 +21,7 @@ from tunerd.ledger import (
     Admitted,
     Claim,
     FailedCall,
+    FarRule,
     FileMark,
     Filter,
     Freeze,
@@ -425,6 +426,15 @@ class SqliteLedger:
             return await self._do(lambda store: upkeep.tick(store, now))
         except LedgerUnavailable:
             return (), now + 1.0
+
+    async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
+        await self._alone(lambda store: setattr(store, "far", rule))
+        failed, next_at = await self.tick(now)
+        told = [*failed]
+        while next_at is not None and next_at <= now:
+            failed, next_at = await self.tick(now)
+            told += failed
+        return told
 
     async def trim(self, keep: Keep, now: float) -> int:
         try:

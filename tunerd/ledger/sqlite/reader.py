@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from tunerd.call import State
 from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
+from tunerd.ledger.commands.join import look
 from tunerd.ledger.rows import Row, waits_for
 from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_text
 from tunerd.ledger.sql.gather_tables import GatherTables
@@ -157,10 +158,16 @@ def story(t: GatherTables, call_id: str) -> Sequence[Story]:
             call=row.shown(),
             origins=_origins(t, row),
             events=_events(t, row),
-            waits_for=waits_for(row, t.body(row.row), t.wants(row.row)),
+            waits_for=_waits_for(t, row),
         )
         for row in t.named(call_id)[:MOST_ROWS]
     ]
+
+
+def _waits_for(t: GatherTables, row: Row) -> Sequence[str]:
+    body, wants = t.body(row.row), t.wants(row.row)
+    looks = body is not None and row.state in (State.WAITING, State.FAILED)
+    return waits_for(row, body, wants, look(t, row, body.strategies, wants, 0.0) if looks and body is not None else {})
 
 
 def _origins(t: GatherTables, row: Row) -> Sequence[tuple[str, int]]:

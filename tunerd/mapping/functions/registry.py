@@ -69,10 +69,6 @@ Prepare: TypeAlias = Callable[[Sequence[Code], Context], Run | None]
 for a constant that can never work."""
 
 
-Patterns: TypeAlias = Callable[[Sequence[Any]], Sequence[tuple[str, bool]]]
-"""The regular expressions in the arguments that are known at load (else UNKNOWN), and whether each ignores case."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
     name: str
@@ -90,8 +86,6 @@ class Function:
     prepare: Prepare | None = None
     built_in: bool = False
     """JMESPath's own."""
-    patterns: Patterns | None = None
-    """Of a function that searches text."""
     texts: bool = False
     """It makes text of numbers, or looks them up."""
 
@@ -109,7 +103,6 @@ class Registry:
         expressions: Sequence[int] = (),
         prepare: Prepare | None = None,
         built_in: bool = False,
-        patterns: Patterns | None = None,
         texts: bool = False,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Decorator; the arity is read off the signature: `[, x]` may be left out, `...` repeats."""
@@ -121,7 +114,7 @@ class Registry:
         def register(call: Callable[..., Any]) -> Callable[..., Any]:
             self.functions[name] = Function(
                 name=name, signature=signature, does=does, call=call, least=least, most=most, nulls=nulls,
-                expressions=frozenset(expressions), prepare=prepare, built_in=built_in, patterns=patterns, texts=texts,
+                expressions=frozenset(expressions), prepare=prepare, built_in=built_in, texts=texts,
             )  # fmt: skip
             return call
 

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from tunerd.mapping.functions.registry import UNKNOWN, Code, Context, Nulls, Registry, Run
+from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.values import RuleError, refuse
 
 REGISTRY: Final = Registry()
@@ -29,12 +30,16 @@ def text_of(function: str, value: Any) -> str:
     raise refuse(function, "text", value)
 
 
-@lru_cache(maxsize=1024)
-def compiled(function: str, pattern: str, *, ignore_case: bool = False) -> re.Pattern[str]:
+@lru_cache(maxsize=128)
+def compiled(function: str, pattern: str, *, ignore_case: bool = False) -> Pattern:
     try:
-        return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise RuleError(function, f"the pattern is no regular expression: {error}") from error
+        return compile_pattern(pattern, ignore_case=ignore_case)
+    except BadPattern as error:
+        raise RuleError(function, f"the pattern '{_shown(pattern)}' {error}") from None
+
+
+def _shown(pattern: str) -> str:
+    return pattern if len(pattern) <= 40 else f"{pattern[:39]}\u2026"
 
 
 def split_lines(text: str) -> list[str]:
@@ -42,37 +47,26 @@ def split_lines(text: str) -> list[str]:
     return [line for raw in _LINE_END.split(text) if (line := raw.strip())]
 
 
-def _groups(found: re.Match[str] | None) -> Any:
-    if found is None:
-        return None
-    return found.groupdict() if found.re.groupindex else {"match": found.group()}
-
-
 def _prepare_regex(codes: Sequence[Code], context: Context) -> Run | None:
     if codes[1].value.__class__ is not str:
         return None
-    search, text = compiled("regex", codes[1].value).search, codes[0].run
+    groups, text = compiled("regex", codes[1].value).groups, codes[0].run
 
     def run(scope: Any) -> Any:
         value = text(scope)
-        return None if value is None else _groups(search(text_of("regex", value)))
+        return None if value is None else groups(text_of("regex", value))
 
     return run
-
-
-def _pattern_of_regex(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
-    return [(known[1], False)] if known[1].__class__ is str else []
 
 
 @REGISTRY.add(
     "regex(text, pattern)",
     "no match: null; else the named groups, or {match}",
     prepare=_prepare_regex,
-    patterns=_pattern_of_regex,
     texts=True,
 )
 def _regex(value: Any, pattern: Any) -> Any:
-    return _groups(compiled("regex", text_of("regex", pattern)).search(text_of("regex", value)))
+    return compiled("regex", text_of("regex", pattern)).groups(text_of("regex", value))
 
 
 @REGISTRY.add("concat(x, ...)", "one text of all parts; null if one part is null (no half URLs)", texts=True)
@@ -157,8 +151,8 @@ def _prepare_classify(codes: Sequence[Code], context: Context) -> Run | None:
         if value is None:
             return None
         text_value = text_of("classify", value)
-        for search, result in table:
-            if search(text_value):
+        for found, result in table:
+            if found(text_value):
                 return result
         return default(scope)
 
@@ -168,11 +162,7 @@ def _prepare_classify(codes: Sequence[Code], context: Context) -> Run | None:
 def _patterns(table: Any) -> list[tuple[Any, Any]]:
     if table.__class__ is not dict:
         raise refuse("classify", "a table of pattern: value", table)
-    return [(compiled("classify", pattern, ignore_case=True).search, result) for pattern, result in table.items()]
-
-
-def _patterns_of_classify(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
-    return [(pattern, True) for pattern in known[1]] if known[1].__class__ is dict else []
+    return [(compiled("classify", pattern, ignore_case=True).found, result) for pattern, result in table.items()]
 
 
 @REGISTRY.add(
@@ -180,11 +170,10 @@ def _patterns_of_classify(known: Sequence[Any]) -> Sequence[tuple[str, bool]]:
     "table of pattern: value, tried in order, case ignored; the value of the first that is found in the text",
     nulls=Nulls.SEEN,
     prepare=_prepare_classify,
-    patterns=_patterns_of_classify,
     texts=True,
 )
 def _classify(value: Any, table: Any, default: Any = None) -> Any:
     if value is None or table is None:
         return None
     text_value = text_of("classify", value)
-    return next((result for search, result in _patterns(table) if search(text_value)), default)
+    return next((result for found, result in _patterns(table) if found(text_value)), default)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from tunerd.mapping.functions.registry import Nulls, Registry
+from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry
 from tunerd.mapping.functions.text import compiled, split_lines, text_of
 from tunerd.mapping.values import refuse
 
@@ -18,26 +18,34 @@ _CLOCK: Final = re.compile(
 _AROUND: Final = "*_#`>[]()<\"' \t-"
 
 
+def _check_patterns(codes: Sequence[Code], context: Context) -> None:
+    """Patterns that are known at load are told at load. Raises RuleError."""
+    if len(codes) == 3 and codes[2].value.__class__ is dict:
+        for pattern in codes[2].value:
+            compiled("turns", pattern, ignore_case=True)
+
+
 @REGISTRY.add(
     "turns(text, speakers[, patterns])",
     "a transcript of lines `Speaker: words` as a list of {who, text}: `speakers` is a table or a list of the names, `patterns` a "
     "table for others, as classify takes it. A line without a known speaker belongs to the turn before it",
     nulls=Nulls.FIRST,
-    patterns=lambda known: [(pattern, True) for pattern in known[2]] if len(known) == 3 and known[2].__class__ is dict else [],
+    prepare=_check_patterns,
 )
 def _turns(value: Any, speakers: Any, patterns: Any = None) -> Any:
     text = text_of("turns", value)
     known = _known(speakers, patterns)
-    made: list[dict[str, str]] = []
+    made: list[tuple[str | None, list[str]]] = []
     for line in split_lines(text):
         found = next(((who, rest) for label, rest in _readings(line) if (who := known(label)) is not None), None)
         if found is not None:
-            made.append({"who": found[0], "text": found[1]})
+            made.append((found[0], [found[1]]))
         elif made:
-            made[-1]["text"] = f"{made[-1]['text']}\n{line}".strip()
+            made[-1][1].append(line)
         else:
-            made.append({"text": line})
-    return made
+            made.append((None, [line]))
+    turns = [(who, "\n".join(lines).strip()) for who, lines in made]
+    return [{"text": text} if who is None else {"who": who, "text": text} for who, text in turns]
 
 
 def _readings(line: str) -> Iterator[tuple[str, str]]:
@@ -75,7 +83,7 @@ def _known(speakers: Any, patterns: Any) -> Callable[[str], str | None]:
         if name.__class__ is str:
             names.setdefault(name.strip().casefold(), name)
     searches: Sequence[Callable[[str], Any]] = [
-        compiled("turns", pattern, ignore_case=True).search for pattern in (patterns or {})
+        compiled("turns", pattern, ignore_case=True).found for pattern in (patterns or {})
     ]
 
     def known(label: str) -> str | None:
