@@ -38,9 +38,10 @@ types: $(STAMP)
 
 check: lint types test
 
-# 20,000 random transcripts through the timeline; about two minutes.
+# 20,000 random transcripts through the timeline, and 4,000 random schedules of rotations; about half an hour.
 thorough: $(STAMP)
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
+	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_log_model.py
 
 # KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
 chaos: $(STAMP)

@@ -2,8 +2,8 @@
 
 The way of a call, and where each step lives:
 
-1. watch    intake/inotify.py     a file has settled
-2. read     intake/read.py      documents, each with its origin
+1. watch    intake/inotify.py  a file has settled
+2. read     intake/read.py     documents, each with its origin
 3. map      mapping/            a Call or a Recording, by the rules in YAML
 4. admit    ledger/             a durable row; matched with its recording in the same transaction
 5. claim    ledger/             a due call whose recording is decided

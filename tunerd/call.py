@@ -77,6 +77,8 @@ class Document:
     value: Json
     settled_at: float
     """Unix seconds at which the file was seen complete; the start of `tunerd_call_delivery_seconds`."""
+    is_element: bool = False
+    """It stood in a list of another document (`documents:`), or comes from the ledger: it is not taken apart again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,3 +305,9 @@ class Mapped:
     fragment: Fragment | None = None
     """Of a source that gathers: the call comes of it and others."""
     notes: MappingNotes = MappingNotes()
+    each: "Sequence[tuple[Document | RefusedDocument, Mapped]]" = ()
+    """Of a document that holds several (`documents:`): those, and what each gave; everything above is empty then."""
+
+    def of(self, document: "Document | RefusedDocument") -> "Sequence[tuple[Document | RefusedDocument, Mapped]]":
+        """What became of the document, or of each one in it."""
+        return self.each or ((document, self),)

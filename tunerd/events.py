@@ -73,6 +73,18 @@ class FileIgnored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLeft:
+    """A log is no longer read, and something of it may be unread."""
+
+    source: str
+    path: str
+    """Where it was last in the directory."""
+    offset: int
+    """It was read up to here."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentMapped:
     """Told for each mapped document, for the coverage metrics of its source."""
 
@@ -136,6 +148,26 @@ class ReadByAnother:
     source: str
     path: str
     who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsFollowed:
+    """Calls of a destination that is no longer configured go to the one that has taken its place."""
+
+    old: str
+    new: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsStranded:
+    """Calls of a destination that is not configured, or that look for recordings of a source that is not."""
+
+    destination: str
+    manifest: str
+    """The source; then `destination` is empty."""
+    waiting: int
+    due: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,11 +350,12 @@ class ClockJumped:
 
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
-    | FileIgnored | DocumentMapped | CallAdmitted
+    | FileIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
+    | CallsFollowed | CallsStranded
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -28,8 +28,10 @@ from tunerd.events import (
     WatchDegraded,
 )
 from tunerd.intake.admission_gate import AdmissionGate, Limits, Pauses
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.removal import aside_name
@@ -232,7 +234,7 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
     """The scan that is going on may have passed the place already."""
     hints, clock, stop = DueQueue(), FakeClock(), asyncio.Event()
     settings = source(tmp_path, rescan_s=3600.0)
-    known, pauses = FileIndex(str(tmp_path), str), Pauses("agent", lambda _: None, clock.now)
+    known, pauses = FileIndex(str(tmp_path)), Pauses("agent", lambda _: None, clock.now)
 
     async def in_thread(work: Callable[[], T]) -> T:
         listing = work()
@@ -245,7 +247,8 @@ async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -
         raise AssertionError(paths)
 
     lookout = DirectoryMonitor(
-        settings, Names(settings, None), known, hints, None, clock, lambda _: None, pauses, in_thread, vanished
+        settings, Names(settings, None), known, hints, FollowedLogs(DescriptorLimit()), None, clock,
+        lambda _: None, pauses, in_thread, vanished,
     )  # fmt: skip
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         group.create_task(lookout.scan_forever(stop))

@@ -17,7 +17,8 @@ DOCUMENT = '{"id": "é1", "said": ["\\" }", 1.5], "z": {}}'.encode()
 
 def read(path: Path, *, final: bool = False, most: int = 100_000) -> list[Read]:
     with opened(str(path)) as file:
-        return list(read_whole(file, source="agent", max_document_bytes=most, settled_at=5.0, final=final))
+        found = read_whole(file, source="agent", max_document_bytes=most, settled_at=5.0, final=final)
+        return [one for one in found if one is not None]
 
 
 def ids(documents: list[Read]) -> list[object]:

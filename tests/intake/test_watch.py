@@ -20,8 +20,10 @@ from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
 from tunerd.intake import inotify
 from tunerd.intake.admission_gate import Pauses
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import MOST, DueQueue
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
 from tunerd.intake.scan import Names, is_temporary, signature
@@ -276,7 +278,7 @@ def test_a_scan_takes_no_stat_of_what_it_knows(tmp_path: Path) -> None:
 
 def test_a_file_that_is_back_may_be_known(tmp_path: Path) -> None:
     """Of a path that vanished it stays known that it was read; marks of other roots are none of ours."""
-    known = FileIndex(str(tmp_path), lambda name: name)
+    known = FileIndex(str(tmp_path))
     marks = [
         FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5),
         FileMark(source="s", path="/elsewhere/b.json", device=1, inode=2, size=5, mtime_ns=7, ctime_ns=8, offset=5),
@@ -294,7 +296,7 @@ def test_a_file_that_is_back_may_be_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", range(4))
 def test_each_part_of_a_stat_tells_a_changed_file(tmp_path: Path, field: int) -> None:
     """Size, mtime, ctime and inode: a file is as it was read only while all of them are."""
-    known, stat = FileIndex(str(tmp_path), lambda name: name), [5, 7, 8, 1]
+    known, stat = FileIndex(str(tmp_path)), [5, 7, 8, 1]
     known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
     assert known.is_as_read("a.json", signature(*stat))
     stat[field] += 1
@@ -304,14 +306,14 @@ def test_each_part_of_a_stat_tells_a_changed_file(tmp_path: Path, field: int) ->
 def test_inodes_that_change_all_the_time_say_nothing(tmp_path: Path) -> None:
     """Where 20 files in a row only had another inode, and were what was read, a file is known by the rest of its stat; not
     where another inode once meant another content."""
-    known = FileIndex(str(tmp_path), lambda name: name)
+    known = FileIndex(str(tmp_path))
     known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
     for inode in range(2, 22):
         assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
         known.compared("a.json", signature(5, 7, 8, inode), is_equal=True)
     assert known.is_as_read("a.json", signature(5, 7, 8, 1000))
     assert not known.is_as_read("a.json", signature(5, 7, 9, 1000))
-    known = FileIndex(str(tmp_path), lambda name: name)
+    known = FileIndex(str(tmp_path))
     known.load([FileMark(source="s", path=str(tmp_path / "a.json"), device=1, inode=1, size=5, mtime_ns=7, ctime_ns=8, offset=5)])
     known.compared("a.json", signature(5, 7, 8, 2), is_equal=False)
     for inode in range(2, 42):
@@ -319,18 +321,19 @@ def test_inodes_that_change_all_the_time_say_nothing(tmp_path: Path) -> None:
     assert not known.is_as_read("a.json", signature(5, 7, 8, 1000))
 
 
-def test_logs_of_one_length_are_all_remembered(tmp_path: Path) -> None:
-    """Two logs that were lost from one path at one offset, and the third that stands there, are three candidates."""
-    known = FileIndex(str(tmp_path), lambda name: name)
-    for log, hash_of in enumerate((b"one", b"two", b"three"), 1):
-        known.replaced("l.ndjson.1")
+def test_logs_that_left_their_path_are_remembered(tmp_path: Path) -> None:
+    """Two logs that were lost from one path, and the third that stands there: a scan finds each by its inode."""
+    known = FileIndex(str(tmp_path))
+    for log in (1, 2, 3):
         known.remember(
             FileMark(
-                source="s", path=str(tmp_path / "l.ndjson.1"), device=1, inode=len(hash_of), size=9, mtime_ns=7, offset=9,
-                content=hash_of, whole=False, log=log,
+                source="s", path=str(tmp_path / "l.ndjson"), device=1, inode=70 + log, size=9, mtime_ns=7, offset=9,
+                content=b"hash", whole=False, log=log,
             )
         )  # fmt: skip
-    assert {mark.content for mark in known.candidates("l.ndjson.2", 1, 99)} == {b"one", b"two", b"three"}
+    assert known.inodes == {71, 72, 73}
+    assert [known.is_found(log) for log in (1, 2, 3)] == [False, False, True]
+    assert known.next_log() == 4
 
 
 async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path) -> None:
@@ -366,9 +369,12 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
 
     clock, told = SystemClock(), Recorder()
     settings = source(tmp_path, ignore_older_s=3600.0)
-    known = Told(str(tmp_path), str)
+    known = Told(str(tmp_path))
     pauses = Pauses("agent", told, clock.now)
-    lookout = DirectoryMonitor(settings, Names(settings), known, Counting(), None, clock, told, pauses, in_thread, vanished)
+    lookout = DirectoryMonitor(
+        settings, Names(settings), known, Counting(), FollowedLogs(DescriptorLimit()), None, clock, told,
+        pauses, in_thread, vanished,
+    )  # fmt: skip
     for number in range(count):
         (tmp_path / f"new{number}.json").touch()
         old = tmp_path / f"old{number}.json"

@@ -366,6 +366,19 @@ async def test_failed_calls_go_after_keep_failed_and_their_files_stay(ledger: Le
     assert await ledger.trim(KEEP, NOW + 89 * DAY) == 0
     assert await ledger.trim(KEEP, NOW + 90 * DAY) == 1
     assert not await ledger.disposable("agent")
+    await ledger.vanished("agent", [file_mark().path], NOW)
+    await ledger.set_mark(file_mark(inode=8), NOW)  # it was restored, or got another owner: it is the same file
+    assert not await ledger.disposable("agent", to_the_end=True)
+
+
+async def test_disposable_files_that_are_left_hide_no_others(ledger: Ledger) -> None:
+    """Those that cannot go now are named by whoever asks, and do not use up the limit."""
+    for number in range(5):
+        await ledger.set_mark(file_mark(f"/{number}"), NOW)
+    left = {f"/{number}" for number in range(4)}
+    for _ in range(3):
+        assert [mark.path for mark in await ledger.disposable("agent", limit=2, to_the_end=True, leave=left)] == ["/4"]
+    assert len(await ledger.disposable("agent", limit=9)) == 5
 
 
 async def test_open_calls_are_never_trimmed(ledger: Ledger) -> None:

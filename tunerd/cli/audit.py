@@ -159,9 +159,10 @@ def _audit_file(audit: Audit, source: Source, mapping: SourceMapping, path: str,
                 of["documents"] += 1
                 of["parts"] += 1
                 continue
-            is_refused = audit.is_refused(was_at, one.origin.offset)  # perhaps over its mapping: not tried again here
-            mapped = mapping.map(one) if isinstance(one, Document) and not is_refused else None
-            audit.see(one, mapped, path=was_at, mtime=at.st_mtime, young=young)
+            for each in mapping.elements(one) if isinstance(one, Document) else (one,):
+                is_refused = audit.is_refused(was_at, each.origin.offset)  # perhaps over its mapping: not tried again here
+                mapped = mapping.map(each) if isinstance(each, Document) and not is_refused else None
+                audit.see(each, mapped, path=was_at, mtime=at.st_mtime, young=young)
     except FileNotFoundError:
         of["files"] -= 1
     except (OSError, ValueError) as exc:

@@ -117,7 +117,7 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
 def _document(row: DocumentRow) -> Document:
     raw = row["document"].encode()
     origin = Origin(source=row["source"], path=row["path"], offset=row["offset"], length=len(raw), mtime_ns=row["mtime_ns"])
-    return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row["admitted_at"])
+    return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row["admitted_at"], is_element=True)
 
 
 def _tell(total: Total, found: list[Difference], *, whole: bool, as_json: bool) -> None:

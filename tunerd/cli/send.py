@@ -49,10 +49,11 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
     calls: list[Call] = []
     mapping = mappings[chosen.name]
     parts: list[Fragment | RefusedDocument] = []
-    for document in documents_of(chosen, file):
-        call = _call(document, mapping, parts)
-        if call is not None:
-            calls.append(call)
+    for read in documents_of(chosen, file):
+        for document in mapping.elements(read) if isinstance(read, Document) else (read,):
+            call = _call(document, mapping, parts)
+            if call is not None:
+                calls.append(call)
     calls += _gathered(mapping, parts)
     sent = asyncio.run(_send_all(loaded, calls, recording_url)) if calls else 0
     total = len(calls)

@@ -174,6 +174,9 @@ SOURCE: Final = Section(
         ),
         _key("redact", Kind.FORM, "As `redact:` at the top, for this source; keys left out are taken from there, null is off."),
         _key("agent", Kind.RULE, "Rule that gives the agent_remote_identifier of each call."),
+        _key(
+            "documents", Kind.RULE, "Rule that gives the list of documents in what was read: doc.calls. Each is mapped by itself."
+        ),
         _key("gather", Kind.RULE, "How several documents make one call: key, parts, newest, complete, wait."),
         _key("call", Kind.RULE, "Rules that map a document to a call; with a preset they override single fields."),
         _key("manifest", Kind.RULE, "Rules that map a document to a recording: key, id, url, started_at."),

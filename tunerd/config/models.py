@@ -114,6 +114,8 @@ class Source(_Model):
     """None: the preset's, else reject."""
     redact: Redact | None = None
     agent: Node | None = None
+    documents: Node | None = None
+    """Which list in what was read holds the documents."""
     gather: Node | None = None
     call: Node | None = None
     manifest: Node | None = None

@@ -25,7 +25,7 @@ from tunerd.places import Node
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _ROOT_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
-_RULES: Final = ("agent", "gather", "call", "manifest")
+_RULES: Final = ("agent", "documents", "gather", "call", "manifest")
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets:
         _check_directory(reader, nodes["path"], join(path, "path"), values["path"])
     for name in _RULES:
         if name in nodes and nodes[name].value is not None:
-            if name != "agent" and not isinstance(nodes[name].value, dict):
+            if name not in ("agent", "documents") and not isinstance(nodes[name].value, dict):
                 reader.problem(
                     nodes[name], join(path, name), f"takes a mapping of `field: rule`, not {reader.kind_of(nodes[name])}"
                 )

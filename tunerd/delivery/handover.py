@@ -21,7 +21,7 @@ class HandOver:
         self._ledger = ledger
         self._clock = clock
         self._is_taking = is_taking
-        self._reserved: dict[int, list[Go]] = {}
+        self._reserved: dict[int, tuple[Lane, list[Go]]] = {}
         """By the identity of the offer."""
 
     def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
@@ -31,19 +31,19 @@ class HandOver:
         offers: list[Offer] = []
         for name, count in wanted.items():
             lane = self._lanes.get(name)
-            if lane is None or lane.settings.dry_run or lane.key.form is None or not lane.has_nothing_due():
+            if lane is None or lane.is_retired or lane.settings.dry_run or lane.key.form is None or not lane.has_nothing_due():
                 continue
             permits = lane.pacing.reserve(count, now)
             if permits:
                 offer = Offer(destination=name, form=lane.key.form, freeze=lane.freeze(lane.key.form), count=len(permits))
-                self._reserved[id(offer)] = permits
+                self._reserved[id(offer)] = lane, permits
                 lane.reserved += len(permits)
                 offers.append(offer)
         return offers
 
     def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
         for offer in offers:
-            lane, permits = self._lanes[offer.destination], self._reserved.pop(id(offer))
+            lane, permits = self._reserved.pop(id(offer))
             lane.reserved -= len(permits)
             for claimed in claims:
                 if claimed.destination == offer.destination:
@@ -52,13 +52,16 @@ class HandOver:
                 lane.pacing.unused(permit, self._clock.now())
             for _ in range(len(lane.handed) or 1):  # who wanted to begin meanwhile found less room than there is
                 lane.bench.pass_on()
-        if not self._is_taking():
-            self.let_go()
+            if lane.is_retired or not self._is_taking():
+                self.let_go_of(lane)
 
     def let_go(self) -> None:
         """No worker will come any more: what was handed over and not begun goes back."""
         for lane in self._lanes.values():
-            while lane.handed:
-                permit, claimed = lane.handed.popleft()
-                lane.pacing.unused(permit, self._clock.now())
-                self._ledger.release(claimed.row, self._clock.now())
+            self.let_go_of(lane)
+
+    def let_go_of(self, lane: Lane) -> None:
+        while lane.handed:
+            permit, claimed = lane.handed.popleft()
+            lane.pacing.unused(permit, self._clock.now())
+            self._ledger.release(claimed.row, self._clock.now())

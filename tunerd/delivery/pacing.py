@@ -400,7 +400,7 @@ class Pacing:
             self._rejected_status = outcome.status
         self._rejected.add(row)
         if len(self._rejected) >= REJECTIONS and self._pause is None:
-            detail = f"{REJECTIONS} different calls in a row were rejected; check the rules; at last: {outcome.detail}"
+            detail = f"{REJECTIONS} different calls in a row were rejected; {_cause(outcome)}; at last: {outcome.detail}"
             told += self._begin(PauseReason.REJECTING, detail, now)
             self._rejected.clear()
         return told
@@ -536,3 +536,13 @@ class Pacing:
 
 def _is_local(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused) and outcome.reason is PauseReason.LOCAL
+
+
+def _cause(outcome: Failed) -> str:
+    """What is mostly wrong where every call is rejected. Which of the two Tuner looks at first is not known."""
+    if outcome.status == 400:
+        return (
+            "400 mostly means that workspace_id or agent_remote_identifier is wrong: compare them with Tuner "
+            "(tunerd check --online); if they are right, check the rules"
+        )
+    return "check the rules"

@@ -12,7 +12,8 @@ BLOCK_BYTES: Final = 64 * 1024
 HEAD_BYTES: Final = 1024
 _HEAD_HASH: Final = 8
 _HASH: Final = 16
-STATE_BYTES: Final = _HEAD_HASH + 4 * _HASH
+_COUNT: Final = 8
+STATE_BYTES: Final = _HEAD_HASH + 4 * _HASH + _COUNT
 _NONE: Final = bytes(_HASH)
 
 
@@ -40,11 +41,13 @@ class ChainState:
     first: bytes
     """Hash of the first full block; zeros while there is none, as of the next two."""
     chain: bytes
-    """Over the hashes of all full blocks."""
+    """Over the hashes of all full blocks, those of zeros at the end apart."""
     last: bytes
     """Hash of the last full block."""
     tail: bytes
     """Hash of what stands behind the last full block, up to the offset."""
+    zeros: int
+    """How many full blocks of zeros are at the end: a hole of a terabyte is no work."""
 
     @classmethod
     def of(cls, content: bytes, offset: int) -> "ChainState | None":
@@ -52,7 +55,8 @@ class ChainState:
         if len(content) != STATE_BYTES or offset <= 0:
             return None
         cuts = [_HEAD_HASH + _HASH * i for i in range(5)]
-        return cls(offset, content[:_HEAD_HASH], *(content[a : a + _HASH] for a in cuts[:4]))
+        first, chain, last, tail = (content[a : a + _HASH] for a in cuts[:4])
+        return cls(offset, content[:_HEAD_HASH], first, chain, last, tail, int.from_bytes(content[cuts[4] :]))
 
     @property
     def blocks_end(self) -> int:
@@ -60,7 +64,7 @@ class ChainState:
         return self.offset - self.offset % BLOCK_BYTES
 
     def stored(self) -> bytes:
-        return self.head + self.first + self.chain + self.last + self.tail
+        return self.head + self.first + self.chain + self.last + self.tail + self.zeros.to_bytes(_COUNT)
 
 
 class Chain:
@@ -72,6 +76,7 @@ class Chain:
         self._head = b""
         self._head_hash: bytes | None = None
         self._first = self._chain = self._last = _NONE
+        self._zeros = 0
         self._block = blake2b(digest_size=_HASH)
 
     @classmethod
@@ -80,7 +85,7 @@ class Chain:
         chain = cls()
         if state.blocks_end > 0:
             chain.at, chain._head_hash = state.blocks_end, state.head
-            chain._first, chain._chain, chain._last = state.first, state.chain, state.last
+            chain._first, chain._chain, chain._last, chain._zeros = state.first, state.chain, state.last, state.zeros
         return chain
 
     def feed(self, content: bytes | memoryview) -> None:
@@ -100,10 +105,11 @@ class Chain:
         """`count` NUL bytes that nobody read: a hole of the file system."""
         while count > 0:
             within = self.at % BLOCK_BYTES
-            if within == 0 and count >= BLOCK_BYTES and self._head_hash is not None:
-                self.at += BLOCK_BYTES
-                self._end_block(_ZEROS_HASH)
-                count -= BLOCK_BYTES
+            if within == 0 and count >= BLOCK_BYTES and self.at >= BLOCK_BYTES:
+                blocks = count // BLOCK_BYTES
+                self.at += blocks * BLOCK_BYTES
+                self._zeros, self._last = self._zeros + blocks, _ZEROS_HASH
+                count -= blocks * BLOCK_BYTES
                 continue
             step = min(count, BLOCK_BYTES - within)
             self.feed(_ZEROS[:step])
@@ -111,7 +117,7 @@ class Chain:
 
     def state(self) -> ChainState:
         head = self._head_hash if self._head_hash is not None else head_hash(self._head)
-        return ChainState(self.at, head, self._first, self._chain, self._last, self._block.copy().digest())
+        return ChainState(self.at, head, self._first, self._chain, self._last, self._block.copy().digest(), self._zeros)
 
     def _feed_head(self, content: bytes) -> None:
         self._head += content[: HEAD_BYTES - len(self._head)]
@@ -123,4 +129,8 @@ class Chain:
         if self.at == BLOCK_BYTES:
             self._first = digest
         self._last = digest
-        self._chain = _hash(self._chain + digest)
+        if digest == _ZEROS_HASH:
+            self._zeros += 1
+            return
+        self._chain = _hash(self._chain + self._zeros.to_bytes(_COUNT) + digest)
+        self._zeros = 0

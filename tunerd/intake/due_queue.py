@@ -25,10 +25,19 @@ class Due:
     since: float | None = None
     """Monotonic time since which `signature` holds."""
     signature: int = 0
+    moved_log: int = 0
+    """Of a log that was moved away from its path: its number; `path` only tells it apart."""
+    waits: int = 0
+    """How often it could not be told which log it is."""
     log: int = 0
     """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
+
+
+def moved_key(log: int) -> str:
+    """What tells a log that was moved away from its path apart, in place of a path."""
+    return f"\0{log}"
 
 
 class DueQueue:
@@ -62,6 +71,14 @@ class DueQueue:
             due = self._paths[path] = Due(path, now, wall, log=log)
         due.at = min(due.at, now)
         due.closed = due.closed or closed
+        self._push(due)
+
+    def add_moved(self, log: int, *, now: float, wall: float) -> None:
+        """The same of a log that is elsewhere than at its path."""
+        key = moved_key(log)
+        if (due := self._paths.get(key)) is None:
+            due = self._paths[key] = Due(key, now, wall, moved_log=log, log=log)
+        due.at = min(due.at, now)
         self._push(due)
 
     def put_back(self, due: Due) -> None:

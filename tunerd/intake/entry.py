@@ -1,8 +1,9 @@
-"""Steps 3 and 4 for the batches of a file: mapped in slices, then handed to the ledger; while a batch becomes durable the
-next one is read and mapped. The order of all steps stands in source_reader.py.
+"""Steps 3 and 4 for the batches of a file: mapped where they were read, then handed to the ledger; while a batch becomes durable
+the next one is read and mapped. The order of all steps stands in source_reader.py.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -12,27 +13,29 @@ from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
-from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase
+from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
-from tunerd.intake.inspection import LARGE_BYTES, Batch
-from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.inspection import Batch, Inspection, Look
 from tunerd.intake.quarantine import crashed, place_of, split
+from tunerd.intake.refused_lines import RefusedLines
 from tunerd.ledger import Admission, Admitted, WritePath
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
-Entered: TypeAlias = Callable[[Batch, Sequence[Made], Admission, Admitted], None]
+Entered: TypeAlias = Callable[["Handed", Admitted], None]
 """Told when a batch is durable."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Handed:
+class Handed:
     """A batch that is in the ledger's hands."""
 
     batch: Batch
     made: Sequence[Made]
     admission: Admission
+    inspection: Inspection | None
+    """Of the file, which is still open."""
     durable: "asyncio.Future[Admitted]"
 
 
@@ -48,20 +51,21 @@ class Entry:
         entered: Entered,
         patiently: Patiently,
         in_thread: InThread,
-        slices: LoopBudget,
+        one_maps: threading.Lock,
         *,
         gathers: bool,
     ) -> None:
-        self.mapper, self._slices = mapper, slices
+        self.mapper, self._one_maps = mapper, one_maps
         self._source, self._ledger, self._clock, self._gathers = source, ledger, clock, gathers
-        self._entered, self._patiently, self._in_thread = entered, patiently, in_thread
+        self._entered, self._patiently, self.in_thread = entered, patiently, in_thread
 
     def of_file(self, hold: JournalEntry, *, final: bool) -> "FileEntry":
         """`final`: waits count from when a document was written."""
         return FileEntry(self, hold, final)
 
-    async def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
-        """Step 3, in slices on the loop (loop_budget.py); a large document in a thread, where only it is held up."""
+    def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
+        """Step 3, in the thread that read them; one document at a time over all sources, since only one thread can compute
+        and the others would hold up the event loop in turn."""
         made: list[Made] = []
         for one in batch.documents:
             if isinstance(one, RefusedDocument):
@@ -70,12 +74,8 @@ class Entry:
             if hold.is_suspect and hold.is_quarantined(place_of(one)):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
-            if len(one.raw) > LARGE_BYTES:
-                made.append((one, await self._in_thread(lambda one=one: self._map_one(one))))  # type: ignore[misc]
-                continue
-            await self._slices.room()
-            with self._slices:
-                made.append((one, self._map_one(one)))
+            with self._one_maps:
+                made += self._map_one(one).of(one)
         return made
 
     def _map_one(self, document: Document) -> Mapped:
@@ -96,16 +96,17 @@ class Entry:
         carried = carry.into(batch, made, stores=self._source.stores_documents)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
-    def hand_over(self, batch: Batch, carried: Carried) -> _Handed:
+    def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
         """Step 4 begins: the batch and its file's mark in one transaction."""
         admission = admission_of(batch, carried)
-        return _Handed(batch, carried.made, admission, asyncio.ensure_future(self._ledger.admit(admission, self._clock.now())))
+        durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
+        return Handed(batch, carried.made, admission, inspection, durable)
 
-    async def see_through(self, handed: _Handed) -> None:
+    async def see_through(self, handed: Handed) -> None:
         """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
         first = iter((handed.durable,))
         admitted = await self._patiently(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
-        self._entered(handed.batch, handed.made, handed.admission, admitted)
+        self._entered(handed, admitted)
 
 
 class FileEntry:
@@ -114,25 +115,51 @@ class FileEntry:
     def __init__(self, entry: Entry, hold: JournalEntry, final: bool) -> None:
         self._entry, self._hold, self._final = entry, hold, final
         self._carry = Carry()
-        self._handed: _Handed | None = None
+        self._refused = RefusedLines()
+        self._handed: Handed | None = None
+        self._made: Sequence[Made] = ()
 
-    async def enter(self, batch: Batch) -> None:
-        """Map it, and hand it over when the one before is durable. One by one, and to the end, where one of its documents
-        may have ended the process before."""
+    async def read(self, step: Callable[[], Look]) -> Look:
+        """The next step of the file's reading (steps 1 and 2) and the mapping of what it gave (step 3): one way into the
+        thread, and one back."""
+        return await self._entry.in_thread(lambda: self._read(step))
+
+    def _read(self, step: Callable[[], Look]) -> Look:
+        look = step()
+        if isinstance(look, Batch) and not self._hold.is_suspect:
+            self._made = self._map(look)
+        return look
+
+    def _map(self, batch: Batch) -> Sequence[Made]:
+        self._hold.note(Phase.MAPPING, _place_of(batch))
+        return self._entry.map(batch, self._hold)
+
+    async def enter(self, batch: Batch, inspection: Inspection) -> None:
+        """Hand it over when the one before is durable. One by one, and to the end, where one of its documents may have ended
+        the process before."""
         if not self._hold.is_suspect:
-            await self._enter(batch)
+            await self._enter(batch, self._made, inspection)
             return
         for part in split(batch):
-            await self._enter(part)
+            await self._enter(part, await self._entry.in_thread(lambda part=part: self._map(part)), inspection)  # type: ignore[misc]
             await self.end()
 
-    async def _enter(self, batch: Batch) -> None:
-        place = place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
-        self._hold.note(Phase.MAPPING, place)
-        carried = self._entry.gathered(self._carry, batch, await self._entry.map(batch, self._hold), final=self._final)
+    async def _enter(self, batch: Batch, made: Sequence[Made], inspection: Inspection) -> None:
+        carried = self._entry.gathered(self._carry, batch, made, final=self._final)
+        carried = replace(carried, made=self._without_nothing(batch, carried.made))
+        place = _place_of(batch)
         await self.end()
         self._hold.note(Phase.ADMITTING, place)
-        self._handed = self._entry.hand_over(batch, carried)
+        self._handed = self._entry.hand_over(batch, carried, inspection)
+
+    def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
+        """Not a row for each of a million empty lines."""
+        if batch.first and batch.continues is not None:
+            self._refused = RefusedLines(batch.continues.refused, batch.continues.summary_at)
+        made = self._refused.into(made)
+        if batch.mark is not None and not batch.mark.whole:
+            batch.mark = replace(batch.mark, refused=self._refused.count, summary_at=self._refused.summary_at)
+        return made
 
     async def end(self) -> None:
         """What was handed over is durable."""
@@ -145,3 +172,7 @@ class FileEntry:
         if self._handed is not None:
             self._handed.durable.cancel()
             self._handed = None
+
+
+def _place_of(batch: Batch) -> Place:
+    return place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH

@@ -4,8 +4,8 @@ on disk; this copy spares a query for each name at each scan. No input or output
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Final
 
 from tunerd.intake.scan import differ_in_inode_only, is_unchanged, signature
 from tunerd.ledger import FileMark
@@ -13,30 +13,24 @@ from tunerd.ledger import FileMark
 _RECENT: Final = 4_000
 """Files read last: compared with their stat at every scan, the others once an hour."""
 _GONE: Final = 10_000
-_CANDIDATES: Final = 400
-_FEW: Final = 200
+_MOVED: Final = 1_000
 _LIES: Final = 20
 """Files in a row that only had another inode, after which a file system counts as one that makes up new ones."""
 
 
-K = TypeVar("K")
-
-
 class FileIndex:
-    def __init__(self, root: str, base_of: Callable[[str], str]) -> None:
-        """`base_of` gives the name of the log that a rotated name belongs to (itself for any other name)."""
+    def __init__(self, root: str) -> None:
         self._root = root.rstrip("/") + "/"
-        self._base_of = base_of
         self.signatures: dict[str, int] = {}
         """Relative path -> signature of the file as it was read. Also what a scan compares with."""
         self.logs: dict[str, FileMark] = {}
-        self._by_inode: dict[tuple[int, int], set[str]] = {}
-        self._by_base: dict[str, set[str]] = {}
+        self._path_of: dict[int, str] = {}
+        """Number of a log -> its relative path."""
+        self._moved: OrderedDict[int, FileMark] = OrderedDict()
+        """Logs whose path holds another one (rotation) or nothing, until they are found."""
         self._gone: OrderedDict[str, int] = OrderedDict()
         self.has_forgotten = False
         """More files vanished than are kept here; the ledger knows them all."""
-        self._lost_logs: OrderedDict[tuple[str, int], FileMark] = OrderedDict()
-        """Logs whose path now holds another one (rotation) or nothing: still known by content."""
         self._recent: OrderedDict[str, None] = OrderedDict()
         self.devices: set[int] = set()
         """File systems that files were read from."""
@@ -55,6 +49,12 @@ class FileIndex:
             if mark.path.startswith(self._root):
                 self.remember(mark, recent=False)
 
+    def load_moved(self, marks: Sequence[FileMark]) -> None:
+        """Logs that were at no path at the last look of the process before this one."""
+        for mark in reversed(marks):
+            if mark.path.startswith(self._root):
+                self.moved_away(mark)
+
     def load_vanished(self, marks: Sequence[FileMark]) -> None:
         """Files that were gone at the last look of the process before this one: they may be back."""
         for mark in marks:
@@ -72,14 +72,11 @@ class FileIndex:
         relative = self.relative(mark.path)
         self.signatures[relative] = signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
         self.devices.add(mark.device)
-        self._unlog(relative)
-        if mark.log > self.last_log:
-            with self._numbering:
-                self.last_log = max(self.last_log, mark.log)
+        self.numbered(mark.log)
+        self.replaced(relative, by=mark.log)
         if not mark.whole:
-            self.logs[relative] = mark
-            self._by_inode.setdefault((mark.device, mark.inode), set()).add(relative)
-            self._by_base.setdefault(self._base_of(relative), set()).add(relative)
+            self._found(mark.log, relative)
+            self.logs[relative], self._path_of[mark.log] = mark, relative
         if recent:
             self._recent[relative] = None
             self._recent.move_to_end(relative)
@@ -100,12 +97,63 @@ class FileIndex:
         """A file that is not read on purpose (ignore_older), until it changes."""
         self.signatures[relative] = sign
 
-    def replaced(self, relative: str) -> None:
-        """The path holds another log now; the one it held is looked for under other names."""
-        if (mark := self.logs.get(relative)) is not None and mark.offset > 0:
-            self._lost_logs[relative, mark.log] = mark
-            while len(self._lost_logs) > 1_000:
-                self._lost_logs.popitem(last=False)
+    def numbered(self, log: int) -> None:
+        """This number is taken."""
+        if log > self.last_log:
+            with self._numbering:
+                self.last_log = max(self.last_log, log)
+
+    def replaced(self, relative: str, *, by: int) -> None:
+        """The path holds the log of the number `by` (0: none) now; the one that it held is looked for under other names."""
+        mark = self.logs.get(relative)
+        if mark is not None and mark.log != by:
+            del self.logs[relative]
+            self._path_of.pop(mark.log, None)
+            self.moved_away(mark)
+
+    def read_elsewhere(self, mark: FileMark) -> None:
+        """A log was read by its descriptor, at another place than its path."""
+        relative = self.relative(mark.path)
+        if (known := self.logs.get(relative)) is not None and known.log == mark.log:
+            self.logs[relative] = mark
+        else:
+            self.moved_away(mark)
+
+    def moved_away(self, mark: FileMark) -> None:
+        """A log whose path holds another one, or nothing."""
+        if mark.offset > 0:
+            self._moved[mark.log] = mark
+            while len(self._moved) > _MOVED:
+                self._moved.popitem(last=False)
+
+    def _found(self, log: int, relative: str) -> None:
+        """The log is here; where it was, if elsewhere, is another one or none."""
+        self._moved.pop(log, None)
+        before = self._path_of.pop(log, None)
+        if before is not None and before != relative and before in self.logs:
+            del self.logs[before]
+            self.signatures.pop(before, None)
+            self._recent.pop(before, None)
+
+    @property
+    def inodes(self) -> frozenset[int]:
+        """Of logs: by them a scan finds those that were renamed, whatever they are called now."""
+        return frozenset(mark.inode for mark in [*self.logs.values(), *self._moved.values()])
+
+    @property
+    def log_paths(self) -> Sequence[str]:
+        """Relative paths at which logs were, the one or other time."""
+        return [*self.logs, *(self.relative(mark.path) for mark in self._moved.values())]
+
+    def was_read_on(self, log: int, offset: int) -> bool:
+        """Whether more of a log was read than up to this offset."""
+        path = self._path_of.get(log)
+        mark = self.logs.get(path) if path is not None else self._moved.get(log)
+        return mark is not None and mark.offset > offset
+
+    def is_found(self, log: int) -> bool:
+        """Whether a log is at one of the paths."""
+        return log in self._path_of
 
     def vanished(self, relative: str) -> None:
         sign = self.signatures.pop(relative, None)
@@ -114,18 +162,10 @@ class FileIndex:
             while len(self._gone) > _GONE:
                 self._gone.popitem(last=False)
                 self.has_forgotten = True
-        self.replaced(relative)
-        self._unlog(relative)
+        self.replaced(relative, by=0)
         self._recent.pop(relative, None)
         self.closed.discard(relative)
         self.refused_tails.pop(relative, None)
-
-    def _unlog(self, relative: str) -> None:
-        mark = self.logs.pop(relative, None)
-        if mark is None:
-            return
-        _take_out(self._by_inode, (mark.device, mark.inode), relative)
-        _take_out(self._by_base, self._base_of(relative), relative)
 
     def disposed(self, relative: str) -> None:
         """after_sent took it: nothing of it comes back."""
@@ -160,25 +200,3 @@ class FileIndex:
     @property
     def restat(self) -> Collection[str]:
         return self._recent.keys() | self.logs.keys() if len(self.logs) <= _RECENT else self._recent.keys()
-
-    def candidates(self, relative: str, device: int, inode: int) -> list[FileMark]:
-        """Which known logs this file may continue, likeliest first: its own path, its inode, other names of the same
-        log, logs that were lost from their path. Where there are few logs, any of them. May run in another thread."""
-        own = self.logs.get(relative)
-        likely = [self.logs.get(name) for name in list(self._by_inode.get((device, inode), ()))]
-        likely += [self.logs.get(name) for name in list(self._by_base.get(self._base_of(relative), ()))]
-        others = list(self._lost_logs.values())
-        if len(self.logs) <= _FEW:
-            others += list(self.logs.values())
-        # Of two logs that begin alike the longer one tells more.
-        others.sort(key=lambda mark: -mark.offset)
-        chosen = [mark for mark in [own, *likely, *others][:_CANDIDATES] if mark is not None]
-        found = {(mark.path, mark.log): mark for mark in chosen}
-        return list(found.values())
-
-
-def _take_out(index: dict[K, set[str]], key: K, name: str) -> None:
-    names = index.get(key, set())
-    names.discard(name)
-    if not names:
-        index.pop(key, None)

@@ -343,6 +343,17 @@ def values_of_line(line: Slice, max_bytes: int) -> list[Slice]:
     return found
 
 
+def may_be_log(head: bytes) -> bool:
+    """Whether the first line is a JSON object, or its beginning looks like one."""
+    first, newline, _ = without_bom(head.lstrip(b"\0")).partition(b"\n")
+    if not newline:
+        return first.startswith(b"{")
+    try:
+        return isinstance(orjson.loads(first), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
 def looks_like_log(head: bytes) -> bool:
     """Whether content reads as one JSON object a line: its first line is one, and another begins behind it."""
     first, newline, rest = without_bom(head.lstrip(b"\0")).partition(b"\n")

@@ -3,18 +3,23 @@ for a worker thread; each answer is a value, and source_reader.py acts on it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from tunerd.call import RefusedDocument
 from tunerd.config import Source
+from tunerd.intake.chain import Chain
 from tunerd.intake.content import content_hash
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
-from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, find_start, read_on
-from tunerd.intake.read import Incomplete, Odd, Opened, Read, is_log, of_descriptor, read_whole
+from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, read_on
+from tunerd.intake.followed_logs import FollowedLogs
+from tunerd.intake.framing import may_be_log
+from tunerd.intake.known_logs import cut_names
+from tunerd.intake.log_identity import Answer, Identified, LogIdentity, LookUp, SameFile, Wait
+from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, read_whole
 from tunerd.intake.scan import Names, signature, signature_of, why_odd
 from tunerd.intake.source_tree import LeavesSource, SourceTree
 from tunerd.ledger import FileMark
@@ -22,6 +27,8 @@ from tunerd.ledger import FileMark
 LARGE_BYTES: Final = 256 * 1024
 _COARSE_S: Final = 2.5
 """FAT's stamps are of two seconds."""
+_WAITS: Final = 100
+"""So often it is waited for another log to be read first; then it is being written without end."""
 _RACY_NS: Final = 20_000_000
 """Two writes within the file system's time grain leave the same mtime; an event then says more than the stat."""
 
@@ -64,6 +71,15 @@ class Later:
     """Not settled, or not complete: look again in `seconds`."""
 
     seconds: float
+    first: int = 0
+    """The log of this number has to be read before."""
+    is_busy: bool = False
+    """Somebody else is reading it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A turn is over, and nothing came of it yet: ask for `more`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,10 @@ class Batch:
     """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
 
 
-Look: TypeAlias = Unchanged | NotRegular | Compare | Recognized | LeftOut | Later | Large | Batch
+Look: TypeAlias = (
+    Unchanged | NotRegular | Compare | Recognized | LeftOut | Later | Large | Working | LookUp | SameFile | Batch
+)  # fmt: skip
+Looking: TypeAlias = Generator[Look, Answer, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +123,19 @@ class Inspection:
     """Use: `look()`; after a Compare `compare()`; after a Large or a Batch that is not the last, `more()` until one is;
     always `close()`."""
 
-    def __init__(self, source: Source, tree: SourceTree, names: Names, due: Due, now: Now, index: FileIndex) -> None:
+    def __init__(
+        self, source: Source, tree: SourceTree, names: Names, due: Due, now: Now, index: FileIndex, followed: FollowedLogs
+    ) -> None:
         self._source, self._tree, self._names, self._due, self._now = source, tree, names, due, now
-        self._index, self._own = index, index.logs.get(due.path)
+        self._index, self._own, self._followed = index, index.logs.get(due.path), followed
+        self._moved = followed.of_number(due.moved_log) if due.moved_log else None
         self._refused_tail = index.refused_tails.get(due.path)
-        self._path = os.path.join(tree.root, due.path)
+        self._path = os.path.join(tree.root, due.path) if self._moved is None else self._moved.mark.path
         self._open = ExitStack()
         self._file: Opened | None = None
-        self._batches: Iterator[Batch] = iter(())
+        self._batches: Looking = _nothing()
         self._quiet_s = 0.0
+        self._is_log = False
 
     def close(self) -> None:
         self._open.close()
@@ -125,35 +148,63 @@ class Inspection:
         """What a whole file is whose stat proves nothing; `stored`: the ledger's mark of its path. Raises OSError."""
         return self._closed_unless_going_on(self._compare(stored))
 
+    def found(self, marks: Sequence[FileMark]) -> Look:
+        """After a LookUp: what the ledger knows. Raises OSError."""
+        return self._next(lambda: self._batches.send(marks))
+
+    @property
+    def log_fd(self) -> int | None:
+        """Of a plain log that is being read."""
+        return self._file.raw_fd if self._file is not None and self._is_log and not self._file.gz else None
+
+    @property
+    def seen(self) -> tuple[int, int] | None:
+        """Size and mtime as the file was opened."""
+        return (self._file.stat.st_size, self._file.stat.st_mtime_ns) if self._file is not None else None
+
     def _closed_unless_going_on(self, look: Look) -> Look:
-        if not (isinstance(look, Large | Compare) or (isinstance(look, Batch) and not look.last)):
+        """A log stays in use until what was read of it is known to all (`close`)."""
+        if not self._is_log and not (isinstance(look, Large | Compare | Working) or (isinstance(look, Batch) and not look.last)):
             self.close()
         return look
 
-    def _look(self) -> Look:
+    def _open_file(self) -> Opened | NotRegular | None:
+        if self._moved is not None:
+            return self._open.enter_context(of_descriptor(os.dup(self._moved.fd), self._path))
+        if self._due.moved_log:
+            return None
         try:
             with self._tree.opened() as inside:
                 if (why := why_odd(inside, self._due.path)) is not None:
                     return NotRegular(why)
                 fd = inside.open(self._due.path)
-            file = self._file = self._open.enter_context(of_descriptor(fd, self._path))
+            return self._open.enter_context(of_descriptor(fd, self._path))
         except LeavesSource as exc:
             return NotRegular(exc.why)
         except (FileNotFoundError, NotADirectoryError):
-            return Unchanged()
+            return None
         except Odd:
             return NotRegular("is not a regular file")
+
+    def _look(self) -> Look:
+        file = self._open_file()
+        if not isinstance(file, Opened):
+            return file or Unchanged()
+        self._file = file
         at, due, now = file.stat, self._due, self._now
         sign = signature_of(at)
         # Of a whole file that was closed or moved here the content is compared; a log is read on from where it was left.
         is_doubtful = due.closed and (self._own is None or 0 <= now.wall * 1e9 - at.st_mtime_ns < _RACY_NS)
-        if (self._index.is_as_read(due.path, sign) and not is_doubtful) or sign == self._refused_tail:
+        is_as_read = self._index.is_as_read(due.path, sign) and not is_doubtful and self._moved is None
+        if is_as_read or sign == self._refused_tail:
             return Unchanged()
         if due.signature != sign or due.since is None:
             due.signature, due.since, due.read = sign, now.monotonic, False
         # Unchanged since the file's own times say so (a backlog is read at once), or since we watch it.
         self._quiet_s = max(now.wall - max(at.st_mtime, at.st_ctime), now.monotonic - due.since, 0.0)
-        log = is_log(file, self._names.kind(due.path))
+        log = self._is_log = self._moved is not None or not self._names.fits(due.path) or is_log(file, self._names.kind(due.path))
+        if log and not self._open.enter_context(self._followed.reading(at)):
+            return Later(0.05, is_busy=True)  # it has another name, under which it is being read
         if not (log or due.closed or now.final) and self._quiet_s < self._source.settle_s:
             return Later(self._source.settle_s - self._quiet_s)
         if not log and self._own is None and self._index.was_read(due.path):
@@ -179,7 +230,7 @@ class Inspection:
         return self._read(file, log=False)
 
     def _read(self, file: Opened, *, log: bool) -> Look:
-        expired = self._quiet_s >= self._source.settle_timeout_s
+        expired = self._quiet_s >= self._source.settle_timeout_s or (self._moved is not None and self._moved.is_last_look)
         if self._due.read and not expired and not self._now.final:
             return Later(self._next_look_s())
         self._batches = self._log(file, expired=expired) if log else self._whole(file, expired=expired)
@@ -187,10 +238,13 @@ class Inspection:
             return Large()
         return self.more()
 
-    def more(self) -> Batch | Later:
-        """The next batch. Raises OSError."""
+    def more(self) -> Look:
+        """The next batch, or that a turn is over. Raises OSError."""
+        return self._next(lambda: next(self._batches))
+
+    def _next(self, ask: Callable[[], Look]) -> Look:
         try:
-            return next(self._batches)
+            return ask()
         except Incomplete:
             self._due.read = True
             return Later(self._next_look_s())
@@ -198,14 +252,15 @@ class Inspection:
     def _to_read(self, file: Opened, *, log: bool) -> int:
         if file.gz:
             return file.size * 8
-        return file.size - (self._own.offset if log and self._own is not None and self._own.offset <= file.size else 0)
+        mark = self._moved.mark if self._moved is not None else self._own
+        return file.size - (mark.offset if log and mark is not None and mark.offset <= file.size else 0)
 
     def _next_look_s(self) -> float:
         """Soon while it is young, more rarely later; at the latest when its time is over."""
         left = self._source.settle_timeout_s - self._quiet_s
         return max(0.05, min(max(self._source.settle_s, 0.2, self._quiet_s / 4), left))
 
-    def _whole(self, file: Opened, *, expired: bool) -> Iterator[Batch]:
+    def _whole(self, file: Opened, *, expired: bool) -> Looking:
         documents: list[Read] = []
         size, first = 0, True
         content = content_hash(file.raw_fd)
@@ -217,6 +272,9 @@ class Inspection:
             final=expired,
         )
         for one in reader:
+            if one is None:
+                yield Working()
+                continue
             length = 0 if isinstance(one, RefusedDocument) else len(one.raw)
             if documents and (len(documents) >= BATCH_DOCUMENTS or size + length > BATCH_BYTES):
                 yield Batch(documents, None, first, last=False)
@@ -235,49 +293,94 @@ class Inspection:
         """Whether it is as it was when it was opened."""
         return signature_of(os.fstat(file.raw_fd)) == signature_of(file.stat)
 
-    def _log(self, file: Opened, *, expired: bool) -> Iterator[Batch]:
+    def _log(self, file: Opened, *, expired: bool) -> Looking:
         settled = self._due.closed or self._now.final or self._quiet_s >= self._source.settle_s
         tail: Tail = "refuse" if expired else "take" if settled else "leave"
-        start = find_start(file, self._index.candidates(self._due.path, file.stat.st_dev, file.stat.st_ino))
-        first = True
+        found = yield from self._identified(file, expired=expired)
+        if not isinstance(found, Identified):
+            yield found
+            return
+        if not found.is_known and self._moved is not None:
+            yield Unchanged()  # it was truncated where it is now, outside
+            return
+        if not found.is_known and not self._names.fits(self._due.path) and not self._is_rotated(file):
+            yield LeftOut(signature_of(file.stat))  # no name of the source's, and none of its logs either
+            return
+        first, number = True, found.number or self._new_number()
+        is_free = self._open.enter_context(self._followed.reading_log(number))
+        if not is_free or (found.start is not None and found.number and self._index.was_read_on(number, found.start.offset)):
+            yield Later(0.05, is_busy=True)  # it was, or is being, read in another file
+            return
         for batch in read_on(
             file,
-            start,
-            self._number(file, start),
+            found.chain,
+            number,
             source=self._source.name,
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
             tail=tail,
         ):
+            if batch is None:
+                yield Working()
+                continue
             refused = batch.last and batch.pending > 0 and tail == "refuse"
             yield Batch(
                 batch.documents,
-                batch.mark,
+                batch.mark if self._moved is None else replace(batch.mark, is_there=False),
                 first,
                 last=batch.last,
                 later_s=self._next_look_s() if batch.pending and not refused else None,
                 refused_tail=self._due.signature if refused else None,
-                continues=start,
-                same_log=self._same_log(file, start) if first else None,
+                continues=found.start,
+                same_log=found.start.path if first and found.start is not None and found.start.log == number else None,
             )
             first = False
 
-    def _number(self, file: Opened, start: FileMark | None) -> int:
-        if start is not None:
-            return start.log
-        own = self._own
-        if own is not None and own.offset == 0 and own.inode == file.stat.st_ino:
-            return own.log
+    def _identified(self, file: Opened, *, expired: bool) -> Generator[Working | LookUp, Answer, Identified | Later | SameFile]:
+        self._due.waits += 1
+        identity = LogIdentity(
+            file=file, own=self._own, followed=self._followed, stat=self._stat, quiet_s=self._quiet_s,
+            is_final=self._now.final, may_wait=self._due.waits <= _WAITS,
+        )  # fmt: skip
+        try:
+            asking = identity.identify()
+            step = next(asking)
+            while True:
+                answer = yield step or Working()
+                step = asking.send(answer)
+        except StopIteration as stop:
+            found: Identified | Wait | SameFile = stop.value
+        except EOFError as exc:
+            if not expired:  # it is still being compressed
+                raise Incomplete(0, "the compressed data ends early") from exc
+            file.file.seek(0)
+            return Identified(Chain(), is_known=False)
+        except GZIP_ERRORS:
+            file.file.seek(0)  # damaged before its known part ends: whoever reads it says so
+            return Identified(Chain(), is_known=False)
+        if isinstance(found, Wait):
+            return Later(found.seconds, first=found.log, is_busy=True)
+        if isinstance(found, Identified):
+            self._due.waits = 0
+        return found
+
+    def _is_rotated(self, file: Opened) -> bool:
+        """Whether it is named as a log with something behind, and is one: a rotation of which nothing was read before."""
+        folder, _, name = self._due.path.rpartition("/")
+        before = [f"{folder}/{cut}" if folder else cut for cut in cut_names(name)]
+        is_named = any((self._names.kind(one) == "log" and self._names.fits(one)) or one in self._index.logs for one in before)
+        return is_named and may_be_log(head_of(file))
+
+    def _stat(self, path: str) -> os.stat_result | None:
+        try:
+            with self._tree.opened() as inside:
+                return inside.stat(self._index.relative(path), follow_links=True)
+        except OSError:
+            return None
+
+    def _new_number(self) -> int:
         number, self._due.log = self._due.log or self._index.next_log(), 0
         return number
-
-    def _same_log(self, file: Opened, start: FileMark | None) -> str | None:
-        """By its content, or, before its first line is complete, by its inode."""
-        if start is not None:
-            return start.path
-        own = self._own
-        is_own = own is not None and own.offset == 0 and (own.device, own.inode) == (file.stat.st_dev, file.stat.st_ino)
-        return self._path if is_own else None
 
     @property
     def _settled_at(self) -> float:
@@ -294,6 +397,10 @@ class Inspection:
             size=at.st_size, mtime_ns=at.st_mtime_ns, ctime_ns=0 if is_coarse and is_young else at.st_ctime_ns,
             offset=at.st_size, content=content,
         )  # fmt: skip
+
+
+def _nothing() -> Looking:
+    yield Unchanged()
 
 
 def _signature_of_mark(mark: FileMark) -> int:

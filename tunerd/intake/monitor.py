@@ -11,12 +11,15 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, FileIgnored, WatchDegraded
+from tunerd.events import Emit, FileIgnored, LogLeft, WatchDegraded
 from tunerd.intake.admission_gate import Pauses
+from tunerd.intake.descriptors import MOST
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import Hint, Watcher, WatchLimit
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan, signature_of
+from tunerd.intake.known_logs import KnownLogs
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan
 from tunerd.intake.source_tree import OpenTree, SourceTree
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
@@ -26,9 +29,7 @@ _MISSING_S: Final = 1.0
 """How often a missing root is looked for."""
 AT_ONCE: Final = 500
 """Names of a listing that one turn of the event loop takes."""
-_GLANCE_S: Final = 2.0
-_GLANCE_LOGS: Final = 64
-_GLANCE_FOR_S: Final = 3600.0
+_POLL_S: Final = 2.0
 
 
 class InThread(Protocol):
@@ -44,6 +45,7 @@ class DirectoryMonitor:
         names: Names,
         index: FileIndex,
         due: DueQueue,
+        followed: FollowedLogs,
         watcher: Watcher | None,
         clock: Clock,
         emit: Emit,
@@ -52,6 +54,7 @@ class DirectoryMonitor:
         vanished: Callable[[list[str]], Awaitable[None]],
     ) -> None:
         self._source, self._names, self._index, self._due = source, names, index, due
+        self._followed = followed
         self._watcher = watcher if source.watch == "events" else None
         self._clock, self._emit, self._pauses = clock, emit, pauses
         self._in_thread, self._vanished = in_thread, vanished
@@ -63,8 +66,7 @@ class DirectoryMonitor:
         self._degraded = False
         self._turn = 0
         self._unreadable = False
-        self._grown: dict[str, tuple[float, int]] = {}
-        """Logs that grew lately: when (monotonic), and their signature at the last glance."""
+        self._logs = KnownLogs()
         self.last_scan_at: float | None = None
         self._asked = 0
         self.looked = 0
@@ -92,7 +94,7 @@ class DirectoryMonitor:
             if self._source.recursive and self._names.enters(relative):
                 self._due.scan_now.set()
             return
-        if self._names.fits(relative):
+        if self._names.fits(relative) or (self._logs.is_named(relative) and self._names.may_be_rotated(relative)):
             self._hint(relative, closed=hint is Hint.CLOSED)
 
     def odd(self, relative: str, why: str) -> None:
@@ -100,12 +102,6 @@ class DirectoryMonitor:
         if relative not in self._told:
             self._told.add(relative)
             self._emit(FileIgnored(source=self._source.name, path=self._index.absolute(relative), why=why))
-
-    def grew(self, relative: str) -> None:
-        """A log gave documents: look at it often for a while, its writer may keep it open and cause no events."""
-        self._grown[relative] = self._clock.monotonic(), self._index.signatures.get(relative, 0)
-        while len(self._grown) > _GLANCE_LOGS:
-            del self._grown[min(self._grown, key=lambda name: self._grown[name][0])]
 
     def look_again(self, relative: str) -> None:
         """What stands there is not what was read, whatever its stat says."""
@@ -158,13 +154,16 @@ class DirectoryMonitor:
         first = self.last_scan_at is None
         older = self._clock.now() - self._source.ignore_older_s if self._source.ignore_older_s is not None else None
         part, restat, told = (0, 1) if first else (self._turn % turns, turns), self._index.restat, frozenset(self._told)
+        inodes, log_paths = self._index.inodes, self._index.log_paths
+        self._logs = KnownLogs(paths=log_paths)
         self._turn += 1
         try:
             listing = await self._in_thread(
                 lambda: self._scanned(
                     lambda inside: scan(
                         inside, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
-                        restat=restat, part=part, by_inode=self._index.trusts_inodes, older_than=older, skip=told, leave=leave,
+                        restat=restat, part=part, by_inode=self._index.trusts_inodes, inodes=inodes, log_paths=log_paths,
+                        older_than=older, skip=told, leave=leave,
                     )
                 )
             )  # fmt: skip
@@ -191,6 +190,8 @@ class DirectoryMonitor:
         self.unlisted = {folder: why for folder, why in listing.unreadable.items() if why}
         self.last_scan_at = self._clock.now()
         self._tell_degraded()
+        if first:
+            await self._in_thread(self._open_logs)
         await self._act_on(listing, first=first)
         self.knows_all = not listing.more
         return listing.more
@@ -247,30 +248,47 @@ class DirectoryMonitor:
             for relative in gone:
                 self._index.vanished(relative)
 
-    async def glance_forever(self, stop: asyncio.Event) -> None:
-        """Look at the size of logs that grew lately, between scans."""
-        while not await self._clock.wait(stop, max(0.25, min(self._source.settle_s, _GLANCE_S))):
-            now = self._clock.monotonic()
-            for relative, (at, _) in list(self._grown.items()):
-                if now - at > _GLANCE_FOR_S:
-                    del self._grown[relative]
-            if not self._grown:
-                continue
-            seen = await self._in_thread(lambda names=tuple(self._grown): self._glance(names))  # type: ignore[misc]
-            for relative, sign in seen.items():
-                if relative in self._grown and self._grown[relative][1] != sign:
-                    self._grown[relative] = now, sign
-                    self._hint(relative, closed=False)
+    def _open_logs(self) -> None:
+        """In a thread: the logs that were written to last, before anything happens to them."""
+        marks = sorted(self._index.logs.values(), key=lambda mark: -mark.mtime_ns)[:MOST]
+        self._followed.adopt(marks, self._open, self._clock.monotonic())
 
-    def _glance(self, names: Sequence[str]) -> dict[str, int]:
-        seen: dict[str, int] = {}
-        for relative in names:
-            try:
-                at = os.stat(self._index.absolute(relative))
-            except OSError:
-                continue
-            seen[relative] = signature_of(at)
-        return seen
+    def _open(self, path: str) -> int:
+        with self.tree.opened() as inside:
+            return inside.open(self._index.relative(path))
+
+    async def poll_forever(self, stop: asyncio.Event) -> None:
+        """Look at the logs that are open, between scans: their writers may keep them open and cause no events."""
+        while not await self._clock.wait(stop, max(0.25, min(self._source.settle_s, _POLL_S))):
+            await self.poll_once()
+
+    async def poll_once(self) -> None:
+        if not len(self._followed):
+            return
+        now = self._clock.monotonic()
+        polled = await self._in_thread(lambda: self._followed.poll(now))
+        for path in polled.grown:
+            self._hint(self._index.relative(path), closed=False)
+        for log in polled.moved:
+            self.read_moved(log)
+        for left in polled.left:
+            self._emit(LogLeft(source=self._source.name, path=left.mark.path, offset=left.mark.offset, why=left.why))
+
+    async def read_first(self, log: int) -> None:
+        """Another file cannot be read before this log is read to its end."""
+        now = self._clock.monotonic()
+        await self._in_thread(lambda: self._followed.leave_home(log, now))
+        self.read_moved(log)
+
+    def read_moved(self, log: int) -> None:
+        """Read a log by its descriptor, wherever it is."""
+        followed = self._followed.of_number(log)
+        if followed is None:
+            return
+        if followed.is_at_home:
+            self._hint(self._index.relative(followed.mark.path), closed=False)
+        else:
+            self._due.add_moved(log, now=self._clock.monotonic(), wall=self._clock.now())
 
 
 async def _unhurried(names: Sequence[T]) -> AsyncIterator[T]:

@@ -19,9 +19,8 @@ TWICE: Final = (
     "then `tunerd retry` once that is mended"
 )
 MAPPED_TWICE: Final = (
-    "the process ended more than once over this document, so it was set aside for the others; a regular expression of the "
-    "rules may take for ever on it: `tunerd check --strict` names slow ones. If it names none, please report it; then "
-    "`tunerd retry` once that is mended"
+    "the process ended more than once while the rules mapped this document, so it was set aside for the others; please report "
+    "it, then `tunerd retry` once that is mended"
 )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tunerd.config import Source
+from tunerd.intake.known_logs import KnownLogs
 from tunerd.intake.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
@@ -52,6 +53,11 @@ class Names:
             return True
         own = self.log_name(relative)
         return own is not None and self._include is not None and self._include(own)
+
+    def may_be_rotated(self, relative: str) -> bool:
+        """Whether a name that does not fit may be the one that a log has now."""
+        is_hidden = relative.rpartition("/")[2].startswith(".")
+        return not is_hidden and (self._exclude is None or not self._exclude(relative))
 
     def enters(self, relative: str) -> bool:
         """Whether a recursive source looks into this directory."""
@@ -170,20 +176,24 @@ def scan(
     restat: Collection[str] = frozenset(),
     part: tuple[int, int] = (0, 1),
     by_inode: bool = True,
+    inodes: frozenset[int] = frozenset(),
+    log_paths: Collection[str] = (),
     older_than: float | None = None,
     skip: Collection[str] = frozenset(),
     leave: Collection[str] = frozenset(),
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
     part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
-    known and were last changed before it. `skip`: odd names that were told already. `leave`: files that need not be found
-    again. Raises OSError where the root cannot be read, or is another directory at the end than at the beginning."""
+    known and were last changed before it. `inodes`, `log_paths`: of logs that are known, which a file that does not fit may
+    be. `skip`: odd names that were told already. `leave`: files that need not be found again. Raises OSError where the root
+    cannot be read, or is another directory at the end than at the beginning."""
     root = inside.root
     if not may_read(root):  # without search permission names could be listed, and each would look as if it were gone
         os.stat(root)  # unless it has itself gone in this very moment
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
     listing = Listing(inside.identity)
     changed: list[str] = []
+    others: list[tuple[str, int]] = []
     hits = 0
     turn, turns = part
     pending = [""]
@@ -218,6 +228,8 @@ def scan(
                         listing.odd.append((relative, "is a directory"))
                     continue
                 if not names.fits(relative):
+                    if is_plain and names.may_be_rotated(relative):
+                        others.append((relative, entry.inode()))
                     continue
                 why = None if is_plain else why_odd(inside, relative)
                 if why is not None:
@@ -236,6 +248,8 @@ def scan(
                     listing.found.append(relative)
                 else:
                     listing.more = True
+    logs = KnownLogs(inodes, [*log_paths, *(relative for relative in listing.found if names.kind(relative) == "log")])
+    listing.found += [relative for relative, inode in others if logs.may_be(relative, inode) and relative not in leave]
     listing.found = _in_order_of_writing(inside, listing.found, names) + changed
     if hits < len(known):
         listing.vanished = _missing(inside, known, listing.unreadable)

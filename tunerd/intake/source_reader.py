@@ -4,6 +4,7 @@ the order, a line a step. sources.py holds the sources, and changes them on relo
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,15 +14,18 @@ from typing import Final, Protocol, TypeVar
 from tunerd.call import Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, Event, PartsLate
-from tunerd.intake.admission import Made, events_of
+from tunerd.events import Emit, Event, LogLeft, PartsLate
+from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent
 from tunerd.intake.carry import Carry
 from tunerd.intake.crash_journal import FILE, CrashJournal, JournalEntry, Phase
-from tunerd.intake.due_queue import Due, DueQueue
-from tunerd.intake.entry import Entry, FileEntry, Mapper
+from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.due_queue import Due, DueQueue, moved_key
+from tunerd.intake.entry import Entry, FileEntry, Handed, Mapper
+from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.gather import Gather, Gatherer
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.inspection import (
@@ -36,13 +40,14 @@ from tunerd.intake.inspection import (
     Now,
     Recognized,
     Unchanged,
+    Working,
 )
-from tunerd.intake.loop_budget import LoopBudget
+from tunerd.intake.log_identity import LookUp, SameFile
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
-from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")
@@ -118,25 +123,37 @@ class SourceReader:
         emit: Emit,
         gate: AdmissionGate,
         watcher: Watcher,
-        turn: asyncio.Lock,
+        turns: FairTurns,
+        descriptors: DescriptorLimit,
         journal: CrashJournal,
-        slices: LoopBudget,
+        one_maps: threading.Lock,
         gather: Gather | None = None,
     ) -> None:
         """`gather`: of a source whose calls come of several documents."""
         self.source = source
         self.ended = asyncio.Event()
-        self._ledger, self._clock, self._emit, self._gate, self._turn = ledger, clock, emit, gate, turn
+        self._ledger, self._clock, self._emit, self._gate, self._turns = ledger, clock, emit, gate, turns
         self._root = os.path.abspath(source.path)
         target = target_directory(source)
         inside = os.path.relpath(target, self._root) if target is not None else None
         self._names = Names(source, inside)
-        self._index = FileIndex(self._root, lambda name: self._names.log_name(name) or name)
+        self._index = FileIndex(self._root)
         self._due = DueQueue()
+        self._followed = FollowedLogs(descriptors)
         self._pauses = Pauses(source.name, emit, clock.now)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
         self._monitor = DirectoryMonitor(
-            source, self._names, self._index, self._due, watcher, clock, emit, self._pauses, self._in_thread, self._vanished
+            source,
+            self._names,
+            self._index,
+            self._due,
+            self._followed,
+            watcher,
+            clock,
+            emit,
+            self._pauses,
+            self._in_thread,
+            self._vanished,
         )
         self._after_sent = AfterSent(
             source, self._monitor.tree, ledger, self._index, clock, emit, self._in_thread, self._monitor.look_again
@@ -158,12 +175,14 @@ class SourceReader:
                 journal,
             )
         self._entry = Entry(
-            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, slices, gathers=gather is not None
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, one_maps, gathers=gather is not None
         )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
         """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
         self._loaded = False
+        self._logs_at_start: list[FileMark] = []
+        """Until all of them were looked for."""
         self._has_calls = bool(source.destination)
         self._unreadable: dict[str, str] = {}
         """Files that gave an error when they were last looked at, and which."""
@@ -206,7 +225,8 @@ class SourceReader:
             await self._load()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._monitor.scan_forever(self._ending))
-                group.create_task(self._monitor.glance_forever(self._ending))
+                group.create_task(self._monitor.poll_forever(self._ending))
+                group.create_task(self._tell_unreachable())
                 group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
@@ -233,6 +253,7 @@ class SourceReader:
     def close(self) -> None:
         """The pauses stay as they are: nothing is read again because the process ends."""
         self._monitor.close()
+        self._followed.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def sweep(self, *, patient: bool) -> int:
@@ -241,6 +262,7 @@ class SourceReader:
             await self._load()
             for _ in range(_SWEEPS):
                 more = await self._monitor.scan_once(sweep.unreadable.keys())
+                await self._monitor.poll_once()
                 self._due.hurry(self._clock.monotonic())
                 begun = len(self._due)
                 async with asyncio.TaskGroup() as group:
@@ -254,6 +276,7 @@ class SourceReader:
                     self._due.put_back(due)
             if self._gatherer is not None:
                 await self._gatherer.look()
+            self._tell_lost_logs()
         except _Stopped:
             pass
         self._incomplete = frozenset(sweep.incomplete)
@@ -347,18 +370,22 @@ class SourceReader:
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None
-            look = await self._in_thread(inspection.look)  # 1. settled?  2. read
-            if isinstance(look, Compare):
-                look = await self._compared(inspection, due.path)
-            if isinstance(look, Batch):
-                await entry.enter(look)  # 2b. gather  3. map  4. admit
-            while isinstance(look, Large) or (isinstance(look, Batch) and not look.last):
+            look = await entry.read(inspection.look)  # 1. settled?  2. read  3. map
+            while True:
+                if isinstance(look, Compare):
+                    look = await self._compared(inspection, entry, due.path)
+                elif isinstance(look, LookUp):
+                    look = await self._looked_up(inspection, entry, look)
+                if isinstance(look, Batch):
+                    await entry.enter(look, inspection)  # 2b. gather  4. admit
+                if isinstance(look, Compare | LookUp):
+                    continue
+                if not isinstance(look, Large | Working) and not (isinstance(look, Batch) and not look.last):
+                    break
                 await self._wait_for_room(entry, patient=patient)
-                async with self._turn:  # large files: a batch each in turn, over all sources
+                async with self._turns.turn(self.source.name):  # what takes long: a turn each, over all sources
                     hold.note(Phase.READING, FILE)
                     look = await self._more(inspection, entry)
-                    if isinstance(look, Batch):
-                        await entry.enter(look)
             await entry.end()
             later = await self._after(due, look)
             self._unreadable.pop(due.path, None)
@@ -378,15 +405,20 @@ class SourceReader:
             entry.close()
             inspection.close()
 
-    async def _compared(self, inspection: Inspection, relative: str) -> Look:
+    async def _compared(self, inspection: Inspection, entry: FileEntry, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
         path = self._index.absolute(relative)
         stored = await self._patiently(lambda: self._ledger.mark(self.source.name, path))
-        return await self._in_thread(lambda: inspection.compare(stored))
+        return await entry.read(lambda: inspection.compare(stored))
 
-    async def _more(self, inspection: Inspection, entry: FileEntry) -> Batch | Later:
+    async def _looked_up(self, inspection: Inspection, entry: FileEntry, asked: LookUp) -> Look:
+        """Which logs this one may be."""
+        marks = await self._patiently(lambda: self._ledger.logs_like(self.source.name, asked.inode, asked.head))
+        return await entry.read(lambda: inspection.found(marks))
+
+    async def _more(self, inspection: Inspection, entry: FileEntry) -> Look:
         try:
-            return await self._in_thread(inspection.more)
+            return await entry.read(inspection.more)
         except OSError:
             await entry.end()  # what could be read stays read
             raise
@@ -405,7 +437,7 @@ class SourceReader:
         batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
         carried = self._entry.gathered(Carry(), batch, made, final=False)
-        await self._entry.see_through(self._entry.hand_over(batch, carried))
+        await self._entry.see_through(self._entry.hand_over(batch, carried, None))
         hold.end(cleared=True)
 
     async def take_suspects(self) -> None:
@@ -436,7 +468,7 @@ class SourceReader:
                 self._index.remember(mark)
 
     def _inspection(self, due: Due, now: Now) -> Inspection:
-        return Inspection(self.source, self._monitor.tree, self._names, due, now, self._index)
+        return Inspection(self.source, self._monitor.tree, self._names, due, now, self._index, self._followed)
 
     async def _after(self, due: Due, look: Look) -> float | None:
         if due.closed or isinstance(look, Batch):
@@ -449,20 +481,27 @@ class SourceReader:
                 self._index.came_back(mark)
             case LeftOut(sign):
                 self._index.leave_out(due.path, sign)
-            case Later(seconds):
+            case SameFile():
+                if not due.moved_log:
+                    self._index.leave_out(due.path, due.signature)
+            case Later(seconds, first, is_busy):
+                if first:
+                    await self._monitor.read_first(first)
+                self._news += bool(first) or is_busy
                 return seconds
             case Batch(mark=FileMark(whole=True), first=True, documents=[]):
                 self._monitor.odd(due.path, "holds an empty list: there is no document in it")
             case Batch(later_s=seconds):
                 return seconds
-            case Unchanged() | Compare() | Large():
+            case Unchanged() | Compare() | LookUp() | Large() | Working():
                 pass
         return None
 
-    def _entered(self, batch: Batch, made: Sequence[Made], admission: Admission, admitted: Admitted) -> None:
+    def _entered(self, handed: Handed, admitted: Admitted) -> None:
         """A batch is durable: first what is known, then what is told."""
+        batch, made, admission = handed.batch, handed.made, handed.admission
         if batch.mark is not None:
-            self._remember(batch, batch.mark)
+            self._remember(batch, batch.mark, handed.inspection)
         self._news += bool(made)
         if self._gatherer is not None and (admission.fragments or admission.cuts or admission.refused):
             self._gatherer.news.set()
@@ -494,17 +533,20 @@ class SourceReader:
     def _unread_in_folders(self) -> dict[str, float]:
         return {self._index.absolute(folder): seen_at for folder, seen_at in self._due.unread_in_folders().items()}
 
-    def _remember(self, batch: Batch, mark: FileMark) -> None:
+    def _remember(self, batch: Batch, mark: FileMark, inspection: Inspection | None) -> None:
         relative = self._index.relative(mark.path)
-        if not mark.whole and batch.first and (batch.continues is None or batch.continues.path != mark.path):
-            self._index.replaced(relative)
-        self._index.remember(mark)
+        if mark.is_there:
+            self._index.remember(mark)
+        else:
+            self._index.read_elsewhere(mark)
+            relative = moved_key(mark.log)
+        if not mark.whole and inspection is not None and (fd := inspection.log_fd) is not None:
+            now = self._clock.monotonic()
+            self._followed.read(fd, mark, now=now, seen=inspection.seen if batch.last else None)
         if batch.refused_tail is not None:
             self._index.refused_tails[relative] = batch.refused_tail
         else:
             self._index.refused_tails.pop(relative, None)
-        if not mark.whole:
-            self._monitor.grew(relative)
 
     async def _load(self) -> None:
         """Take over from the ledger what was read before."""
@@ -514,6 +556,10 @@ class SourceReader:
             after: str | None = ""
             while after is not None:
                 after = await self._load_page(after, vanished, load)
+        moved, last_log = await self._patiently(lambda: self._ledger.moved_logs(self.source.name))
+        self._index.load_moved(moved)
+        self._index.numbered(last_log)
+        self._logs_at_start = list(self._index.logs.values())
         self._loaded = True
 
     async def _load_page(self, after: str, vanished: bool, load: Callable[[Sequence[FileMark]], None]) -> str | None:
@@ -522,6 +568,23 @@ class SourceReader:
             load(marks[i : i + _LOADED_AT_ONCE])
             await asyncio.sleep(0)  # others get their turn
         return marks[-1].path if marks else None
+
+    async def _tell_unreachable(self) -> None:
+        """Logs that were moved while nobody held them open: once what is there was looked at."""
+        while not (self._monitor.knows_all and not self.busy()):
+            if await self._clock.wait(self._ending, 1.0):
+                return
+        self._tell_lost_logs()
+
+    def _tell_lost_logs(self) -> None:
+        why = (
+            "it was moved or deleted while tunerd did not run, and is not in the directory under another name; what was written "
+            "behind this is not read. If it is elsewhere, copy it back under a name that begins with its own"
+        )
+        for mark in self._logs_at_start:
+            if not self._index.is_found(mark.log) and self._followed.of_number(mark.log) is None:
+                self._emit(LogLeft(source=self.source.name, path=mark.path, offset=mark.offset, why=why))
+        self._logs_at_start = []
 
     async def _vanished(self, paths: list[str]) -> None:
         for i in range(0, len(paths), 1000):

@@ -2,6 +2,7 @@
 to one file is source_reader.py's business."""
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -11,10 +12,11 @@ from tunerd.events import Emit, WatchDegraded
 from tunerd.intake.abandoned_groups import AbandonedGroups, SetAside
 from tunerd.intake.admission_gate import AdmissionGate, Limits
 from tunerd.intake.crash_journal import CrashJournal
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.entry import Mapper
+from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
-from tunerd.intake.loop_budget import LoopBudget
 from tunerd.intake.source_reader import IntakeLedger, SourceReader, SourceStatus, Unread
 
 
@@ -41,9 +43,9 @@ class Intake:
         self._gate = AdmissionGate(ledger.gauges, limits or Limits(), clock)
         self._watcher = watcher or Watcher()
         self._journal = CrashJournal(in_hand)
-        self._turn = asyncio.Lock()
-        """One large document, or one batch of a large file, at a time."""
-        self._slices = LoopBudget(clock)
+        self._turns = FairTurns()
+        self._descriptors = DescriptorLimit(min_free_bytes=(limits or Limits()).min_free_bytes)
+        self._one_maps = threading.Lock()
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
@@ -140,6 +142,7 @@ class Intake:
         removed ones end after the file in hand."""
         if limits is not None:
             self._gate.change(limits)
+            self._descriptors.min_free_bytes = limits.min_free_bytes
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
             if wanted.get(name) == one.source and (name in gathers) == one.gathers:
@@ -162,6 +165,7 @@ class Intake:
 
     def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceReader":
         return SourceReader(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turn, self._journal,
-            self._slices, gather,
+            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turns, self._descriptors,
+            self._journal,
+            self._one_maps, gather,
         )  # fmt: skip

@@ -6,7 +6,7 @@ SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contra
 """
 
 import math
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
@@ -52,9 +52,15 @@ class FileMark:
     log: int = 0
     """The durable number of a log within its source, growing in the order in which logs are discovered; a log that is renamed or
     compressed keeps it. 0 of a whole file."""
+    is_there: bool = True
+    """False of a log that is read after it was moved away from its path: what is there now is another one."""
     carry: str = ""
     """Of a log whose calls are gathered: the key of its last document, which those without a key of their own share. Empty:
     they are nobody's."""
+    refused: int = 0
+    """Of a log: how many of its lines were no documents, or documents without content."""
+    summary_at: int = -1
+    """Of a log: where the failed row begins that stands for all of them but the first; -1: there is none."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
     torn: bool = False
@@ -448,7 +454,16 @@ class Positions(Protocol):
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         """The marks of a source in path order, at most `limit` after `after_path`: of paths that are there, or with
-        `vanished` of those that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        `vanished` of whole files that vanished (and were not disposed of). Unlike `mark` this is no word of their being back."""
+        ...
+
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        """Marks of the source's logs that are at no known path, newest first; and the greatest number that a log of it has."""
+        ...
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        """Marks of the source's logs that had this inode or begin like this (`head`: intake/chain.py), newest first, whether
+        their paths are there or not."""
         ...
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
@@ -630,5 +645,36 @@ class Upkeep(Protocol):
         """Finish what is queued, checkpoint, close, give the lock back."""
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """Open calls that nothing in the configuration goes on with: of one destination, or that look for recordings of one
+    manifest source."""
+
+    destination: str = ""
+    workspace: str = ""
+    """base_url/workspace of the destination."""
+    manifest: str = ""
+    """The manifest source; then `destination` is empty."""
+    waiting: int = 0
+    due: int = 0
+    sending: int = 0
+    """Still open from before a reload."""
+    may_have_arrived: int = 0
+    has_accepted: bool = False
+    """The destination's base_url has accepted a call."""
+
+
+class Stranding(Protocol):
+    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+        """What waits or is due for destinations other than `configured`, and waits for recordings of sources other than
+        `sources`."""
+        ...
+
+    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
+        """Move the waiting and due calls of destination `old` that surely did not arrive to `new` (`workspace`: its
+        base_url/workspace), bodies made anew; gives how many. A call whose id is taken there stays."""
+        ...
+
+
+class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

@@ -65,6 +65,8 @@ class Compiled:
     strategies: Sequence[StrategyRules]
     agent: Run | None
     steps: Sequence[Step]
+    documents: Run | None = None
+    """Gives the list of documents in what was read."""
     gather: DocumentRules | None = None
     """Of a source that gathers: what is asked of each document. Then `call` and what belongs to it stand in `group`."""
     group: "Compiled | None" = None
@@ -112,6 +114,9 @@ class Builder:
         context = Context(self._zone(problems))
         compiler = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
         self._roots(compiler, ("doc",), problems)
+        documents = None
+        if self.source.documents is not None:
+            documents = compiler.rule(self.source.documents, "documents", compiler.roots.inner()).run
         gather = group = made = None
         if (node := self.rules.gather) is not None:
             if self.rules.call is None:
@@ -143,6 +148,7 @@ class Builder:
             *(compiler.size, used, call, manifest, strategies, agent, compiler.steps),
             gather=gather,
             group=group,
+            documents=documents,
         )
 
     def _group(self, compiler: RuleCompiler, node: Node, problems: list[Problem]) -> Compiled | None:

@@ -30,6 +30,7 @@ from tunerd.config import Destination, ManifestRule, Source, form_of_key
 from tunerd.location import url_problem
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled, StrategyRules
+from tunerd.mapping.elements import elements_of
 from tunerd.mapping.envelopes import inside
 from tunerd.mapping.explanation import Explanation, explanation_of, reports
 from tunerd.mapping.functions import Run
@@ -51,7 +52,7 @@ from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejecte
 from tunerd.mapping.rows import number_of, text_of
 from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
-from tunerd.mapping.values import missing, true
+from tunerd.mapping.values import RuleError, missing, true
 from tunerd.outcome import FailReason
 
 _DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
@@ -163,6 +164,32 @@ class SourceMapping:
         self._unwraps = builder.rules.unwraps
         self.gathers = self._bare.gather is not None and not self._alone
         """Its calls come of several documents: `map` gives fragments, `gather` the call."""
+
+    def elements(self, document: Document) -> list[Document | RefusedDocument]:
+        """The documents in what was read: itself, or with `documents:` those of its list. Never raises."""
+        if self._bare.documents is None or document.is_element:
+            return [document]
+        try:
+            return self._kept(elements_of(document, self._bare.documents(self._start(document, self._bare, None).slots)))
+        except Exception as error:
+            refusal = replace(_refusal_of(error), where="documents")
+            if isinstance(error, RuleError):
+                refusal = replace(refusal, what=str(error))
+            return self._kept([self._refusal(self._start(replace(document, raw=document.raw), self._bare, None), refusal)])
+
+    def _kept(self, found: list[Document | RefusedDocument]) -> list[Document | RefusedDocument]:
+        stores = self._source.stores_documents
+        return [one if isinstance(one, Document) or stores else one.without_text() for one in found]
+
+    def map_read(self, document: Document) -> Mapped:
+        """`map`, of each of its elements."""
+        found = self.elements(document)
+        if len(found) == 1 and found[0] is document:
+            return self.map(document)
+        if not found:  # an empty page
+            return Mapped(ignored=IgnoredDocument(origin=document.origin, known=True))
+        each = [(one, self.map(one) if isinstance(one, Document) else Mapped(refused=one)) for one in found]
+        return Mapped(each=each)
 
     def map(self, document: Document) -> Mapped:
         """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the

@@ -1,6 +1,6 @@
 """Documents tried on the rules of a source: singly, or together where the source gathers several for a call. Nothing is sent."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,12 +54,18 @@ class Trial:
         return self.unit.cut or (self.explanation.refusal if self.explanation is not None else None) or self.unsent
 
 
+def _apart(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> Iterator[Document | RefusedDocument]:
+    """The documents of a source with `documents:` are those in the list."""
+    for one in reads:
+        yield from bench.mapping.elements(one) if isinstance(one, Document) else (one,)
+
+
 def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
     """What was read, as it is mapped: in the order of reading; gathered calls in the order of their first document."""
     found: list[Unit] = []
     parts: list[Fragment | RefusedDocument] = []
     documents: dict[tuple[int | str, int], Document] = {}
-    for one in reads:
+    for one in _apart(bench, reads):
         if isinstance(one, RefusedDocument):
             found.append(Unit(unread=one))
             parts.append(one)

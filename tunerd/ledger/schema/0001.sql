@@ -209,6 +209,8 @@ CREATE TABLE file (
     "offset" INTEGER NOT NULL,
     content BLOB NOT NULL,                -- whole file: hash of its content; log: state of its hash chain (intake/chain.py)
     whole INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    summary_at INTEGER NOT NULL,
     carry TEXT NOT NULL,
     home TEXT NOT NULL,
     torn INTEGER NOT NULL,
@@ -227,6 +229,11 @@ CREATE TABLE destination (
     name TEXT PRIMARY KEY,
     gate TEXT NOT NULL,                   -- JSON
     clock TEXT NOT NULL                   -- JSON
+) STRICT, WITHOUT ROWID;
+
+-- Where calls were accepted whose rows are gone: a backlog may leave a base_url by itself only if it never accepted anything.
+CREATE TABLE accepted (
+    base_url TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE meta (

@@ -208,18 +208,21 @@ def clock_of(text: str) -> PauseClock:
     return PauseClock(at=at, total_s=total_s, agents=agents)
 
 
-MARK_COLUMNS: Final = 'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, carry, home, torn'
+MARK_COLUMNS: Final = (
+    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, refused, summary_at, carry, home, torn'
+)
 
 
 def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
     times = (mark.mtime_ns, mark.ctime_ns)
-    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole, mark.carry,
-            to_text(mark.home), mark.torn)  # fmt: skip
+    return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole,
+            mark.refused, mark.summary_at, mark.carry, to_text(mark.home), mark.torn)  # fmt: skip
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
-    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, carry, home, torn = columns
+    source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, *of_log = columns
+    refused, summary_at, carry, home, torn = of_log
     return FileMark(
         source=source,
         path=from_text(path),
@@ -233,6 +236,8 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         content=content,
         whole=bool(whole),
         carry=carry,
+        refused=refused,
+        summary_at=summary_at,
         home=from_text(home),
         torn=bool(torn),
     )

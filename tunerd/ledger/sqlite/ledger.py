@@ -6,7 +6,7 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -37,10 +37,11 @@ from tunerd.ledger import (
     Settlement,
     StoredCall,
     Story,
+    Stranded,
     Takes,
 )
 from tunerd.ledger import lock as locks
-from tunerd.ledger.commands import admit, desk, gather, send, upkeep
+from tunerd.ledger.commands import admit, desk, gather, send, strand, upkeep
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
@@ -320,6 +321,12 @@ class SqliteLedger:
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
         return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
 
+    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
+        return await self._reader.ask(lambda t: ask.moved_logs(t, source, limit))
+
+    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
+        return await self._reader.ask(lambda t: ask.logs_like(t, source, inode, head, limit))
+
     async def set_mark(self, mark: FileMark, now: float) -> None:
         await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
 
@@ -418,6 +425,22 @@ class SqliteLedger:
         erased = await self._do(lambda store: desk.forget(store, call_id), full=True)
         await self._alone(lambda store: store.wipe())
         return erased
+
+    # Stranding.
+
+    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+        return await self._do(lambda store: strand.stranded(store, configured, sources))
+
+    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
+        moved, after_row = 0, 0
+        while True:
+            page = partial(strand.follow, old=old, new=new, workspace=workspace, now=now, after_row=after_row)
+            done, goes_on_at = await self._do(page)
+            moved += done
+            if goes_on_at is None:
+                break
+            after_row = goes_on_at
+        return moved
 
     # Upkeep.
 

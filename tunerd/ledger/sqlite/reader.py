@@ -12,7 +12,7 @@ from tunerd.call import State
 from tunerd.ledger import FileMark, Filter, LedgerUnavailable, StoredCall, StoredEvent, Story
 from tunerd.ledger.commands.join import look
 from tunerd.ledger.rows import Row, waits_for
-from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_text
+from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
 from tunerd.ledger.sql.gather_tables import GatherTables
 
 T = TypeVar("T")
@@ -80,9 +80,23 @@ def mark(t: GatherTables, source: str, path: str) -> tuple[FileMark, bool] | Non
 
 
 def marks(t: GatherTables, source: str, after_path: str, limit: int, vanished: bool) -> Sequence[FileMark]:
-    which = "vanished_at IS NOT NULL AND NOT disposed" if vanished else "vanished_at IS NULL"
+    which = "vanished_at IS NOT NULL AND whole = 1 AND NOT disposed" if vanished else "vanished_at IS NULL"
     sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND path > ? AND {which} ORDER BY path LIMIT ?"
     return [mark_of(columns) for columns in t.db.execute(sql, (source, to_text(after_path), min(limit, MOST_ROWS)))]
+
+
+def moved_logs(t: GatherTables, source: str, limit: int) -> tuple[Sequence[FileMark], int]:
+    sql = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND log > 0 AND vanished_at IS NOT NULL ORDER BY log DESC LIMIT ?"
+    marks = [mark_of(columns) for columns in t.db.execute(sql, (source, min(limit, MOST_ROWS)))]
+    greatest = t.db.execute("SELECT max(log) FROM file WHERE source = ? AND log > 0", (source,)).fetchone()[0]
+    return marks, greatest or 0
+
+
+def logs_like(t: GatherTables, source: str, inode: int, head: bytes, limit: int) -> Sequence[FileMark]:
+    by_inode = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ?1 AND log > 0 AND inode = ?2"
+    by_head = f"SELECT {MARK_COLUMNS} FROM file WHERE source = ?1 AND log > 0 AND substr(content, 1, 8) = ?3"
+    sql = f"{by_inode} UNION {by_head} ORDER BY log DESC LIMIT ?4"
+    return [mark_of(columns) for columns in t.db.execute(sql, (source, to_signed(inode), head, min(limit, MOST_ROWS)))]
 
 
 _OPEN_OR_FAILED: Final = "(c.state NOT IN ('sent', 'ignored') OR (c.state = 'sent' AND c.fragments_size > 0))"
