@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import UNREAD, Claimed, Filter, Gauges
+from tunerd.ledger import UNREAD, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
@@ -55,6 +55,7 @@ from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
 from tunerd.rebuilt import hold_back, let_go
 from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
+from tunerd.stranded import Strandings
 from tunerd.upkeep import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 
 
@@ -102,11 +103,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         coverage.has_admitted(await _had_calls(ledger, [source.name for source in config.sources]))
         forms = {status.name: status.form for status in delivery.statuses()}
         held = await hold_back(ledger, forms, now=clock.now())
+        strandings = Strandings(ledger, lambda: wiring.config, emit, clock)
+        facts.stranded = lambda: strandings.found
+        await _settle_stranded(strandings)
         status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
         desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
-        reload = partial(_reload, wiring, options.config_file, environ, notifier, metrics, level)
+        reload = _then(partial(_reload, wiring, options.config_file, environ, notifier, metrics, level), strandings.look_again)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
         office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
         await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
@@ -124,6 +128,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges,
                                 drain_s=lambda: wiring.config.delivery.drain_s,
                                 stopping=partial(_stopping, wiring, notifier, stop),
+                                stranded=lambda: sum(one.due for one in strandings.found),
                                 silences=hearing.silences if hearing is not None else tuple)  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
@@ -140,6 +145,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
             if options.watch_config:
                 beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+            stranding = beside.create_task(strandings.run(ended))
             others = beside.create_task(_look_for_others(wiring, clock, emit, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
             left = Left(gauges=ledger.gauges())
@@ -147,7 +153,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                 left = await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
                 await serve(conductors, stop, clock)
-            for task in (reloads, following, others):  # the ledger may never again do what they ask of it
+            for task in (reloads, following, others, stranding):  # the ledger may never again do what they ask of it
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), coverage))
@@ -340,6 +346,21 @@ async def _look_for_others(wiring: _Wiring, clock: Clock, emit: Emit, ended: asy
         wiring.facts.other_readers = others
 
     await tell_other_readers(OtherReaders(wiring.config.ledger.path), roots, seen, clock, emit, ended)
+
+
+def _then(reload: Callable[[], Awaitable[Sequence[str]]], after: Callable[[], None]) -> Callable[[], Awaitable[Sequence[str]]]:
+    async def both() -> Sequence[str]:
+        problems = await reload()
+        after()
+        return problems
+
+    return both
+
+
+async def _settle_stranded(strandings: Strandings) -> None:
+    """Before delivery begins: calls whose destination was corrected go to the new one at once."""
+    with suppress(LedgerUnavailable):  # a full disk: `Strandings.run` tries again
+        await strandings.look(tell=False)
 
 
 # Stopping.

@@ -151,6 +151,26 @@ class ReadByAnother:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallsFollowed:
+    """Calls of a destination that is no longer configured go to the one that has taken its place."""
+
+    old: str
+    new: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsStranded:
+    """Calls of a destination that is not configured, or that look for recordings of a source that is not."""
+
+    destination: str
+    manifest: str
+    """The source; then `destination` is empty."""
+    waiting: int
+    due: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEnded:
     """After each HTTP attempt, whatever came of it."""
 
@@ -335,6 +355,7 @@ Event: TypeAlias = (
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
+    | CallsFollowed | CallsStranded
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

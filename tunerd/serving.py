@@ -70,6 +70,8 @@ class Conductors:
     """Asked when the stop begins: a reload may have changed it."""
     stopping: Callable[[], None]
     """Told when the stop begins."""
+    stranded: Callable[[], int] = lambda: 0
+    """Due calls that no destination goes on with: a `run --once` does not wait for them."""
     silences: Callable[[], Sequence[Silence]] = tuple
     """Destinations that have not answered since the start, though they were asked."""
 
@@ -177,7 +179,7 @@ def _is_done(conductors: Conductors, *, waits: bool) -> bool:
     calls = conductors.gauges().calls
     if waits:
         return not any(count and state.is_open for state, count in calls.items())
-    if not calls.get(State.DUE) and not calls.get(State.SENDING):
+    if calls.get(State.DUE, 0) <= conductors.stranded() and not calls.get(State.SENDING):
         return True
     return all(map(_is_held, conductors.delivery.statuses())) and not calls.get(State.SENDING)
 

@@ -181,3 +181,35 @@ def test_the_shared_page_of_calls() -> None:
     assert len(read("doc.calls", page, rules=rules).each) == 2
     words = orjson.loads((CASES / "many-calls-in-one-object/transcript.json").read_bytes())
     assert len(read("doc.callTranscripts", words, rules=rules).each) == 2
+
+
+@pytest.mark.parametrize(
+    "around", [lambda calls: {"page": 1, "calls": calls}, lambda calls: {"data": {"items": calls}, "next": None}]
+)
+def test_init_proposes_the_list(tmp_path: Path, around: Any) -> None:
+    """Of files of no known platform; the proposal maps every call of the page."""
+    file = tmp_path / "page.json"
+    calls = [
+        {**one(at), "turns": [{"role": "agent", "text": "a", "at": 1}, {"role": "user", "text": "b", "at": 3}]} for at in (1, 2)
+    ]
+    file.write_bytes(orjson.dumps(around(calls)))
+    done = CliRunner().invoke(main, ["init", "--from", str(file)])
+    assert "    documents: doc." in done.stdout, done.output
+    assert done.stderr.count("gives a call") == 2, done.output
+    assert done.exit_code == 0, done.output
+
+
+def test_init_leaves_a_call_with_its_turns_whole(tmp_path: Path) -> None:
+    """A list of turns is no list of calls, even where each has an id and a time."""
+    file = tmp_path / "call.json"
+    turns = [{"id": f"t{at}", "role": "agent", "text": "a", "created_at": "2026-07-01T10:00:05Z"} for at in (1, 2)]
+    file.write_bytes(orjson.dumps({**one(1), "turns": turns}))
+    done = CliRunner().invoke(main, ["init", "--from", str(file)])
+    assert "documents:" not in done.stdout, done.output
+
+
+@needs_cases
+def test_init_finds_the_shared_pages(tmp_path: Path) -> None:
+    """cases/many-calls-in-one-object: the list of calls is named."""
+    done = CliRunner().invoke(main, ["init", "--from", str(CASES / "many-calls-in-one-object/call.json")])
+    assert "documents: doc.calls" in done.stdout, done.output

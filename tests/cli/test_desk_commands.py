@@ -372,6 +372,14 @@ def test_forget_asks_first(daemon: Daemon) -> None:
     assert daemon.run("forget", "call-1", "--yes").exit_code == 1
 
 
+def test_a_call_that_was_rejected_with_400_names_workspace_and_agent(daemon: Daemon) -> None:
+    """What Tuner says a 400 mostly is comes before the rules."""
+    daemon.do(lambda bench: bench.fail("call-1", status=400))
+    daemon.do(lambda bench: bench.fail("call-2", status=422))
+    said = " ".join(daemon.run("failed").stdout.split())
+    assert said.count("400 mostly means a wrong workspace_id or agent_remote_identifier") == 1
+
+
 def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
     """Those set aside after damage, with their logs, and those of an upgrade hold the call too, even one that the ledger no
     longer knows; what belongs to another ledger is not named."""

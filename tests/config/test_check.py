@@ -241,6 +241,45 @@ def test_what_each_answer_says_about_the_key(status: int, body: bytes, good: boo
     assert judge(status, body, Form.SEND_CALLS).good is good
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "good", "says"),
+    [
+        (400, b"{}", True, "status 400 does not tell whether workspace 42 and agent bot exist"),
+        (
+            400,
+            b'{"detail": "Workspace not found"}',
+            False,
+            "speaks of the workspace: does Tuner have workspace 42 and agent bot?",
+        ),
+        (
+            422,
+            b'{"detail": [{"loc": ["query", "agent_remote_identifier"], "msg": "unknown"}]}',
+            False,
+            "speaks of the agent: does",
+        ),
+        (400, b'{"error": "agent does not exist"}', False, "speaks of the agent: does Tuner have"),
+        (422, b'{"detail": [{"loc": ["body", "call_id"], "msg": "required"}]}', True, "the key is good (status 422"),
+        (403, b"{}", False, "may not send for workspace 42 and agent bot (403)"),
+    ],
+)
+def test_a_400_is_mostly_a_wrong_workspace_or_agent(status: int, body: bytes, good: bool, says: str) -> None:
+    """Both causes are said where the answer does not tell; where it names one of them, it is not good."""
+    trial = judge(status, body, Form.SEND_CALLS, "workspace 42 and agent bot")
+    assert trial.good is good
+    assert says in trial.says
+
+
+def test_online_asks_for_each_agent(tmp_path: Path) -> None:
+    """One wrong agent among several is found; an agent that rules name is made up, and said to be."""
+    seen: list[web.BaseRequest] = []
+    with tuner(422, "{}", seen) as url:
+        text = good(url)
+        source = text[text.index("  - name:") :]
+        other = source.replace("name: agent", "name: other", 1).rstrip() + "\n    tuner: {agent_remote_identifier: second}\n"
+        assert run(tmp_path, text.rstrip() + "\n" + other, "--online").exit_code == 0
+    assert [request.query["agent_remote_identifier"] for request in seen] == ["bot", "second"]
+
+
 def test_a_socks_proxy_is_a_problem_of_the_configuration(tmp_path: Path) -> None:
     """As `run` would refuse it: one line, told with the others, that names the variable; its value is not shown."""
     both = run(tmp_path, good() + "unknown: 1\n", NO_PROXY="", HTTPS_PROXY="socks5h://user:canary@proxy:1080")

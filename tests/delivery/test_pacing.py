@@ -179,6 +179,18 @@ def test_ten_rejections_in_a_row_pause() -> None:
     assert gate.pauses() == ["+rejecting", "-rejecting"]
 
 
+@pytest.mark.parametrize(
+    ("status", "says"), [(400, "workspace_id or agent_remote_identifier is wrong"), (422, "check the rules")]
+)
+def test_the_pause_names_what_is_mostly_wrong(status: int, says: str) -> None:
+    """With 400 it is the workspace or the agent rather than the calls."""
+    gate = Gatekeeper()
+    for row in range(10):
+        gate.attempt(rejected(status), row)
+    (pause,) = gate.pacing.pauses()
+    assert says in pause.detail
+
+
 @pytest.mark.parametrize("between", [SENT, rejected(400)])
 def test_rejections_that_are_not_in_a_row_do_not_pause(between: Outcome) -> None:
     """An accepted call, or another status, begins the count anew."""

@@ -753,7 +753,7 @@ async def test_idle_says_when_nothing_is_due() -> None:
 
 
 async def test_reload_changes_workers_and_adds_destinations() -> None:
-    """More and fewer workers, a new destination begins, one that is no longer configured goes on."""
+    """More and fewer workers, a new destination begins, one that was put back goes on."""
     open_now, most = 0, 0
     gate = asyncio.Event()
 
@@ -775,7 +775,31 @@ async def test_reload_changes_workers_and_adds_destinations() -> None:
         await bench.told.until(CallSent, 10)
         await bench.admit(*IDS[10:12], destination="second")
         await bench.told.until(CallSent, 12)
-        assert [status.name for status in bench.delivery.statuses()] == ["tuner", "second"]
+        assert {status.name for status in bench.delivery.statuses()} == {"tuner", "second"}
+
+
+async def test_a_destination_that_is_no_longer_configured_ends_with_its_open_attempts() -> None:
+    """As after a restart: what is in flight is settled, what is due stays in the ledger, and the status shows it no more."""
+    gate, open_now = asyncio.Event(), asyncio.Event()
+
+    async def answer(call: Claimed) -> Outcome:
+        open_now.set()
+        await gate.wait()
+        return SENT
+
+    async with delivering(scripted(answer), concurrency=1) as bench:
+        await bench.admit("call-1", "call-2")
+        await open_now.wait()
+        await bench.delivery.update([destination(name="second")], Settings(concurrency=1))
+        gate.set()
+        await bench.told.until(CallSent, 1)
+        await bench.clock.advance(120)
+        assert [status.name for status in bench.delivery.statuses()] == ["second"]
+        assert len(bench.told.seen(CallSent)) == 1
+        (left,) = await bench.ledger.calls(Filter(states=frozenset({State.DUE})))
+        assert left.destination == "tuner"
+        await bench.delivery.update([destination(), destination(name="second")], Settings(concurrency=1))
+        await bench.told.until(CallSent, 2)
 
 
 async def test_a_jump_of_the_wall_clock_wakes_and_delays_nothing() -> None:

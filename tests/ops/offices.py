@@ -87,11 +87,13 @@ class Bench:
     async def refuse(self, *documents: RefusedDocument) -> None:
         await self.ledger.admit(Admission(refused=documents), self.now)
 
-    async def fail(self, *call_ids: str, reason: FailReason = FailReason.REJECTED, detail: str = "HTTP 422") -> None:
+    async def fail(
+        self, *call_ids: str, reason: FailReason = FailReason.REJECTED, detail: str = "HTTP 422", status: int = 422
+    ) -> None:
         """Calls that Tuner did not take."""
         for call_id in call_ids:
             await self.admit(call_id)
-            await self.end(Ended(reason=reason, status=422, detail=detail))
+            await self.end(Ended(reason=reason, status=status, detail=detail))
 
     async def deliver(self) -> None:
         """Tuner takes the call that is due."""

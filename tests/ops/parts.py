@@ -54,6 +54,10 @@ class Reading:
     oldest_at: dict[State, float] = field(default_factory=dict)
     destination_list: list[Destination] = field(default_factory=list)
     source_list: list[Source] = field(default_factory=list)
+    stranded_calls: int = 0
+
+    def stranded(self) -> int:
+        return self.stranded_calls
 
     def gauges(self) -> Gauges:
         return Gauges(calls=self.calls, oldest_at=self.oldest_at, pending_bytes=1234, waiting_bytes=34)
@@ -121,5 +125,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.LedgerRolledBack(commits=3),
         *(e.Stuck(what=what, count=2) for what in e.StuckKind),
         e.ClockJumped(seconds=86_400.0),
+        e.CallsFollowed(old="old.example/42", new="tuner.example/42", count=3),
+        e.CallsStranded(destination="old.example/42", manifest="", waiting=1, due=2),
         e.ReadByAnother(source="agent", path="/c", who=f"another tunerd {text}"),
     ]

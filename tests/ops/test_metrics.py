@@ -23,7 +23,7 @@ NAMES = {
     "rule_error_total", "timeline_repairs_total", "redactions_total", "stuck_total", "calls",
     "oldest_call_age_seconds", "uploads_in_flight", "upload_concurrency_limit",
     "upload_duration_seconds", "call_delivery_seconds", "recording_wait_seconds",
-    "delivery_paused", "intake_paused", "files_unreadable", "ledger_pending_bytes",
+    "delivery_paused", "intake_paused", "files_unreadable", "calls_stranded", "ledger_pending_bytes",
     "config_last_reload_successful", "config_last_reload_success_timestamp_seconds", "build_info",
 }  # fmt: skip
 

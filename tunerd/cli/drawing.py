@@ -11,7 +11,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tunerd.cli.terminal import say, style
-from tunerd.ops.answers import CallRow, DestinationRow, PauseRow, Report, SourceRow, StatusDocument, StoryRow, Trouble
+from tunerd.ops.answers import (
+    CallRow,
+    DestinationRow,
+    PauseRow,
+    Report,
+    SourceRow,
+    StatusDocument,
+    StoryRow,
+    StrandedRow,
+    Trouble,
+)
 from tunerd.outcome import PauseReason
 from tunerd.visible import visible
 
@@ -35,6 +45,12 @@ _TO_DO: Final = {
     "document_lost": "put its file back into the source's directory, and the call goes out; else: tunerd dismiss {it}",
     "incomplete": "to send the documents that are there: tunerd retry {it}; else: tunerd dismiss {it}",
 }
+
+
+_OF_A_400: Final = (
+    "400 mostly means a wrong workspace_id or agent_remote_identifier: compare them with Tuner (tunerd check --online); "
+    "mend, reload, then: tunerd retry {it}"
+)
 
 
 def draw_status(status: StatusDocument) -> None:
@@ -68,6 +84,9 @@ def draw_status(status: StatusDocument) -> None:
         say("Sources")
         for source in status["sources"]:
             _source(source)
+    for stranded in status["stranded"]:
+        say()
+        _stranded(stranded)
     if status["last_failures"]:
         say()
         say("Last failures")
@@ -123,6 +142,8 @@ def _next_attempt(call: CallRow, status: StatusDocument) -> str:
         return "when tunerd runs again; it is not running"
     due_at = call["due_at"] or now
     row = next((row for row in status["destinations"] if row["name"] == call["destination"]), None)
+    if row is None:
+        return f"none: its destination {call['destination']} is not configured; put it back, or: tunerd remap --state due"
     if row is not None:
         if row["dry_run"]:
             return "none: dry run, nothing is sent"
@@ -215,6 +236,17 @@ def _destination(row: DestinationRow, now: float) -> None:
         say(f"    agent {agent['agent']} " + style(f"paused ({agent['reason']})", fg="yellow") + since)
 
 
+def _stranded(row: StrandedRow) -> None:
+    count = row["waiting"] + row["due"]
+    if row["destination"]:
+        what = f"their destination {row['destination']} is not configured, so nothing sends them"
+    else:
+        what = f"they look for recordings of the source {row['manifest']}, which is not configured"
+    told = f"Stranded: {count:,} {'calls' if count != 1 else 'call'}: {what}"
+    _wrapped(f"{told}. Put it back, or map them again with today's rules:", "", fg="yellow")
+    say(f"  {row['command']}")
+
+
 def _source(row: SourceRow) -> None:
     files = row["files"]
     counts = f"{files:,} file{'' if files == 1 else 's'}" + (f", {row['settling']:,} not read yet" if row["settling"] else "")
@@ -271,6 +303,8 @@ def _to_do(call: CallRow, head: str, indent: str) -> None:
     else:
         it = f"--place {_in_shell(place(call['path'], call['offset']))}"
     to_do = _TO_DO.get(call["reason"] or "", "tunerd retry {it}")
+    if call["reason"] == "rejected" and call["http_status"] == 400:
+        to_do = f"{_OF_A_400}; if they are right: tunerd explain {{path}}; mend the rule, then: tunerd retry {{it}}"
     if call["reason"] == "unreadable" and call["offset"]:
         to_do = "mend it there, then: tunerd retry {it}"  # of a log or a list: other lines may move, and the row stays
     _wrapped(to_do.format(it=it, path=_in_shell(call["path"])), head, indent)

@@ -86,6 +86,9 @@ async def operations(target: Target, *, again: bool = False) -> AsyncIterator[Op
         configured = {destination.name for destination in known.config.destinations} if known.config is not None else set()
         stored = [StoredDestination.of(name, gates.get(name, Gate())) for name in sorted(configured | set(gates))]
         facts = Facts(version=__version__, config_file=str(target.config), ledger=path, running=False)
+        if known.config is not None and not known.problems:
+            found = await ledger.stranded(configured, [source.name for source in known.config.sources])
+            facts.stranded = lambda: found
         yield Office(
             Status(ledger, facts, time.time, destinations=lambda: stored),
             OperatorDesk(ledger, _Rules(known), _place_reader(known), time.time),

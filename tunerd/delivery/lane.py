@@ -80,6 +80,8 @@ class Lane:
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.bench = Bench(clock)
+        self.is_retired = False
+        """No longer configured: attempts that are open end, no other begins."""
         self.next_due_at: float | None = None
         """As the last look into the ledger said that found nothing due."""
         self._dry_since_news = -1

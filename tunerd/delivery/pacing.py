@@ -415,7 +415,7 @@ class Pacing:
             self._rejected_status = outcome.status
         self._rejected.add(row)
         if len(self._rejected) >= REJECTIONS and self._pause is None:
-            detail = f"{REJECTIONS} different calls in a row were rejected; check the rules; at last: {outcome.detail}"
+            detail = f"{REJECTIONS} different calls in a row were rejected; {_cause(outcome)}; at last: {outcome.detail}"
             told += self._begin(PauseReason.REJECTING, detail, now)
             self._rejected.clear()
         return told
@@ -579,3 +579,13 @@ class TokenBucket:
 
     def shift(self, seconds: float) -> None:
         self._at += seconds
+
+
+def _cause(outcome: Failed) -> str:
+    """What is mostly wrong where every call is rejected. Which of the two Tuner looks at first is not known."""
+    if outcome.status == 400:
+        return (
+            "400 mostly means that workspace_id or agent_remote_identifier is wrong: compare them with Tuner "
+            "(tunerd check --online); if they are right, check the rules"
+        )
+    return "check the rules"

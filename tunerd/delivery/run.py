@@ -78,7 +78,14 @@ class Delivery:
             group.create_task(self._check.run(stop))
         self._group = None
 
+    def _drop_if_over(self, lane: Lane) -> None:
+        if lane.is_retired and not self._workers.get(lane.name) and self._lanes.get(lane.name) is lane:
+            self._workers.pop(lane.name, None)
+            del self._lanes[lane.name]
+
     def _is_over(self, lane: Lane) -> bool:
+        if lane.is_retired:
+            return True
         if not self._stop.is_set() or (lane.settings.on_stop == "empty" and self._stop_by == float("inf")):
             return False
         if lane.settings.on_stop == "finish" or lane.settings.dry_run:
@@ -101,11 +108,18 @@ class Delivery:
 
     async def update(self, destinations: Sequence[Destination], settings: Settings) -> None:
         """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
-        configured go on as they were, because their calls do. Raises what `connect` raises."""
+        configured end with their open attempts, and their calls stay in the ledger, as after a restart. Raises what
+        `connect` raises."""
         new = [self._lane(destination, settings) for destination in destinations if destination.name not in self._lanes]
         for destination in destinations:
             if (lane := self._lanes.get(destination.name)) is not None:
                 lane.change(destination, settings)
+        names = {destination.name for destination in destinations}
+        for lane in list(self._lanes.values()):
+            lane.is_retired = lane.name not in names
+            if lane.is_retired:
+                lane.bench.call_all()
+                self._drop_if_over(lane)
         self._settings = settings
         gates = await self._stored_gates() if new and self._group else {}
         for lane in new:
@@ -114,7 +128,8 @@ class Delivery:
                 lane.restore(gates.get(lane.name))
         if self._group and not self._stop.is_set():
             for lane in self._lanes.values():
-                self._staff(lane, self._group)
+                if not lane.is_retired:
+                    self._staff(lane, self._group)
 
     def shift(self, seconds: float) -> None:
         """The wall clock jumped by so much: what waits, waits as long as before. (The ledger has its own `shift`.)"""
@@ -176,14 +191,14 @@ class Delivery:
         for number in range(lane.settings.concurrency):
             if number not in crew:
                 crew[number] = Worker(lane, number, self._ledger, self._clock, self._tell_failed, self._is_over)
-                group.create_task(self._work(crew, crew[number]))
+                group.create_task(self._work(lane, crew, crew[number]))
 
-    @staticmethod
-    async def _work(crew: dict[int, Worker], worker: Worker) -> None:
+    async def _work(self, lane: Lane, crew: dict[int, Worker], worker: Worker) -> None:
         try:
             await worker.run()
         finally:
             del crew[worker.number]
+            self._drop_if_over(lane)
 
     def _crews(self) -> Sequence[tuple[Lane, Sequence[Worker]]]:
         return [(self._lanes[name], list(crew.values())) for name, crew in self._workers.items()]

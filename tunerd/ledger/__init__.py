@@ -6,7 +6,7 @@ SQL; sqlite/ implements it (on `:memory:` for tests, testing.py), and the contra
 """
 
 import math
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
@@ -63,9 +63,8 @@ class FileMark:
     """Of a log: where the failed row begins that stands for all of them but the first; -1: there is none."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
-    torn: bool = False
-    """Of a log whose calls are gathered: what stood behind its last document is not known. It was truncated, or is gone and was
-    not read to its end."""
+    home_inode: int = 0
+    """What it was then. A log that begins in the same file was written over it: it was truncated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +92,11 @@ class Admission:
     """Gathered calls that may lack a part, because a document cannot be read."""
     cut_offsets: frozenset[int] | None = None
     """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
+    torn: Sequence[tuple[str, int]] = ()
+    """Logs (source, number) of which it is not known what stood behind their last document: they were truncated, or are gone and
+    were not read to their end. The call that is carried at the end of each may lack a part, wherever its end is by then."""
+    lost: Sequence[tuple[str, int]] = ()
+    """The same of logs that are nowhere to be found, as long as they are not read again at their place."""
     key_style: KeyStyle = field(default_factory=KeyStyle)
     """How these documents say whose call they belong to."""
     mark: FileMark | None = None
@@ -616,5 +620,36 @@ class Upkeep(Protocol):
         """Finish what is queued, checkpoint, close, give the lock back."""
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Protocol):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """Open calls that nothing in the configuration goes on with: of one destination, or that look for recordings of one
+    manifest source."""
+
+    destination: str = ""
+    workspace: str = ""
+    """base_url/workspace of the destination."""
+    manifest: str = ""
+    """The manifest source; then `destination` is empty."""
+    waiting: int = 0
+    due: int = 0
+    sending: int = 0
+    """Still open from before a reload."""
+    may_have_arrived: int = 0
+    has_accepted: bool = False
+    """The destination's base_url has accepted a call."""
+
+
+class Stranding(Protocol):
+    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+        """What waits or is due for destinations other than `configured`, and waits for recordings of sources other than
+        `sources`."""
+        ...
+
+    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
+        """Move the waiting and due calls of destination `old` that surely did not arrive to `new` (`workspace`: its
+        base_url/workspace), bodies made anew; gives how many. A call whose id is taken there stays."""
+        ...
+
+
+class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

@@ -144,6 +144,19 @@ class DestinationRow(TypedDict):
     dry_run: bool
 
 
+class StrandedRow(TypedDict):
+    destination: str
+    """Empty for a manifest source."""
+    manifest: str
+    """The manifest source that is not configured, and whose recordings are looked for; else empty."""
+    waiting: int
+    due: int
+    may_have_arrived: int
+    """Of these: an attempt ended without an answer."""
+    command: str
+    """What maps them again, with today's rules."""
+
+
 class UnreadableRow(TypedDict):
     path: str
     why: str
@@ -204,6 +217,8 @@ class StatusDocument(TypedDict):
     waiting_bytes: int
     destinations: list[DestinationRow]
     sources: list[SourceRow]
+    stranded: list[StrandedRow]
+    """Calls that nothing in the configuration goes on with."""
     last_failures: list[CallRow]
 
 

@@ -237,6 +237,15 @@ class Narrator:
                          lasted_s=round(event.lasted_s, 1))  # fmt: skip
             case e.IntakePaused():
                 log.warning("not read", source=event.source, reason=event.reason.value, detail=event.detail)
+            case e.CallsFollowed():
+                log.warning("calls follow to the destination that has taken the place of theirs", old=event.old, new=event.new,
+                            count=event.count)  # fmt: skip
+            case e.CallsStranded():
+                kind, name = ("destination", event.destination) if event.destination else ("manifest", event.manifest)
+                states = ",".join(state for state, count in (("waiting", event.waiting), ("due", event.due)) if count)
+                log.warning("calls are stranded: what they are for is not configured", waiting=event.waiting,
+                            due=event.due, **{kind: name},
+                            hint=f"put it back, or map them again with today's rules: tunerd remap --state {states}")  # fmt: skip
             case e.ReadByAnother():
                 log.warning("another tunerd reads this directory", source=event.source, path=event.path, who=event.who,
                             hint="with two ledgers each call is sent twice: stop one, or give it another directory")  # fmt: skip
@@ -316,6 +325,7 @@ class Narrator:
 _PAUSE_HINTS: Final = {
     **dict.fromkeys(PauseReason, "nothing is lost; it goes on by itself"),
     PauseReason.OPERATOR: "tunerd resume",
+    PauseReason.REJECTING: "nothing is lost; see tunerd failed --reason rejected, correct what is wrong, then: tunerd resume",
 }
 _HINTS: Final = {"failed": "tunerd failed", "file ignored": "tunerd check"}
 

@@ -40,6 +40,7 @@ class Reading(Protocol):
     def gauges(self) -> Gauges: ...
     def destinations(self) -> Sequence[DestinationStatus]: ...
     def sources(self) -> Sequence[SourceStatus]: ...
+    def stranded(self) -> int: ...
 
 
 class Metrics:
@@ -298,5 +299,8 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
     yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
     yield GaugeMetricFamily(
         "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit for d in destinations)
+    )
+    yield GaugeMetricFamily(
+        "tunerd_calls_stranded", "Open calls whose destination or manifest source is not configured.", reading.stranded()
     )
     yield GaugeMetricFamily("tunerd_ledger_pending_bytes", "Documents and payloads of open calls.", gauges.pending_bytes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tunerd.call import Form, State
-from tunerd.ledger import Filter, Gate, Gauges, Inspection
+from tunerd.ledger import Filter, Gate, Gauges, Inspection, Stranded
 from tunerd.ops.answers import (
     VERSION,
     AgentRow,
@@ -21,6 +21,7 @@ from tunerd.ops.answers import (
     SourceRow,
     StateRow,
     StatusDocument,
+    StrandedRow,
     UnreadableRow,
     call_row,
 )
@@ -111,6 +112,7 @@ class Facts:
     """What the rules leave out; None: a command has no daemon."""
     other_readers: Mapping[str, str] = field(default_factory=dict)
     """Source -> who else reads its directory, with a ledger of its own."""
+    stranded: Callable[[], Sequence[Stranded]] = tuple
 
 
 class Status:
@@ -143,6 +145,10 @@ class Status:
 
     def sources(self) -> Sequence[SourceStatus]:
         return self._sources()
+
+    def stranded(self) -> int:
+        """Calls that nothing in the configuration goes on with."""
+        return sum(one.waiting + one.due for one in self._facts.stranded())
 
     def ready(self) -> bool:
         """From ledger-open until stop, whatever Tuner, disk or sources do."""
@@ -188,6 +194,7 @@ class Status:
                 )
                 for status in self._sources()
             ],
+            stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
             last_failures=[call_row(call) for call in failures],
         )
 
@@ -195,7 +202,8 @@ class Status:
         """Whether everything that can go out has gone out: what `tunerd drain` asks until it is true for a while."""
         calls = self._ledger.gauges().calls
         left = {state.value: calls.get(state, 0) for state in State if state.is_open}
-        moving = left[State.DUE.value] + left[State.SENDING.value] + left[State.GATHERING.value]
+        due = max(0, left[State.DUE.value] - sum(one.due for one in self._facts.stranded()))
+        moving = due + left[State.SENDING.value] + left[State.GATHERING.value]
         return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
 
 
@@ -219,6 +227,12 @@ class StoredDestination:
     def of(cls, name: str, gate: Gate) -> "StoredDestination":
         return cls(name=name, pause=gate.pause, paused_since=gate.paused_since, detail=gate.detail,
                    closed_until=gate.closed_until, agents=gate.agents)  # fmt: skip
+
+
+def _stranded_row(one: Stranded) -> StrandedRow:
+    states = ",".join(name for name, count in (("waiting", one.waiting), ("due", one.due)) if count)
+    return StrandedRow(destination=one.destination, manifest=one.manifest, waiting=one.waiting, due=one.due,
+                       may_have_arrived=one.may_have_arrived, command=f"tunerd remap --state {states}")  # fmt: skip
 
 
 def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:

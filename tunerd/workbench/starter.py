@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from tunerd.call import Call, Document, Recording, RefusedDocument
 from tunerd.config import Source
+from tunerd.mapping.elements import elements_of
+from tunerd.mapping.expressions import compile_item
 from tunerd.workbench.catalogue import Entry, entry
 from tunerd.workbench.fields import Finder
+from tunerd.workbench.pages import list_of_documents
 from tunerd.workbench.propose import propose, propose_folder
 from tunerd.workbench.recognise import PLACEHOLDER, Match, bench_of, recognise
 from tunerd.workbench.rival import loses
@@ -41,6 +44,8 @@ class File:
     """Absolute."""
     reads: Sequence[Document | RefusedDocument]
     match: Match | None = None
+    documents: str = ""
+    """The rule for the list that holds the documents, where `reads` are its elements."""
 
     @property
     def values(self) -> list[Any]:
@@ -77,6 +82,7 @@ def starter(
 ) -> Starter:
     """The configuration for these files; without any, a short one to begin with."""
     made = Starter("")
+    files = [_apart(file, environ) for file in files]
     groups = _groups(files, environ, made) if files else []
     lines = _head(workspace_id, agent)
     if not files:
@@ -91,6 +97,29 @@ def starter(
         lines += ["", *_OWN_RECORDINGS]
     made.text = "\n".join([*lines, ""])
     return made
+
+
+def _apart(file: File, environ: Mapping[str, str]) -> File:
+    """The documents in the list of a page, in place of the page."""
+    documents = [one for one in file.reads if isinstance(one, Document)]
+    if len(documents) != len(file.reads) or recognise(file.reads, environ):
+        return file
+    rule = list_of_documents(file.values)
+    if rule is None:
+        return file
+    listed = compile_item(rule.removeprefix("doc.")).run
+    elements = [element for one in documents for element in elements_of(one, listed(one.value))]
+    return File(file.path, elements, documents=rule)
+
+
+def _documents_rule(group: Group) -> list[str]:
+    """`documents:`, where some files of the group are pages; those that are none give themselves."""
+    rules = dict.fromkeys(file.documents or "doc" for file in group.files)
+    if not any(rules) or list(rules) == ["doc"]:
+        return []
+    ordered = sorted(rules, key=lambda rule: rule == "doc")
+    shown = [quoted(rule) if not rule.replace(".", "").replace("_", "").isalnum() else rule for rule in ordered]
+    return [f"    documents: {shown[0] if len(shown) == 1 else '[' + ', '.join(shown) + ']'}     # each element is a document"]
 
 
 def _head(workspace_id: int | None, agent: str | None) -> list[str]:
@@ -264,7 +293,7 @@ def _source(group: Group, groups: Sequence[Group], environ: Mapping[str, str], m
         lines.append("  # Proposed by field names: look at each rule.")
         lines += [line for guess in (group.proposal.unsure if group.proposal else ()) for line in _comment(guess, "- ")]
     root = group.root or _root(group.files)
-    lines += [f"  - name: {group.name}", f"    path: {yaml_text(root)}"]
+    lines += [f"  - name: {group.name}", f"    path: {yaml_text(root)}", *_documents_rule(group)]
     others = [file.path for other in groups if other is not group for file in other.files]
     include = patterns(root, [file.path for file in group.files], others)
     if include:

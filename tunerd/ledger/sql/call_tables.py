@@ -3,7 +3,7 @@
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tunerd.call import Form, OnMissing, State, Strategy
 from tunerd.ledger import Pick
@@ -136,7 +136,16 @@ class CallTables:
     def drop(self, row: Row) -> None:
         """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
         self.tally.add(row.state, row.size, row.dismissed, -1)
+        if row.state is State.SENT:
+            self._note_accepted(row.workspace.rpartition("/")[0])
         self._delete(row)
+
+    def _note_accepted(self, base_url: str) -> None:
+        self.db.execute("INSERT OR IGNORE INTO accepted (base_url) VALUES (?)", (base_url,))
+
+    def asked(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """Rows of a question that only one command asks."""
+        return self._ask(sql, values).fetchall()
 
     def set_body(self, row: Row, body: Body) -> None:
         """Put another body in place of the row's; a frozen one is thawed."""

@@ -5,7 +5,7 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -36,9 +36,10 @@ from tunerd.ledger import (
     Settlement,
     StoredCall,
     Story,
+    Stranded,
 )
 from tunerd.ledger import lock as locks
-from tunerd.ledger.commands import admit, desk, gather, send, upkeep
+from tunerd.ledger.commands import admit, desk, gather, send, strand, upkeep
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
@@ -407,6 +408,22 @@ class SqliteLedger:
         erased = await self._do(lambda store: desk.forget(store, call_id), full=True)
         await self._alone(lambda store: store.wipe())
         return erased
+
+    # Stranding.
+
+    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+        return await self._do(lambda store: strand.stranded(store, configured, sources))
+
+    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
+        moved, after_row = 0, 0
+        while True:
+            page = partial(strand.follow, old=old, new=new, workspace=workspace, now=now, after_row=after_row)
+            done, goes_on_at = await self._do(page)
+            moved += done
+            if goes_on_at is None:
+                break
+            after_row = goes_on_at
+        return moved
 
     # Upkeep.
 
