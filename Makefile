@@ -42,6 +42,7 @@ check: lint types test
 thorough: $(STAMP)
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
 	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_log_model.py
+	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_gather_model.py
 
 # KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
 chaos: $(STAMP)

@@ -24,7 +24,7 @@ def document(offset: int) -> Document:
 def mark(carry: str = "", *, whole: bool = False, offset: int = 100) -> FileMark:
     return FileMark(
         source="agent", path="/calls/log", device=1, inode=1, size=1, mtime_ns=1, offset=offset, whole=whole, carry=carry,
-        home="" if whole else "/calls/log",
+        home="" if whole else "/calls/log", home_inode=0 if whole else 1,
     )  # fmt: skip
 
 

@@ -160,7 +160,8 @@ class World:
         data = b""
         while len(data) <= size:
             data += self._line(new, self.sizes[which])
-        path.write_bytes(data) if self.random.random() < 0.5 else path.open("r+b").write(data)
+        with path.open(self.random.choice(("wb", "r+b"))) as file:
+            file.write(data)
 
     def restart(self, log: Generation, which: int) -> None:
         """Ended or killed: the ledger stays, the descriptors go."""

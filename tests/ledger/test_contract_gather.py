@@ -764,17 +764,27 @@ async def test_what_failed_for_another_reason_or_was_dismissed_stays_as_it_is(le
 async def test_what_is_torn_off_cuts_the_call_at_the_end_of_the_log(ledger: Ledger) -> None:
     """Wherever the end is by then: when a copy of the log shows more of it, the call is another."""
     await collect(ledger, line(b'{"n":1}', 0), log=True)
-    await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=torn("k", 20)), NOW)
+    await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=log_mark("k", 20)), NOW)
+    await ledger.admit(Admission(torn=[("agent", 1), ("agent", 99)]), NOW)
     one = await group(ledger, NOW)
     assert one.cut == MayLack(by=CutBy.LOG_END, place="/calls/log@20", is_sure=True)
     await settle(ledger, one, incomplete())
     more = [line(b'{"n":2}', 20, path="/calls/log.1"), line(b'{"n":1}', 30, key="next", path="/calls/log.1")]
-    await ledger.admit(Admission(fragments=more, mark=torn("next", 40, path="/calls/log.1")), NOW + 1)
+    await ledger.admit(Admission(fragments=more, mark=log_mark("next", 40, path="/calls/log.1")), NOW + 1)
     assert {one.key: one.cut is None for one in await groups(ledger, NOW + 1)} == {"k": True, "next": False}
 
 
-def torn(carry: str, offset: int, *, path: str = "/calls/log") -> FileMark:
-    return replace(file_mark(path, whole=False, carry=carry, log=1), torn=True, offset=offset)
+async def test_a_log_that_was_thought_to_be_gone(ledger: Ledger) -> None:
+    """It is at its place again, and goes on: nothing is missing."""
+    await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=log_mark("k", 20)), NOW)
+    await ledger.admit(Admission(lost=[("agent", 1)]), NOW)
+    await settle(ledger, await group(ledger, NOW), incomplete())
+    await ledger.admit(Admission(fragments=[line(b'{"n":2}', 20)], mark=log_mark("k", 30)), NOW + 1)
+    assert (await group(ledger, NOW + 1)).cut is None
+
+
+def log_mark(carry: str, offset: int, *, path: str = "/calls/log") -> FileMark:
+    return replace(file_mark(path, whole=False, carry=carry, log=1), home="/calls/log", offset=offset)
 
 
 async def test_cuts_go_with_the_call(ledger: Ledger) -> None:

@@ -39,6 +39,7 @@ def admission_of(batch: Batch, carried: Carried) -> Admission:
         replaces_failed=whole and batch.first,
         continued=_continued(batch),
         cuts=carried.cuts,
+        torn=carried.torn,
         cut_offsets=carried.cut_offsets,
         key_style=carried.key_style,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import CarriedKey
 from tunerd.intake.inspection import Batch
+from tunerd.intake.succession import Follows, Nobodys
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
@@ -19,6 +20,8 @@ class Carried:
     made: Sequence[tuple[Document | RefusedDocument, Mapped]]
     cuts: Sequence[Cut] = ()
     key_style: KeyStyle = field(default_factory=KeyStyle)
+    torn: Sequence[tuple[str, int]] = ()
+    """Logs whose end is not known."""
     cut_offsets: frozenset[int] | None = None
     """Of a whole file that is read to its end: where it cuts calls. What it cut elsewhere, when it was read before, it no
     longer does."""
@@ -33,11 +36,22 @@ class Carry:
         """As it was before this visit."""
         self._cut_offsets: set[int] = set()
 
-    def into(self, batch: Batch, made: Sequence[tuple[Document | RefusedDocument, Mapped]], *, stores: bool) -> Carried:
-        """The next batch of the file. Its mark takes the key along that the documents behind it get."""
-        if batch.first:
+    def into(
+        self,
+        batch: Batch,
+        made: Sequence[tuple[Document | RefusedDocument, Mapped]],
+        *,
+        stores: bool,
+        beginning: Follows | Nobodys | None = None,
+    ) -> Carried:
+        """The next batch of the file. Its mark takes the key along that the documents behind it get. `beginning`: of the first
+        batch of a new log that begins with documents without a key."""
+        if not batch.first:
+            beginning = None
+        else:
             self._log = batch.continues
-            self._key = CarriedKey(batch.continues.carry if batch.continues is not None else "")
+            before = beginning.log if isinstance(beginning, Follows) else batch.continues
+            self._key = CarriedKey(before.carry if before is not None else "")
         self._key.style = KeyStyle()
         mark, cuts = batch.mark, list[Cut]()
         carried: list[tuple[Document | RefusedDocument, Mapped]] = []
@@ -53,13 +67,18 @@ class Carry:
         if mark is not None and not mark.whole:
             batch.mark = self._mark(mark)
         is_read = mark is not None and mark.whole
-        return Carried(carried, cuts, self._key.style, frozenset(self._cut_offsets) if is_read else None)
+        return Carried(
+            made=carried,
+            cuts=cuts,
+            key_style=self._key.style,
+            cut_offsets=frozenset(self._cut_offsets) if is_read else None,
+            torn=[(log.source, log.log) for log in beginning.torn] if isinstance(beginning, Nobodys) else (),
+        )
 
     def _mark(self, mark: FileMark) -> FileMark:
-        home = mark.path if self._log is None else self._log.home or self._log.path
-        # A log whose end was in doubt and that is read on at its old place is just that log.
-        torn = self._log is not None and self._log.torn and mark.path != home
-        return replace(mark, carry=self._key.key, home=home, torn=torn)
+        is_same = self._log is not None and self._log.log == mark.log  # else it is a copy of that one
+        home, inode = (self._log.home, self._log.home_inode) if self._log is not None and is_same else ("", 0)
+        return replace(mark, carry=self._key.key, home=home or mark.path, home_inode=inode or mark.inode)
 
     def _of(self, mapped: Mapped, stores: bool) -> Mapped:
         fragment = mapped.fragment

@@ -29,6 +29,8 @@ class Due:
     """Of a log that was moved away from its path: its number; `path` only tells it apart."""
     waits: int = 0
     """How often it could not be told which log it is."""
+    postponed: int = 0
+    """How often its beginning had to wait for another log to be read."""
     log: int = 0
     """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
@@ -86,7 +88,7 @@ class DueQueue:
         newer = self._paths.get(due.path)
         if newer is not None:
             newer.since, newer.signature, newer.read = due.since, due.signature, due.read and not newer.closed
-            newer.seen_at = min(newer.seen_at, due.seen_at)
+            newer.seen_at, newer.postponed = min(newer.seen_at, due.seen_at), max(newer.postponed, due.postponed)
             newer.log = due.log or newer.log
             return
         self._paths[due.path] = due

@@ -15,6 +15,7 @@ from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
+from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
 from tunerd.intake.inspection import Batch, Inspection, Look
 from tunerd.intake.quarantine import crashed, place_of, split
 from tunerd.intake.refused_lines import RefusedLines
@@ -52,16 +53,16 @@ class Entry:
         patiently: Patiently,
         in_thread: InThread,
         one_maps: threading.Lock,
-        *,
-        gathers: bool,
+        generations: Generations | None,
     ) -> None:
+        """`generations`: of a source whose calls are gathered."""
         self.mapper, self._one_maps = mapper, one_maps
-        self._source, self._ledger, self._clock, self._gathers = source, ledger, clock, gathers
+        self._source, self._ledger, self._clock, self._generations = source, ledger, clock, generations
         self._entered, self._patiently, self.in_thread = entered, patiently, in_thread
 
-    def of_file(self, hold: JournalEntry, *, final: bool) -> "FileEntry":
-        """`final`: waits count from when a document was written."""
-        return FileEntry(self, hold, final)
+    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileEntry":
+        """`final`: waits count from when a document was written. `postponed`: how often it was."""
+        return FileEntry(self, hold, final, postponed)
 
     def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
         """Step 3, in the thread that read them; one document at a time over all sources, since only one thread can compute
@@ -89,11 +90,19 @@ class Entry:
     def _kept(self, refused: RefusedDocument) -> RefusedDocument:
         return refused if self._source.stores_documents else refused.without_text()
 
-    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], *, final: bool) -> Carried:
+    async def beginning(self, batch: Batch, made: Sequence[Made] | None, postponed: int) -> Beginning:
+        """What stood before the first documents of a new log; `made`: they, where they are mapped already. Raises Postponed."""
+        generations, mark = self._generations, batch.mark
+        if generations is None or mark is None or not is_new_log(batch):
+            return None
+        begins = Begins.UNKNOWN if made is None else Begins.EMPTY if not made else how_it_begins(made[0])
+        return await self.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
+
+    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
-        if not self._gathers:
+        if self._generations is None:
             return Carried(made)
-        carried = carry.into(batch, made, stores=self._source.stores_documents)
+        carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
     def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
@@ -112,8 +121,8 @@ class Entry:
 class FileEntry:
     """The batches of one file, in order. Always `close()`."""
 
-    def __init__(self, entry: Entry, hold: JournalEntry, final: bool) -> None:
-        self._entry, self._hold, self._final = entry, hold, final
+    def __init__(self, entry: Entry, hold: JournalEntry, final: bool, postponed: int) -> None:
+        self._entry, self._hold, self._final, self._postponed = entry, hold, final, postponed
         self._carry = Carry()
         self._refused = RefusedLines()
         self._handed: Handed | None = None
@@ -136,16 +145,19 @@ class FileEntry:
 
     async def enter(self, batch: Batch, inspection: Inspection) -> None:
         """Hand it over when the one before is durable. One by one, and to the end, where one of its documents may have ended
-        the process before."""
+        the process before. Raises Postponed, and then nothing was done."""
         if not self._hold.is_suspect:
-            await self._enter(batch, self._made, inspection)
+            beginning = await self._entry.beginning(batch, self._made, self._postponed)
+            await self._enter(batch, self._made, beginning, inspection)
             return
+        beginning = await self._entry.beginning(batch, None, self._postponed)
         for part in split(batch):
-            await self._enter(part, await self._entry.in_thread(lambda part=part: self._map(part)), inspection)  # type: ignore[misc]
+            made = await self._entry.in_thread(lambda part=part: self._map(part))  # type: ignore[misc]
+            await self._enter(part, made, beginning, inspection)
             await self.end()
 
-    async def _enter(self, batch: Batch, made: Sequence[Made], inspection: Inspection) -> None:
-        carried = self._entry.gathered(self._carry, batch, made, final=self._final)
+    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
+        carried = self._entry.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
         place = _place_of(batch)
         await self.end()

@@ -151,6 +151,18 @@ class FileIndex:
         mark = self.logs.get(path) if path is not None else self._moved.get(log)
         return mark is not None and mark.offset > offset
 
+    def all_logs(self) -> Sequence[FileMark]:
+        """As far as they were read, wherever they are, in the order in which they were discovered. May be asked in any thread."""
+        found: dict[int, FileMark] = {}
+        for mark in (*self.logs.copy().values(), *self._moved.copy().values()):  # one that was renamed just now stands in both
+            if mark.log not in found or found[mark.log].offset <= mark.offset:
+                found[mark.log] = mark
+        return [found[number] for number in sorted(found)]
+
+    def moved_logs(self) -> Sequence[FileMark]:
+        """Those that are at none of the paths."""
+        return list(self._moved.copy().values())
+
     def is_found(self, log: int) -> bool:
         """Whether a log is at one of the paths."""
         return log in self._path_of

@@ -80,7 +80,7 @@ def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathere
             continue  # told already; more of it came
         yield DocumentMapped(source=source, notes=mapped.notes)
         if mapped.refused is not None:
-            yield refused_event(source, mapped.refused)
+            yield replace(refused_event(source, mapped.refused), call_id=mapped.refused.call_id or group.key)
         elif mapped.call is None:
             yield DocumentIgnored(source=source, known=mapped.ignored is not None and mapped.ignored.known)
         elif verdict in (Verdict.NEW, Verdict.REVIVED):

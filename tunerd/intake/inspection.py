@@ -339,7 +339,7 @@ class Inspection:
     def _identified(self, file: Opened, *, expired: bool) -> Generator[Working | LookUp, Answer, Identified | Later | SameFile]:
         self._due.waits += 1
         identity = LogIdentity(
-            file=file, own=self._own, followed=self._followed, stat=self._stat, quiet_s=self._quiet_s,
+            file=file, own=self._own, followed=self._followed, stat=self._stat, open_file=self._open_path, quiet_s=self._quiet_s,
             is_final=self._now.final, may_wait=self._due.waits <= _WAITS,
         )  # fmt: skip
         try:
@@ -377,6 +377,10 @@ class Inspection:
                 return inside.stat(self._index.relative(path), follow_links=True)
         except OSError:
             return None
+
+    def _open_path(self, path: str) -> int:
+        with self._tree.opened() as inside:
+            return inside.open(self._index.relative(path))
 
     def _new_number(self) -> int:
         number, self._due.log = self._due.log or self._index.next_log(), 0

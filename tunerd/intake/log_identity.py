@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
 from tunerd.intake.known_logs import is_rotated_name
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Opened
+from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
 _SMALL_BYTES: Final = 1024 * 1024
@@ -76,6 +76,8 @@ class LogIdentity:
     followed: FollowedLogs
     stat: Callable[[str], os.stat_result | None]
     """Of a path in the source; None: nothing is there."""
+    open_file: Callable[[str], int]
+    """A descriptor of a path in the source. Raises OSError."""
     quiet_s: float
     """Since when the file is unchanged."""
     is_final: bool
@@ -188,7 +190,22 @@ class LogIdentity:
                 return False
             return state is None or _begins_and_ends_alike(lambda count, offset: os.pread(log.fd, count, offset), state)
         there = self.stat(mark.path) if mark.path != self.file.path else None
-        return there is not None and there.st_ino == mark.inode and there.st_size >= min(mark.offset, mark.size or mark.offset)
+        if there is None or there.st_ino != mark.inode or there.st_size < min(mark.offset, mark.size or mark.offset):
+            return False
+        state = ChainState.of(mark.content, mark.offset)
+        return state is None or there.st_size < mark.offset or self._has(mark.path, state)
+
+    def _has(self, path: str, state: ChainState) -> bool:
+        """Whether a log has what was read of it: it may have been truncated, and have grown again."""
+        try:
+            fd = self.open_file(path)
+        except OSError:
+            return False
+        try:
+            is_gz = os.pread(fd, 2, 0) == GZIP_MAGIC
+            return is_gz or _begins_and_ends_alike(lambda count, offset: os.pread(fd, count, offset), state)
+        finally:
+            os.close(fd)
 
     # Comparing.
 

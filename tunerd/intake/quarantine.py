@@ -32,7 +32,10 @@ def split(batch: Batch) -> Iterator[Batch]:
     """A batch for each document; the file's mark goes with the last."""
     documents = batch.documents or ()
     for index, one in enumerate(documents[:-1]):
-        yield Batch([one], None, batch.first and index == 0, last=False, same_log=batch.same_log if index == 0 else None)
+        yield Batch(
+            [one], None, batch.first and index == 0, last=False, same_log=batch.same_log if index == 0 else None,
+            continues=batch.continues,
+        )  # fmt: skip
     yield replace(
         batch,
         documents=list(documents[-1:]),

@@ -260,11 +260,12 @@ def scan(
 
 
 def _in_order_of_writing(inside: OpenTree, found: list[str], names: Names) -> list[str]:
-    """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered."""
+    """What may be logs stands in the order in which they were last written, the oldest first: so they are numbered. In one tick
+    of the clock a rotated name, which is longer, stands before the log's own."""
     if len(found) < 2 or not any(names.kind(relative) != "whole" for relative in found):
         return found
     times = {relative: at.st_mtime_ns for relative in found if (at := _stat(inside, relative)) is not None}
-    return sorted(found, key=lambda relative: times.get(relative, 0))
+    return sorted(found, key=lambda relative: (times.get(relative, 0), -len(relative)))
 
 
 def _armed(inside: OpenTree, directory: str, arm: Callable[[str, int], None]) -> Listed:

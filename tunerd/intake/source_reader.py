@@ -27,6 +27,7 @@ from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.gather import Gather, Gatherer
+from tunerd.intake.generations import LOST_S, POSTPONED_S, Generations, Postponed
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.inspection import (
     Batch,
@@ -47,7 +48,7 @@ from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import unread
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
-from tunerd.ledger import Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ WORKERS: Final = 64
 """Files of one source in hand at the same time: their commits go to disk together."""
 _THREADS: Final = 3
 """Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
+_LOST_LOOK_S: Final = 2.0
 _SWEEPS: Final = 1_000
 _LOADED_AT_ONCE: Final = 200
 _UNREADABLE_S: Final = 5.0
@@ -174,8 +176,9 @@ class SourceReader:
                 self._unread_in_folders,
                 journal,
             )
+        self._generations = Generations(self._index) if gather is not None else None
         self._entry = Entry(
-            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, one_maps, gathers=gather is not None
+            source, mapper, ledger, clock, self._entered, self._patiently, self._in_thread, one_maps, self._generations
         )
         self._ending = asyncio.Event()
         self._door = asyncio.Lock()
@@ -230,6 +233,8 @@ class SourceReader:
                 group.create_task(self._after_sent.run(self._ending))
                 if self._gatherer is not None:
                     group.create_task(self._gather(self._gatherer))
+                if self._generations is not None:
+                    group.create_task(self._tear(self._generations))
                 for _ in range(WORKERS):
                     group.create_task(self._work())
         except _Stopped:
@@ -274,6 +279,8 @@ class SourceReader:
             if not self._ending.is_set():
                 for due in sweep.unreadable.values():
                     self._due.put_back(due)
+            if self._generations is not None:
+                await self._tear_lost(self._generations, 0.0)  # no time can be waited for
             if self._gatherer is not None:
                 await self._gatherer.look()
             self._tell_lost_logs()
@@ -364,7 +371,7 @@ class SourceReader:
         await self._recall(due.path)
         inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
-        entry = self._entry.of_file(hold, final=final)
+        entry = self._entry.of_file(hold, final=final, postponed=due.postponed)
         try:
             if hold.is_quarantined(FILE):
                 await self._set_aside(due, hold)
@@ -391,6 +398,12 @@ class SourceReader:
             self._unreadable.pop(due.path, None)
             hold.end(cleared=not isinstance(look, Later))
             return later
+        except Postponed:
+            hold.end(cleared=True)
+            due.postponed += 1
+            self._news += 1
+            self._due.scan_now.set()
+            return POSTPONED_S
         except OSError as exc:
             hold.end(cleared=False)
             self._unreadable[due.path] = exc.strerror or type(exc).__name__
@@ -436,7 +449,7 @@ class SourceReader:
         before it changes."""
         batch = unread(self.source.name, self._index.absolute(due.path), self._index.logs.get(due.path), self._clock.now())
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
-        carried = self._entry.gathered(Carry(), batch, made, final=False)
+        carried = self._entry.gathered(Carry(), batch, made, None, final=False)
         await self._entry.see_through(self._entry.hand_over(batch, carried, None))
         hold.end(cleared=True)
 
@@ -503,7 +516,7 @@ class SourceReader:
         if batch.mark is not None:
             self._remember(batch, batch.mark, handed.inspection)
         self._news += bool(made)
-        if self._gatherer is not None and (admission.fragments or admission.cuts or admission.refused):
+        if self._gatherer is not None and (admission.fragments or admission.cuts or admission.torn or admission.refused):
             self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
             self._emit_counted(event)
@@ -513,6 +526,23 @@ class SourceReader:
     async def _gather(self, gatherer: Gatherer) -> None:
         with suppress(_Stopped):
             await gatherer.run(self._ending)
+
+    async def _tear(self, generations: Generations) -> None:
+        """Tell the ledger of logs that are gone and may have had more in them."""
+        with suppress(_Stopped):
+            while not await self._clock.wait(self._ending, _LOST_LOOK_S):
+                await self._tear_lost(generations, LOST_S)
+
+    async def _tear_lost(self, generations: Generations, after_s: float) -> None:
+        lost = generations.lost(self._clock.monotonic(), after_s)
+        lost = [mark for mark in lost if self._followed.of_number(mark.log) is None]
+        if not lost or not self._monitor.knows_all:
+            return
+        gone = Admission(lost=[(mark.source, mark.log) for mark in lost])
+        await self._patiently(lambda: self._ledger.admit(gone, self._clock.now()))
+        generations.told(lost)
+        if self._gatherer is not None:
+            self._gatherer.news.set()
 
     def _emit_counted(self, event: Event) -> None:
         if isinstance(event, PartsLate):

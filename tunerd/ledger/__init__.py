@@ -63,9 +63,8 @@ class FileMark:
     """Of a log: where the failed row begins that stands for all of them but the first; -1: there is none."""
     home: str = ""
     """Of a log whose calls are gathered: the path at which it was first read. The log that follows it begins there."""
-    torn: bool = False
-    """Of a log whose calls are gathered: what stood behind its last document is not known. It was truncated, or is gone and was
-    not read to its end."""
+    home_inode: int = 0
+    """What it was then. A log that begins in the same file was written over it: it was truncated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +92,11 @@ class Admission:
     """Gathered calls that may lack a part, because a document cannot be read."""
     cut_offsets: frozenset[int] | None = None
     """With the mark of a whole file: where it cuts calls now. What it cut elsewhere, when it was read before, is lifted."""
+    torn: Sequence[tuple[str, int]] = ()
+    """Logs (source, number) of which it is not known what stood behind their last document: they were truncated, or are gone and
+    were not read to their end. The call that is carried at the end of each may lack a part, wherever its end is by then."""
+    lost: Sequence[tuple[str, int]] = ()
+    """The same of logs that are nowhere to be found, as long as they are not read again at their place."""
     key_style: KeyStyle = field(default_factory=KeyStyle)
     """How these documents say whose call they belong to."""
     mark: FileMark | None = None

@@ -23,10 +23,16 @@ def cut(store: SqliteStore, admission: Admission, now: float) -> None:
         line = admission.continued
         lifted += store.lift_cut(Origin(source=line.source, path=line.path, offset=line.offset, log=mark.log))
     cuts = list(admission.cuts)
+    stored = [store.tear(source, log, is_lost=False) for source, log in admission.torn]
+    stored += [store.tear(source, log, is_lost=True) for source, log in admission.lost]
     if mark is not None and mark.log:
         lifted += store.lift_log_end(mark.source, mark.log)
-        if mark.torn and mark.carry:
-            cuts.append(_end_of(mark))
+        if mark.path == mark.home and mark.is_there:
+            store.find_again(mark.source, mark.log)
+        if store.is_torn(mark.source, mark.log):
+            cuts += _end_of(mark)
+    for other in stored:
+        cuts += _end_of(other) if other is not None and (mark is None or other.log != mark.log) else ()
     is_cut = [row for one in cuts if (row := _add(store, one)) is not None]
     origins = [one.origin for one in admission.fragments] + [one.origin for one in admission.refused]
     for source in {origin.source for origin in origins}:
@@ -47,9 +53,11 @@ def cut_of(store: GatherTables, row: Row) -> MayLack | None:
     return MayLack(by=found.by, place=str(found.origin), is_sure=style.keyless)
 
 
-def _end_of(mark: FileMark) -> Cut:
+def _end_of(mark: FileMark | None) -> list[Cut]:
+    if mark is None or not mark.carry:
+        return []
     origin = Origin(source=mark.source, path=mark.path, offset=mark.offset, log=mark.log)
-    return Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)
+    return [Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)]
 
 
 def _add(store: SqliteStore, one: Cut) -> int | None:

@@ -188,6 +188,14 @@ CREATE TABLE cut (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cut_place ON cut (source, log, path);
 
+-- Logs whose end is not known: the gathered call that is carried there is cut.
+CREATE TABLE torn (
+    source TEXT NOT NULL,
+    log INTEGER NOT NULL,
+    lost INTEGER NOT NULL,                -- nowhere to be found; 0: truncated, or followed by nobody knows what
+    PRIMARY KEY (source, log)
+) STRICT, WITHOUT ROWID;
+
 -- Whether the documents of a source have keys of their own, as far as they were read.
 CREATE TABLE key_style (
     source TEXT PRIMARY KEY,
@@ -212,8 +220,8 @@ CREATE TABLE file (
     refused INTEGER NOT NULL,
     summary_at INTEGER NOT NULL,
     carry TEXT NOT NULL,
-    home TEXT NOT NULL,
-    torn INTEGER NOT NULL,
+    home TEXT NOT NULL,                   -- of a log: the path at which it was first read, and the inode
+    home_inode INTEGER NOT NULL,
     changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,

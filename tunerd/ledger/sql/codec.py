@@ -209,7 +209,8 @@ def clock_of(text: str) -> PauseClock:
 
 
 MARK_COLUMNS: Final = (
-    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, refused, summary_at, carry, home, torn'
+    'source, path, log, device, inode, size, mtime_ns, ctime_ns, "offset", content, whole, '
+    "refused, summary_at, carry, home, home_inode"
 )
 
 
@@ -217,12 +218,12 @@ def mark_values(mark: FileMark) -> tuple[object, ...]:
     path, device, inode = to_text(mark.path), to_signed(mark.device), to_signed(mark.inode)
     times = (mark.mtime_ns, mark.ctime_ns)
     return (mark.source, path, mark.log, device, inode, mark.size, *times, mark.offset, mark.content, mark.whole,
-            mark.refused, mark.summary_at, mark.carry, to_text(mark.home), mark.torn)  # fmt: skip
+            mark.refused, mark.summary_at, mark.carry, to_text(mark.home), to_signed(mark.home_inode))  # fmt: skip
 
 
 def mark_of(columns: Sequence[Any]) -> FileMark:
     source, path, log, device, inode, size, mtime_ns, ctime_ns, offset, content, whole, *of_log = columns
-    refused, summary_at, carry, home, torn = of_log
+    refused, summary_at, carry, home, home_inode = of_log
     return FileMark(
         source=source,
         path=from_text(path),
@@ -239,5 +240,5 @@ def mark_of(columns: Sequence[Any]) -> FileMark:
         refused=refused,
         summary_at=summary_at,
         home=from_text(home),
-        torn=bool(torn),
+        home_inode=from_signed(home_inode),
     )

@@ -4,8 +4,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from tunerd.call import Cut, CutBy, Fragment, KeyStyle, Origin
+from tunerd.ledger import FileMark
 from tunerd.ledger.rows import KeptGroup, Row
-from tunerd.ledger.sql.codec import from_text, to_text
+from tunerd.ledger.sql.codec import MARK_COLUMNS, from_text, mark_of, to_text
 from tunerd.ledger.sql.join_tables import JoinTables
 
 _GROUP: Final = "row, source, key, version, look_at, last_at, wait_s, count"
@@ -144,6 +145,20 @@ class GatherTables(JoinTables):
 
     def _lift(self, where: str, values: Sequence[object]) -> Sequence[int]:
         return [row for (row,) in self.db.execute(f"DELETE FROM cut WHERE {where} RETURNING row", values).fetchall()]
+
+    def tear(self, source: str, log: int, *, is_lost: bool) -> FileMark | None:
+        """The end of a log is not known; gives its mark."""
+        sql = "INSERT INTO torn (source, log, lost) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lost = min(lost, excluded.lost)"
+        self.db.execute(sql, (source, log, is_lost))
+        found = self.db.execute(f"SELECT {MARK_COLUMNS} FROM file WHERE source = ? AND log = ?", (source, log)).fetchone()
+        return None if found is None else mark_of(found)
+
+    def find_again(self, source: str, log: int) -> None:
+        """A log that was lost is at its place."""
+        self.db.execute("DELETE FROM torn WHERE source = ? AND log = ? AND lost = 1", (source, log))
+
+    def is_torn(self, source: str, log: int) -> bool:
+        return self.db.execute("SELECT 1 FROM torn WHERE source = ? AND log = ?", (source, log)).fetchone() is not None
 
     def rows_cut(self, source: str) -> Sequence[int]:
         return [row for (row,) in self.db.execute("SELECT DISTINCT row FROM cut WHERE source = ?", (source,)).fetchall()]

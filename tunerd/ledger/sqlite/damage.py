@@ -263,7 +263,7 @@ def _salvage(db: sqlite3.Connection, copy: Path, read_again_from: float) -> int:
             names = _columns(db, table)
             for columns in _rows(old, table, names):
                 _put(db, table, names, columns)
-        for table in ("origin", "event", "want", "destination", "gathering", "fragment", "cut", "key_style"):
+        for table in ("origin", "event", "want", "destination", "gathering", "fragment", "cut", "torn", "key_style"):
             names = _columns(db, table)
             for columns in _readable(old, f"SELECT {names} FROM {table}", ()):
                 _put(db, table, names, columns)

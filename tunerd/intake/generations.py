@@ -1,0 +1,139 @@
+"""Where one generation of a log ends and the next begins, for calls that are gathered over both: which log a new one follows,
+and which logs were cut off. The decision is succession.py's; this looks at the directory, for one source.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from tunerd.call import RefusedDocument
+from tunerd.intake.admission import Made
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.inspection import Batch
+from tunerd.intake.known_logs import KnownLogs, is_rotated_name
+from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
+from tunerd.ledger import FileMark
+
+POSTPONED_S: Final = 0.1
+_POSTPONED: Final = 50
+"""So often it is waited for the log before to be read to its end."""
+LOST_S: Final = 10.0
+"""How long a log may be nowhere to be found (it is being renamed, or compressed) before it counts as gone."""
+
+
+Beginning: TypeAlias = Follows | Nobodys | None
+"""None: it need not be known."""
+
+
+class Begins(Enum):
+    """The first document of a log."""
+
+    EMPTY = auto()
+    """There is none yet."""
+    KEYED = auto()
+    UNKNOWN = auto()
+    """It has no key, cannot be read, or is not mapped yet."""
+
+
+class Postponed(Exception):
+    """Another log has to be read first."""
+
+
+def is_new_log(batch: Batch) -> bool:
+    """Nothing was read of it before."""
+    is_log = batch.mark is not None and batch.mark.log > 0
+    return is_log and batch.first and (batch.continues is None or batch.continues.offset == 0)
+
+
+def _home_of(batch: Batch, mark: FileMark) -> str:
+    """The path at which the log was first seen: it may have been renamed before the first line was written."""
+    before = batch.continues
+    return before.home if before is not None and before.log == mark.log and before.home else mark.path
+
+
+class Generations:
+    """Of the logs of one source that gathers."""
+
+    def __init__(self, index: FileIndex) -> None:
+        self._index = index
+        self._lost_since: dict[int, float] = {}
+        self._told: set[int] = set()
+
+    def beginning(self, batch: Batch, mark: FileMark, begins: Begins, *, postponed: int) -> Beginning:
+        """What stood before a new log. Lists its directory: for a thread. Raises Postponed, and OSError."""
+        home, others = _home_of(batch, mark), [log for log in self._index.all_logs() if log.log != mark.log]
+        if (truncated := self._truncated(mark, home, others)) is not None:
+            return truncated
+        if begins is Begins.EMPTY:
+            return None
+        found = succession(
+            Seen(home, mark.inode, mark.size, mark.mtime_ns),
+            self._beside(mark.path, home),
+            others,
+            may_wait=postponed < _POSTPONED,
+        )
+        if isinstance(found, NotYet):
+            raise Postponed
+        if begins is Begins.KEYED and not (isinstance(found, Nobodys) and found.is_gap):
+            return None
+        return found
+
+    def _beside(self, path: str, home: str) -> Sequence[Seen]:
+        found: list[Seen] = []
+        named, name = KnownLogs(paths=[home]), os.path.basename(home)
+        with os.scandir(os.path.dirname(path)) as entries:
+            for entry in entries:
+                if not named.is_named(entry.name) and not KnownLogs(paths=[entry.name]).is_named(name):
+                    continue
+                with suppress(OSError):  # it is gone again
+                    if entry.is_file(follow_symlinks=False):
+                        at = entry.stat(follow_symlinks=False)
+                        found.append(Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns))
+        return found
+
+    def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:
+        """A new log in the file of another one, which is not there any more: that one is cut off, and so are copies that were
+        made of it. Or a new log that is such a copy: the file that it is named after was never renamed."""
+        before = was_at_home(home, others)
+        if before is not None and before.home_inode == mark.inode:
+            copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
+            return Nobodys([before, *copies])
+        for path in {log.home for log in others if _is_named_after(log.home, home)}:
+            last = was_at_home(path, others)
+            with suppress(OSError):
+                if last is not None and last.log < mark.log and os.stat(path).st_ino == last.home_inode:
+                    return Nobodys([mark])
+        return None
+
+    def lost(self, now: float, after_s: float) -> Sequence[FileMark]:
+        """Logs that are nowhere to be found, and of which nobody knows whether there was more in them than was read. Each is
+        given once, `after_s` from when it was first missed. `now`: monotonic."""
+        gone = {mark.log: mark for mark in self._index.moved_logs() if mark.carry and _may_have_grown(mark)}
+        for number in self._lost_since.keys() - gone.keys():
+            del self._lost_since[number]
+        for number in gone:
+            self._lost_since.setdefault(number, now)
+        return [mark for number, mark in gone.items() if now - self._lost_since[number] >= after_s and number not in self._told]
+
+    def told(self, logs: Sequence[FileMark]) -> None:
+        self._told.update(log.log for log in logs)
+
+
+def how_it_begins(made: Made) -> Begins:
+    document, mapped = made
+    if isinstance(document, RefusedDocument) or mapped.fragment is None:
+        return Begins.UNKNOWN if mapped.recording is None else Begins.KEYED
+    return Begins.KEYED if mapped.fragment.key else Begins.UNKNOWN
+
+
+def _is_named_after(log: str, path: str) -> bool:
+    """`app.ndjson.1` or `app-1.ndjson` after `app.ndjson`; not after one another."""
+    stem, ending = os.path.splitext(log)
+    return len(path) > len(log) and (path.startswith(log) or (path.startswith(stem) and path.endswith(ending)))
+
+
+def _may_have_grown(mark: FileMark) -> bool:
+    """A log that was renamed had been left by its writer; one that was read to its end after it had left its place, too."""
+    return mark.size == 0 or (mark.is_there and mark.path == mark.home)
