@@ -129,9 +129,15 @@ class _AtOnce:
         try:
             if self._is_closed:
                 raise LedgerUnavailable("the ledger is closed")
-            job.future.set_result(job.run(self._store) if job.alone else self.change(job.run))
+            job.result = job.run(self._store) if job.alone else self.change(job.run)
         except Exception as exc:
-            job.future.set_exception(exc)
+            job.error = exc
+        if job.answered is not None:
+            job.answered(job)
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
         return job.future
 
     def unsettled(self) -> frozenset[int]:

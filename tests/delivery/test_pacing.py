@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.delivery.made import NOW, SENT
-from tunerd.delivery.pacing import Go, Pacing, TokenBucket, Wait
+from tunerd.delivery.pacing import Go, Pacing, Wait
+from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed

@@ -29,7 +29,7 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement
+from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement, Takes
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -414,6 +414,9 @@ class Counting(MemoryLedger):
 
     claims = 0
     broken = False
+
+    def hand_over(self, taker: Takes) -> None:
+        """Everything goes by claims here."""
 
     async def claim(self, *args: Any, **options: Any) -> Claim:
         self.claims += 1

@@ -2,15 +2,16 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import pytest
 
 from tunerd.call import Call, Form, Refusal, State, UrlStrategy
-from tunerd.ledger import Delivered, Ended, Gate, Later, Ledger, Pick, Unfrozen
+from tunerd.ledger import Claimed, Delivered, Ended, Gate, Later, Ledger, Offer, Pick, Unfrozen, Verdict
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.testing import make_call
 
-from .parts import FORM, NOW, REJECTED, SENT, claimed, freeze, later, put, refuse, state, take, the
+from .parts import FORM, NOW, REJECTED, SENT, bring, claimed, egress, freeze, later, put, recording, refuse, state, take, the
 
 
 def expiring(call_id: str, in_s: float) -> Call:
@@ -340,3 +341,88 @@ async def test_a_claim_of_one_call_alone(ledger: Ledger) -> None:
     assert (claim.claimed, claim.next_due_at) == (None, NOW)
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=b, due_by=NOW + 60)).claimed is not None
     assert (await claimed(ledger)).row == a
+
+
+# Calls that are handed over by the transaction that admits them.
+
+
+class Taker:
+    """Offers to take so many calls, and keeps what it was given."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.wanted: list[Mapping[str, int]] = []
+        self.given: list[Sequence[Claimed]] = []
+
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+        self.wanted.append(wanted)
+        return [Offer(destination="tuner", form=FORM, freeze=freeze, count=self.count)] if self.count else []
+
+    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+        assert [offer.count for offer in offers] == [self.count]
+        self.given.append(claims)
+
+
+async def test_new_calls_are_handed_over_as_far_as_they_are_offered_a_place(ledger: Ledger) -> None:
+    """In their order, with everything that a claim gives; they are `sending` and nobody else gets them, the rest is due. Each
+    settles as after a claim."""
+    taker = Taker(2)
+    ledger.hand_over(taker)
+    admitted = await put(ledger, make_call("a"), make_call("x", destination="other"), make_call("b"), make_call("c"))
+    assert taker.wanted == [{"tuner": 3, "other": 1}]
+    assert [state for _, state in admitted.verdicts] == [State.DUE] * 4
+    (claims,) = taker.given
+    assert [one.call_id for one in claims] == ["a", "b"]
+    assert claims[0].body == make_call("a").payload[:-1] + b',"recording_url":"https://audio.example/a.wav"}'
+    assert (claims[0].attempts, claims[0].first_attempt_at, claims[0].form) == (0, None, FORM)
+    assert set(await ledger.sending()) == {one.row for one in claims}
+    assert (await claimed(ledger)).call_id == "c"
+    assert (await take(ledger)).claimed is None
+    await ledger.settle(claims[0].row, SENT, NOW)
+    await ledger.settle(claims[1].row, later(NOW + 9), NOW)
+    assert [await state(ledger, name) for name in "ab"] == [State.SENT, State.DUE]
+    again = await ledger.claim("tuner", FORM, refuse, NOW + 9)
+    assert again.claimed is not None
+    assert again.claimed.body == claims[1].body, "its body was frozen when it was handed over"
+
+
+async def test_only_what_is_new_and_due_is_handed_over(ledger: Ledger) -> None:
+    """Not a duplicate, not a newer document of a call that is there, not one that waits, not one of another workspace's id."""
+    await put(ledger, make_call("known", mtime_ns=1))
+    taker = Taker(9)
+    ledger.hand_over(taker)
+    await put(
+        ledger, make_call("known", mtime_ns=2, text="newer"), make_call("waits", strategies=(egress(),)),
+        make_call("known", started_at_ms=5), make_call("new"),
+    )  # fmt: skip
+    assert [[one.call_id for one in claims] for claims in taker.given] == [["new"]]
+    await bring(ledger, recording())
+    assert len(taker.given) == 1, "a call whose recording came is claimed"
+    await put(ledger, make_call("twice", mtime_ns=1), make_call("twice", mtime_ns=2, text="newer"))
+    assert taker.given[1:] == [[]]
+    claims = [await claimed(ledger) for _ in range(3)]
+    assert [b"newer" in one.body for one in claims if one.call_id == "twice"] == [True]
+
+
+async def test_nobody_is_woken_for_calls_that_were_handed_over(ledger: Ledger) -> None:
+    """But for what is left."""
+    woken: list[str] = []
+    ledger.on_due(woken.append)
+    ledger.hand_over(Taker(2))
+    await put(ledger, make_call("a"), make_call("b"))
+    assert woken == []
+    await put(ledger, make_call("c"), make_call("d"), make_call("e"))
+    assert woken == ["tuner"]
+
+
+async def test_one_that_is_given_back_is_as_it_was(ledger: Ledger) -> None:
+    """Its body thaws, and nothing says that it may have arrived: a newer document takes its place."""
+    taker = Taker(1)
+    ledger.hand_over(taker)
+    await put(ledger, make_call("a", mtime_ns=1))
+    ((one,),) = taker.given
+    taker.count = 0
+    await ledger.release(one.row, NOW)
+    admitted = await put(ledger, make_call("a", mtime_ns=2, text="newer"))
+    assert admitted.verdicts == ((Verdict.REPLACED, State.DUE),)
+    assert b"newer" in (await claimed(ledger)).body

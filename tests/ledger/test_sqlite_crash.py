@@ -4,10 +4,11 @@ import asyncio
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunerd.call import State
-from tunerd.ledger import Admission, Filter, Verdict
+from tunerd.ledger import Admission, Claimed, Filter, Offer, Verdict
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
@@ -41,6 +42,32 @@ def _kill_in_the_middle(path: Path) -> list[int]:
     told = [int(child.stdout.readline()) for _ in range(60)]
     child.send_signal(signal.SIGKILL)
     return told + [int(line) for line in child.communicate()[0].split()]
+
+
+class _TakesOne:
+    def __init__(self) -> None:
+        self.given: list[Claimed] = []
+
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+        return [Offer(destination="tuner", form=FORM, freeze=lambda unfrozen: unfrozen.payload, count=1)]
+
+    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+        self.given.extend(claims)
+
+
+async def test_a_call_that_was_handed_over_when_the_process_ended_goes_out_again(tmp_path: Path) -> None:
+    """Nobody knows whether it was posted: it is due with the same bytes, and no newer document takes its place."""
+    path, taker = tmp_path / "ledger.db", _TakesOne()
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    ledger.hand_over(taker)
+    await put(ledger, make_call("a", mtime_ns=1))
+    await ledger.close()
+    (before,) = taker.given
+    again = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    assert verdicts(await put(again, make_call("a", mtime_ns=2, text="newer"))) == [(Verdict.DUPLICATE, State.DUE)]
+    assert (await claimed(again)).body == before.body
+    assert [event.what for event in (await again.story("a"))[0].events] == ["admitted", "interrupted"]
+    await again.close()
 
 
 async def test_what_was_admitted_survives_sigkill(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -17,7 +16,6 @@ from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
 from tunerd.delivery.proxy import refuse_proxies
-from tunerd.delivery.retry import judge
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
@@ -141,7 +139,7 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
         say(f"  no answer: {exc.outcome.detail}", err=True)
         return False
     say(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
-    outcome = judge(answer, now=time.time(), retry_after_max_s=0.0)
+    outcome = uploader.judge(answer)
     if not isinstance(outcome, Sent):
         say(f"  not sent: {outcome.detail}", err=True)
     return isinstance(outcome, Sent)

@@ -3,6 +3,8 @@
 The order of the steps is run.py's; here is what each of them needs of the destination.
 """
 
+import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
@@ -29,6 +31,8 @@ from tunerd.ledger import Claimed, Delivered, Ended, Freeze, Gate, Later, Ledger
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 
 STREAK: Final = 10
+LOOK_AT_LEAST_S: Final = 30.0
+"""However sure it is that nothing is due: the ledger is asked this often."""
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
 """Exactly one attempt; raises nothing that a server or a network can cause."""
@@ -85,6 +89,11 @@ class Lane:
         self.next_due_at: float | None = None
         """As the last look into the ledger said that found nothing due."""
         self._dry_since_news = -1
+        self._dry_at = -math.inf
+        self.handed: deque[tuple[Go, Claimed]] = deque()
+        """Calls that were admitted and handed over with a permit each; the next worker that comes by takes one."""
+        self.reserved = 0
+        """Permits for calls whose admission is being written."""
         self.upload: Upload = connect(destination, self.key, settings)
         self.settings = settings
         self._connect = connect
@@ -119,14 +128,22 @@ class Lane:
         """A look into the ledger that began after `news` found no call that may go out now."""
         self.next_due_at = next_due_at
         self._dry_since_news = news
+        self._dry_at = self._clock.now()
 
     def found_no_probe(self) -> None:
         """There is no call with which a key could be tried."""
         self._tell(self.pacing.nothing_to_probe(self._clock.now()))
 
+    def need_not_look(self) -> float | None:
+        """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
+        now = self._clock.now()
+        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses():
+            return None
+        return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
+
     def is_idle(self) -> bool:
         """Nothing in flight and, as far as is known, nothing due now."""
-        return not self._open and (self.settings.dry_run or self.has_nothing_due())
+        return not self._open and not self.handed and (self.settings.dry_run or self.has_nothing_due())
 
     def has_nothing_due(self, by: float | None = None) -> bool:
         """The last look found nothing that is due `by` then (now), and nothing has happened since."""

@@ -4,12 +4,13 @@ A state machine with the time passed in: pauses and their probes, Retry-After, r
 of the due calls the next claim takes. What becomes of the call itself is retry.py's.
 """
 
-import math
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tunerd.delivery.adaptive import AdaptiveLimit
+from tunerd.delivery.own_trouble import OwnTrouble
+from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import ConcurrencyChanged, Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
@@ -27,9 +28,6 @@ TROUBLE_WITHIN_S: Final = 60.0
 _PICKS: Final = (Pick.NEWEST, Pick.OLDEST, Pick.EXPIRING, Pick.OLDEST)
 _OLD_PROBE_EACH: Final = 4
 """Of so many probes one takes the oldest call: should the newest ones all be poison, an innocent one gets its turn."""
-_SUSPECTS: Final = 1000
-_ACCEPTED_SINCE: Final = 10
-"""After this many other calls were accepted, an unconfirmed answer is about its call and not about the destination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +98,8 @@ class Pacing:
         self._rejected: set[int] = set()
         self._rejected_status: int | None = None
         self._troubles: deque[tuple[float, int]] = deque(maxlen=TROUBLES)
-        self._accepted = 0
         self._last_accepted_at: float | None = None
-        self._suspects: OrderedDict[int, int] = OrderedDict()
-        self._doubted: OrderedDict[int, float] = OrderedDict()
-        """Calls with an unconfirmed answer, and when it came."""
-        self._accepted_begun: deque[float] = deque(maxlen=_ACCEPTED_SINCE)
-        """When the attempts began that were accepted last."""
+        self._own_trouble = OwnTrouble()
         self.dirty = False
 
     # What others may see.
@@ -212,6 +205,23 @@ class Pacing:
         self._limit.started(self._in_flight)
         return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
 
+    def reserve(self, count: int, now: float) -> list[Go]:
+        """At most so many permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
+        given back by `unused`."""
+        permits: list[Go] = []
+        while len(permits) < count and self._pause is None and not self._agents and self._in_flight < self._limit.limit:
+            turn = self._turn
+            permission = self.may_start(now)
+            self._turn = turn  # these take no call of the backlog
+            if isinstance(permission, Wait):
+                break
+            permits.append(permission)
+        return permits
+
+    def is_open(self, now: float) -> bool:
+        """Whether a permit that was reserved may still be used."""
+        return self._pause is None and self._has_key and (self._closed_until is None or now >= self._closed_until)
+
     def taken(self, agent: str, now: float) -> bool:
         """A call of this agent was claimed. False: its agent is paused and another worker probes it; give it back."""
         pause = self._agents.get(agent)
@@ -254,31 +264,8 @@ class Pacing:
         return min((pause.next_probe_at for pause in self._agents.values() if not pause.probing), default=None)
 
     def own_trouble(self, row: int, outcome: Outcome, now: float) -> Outcome:
-        """A call that was taken for a wrong URL, although others were accepted since, is in trouble by itself: it backs
-        off alone from its second time on, instead of stopping everybody each time that it is due."""
-        if isinstance(outcome, Unconfirmed):
-            return self._doubt_alone(row, outcome, now)
-        if not (isinstance(outcome, Refused) and outcome.reason is PauseReason.ENDPOINT):
-            return outcome
-        before = self._suspects.pop(row, self._accepted)
-        self._suspects[row] = before
-        if len(self._suspects) > _SUSPECTS:
-            self._suspects.popitem(last=False)
-        if before == self._accepted:
-            return outcome
-        return Retry(reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail, surely_not_arrived=True)
-
-    def _doubt_alone(self, row: int, outcome: Unconfirmed, now: float) -> Outcome:
-        """Many calls have to speak for the destination: for each one that is let go although it does not take calls,
-        another may have arrived without our knowing. They get the chance only when somebody resumed the destination."""
-        before = self._doubted.pop(row, None)
-        self._doubted[row] = now
-        if len(self._doubted) > _SUSPECTS:
-            self._doubted.popitem(last=False)
-        begun = self._accepted_begun
-        if before is None or len(begun) < _ACCEPTED_SINCE or min(begun) < before:
-            return outcome
-        return Retry(reason=RetryReason.BAD_ANSWER, status=outcome.status, detail=outcome.detail)
+        """The same outcome; or, where it is about this call and not about the destination, a retry of the call alone."""
+        return self._own_trouble.looked_at(row, outcome, now)
 
     def ended(self, go: Go, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
         """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
@@ -297,7 +284,7 @@ class Pacing:
             told += self._end(now)  # a connection could be made; what came of it is seen below
         match outcome:
             case Sent():
-                self._accepted_begun.append(now - took_s)
+                self._own_trouble.accepted(now - took_s)
                 told += self._accept(agent, now, probed)
             case Unconfirmed():
                 told += self._doubt(row, outcome, now)
@@ -381,8 +368,7 @@ class Pacing:
             if pause:
                 pause.next_probe_at += seconds
                 self.dirty = self.dirty or pause.row is not None
-        self._doubted = OrderedDict((row, at + seconds) for row, at in self._doubted.items())
-        self._accepted_begun = deque((at + seconds for at in self._accepted_begun), maxlen=_ACCEPTED_SINCE)
+        self._own_trouble.shift(seconds)
         if self._last_accepted_at is not None:
             self._last_accepted_at += seconds
         self._troubles = deque(((at + seconds, row) for at, row in self._troubles), maxlen=TROUBLES)
@@ -391,7 +377,6 @@ class Pacing:
     # How outcomes move the state.
 
     def _accept(self, agent: str, now: float, probed: _Pause | None) -> list[Event]:
-        self._accepted += 1
         self._last_accepted_at = now
         self._rejected.clear()
         self._troubles.clear()
@@ -551,34 +536,6 @@ class Pacing:
 
 def _is_local(outcome: Outcome) -> bool:
     return isinstance(outcome, Refused) and outcome.reason is PauseReason.LOCAL
-
-
-class TokenBucket:
-    """At most `rate` starts a second; what is saved up is worth a tenth of a second, at least one start."""
-
-    def __init__(self, rate: float | None) -> None:
-        self.rate = rate
-        self._most = 1.0 if rate is None else max(1.0, rate / 10)
-        self._tokens = self._most
-        self._at = -math.inf
-
-    def take(self, now: float) -> float | None:
-        """None: taken. Else the time at which to ask again."""
-        if self.rate is None:
-            return None
-        if now > self._at:
-            self._tokens = min(self._most, self._tokens + min(now - self._at, 3600.0) * self.rate)
-            self._at = now
-        if self._tokens >= 1.0 - 1e-6:
-            self._tokens -= 1.0
-            return None
-        return now + (1.0 - self._tokens) / self.rate
-
-    def give_back(self) -> None:
-        self._tokens = min(self._most, self._tokens + 1.0)
-
-    def shift(self, seconds: float) -> None:
-        self._at += seconds
 
 
 def _cause(outcome: Failed) -> str:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
+from tunerd.delivery.handover import HandOver
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.lane import Connect, DestinationStatus, FreezeBody, Lane
 from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
@@ -56,6 +57,7 @@ class Delivery:
         self._lanes = {destination.name: self._lane(destination, settings) for destination in destinations}
         self._workers: dict[str, dict[int, Worker]] = {}
         """By destination and number."""
+        self._hand_over = HandOver(self._lanes, ledger, clock, lambda: self._group is not None and not self._stop.is_set())
         self._check = SelfCheck(self._crews, ledger, clock, emit)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -67,6 +69,14 @@ class Delivery:
         for name, lane in self._lanes.items():
             lane.restore(gates.get(name))
         self._ledger.on_due(self._wake)
+        self._ledger.hand_over(self._hand_over)
+        try:
+            await self._run_group(stop)
+        finally:
+            self._group = None
+            self._hand_over.let_go()
+
+    async def _run_group(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for lane in self._lanes.values():
@@ -76,10 +86,10 @@ class Delivery:
                                          self._clock, self._emit, stop))  # fmt: skip
             group.create_task(self._call_all_on_stop())
             group.create_task(self._check.run(stop))
-        self._group = None
 
     def _drop_if_over(self, lane: Lane) -> None:
         if lane.is_retired and not self._workers.get(lane.name) and self._lanes.get(lane.name) is lane:
+            self._hand_over.let_go_of(lane)
             self._workers.pop(lane.name, None)
             del self._lanes[lane.name]
 
@@ -90,7 +100,7 @@ class Delivery:
             return False
         if lane.settings.on_stop == "finish" or lane.settings.dry_run:
             return True
-        return lane.has_nothing_due(self._stop_by)
+        return lane.has_nothing_due(self._stop_by) and not lane.handed
 
     # Beside the steps.
 

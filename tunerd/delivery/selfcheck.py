@@ -88,12 +88,17 @@ class SelfCheck:
         sending = await self._ledger.sending()
         queued, crews = before | self._ledger.unsettled(), self._crews()
         in_hand = {worker.claimed.row for _, workers in crews for worker in workers if worker.claimed is not None}
+        in_hand |= {claimed.row for lane, _ in crews for _, claimed in lane.handed}
         waiting = [mark for lane, workers in crews for worker in workers if (mark := _waits_for(lane, worker)) is not None]
         return _Look(
             calls={row: at for row, at in sending.items() if row not in queued and row not in in_hand},
             workers=frozenset(mark for mark in waiting if mark[2] not in queued),
             permits={
-                lane.name: lane.pacing.in_flight - sum(worker.permit is not None for worker in workers) for lane, workers in crews
+                lane.name: lane.pacing.in_flight
+                - lane.reserved
+                - len(lane.handed)
+                - sum(worker.permit is not None for worker in workers)
+                for lane, workers in crews
             },
         )
 

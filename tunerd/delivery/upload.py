@@ -99,6 +99,10 @@ class Uploader:
             answer = await self.post(claimed.body, claimed.agent, claimed.form)
         except NoAnswer as error:
             return error.outcome
+        return self.judge(answer)
+
+    def judge(self, answer: Answer) -> Outcome:
+        """What the answer means, under the settings of `delivery:`."""
         return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any)
 
     async def post(self, body: bytes, agent: str, form: Form) -> Answer:

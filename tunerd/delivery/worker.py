@@ -85,6 +85,10 @@ class Worker:
     async def _take(self) -> Wait | None:
         """Get a permit and the call that it is for, or how long there is none. Without a call the permit goes back."""
         lane = self._lane
+        if lane.handed:
+            return self._take_handed()
+        if (until := lane.need_not_look()) is not None:
+            return Wait(until=until)
         permit = Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())
         if isinstance(permit, Wait):
             return permit
@@ -112,6 +116,18 @@ class Worker:
             return Wait(until=now + LOOK_AGAIN_S)
         self.claimed = claim.claimed
         return None
+
+    def _take_handed(self) -> Wait | None:
+        """The next call that was handed over, if it may still go: the gate may have closed since its permit was reserved."""
+        lane, now = self._lane, self._clock.now()
+        self.permit, claimed = lane.handed.popleft()
+        may_go = lane.pacing.is_open(now) and lane.key.form is claimed.form and not lane.settings.dry_run
+        if may_go and lane.pacing.taken(claimed.agent, now):
+            self.claimed = claimed
+            return None
+        self._give_back()
+        self._ledger.release(claimed.row, now)
+        return Wait(until=now + LOOK_AGAIN_S)
 
     async def _claim(self, permit: Go) -> Claim:
         """Raises LedgerUnavailable."""

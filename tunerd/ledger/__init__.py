@@ -149,6 +149,8 @@ class Admitted:
     """Fragments that are not kept, since all of their call is too large."""
     matched: Sequence[Matched] = ()
     failed: Sequence[FailedCall] = ()
+    handed: "Sequence[Claimed]" = ()
+    """Calls that were handed over by the transaction itself; they are nobody else's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,29 @@ class Claimed:
     recording_expires_at: float | None = None
     read_from: str = ""
     """Where its document was read: path, or path@offset."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Offer:
+    """For so many calls of a destination there is a worker and a permit: an admission may hand them over at once."""
+
+    destination: str
+    form: Form
+    freeze: Freeze
+    count: int
+
+
+class Takes(Protocol):
+    """Who takes calls from the transaction that admits them. Both are called in the event loop."""
+
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+        """Before an admission of so many calls for each destination: what may be handed over of them."""
+        ...
+
+    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+        """After it, whatever came of it: once for each `reserve` that gave something. `claims` (as to number and destination
+        within the offers) are durable and `sending`; what of the offers is left over was not needed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +364,11 @@ class WritePath(Protocol):
         log (a mark that is not `whole`) a place is another document after a rotation, and then both stay visible.
         Fragments of one (source, key) make one row, `gathering` until `gather` says what it is; one that comes later, and
         matters, takes a call that waits, is due or was left out back to `gathering`, unless it may have arrived.
+        A new call that is due at once is handed to whoever `hand_over` named, if it offers to take it.
         Raises LedgerUnavailable, and then nothing of it was written."""
+
+    def hand_over(self, taker: Takes) -> None:
+        """From now on admissions hand calls over to it."""
 
     def claim(
         self,

@@ -1,15 +1,17 @@
 """Admit: what one read gave becomes rows, each call matched with its recording on the way in."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Verdict
+from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Offer, Verdict
 from tunerd.ledger.commands.cuts import cut
 from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, match, resolve
 from tunerd.ledger.commands.recordings import keep
+from tunerd.ledger.commands.send import hand_over
 from tunerd.ledger.matching import Use, decide, wants_of
 from tunerd.ledger.rows import Body, Kind, PauseClock, Row
 from tunerd.ledger.sql.store import SqliteStore
@@ -20,7 +22,7 @@ SAME_START_MS: Final = 1000
 """Two documents of one call id are the same call if they started this close together."""
 
 
-def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
+def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence[Offer] = ()) -> Admitted:
     """See WritePath.admit. Recordings and calls first all become rows, then they are matched: a recording sees every
     call of its own read, and a call every rival."""
     is_log = admission.mark is not None and not admission.mark.whole
@@ -55,12 +57,25 @@ def admit(store: SqliteStore, admission: Admission, now: float) -> Admitted:
         store.set_mark(admission.mark, now)
         if admission.mark.whole:
             store.ripe.add((admission.mark.source, admission.mark.path))
+    verdicts = tuple((verdict, latest[row.row].state) for verdict, row in placed)
+    handed = hand_over(store, _untouched(admission, placed), offers, now, found) if offers else ()
     return Admitted(
-        verdicts=tuple((verdict, latest[row.row].state) for verdict, row in placed),
+        verdicts=verdicts,
+        handed=handed,
         late=late,
         matched=tuple(one for one in found if isinstance(one, Matched)),
         failed=tuple(one for one in found if isinstance(one, FailedCall)),
     )
+
+
+def _untouched(admission: Admission, placed: Sequence[tuple[Verdict, Row]]) -> Sequence[tuple[Call, Row]]:
+    """New calls of which nothing but their own document decides: they stand as they were placed."""
+    times = Counter(row.row for _, row in placed)
+    return [
+        (call, row)
+        for call, (verdict, row) in zip(admission.calls, placed, strict=True)
+        if verdict is Verdict.NEW and times[row.row] == 1 and not row.seeks
+    ]
 
 
 FAILURES_OF_A_PLACE: Final = 20

@@ -124,7 +124,7 @@ def match(store: SqliteStore, now: float) -> tuple[list[Matched | FailedCall], s
     that looks no more. Gives what came of it, and the calls that were looked at."""
     found: list[Matched | FailedCall] = []
     seen: set[int] = set()
-    for _ in range(_AT_ONCE):
+    for _ in range(_AT_ONCE + 4 * len(store.touched)):  # all that changed, and what changes by that; never without an end
         if not store.touched:
             break
         source, key, started_at_ms = next(iter(store.touched))

@@ -4,8 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tunerd.call import Form, Refusal, State
-from tunerd.ledger import Claim, Claimed, Delivered, Ended, FailedCall, Freeze, Gate, Later, Matched, Pick, Settlement, Unfrozen
+from tunerd.call import Call, Form, Refusal, State
+from tunerd.ledger import (
+    Claim,
+    Claimed,
+    Delivered,
+    Ended,
+    FailedCall,
+    Freeze,
+    Gate,
+    Later,
+    Matched,
+    Offer,
+    Pick,
+    Settlement,
+    Unfrozen,
+)
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.matching import Answer
 from tunerd.ledger.rows import PauseClock, Row
@@ -71,6 +85,34 @@ def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
         else:  # where one has just found nothing there is nothing
             claims[at] = replace(dry, failed=tuple(failed[at]))
     return [claim for claim in claims if claim is not None]
+
+
+def hand_over(
+    store: SqliteStore,
+    new: Sequence[tuple[Call, Row]],
+    offers: Sequence[Offer],
+    now: float,
+    found: list[Matched | FailedCall | None],
+) -> Sequence[Claimed]:
+    """Of the calls that this transaction made, those that are due now and offered a place are handed out, in their order.
+    Nobody has to be woken for them."""
+    handed: list[Claimed] = []
+    failed: list[FailedCall] = []
+    for offer in offers:
+        ask = Ask(destination=offer.destination, form=offer.form, freeze=offer.freeze, now=now, pick=Pick.NEWEST,
+                  not_agents=frozenset(), due_by=None)  # fmt: skip
+        left = offer.count
+        for call, row in new:
+            if not left or row.destination != offer.destination or row.state is not State.DUE or (row.due_at or 0.0) > now:
+                continue
+            store.payload_is(row.row, call.payload, call.checked_for)
+            claimed = _try(store, row, ask, failed)
+            if claimed is not None:
+                store.woken[row.destination] -= 1
+                handed.append(claimed)
+                left -= 1
+    found.extend(failed)
+    return handed
 
 
 def _claim_only(store: SqliteStore, ask: Ask, number: int) -> Claim:

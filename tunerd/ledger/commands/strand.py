@@ -66,7 +66,7 @@ def follow(store: SqliteStore, old: str, new: str, workspace: str, now: float, a
         columns: dict[str, object] = {"destination": new, "workspace": workspace}
         if row.state is State.DUE:
             columns["due_at"] = now
-            store.woken.add(new)
+            store.woken[new] += 1
             store.agents.setdefault(new, set()).add(row.agent)
         store.change(row, **columns)
         store.tell(row, now, "moved", detail=f"from {old}, which is no longer configured and never accepted a call, to {new}")

@@ -58,7 +58,7 @@ class CallTables:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self.tally = Tally()
-        self.woken: set[str] = set()
+        self.woken: Counter[str] = Counter()
         """Destinations of which a call was made due in this transaction."""
         self.in_hand: dict[int, Row | None] = {}
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
@@ -104,7 +104,7 @@ class CallTables:
         self._insert(row, body)
         self.tally.add(row.state, row.size, row.dismissed)
         if row.state is State.DUE:
-            self.woken.add(row.destination)
+            self.woken[row.destination] += 1
 
     def change(self, row: Row, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is kept. The state goes by `move`."""
@@ -125,7 +125,7 @@ class CallTables:
         self.in_hand.pop(row.row, None)
         self.change(row, state=after, changed_at=now, **columns)
         if after is State.DUE:
-            self.woken.add(row.destination)
+            self.woken[row.destination] += 1
         elif after in (State.SENT, State.IGNORED):
             self.ripe.update((source, path) for source, path, _ in self.places(row))
 
@@ -269,6 +269,10 @@ class CallTables:
             return known
         columns = self._ask("SELECT payload, checked_for FROM body WHERE row = ?", (row,)).fetchone()
         return (None, None) if columns is None else (columns[0], None if columns[1] is None else FORMS[columns[1]])
+
+    def payload_is(self, row: int, payload: bytes | None, checked_for: Form | None) -> None:
+        """Known already to whoever asks next for `payload` of this row: nothing has to be read, or written, for it."""
+        self._payloads[row] = (payload, checked_for)
 
     def drop_body(self, row: int) -> None:
         self._unwritten.drop_body(row)

@@ -267,7 +267,7 @@ class JoinTables(CallTables):
         self.db.execute("UPDATE recording SET known_at = known_at + ? WHERE taken_by IS NULL", (seconds,))
         for name, (gate, clock) in list(self._gates.items()):
             self.set_gate(name, shifted(gate, seconds), replace(clock, at=clock.at + seconds))
-            self.woken.add(name)
+            self.woken[name] += 1
 
 
 def _recording_of(columns: Sequence[Any]) -> KeptRecording:

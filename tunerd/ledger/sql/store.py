@@ -1,6 +1,7 @@
 """SqliteStore: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tunerd.ledger import Gauges
@@ -20,7 +21,7 @@ class SqliteStore(GatherTables):
         """Everything that is kept in memory beside the tables, read anew."""
         self.load_calls()
         self.load_joins()
-        self.woken, self.ripe = set(), set()
+        self.woken, self.ripe = Counter(), set()
         found = self.db.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
         self.commits: int = 0 if found is None else found[0]
 
@@ -47,8 +48,8 @@ class SqliteStore(GatherTables):
         if has_changed:
             self.commits += 1
             self.committed(self.commits)
-        done = (self.woken, self.ripe)
-        self.woken, self.ripe = set(), set()
+        done = ({name for name, calls in self.woken.items() if calls > 0}, self.ripe)
+        self.woken, self.ripe = Counter(), set()
         return done
 
     def rollback(self) -> bool:
@@ -66,7 +67,7 @@ class SqliteStore(GatherTables):
         self.retired, self.bodies_kept, in_hand = self._sets_before
         self.in_hand = dict.fromkeys(in_hand)  # the rows may have been changed: read them again
         self.touched = self._touched_before
-        self.woken, self.ripe = set(), set()
+        self.woken, self.ripe = Counter(), set()
         return not self.db.in_transaction
 
     def gauges(self) -> Gauges:

@@ -5,6 +5,7 @@ What a command means stands in ledger/commands/, how it is stored in the tables,
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -37,6 +38,7 @@ from tunerd.ledger import (
     StoredCall,
     Story,
     Stranded,
+    Takes,
 )
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, strand, upkeep
@@ -77,6 +79,7 @@ class SqliteLedger:
         self._free_checked_at = -_FREE_CHECKED_S
         self._is_full = False
         self._wakes: list[Callable[[str], None]] = []
+        self._taker: Takes | None = None
         self._ripe: dict[str, dict[str, None]] = {}
         self._look_from: dict[str, str | None] = {}
         """Where `disposable` looks on through a source's files; None: it has seen them all."""
@@ -192,8 +195,22 @@ class SqliteLedger:
         except LedgerUnavailable as exc:
             future.set_exception(exc)
             return future
-        job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
+        if self._taker is None or not a.calls:
+            job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
+            return self._writer.submit(job)
+        taker, offers = self._taker, self._taker.reserve(Counter(call.destination for call in a.calls))
+
+        def handed(job: Job[Admitted]) -> None:
+            taker.handed(offers, job.result.handed if job.error is None else ())
+
+        job = Job(
+            run=lambda store: admit.admit(store, admission, now, offers),
+            future=future, full=True, rows=rows, size=size, answered=handed if offers else None,
+        )  # fmt: skip
         return self._writer.submit(job)
+
+    def hand_over(self, taker: Takes) -> None:
+        self._taker = taker
 
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""

@@ -54,6 +54,8 @@ class Job(Generic[T]):
     """Runs outside of any transaction and batch (vacuum, checkpoint)."""
     unwanted: Callable[[T], None] | None = None
     """What becomes of the result when nobody waits for it any more (the future was cancelled). Called in the event loop."""
+    answered: "Callable[[Job[T]], None] | None" = None
+    """Called in the event loop before the future is set, and also if nobody waits for it: `result` or `error` is there."""
     result: Any = None
     error: BaseException | None = None
 
@@ -134,10 +136,11 @@ class Writer:
         return self._trouble_since is not None
 
     def submit(self, job: Job[T]) -> "asyncio.Future[T]":
-        if self._dead is not None:
-            job.future.set_exception(self._dead)
-        elif self._closing:
-            job.future.set_exception(LedgerUnavailable("the ledger is closed"))
+        if self._dead is not None or self._closing:
+            job.error = self._dead or LedgerUnavailable("the ledger is closed")
+            if job.answered is not None:
+                job.answered(job)
+            job.future.set_exception(job.error)
         else:
             if job.row is not None:
                 self._unsettled[job.row] += 1
@@ -366,7 +369,8 @@ class Writer:
                 try:
                     store.begin(full=True)
                     take_after(store, self._store, self._clock.now())
-                    store.commit()
+                    woken, _ = store.commit()
+                    told.woken |= woken
                 except BaseException:
                     store.db.close()
                     raise
@@ -429,6 +433,8 @@ class Writer:
                 self._unsettled[job.row] -= 1
                 if not self._unsettled[job.row]:
                     del self._unsettled[job.row]
+            if job.answered is not None:
+                job.answered(job)
             if job.future.done():
                 unwanted.append(job)
             elif job.error is None:
