@@ -158,3 +158,25 @@ def test_rows_are_read_as_they_were_written() -> None:
             setattr(row, name, bool(turn >> number & 1))
         row.form, row.told = Form.SEND_CALLS, -1
         assert row_of(values_of(row)) == row
+
+
+def test_sound_rows_in_every_table_pass_the_check_at_the_start(tmp_path: Path) -> None:
+    """SQLite 3.40 takes a table WITHOUT ROWID for damaged whose key's columns are not its first columns, in their order:
+    with one row in it the next start would set a sound ledger aside."""
+    path = tmp_path / "ledger.db"
+    db = connect(path)
+    prepare(db, path, NOW, scripts())
+    values = {"INTEGER": 1, "REAL": 1.0, "TEXT": "x", "BLOB": b"x"}
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%STRICT%'")]
+    assert len(tables) >= 12
+    db.execute("PRAGMA foreign_keys = OFF")
+    for table in tables:
+        columns = db.execute(f"PRAGMA table_info({table})").fetchall()
+        row = {name: values[kind] for _, name, kind, *_ in columns}
+        names = ", ".join(f'"{name}"' for name in row)
+        db.execute(f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+        assert db.execute("PRAGMA quick_check").fetchall() == [("ok",)], table
+        keys = [name for _, name, *_, at in sorted(columns, key=lambda column: column[-1]) if at]
+        if "WITHOUT ROWID" in db.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (table,)).fetchone()[0]:
+            assert [name for _, name, *_ in columns][: len(keys)] == keys, table
+    db.close()

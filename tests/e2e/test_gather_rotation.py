@@ -1,0 +1,269 @@
+"""Calls of several lines in a log that is rotated every 100 ms by renaming, while the daemon is killed at random moments:
+every body that arrives is as its writer wrote it, and every call arrives or is listed as failed with a reason.
+
+TUNERD_ROTATION_KILLS says how often the daemon is killed in each variant (2 by default; `make gather-rotation KILLS=100`).
+"""
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.e2e.harness import Daemon, Sandbox, command, until, world
+from tests.e2e.test_gather import events, line
+from tunerd.clock import SystemClock
+
+KILLS = int(os.environ.get("TUNERD_ROTATION_KILLS", "2"))
+SEED = int(os.environ.get("TUNERD_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+ROTATE_EVERY_S = 0.1
+LIFE_S = 1.5
+"""At most so long after its start the daemon is killed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """How the log is written and rotated."""
+
+    name: str
+    is_keyed: bool
+    """Every line has its call's key, and up to three calls are interleaved; else only a call's first line has it."""
+    is_numbered: bool = True
+    """`.1` becomes `.2`; else each generation gets one name for good, with no suffix that is well known."""
+    keep: int = 9
+    """Generations beside the log itself."""
+    is_patient: bool = True
+    """The oldest generation is deleted only when its calls have arrived; else whether they were read or not."""
+
+
+VARIANTS = (
+    Variant(name="each line has a key", is_keyed=True),
+    Variant(name="the first line has a key", is_keyed=False),
+    Variant(name="each line has a key, other suffixes", is_keyed=True, is_numbered=False, keep=7),
+    Variant(name="the first line has a key, other suffixes", is_keyed=False, is_numbered=False, keep=7),
+    Variant(name="the first line has a key, generations are deleted unread", is_keyed=False, keep=5, is_patient=False),
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """What its writer wrote of it."""
+
+    key: str
+    length: int
+    said: list[str] = field(default_factory=list)
+    generations: set[int] = field(default_factory=set)
+    is_begun: bool = False
+
+
+class Writer:
+    """One process that writes one log, and rotates it."""
+
+    def __init__(self, path: Path, variant: Variant, chance: random.Random) -> None:
+        self.calls: dict[str, Call] = {}
+        self.done: set[str] = set()
+        """Calls that need their lines no more: the test adds them."""
+        self.deleted: set[int] = set()
+        self.is_stopping = False
+        self._path, self._variant, self._random = path, variant, chance
+        self._open: list[Call] = []
+        self._generation = 0
+        self._rotated: list[tuple[int, Path]] = []
+        """Oldest first."""
+        self._file = path.open("ab", buffering=0)
+
+    async def run(self) -> None:
+        """Until `is_stopping`; then every call that was begun gets its end."""
+        never, clock = asyncio.Event(), SystemClock()
+        rotated_at = clock.monotonic()
+        while not self.is_stopping:
+            for _ in range(self._random.randint(1, 3)):
+                await self._write(self._line(self._choose()))
+            if clock.monotonic() - rotated_at >= ROTATE_EVERY_S and self._has_room():
+                await self._rotate()
+                rotated_at = clock.monotonic()
+            await clock.wait(never, self._random.random() * 0.02)
+        while self._open:
+            await self._write(self._line(self._open[0]))
+        self._file.close()
+
+    def _choose(self) -> Call:
+        most = 3 if self._variant.is_keyed else 1
+        if len(self._open) < most and (not self._open or self._random.random() < 0.3):
+            call = Call(f"c{len(self.calls):06}", self._random.randint(1, 8))
+            self.calls[call.key] = call
+            self._open.append(call)
+        return self._random.choice(self._open)
+
+    def _line(self, call: Call) -> bytes:
+        fields: dict[str, Any] = {"call": call.key} if self._variant.is_keyed or not call.is_begun else {}
+        if not call.is_begun:
+            fields["type"], call.is_begun = "begin", True
+        elif len(call.said) < call.length:
+            call.said.append(f"{call.key}, line {len(call.said)}")
+            fields |= {"type": "said", "text": call.said[-1], "at": 0}
+        else:
+            fields["type"] = "end"
+            self._open.remove(call)
+        call.generations.add(self._generation)
+        return line(**fields).encode()
+
+    async def _write(self, whole: bytes) -> None:
+        """Now and then in two parts, as a pipe would: what is read in between ends in the middle of a line."""
+        half = self._random.randrange(len(whole)) if self._random.random() < 0.1 else 0
+        self._file.write(whole[:half])
+        if half:
+            await asyncio.sleep(0)
+        self._file.write(whole[half:])
+
+    def _has_room(self) -> bool:
+        if not self._variant.is_patient or len(self._rotated) < self._variant.keep:
+            return True
+        oldest = self._rotated[0][0]
+        return all(call.key in self.done for call in self.calls.values() if oldest in call.generations)
+
+    async def _rotate(self) -> None:
+        """As logrotate does with `create`: the writer adds to the old one until it opens the new one."""
+        if len(self._rotated) == self._variant.keep:
+            generation, oldest = self._rotated.pop(0)
+            oldest.unlink()
+            self.deleted.add(generation)
+        names = list(self._names())
+        for at, name in enumerate(names):  # the oldest first, so that each name is free
+            generation, path = self._rotated[at]
+            path.rename(name)
+            self._rotated[at] = (generation, name)
+        newest = self._path.with_name(f"{self._path.name}.1" if self._variant.is_numbered else self._name_for_good())
+        self._path.rename(newest)
+        self._rotated.append((self._generation, newest))
+        if self._random.random() < 0.7:
+            self._path.touch()
+        if self._random.random() < 0.5:
+            for _ in range(self._random.randint(1, 3)):
+                await self._write(self._line(self._choose()))
+                await asyncio.sleep(0)
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+        self._generation += 1
+
+    def _names(self) -> Iterator[Path]:
+        if self._variant.is_numbered:
+            for number in range(len(self._rotated), 0, -1):
+                yield self._path.with_name(f"{self._path.name}.{number + 1}")
+
+    def _name_for_good(self) -> str:
+        forms = ("{name}.20260101T{at:06}Z", "{name}.{at}0000", "{name}~{at}", "{name}-saved-{at}", "old-{at}-{name}")
+        return self._random.choice(forms).format(name=self._path.name, at=self._generation)
+
+
+class Witness:
+    """What arrived at the sandbox, each body compared with what was written."""
+
+    def __init__(self, tuner: Sandbox, writer: Writer) -> None:
+        self._tuner, self._writer, self._seen = tuner, writer, 0
+        self.wrong: dict[str, list[str]] = {}
+        self.arrived: set[str] = set()
+
+    async def look(self, session: aiohttp.ClientSession) -> None:
+        async with session.get(f"{self._tuner.url}/arrivals.json?since={self._seen}") as answer:
+            arrivals = (await answer.json())["arrivals"]
+        for one in arrivals:
+            self._seen = max(self._seen, one["number"])
+            key, body = one["call_id"], json.loads(one["body"])
+            texts = [row["text"] for row in body["transcript_with_tool_calls"]]
+            if texts != self._writer.calls[key].said:
+                self.wrong[key] = texts
+            self.arrived.add(key)
+        self._writer.done |= self.arrived
+
+    async def run(self, config: Path) -> None:
+        """Until it is cancelled. Failed calls are asked for only when the writer waits for somebody."""
+        never, clock, rounds = asyncio.Event(), SystemClock(), 0
+        async with aiohttp.ClientSession() as session:
+            while True:
+                await self.look(session)
+                rounds += 1
+                if rounds % 40 == 0 and not self._writer._has_room():
+                    with suppress(AssertionError):  # the daemon may be killed while it is asked
+                        self._writer.done |= {call["call_id"] for call in await failed(config)}
+                await clock.wait(never, 0.05)
+
+
+async def failed(config: Path) -> list[dict[str, Any]]:
+    """As `tunerd failed` lists them."""
+    code, told = await command(config, "failed", "--json")
+    assert code == 0, told
+    calls: list[dict[str, Any]] = json.loads(told)["calls"]
+    return calls
+
+
+async def live_and_die(config: Path, chance: random.Random) -> None:
+    """A daemon, killed some time after its start, or in the middle of it."""
+    never, clock = asyncio.Event(), SystemClock()
+    if chance.random() < 0.25:
+        daemon = await Daemon.start(
+            "run", "--config", str(config), output=config.parent / "tunerd.log", environ={"RUNTIME_DIRECTORY": str(config.parent)}
+        )
+        await clock.wait(never, chance.random() * LIFE_S)
+    else:
+        daemon = await Daemon.run(config)
+        await clock.wait(never, chance.random() * LIFE_S)
+    await daemon.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90 + 15 * KILLS)
+@pytest.mark.parametrize("variant", VARIANTS, ids=[variant.name for variant in VARIANTS])
+async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Variant) -> None:
+    """No words doubled, reordered or of another call; no call without a trace, whatever moment the daemon is killed at."""
+    chance = random.Random(f"{SEED} {variant.name}")
+    (tmp_path / "events").mkdir()
+    async with world(tmp_path, "--quiet", source=events(tmp_path)) as (tuner, config):
+        writer = Writer(tmp_path / "events" / "live.ndjson", variant, chance)
+        witness = Witness(tuner, writer)
+        async with asyncio.TaskGroup() as tasks:
+            writing, watching = tasks.create_task(writer.run()), tasks.create_task(witness.run(config))
+            for _ in range(KILLS):
+                await live_and_die(config, chance)
+            daemon = await Daemon.run(config)
+            try:
+                await SystemClock().wait(asyncio.Event(), LIFE_S)
+                writer.is_stopping = True
+                await writing
+                keys = set(writer.calls)
+
+                async def accounted_for() -> bool:
+                    return keys <= witness.arrived or keys <= witness.arrived | {call["call_id"] for call in await failed(config)}
+
+                try:
+                    await until(accounted_for, ceiling_s=30, every_s=0.5)
+                except TimeoutError:
+                    print(await daemon.states())
+                assert await daemon.stop() == 0
+            finally:
+                await daemon.kill()
+                watching.cancel()
+    rows = await failed(config)
+    report(variant, writer, witness, rows)
+
+
+def report(variant: Variant, writer: Writer, witness: Witness, rows: list[dict[str, Any]]) -> None:
+    reasons = {row["call_id"]: row["reason"] for row in rows}
+    lost = set(writer.calls) - witness.arrived - set(reasons)
+    print(f"seed {SEED}, {variant.name}: {len(writer.calls)} calls, {len(witness.arrived)} arrived, {len(rows)} rows failed, "
+          f"{len(witness.wrong)} not as written, {len(lost)} without a trace")  # fmt: skip
+    assert not {key: (texts, writer.calls[key].said) for key, texts in witness.wrong.items()}, f"seed {SEED}"
+    assert not witness.arrived & reasons.keys()
+    if variant.is_keyed:
+        assert (lost, rows) == (set(), []), f"seed {SEED}"
+    elif variant.is_patient:
+        assert not lost, f"seed {SEED}"
+    else:
+        assert all(writer.calls[key].generations & writer.deleted for key in lost), f"seed {SEED}"
