@@ -159,7 +159,7 @@ class Writer:
                 yield self._path.with_name(f"{self._path.name}.{number + 1}")
 
     def _name_for_good(self) -> str:
-        forms = ("{name}.20260101T{at:06}Z", "{name}.{at}0000", "{name}~{at}", "{name}-saved-{at}", "old-{at}-{name}")
+        forms = ("{name}.20260101T{at:06}Z", "{name}.{at}0000", "{name}~{at}", "{name}-saved-{at}")
         return self._random.choice(forms).format(name=self._path.name, at=self._generation)
 
 
@@ -209,11 +209,17 @@ async def live_and_die(config: Path, chance: random.Random) -> None:
     never, clock = asyncio.Event(), SystemClock()
     if chance.random() < 0.25:
         daemon = await Daemon.start(
-            "run", "--config", str(config), output=config.parent / "tunerd.log", environ={"RUNTIME_DIRECTORY": str(config.parent)}
+            "run",
+            "--config",
+            str(config),
+            "--wait-for-lock",
+            "30s",
+            output=config.parent / "tunerd.log",
+            environ={"RUNTIME_DIRECTORY": str(config.parent)},
         )
         await clock.wait(never, chance.random() * LIFE_S)
     else:
-        daemon = await Daemon.run(config)
+        daemon = await Daemon.run(config, "--wait-for-lock", "30s")
         await clock.wait(never, chance.random() * LIFE_S)
     await daemon.kill()
 
@@ -232,7 +238,7 @@ async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Vari
             writing, watching = tasks.create_task(writer.run()), tasks.create_task(witness.run(config))
             for _ in range(KILLS):
                 await live_and_die(config, chance)
-            daemon = await Daemon.run(config)
+            daemon = await Daemon.run(config, "--wait-for-lock", "30s")
             try:
                 await SystemClock().wait(asyncio.Event(), LIFE_S)
                 writer.is_stopping = True
@@ -259,6 +265,11 @@ def report(variant: Variant, writer: Writer, witness: Witness, rows: list[dict[s
     lost = set(writer.calls) - witness.arrived - set(reasons)
     print(f"seed {SEED}, {variant.name}: {len(writer.calls)} calls, {len(witness.arrived)} arrived, {len(rows)} rows failed, "
           f"{len(witness.wrong)} not as written, {len(lost)} without a trace")  # fmt: skip
+    for key, texts in witness.wrong.items():
+        print(key, texts, writer.calls[key])
+    for key in [key for key in lost if not writer.calls[key].generations & writer.deleted]:
+        print("lost", writer.calls[key])
+    print(sorted(writer.deleted))
     assert not {key: (texts, writer.calls[key].said) for key, texts in witness.wrong.items()}, f"seed {SEED}"
     assert not witness.arrived & reasons.keys()
     if variant.is_keyed:

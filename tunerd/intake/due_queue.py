@@ -30,11 +30,18 @@ class Due:
     waits: int = 0
     """How often it could not be told which log it is."""
     postponed: int = 0
-    """How often its beginning had to wait for another log to be read."""
+    """How often in a row its beginning had to wait for another log, of which nothing more was read."""
+    waited_at: int = -1
+    """How far the logs that it waits for were read then."""
     log: int = 0
     """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
+
+    def wait_for(self, read_up_to: int) -> None:
+        """Its beginning has to wait for other logs, which were read up to there."""
+        self.postponed = self.postponed + 1 if read_up_to <= self.waited_at else 1
+        self.waited_at = max(self.waited_at, read_up_to)
 
 
 def moved_key(log: int) -> str:
@@ -88,7 +95,8 @@ class DueQueue:
         newer = self._paths.get(due.path)
         if newer is not None:
             newer.since, newer.signature, newer.read = due.since, due.signature, due.read and not newer.closed
-            newer.seen_at, newer.postponed = min(newer.seen_at, due.seen_at), max(newer.postponed, due.postponed)
+            newer.seen_at = min(newer.seen_at, due.seen_at)
+            newer.postponed, newer.waited_at = max(newer.postponed, due.postponed), max(newer.waited_at, due.waited_at)
             newer.log = due.log or newer.log
             return
         self._paths[due.path] = due

@@ -3,6 +3,7 @@ and which logs were cut off. The decision is succession.py's; this looks at the 
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum, auto
@@ -18,7 +19,8 @@ from tunerd.ledger import FileMark
 
 POSTPONED_S: Final = 0.1
 _POSTPONED: Final = 50
-"""So often it is waited for the log before to be read to its end."""
+"""So often it is waited for the log before while nothing more is read of it."""
+_LISTINGS: Final = 5
 LOST_S: Final = 10.0
 """How long a log may be nowhere to be found (it is being renamed, or compressed) before it counts as gone."""
 
@@ -39,6 +41,11 @@ class Begins(Enum):
 
 class Postponed(Exception):
     """Another log has to be read first."""
+
+    def __init__(self, read_up_to: int = 0) -> None:
+        super().__init__(read_up_to)
+        self.read_up_to = read_up_to
+        """As of succession.NotYet."""
 
 
 def is_new_log(batch: Batch) -> bool:
@@ -68,29 +75,44 @@ class Generations:
             return truncated
         if begins is Begins.EMPTY:
             return None
-        found = succession(
-            Seen(home, mark.inode, mark.size, mark.mtime_ns),
-            self._beside(mark.path, home),
-            others,
-            may_wait=postponed < _POSTPONED,
-        )
+        may_wait = postponed < _POSTPONED
+        beside = self._beside(mark.path, home, may_wait=may_wait)
+        # Its time is that of now, not of when it was opened: it may have been empty then, and its writer still in the one before.
+        written_at = max([mark.mtime_ns, *(seen.mtime_ns for seen in beside if seen.inode == mark.inode)])
+        found = succession(Seen(home, mark.inode, mark.size, written_at), beside, others, may_wait=may_wait)
         if isinstance(found, NotYet):
-            raise Postponed
+            raise Postponed(found.read_up_to)
         if begins is Begins.KEYED and not (isinstance(found, Nobodys) and found.is_gap):
             return None
         return found
 
-    def _beside(self, path: str, home: str) -> Sequence[Seen]:
-        found: list[Seen] = []
+    def _beside(self, path: str, home: str, *, may_wait: bool) -> Sequence[Seen]:
+        """The files that may be of the same log. A directory that is listed while a rotation renames files in it may give one
+        twice, or not at all: it is listed until two listings agree. Raises Postponed."""
+        before = self._listed(path, home)
+        for _ in range(_LISTINGS):
+            found = self._listed(path, home)
+            if found is not None and before is not None and found.keys() == before.keys():
+                return list(found.values())
+            before = found
+        if may_wait:
+            raise Postponed
+        return list((before or {}).values())
+
+    def _listed(self, path: str, home: str) -> dict[tuple[str, int], Seen] | None:
+        """By path and inode; None: one was renamed meanwhile."""
+        found: dict[tuple[str, int], Seen] = {}
         named, name = KnownLogs(paths=[home]), os.path.basename(home)
         with os.scandir(os.path.dirname(path)) as entries:
             for entry in entries:
                 if not named.is_named(entry.name) and not KnownLogs(paths=[entry.name]).is_named(name):
                     continue
-                with suppress(OSError):  # it is gone again
-                    if entry.is_file(follow_symlinks=False):
-                        at = entry.stat(follow_symlinks=False)
-                        found.append(Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns))
+                try:
+                    at = entry.stat(follow_symlinks=False)
+                except OSError:
+                    return None
+                if stat.S_ISREG(at.st_mode):
+                    found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns)
         return found
 
     def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:

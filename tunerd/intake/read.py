@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Final, Literal, TypeAlias
+from typing import IO, Any, Final, Literal, TypeAlias
 
 import orjson
 
@@ -81,13 +81,56 @@ class Opened:
         how many bytes that is. 0 where the file system does not tell."""
         if self.gz:
             return 0
-        size, at = os.fstat(self.raw_fd).st_size, os.lseek(self.raw_fd, 0, os.SEEK_CUR)
+        size, at = os.fstat(self.raw_fd).st_size, self.file.tell()
         try:
             to = os.lseek(self.raw_fd, at, os.SEEK_DATA)
         except OSError as exc:
-            # ENXIO: no data up to the end, as it was before we asked.
-            to = os.lseek(self.raw_fd, max(at, size) if exc.errno == errno.ENXIO else at, os.SEEK_SET)
+            to = max(at, size) if exc.errno == errno.ENXIO else at  # ENXIO: no data up to the end, as it was before we asked
+        self.file.seek(to)
         return to - at
+
+
+class _OwnPosition(io.RawIOBase):
+    """Reads a descriptor, and closes it at the end. A duplicate shares its position with the descriptor it was made of, which
+    somebody else may be reading at the same time (FollowedLogs): so the position is kept here, and that one is never used."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd, self._at = fd, 0
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        begins = {os.SEEK_SET: 0, os.SEEK_CUR: self._at}
+        self._at = offset + (begins[whence] if whence in begins else os.fstat(self._fd).st_size)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return self.readall()
+        data = os.pread(self._fd, size, self._at)
+        self._at += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._fd, [buffer], self._at)
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._fd)
 
 
 @contextmanager
@@ -111,11 +154,10 @@ def of_descriptor(fd: int, path: str) -> Iterator[Opened]:
     if not stat.S_ISREG(at.st_mode):
         os.close(fd)
         raise Odd(path)
-    os.lseek(fd, 0, os.SEEK_SET)
-    with open(fd, "rb", buffering=0) as raw:
+    with _OwnPosition(fd) as raw:
         named_gz = path.endswith(".gz")
         gz = os.pread(fd, 2, 0) == GZIP_MAGIC if named_gz or at.st_size >= 18 else False
-        content: IO[bytes] = raw
+        content: IO[bytes] = raw  # type: ignore[assignment]
         if gz:
             content = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
         elif named_gz and at.st_size < 2:  # even its first two bytes are still to come

@@ -398,9 +398,9 @@ class SourceReader:
             self._unreadable.pop(due.path, None)
             hold.end(cleared=not isinstance(look, Later))
             return later
-        except Postponed:
+        except Postponed as postponed:
             hold.end(cleared=True)
-            due.postponed += 1
+            due.wait_for(postponed.read_up_to)
             self._news += 1
             self._due.scan_now.set()
             return POSTPONED_S

@@ -41,6 +41,9 @@ class Nobodys:
 class NotYet:
     """Another log has to be read to its end first."""
 
+    read_up_to: int = 0
+    """How many bytes were read of the logs that are waited for: while these become more it is worth waiting."""
+
 
 def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *, may_wait: bool) -> Follows | Nobodys | NotYet:
     """`listing`: the files beside it, listed when there was something in it already: then its writer had left the log before
@@ -51,14 +54,15 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     is still there, too, under a name like theirs: rotations remove the oldest."""
     beside = [seen for seen in listing if seen.inode != new.inode and seen.size > 0 and _is_of_one_log(seen.path, new.path)]
     older = [seen for seen in beside if seen.mtime_ns <= new.mtime_ns]
-    read = {mark.inode: mark for mark in marks}
+    read = _marks_by_inode(beside, marks)
     at_home = was_at_home(new.path, marks)
     if at_home is not None and at_home.home_inode == new.inode:
         return Nobodys([at_home])  # it was truncated
     since = 0 if at_home is None else at_home.mtime_ns  # what was written before the last one is not between
-    is_unread = any(seen.mtime_ns >= since and not _is_read(seen, read.get(seen.inode)) for seen in older)
+    unread = [seen for seen in older if seen.mtime_ns >= since and not _is_read(seen, read.get(seen.inode))]
+    is_unread = bool(unread)
     if may_wait and is_unread:
-        return NotYet()
+        return NotYet(sum(mark.offset for seen in unread if (mark := read.get(seen.inode)) is not None))
     last_at = max((seen.mtime_ns for seen in older), default=0)
     last = [(seen, read.get(seen.inode)) for seen in older if seen.mtime_ns == last_at]
     # An earlier log in the same tick of the clock, or beside one that is gone, had its successor.
@@ -69,6 +73,17 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     torn = sorted({mark.log: mark for _, mark in last if mark is not None and mark.log >= after}.items())
     is_gone = at_home is not None and at_home.inode not in {seen.inode for seen in older}
     return Nobodys([mark for _, mark in torn] or ([at_home] if at_home is not None else []), is_unread or is_gone)
+
+
+def _marks_by_inode(listing: Sequence[Seen], marks: Sequence[FileMark]) -> dict[int, FileMark]:
+    """The mark of each file. Of a log that is gone another one may have got the inode: the mark that fits is the file's, else the
+    newest one."""
+    sizes = {seen.inode: seen for seen in listing}
+    found: dict[int, FileMark] = {}
+    for mark in sorted(marks, key=lambda mark: mark.log):
+        if (seen := sizes.get(mark.inode)) is not None and not _is_read(seen, found.get(mark.inode)):
+            found[mark.inode] = mark
+    return found
 
 
 def was_at_home(path: str, marks: Sequence[FileMark]) -> FileMark | None:
