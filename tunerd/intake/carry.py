@@ -76,7 +76,7 @@ class Carry:
         )
 
     def _mark(self, mark: FileMark) -> FileMark:
-        is_same = self._log is not None and self._log.log == mark.log  # else it is a copy of that one
+        is_same = self._log is not None and (self._log.log == mark.log or self._log.offset == 0)  # else it is a copy of that one
         home, inode = (self._log.home, self._log.home_inode) if self._log is not None and is_same else ("", 0)
         return replace(mark, carry=self._key.key, home=home or mark.path, home_inode=inode or mark.inode)
 

@@ -33,15 +33,22 @@ class Due:
     """How often in a row its beginning had to wait for another log, of which nothing more was read."""
     waited_at: int = -1
     """How far the logs that it waits for were read then."""
+    waits_since: float = 0.0
+    """Monotonic time since which nothing more was read of them."""
     log: int = 0
     """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
 
-    def wait_for(self, read_up_to: int) -> None:
+    def wait_for(self, read_up_to: int, now: float) -> None:
         """Its beginning has to wait for other logs, which were read up to there."""
-        self.postponed = self.postponed + 1 if read_up_to <= self.waited_at else 1
-        self.waited_at = max(self.waited_at, read_up_to)
+        is_more = read_up_to > self.waited_at
+        self.waited_at, self.waits_since = max(self.waited_at, read_up_to), now if is_more else self.waits_since
+        self.postponed = 1 if is_more else self.postponed + 1
+
+    def waited_s(self, now: float) -> float:
+        """How long in vain."""
+        return now - self.waits_since if self.postponed else 0.0
 
 
 def moved_key(log: int) -> str:
@@ -96,7 +103,7 @@ class DueQueue:
         if newer is not None:
             newer.since, newer.signature, newer.read = due.since, due.signature, due.read and not newer.closed
             newer.seen_at = min(newer.seen_at, due.seen_at)
-            newer.postponed, newer.waited_at = max(newer.postponed, due.postponed), max(newer.waited_at, due.waited_at)
+            newer.postponed, newer.waited_at, newer.waits_since = due.postponed, due.waited_at, due.waits_since
             newer.log = due.log or newer.log
             return
         self._paths[due.path] = due

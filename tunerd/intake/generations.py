@@ -57,7 +57,7 @@ def is_new_log(batch: Batch) -> bool:
 def _home_of(batch: Batch, mark: FileMark) -> str:
     """The path at which the log was first seen: it may have been renamed before the first line was written."""
     before = batch.continues
-    return before.home if before is not None and before.log == mark.log and before.home else mark.path
+    return before.home if before is not None and (before.log == mark.log or before.offset == 0) and before.home else mark.path
 
 
 class Generations:

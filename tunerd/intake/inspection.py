@@ -306,9 +306,13 @@ class Inspection:
         if not found.is_known and not self._names.fits(self._due.path) and not self._is_rotated(file):
             yield LeftOut(signature_of(file.stat))  # no name of the source's, and none of its logs either
             return
-        first, number = True, found.number or self._new_number()
+        # A log that was empty so far gets its number now: its writer may have been in the one before it all the time.
+        is_begun = found.start is not None and found.start.offset > 0
+        first, number = True, found.number if found.number and is_begun else self._new_number()
         is_free = self._open.enter_context(self._followed.reading_log(number))
-        if not is_free or (found.start is not None and found.number and self._index.was_read_on(number, found.start.offset)):
+        if not is_free or (
+            found.start is not None and found.number == number and self._index.was_read_on(number, found.start.offset)
+        ):
             yield Later(0.05, is_busy=True)  # it was, or is being, read in another file
             return
         for batch in read_on(

@@ -371,7 +371,9 @@ class SourceReader:
         await self._recall(due.path)
         inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
-        entry = self._entry.of_file(hold, final=final, postponed=due.postponed)
+        # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
+        postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / POSTPONED_S)
+        entry = self._entry.of_file(hold, final=final, postponed=postponed)
         try:
             if hold.is_quarantined(FILE):
                 await self._set_aside(due, hold)
@@ -400,7 +402,7 @@ class SourceReader:
             return later
         except Postponed as postponed:
             hold.end(cleared=True)
-            due.wait_for(postponed.read_up_to)
+            due.wait_for(postponed.read_up_to, self._clock.monotonic())
             self._news += 1
             self._due.scan_now.set()
             return POSTPONED_S
