@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick coverage lint types check thorough chaos full-disk stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -48,6 +48,10 @@ thorough: $(STAMP)
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
+
+# KILLS=100: SIGKILL while the logs of gathered calls are rotated every 0.1 s; every body has to be as it was written (TUNERD_SEED).
+gather-rotation: $(STAMP)
+	TUNERD_ROTATION_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_gather_rotation.py
 
 # FILLINGS=10: the ledger's disk is filled under load and freed again; afterwards every worker has to work. Needs the right to mount.
 full-disk: $(STAMP)

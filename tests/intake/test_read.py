@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Document, RefusedDocument
-from tunerd.intake.read import ITEMS_REFUSED, Incomplete, Odd, Read, opened, read_documents, read_place, read_whole
+from tunerd.intake.read import ITEMS_REFUSED, Incomplete, Odd, Read, of_descriptor, opened, read_documents, read_place, read_whole
 from tunerd.outcome import FailReason
 
 DOCUMENT = '{"id": "é1", "said": ["\\" }", 1.5], "z": {}}'.encode()
@@ -238,3 +238,17 @@ def test_a_place_in_a_file_that_is_an_empty_list_now(tmp_path: Path) -> None:
     found = read_place(str(path), 0, 0)
     assert isinstance(found, RefusedDocument)
     assert "empty list" in found.refusal.what
+
+
+def test_two_readers_of_one_descriptor(tmp_path: Path) -> None:
+    """Duplicates of a descriptor share their position in the file: whoever opens a second one moves nobody's place."""
+    file = tmp_path / "log.ndjson"
+    file.write_bytes(b"one\ntwo\n")
+    fd = os.open(file, os.O_RDONLY)
+    with of_descriptor(os.dup(fd), str(file)) as first:
+        assert first.file.read(4) == b"one\n"
+        with of_descriptor(os.dup(fd), str(file)) as second:
+            assert first.file.read(4) == b"two\n"
+            assert second.file.read() == b"one\ntwo\n"
+        assert first.file.read(4) == b""
+    os.close(fd)

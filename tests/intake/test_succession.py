@@ -92,3 +92,17 @@ def test_an_inode_that_was_used_again() -> None:
     stale, now = log(1, mtime_ns=100), Seen(f"{LOG}.1", inode=1, size=44, mtime_ns=500)
     assert ends(succession(NEW, [now], [stale], may_wait=True)) == "not yet"
     assert ends(succession(NEW, [now], [stale, replace(log(4, size=44), inode=1)], may_wait=True)) == "k4"
+
+
+def test_an_inode_that_another_log_had() -> None:
+    """A log that is gone leaves its inode to a later one: the later one's mark counts, in whatever order they stand."""
+    gone, before = replace(log(1, path="/calls/app.ndjson.9", mtime_ns=100, size=40), inode=2), log(2)
+    for marks in ([gone, before], [before, gone]):
+        assert ends(succession(NEW, [there(before)], marks, may_wait=True)) == "k2"
+
+
+def test_how_far_the_logs_that_are_waited_for_were_read() -> None:
+    """While that becomes more it is worth waiting."""
+    known = log(1)
+    found = succession(NEW, [there(known, size=120), Seen(f"{LOG}.x", inode=77, size=10, mtime_ns=600)], [known], may_wait=True)
+    assert found == NotYet(read_up_to=100)
