@@ -228,7 +228,11 @@ LEDGER: Final = Section(
         _key("keep_sent", Kind.DURATION, "How long the small row of a sent call stays, for `status` and duplicates."),
         _key("keep_failed", Kind.DURATION, "How long a failed call stays, with its document."),
         _key("keep_recordings", Kind.DURATION, "How long a recording waits for its call."),
-        _key("max_failed_bytes", Kind.SIZE, "Documents of failed calls beyond this are dropped, oldest first."),
+        _key(
+            "max_failed_bytes",
+            Kind.SIZE,
+            "Documents of failed calls beyond this are dropped, oldest first; not those that no rule could map.",
+        ),
         _key("max_pending_bytes", Kind.SIZE, "With more than this open, no new calls are read: they wait on disk."),
         _key("min_free", Kind.SIZE, "With less disk space than this, no new calls are read."),
         _key("keep_documents", Kind.INTEGER, "So many of the newest documents stay, for `tunerd diff`."),
