@@ -595,10 +595,20 @@ def line(content: bytes, offset: int, *, log: int = 1, path: str = "/calls/log",
 
 async def test_a_line_is_known_by_its_log_whatever_the_log_is_called(ledger: Ledger) -> None:
     """Read again under the rotated name it adds nothing; the same line at the same place of another log is another."""
-    await collect(ledger, line(b"{}", 5), log=True)
-    await collect(ledger, line(b"{}", 5, path="/calls/log.1"), log=True)
-    await collect(ledger, line(b"{}", 5, log=2), log=True)
+    one, two = file_mark("/calls/log", whole=False, log=1), file_mark("/calls/new", whole=False, log=2)
+    await ledger.admit(Admission(fragments=[line(b"{}", 5)], mark=one), NOW)
+    await ledger.admit(Admission(fragments=[line(b"{}", 5, path="/calls/log.1")], mark=one), NOW)
+    await ledger.admit(Admission(fragments=[line(b"{}", 5, log=2)], mark=two), NOW)
     assert [(f.origin.log, f.origin.path) for f in (await group(ledger)).fragments] == [(1, "/calls/log"), (2, "/calls/log")]
+
+
+async def test_lines_of_a_log_whose_mark_is_lost_are_known(ledger: Ledger) -> None:
+    """After damage a log is read again under another number: what the call has of it is not added twice."""
+    await ledger.admit(Admission(fragments=[line(b"{}", 5, log=7)]), NOW)
+    await ledger.admit(
+        Admission(fragments=[line(b"{}", 5, log=8), line(b"[]", 9, log=8)], mark=file_mark("/calls/log", whole=False, log=8)), NOW
+    )
+    assert [(f.origin.log, f.origin.offset) for f in (await group(ledger)).fragments] == [(7, 5), (8, 9)]
 
 
 async def test_lines_of_a_sent_call_are_known_by_their_log(ledger: Ledger) -> None:

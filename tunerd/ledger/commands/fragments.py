@@ -115,6 +115,8 @@ def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, i
     origin = fragment.origin
     if digest in store.digests(row.row, origin):
         return True
+    if origin.log and store.was_in_lost_log(row.row, origin, digest):
+        return True
     if not is_log or row.state is not State.SENT:
         return False
     last = store.last_log_offset(row.row, origin)  # all that is still known of the lines of a sent call

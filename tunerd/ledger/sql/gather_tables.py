@@ -84,6 +84,15 @@ class GatherTables(JoinTables):
         """Of the fragments at a place, whether their documents are still there or not."""
         return [digest for (digest,) in self.db.execute(f"SELECT digest FROM fragment WHERE {_AT}", _at(row, origin))]
 
+    def was_in_lost_log(self, row: int, origin: Origin, digest: bytes) -> bool:
+        """Whether it stood at this offset of a log of which no mark is left (the ledger was damaged): this is that log, under
+        another number."""
+        of_lost = "NOT EXISTS (SELECT 1 FROM file WHERE file.source = ? AND file.log = fragment.log)"
+        sql = (
+            f'SELECT 1 FROM fragment WHERE row = ? AND "offset" = ? AND digest = ? AND log > 0 AND log <> ? AND {of_lost} LIMIT 1'
+        )
+        return self.db.execute(sql, (row, origin.offset, digest, origin.log, origin.source)).fetchone() is not None
+
     def last_log_offset(self, row: int, origin: Origin) -> int | None:
         """The last place of a log whose document is no longer there."""
         of_log = "row = ? AND log = ? AND (log > 0 OR path = ?) AND whole = 0 AND document IS NULL"
