@@ -96,7 +96,8 @@ class AdmissionGate:
         if gauges.pending_bytes + gauges.unmapped_bytes > most:
             detail = (
                 f"documents that no rule could map hold {gauges.unmapped_bytes:,} bytes of the ledger "
-                f"(max_pending_bytes is {most:,}): correct the rules and `tunerd retry --reason unmappable`, or `tunerd dismiss` them"
+                f"(max_pending_bytes is {most:,}): correct the rules and `tunerd retry --reason unmappable`, "
+                "or `tunerd dismiss` them"
             )
             return IntakeReason.FULL, detail
         if gauges.waiting_bytes > most // 2:
