@@ -156,6 +156,11 @@ SOURCE: Final = Section(
         _key("settle_timeout", Kind.DURATION, "How long an incomplete document may stay so before it is refused."),
         _key("max_document", Kind.SIZE, "Larger documents are refused."),
         _key(
+            "not_json",
+            Kind.CHOICE,
+            "Lines of a log that do not begin like JSON: fail each visibly, or ignore them (counted, and told once a file).",
+        ),
+        _key(
             "ignore_older", Kind.DURATION, "Leave files alone that were last changed longer ago. Off by default.", default="null"
         ),
         _key(
