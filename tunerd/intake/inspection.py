@@ -102,6 +102,8 @@ class Batch:
     """Of a log: the mark that it goes on from."""
     same_log: str | None = None
     """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
+    noise: int = 0
+    """Lines of it that were left out as no JSON (`not_json: ignore`)."""
 
 
 Look: TypeAlias = (
