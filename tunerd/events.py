@@ -73,6 +73,17 @@ class FileIgnored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinesIgnored:
+    """Lines of a log that are no JSON were left out (`not_json: ignore`)."""
+
+    source: str
+    path: str
+    count: int
+    is_first: bool
+    """Of this file, since the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLeft:
     """A log is no longer read, and something of it may be unread."""
 
@@ -350,7 +361,7 @@ class ClockJumped:
 
 Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
-    | FileIgnored | LogLeft | DocumentMapped | CallAdmitted
+    | FileIgnored | LinesIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed

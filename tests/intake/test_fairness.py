@@ -6,10 +6,13 @@ import json
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.intake.harness import map_call, put, running, source, swept
 from tunerd.call import Document, Mapped, Refusal, RefusedDocument
-from tunerd.events import CallAdmitted, CallFailed
+from tunerd.events import CallAdmitted, CallFailed, LinesIgnored
 from tunerd.intake.fair_turns import FairTurns
+from tunerd.intake.read import read_documents
 from tunerd.intake.refused_lines import ROWS_OF_A_FILE, is_hollow
 from tunerd.ledger import Filter
 from tunerd.outcome import FailReason
@@ -120,3 +123,37 @@ async def test_documents_are_mapped_where_they_are_read(tmp_path: Path) -> None:
     async with running(source(tmp_path), mapper=watched) as it:
         await it.told.until(CallAdmitted, 40)
     assert (threading.get_ident() in threads, most) == (False, 1)
+
+
+NOISE = ["Traceback (most recent call last):", "INFO: ready", "17", '"text"', "\u00e4\u00f6", "-- 2026 --"]
+
+
+@pytest.mark.parametrize("not_json", ["fail", "ignore"])
+async def test_noise_between_the_lines_of_a_log_is_a_choice(tmp_path: Path, not_json: str) -> None:
+    """By default each such line is a failure; `not_json: ignore` counts them and tells once a file. What begins like JSON and
+    is broken is a lost document either way, and so are NUL bytes."""
+    lines = [*NOISE[:3], '{"id": "a"}', *NOISE[3:], '{"id": "b"}', '{"id": "cut', "[1,", "\0\0\0"]
+    (tmp_path / "calls.ndjson").write_bytes("\n".join(lines).encode() + b"\n")
+    chosen = source(tmp_path, include=("*",), not_json=not_json)
+    done, _ = await swept(chosen)
+    assert done.ids() == ["a", "b"]
+    assert len(done.told.seen(CallFailed)) == (3 if not_json == "ignore" else 3 + len(NOISE))
+    ignored = done.told.seen(LinesIgnored)
+    assert [(event.count, event.is_first) for event in ignored] == ([(len(NOISE), True)] if not_json == "ignore" else [])
+    with (tmp_path / "calls.ndjson").open("a") as log:
+        log.write("more noise\n" + '{"id": "c"}\n')
+    again, _ = await swept(chosen, ledger=done.ledger)
+    assert "c" in again.ids()
+    kept = list(read_documents(str(tmp_path / "calls.ndjson"), keep_noise=not_json == "fail"))
+    assert sum(isinstance(one, RefusedDocument) for one in kept) == (3 if not_json == "ignore" else 4 + len(NOISE))
+
+
+async def test_ignored_noise_fills_no_batch_and_keeps_its_place(tmp_path: Path) -> None:
+    """A log of nothing but noise is read to its end once."""
+    (tmp_path / "calls.ndjson").write_text("noise\n" * 1_000)
+    chosen = source(tmp_path, include=("*",), not_json="ignore")
+    done, left = await swept(chosen)
+    assert (left, sum(event.count for event in done.told.seen(LinesIgnored))) == (0, 1_000)
+    assert [event.is_first for event in done.told.seen(LinesIgnored)].count(True) == 1
+    again, _ = await swept(chosen, ledger=done.ledger)
+    assert again.told.seen(LinesIgnored) == []

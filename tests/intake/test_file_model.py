@@ -16,8 +16,10 @@ from tests.intake.harness import listed, source
 from tests.intake.test_source_tree import exchange
 from tunerd.call import Document
 from tunerd.intake.after_sent import leftovers
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inspection import Batch, Compare, Inspection, LeftOut, Now, Recognized
 from tunerd.intake.removal import Changed, Removal, Removed, Unfinished, aside_name
 from tunerd.intake.scan import Names
@@ -189,7 +191,7 @@ class Files(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.index = FileIndex(str(self.root), lambda name: name)
+        self.index = FileIndex(str(self.root))
         self.index.load(list(self.marks.values()))
 
     @rule(name=names, is_closed=st.booleans())
@@ -206,7 +208,8 @@ class Files(RuleBasedStateMachine):
 
     def _inspect(self, relative: str, is_closed: bool) -> None:
         due = Due(relative, 0.0, 0.0, closed=is_closed)
-        inspection = Inspection(self.source, self.tree, self.names, due, Now(time.time(), 1e6, final=True), self.index)
+        now = Now(time.time(), 1e6, final=True)
+        inspection = Inspection(self.source, self.tree, self.names, due, now, self.index, FollowedLogs(DescriptorLimit()))
         try:
             look = inspection.look()
             if isinstance(look, Compare):

@@ -279,6 +279,16 @@ def test_what_fills_the_ledger(pending: int, waiting: int, failed: int, closed: 
     assert (gate.closed() is not None) is closed
 
 
+@pytest.mark.parametrize(("unmapped", "closed"), [(400, False), (401, True)])
+def test_documents_that_no_rule_could_map_fill_the_ledger(unmapped: int, closed: bool) -> None:
+    """They are kept whole until somebody acts, so that a wrong rule stays repairable; beyond the limit the files are the buffer."""
+    gauges = Gauges(calls={}, oldest_at={}, pending_bytes=600, waiting_bytes=0, unmapped_bytes=unmapped)
+    gate = AdmissionGate(lambda: gauges, Limits(max_pending_bytes=1000), FakeClock())
+    why = gate.closed()
+    assert (why is not None) is closed
+    assert why is None or (why[0] is IntakeReason.FULL and "tunerd retry" in why[1] and "tunerd dismiss" in why[1])
+
+
 async def test_back_pressure_for_a_whole_run(tmp_path: Path) -> None:
     """Held at max_pending_bytes until the last waiting call has left: every manifest comes in, each call that it is for
     leaves, no new call comes in meanwhile, and then all of them do."""

@@ -31,6 +31,7 @@ from tunerd.intake.admission_gate import Limits
 from tunerd.intake.content import hash_of
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
+from tunerd.ledger.sqlite.connect import scripts
 from tunerd.outcome import FailReason, IntakeReason
 from tunerd.testing import FakeClock, MemoryLedger
 
@@ -404,6 +405,7 @@ def denied() -> Iterator[Path]:
         root.chmod(0o755)
         user = os.geteuid()
         if user == 0:
+            scripts()  # what is installed may be where "other" may not read
             os.seteuid(65534)
         try:
             yield root

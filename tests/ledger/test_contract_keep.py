@@ -397,14 +397,18 @@ async def test_recordings_go_after_keep_recordings(ledger: Ledger) -> None:
 
 
 async def test_failed_documents_are_bounded(ledger: Ledger) -> None:
-    """Over max_failed_bytes the oldest failures lose their documents; their rows stay visible."""
+    """Over max_failed_bytes the oldest failures lose their documents; their rows stay visible. Of documents that no rule could
+    map only dismissed ones do: a wrong rule stays repairable."""
     for index in range(3):
         document = RefusedDocument(
             origin=Origin(source="agent", path=f"/{index}"), refusal=refused().refusal, document=b"x" * 100, head=b"x"
         )
         await ledger.admit(Admission(refused=[document]), NOW + index)
-    assert await ledger.trim(dataclasses.replace(KEEP, max_failed_bytes=250), NOW + 5) == 1
+    keep = dataclasses.replace(KEEP, max_failed_bytes=250)
+    assert await ledger.trim(keep, NOW + 5) == 0
     rows = await ledger.calls(Filter())
+    await ledger.dismiss([row.row for row in rows], NOW + 6)
+    assert await ledger.trim(keep, NOW + 7) == 1
     assert [await ledger.document(row.row) is None for row in rows] == [True, False, False]
 
 

@@ -96,6 +96,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.OnlyIgnored(source="agent", count=20),
         e.RoleUnknown(source="agent", role="narrator", dropped=True),
         e.FileIgnored(source="agent", path="/c/fifo", why=f"a FIFO {text}"),
+        e.LinesIgnored(source="agent", path="/calls/l.ndjson", count=3, is_first=True),
         e.LogLeft(source="agent", path="/c/calls.ndjson", offset=7, why=f"it was moved {text}"),
         e.DocumentMapped(source="agent", notes=MappingNotes(missing=("call_type",), left_out=("summary",), repairs={"swap": 2})),
         e.CallAdmitted(source="agent", call_id="call-1", state=State.DUE),

@@ -84,7 +84,7 @@ def test_every_event_counts_what_it_should() -> None:
     assert value("tunerd_calls_duplicate_total", {"source": "agent"}) == 1
     assert value("tunerd_parts_late_total", {"source": "agent"}) == 2
     assert value("tunerd_documents_read_total", {"source": "agent"}) == 3
-    assert value("tunerd_documents_ignored_total", {"source": "agent"}) == 1
+    assert value("tunerd_documents_ignored_total", {"source": "agent"}) == 4
     assert value("tunerd_rule_null_total", {"source": "agent", "field": "call_type"}) == 1
     assert value("tunerd_rule_error_total", {"source": "agent", "field": "summary"}) == 1
     assert value("tunerd_timeline_repairs_total", {"source": "agent", "repair": "swap"}) == 2

@@ -2,6 +2,7 @@
 not sent again from a file that was kept."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 from tests.ledger.parts import FORM, SENT, file_mark, freeze, recording, refused
@@ -98,4 +99,29 @@ async def test_bodies_of_failed_calls_stay_within_their_limit(tmp_path: Path) ->
     assert documents[-1] is not None
     assert documents[0] is None
     assert sum(ledger.gauges().calls.values()) == 30
+    await ledger.close()
+
+
+async def test_documents_that_no_rule_could_map_keep_their_bodies(tmp_path: Path) -> None:
+    """A wrong rule on a log of any size stays repairable: `max_failed_bytes` takes nothing from them, the gauges tell how much
+    they hold, also after a restart, and dismissing them frees it."""
+    path = tmp_path / "ledger.db"
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    document = b'{"said": "' + b"word " * 2000 + b'"}'
+    bad = [replace(refused(offset=n * 20_000), document=document, head=b"") for n in range(30)]
+    reasons = [replace(one, refusal=replace(one.refusal, reason=FailReason.UNMAPPABLE)) for one in bad]
+    await ledger.admit(Admission(refused=reasons), NOW)
+    assert 30 * len(document) > KEEP.max_failed_bytes
+    while await ledger.trim(KEEP, NOW + 60):
+        pass
+    assert all([await ledger.document(row) == document for row in range(1, 31)])
+    assert ledger.gauges().unmapped_bytes == 30 * len(document)
+    await ledger.close()
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    assert ledger.gauges().unmapped_bytes == 30 * len(document)
+    await ledger.dismiss(list(range(1, 31)), NOW + 61)
+    assert ledger.gauges().unmapped_bytes == 0
+    while await ledger.trim(KEEP, NOW + 120):
+        pass
+    assert sum([await ledger.document(row) is not None for row in range(1, 31)]) * len(document) <= KEEP.max_failed_bytes
     await ledger.close()

@@ -11,12 +11,12 @@ import click
 
 from tunerd.call import Document, State
 from tunerd.cli.daemon import Target, read_known, target_options
+from tunerd.cli.documents import read
 from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import exit_bad_config
 from tunerd.cli.terminal import say, say_json
 from tunerd.config import Config, Source
 from tunerd.config.file import load_text
-from tunerd.intake.read import read_documents
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names, why_odd
 from tunerd.intake.source_tree import SourceTree
@@ -154,7 +154,7 @@ def _audit_file(audit: Audit, source: Source, mapping: SourceMapping, path: str,
     of = audit.source(source.name)
     of["files"] += 1
     try:
-        for one in read_documents(path, source.format, source.max_document_bytes, source=source.name, settled_at=audit.now):
+        for one in read(source, path, audit.now):
             if source.gather is not None:
                 of["documents"] += 1
                 of["parts"] += 1

@@ -2,21 +2,19 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import click
 
-from tunerd.call import Document, Form, RefusedDocument
+from tunerd.call import Form
 from tunerd.cli.documents import would_read
 from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.cli.terminal import say
-from tunerd.config import Config, Source
+from tunerd.config import Config
 from tunerd.config.check import form_known
 from tunerd.config.file import load
-from tunerd.intake.read import read_documents
 from tunerd.mapping import presets
 from tunerd.places import ConfigError
 from tunerd.workbench.bench import Bench, config_benches, preset_bench
@@ -89,13 +87,6 @@ def wanted_by(config: Config, named: str | None = None) -> Callable[[Path], bool
         return any(would_read(one, absolute) for one in inside) if inside else fit(path)
 
     return wanted
-
-
-def read(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:
-    """Every document of the file as the source reads it. Raises OSError, and ValueError where it is no regular file."""
-    yield from read_documents(
-        os.path.abspath(file), source.format, source.max_document_bytes, source=source.name, settled_at=time.time()
-    )
 
 
 def cannot_read(file: Path, exc: OSError | ValueError) -> None:

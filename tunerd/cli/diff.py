@@ -9,9 +9,9 @@ import click
 import orjson
 
 from tunerd.call import Document, Origin, RefusedDocument
-from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, read, wanted_by
+from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, wanted_by
 from tunerd.cli.daemon import Target
-from tunerd.cli.documents import source_of
+from tunerd.cli.documents import read, source_of
 from tunerd.cli.office import ask
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config

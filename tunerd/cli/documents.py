@@ -77,10 +77,22 @@ def why_not_read(source: Source, file: Path) -> str | None:
     return None
 
 
+def read(source: Source, file: Path | str, settled_at: float | None = None) -> Iterator[Document | RefusedDocument]:
+    """Every document of the file as the source reads it. Raises OSError, and ValueError where it is no regular file."""
+    yield from read_documents(
+        os.path.abspath(file),
+        source.format,
+        source.max_document_bytes,
+        source=source.name,
+        settled_at=time.time() if settled_at is None else settled_at,
+        keep_noise=source.not_json == "fail",
+    )
+
+
 def documents_of(source: Source, file: Path) -> Iterator[Document | RefusedDocument]:
     """Every document of the file, as the source reads it. A file that cannot be read ends the command."""
     try:
-        yield from read_documents(str(file), source.format, source.max_document_bytes, source=source.name, settled_at=time.time())
+        yield from read(source, file)
     except FileNotFoundError:
         _stop(f"there is no file {file}")
     except (OSError, ValueError) as exc:

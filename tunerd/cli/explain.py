@@ -19,10 +19,9 @@ from tunerd.cli.benches import (
     fits,
     plain_output,
     preset_or_exit,
-    read,
     wanted_by,
 )
-from tunerd.cli.documents import source_of, why_not_read
+from tunerd.cli.documents import read, source_of, why_not_read
 from tunerd.cli.options import config_option
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config, Source

@@ -9,8 +9,8 @@ from typing import Final
 
 import click
 
-from tunerd.cli.benches import cannot_read, files_of, fits, read
-from tunerd.cli.documents import would_read
+from tunerd.cli.benches import cannot_read, files_of, fits
+from tunerd.cli.documents import read, would_read
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
 from tunerd.config.file import read_text

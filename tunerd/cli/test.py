@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from tunerd.call import Document, Form, RefusedDocument
-from tunerd.cli.benches import benches_or_exit, config_or_exit, read
-from tunerd.cli.documents import would_read
+from tunerd.cli.benches import benches_or_exit, config_or_exit
+from tunerd.cli.documents import read, would_read
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example

@@ -156,6 +156,11 @@ SOURCE: Final = Section(
         _key("settle_timeout", Kind.DURATION, "How long an incomplete document may stay so before it is refused."),
         _key("max_document", Kind.SIZE, "Larger documents are refused."),
         _key(
+            "not_json",
+            Kind.CHOICE,
+            "Lines of a log that do not begin like JSON: fail each visibly, or ignore them (counted, and told once a file).",
+        ),
+        _key(
             "ignore_older", Kind.DURATION, "Leave files alone that were last changed longer ago. Off by default.", default="null"
         ),
         _key(
@@ -228,7 +233,11 @@ LEDGER: Final = Section(
         _key("keep_sent", Kind.DURATION, "How long the small row of a sent call stays, for `status` and duplicates."),
         _key("keep_failed", Kind.DURATION, "How long a failed call stays, with its document."),
         _key("keep_recordings", Kind.DURATION, "How long a recording waits for its call."),
-        _key("max_failed_bytes", Kind.SIZE, "Documents of failed calls beyond this are dropped, oldest first."),
+        _key(
+            "max_failed_bytes",
+            Kind.SIZE,
+            "Documents of failed calls beyond this are dropped, oldest first; not those that no rule could map.",
+        ),
         _key("max_pending_bytes", Kind.SIZE, "With more than this open, no new calls are read: they wait on disk."),
         _key("min_free", Kind.SIZE, "With less disk space than this, no new calls are read."),
         _key("keep_documents", Kind.INTEGER, "So many of the newest documents stay, for `tunerd diff`."),

@@ -100,6 +100,8 @@ class Source(_Model):
     settle_s: Seconds = 1.0
     settle_timeout_s: Seconds = 60.0
     max_document_bytes: Annotated[int, Field(ge=1)] = 4 * MIB
+    not_json: Literal["fail", "ignore"] = "fail"
+    """Lines of a log that do not even begin like JSON."""
     ignore_older_s: Seconds | None = None
     after_sent: Literal["keep", "delete", "move_to"] = "keep"
     move_to: str | None = None

@@ -93,6 +93,13 @@ class AdmissionGate:
         if gauges.pending_bytes > most:
             detail = f"open calls hold {gauges.pending_bytes:,} bytes of the ledger (max_pending_bytes is {most:,})"
             return IntakeReason.FULL, detail
+        if gauges.pending_bytes + gauges.unmapped_bytes > most:
+            detail = (
+                f"documents that no rule could map hold {gauges.unmapped_bytes:,} bytes of the ledger "
+                f"(max_pending_bytes is {most:,}): correct the rules and `tunerd retry --reason unmappable`, "
+                "or `tunerd dismiss` them"
+            )
+            return IntakeReason.FULL, detail
         if gauges.waiting_bytes > most // 2:
             detail = f"calls that wait for recordings hold {gauges.waiting_bytes:,} bytes, more than half of max_pending_bytes"
             return IntakeReason.FULL, detail

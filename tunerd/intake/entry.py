@@ -18,7 +18,7 @@ from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
 from tunerd.intake.inspection import Batch, Inspection, Look
 from tunerd.intake.quarantine import crashed, place_of, split
-from tunerd.intake.refused_lines import RefusedLines
+from tunerd.intake.refused_lines import RefusedLines, is_noise
 from tunerd.ledger import Admission, Admitted, WritePath
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
@@ -68,7 +68,11 @@ class Entry:
         """Step 3, in the thread that read them; one document at a time over all sources, since only one thread can compute
         and the others would hold up the event loop in turn."""
         made: list[Made] = []
+        ignores_noise = self._source.not_json == "ignore" and batch.mark is not None and not batch.mark.whole
         for one in batch.documents:
+            if ignores_noise and is_noise(one):
+                batch.noise += 1
+                continue
             if isinstance(one, RefusedDocument):
                 made.append((one, Mapped(refused=self._kept(one))))
                 continue

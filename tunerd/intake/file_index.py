@@ -11,7 +11,7 @@ from tunerd.intake.scan import differ_in_inode_only, is_unchanged, signature
 from tunerd.ledger import FileMark
 
 _RECENT: Final = 4_000
-"""Files read last: compared with their stat at every scan, the others once an hour."""
+"""Files looked at last: compared with their stat at every scan, the others once an hour."""
 _GONE: Final = 10_000
 _MOVED: Final = 1_000
 _LIES: Final = 20
@@ -38,7 +38,8 @@ class FileIndex:
         """Files in a row of which only the inode was another; negative: once it was not for nothing."""
         self.closed: set[str] = set()
         """Where `after_sent` takes files: those that were closed or moved into place (an event said so) as they were read."""
-        self._numbering = threading.Lock()
+        self._lock = threading.RLock()
+        """Threads ask how far a log was read while the event loop moves it from one path to another."""
         self.last_log = 0
         """The greatest number of a log so far."""
         self.refused_tails: dict[str, int] = {}
@@ -69,19 +70,23 @@ class FileIndex:
         return self._root + relative
 
     def remember(self, mark: FileMark, *, recent: bool = True) -> None:
-        relative = self.relative(mark.path)
-        self.signatures[relative] = signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
-        self.devices.add(mark.device)
-        self.numbered(mark.log)
-        self.replaced(relative, by=mark.log)
-        if not mark.whole:
-            self._found(mark.log, relative)
-            self.logs[relative], self._path_of[mark.log] = mark, relative
-        if recent:
-            self._recent[relative] = None
-            self._recent.move_to_end(relative)
-            while len(self._recent) > _RECENT:
-                self._recent.popitem(last=False)
+        with self._lock:
+            relative = self.relative(mark.path)
+            self.signatures[relative] = signature(mark.size, mark.mtime_ns, mark.ctime_ns, mark.inode)
+            self.devices.add(mark.device)
+            self.numbered(mark.log)
+            self.replaced(relative, by=mark.log)
+            if not mark.whole:
+                self._found(mark.log, relative)
+                self.logs[relative], self._path_of[mark.log] = mark, relative
+            if recent:
+                self._used(relative)
+
+    def _used(self, relative: str) -> None:
+        self._recent[relative] = None
+        self._recent.move_to_end(relative)
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
 
     def forget(self, relative: str) -> None:
         """It is not what was read: it is read anew."""
@@ -89,27 +94,31 @@ class FileIndex:
 
     def next_log(self) -> int:
         """The number of a log that nobody knows. May be asked in any thread."""
-        with self._numbering:
+        with self._lock:
             self.last_log += 1
             return self.last_log
 
-    def leave_out(self, relative: str, sign: int) -> None:
-        """A file that is not read on purpose (ignore_older), until it changes."""
+    def leave_out(self, relative: str, sign: int, *, recent: bool = True) -> None:
+        """A file that is not read on purpose, until it changes: it is old (ignore_older), or it is no log yet. `recent`: each
+        scan compares it, since it may become one."""
         self.signatures[relative] = sign
+        if recent:
+            self._used(relative)
 
     def numbered(self, log: int) -> None:
         """This number is taken."""
         if log > self.last_log:
-            with self._numbering:
+            with self._lock:
                 self.last_log = max(self.last_log, log)
 
     def replaced(self, relative: str, *, by: int) -> None:
         """The path holds the log of the number `by` (0: none) now; the one that it held is looked for under other names."""
-        mark = self.logs.get(relative)
-        if mark is not None and mark.log != by:
-            del self.logs[relative]
-            self._path_of.pop(mark.log, None)
-            self.moved_away(mark)
+        with self._lock:
+            mark = self.logs.get(relative)
+            if mark is not None and mark.log != by:
+                del self.logs[relative]
+                self._path_of.pop(mark.log, None)
+                self.moved_away(mark)
 
     def read_elsewhere(self, mark: FileMark) -> None:
         """A log was read by its descriptor, at another place than its path."""
@@ -146,10 +155,11 @@ class FileIndex:
         return [*self.logs, *(self.relative(mark.path) for mark in self._moved.values())]
 
     def was_read_on(self, log: int, offset: int) -> bool:
-        """Whether more of a log was read than up to this offset."""
-        path = self._path_of.get(log)
-        mark = self.logs.get(path) if path is not None else self._moved.get(log)
-        return mark is not None and mark.offset > offset
+        """Whether more of a log was read than up to this offset. May be asked in any thread."""
+        with self._lock:
+            path = self._path_of.get(log)
+            mark = self.logs.get(path) if path is not None else self._moved.get(log)
+            return mark is not None and mark.offset > offset
 
     def all_logs(self) -> Sequence[FileMark]:
         """As far as they were read, wherever they are, in the order in which they were discovered. May be asked in any thread."""

@@ -51,6 +51,15 @@ class FollowedLog:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenLog:
+    """An open log, as it was when it was asked for: another thread may have closed it since."""
+
+    at: os.stat_result
+    is_read: bool
+    """Nothing came since it was last read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """A log that is no longer read: where it was read to, and why it is not read on."""
 
@@ -123,6 +132,19 @@ class FollowedLogs:
     def of_number(self, number: int) -> FollowedLog | None:
         with self._lock:
             return self._by_number.get(number)
+
+    def state(self, number: int) -> OpenLog | None:
+        """How an open log is now."""
+        with self._lock:
+            log = self._by_number.get(number)
+            return OpenLog(log.stat(), log.is_read()) if log is not None else None
+
+    def descriptor(self, number: int) -> int | None:
+        """A descriptor of an open log for the caller, who closes it: the log's own one may be closed in another thread, and
+        its number then is another file's."""
+        with self._lock:
+            log = self._by_number.get(number)
+            return os.dup(log.fd) if log is not None else None
 
     def read(self, fd: int, mark: FileMark, *, now: float, seen: tuple[int, int] | None) -> None:
         """The file behind `fd` was read up to `mark`; `seen`: to its end, as it was then. A duplicate of `fd` stays open."""

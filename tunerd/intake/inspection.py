@@ -102,6 +102,8 @@ class Batch:
     """Of a log: the mark that it goes on from."""
     same_log: str | None = None
     """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
+    noise: int = 0
+    """Lines of it that were left out as no JSON (`not_json: ignore`)."""
 
 
 Look: TypeAlias = (
@@ -169,10 +171,9 @@ class Inspection:
         return look
 
     def _open_file(self) -> Opened | NotRegular | None:
-        if self._moved is not None:
-            return self._open.enter_context(of_descriptor(os.dup(self._moved.fd), self._path))
         if self._due.moved_log:
-            return None
+            moved = self._followed.descriptor(self._due.moved_log) if self._moved is not None else None
+            return self._open.enter_context(of_descriptor(moved, self._path)) if moved is not None else None
         try:
             with self._tree.opened() as inside:
                 if (why := why_odd(inside, self._due.path)) is not None:
@@ -306,15 +307,14 @@ class Inspection:
         if not found.is_known and not self._names.fits(self._due.path) and not self._is_rotated(file):
             yield LeftOut(signature_of(file.stat))  # no name of the source's, and none of its logs either
             return
+        if (start := found.start) is not None:  # a copy begins where another log ends, which must not go on meanwhile
+            is_free = self._open.enter_context(self._followed.reading_log(start.log))
+            if not is_free or self._index.was_read_on(start.log, start.offset):
+                yield Later(0.05, is_busy=True)  # it was, or is being, read in another file
+                return
         # A log that was empty so far gets its number now: its writer may have been in the one before it all the time.
-        is_begun = found.start is not None and found.start.offset > 0
+        is_begun = start is not None and start.offset > 0
         first, number = True, found.number if found.number and is_begun else self._new_number()
-        is_free = self._open.enter_context(self._followed.reading_log(number))
-        if not is_free or (
-            found.start is not None and found.number == number and self._index.was_read_on(number, found.start.offset)
-        ):
-            yield Later(0.05, is_busy=True)  # it was, or is being, read in another file
-            return
         for batch in read_on(
             file,
             found.chain,
@@ -335,8 +335,8 @@ class Inspection:
                 last=batch.last,
                 later_s=self._next_look_s() if batch.pending and not refused else None,
                 refused_tail=self._due.signature if refused else None,
-                continues=found.start,
-                same_log=found.start.path if first and found.start is not None and found.start.log == number else None,
+                continues=start,
+                same_log=start.path if first and start is not None and start.log == number else None,
             )
             first = False
 

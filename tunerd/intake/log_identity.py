@@ -124,8 +124,8 @@ class LogIdentity:
 
     def _is_elsewhere(self, mark: FileMark) -> bool:
         """Whether the file of a log is open and has a name, so that it is not this one."""
-        log = self.followed.of_number(mark.log)
-        return log is not None and log.stat().st_nlink > 0
+        log = self.followed.state(mark.log)
+        return log is not None and log.at.st_nlink > 0
 
     # Logs that were read at other paths.
 
@@ -150,8 +150,8 @@ class LogIdentity:
         for mark in marks:
             if self._is_intact(mark):
                 continue
-            log = self.followed.of_number(mark.log)
-            if self.may_wait and log is not None and log.stat().st_size >= mark.offset and not log.is_read():
+            log = self.followed.state(mark.log)
+            if self.may_wait and log is not None and log.at.st_size >= mark.offset and not log.is_read:
                 return Wait(0.05, log=mark.log)  # what it had when it was copied is read from itself
             return (yield from self._at(mark, mark.log))
         return (yield from self._copied(marks[0])) if marks else None
@@ -161,8 +161,8 @@ class LogIdentity:
         begins alike; by its name it is a copy, of which only what the log does not have is read."""
         if not self.is_final and self.quiet_s < COPY_QUIET_S:
             return Wait(min(1.0, COPY_QUIET_S - self.quiet_s + 0.01))
-        log = self.followed.of_number(mark.log)
-        if self.may_wait and log is not None and not log.is_read():
+        log = self.followed.state(mark.log)
+        if self.may_wait and log is not None and not log.is_read:
             return Wait(0.05, log=mark.log)
         if not is_rotated_name(mark.path, self.file.path):
             return None
@@ -182,13 +182,16 @@ class LogIdentity:
 
     def _is_intact(self, mark: FileMark) -> bool:
         """Whether a log is still where it was read, all of it."""
-        log = self.followed.of_number(mark.log)
-        if log is not None:
-            at = log.stat()
-            state = ChainState.of(mark.content, mark.offset)
-            if at.st_nlink == 0 or at.st_size < mark.offset or _is_same(at, self.file.stat):
-                return False
-            return state is None or _begins_and_ends_alike(lambda count, offset: os.pread(log.fd, count, offset), state)
+        fd = self.followed.descriptor(mark.log)
+        if fd is not None:
+            try:
+                at = os.fstat(fd)
+                state = ChainState.of(mark.content, mark.offset)
+                if at.st_nlink == 0 or at.st_size < mark.offset or _is_same(at, self.file.stat):
+                    return False
+                return state is None or _begins_and_ends_alike(lambda count, offset: os.pread(fd, count, offset), state)
+            finally:
+                os.close(fd)
         there = self.stat(mark.path) if mark.path != self.file.path else None
         if there is None or there.st_ino != mark.inode or there.st_size < min(mark.offset, mark.size or mark.offset):
             return False

@@ -235,7 +235,7 @@ class DirectoryMonitor:
         async for relative, why in _unhurried(listing.odd):
             self.odd(relative, why)
         async for relative, sign in _unhurried(listing.old):
-            self._index.leave_out(relative, sign)
+            self._index.leave_out(relative, sign, recent=False)
         if listing.old:
             why = f"{len(listing.old)} file(s) older than ignore_older are left out, such as {listing.old[0][0]}"
             self._emit(FileIgnored(source=self._source.name, path=self._root, why=why))

@@ -29,6 +29,7 @@ from tunerd.intake.framing import (
     values_of_line,
     without_bom,
 )
+from tunerd.intake.refused_lines import is_noise
 from tunerd.intake.source_tree import SourceTree
 from tunerd.outcome import FailReason
 
@@ -454,9 +455,11 @@ def read_documents(
     source: str = "",
     settled_at: float = 0.0,
     root: str | None = None,
+    keep_noise: bool = True,
 ) -> Iterator[Read]:
     """Every document of one file as it stands; what is broken or incomplete comes as a refusal. `root`: the directory of the
-    source that the file is of. Raises OSError, and ValueError where the path is no regular file."""
+    source that the file is of. `keep_noise`: lines of a log that are no JSON come as
+    refusals, too. Raises OSError, and ValueError where the path is no regular file."""
     path = os.path.abspath(path)
     try:
         with opened(path) if root is None else _opened_below(os.path.abspath(root), path) as file:
@@ -477,16 +480,20 @@ def read_documents(
                 for chunk in _chunks(file):
                     for found in lines.feed(chunk):
                         for one in found:
-                            yield from maker.of_line(one, max_document_bytes)
+                            yield from _without_noise(maker.of_line(one, max_document_bytes), keep_noise)
                     if lines.in_hole:
                         lines.skip(file.skip_hole())
             except GZIP_ERRORS as exc:
                 yield maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(exc))
                 return
             for last in lines.rest():
-                yield from maker.of_line(last, max_document_bytes)
+                yield from _without_noise(maker.of_line(last, max_document_bytes), keep_noise)
     except Odd as exc:
         raise ValueError(f"{path} is not a regular file") from exc
+
+
+def _without_noise(made: list[Read], keep_noise: bool) -> list[Read]:
+    return made if keep_noise else [one for one in made if not is_noise(one)]
 
 
 @contextmanager

@@ -60,6 +60,15 @@ class RefusedLines:
         )
 
 
+def is_noise(one: Document | RefusedDocument) -> bool:
+    """Whether a line of a log does not even begin like JSON: what libraries print between the lines of a writer. A line that
+    begins like an object or a list and is broken is a document that was lost; NUL bytes are what a crash left."""
+    if not isinstance(one, RefusedDocument) or one.refusal.reason is not FailReason.UNREADABLE:
+        return False
+    text = one.head.lstrip()
+    return bool(text) and text[:1] not in (b"{", b"[", b"\0")
+
+
 def _is_nothing(document: Document | RefusedDocument) -> bool:
     if isinstance(document, RefusedDocument):
         return document.refusal.reason is FailReason.UNREADABLE

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 from tunerd.call import Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, Event, LogLeft, PartsLate
+from tunerd.events import Emit, Event, LinesIgnored, LogLeft, PartsLate
 from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.after_sent import AfterSent
@@ -57,6 +57,7 @@ WORKERS: Final = 64
 """Files of one source in hand at the same time: their commits go to disk together."""
 _THREADS: Final = 3
 """Of one source, at most: for reading, scanning and after_sent, so that none holds up another."""
+_NOISY_FILES: Final = 1_000
 _LOST_LOOK_S: Final = 2.0
 _SWEEPS: Final = 1_000
 _LOADED_AT_ONCE: Final = 200
@@ -189,6 +190,8 @@ class SourceReader:
         self._has_calls = bool(source.destination)
         self._unreadable: dict[str, str] = {}
         """Files that gave an error when they were last looked at, and which."""
+        self._noisy: set[str] = set()
+        """Logs of which it was told that lines of them are ignored."""
         self._incomplete: frozenset[str] = frozenset()
         """Files that the last sweep left because they are not complete."""
 
@@ -522,6 +525,11 @@ class SourceReader:
             self._gatherer.news.set()
         for event in events_of(self.source.name, made, admission, admitted):
             self._emit_counted(event)
+        if batch.noise and batch.mark is not None:
+            path = batch.mark.path
+            self._emit(LinesIgnored(source=self.source.name, path=path, count=batch.noise, is_first=path not in self._noisy))
+            if len(self._noisy) < _NOISY_FILES:
+                self._noisy.add(path)
 
     # Gather.
 

@@ -502,6 +502,9 @@ class Gauges:
     """Of that: calls that wait for their recording."""
     gathering_bytes: int = 0
     """Of that: documents of calls that are not complete."""
+    unmapped_bytes: int = 0
+    """Beside that: failed documents that no rule could map. They are kept whole until somebody acts, for a wrong rule has to
+    stay repairable, and so they take part in `max_pending_bytes`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -304,6 +304,8 @@ class Tally:
         self.waiting_bytes = 0
         self.gathering_bytes = 0
         self.failed_bytes = 0
+        self.unmapped_bytes = 0
+        """Of failed documents that no rule could map, and that nobody has dismissed."""
         self.left_out_bytes = 0
 
     def copy(self) -> "Tally":
@@ -311,13 +313,14 @@ class Tally:
         other.calls = self.calls.copy()
         other.pending_bytes, other.waiting_bytes, other.failed_bytes = self.pending_bytes, self.waiting_bytes, self.failed_bytes
         other.gathering_bytes, other.left_out_bytes = self.gathering_bytes, self.left_out_bytes
+        other.unmapped_bytes = self.unmapped_bytes
         return other
 
-    def add(self, state: State, size: int, dismissed: bool, sign: int = 1) -> None:
+    def add(self, row: Row, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""
-        self.add_group(state, sign * size, dismissed, sign)
+        self.add_group(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is Kind.CALL)
 
-    def add_group(self, state: State, size: int, dismissed: bool, count: int) -> None:
+    def add_group(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:
         if not (state is State.FAILED and dismissed):
             self.calls[state] += count
         if state in _OPEN:
@@ -326,8 +329,10 @@ class Tally:
                 self.waiting_bytes += size
             elif state is State.GATHERING:
                 self.gathering_bytes += size
-        elif state is State.FAILED:
+        elif state is State.FAILED and (is_call or dismissed):
             self.failed_bytes += size
+        elif state is State.FAILED:
+            self.unmapped_bytes += size
         elif state is State.IGNORED:
             self.left_out_bytes += size
 
@@ -338,4 +343,5 @@ class Tally:
             pending_bytes=self.pending_bytes,
             waiting_bytes=self.waiting_bytes,
             gathering_bytes=self.gathering_bytes,
+            unmapped_bytes=self.unmapped_bytes,
         )

@@ -201,6 +201,10 @@ class Narrator:
             case e.FileIgnored():
                 if self._may_say("file ignored"):
                     log.warning("file ignored", source=event.source, path=event.path, why=event.why)
+            case e.LinesIgnored():
+                if event.is_first and self._may_say("lines ignored"):
+                    log.warning("lines that are no JSON are ignored", source=event.source, path=event.path, count=event.count,
+                                hint="not_json: fail lists each of them")  # fmt: skip
             case e.LogLeft():
                 if self._may_say("log left"):
                     log.warning("log no longer read", source=event.source, path=event.path, offset=event.offset, why=event.why)

@@ -147,6 +147,8 @@ class Metrics:
                 self._duplicate.add(event.source)
             case e.DocumentIgnored():
                 self._ignored.add(event.source)
+            case e.LinesIgnored():
+                self._ignored.add(event.source, by=event.count)
             case e.PartsLate():
                 self._late.add(event.source, by=event.count)
             case e.RecordingMatched():

@@ -58,7 +58,7 @@ CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
 CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
-CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0;
+CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed);
 
 -- What a row is made of. `payload` stands before `document`, so that reading one does not page through the other.
 CREATE TABLE body (

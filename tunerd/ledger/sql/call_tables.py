@@ -50,6 +50,9 @@ _IDS: Final = 256
 _LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may go now."""
 
+_COUNTED: Final = frozenset({"state", "size", "dismissed", "kind"})
+"""Columns that the tally goes by."""
+
 
 class CallTables:
     """The first part of a store: it answers narrow questions and makes narrow changes inside one open transaction, and
@@ -91,10 +94,12 @@ class CallTables:
         self._has_conflicts = one("SELECT 1 FROM call WHERE kind = 'conflict' LIMIT 1").fetchone() is not None
         named = "SELECT 1 FROM call WHERE kind = 'refused' AND kind <> 'call' AND call_id IS NOT NULL LIMIT 1"
         self._has_named_refusals = one(named).fetchone() is not None
-        groups = "SELECT state, dismissed, count(*), total(size) FROM call GROUP BY state, dismissed"
+        groups = (
+            "SELECT state, dismissed, kind = 'call', count(*), total(size) FROM call GROUP BY state, dismissed, kind = 'call'"
+        )
         self.tally = Tally()
-        for state, dismissed, count, size in one(groups):
-            self.tally.add_group(State(state), int(size), bool(dismissed), count)
+        for state, dismissed, is_call, count, size in one(groups):
+            self.tally.add_group(State(state), int(size), bool(dismissed), count, is_call=bool(is_call))
 
     # Calls: these three keep the tally; the rest of the class is bookkeeping below them.
 
@@ -102,20 +107,20 @@ class CallTables:
         """A new row; `row.row` is set."""
         row.size = body.size + row.fragments_size
         self._insert(row, body)
-        self.tally.add(row.state, row.size, row.dismissed)
+        self.tally.add(row)
         if row.state is State.DUE:
             self.woken[row.destination] += 1
 
     def change(self, row: Row, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is kept. The state goes by `move`."""
-        is_counted = "state" in columns or "size" in columns or "dismissed" in columns
+        is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
-            self.tally.add(row.state, row.size, row.dismissed, -1)
+            self.tally.add(row, -1)
         for name, value in columns.items():
             setattr(row, name, value)
         self._update(row, columns)
         if is_counted:
-            self.tally.add(row.state, row.size, row.dismissed)
+            self.tally.add(row)
         if row.state is State.SENDING:
             self.in_hand[row.row] = row
 
@@ -135,7 +140,7 @@ class CallTables:
 
     def drop(self, row: Row) -> None:
         """Remove a row with all that hangs on it (body, events, origins, wants; not its recordings)."""
-        self.tally.add(row.state, row.size, row.dismissed, -1)
+        self.tally.add(row, -1)
         if row.state is State.SENT:
             self._note_accepted(row.workspace.rpartition("/")[0])
         self._delete(row)
@@ -423,8 +428,9 @@ class CallTables:
         return sorted(found, key=lambda row: (row.changed_at, row.row))[:limit]
 
     def fattest_failed(self, limit: int) -> Sequence[Row]:
-        """Failed rows that still have a body, oldest first."""
-        return self._rows("WHERE state = 'failed' AND size > 0 ORDER BY changed_at, row LIMIT ?", (limit,))
+        """Failed rows that still have a body and may lose it, oldest first: not those that no rule could map."""
+        where = "WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed) ORDER BY changed_at, row LIMIT ?"
+        return self._rows(where, (limit,))
 
     def oldest_at(self) -> dict[State, float]:
         """Of each open state the admission of its first row."""

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -20,10 +21,12 @@ _WAL_SHARE: Final = 8
 """The log takes at most this part of the disk."""
 
 
+@cache
 def scripts() -> Sequence[str]:
-    """The schema's versions, in order: the n-th leads from version n-1 to n."""
+    """The schema's versions, in order: the n-th leads from version n-1 to n. Read once in a process."""
     folder = resources.files("tunerd.ledger") / "schema"
-    return [entry.read_text() for entry in sorted(folder.iterdir(), key=lambda entry: entry.name) if entry.name.endswith(".sql")]
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    return tuple(entry.read_text() for entry in entries if entry.name.endswith(".sql"))
 
 
 def connect(path: Path) -> sqlite3.Connection:
