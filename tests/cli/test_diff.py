@@ -41,7 +41,7 @@ def test_the_same_rules_change_nothing(tmp_path: Path) -> None:
 CHANGES = [
     ("doc.mood", "[doc.mood, {const: neutral}]", 'user_sentiment old (nothing) new "neutral"', "1 changed"),
     ("multiply(doc.cost, 100)", "null", "call_cost old 50.0 new (nothing)", "1 changed"),
-    ("{bot: agent, caller: user}", "{bot: agent, caller: user, ghost: user}", "transcript_with_tool_calls[2] old (nothing)",
+    ("ghost: null}", "ghost: user}", "transcript_with_tool_calls[2] old (nothing)",
      "1 changed"),
     ("key: doc.room\n", "key: doc.id\n", "(from egress, key room-7)", "1 changed"),
     ("url: doc.audio", "url: \"concat('https://a.example/', doc.id)\"", 'new "https://a.example/c-1"', "1 changed"),

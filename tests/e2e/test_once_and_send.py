@@ -155,7 +155,7 @@ async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ({"fail": {"garbage": 1.0}}, "not sent: answered 200 without Tuner's JSON; nothing says that the call arrived"),
+        ({"fail": {"garbage": 1.0}}, "the call may have arrived; check base_url and proxy"),
         ({"fail": {"200": 1.0}}, "not sent: Tuner answered 200 with success: false"),
     ],
 )

@@ -243,7 +243,7 @@ def _take_over(db: sqlite3.Connection, kept: Path, read_again_from: float) -> _F
             if (there := kept.with_name(kept.name + side)).exists():
                 shutil.copyfile(there, copy.with_name(copy.name + side))
         return _Found(calls=_salvage(db, copy, read_again_from))
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError, UnicodeDecodeError):
         return _Found(is_readable=False)  # nothing in it can be read: everything is read from the files again
     finally:
         for side in ("", *_SIDES):
