@@ -231,7 +231,7 @@ async def live_and_die(config: Path, chance: random.Random) -> None:
 
 @pytest.mark.slow
 @pytest.mark.xfail("TUNERD_ROTATION_KILLS" not in os.environ, reason="open: see TRIED", strict=False)
-@pytest.mark.timeout(90 + 15 * KILLS)
+@pytest.mark.timeout(190 + 15 * KILLS)
 @pytest.mark.parametrize("variant", TRIED, ids=[variant.name for variant in TRIED])
 async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Variant) -> None:
     """No words doubled, reordered or of another call; no call without a trace, whatever moment the daemon is killed at."""
@@ -255,7 +255,7 @@ async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Vari
                     return keys <= witness.arrived or keys <= witness.arrived | {call["call_id"] for call in await failed(config)}
 
                 with suppress(TimeoutError):  # which of them are missing stands below
-                    await until(accounted_for, ceiling_s=30 + KILLS, every_s=0.5)
+                    await until(accounted_for, ceiling_s=100 + KILLS, every_s=0.5)
                 assert await daemon.stop() == 0
             finally:
                 await daemon.kill()

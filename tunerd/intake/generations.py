@@ -18,8 +18,10 @@ from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession,
 from tunerd.ledger import FileMark
 
 POSTPONED_S: Final = 0.1
+PATIENCE_STEP_S: Final = 1.2
 _POSTPONED: Final = 50
-"""So often it is waited for the log before while nothing more is read of it."""
+"""Steps (a minute; in a sweep: looks) that tunerd waits for the log before while nothing more is read of it. After a crash a
+batch of 256 documents is admitted one by one, with its mark at the end: with 5 s calls went out without their beginning."""
 _LISTINGS: Final = 5
 LOST_S: Final = 10.0
 """How long a log may be nowhere to be found (it is being renamed, or compressed) before it counts as gone."""

@@ -27,7 +27,7 @@ from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.gather import Gather, Gatherer
-from tunerd.intake.generations import LOST_S, POSTPONED_S, Generations, Postponed
+from tunerd.intake.generations import LOST_S, PATIENCE_STEP_S, POSTPONED_S, Generations, Postponed
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.inspection import (
     Batch,
@@ -375,7 +375,7 @@ class SourceReader:
         inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
         hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
         # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
-        postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / POSTPONED_S)
+        postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / PATIENCE_STEP_S)
         entry = self._entry.of_file(hold, final=final, postponed=postponed)
         try:
             if hold.is_quarantined(FILE):
