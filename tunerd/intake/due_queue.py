@@ -35,8 +35,6 @@ class Due:
     """How far the logs that it waits for were read then."""
     waits_since: float = 0.0
     """Monotonic time since which nothing more was read of them."""
-    log: int = 0
-    """The number of the log that it is, should it be one that nobody knows: in the order in which they were discovered."""
     read: bool = False
     """It was read in this state and found incomplete: not again before it changes or its time is over."""
 
@@ -77,14 +75,14 @@ class DueQueue:
     def busy(self) -> bool:
         return bool(self._busy)
 
-    def add(self, path: str, *, now: float, wall: float, closed: bool, log: int = 0) -> None:
+    def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
         """Somebody saw a change: visit it now. What was known of its settling stays known."""
         due = self._paths.get(path)
         if due is None:
             if len(self._paths) >= MOST:
                 self.scan_now.set()
                 return
-            due = self._paths[path] = Due(path, now, wall, log=log)
+            due = self._paths[path] = Due(path, now, wall)
         due.at = min(due.at, now)
         due.closed = due.closed or closed
         self._push(due)
@@ -93,7 +91,7 @@ class DueQueue:
         """The same of a log that is elsewhere than at its path."""
         key = moved_key(log)
         if (due := self._paths.get(key)) is None:
-            due = self._paths[key] = Due(key, now, wall, moved_log=log, log=log)
+            due = self._paths[key] = Due(key, now, wall, moved_log=log)
         due.at = min(due.at, now)
         self._push(due)
 
@@ -104,7 +102,6 @@ class DueQueue:
             newer.since, newer.signature, newer.read = due.since, due.signature, due.read and not newer.closed
             newer.seen_at = min(newer.seen_at, due.seen_at)
             newer.postponed, newer.waited_at, newer.waits_since = due.postponed, due.waited_at, due.waits_since
-            newer.log = due.log or newer.log
             return
         self._paths[due.path] = due
         self._push(due)

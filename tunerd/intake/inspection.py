@@ -387,8 +387,9 @@ class Inspection:
             return inside.open(self._index.relative(path))
 
     def _new_number(self) -> int:
-        number, self._due.log = self._due.log or self._index.next_log(), 0
-        return number
+        """Given when its first documents are read, and not with its name: a rotation may have put another file there since. Of a
+        source that gathers the log before it is read first (generations.py), so that numbers go by age."""
+        return self._index.next_log()
 
     @property
     def _settled_at(self) -> float:

@@ -115,8 +115,7 @@ class DirectoryMonitor:
 
     def _hint(self, relative: str, *, closed: bool) -> None:
         # Logs are numbered in the order in which they are discovered, read in whatever order.
-        log = self._index.next_log() if relative not in self._due and self._names.kind(relative) != "whole" else 0
-        self._due.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed, log=log)
+        self._due.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed)
 
     async def scan_forever(self, stop: asyncio.Event) -> None:
         """A scan each `rescan`, at once when events were lost, and each second while the root is missing."""
