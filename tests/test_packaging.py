@@ -56,7 +56,7 @@ def test_ci_runs_the_oldest_and_the_newest_python_that_are_promised() -> None:
     assert f">={promised[0]}" == project["requires-python"]
     assert any(f"command -v python{promised[0]}" in line for line in commands)
     assert any(f"$(python_of {promised[-1]})" in line for line in commands)
-    assert commands[-1] == "make --no-print-directory test"
+    assert commands[-1] == "or_alone .venv/bin/python make --no-print-directory test"
 
 
 def test_the_version_stands_in_one_place() -> None:

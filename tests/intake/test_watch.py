@@ -342,9 +342,9 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
     handled = Counter[int]()
 
     class Told(FileIndex):
-        def leave_out(self, relative: str, sign: int) -> None:
+        def leave_out(self, relative: str, sign: int, *, recent: bool = True) -> None:
             handled[turn] += 1
-            super().leave_out(relative, sign)
+            super().leave_out(relative, sign, recent=recent)
 
         def vanished(self, relative: str) -> None:
             handled[turn] += 1

@@ -336,7 +336,7 @@ class Inspection:
                 later_s=self._next_look_s() if batch.pending and not refused else None,
                 refused_tail=self._due.signature if refused else None,
                 continues=start,
-                same_log=start.path if first and start is not None and start.log == number else None,
+                same_log=start.path if first and start is not None and start.log == found.number else None,
             )
             first = False
 
