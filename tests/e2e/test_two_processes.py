@@ -18,7 +18,7 @@ async def test_the_second_refuses_and_names_the_first(tmp_path: Path) -> None:
         to_start_s = time.monotonic() - began
         began = time.monotonic()
         code, said = await command(config, "run")
-        assert time.monotonic() - began <= 1.0 + 2 * to_start_s
+        assert time.monotonic() - began <= 5.0 + 2 * to_start_s, "it does not wait for the lock"
         assert code == 75
         (line,) = [line for line in said.splitlines() if line.startswith("tunerd:")]
         since = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
