@@ -14,6 +14,7 @@ from tunerd.events import Emit
 from tunerd.ledger.sql.store import SqliteStore
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import connect_reader, prepare, scripts
+from tunerd.ledger.sqlite.damage import mark_suspect
 from tunerd.ledger.sqlite.reader import Reader
 from tunerd.ledger.sqlite.seat import Seat
 from tunerd.ledger.sqlite.trouble import Reserve
@@ -116,7 +117,7 @@ async def ledger_on(disk: Disk, path: Path, clock: Clock, emit: Emit) -> AsyncIt
     store, reserve, loop = opened(), Reserve(path), asyncio.get_running_loop()
     reserve.take()
     ledger = SqliteLedger(
-        path, None, Seat(path), Reader(partial(connect_reader, path)),
+        path, None, Seat(path), Reader(partial(connect_reader, path), partial(mark_suspect, path)),
         lambda itself: Writer(opened_again, store, reserve, loop=loop, clock=clock, emit=emit, told=itself._told,
                               suspect=lambda: None),
         0,

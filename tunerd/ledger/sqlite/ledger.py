@@ -145,7 +145,7 @@ class SqliteLedger:
                 suspect=partial(mark_suspect, path),
             )
 
-        ledger = cls(path, lock, seat, Reader(partial(connect_reader, path)), writer, min_free_bytes)
+        ledger = cls(path, lock, seat, Reader(partial(connect_reader, path), partial(mark_suspect, path)), writer, min_free_bytes)
         if told is not None:
             emit(told)
         if rolled_back:

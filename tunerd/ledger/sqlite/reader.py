@@ -14,6 +14,7 @@ from tunerd.ledger.commands.join import look
 from tunerd.ledger.rows import Row, waits_for
 from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
 from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.sqlite.trouble import is_damage
 
 T = TypeVar("T")
 
@@ -31,8 +32,10 @@ class Asks(Protocol):
 
 
 class Reader:
-    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._connect = connect
+    """`suspect` is called, in the reader's thread, when what was read is damaged: the next open rebuilds the ledger."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], suspect: Callable[[], None]) -> None:
+        self._connect, self._suspect = connect, suspect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._tables: GatherTables | None = None
 
@@ -59,7 +62,10 @@ class Reader:
                     "the question took longer than a second; ask for less (a call id, a state, a time)"
                 ) from exc
             self._close()
-            name = getattr(exc, "sqlite_errorname", "damaged")
+            if is_damage(exc):
+                self._suspect()
+                raise LedgerUnavailable("the ledger is damaged; tunerd rebuilds it at its next start") from None
+            name = getattr(exc, "sqlite_errorname", "unknown")
             raise LedgerUnavailable(f"the ledger cannot be read now ({name})") from None  # its words may quote a row
 
     def _close(self) -> None:
