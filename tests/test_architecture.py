@@ -69,6 +69,8 @@ CORE = {
 }
 MAY_IMPORT = {
     # package: which packages it may know beside the core and itself
+    "tunerd.config": set(),
+    "tunerd.loading": {"tunerd.mapping", "tunerd.delivery"},
     "tunerd.mapping": set(),
     "tunerd.ledger": set(),
     "tunerd.intake": {"tunerd.ledger"},
