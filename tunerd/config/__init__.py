@@ -1,4 +1,4 @@
-"""The configuration as everything else sees it: each key is declared once (models.py, keys.py), with its units and its JSON Schema.
+"""The configuration as everything else sees it: each key is declared once (models.py, keys.py), with units and JSON Schema.
 
 Reading a file into it is loading/'s matter, which stands above mapping/: what is here knows no rule.
 """
