@@ -7,7 +7,7 @@ from typing import Any
 
 from tunerd.mapping.functions import Code, Run
 from tunerd.mapping.rules import RuleCompiler, key_place
-from tunerd.mapping.scope import Broken, Scope, nearest
+from tunerd.mapping.scope import Broken, NameScope, nearest
 from tunerd.mapping.trace import Misfit, RuleRef
 from tunerd.places import Node
 
@@ -27,7 +27,7 @@ class RuleSet:
     fields: list[tuple[str, Run]] = field(default_factory=list)
     steps: dict[str, RuleRef] = field(default_factory=dict)
     """The rule of each field."""
-    names: Scope = field(default_factory=Scope)
+    names: NameScope = field(default_factory=NameScope)
     """What rules outside the mapping see (strategies, agent): roots and top-level let names."""
 
     def let(self, slots: list[Any]) -> None:
