@@ -38,6 +38,7 @@ PURE = (
     "tunerd.events",
     "tunerd.location",
     "tunerd.places",
+    "tunerd.statuses",
     "tunerd.visible",
     "tunerd.mapping",
     "tunerd.workbench",
@@ -63,12 +64,15 @@ CORE = {
     "tunerd.clock",
     "tunerd.location",
     "tunerd.places",
+    "tunerd.statuses",
     "tunerd.visible",
     "tunerd.config",
     "tunerd.filesystem",
 }
 MAY_IMPORT = {
     # package: which packages it may know beside the core and itself
+    "tunerd.config": set(),
+    "tunerd.loading": {"tunerd.mapping", "tunerd.delivery"},
     "tunerd.mapping": set(),
     "tunerd.ledger": set(),
     "tunerd.intake": {"tunerd.ledger"},

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.sources import document
-from tunerd.config.file import read_text
+from tunerd.loading.config_file import read_text
 from tunerd.workbench.compiled import compile_config
 from tunerd.workbench.evaluation import evaluate, units
 from tunerd.workbench.recognise import recognise
