@@ -21,7 +21,6 @@ from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig, Source
 from tunerd.config import Delivery as DeliveryConfig
-from tunerd.config.file import load, refuse_changes, variables_of
 from tunerd.delivery.hearing import Hearing
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, Upload
@@ -36,6 +35,7 @@ from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import FAR_NOT_YET, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 from tests.mapping.sources import document
 from tests.workbench.made import CONFIG, call, plant
 from tunerd.cli import main
-from tunerd.config.file import load_text
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.loading.config_file import load_text
 from tunerd.workbench.bench import config_benches
 
 

@@ -12,9 +12,9 @@ from tests.workbench.made import CONFIG, call
 from tunerd.call import Form
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery
-from tunerd.config.file import load_text
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import Uploader, open_session
+from tunerd.loading.config_file import load_text
 from tunerd.workbench.bench import config_benches
 from tunerd.workbench.request import Request, request_of
 

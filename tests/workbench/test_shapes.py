@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.mapping.sources import document
-from tunerd.config.file import read_text
+from tunerd.loading.config_file import read_text
 from tunerd.workbench.bench import config_benches
 from tunerd.workbench.recognise import recognise
 from tunerd.workbench.starter import File, starter

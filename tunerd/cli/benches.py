@@ -13,8 +13,8 @@ from tunerd.cli.documents import would_read
 from tunerd.cli.options import exit_bad_config, load_or_exit
 from tunerd.cli.terminal import say
 from tunerd.config import Config
-from tunerd.config.check import form_known
-from tunerd.config.file import load
+from tunerd.loading.config_file import load
+from tunerd.loading.rule_checks import form_known
 from tunerd.mapping import presets
 from tunerd.places import ConfigError
 from tunerd.workbench.bench import Bench, config_benches, preset_bench

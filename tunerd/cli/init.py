@@ -13,7 +13,7 @@ from tunerd.cli.benches import cannot_read, files_of, fits
 from tunerd.cli.documents import read, would_read
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
-from tunerd.config.file import read_text
+from tunerd.loading.config_file import read_text
 from tunerd.places import ConfigError
 from tunerd.visible import visible
 from tunerd.workbench.bench import config_benches

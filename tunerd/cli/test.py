@@ -13,7 +13,7 @@ from tunerd.cli.documents import read, would_read
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
-from tunerd.config.examples import read_examples_file
+from tunerd.loading.tests_section import read_examples_file
 from tunerd.places import ConfigError
 from tunerd.visible import visible
 from tunerd.workbench.bench import Bench
