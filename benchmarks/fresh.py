@@ -77,7 +77,7 @@ async def measure(backlog: int = BACKLOG) -> list[str]:
 
 
 async def _admitted(config: Path, count: int) -> None:
-    from tunerd.config.file import load
+    from tunerd.loading.config_file import load
     from tunerd.ops.client import find_daemon
 
     client = find_daemon(load(config, {}).ledger.path)

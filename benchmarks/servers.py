@@ -62,7 +62,7 @@ async def counting_server(directory: Path, *arguments: str) -> AsyncIterator[Cou
 @asynccontextmanager
 async def daemon(config: Path) -> AsyncIterator[int]:
     """`tunerd run`; gives its process id once every source has been scanned."""
-    from tunerd.config.file import load
+    from tunerd.loading.config_file import load
     from tunerd.ops.client import find_daemon
 
     ledger = load(config, os.environ).ledger.path

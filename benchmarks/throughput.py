@@ -55,7 +55,7 @@ async def _pipeline(directory: Path, server: "object", calls: int) -> float:
 async def _bare(directory: Path, url: str, calls: int) -> float:
     """In a process of its own, as tunerd is."""
     from tunerd.call import Document, Form, Origin
-    from tunerd.config.file import load_text
+    from tunerd.loading.config_file import load_text
     from tunerd.mapping import compile_sources
     from tunerd.mapping.forms import freeze_body
 

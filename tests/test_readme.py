@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
 
 ROOT = Path(__file__).parent.parent

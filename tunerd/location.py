@@ -1,6 +1,6 @@
 """Which text is a recording's location that Tuner can fetch: an http or https URL. Pure.
 
-Checked where a rule gives one (mapping/source.py), where the configuration names one (config/strategies.py), and again
+Checked where a rule gives one (mapping/source.py), where the configuration names one (loading/strategies.py), and again
 before a body is frozen (mapping/forms.py). A URL is neither cut nor changed: it may be signed.
 """
 

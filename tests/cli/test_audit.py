@@ -16,10 +16,10 @@ from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.cli.audit import _files as audited_files
 from tunerd.clock import SystemClock
-from tunerd.config.file import load
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Delivered
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.loading.config_file import load
 from tunerd.mapping import compile_sources
 from tunerd.ops.control import serve_control
 from tunerd.ops.desk import OperatorDesk

@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 from tests.mapping.sources import document
 from tests.workbench.made import CONFIG, call, plant
 from tunerd.cli import main
-from tunerd.config.file import load_text
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.workbench.bench import config_benches
+from tunerd.loading.config_file import load_text
+from tunerd.workbench.compiled import compile_config
 
 
 def diff(directory: Path, new: str, *arguments: object, old: str = CONFIG) -> Result:
@@ -118,7 +118,7 @@ def test_usage_and_unreadable_files_are_told_apart_from_differences(tmp_path: Pa
 
 def admitted(directory: Path, documents: Sequence[object], text: str, mtime_ns: int = 0) -> None:
     """A ledger in which a daemon admitted these."""
-    mapping = config_benches(load_text(text, str(directory / "config.yaml"), {}, resolve_secrets=False), {}, {})["agent"].mapping
+    mapping = compile_config(load_text(text, str(directory / "config.yaml"), {}, resolve_secrets=False), {}, {})["agent"].mapping
 
     async def fill() -> None:
         ledger = await SqliteLedger.open(

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from tunerd.cli.documents import source_of
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 
 CONFIG = """
 tuner: {workspace_id: 1, agent_remote_identifier: bot, api_key: made-up}

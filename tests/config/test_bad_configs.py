@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tunerd.config.file import load
+from tunerd.loading.config_file import load
 from tunerd.places import ConfigError
 
 FILES = sorted((Path(__file__).parent.parent / "bad_configs").glob("*.yaml"))

@@ -397,7 +397,7 @@ def test_other_patterns_are_taken(tmp_path: Path, rule: str) -> None:
 def test_without_a_pattern_the_engine_is_not_imported() -> None:
     """Neither by the package nor by a configuration that has none."""
     code = (
-        "import sys, tunerd.app, tunerd.config.check\n"
+        "import sys, tunerd.app, tunerd.loading.rule_checks\n"
         "from tests.mapping.sources import REST, compiled, document\n"
         "mapping = compiled('call:' + REST)\n"
         "assert mapping.map(document({'said': ['hi']})).call\n"

@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from tests.config.test_yaml_nodes import mutated
 from tunerd.call import Fail, Form, Hold, SendAnyway
 from tunerd.config import Config, ManifestRule, UrlRule
-from tunerd.config.file import load, load_text, refuse_changes
 from tunerd.config.printing import redacted
 from tunerd.config.secrets import KeyUnusable, read_key
+from tunerd.loading.config_file import load, load_text, refuse_changes
 from tunerd.places import ConfigError
 
 SECRET = "tr_api_canary_5f3a91"

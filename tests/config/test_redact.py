@@ -1,8 +1,8 @@
 """`redact:` at the top and per source: what holds where, and what follows from it for the ledger."""
 
 from tunerd.config import Redact
-from tunerd.config.file import load_text
 from tunerd.config.printing import redacted
+from tunerd.loading.config_file import load_text
 
 BASE = """
 tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: made-up}

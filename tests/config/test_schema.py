@@ -7,12 +7,12 @@ import jsonschema
 import pytest
 
 from tunerd.config import rule_words
-from tunerd.config.check import check_file
-from tunerd.config.file import load_text
+from tunerd.config.json_schema import config_schema
 from tunerd.config.keys import SECTIONS, TOP
 from tunerd.config.quantities import parse_duration, parse_size
-from tunerd.config.schema import config_schema
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.loading.config_file import load_text
+from tunerd.loading.rule_checks import check_file
 from tunerd.mapping import presets, rules
 from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
 

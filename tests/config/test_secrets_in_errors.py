@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from tests.cli.test_desk_commands import CONFIG
 from tunerd.cli import main
-from tunerd.config.file import read_text
+from tunerd.loading.config_file import read_text
 from tunerd.places import ConfigError
 
 SECRET = "Zq7xW9vK2mNp"

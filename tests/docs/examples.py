@@ -21,7 +21,7 @@ import orjson
 from tests.docs.fences import Fence
 from tunerd.call import Call, Document, Form, Fragment, Mapped, Origin, UrlStrategy
 from tunerd.carried_key import keyed
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.places import ConfigError, Place

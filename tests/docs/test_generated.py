@@ -4,7 +4,7 @@ import pytest
 
 from tests.docs.fences import DOCS, Fence, fences
 from tests.docs.generate import HEADS, heads_of, made_pages, outdated
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources, presets
 from tunerd.mapping.functions import FUNCTIONS
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from tests.docs.fences import DOCS, ROOT, Fence, fences, pages
-from tunerd.config.file import load_text
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
 from tunerd.testing import make_call
 

@@ -16,11 +16,11 @@ from tunerd.cli.office import ask, every_call, since_option
 from tunerd.cli.options import exit_bad_config
 from tunerd.cli.terminal import say, say_json
 from tunerd.config import Config, Source
-from tunerd.config.file import load_text
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names, why_odd
 from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import Filter
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.ops.answers import ConfigurationDocument
 from tunerd.ops.audit import Audit, AuditDocument, PlaceRow, RowsSeen

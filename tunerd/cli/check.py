@@ -31,7 +31,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     Example: before a reload
       tunerd check -c config.yaml --strict --online && systemctl reload tunerd
     """
-    from tunerd.config.check import check_file
+    from tunerd.loading.rule_checks import check_file
 
     try:
         loaded = check_file(config, os.environ)
@@ -71,7 +71,7 @@ def summary(config: Config) -> list[str]:
 
 
 def _not_carried(source: Source, destination: Destination) -> list[str]:
-    from tunerd.config.check import form_known
+    from tunerd.loading.rule_checks import form_known
     from tunerd.mapping.forms import fields_not_carried
 
     form = form_known(destination)
@@ -89,7 +89,7 @@ def _fields(source: Source, mapping: str) -> frozenset[str]:
 
 
 def _form_text(destination: Destination) -> str:
-    from tunerd.config.check import form_known
+    from tunerd.loading.rule_checks import form_known
 
     form = form_known(destination)
     if form is None:

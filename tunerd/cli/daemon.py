@@ -14,8 +14,8 @@ import click
 from tunerd.cli.options import config_option
 from tunerd.cli.terminal import say
 from tunerd.config import Config
-from tunerd.config.file import place_of_ledger, read_file
-from tunerd.config.ledger import LedgerPlace
+from tunerd.loading.config_file import place_of_ledger, read_file
+from tunerd.loading.ledger_section import LedgerPlace
 from tunerd.ops.client import TIMEOUT_S, ControlClient, find_daemon, find_daemon_of_file
 from tunerd.ops.redact import redact
 from tunerd.ops.wire import ControlError

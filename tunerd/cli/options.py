@@ -40,7 +40,7 @@ def load_or_exit(path: Path, resolve_secrets: bool = True) -> Config:
     """The configuration, or every problem on stderr and exit 78. Commands that only need the ledger pass
     `resolve_secrets=False`: then keys are neither read nor demanded."""
     # Imported here: `--help` and commands without a configuration should not pay for YAML.
-    from tunerd.config.file import load
+    from tunerd.loading.config_file import load
 
     try:
         return load(path, os.environ, resolve_secrets=resolve_secrets)

@@ -30,7 +30,7 @@ def command(ctx: click.Context) -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Print the YAML of preset NAME."""
-    from tunerd.config.reading import nearest
+    from tunerd.loading.reading import nearest
     from tunerd.mapping import presets
 
     try:

@@ -15,7 +15,7 @@ def command() -> None:
       # first line of config.yaml:
       # yaml-language-server: $schema=tunerd.config.schema.json
     """
-    from tunerd.config.schema import config_schema
+    from tunerd.config.json_schema import config_schema
     from tunerd.mapping import presets
 
     say_plain_json(config_schema(presets.names()))

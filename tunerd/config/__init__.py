@@ -1,6 +1,6 @@
-"""The configuration: what everything else sees of it stands in models.py and is named here; the other files read it.
+"""The configuration as everything else sees it: each key is declared once (models.py, keys.py), with units and JSON Schema.
 
-file.py is the way in (YAML and environment -> Config, or every problem with its place); check.py adds what the rules say.
+Reading a file into it is loading/'s matter, which stands above mapping/: what is here knows no rule.
 """
 
 from tunerd.config.models import (

@@ -1,6 +1,6 @@
 """The configuration as everything else sees it: frozen, checked, with every default.
 
-Here are the models; file.py reads YAML and environment into them and words every error. Nothing below app.py
+Here are the models; loading/ reads YAML and environment into them and words every error. Nothing below app.py
 sees a whole Config: each part is handed what is its own.
 """
 
@@ -15,6 +15,15 @@ from tunerd.places import Node, Place
 
 DAY_S: Final = 86_400.0
 MIB: Final = 1024 * 1024
+
+REFUSALS: Final = (
+    FailReason.UNREADABLE,
+    FailReason.TOO_LARGE,
+    FailReason.UNMAPPABLE,
+    FailReason.INVALID,
+    FailReason.REFUSED,
+)
+"""Why a document can be refused before anything is sent."""
 
 Seconds = Annotated[float, Field(ge=0)]
 """In YAML `30s`, `10m`, `1h`, `7d` or a number of seconds."""

@@ -9,7 +9,7 @@ import pytest
 from tests.mapping.presets.golden import FIXTURES
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Config
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_source, presets
 from tunerd.mapping.building import manifest_sources
 from tunerd.places import ConfigError

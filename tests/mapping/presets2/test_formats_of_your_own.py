@@ -9,7 +9,7 @@ import pytest
 
 from tests.mapping.presets.golden import body_of
 from tunerd.call import Document, Form, Origin
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
 from tunerd.mapping.limits import check_create_call, check_send_calls
 

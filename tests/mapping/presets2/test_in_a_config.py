@@ -8,7 +8,7 @@ import pytest
 from tests.mapping.presets2.golden import FIXTURES
 from tunerd.call import Document, Origin
 from tunerd.carried_key import keyed
-from tunerd.config.file import load_text
+from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
 
 TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: tr_api_made_up}\nsources:\n"

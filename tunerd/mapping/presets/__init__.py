@@ -97,7 +97,7 @@ def effective(source: Source) -> Effective:
 
 def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
     """The strategies of a preset as it ships. A configuration's loader reads the same ones with all its checks
-    (config/strategies.py); this is for whoever compiles a source without one."""
+    (loading/strategies.py); this is for whoever compiles a source without one."""
     rules: list[UrlRule | ManifestRule] = []
     for item in node.value if isinstance(node.value, tuple) else ():
         members = item.value if isinstance(item.value, dict) else {}

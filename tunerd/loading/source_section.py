@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from tunerd.config import Source
 from tunerd.config.keys import SOURCE
-from tunerd.config.overlap import Reach, may_share
-from tunerd.config.reading import Reader, join, nearest
-from tunerd.config.redact import redact_of
-from tunerd.config.strategies import Brings, Preset, read_on_missing, read_strategies
-from tunerd.config.tuner import Destinations, TunerBlock, read_tuner
+from tunerd.loading.overlap import Reach, may_share
+from tunerd.loading.reading import Reader, join, nearest
+from tunerd.loading.redact_section import redact_of
+from tunerd.loading.strategies import Brings, Preset, read_on_missing, read_strategies
+from tunerd.loading.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import presets
 from tunerd.mapping.patterns import BadPattern, compile_pattern
 from tunerd.places import Node

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from tunerd.config.environment import Substituted
 from tunerd.config.keys import SECTIONS, TOP, Bounds, Key, Kind, Section, wants
 from tunerd.config.quantities import parse_duration, parse_size
 from tunerd.config.yaml_nodes import resolve_scalar
+from tunerd.loading.environment import Substituted
 from tunerd.places import Node, Place, Problem
 
 M = TypeVar("M", bound=BaseModel)

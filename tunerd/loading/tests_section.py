@@ -11,23 +11,16 @@ from typing import Any, Final
 import orjson
 
 from tunerd.config import Example, Source
-from tunerd.config.environment import substitute
 from tunerd.config.keys import EXAMPLE
-from tunerd.config.reading import Reader, join, nearest
+from tunerd.config.models import REFUSALS
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.loading.environment import substitute
+from tunerd.loading.reading import Reader, join, nearest
 from tunerd.mapping import presets
 from tunerd.mapping.expressions import ExpressionError, compile_item
 from tunerd.outcome import FailReason
 from tunerd.places import ConfigError, Node, Place, Problem
 
-REASONS: Final = (
-    FailReason.UNREADABLE,
-    FailReason.TOO_LARGE,
-    FailReason.UNMAPPABLE,
-    FailReason.INVALID,
-    FailReason.REFUSED,
-)
-"""Why a document can be refused before anything is sent."""
 RECORDING_FIELDS: Final = ("key", "id", "url", "started_at", "duration_ms", "expires_at")
 _EXPECTS: Final = ("expect", "expect_recording", "expect_keys", "expect_failed", "expect_ignored")
 
@@ -151,7 +144,7 @@ def _expressions(reader: Reader, node: Node, path: str) -> dict[str, Node]:
 
 
 def _reason(reader: Reader, node: Node, path: str) -> FailReason | None:
-    known = [reason.value for reason in REASONS]
+    known = [reason.value for reason in REFUSALS]
     if node.value in known:
         return FailReason(str(node.value))
     near = nearest(node.value, known) if isinstance(node.value, str) else None

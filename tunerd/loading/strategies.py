@@ -11,7 +11,7 @@ from typing import Final
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import DAY_S, ManifestRule, UrlRule
 from tunerd.config.keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
-from tunerd.config.reading import Reader, join, nearest
+from tunerd.loading.reading import Reader, join, nearest
 from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.places import Node
 

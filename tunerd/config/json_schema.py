@@ -8,7 +8,6 @@ keys at once `tunerd check` tells.
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from tunerd.config.examples import REASONS
 from tunerd.config.keys import (
     EXAMPLE,
     MANIFEST_STRATEGY,
@@ -23,6 +22,7 @@ from tunerd.config.keys import (
     Kind,
     Section,
 )
+from tunerd.config.models import REFUSALS
 from tunerd.config.quantities import DURATION_PATTERN, SIZE_PATTERN, duration_text, size_text
 from tunerd.config.rule_words import CALL_FIELDS, MANIFEST_FIELDS, NODE_MEMBERS, ROW_MEMBERS, TOOL_MEMBERS
 
@@ -160,7 +160,7 @@ def _forms(presets: tuple[str, ...]) -> dict[tuple[str, str], Schema]:
         ("Example", "expect"): expected,
         ("Example", "expect_recording"): expected,
         ("Example", "expect_keys"): expected,
-        ("Example", "expect_failed"): {"enum": [reason.value for reason in REASONS]},
+        ("Example", "expect_failed"): {"enum": [reason.value for reason in REFUSALS]},
         ("Example", "expect_ignored"): {"const": True},
     }
     url, manifest = _object(URL_STRATEGY, forms), _object(MANIFEST_STRATEGY, forms)

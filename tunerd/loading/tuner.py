@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from tunerd.config import Destination
 from tunerd.config.keys import TUNER
-from tunerd.config.reading import Reader, join
 from tunerd.config.secrets import KeyUnusable, is_key, read_key
+from tunerd.loading.reading import Reader, join
 from tunerd.places import Node, Place
 
 DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"

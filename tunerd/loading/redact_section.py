@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tunerd.config import Redact
 from tunerd.config.keys import REDACT
-from tunerd.config.reading import Reader, join, nearest
+from tunerd.loading.reading import Reader, join, nearest
 from tunerd.mapping.detectors import DETECTORS
 from tunerd.mapping.fieldpaths import field_path
 from tunerd.mapping.patterns import BadPattern, compile_redaction

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunerd.config.environment import Substituted, substitute
 from tunerd.config.keys import LEDGER
 from tunerd.config.models import LedgerConfig
-from tunerd.config.reading import Reader
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.loading.environment import Substituted, substitute
+from tunerd.loading.reading import Reader
 from tunerd.places import ConfigError, Node, Place
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")

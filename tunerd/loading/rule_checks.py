@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a configuration, told together: what file.py finds, what the rules say when they
+"""Everything that can be wrong with a configuration, told together: what config_file.py finds, what the rules say when they
 are compiled, and a proxy of the environment that cannot be used. For `tunerd check`; the daemon looks at the same
 three when it loads.
 """
@@ -10,9 +10,9 @@ from typing import Final
 
 from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
-from tunerd.config.file import Reading, read_file
 from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.delivery.proxy import proxy_problems
+from tunerd.loading.config_file import Reading, read_file
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 

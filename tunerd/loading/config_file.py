@@ -1,7 +1,7 @@
 """A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
 
 The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
-values; tuner.py, sources.py and ledger.py the sections that need more. Rules are compiled by mapping/.
+values; tuner.py and the *_section.py files the sections that need more. Rules are compiled by mapping/.
 """
 
 import os
@@ -14,15 +14,15 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, SecretStr
 
 from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
-from tunerd.config.environment import Step, substitute
-from tunerd.config.examples import read_examples
 from tunerd.config.keys import DELIVERY, HTTP, LOG, TOP, Section
-from tunerd.config.ledger import LedgerPlace, ledger_place, read_ledger
-from tunerd.config.reading import Reader
-from tunerd.config.redact import read_redact
-from tunerd.config.sources import read_sources
-from tunerd.config.tuner import read_tuner
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.loading.environment import Step, substitute
+from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
+from tunerd.loading.reading import Reader
+from tunerd.loading.redact_section import read_redact
+from tunerd.loading.source_section import read_sources
+from tunerd.loading.tests_section import read_examples
+from tunerd.loading.tuner import read_tuner
 from tunerd.places import ConfigError, Node, Place, Problem
 
 M = TypeVar("M", bound=BaseModel)
