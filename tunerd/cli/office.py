@@ -74,7 +74,7 @@ async def operations(target: Target, *, again: bool = False) -> AsyncIterator[Op
         raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Late: a command that talks to a daemon needs none of it.
     from tunerd.ledger.sqlite import SqliteLedger
-    from tunerd.ledger.sqlite.trouble import LedgerDamaged
+    from tunerd.ledger.sqlite.errors import LedgerDamaged
 
     ledger = await SqliteLedger.open(
         Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
