@@ -14,12 +14,11 @@ from typing import Final
 from tunerd.call import State
 from tunerd.clock import Clock
 from tunerd.delivery.hearing import Silence
-from tunerd.delivery.lane import DestinationStatus
 from tunerd.delivery.run import Delivery
-from tunerd.intake.source_reader import Unread
 from tunerd.intake.sources import Intake
-from tunerd.ledger import ALL_READ, UNREAD, Gauges
+from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Gauges
 from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.statuses import DestinationStatus, UnreadFile
 
 _TICK_S: Final = 0.2
 _SWEEP_EVERY_S: Final = 5.0
@@ -81,9 +80,9 @@ class Left:
     """What is left when a run has ended."""
 
     gauges: Gauges
-    unread: Sequence[Unread] = ()
+    unread: Sequence[UnreadFile] = ()
     silences: Sequence[Silence] = ()
-    kept: Sequence[Unread] = ()
+    kept: Sequence[UnreadFile] = ()
     """Files that `after_sent` left: their writer has them open, or may have."""
     all_left_out: int = 0
     """So many documents were left out by the rules, and nothing else is in the ledger or came; else 0. The last four are of a
@@ -136,7 +135,7 @@ async def once(
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(conductors.delivery.run(stop_delivery))
         while not stop.asked.is_set():
-            await conductors.delivery.set_far_rule(UNREAD)
+            await conductors.delivery.set_far_rule(FAR_NOT_YET)
             reading = group.create_task(conductors.intake.sweep())
             while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
@@ -146,7 +145,7 @@ async def once(
                 reading.cancel()
                 break
             swept_at, incomplete = clock.monotonic(), reading.result()
-            await conductors.delivery.set_far_rule(ALL_READ)
+            await conductors.delivery.set_far_rule(FAR_AT_ONCE)
             while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
                 if given_up() or (not incomplete and _is_done(conductors, waits=until is not None)):
@@ -171,7 +170,7 @@ def _is_silent(conductors: Conductors, clock: Clock) -> bool:
 
 
 def _is_held(status: DestinationStatus) -> bool:
-    return status.pause in _FOR_A_PERSON or status.dry_run
+    return status.dry_run or (status.pause is not None and status.pause.reason in _FOR_A_PERSON)
 
 
 def _is_done(conductors: Conductors, *, waits: bool) -> bool:

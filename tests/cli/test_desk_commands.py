@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.ops.offices import Bench, Rules, refused, remade
-from tests.ops.parts import NOW, Destination, Source
+from tests.ops.parts import NOW, destination, source
 from tunerd.call import State
 from tunerd.cli import main
 from tunerd.cli.drawing import span
@@ -114,10 +114,10 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
         await bench.admit("call-1")
         bench.now += 90
         bench.destinations[:] = [
-            Destination(pause=PauseReason.AUTH, paused_since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8)
+            destination(pause=PauseReason.AUTH, since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8)
         ]
-        bench.sources[:] = [Source(paused=IntakeReason.MISSING), Source(name="egress", files=1234, watching=False)]
-        bench.sources.append(Source(name="secret", paused=IntakeReason.DENIED))
+        bench.sources[:] = [source(paused=IntakeReason.MISSING), source(name="egress", files=1234, watching=False)]
+        bench.sources.append(source(name="secret", paused=IntakeReason.DENIED))
 
     daemon.do(plant)
     result = daemon.run("status")
@@ -163,7 +163,7 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("destination", "told"),
+    ("held", "told"),
     [
         ({}, "as soon as an upload is free"),
         ({"dry_run": True}, "none: dry run, nothing is sent"),
@@ -182,13 +182,13 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
         ({"closed_until": NOW + 80}, "as soon as an upload is free"),
     ],
 )
-def test_a_due_call_says_what_it_waits_for(daemon: Daemon, destination: dict[str, Any], told: str) -> None:
+def test_a_due_call_says_what_it_waits_for(daemon: Daemon, held: dict[str, Any], told: str) -> None:
     """A pause of its destination or its agent, a Retry-After; never that it goes out in 0 s while nothing does."""
 
     async def plant(bench: Bench) -> None:
         await bench.admit("call-1")
         bench.now += 90
-        bench.destinations[:] = [Destination(name="tuner", **destination)]
+        bench.destinations[:] = [destination(name="tuner", **held)]
 
     daemon.do(plant)
     output = daemon.run("status", "call-1").output

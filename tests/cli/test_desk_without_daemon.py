@@ -16,7 +16,7 @@ from tunerd.cli.daemon import Target
 from tunerd.cli.office import operations
 from tunerd.ledger import Admission, Ended, LedgerRefused
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ledger.sqlite.trouble import LedgerDamaged
+from tunerd.ledger.sqlite.errors import LedgerDamaged
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 

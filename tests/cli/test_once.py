@@ -2,14 +2,14 @@
 
 from tunerd.call import State
 from tunerd.cli.run import NAMED, troubles
-from tunerd.intake.source_reader import Unread
 from tunerd.ledger import Gauges
 from tunerd.serving import Left
+from tunerd.statuses import UnreadFile
 
 
 def test_files_that_after_sent_left_are_named() -> None:
     """The first of them with their reason, the others as a number."""
-    kept = [Unread(source="agent", path=f"/calls/{n}.json", why="its writer has it open") for n in range(NAMED + 2)]
+    kept = [UnreadFile(source="agent", path=f"/calls/{n}.json", why="its writer has it open") for n in range(NAMED + 2)]
     lines = list(
         troubles(Left(gauges=Gauges(calls=dict.fromkeys(State, 0), oldest_at={}, pending_bytes=0, waiting_bytes=0), kept=kept))
     )

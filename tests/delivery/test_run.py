@@ -29,7 +29,7 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement, Takes
+from tunerd.ledger import Admission, CallReceiver, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -188,7 +188,7 @@ async def test_an_agent_that_may_not_send_stops_alone() -> None:
         attempts = len(bench.told.seen(AttemptEnded))
         await bench.clock.advance(91)
         assert len(bench.told.seen(AttemptEnded)) == attempts + 3, "one probe each 30 s"
-        assert bench.delivery.statuses()[0].agents["bad"][0] is PauseReason.AUTH
+        assert bench.delivery.statuses()[0].agents[0].reason is PauseReason.AUTH
         allowed = True
         await bench.clock.advance(31)
         await bench.told.until(CallSent, 6)
@@ -289,7 +289,9 @@ async def test_a_key_that_comes_while_nothing_is_due_ends_the_pause(tmp_path: Pa
     there = destination(api_key=None, api_key_file=str(file))
     async with delivering(scripted(lambda call: SENT), destinations=[there]) as bench:
         await bench.clock.advance(60)
-        assert bench.delivery.statuses()[0].pause is PauseReason.AUTH
+        pause = bench.delivery.statuses()[0].pause
+        assert pause is not None
+        assert pause.reason is PauseReason.AUTH
         file.write_text("tr_api_1")
         await bench.clock.advance(5)
         assert bench.delivery.statuses()[0].pause is None
@@ -390,7 +392,10 @@ async def test_destinations_do_not_wait_for_each_other() -> None:
         await bench.admit(*IDS[:5])
         await bench.admit(*IDS[5:10], destination="other")
         assert len(await bench.told.until(CallSent, 5)) == 5
-    assert [(s.name, s.pause) for s in bench.delivery.statuses()] == [("tuner", PauseReason.AUTH), ("other", None)]
+    assert [(s.name, s.pause and s.pause.reason) for s in bench.delivery.statuses()] == [
+        ("tuner", PauseReason.AUTH),
+        ("other", None),
+    ]
 
 
 async def test_an_operators_pause_and_resume() -> None:
@@ -415,7 +420,7 @@ class Counting(MemoryLedger):
     claims = 0
     broken = False
 
-    def hand_over(self, taker: Takes) -> None:
+    def hand_over(self, taker: CallReceiver) -> None:
         """Everything goes by claims here."""
 
     async def claim(self, *args: Any, **options: Any) -> Claim:

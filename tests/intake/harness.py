@@ -16,9 +16,9 @@ from tunerd.intake.admission_gate import Limits
 from tunerd.intake.entry import Mapper
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.scan import Listing, scan
-from tunerd.intake.source_reader import Unread
 from tunerd.intake.source_tree import SourceTree
 from tunerd.intake.sources import Intake
+from tunerd.statuses import UnreadFile
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
 
@@ -62,7 +62,7 @@ class Running:
     ledger: MemoryLedger
     told: Recorder
     stop: asyncio.Event
-    unread: Sequence[Unread] = ()
+    unread: Sequence[UnreadFile] = ()
     """Of a sweep."""
 
     def ids(self) -> list[str]:

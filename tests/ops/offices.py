@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.ops.parts import NOW, Destination, Source
+from tests.ops.parts import NOW, destination
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.office import Office, StoredGates
 from tunerd.ops.status import Facts, Status
 from tunerd.outcome import FailReason
+from tunerd.statuses import DestinationStatus, SourceStatus
 from tunerd.testing import MemoryLedger, make_call
 
 Rule: TypeAlias = Callable[[Document], Mapped]
@@ -54,8 +55,8 @@ class Bench:
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     rules: dict[str, Rules] = field(default_factory=dict)
     places: dict[tuple[str, int], Document | RefusedDocument | OSError] = field(default_factory=dict)
-    destinations: list[Destination] = field(default_factory=lambda: [Destination(name="tuner")])
-    sources: list[Source] = field(default_factory=list)
+    destinations: list[DestinationStatus] = field(default_factory=lambda: [destination(name="tuner")])
+    sources: list[SourceStatus] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     facts: Facts = field(
         default_factory=lambda: Facts(version="1.2.3", config_file="/etc/tunerd/config.yaml", started_at=NOW - 60, ready=True)

@@ -2,48 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from tunerd import events as e
 from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 NOW = 1_767_225_600.0
 
 
-@dataclass(kw_only=True)
-class Destination:
-    name: str = "tuner.example/42"
-    pause: PauseReason | None = None
-    paused_since: float | None = None
-    detail: str = ""
-    next_probe_at: float | None = None
-    closed_until: float | None = None
-    agents: Mapping[str, tuple[PauseReason, float]] = field(default_factory=dict)
-    in_flight: int = 0
-    limit: int = 8
-    form: Form | None = Form.SEND_CALLS
-    dry_run: bool = False
+def destination(
+    name: str = "tuner.example/42",
+    pause: PauseReason | None = None,
+    *,
+    since: float | None = None,
+    detail: str = "",
+    next_probe_at: float | None = None,
+    closed_until: float | None = None,
+    agents: Mapping[str, tuple[PauseReason, float]] = MappingProxyType({}),
+    in_flight: int = 0,
+    limit: int = 8,
+    dry_run: bool = False,
+) -> DestinationStatus:
+    paused = None if pause is None else PauseStatus(reason=pause, since=since, detail=detail, next_probe_at=next_probe_at)
+    return DestinationStatus(
+        name=name, pause=paused, closed_until=closed_until,
+        agents=[AgentStatus(agent=agent, reason=reason, since=at) for agent, (reason, at) in agents.items()],
+        in_flight=in_flight, limit=limit, form=Form.SEND_CALLS, dry_run=dry_run,
+    )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Unread:
-    path: str
-    why: str
-
-
-@dataclass(kw_only=True)
-class Source:
-    name: str = "agent"
-    root: str = "/var/spool/calls"
-    paused: IntakeReason | None = None
-    files: int = 0
-    settling: int = 0
-    watching: bool = True
-    last_scan_at: float | None = None
-    late_parts: int = 0
-    unreadable: int = 0
-    unreadable_example: Unread | None = None
+def source(name: str = "agent", **others: Any) -> SourceStatus:
+    return SourceStatus(name=name, path="/var/spool/calls", **others)
 
 
 @dataclass(kw_only=True)
@@ -52,8 +45,8 @@ class Reading:
 
     calls: dict[State, int] = field(default_factory=dict)
     oldest_at: dict[State, float] = field(default_factory=dict)
-    destination_list: list[Destination] = field(default_factory=list)
-    source_list: list[Source] = field(default_factory=list)
+    destination_list: list[DestinationStatus] = field(default_factory=list)
+    source_list: list[SourceStatus] = field(default_factory=list)
     stranded_calls: int = 0
 
     def stranded(self) -> int:
@@ -62,10 +55,10 @@ class Reading:
     def gauges(self) -> Gauges:
         return Gauges(calls=self.calls, oldest_at=self.oldest_at, pending_bytes=1234, waiting_bytes=34)
 
-    def destinations(self) -> list[Destination]:
+    def destinations(self) -> list[DestinationStatus]:
         return self.destination_list
 
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[SourceStatus]:
         return self.source_list
 
 

@@ -10,7 +10,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from tests.ops.offices import Bench, Rules, refused
-from tests.ops.parts import NOW, Destination, Source, every_event
+from tests.ops.parts import NOW, destination, every_event, source
 from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
 from tunerd.ledger import Admission, Ended, Filter
 from tunerd.ops.client import ControlClient
@@ -64,8 +64,8 @@ def call_of(call_id: str) -> Call:
 async def planted() -> Bench:
     """Canaries in documents, payloads, heads, recording URLs, details, pauses and reloads."""
     bench = Bench(
-        destinations=[Destination(pause=PauseReason.AUTH, detail=LEAKY)],
-        sources=[Source(paused=IntakeReason.DENIED)],
+        destinations=[destination(pause=PauseReason.AUTH, detail=LEAKY)],
+        sources=[source(paused=IntakeReason.DENIED)],
         rules={"agent": Rules(lambda d: Mapped(refused=refused(reason=FailReason.INVALID, document=d.raw, what=LEAKY)))},
     )
     bench.facts.problems, bench.facts.last_reload_successful = (LEAKY,), False

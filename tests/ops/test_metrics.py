@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.ops.parts import NOW, Destination, Reading, Source, every_event, failed, sent
+from tests.ops.parts import NOW, Reading, destination, every_event, failed, sent, source
 from tunerd import events as e
 from tunerd.call import MappingNotes, State
 from tunerd.ops.metrics import Metrics
@@ -61,11 +61,11 @@ def test_every_reason_is_there_at_zero() -> None:
 def test_at_most_700_series_for_five_sources() -> None:
     """Even when every rule of every source gave nothing and failed at least once."""
     sources = tuple(f"source-{number}" for number in range(5))
-    metrics, _ = make(sources, Reading(source_list=[Source(name=name) for name in sources]))
+    metrics, _ = make(sources, Reading(source_list=[source(name=name) for name in sources]))
     names = tuple(f"field_{number}" for number in range(200))
-    for source in sources:
+    for name in sources:
         notes = MappingNotes(missing=names, left_out=names, repairs=dict.fromkeys(names, 1), redacted=dict.fromkeys(names, 1))
-        metrics(e.DocumentMapped(source=source, notes=notes))
+        metrics(e.DocumentMapped(source=name, notes=notes))
     series = [line for line in metrics.render()[0].decode().splitlines() if line and not line.startswith("#")]
     assert len(series) <= 700
     assert not [line for line in series if "_created" in line]
@@ -118,10 +118,10 @@ def test_gauges_are_read_at_scrape_time() -> None:
         calls={State.DUE: 7, State.SENT: 100},
         oldest_at={State.DUE: NOW - 90},
         destination_list=[
-            Destination(pause=PauseReason.AUTH, in_flight=2, limit=8),
-            Destination(agents={"bot": (PauseReason.AUTH, NOW)}, in_flight=1, limit=4),
+            destination(pause=PauseReason.AUTH, in_flight=2, limit=8),
+            destination(agents={"bot": (PauseReason.AUTH, NOW)}, in_flight=1, limit=4),
         ],
-        source_list=[Source(paused=IntakeReason.MISSING), Source(name="egress", unreadable=3)],
+        source_list=[source(paused=IntakeReason.MISSING), source(name="egress", unreadable=3)],
     )
     _, registry = make(reading=reading)
     value = registry.get_sample_value

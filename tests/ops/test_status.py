@@ -6,10 +6,11 @@ from pathlib import Path
 
 import tunerd
 from tests.ops.offices import Bench
-from tests.ops.parts import NOW, Destination, Source, Unread
+from tests.ops.parts import NOW, destination, source
 from tunerd.call import State
 from tunerd.ops import answers, audit
 from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.statuses import UnreadFile
 
 DOCS = Path(tunerd.__file__).parent.parent / "docs"
 
@@ -18,10 +19,10 @@ async def test_everything_an_operator_asks_first() -> None:
     """Counts, ages, pauses with their next probe, sources that are not read, the last failures."""
     bench = Bench(
         destinations=[
-            Destination(pause=PauseReason.AUTH, paused_since=NOW - 30, detail="401", next_probe_at=NOW + 5, in_flight=1),
-            Destination(name="other/7", closed_until=NOW + 60, agents={"bot": (PauseReason.AUTH, NOW)}),
+            destination(pause=PauseReason.AUTH, since=NOW - 30, detail="401", next_probe_at=NOW + 5, in_flight=1),
+            destination(name="other/7", closed_until=NOW + 60, agents={"bot": (PauseReason.AUTH, NOW)}),
         ],
-        sources=[Source(paused=IntakeReason.MISSING), Source(name="egress")],
+        sources=[source(paused=IntakeReason.MISSING), source(name="egress")],
     )
     await bench.fail("call-2")
     await bench.admit("call-1")
@@ -40,8 +41,8 @@ async def test_everything_an_operator_asks_first() -> None:
 
 async def test_files_that_cannot_be_read_are_counted_and_one_is_named() -> None:
     """For each source; a source without any says so, too."""
-    secret = Unread("/c/secret.json", "cannot be read (Permission denied)")
-    bench = Bench(sources=[Source(unreadable=2, unreadable_example=secret), Source(name="egress")])
+    secret = UnreadFile(source="agent", path="/c/secret.json", why="cannot be read (Permission denied)")
+    bench = Bench(sources=[source(unreadable=2, unreadable_example=secret), source(name="egress")])
     first, second = (await bench.office.status())["sources"]
     assert first["unreadable"] == 2
     assert first["unreadable_example"] == {"path": "/c/secret.json", "why": "cannot be read (Permission denied)"}
@@ -50,7 +51,7 @@ async def test_files_that_cannot_be_read_are_counted_and_one_is_named() -> None:
 
 async def test_one_line_for_systemd() -> None:
     """`systemctl status` shows it."""
-    bench = Bench(destinations=[Destination(pause=PauseReason.AUTH)])
+    bench = Bench(destinations=[destination(pause=PauseReason.AUTH)])
     assert bench.status.in_short() == "no calls yet; paused: tuner.example/42 (auth)"
     await bench.admit("call-1", "call-2")
     assert bench.status.in_short() == "2 due; paused: tuner.example/42 (auth)"

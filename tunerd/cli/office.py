@@ -24,7 +24,7 @@ from tunerd.ledger import Filter, Gate, LedgerRefused, LedgerUnavailable
 from tunerd.ops.answers import CallRow, Report, add_report, new_report
 from tunerd.ops.desk import Choice, OperatorDesk, SourceRules
 from tunerd.ops.office import Office, Operations, OrderRefused, StoredGates
-from tunerd.ops.status import Facts, Status, StoredDestination
+from tunerd.ops.status import Facts, Status, stored_destination
 from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
 
@@ -74,7 +74,7 @@ async def operations(target: Target, *, again: bool = False) -> AsyncIterator[Op
         raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Late: a command that talks to a daemon needs none of it.
     from tunerd.ledger.sqlite import SqliteLedger
-    from tunerd.ledger.sqlite.trouble import LedgerDamaged
+    from tunerd.ledger.sqlite.errors import LedgerDamaged
 
     ledger = await SqliteLedger.open(
         Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
@@ -84,7 +84,7 @@ async def operations(target: Target, *, again: bool = False) -> AsyncIterator[Op
     try:
         gates = await ledger.gates()
         configured = {destination.name for destination in known.config.destinations} if known.config is not None else set()
-        stored = [StoredDestination.of(name, gates.get(name, Gate())) for name in sorted(configured | set(gates))]
+        stored = [stored_destination(name, gates.get(name, Gate())) for name in sorted(configured | set(gates))]
         facts = Facts(version=__version__, config_file=str(target.config), ledger=path, running=False)
         if known.config is not None and not known.problems:
             found = await ledger.stranded(configured, [source.name for source in known.config.sources])

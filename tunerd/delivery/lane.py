@@ -5,8 +5,7 @@ The order of the steps is run.py's; here is what each of them needs of the desti
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
@@ -15,7 +14,7 @@ from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.bench import Bench
 from tunerd.delivery.key import Key
-from tunerd.delivery.pacing import Go, Pacing, PauseView
+from tunerd.delivery.pacing import Go, Pacing
 from tunerd.delivery.retry import decide
 from tunerd.events import (
     AlreadyThereStreak,
@@ -27,8 +26,9 @@ from tunerd.events import (
     Emit,
     Event,
 )
-from tunerd.ledger import Claimed, Delivered, Ended, Freeze, Gate, Later, LedgerUnavailable, Settlement, Unfrozen, WritePath
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen, WritePath
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
+from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
 STREAK: Final = 10
 LOOK_AT_LEAST_S: Final = 30.0
@@ -45,26 +45,6 @@ class FreezeBody(Protocol):
     """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
 
     def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationStatus:
-    """A destination as status pages show it. Instants are Unix seconds."""
-
-    name: str
-    pause: PauseReason | None
-    paused_since: float | None
-    detail: str
-    next_probe_at: float | None
-    closed_until: float | None
-    """Retry-After: nothing goes out before."""
-    agents: Mapping[str, tuple[PauseReason, float]]
-    """Paused agents: reason and since when."""
-    in_flight: int
-    limit: int
-    form: Form | None
-    """None: there is no key to tell it by."""
-    dry_run: bool
 
 
 class Lane:
@@ -198,7 +178,7 @@ class Lane:
         self._open.pop(claimed.row, None)
         self.pacing.cancelled(go, claimed.agent)
         self._emit(AttemptEnded(destination=self.name, outcome="retry", took_s=0.0))
-        return Later(
+        return Deferred(
             due_at=self._clock.now(),
             reason=RetryReason.TIMEOUT,
             status=None,
@@ -222,7 +202,7 @@ class Lane:
                         attempts=claimed.attempts + 1,
                     )
                 )
-            case Later(reason=RetryReason() as reason):
+            case Deferred(reason=RetryReason() as reason):
                 if settlement.counts:
                     self._emit(
                         CallRetried(
@@ -235,7 +215,7 @@ class Lane:
                             detail=settlement.detail,
                         )
                     )
-            case Later():
+            case Deferred():
                 pass  # a pause: told once, for all its calls
             case Ended():
                 self._emit(
@@ -274,21 +254,20 @@ class Lane:
         return min(self._open.values(), default=None)
 
     def status(self) -> DestinationStatus:
-        own = next((pause for pause in self.pacing.pauses() if pause.agent is None), None)
-        agents = {pause.agent: (pause.reason, pause.since) for pause in self.pacing.pauses() if pause.agent is not None}
+        pauses = self.pacing.pauses()
+        own = next((pause for pause in pauses if pause.agent is None), None)
         return DestinationStatus(
             name=self.name,
-            pause=own.reason if own else None,
-            paused_since=own.since if own else None,
-            detail=own.detail if own else "",
-            next_probe_at=_next_probe_at(own),
+            pause=None if own is None else PauseStatus(reason=own.reason, since=own.since, detail=own.detail,
+                                                       next_probe_at=own.next_probe_at),
             closed_until=self.pacing.closed_until,
-            agents=agents,
+            agents=[AgentStatus(agent=pause.agent, reason=pause.reason, since=pause.since)
+                    for pause in pauses if pause.agent is not None],
             in_flight=self.pacing.in_flight,
             limit=self.pacing.limit,
             form=self.key.form,
             dry_run=self.settings.dry_run,
-        )
+        )  # fmt: skip
 
     def _tell(self, told: Sequence[Event]) -> None:
         for event in told:
@@ -326,7 +305,3 @@ def _name(outcome: Outcome) -> str:
             return "refused"
         case Unconfirmed():
             return "unconfirmed"
-
-
-def _next_probe_at(pause: PauseView | None) -> float | None:
-    return None if pause is None else pause.next_probe_at

@@ -50,6 +50,7 @@ from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import Names
 from tunerd.ledger import Admission, Admitted, FileMark, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
+from tunerd.statuses import SourceStatus, UnreadFile
 
 T = TypeVar("T")
 
@@ -69,38 +70,6 @@ class IntakeLedger(WritePath, GatherPath, Positions, Protocol):
     """What intake needs of the ledger."""
 
     def gauges(self) -> Gauges: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """Something that could not be read, or that a sweep had to leave."""
-
-    source: str
-    path: str
-    why: str
-    """In words for an operator."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStatus:
-    name: str
-    root: str
-    paused: IntakeReason | None
-    paused_since: float | None
-    detail: str
-    """Why it is paused, in words for an operator."""
-    files: int
-    """Files known (read, or left out on purpose)."""
-    settling: int
-    """Files seen that are not read yet."""
-    watching: bool
-    """Whether kernel events come in; else scans find the files."""
-    last_scan_at: float | None
-    late_parts: int
-    """Documents of gathered calls that came after their call was sent, since the start."""
-    unreadable: int
-    """Files that gave an error when they were last looked at, and directories below the root that cannot be listed."""
-    unreadable_example: Unread | None
 
 
 @dataclass(slots=True)
@@ -209,7 +178,7 @@ class SourceReader:
     def status(self) -> SourceStatus:
         lost = self._pauses.reason in (IntakeReason.MISSING, IntakeReason.DENIED)  # its files are not to blame
         return SourceStatus(
-            name=self.source.name, root=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
+            name=self.source.name, path=self._root, paused=self._pauses.reason, paused_since=self._pauses.since,
             detail=self._pauses.detail, files=len(self._index.signatures),
             settling=len(self._due), watching=self._monitor.watching, last_scan_at=self._monitor.last_scan_at,
             late_parts=self._late_parts, unreadable=0 if lost else len(self._unreadable) + len(self._monitor.unlisted),
@@ -296,11 +265,11 @@ class SourceReader:
         """after_sent of what is done with now; beside no `run`, which does it by itself."""
         await self._after_sent.run_once(stop)
 
-    def kept(self) -> Sequence[Unread]:
+    def kept(self) -> Sequence[UnreadFile]:
         """Files that `dispose` left because their writer has them open, or may have."""
         return [self._left(self._index.relative(path), why) for path, why in self._after_sent.unfinished.items()]
 
-    def unread(self) -> Sequence[Unread]:
+    def unread(self) -> Sequence[UnreadFile]:
         """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
         reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._root} ")
         if reason is IntakeReason.MISSING:
@@ -313,15 +282,15 @@ class SourceReader:
             *(self._left(path, "not complete yet") for path in self._incomplete),
         ]
 
-    def _errors(self) -> Iterator[Unread]:
+    def _errors(self) -> Iterator[UnreadFile]:
         """Directories below the root and files that gave an error."""
         for folder, why in self._monitor.unlisted.items():
             yield self._left(folder, f"cannot be listed ({why})")
         for path, why in self._unreadable.items():
             yield self._left(path, f"cannot be read ({why})")
 
-    def _left(self, relative: str, why: str) -> Unread:
-        return Unread(source=self.source.name, path=self._index.absolute(relative) if relative else self._root, why=why)
+    def _left(self, relative: str, why: str) -> UnreadFile:
+        return UnreadFile(source=self.source.name, path=self._index.absolute(relative) if relative else self._root, why=why)
 
     _news = 0
     """Files that gave documents since the last round of a sweep."""
@@ -373,12 +342,12 @@ class SourceReader:
             raise _Stopped
         await self._recall(due.path)
         inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
-        hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
+        hold = self._journal.begin(self.source.name, inspection.path)
         # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
         postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / PATIENCE_STEP_S)
         entry = self._entry.of_file(hold, final=final, postponed=postponed)
         try:
-            if hold.is_quarantined(FILE):
+            if hold.is_quarantined(FILE) and not due.moved_log:
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None

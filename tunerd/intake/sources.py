@@ -17,7 +17,8 @@ from tunerd.intake.entry import Mapper
 from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
-from tunerd.intake.source_reader import IntakeLedger, SourceReader, SourceStatus, Unread
+from tunerd.intake.source_reader import IntakeLedger, SourceReader
+from tunerd.statuses import SourceStatus, UnreadFile
 
 
 class Intake:
@@ -107,11 +108,11 @@ class Intake:
             for one in self._sources.values():
                 group.create_task(one.dispose(stop))
 
-    def unread(self) -> Sequence[Unread]:
+    def unread(self) -> Sequence[UnreadFile]:
         """What the last sweep left, and why: directories, files that cannot be read, files that are not complete."""
         return [left for one in self._sources.values() for left in one.unread()]
 
-    def kept(self) -> Sequence[Unread]:
+    def kept(self) -> Sequence[UnreadFile]:
         """Files that `dispose` left because their writer has them open, or may have."""
         return [left for one in self._sources.values() for left in one.kept()]
 

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import orjson
 
 from tunerd.call import Document, Fragment, Mapped, Origin, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, Desk, Filter, Inspection, StoredCall
+from tunerd.ledger import Admission, Admitted, Filter, Inspection, OperatorActions, StoredCall
 from tunerd.ops.answers import (
     VERSION,
     CallsPage,
@@ -59,7 +59,7 @@ ReadPlace = Callable[[str, str, int], Document | RefusedDocument]
 a thread. Raises OSError, and ValueError where the path is no regular file."""
 
 
-class DeskLedger(Inspection, Desk, Protocol):
+class DeskLedger(Inspection, OperatorActions, Protocol):
     def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]: ...
 
 

@@ -19,8 +19,8 @@ from prometheus_client.utils import floatToGoString
 from tunerd import events as e
 from tunerd.call import ROWS_DROPPED, State
 from tunerd.ledger import Gauges
-from tunerd.ops.status import DestinationStatus, SourceStatus
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.statuses import DestinationStatus, SourceStatus
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused", "unconfirmed")
 FIELDS_A_SOURCE: Final = 18
@@ -286,7 +286,7 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
     delivery = GaugeMetricFamily(
         "tunerd_delivery_paused", "Destinations, and agents of destinations, that stand still.", labels=("reason",)
     )
-    pauses = [p for d in destinations for p in (d.pause, *(reason for reason, _ in d.agents.values()))]
+    pauses = [one.reason for d in destinations for one in (d.pause, *d.agents) if one is not None]
     for pause in PauseReason:
         delivery.add_metric((pause.value,), pauses.count(pause))
     intake = GaugeMetricFamily("tunerd_intake_paused", "Sources that are not (fully) read.", labels=("reason",))
@@ -300,7 +300,7 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
     yield from (calls, oldest, delivery, intake, unreadable)
     yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
     yield GaugeMetricFamily(
-        "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit for d in destinations)
+        "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit or 0 for d in destinations)
     )
     yield GaugeMetricFamily(
         "tunerd_calls_stranded", "Open calls whose destination or manifest source is not configured.", reading.stranded()

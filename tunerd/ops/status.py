@@ -6,9 +6,9 @@ What it needs of delivery and intake stands here as small protocols, so that it 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from tunerd.call import Form, State
+from tunerd.call import State
 from tunerd.ledger import Filter, Gate, Gauges, Inspection, Stranded
 from tunerd.ops.answers import (
     VERSION,
@@ -27,70 +27,9 @@ from tunerd.ops.answers import (
 )
 from tunerd.ops.coverage import Coverage, SourceCoverage
 from tunerd.ops.redact import redact
-from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 LAST_FAILURES: Final = 5
-
-
-class DestinationStatus(Protocol):
-    """A destination as delivery sees it. Instants are Unix seconds."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def pause(self) -> PauseReason | None: ...
-    @property
-    def paused_since(self) -> float | None: ...
-    @property
-    def detail(self) -> str: ...
-    @property
-    def next_probe_at(self) -> float | None: ...
-    @property
-    def closed_until(self) -> float | None: ...
-    @property
-    def agents(self) -> Mapping[str, tuple[PauseReason, float]]: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def limit(self) -> int: ...
-    @property
-    def form(self) -> Form | None: ...
-    @property
-    def dry_run(self) -> bool: ...
-
-
-class Unread(Protocol):
-    """A file or directory that intake cannot read."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def why(self) -> str: ...
-
-
-class SourceStatus(Protocol):
-    """A source as intake sees it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def root(self) -> str: ...
-    @property
-    def paused(self) -> IntakeReason | None: ...
-    @property
-    def files(self) -> int: ...
-    @property
-    def settling(self) -> int: ...
-    @property
-    def watching(self) -> bool: ...
-    @property
-    def last_scan_at(self) -> float | None: ...
-    @property
-    def late_parts(self) -> int: ...
-    @property
-    def unreadable(self) -> int: ...
-    @property
-    def unreadable_example(self) -> Unread | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,7 +97,7 @@ class Status:
         """One line for systemd: `12 due, 3 waiting, 1 failed; paused: tuner.example/42 (auth)`."""
         calls = self._ledger.gauges().calls
         counts = [f"{calls[state]} {state.value}" for state in State if calls.get(state) and state is not State.IGNORED]
-        paused = [f"{d.name} ({d.pause.value})" for d in self._destinations() if d.pause]
+        paused = [f"{d.name} ({d.pause.reason.value})" for d in self._destinations() if d.pause]
         return (", ".join(counts) or "no calls yet") + (f"; paused: {', '.join(paused)}" if paused else "")
 
     async def document(self) -> StatusDocument:
@@ -207,26 +146,14 @@ class Status:
         return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDestination:
+def stored_destination(name: str, gate: Gate) -> DestinationStatus:
     """A destination as the ledger remembers it: what a command shows when no daemon runs."""
-
-    name: str
-    pause: PauseReason | None
-    paused_since: float | None
-    detail: str
-    closed_until: float | None
-    agents: Mapping[str, tuple[PauseReason, float]]
-    next_probe_at: float | None = None
-    in_flight: int = 0
-    limit: int = 0
-    form: Form | None = None
-    dry_run: bool = False
-
-    @classmethod
-    def of(cls, name: str, gate: Gate) -> "StoredDestination":
-        return cls(name=name, pause=gate.pause, paused_since=gate.paused_since, detail=gate.detail,
-                   closed_until=gate.closed_until, agents=gate.agents)  # fmt: skip
+    return DestinationStatus(
+        name=name,
+        pause=None if gate.pause is None else PauseStatus(reason=gate.pause, since=gate.paused_since, detail=gate.detail),
+        closed_until=gate.closed_until,
+        agents=[AgentStatus(agent=agent, reason=reason, since=since) for agent, (reason, since) in sorted(gate.agents.items())],
+    )
 
 
 def _stranded_row(one: Stranded) -> StrandedRow:
@@ -244,26 +171,26 @@ def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:
 
 def _destination_row(status: DestinationStatus) -> DestinationRow:
     pause = None
-    if status.pause is not None:
-        pause = PauseRow(reason=status.pause.value, since=status.paused_since, detail=redact(status.detail),
-                         next_probe_at=status.next_probe_at)  # fmt: skip
+    if (own := status.pause) is not None:
+        pause = PauseRow(reason=own.reason.value, since=own.since, detail=redact(own.detail), next_probe_at=own.next_probe_at)
     return DestinationRow(
         name=status.name,
         pause=pause,
         closed_until=status.closed_until,
-        agents=[AgentRow(agent=agent, reason=why.value, since=since) for agent, (why, since) in sorted(status.agents.items())],
+        agents=[AgentRow(agent=one.agent, reason=one.reason.value, since=one.since)
+                for one in sorted(status.agents, key=lambda one: one.agent)],
         in_flight=status.in_flight,
-        limit=status.limit or None,
+        limit=status.limit,
         form=None if status.form is None else status.form.value,
         dry_run=status.dry_run,
-    )
+    )  # fmt: skip
 
 
 def _source_row(status: SourceStatus, also_read_by: str | None, coverage: SourceCoverage) -> SourceRow:
     example = status.unreadable_example
     return SourceRow(
         name=status.name,
-        path=status.root,
+        path=status.path,
         paused=None if status.paused is None else status.paused.value,
         files=status.files,
         settling=status.settling,
