@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tunerd.call import Fail, Hold, SendAnyway
-from tunerd.config import Config, Delivery, Destination, LedgerConfig, Log, ManifestRule, Redact, Source, UrlRule
+from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
 from tunerd.config.quantities import duration_text
 from tunerd.config.secret import HIDDEN
 from tunerd.config.settings import ValueKind, keys_of
@@ -72,8 +72,9 @@ def _strategy(rule: UrlRule | ManifestRule) -> dict[str, Any]:
     return {"manifest": rule.manifest, "key": rule.key.bare(), "within": within, "wait": duration_text(rule.wait_s)}
 
 
-def _section(model: Source | Redact | Delivery | LedgerConfig | Log) -> dict[str, Any]:
-    plain = [key for key in keys_of(type(model)).values() if key.kind not in (ValueKind.RULE, ValueKind.OWN)]
+def _section(model: Any) -> dict[str, Any]:
+    declared: type = type(model)
+    plain = [key for key in keys_of(declared).values() if key.kind not in (ValueKind.RULE, ValueKind.OWN)]
     return {key.name: key.written(getattr(model, key.field)) for key in plain}
 
 
