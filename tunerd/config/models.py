@@ -167,21 +167,21 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class TopKey:
     """A key at the top of the file: a mapping, or a list of mappings, with the keys that `model` declares."""
 
     model: type
     about: str
 
 
-SECTIONS: Final[Mapping[str, Section]] = {
-    "tuner": Section(TunerSection, "Where the calls go, and with which key."),
-    "sources": Section(Source, "The directories to read from."),
-    "redact": Section(Redact, "What is taken out of calls before anything of them is stored or sent."),
-    "delivery": Section(Delivery, "How calls are sent."),
-    "ledger": Section(LedgerConfig, "The durable record of every call."),
-    "http": Section(Http, "Metrics, health and status page."),
-    "log": Section(Log, "The log."),
-    "tests": Section(Example, "Examples that `tunerd test` checks."),
+SECTIONS: Final[Mapping[str, TopKey]] = {
+    "tuner": TopKey(TunerSection, "Where the calls go, and with which key."),
+    "sources": TopKey(Source, "The directories to read from."),
+    "redact": TopKey(Redact, "What is taken out of calls before anything of them is stored or sent."),
+    "delivery": TopKey(Delivery, "How calls are sent."),
+    "ledger": TopKey(LedgerConfig, "The durable record of every call."),
+    "http": TopKey(Http, "Metrics, health and status page."),
+    "log": TopKey(Log, "The log."),
+    "tests": TopKey(Example, "Examples that `tunerd test` checks."),
 }
 """In the order they are shown."""
