@@ -5,6 +5,7 @@ import json
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path) -> None:
     """A file, a directory that cannot be listed, and one that cannot be entered."""
-    source = load(directory / "config.yaml", {}).sources[0].model_copy(update={"recursive": True})
+    source = replace(load(directory / "config.yaml", {}).sources[0], recursive=True)
     for name in ("no-list", "no-enter"):
         write(directory / "calls" / name / "1.json", call(name))
     (directory / "calls" / "no-list").chmod(0o711)

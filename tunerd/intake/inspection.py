@@ -141,7 +141,9 @@ class Inspection:
         self._is_log = False
 
     def close(self) -> None:
+        """The batches refer to this inspection: kept, the two would hold the last batch until Python looks for cycles."""
         self._open.close()
+        self._batches = _nothing()
 
     def look(self) -> Look:
         """Raises OSError where the file cannot be read now."""
