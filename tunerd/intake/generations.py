@@ -124,10 +124,11 @@ class Generations:
         if before is not None and before.home_inode == mark.inode:
             copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
             return Nobodys([before, *copies])
-        for path in {log.home for log in others if _is_named_after(log.home, home)}:
-            last = was_at_home(path, others)
+        earlier = [log for log in others if log.log < mark.log]  # of a copy the file may have been truncated, and read on, since
+        for path in {log.home for log in earlier if _is_named_after(log.home, home)}:
+            last = was_at_home(path, earlier)
             with suppress(OSError):
-                if last is not None and last.log < mark.log and os.stat(path).st_ino == last.home_inode:
+                if last is not None and os.stat(path).st_ino == last.home_inode:
                     return Nobodys([mark])
         return None
 
