@@ -1,5 +1,6 @@
 """Which logs are cut off, where the order in which they are read does not show it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,9 @@ def test_a_copy_ends_where_nobody_saw(tmp_path: Path, later: bool) -> None:
     """The file that it is named after was copied and truncated, twice between two looks: what came behind its last line was in
     that file, also if what is there now was read before the copy."""
     home, copy, first = tmp_path / "web.ndjson", tmp_path / "web.ndjson.6", tmp_path / "web.ndjson.5"
-    for path in (home, copy, first):
+    for path in (first, copy, home):
         path.write_bytes(b"x" * 100)
+    os.utime(home, (2e9, 2e9))
     index = FileIndex(str(tmp_path))
     index.remember(_log(5, first, home))
     if later:
