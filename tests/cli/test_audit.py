@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tunerd.ops.desk import OperatorDesk
+from tunerd.ops.office import Office, StoredGates
 
-from tests.cli.test_desk_commands import CONFIG
+from tests.cli.test_order_commands import CONFIG
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.status_report import Facts
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.cli.audit import _files as audited_files
@@ -21,10 +25,6 @@ from tunerd.ledger import Delivered
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load
 from tunerd.mapping import compile_sources
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import OperatorDesk
-from tunerd.ops.office import Office, StoredGates
-from tunerd.ops.status import Facts, Status
 
 SECRET = "canary-of-the-transcript"
 
@@ -193,7 +193,7 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
         ledger = await opened(directory)
         status = Status(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
         desk = OperatorDesk(ledger, dict, _no_place, time.time)
-        async with serve_control(Office(status, desk, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
+        async with serve_orders(Office(status, desk, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
             result = await asyncio.to_thread(run, directory, "--json")
         await ledger.close()
         return result

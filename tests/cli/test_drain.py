@@ -6,9 +6,9 @@ from typing import cast
 
 import pytest
 
+from tunerd.admin.answer_types import IdleDocument
+from tunerd.admin.client import AdminClient
 from tunerd.cli.drain import IDLE_FOR_S, drain
-from tunerd.ops.answers import IdleDocument
-from tunerd.ops.client import ControlClient
 from tunerd.testing import FakeClock
 
 
@@ -47,7 +47,7 @@ async def test_idle_is_believed_after_a_look(
     """Idle for 3 s, and then every directory listed once more; at the deadline at least the look at the start is over."""
     clock = FakeClock()
     daemon, began = Daemon(clock, look_s), clock.monotonic()
-    draining = asyncio.ensure_future(drain(cast(ControlClient, daemon), deadline_s, clock))
+    draining = asyncio.ensure_future(drain(cast(AdminClient, daemon), deadline_s, clock))
     while not draining.done():
         await clock.advance(0.05)
         assert clock.monotonic() - began < 60

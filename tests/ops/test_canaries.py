@@ -8,18 +8,18 @@ from pathlib import Path
 import aiohttp
 import orjson
 from prometheus_client import CollectorRegistry
+from tunerd.ops.desk import Choice
 
-from tests.ops.offices import Bench, Rules, refused
+from tests.admin.benches import Bench, Rules, refused
 from tests.ops.parts import NOW, destination, every_event, source
+from tunerd.admin.client import AdminClient
+from tunerd.admin.socket_server import serve_orders
 from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
 from tunerd.ledger import Admission, Ended, Filter
-from tunerd.ops.client import ControlClient
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import Choice
 from tunerd.ops.http import HttpServer
 from tunerd.ops.logs import Level, Narrator, open_log
+from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
-from tunerd.ops.redact import keep_out
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 from tunerd.testing import make_call
 
@@ -122,8 +122,8 @@ async def test_none_sings_on_the_control_socket(tmp_path: Path) -> None:
     keep_out(SECRETS["own key"])
     bench = await planted()
     everything = Choice(where=Filter(dismissed=None))
-    async with serve_control(bench.office, str(tmp_path / "ledger.db"), {}) as path:
-        client = ControlClient(path)
+    async with serve_orders(bench.office, str(tmp_path / "ledger.db"), {}) as path:
+        client = AdminClient(path)
         rows = await client.calls(everything)
         told = [
             rows,

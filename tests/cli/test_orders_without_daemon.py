@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG
-from tests.ops.offices import refused
+from tests.admin.benches import refused
+from tests.cli.test_order_commands import CONFIG
 from tunerd.call import Call, Form
 from tunerd.cli import main
-from tunerd.cli.daemon import Target
-from tunerd.cli.office import operations
+from tunerd.cli.admin import open_admin
+from tunerd.cli.target import Target
 from tunerd.ledger import Admission, Ended, LedgerRefused
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.trouble import LedgerDamaged
@@ -133,5 +133,5 @@ def test_a_ledger_that_another_process_holds_is_75(directory: Path) -> None:
 async def test_damage_that_a_command_meets_on_its_way_is_one_line(directory: Path) -> None:
     """What no check at the start saw: refused with what to do, as a ledger that is damaged at the start is."""
     with pytest.raises(LedgerRefused, match="is damaged; `tunerd run` rebuilds it"):
-        async with operations(Target(config=directory / "config.yaml")):
+        async with open_admin(Target(config=directory / "config.yaml")):
             raise LedgerDamaged("the ledger's file is damaged")

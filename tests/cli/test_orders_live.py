@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_desk_commands import CONFIG
+from tests.cli.test_order_commands import CONFIG
 
 CEILING_S = 20.0
 

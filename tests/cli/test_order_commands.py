@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import click
 import pytest
 from click.testing import CliRunner, Result
+from tunerd.ops.desk import Choice
 
-from tests.ops.offices import Bench, Rules, refused, remade
+from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW, destination, source
+from tunerd.admin.socket_server import serve_orders
 from tunerd.call import State
 from tunerd.cli import main
 from tunerd.cli.drawing import span
 from tunerd.ledger import Filter
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import Choice
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Daemon:
         assert self._up.wait(10)
 
     async def _serve(self) -> None:
-        async with serve_control(self.bench.office, str(self.directory / "ledger.db"), {}):
+        async with serve_orders(self.bench.office, str(self.directory / "ledger.db"), {}):
             self._up.set()
             await self._stop.wait()
 
@@ -139,7 +139,7 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
 
 def test_status_json_is_the_documented_one(daemon: Daemon) -> None:
     """Exactly what /status.json answers."""
-    assert json.loads(daemon.run("status", "--json").output) == daemon.do(lambda bench: bench.office.status())
+    assert json.loads(daemon.run("status", "--json").output) == daemon.do(lambda bench: bench.ask(StatusOrder()))
 
 
 def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
