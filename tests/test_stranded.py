@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from tunerd.call import Form, State
 from tunerd.config import Destination
-from tunerd.ledger import Admission, Delivered, Filter, Keep, Later, Stranded
+from tunerd.ledger import Admission, Deferred, Delivered, Filter, Retention, Stranded
 from tunerd.outcome import RetryReason
 from tunerd.stranded import heir_of
 from tunerd.testing import MemoryLedger, make_call
@@ -62,7 +62,9 @@ async def test_what_surely_did_not_arrive_moves_and_the_rest_stays() -> None:
     """Its body is made anew, it is due at once; one that may have arrived stays, and so does one whose id is taken there."""
     ledger = MemoryLedger()
     await _admit(ledger, call("may"))
-    later = Later(due_at=NOW, reason=RetryReason.TIMEOUT, status=None, detail="no answer", counts=True, surely_not_arrived=False)
+    later = Deferred(
+        due_at=NOW, reason=RetryReason.TIMEOUT, status=None, detail="no answer", counts=True, surely_not_arrived=False
+    )
     await ledger.settle(await _claim(ledger, "old.example/42"), later, NOW)
     await _admit(ledger, call("refused"))
     await _admit(ledger, call("taken"), call("taken", "https://new.example/42", "new.example/42"))
@@ -89,7 +91,7 @@ async def test_an_address_that_accepted_a_call_is_known_after_its_rows_are_gone(
     await _admit(ledger, call("due"))
     (one,) = await ledger.stranded([], [])
     assert one.has_accepted
-    keep = Keep(sent_s=1.0, failed_s=1.0, recordings_s=1.0, max_failed_bytes=1, documents=0)
+    keep = Retention(sent_s=1.0, failed_s=1.0, recordings_s=1.0, max_failed_bytes=1, documents=0)
     assert await ledger.trim(keep, NOW + 100) == 1
     (one,) = await ledger.stranded([], [])
     assert one.has_accepted

@@ -38,7 +38,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
-from tunerd.ledger import UNREAD, Claimed, Filter, Gauges, LedgerUnavailable
+from tunerd.ledger import FAR_NOT_YET, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.mapping import SourceMapping, compile_sources
@@ -136,7 +136,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             beside.create_task(narrator.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
-            await delivery.set_far_rule(UNREAD)
+            await delivery.set_far_rule(FAR_NOT_YET)
             if not options.once:
                 beside.create_task(take_far_ones(delivery, lambda: _all_read(wiring.intake), clock, ended))
             if held:

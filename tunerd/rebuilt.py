@@ -27,7 +27,7 @@ _PAGE: Final = 500
 
 class HeldLedger(Protocol):
     async def is_rebuilt(self) -> bool: ...
-    async def held_back(self) -> None: ...
+    async def resends_quarantined(self) -> None: ...
     async def gates(self) -> Mapping[str, Gate]: ...
     def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]: ...
     async def calls(
@@ -56,7 +56,7 @@ async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now
             await ledger.set_gate(name, paused, now)
             held[name] = now
     if rebuilt:
-        await ledger.held_back()  # the pauses are in the ledger by now, and outlive this process as the mark did
+        await ledger.resends_quarantined()  # the pauses are in the ledger by now, and outlive this process as the mark did
     return held
 
 

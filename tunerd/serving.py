@@ -16,7 +16,7 @@ from tunerd.clock import Clock
 from tunerd.delivery.hearing import Silence
 from tunerd.delivery.run import Delivery
 from tunerd.intake.sources import Intake
-from tunerd.ledger import ALL_READ, UNREAD, Gauges
+from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Gauges
 from tunerd.outcome import IntakeReason, PauseReason
 from tunerd.statuses import DestinationStatus, UnreadFile
 
@@ -135,7 +135,7 @@ async def once(
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(conductors.delivery.run(stop_delivery))
         while not stop.asked.is_set():
-            await conductors.delivery.set_far_rule(UNREAD)
+            await conductors.delivery.set_far_rule(FAR_NOT_YET)
             reading = group.create_task(conductors.intake.sweep())
             while not reading.done() and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
@@ -145,7 +145,7 @@ async def once(
                 reading.cancel()
                 break
             swept_at, incomplete = clock.monotonic(), reading.result()
-            await conductors.delivery.set_far_rule(ALL_READ)
+            await conductors.delivery.set_far_rule(FAR_AT_ONCE)
             while clock.monotonic() < swept_at + _SWEEP_EVERY_S and not await clock.wait(stop.asked, _TICK_S):
                 progress(conductors.gauges())
                 if given_up() or (not incomplete and _is_done(conductors, waits=until is not None)):

@@ -17,10 +17,10 @@ from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, Ur
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.sql.gather_tables import GatherTables
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
+from tunerd.ledger.sqlite.inode_watch import InodeWatch
 from tunerd.ledger.sqlite.ledger import SqliteLedger
-from tunerd.ledger.sqlite.seat import Seat
 from tunerd.ledger.sqlite.writer import Job
 
 __all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]
@@ -113,7 +113,7 @@ class Recorder:
 class _AtOnce:
     """Writer and reader of a ledger in memory: each job is committed, and each question answered, where it is asked."""
 
-    def __init__(self, store: SqliteStore, told: Callable[[set[str], set[tuple[str, str]]], None]) -> None:
+    def __init__(self, store: Store, told: Callable[[set[str], set[tuple[str, str]]], None]) -> None:
         self._store = store
         self._told = told
         self._is_closed = False
@@ -144,7 +144,7 @@ class _AtOnce:
     def unsettled(self) -> frozenset[int]:
         return frozenset()
 
-    def change(self, run: Callable[[SqliteStore], T]) -> T:
+    def change(self, run: Callable[[Store], T]) -> T:
         self._store.begin(full=False)
         try:
             result = run(self._store)
@@ -170,11 +170,11 @@ class MemoryLedger(SqliteLedger):
         nowhere = Path(":memory:")
         db = connect(nowhere)
         prepare(db, nowhere, 0.0, scripts())
-        self.at_once = _AtOnce(SqliteStore(db), self._told)
-        super().__init__(nowhere, None, Seat(nowhere), self.at_once, lambda _: self.at_once, 0)
+        self.at_once = _AtOnce(Store(db), self._told)
+        super().__init__(nowhere, None, InodeWatch(nowhere), self.at_once, lambda _: self.at_once, 0)
         weakref.finalize(self, db.close)  # Python 3.13 warns of a connection that nobody closed.
 
-    def change(self, run: Callable[[SqliteStore], T]) -> T:
+    def change(self, run: Callable[[Store], T]) -> T:
         """Do something to the rows that no command does (what damage or another process would), in one transaction."""
         return self.at_once.change(run)
 

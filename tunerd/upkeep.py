@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from tunerd.clock import Clock, SteadyClock
 from tunerd.config import LedgerConfig
 from tunerd.events import ClockJumped, Emit
-from tunerd.ledger import FarRule, Keep, LedgerUnavailable
+from tunerd.ledger import FarRule, LedgerUnavailable, Retention
 
 TRIM_EVERY_S: Final = 60.0
 JUMP_S: Final = 5.0
@@ -25,7 +25,7 @@ FIRST_READ_S: Final = 600.0
 
 
 class Trimmed(Protocol):
-    async def trim(self, keep: Keep, now: float) -> int: ...
+    async def trim(self, keep: Retention, now: float) -> int: ...
 
 
 class PlacedLedger(Protocol):
@@ -42,8 +42,8 @@ class ShiftedDelivery(Protocol):
     def shift(self, seconds: float) -> None: ...
 
 
-def keep_from(ledger: LedgerConfig) -> Keep:
-    return Keep(
+def keep_from(ledger: LedgerConfig) -> Retention:
+    return Retention(
         sent_s=ledger.keep_sent_s,
         failed_s=ledger.keep_failed_s,
         recordings_s=ledger.keep_recordings_s,
@@ -52,7 +52,7 @@ def keep_from(ledger: LedgerConfig) -> Keep:
     )
 
 
-async def trim_forever(ledger: Trimmed, keep: Callable[[], Keep], clock: Clock, stop: asyncio.Event) -> None:
+async def trim_forever(ledger: Trimmed, keep: Callable[[], Retention], clock: Clock, stop: asyncio.Event) -> None:
     """Once a minute, remove what is past its time, a thousand rows at a time, others at the ledger between."""
     while not await clock.wait(stop, TRIM_EVERY_S):
         try:

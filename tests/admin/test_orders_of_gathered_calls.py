@@ -11,7 +11,7 @@ from tests.mapping.test_gather import ANALYZED, ENDED, RETELL, fragments, gather
 from tests.ops.parts import NOW
 from tunerd.admin.api import CallsOrder, RemapOrder, RetryOrder
 from tunerd.call import Fragment, RefusedDocument, State
-from tunerd.ledger import Admission, Filter, Regrouped
+from tunerd.ledger import Admission, Filter, GroupResult
 from tunerd.mapping import SourceMapping
 
 FAILED: Mapping[str, Any] = {"states": frozenset({State.FAILED})}
@@ -30,7 +30,7 @@ async def gather(bench: Bench, mapping: SourceMapping, parts: list[Fragment]) ->
     assert mapped is not None
     result = mapped.call or mapped.refused
     assert result is not None
-    await bench.ledger.gather([Regrouped(row=group.row, version=group.version, result=result)], NOW + 60)
+    await bench.ledger.gather([GroupResult(row=group.row, version=group.version, result=result)], NOW + 60)
 
 
 async def test_retry_maps_all_documents_with_todays_rules() -> None:

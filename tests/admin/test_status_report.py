@@ -13,7 +13,6 @@ from tunerd.admin import answer_types, audit_report
 from tunerd.admin.answer_types import IdleDocument, StateRow, StatusDocument
 from tunerd.admin.api import StatusOrder
 from tunerd.admin.typed_json import from_json
-from tunerd.call import State
 from tunerd.ops.encoding import encoded
 from tunerd.outcome import IntakeReason, PauseReason
 from tunerd.statuses import AgentStatus, PauseStatus, UnreadFile
@@ -98,12 +97,3 @@ def test_every_field_is_documented() -> None:
     assert heading
     assert set(re.findall(r"^\| `(\w+)` \|", before + rest, re.MULTILINE)) == _fields_of(answer_types) | _fields_of(statuses)
     assert _fields_of(audit_report) - {"version"} <= set(re.findall(r"`(\w+)(?:\[\])?`", its_section))
-
-
-def test_every_state_and_metric_is_documented() -> None:
-    """docs/metrics.md lists exactly the metrics of the code."""
-    from tests.ops.test_metrics import NAMES
-
-    text = (DOCS / "metrics.md").read_text()
-    assert {name.removeprefix("tunerd_") for name in re.findall(r"^\| `(tunerd_\w+)", text, re.MULTILINE)} == set(NAMES)
-    assert all(f"`{state.value}`" in text for state in State)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tunerd.ops.desk import OperatorDesk
-from tunerd.ops.office import Office, StoredGates
 
 from tests.cli.test_order_commands import CONFIG
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, StoredGates
 from tunerd.admin.socket_server import serve_orders
-from tunerd.admin.status_report import Facts
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.cli.audit import _files as audited_files
@@ -191,9 +191,9 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
 
     async def with_daemon() -> Result:
         ledger = await opened(directory)
-        status = Status(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
-        desk = OperatorDesk(ledger, dict, _no_place, time.time)
-        async with serve_orders(Office(status, desk, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
+        status = StatusReport(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
+        calls = CallOrders(ledger, dict, _no_place, time.time)
+        async with serve_orders(AdminService(status, calls, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
             result = await asyncio.to_thread(run, directory, "--json")
         await ledger.close()
         return result

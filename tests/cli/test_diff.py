@@ -17,7 +17,7 @@ from tunerd.cli import main
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load_text
-from tunerd.workbench.bench import config_benches
+from tunerd.workbench.compiled import compile_config
 
 
 def diff(directory: Path, new: str, *arguments: object, old: str = CONFIG) -> Result:
@@ -118,7 +118,7 @@ def test_usage_and_unreadable_files_are_told_apart_from_differences(tmp_path: Pa
 
 def admitted(directory: Path, documents: Sequence[object], text: str, mtime_ns: int = 0) -> None:
     """A ledger in which a daemon admitted these."""
-    mapping = config_benches(load_text(text, str(directory / "config.yaml"), {}, resolve_secrets=False), {}, {})["agent"].mapping
+    mapping = compile_config(load_text(text, str(directory / "config.yaml"), {}, resolve_secrets=False), {}, {})["agent"].mapping
 
     async def fill() -> None:
         ledger = await SqliteLedger.open(

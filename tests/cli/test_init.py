@@ -15,7 +15,7 @@ from tests.workbench.made import call
 from tests.workbench.test_recognise import OTHERS, OURS, SAMPLE_LINES
 from tunerd.cli import main
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.workbench.catalogue import entry
+from tunerd.workbench.catalogue import preset_info
 from tunerd.workbench.starter import patterns
 
 ENVIRON: Final = {"TUNER_API_KEY": "made-up"}
@@ -143,12 +143,12 @@ def test_our_own_documents_of_each_platform_make_one_source(tmp_path: Path, pres
         shutil.copy(path, tmp_path / "in" / name)
     result, sources = written(tmp_path, tmp_path / "in")
     assert sources[preset]["preset"] == preset
-    assert set(sources) - {preset} <= {"recordings", *entry(preset).looks_in}
+    assert set(sources) - {preset} <= {"recordings", *preset_info(preset).looks_in}
     told = " ".join(result.stderr.split())
     for name, path in files.items():
         expected = json.loads(path.with_name(f"{path.stem}.expected.json").read_text())
         for outcome in ("body", "recording"):
-            if outcome in expected and not entry(preset).gathers:
+            if outcome in expected and not preset_info(preset).gathers:
                 assert f"{name}: gives a {'call' if outcome == 'body' else outcome} (source {preset})" in told
 
 

@@ -149,11 +149,11 @@ def test_a_bad_configuration_on_disk_stops_no_command(live: Live) -> None:
     live.hear("READY=1")
     said = live.run("status")
     assert said.returncode == 0
-    assert "the configuration on disk is bad" in said.stderr
+    assert "the configuration on disk is invalid" in said.stderr
     for name, *others in (("failed",), ("resume",), ("drain", "--deadline", "9s"), ("audit", "--json")):
         result = live.run(name, *others)
         assert result.returncode == 0, (name, result.stdout, result.stderr)
-        assert result.stderr.count("the configuration on disk is bad") == 1, (name, result.stderr)
+        assert result.stderr.count("the configuration on disk is invalid") == 1, (name, result.stderr)
     (of,) = json.loads(result.stdout)["sources"]
     assert (of["documents"], of["missing"]) == (1, 0)
 

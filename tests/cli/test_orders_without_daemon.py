@@ -16,7 +16,7 @@ from tunerd.cli.admin import open_admin
 from tunerd.cli.target import Target
 from tunerd.ledger import Admission, Ended, LedgerRefused
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ledger.sqlite.trouble import LedgerDamaged
+from tunerd.ledger.sqlite.errors import LedgerDamaged
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
@@ -66,7 +66,7 @@ def test_status_says_that_nothing_runs(directory: Path) -> None:
     """And what the ledger holds."""
     result = run(directory, "status")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.output.startswith("tunerd is not running; this is what its ledger says\n")
+    assert result.output.startswith("tunerd is not running; this is the content of its ledger\n")
     assert "  failed              2   tunerd failed\n" in result.output
     assert f"  {DESTINATION}\n" in result.output
     assert json.loads(run(directory, "status", "--json").output)["daemon"]["running"] is False
@@ -110,7 +110,7 @@ def test_dismiss_forget_pause_and_resume(directory: Path) -> None:
     assert run(directory, "status", "call-1").exit_code == 1
     assert run(directory, "pause").output == f"paused: {DESTINATION}\n"
     assert "paused (operator)" in run(directory, "status").output
-    assert run(directory, "resume", DESTINATION).output == f"goes on: {DESTINATION}\n"
+    assert run(directory, "resume", DESTINATION).output == f"resumed: {DESTINATION}\n"
     assert "paused" not in run(directory, "status").output
 
 

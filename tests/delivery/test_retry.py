@@ -4,7 +4,7 @@ import pytest
 
 from tests.delivery.made import NOW, SENT, claimed
 from tunerd.delivery.retry import Answer, backoff_s, decide, judge, retry_after_s
-from tunerd.ledger import Delivered, Ended, Later, Settlement
+from tunerd.ledger import Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
 BODIES = {
@@ -139,7 +139,7 @@ def test_an_unconfirmed_answer_says_what_was_missing(body: bytes, missing: str) 
 def test_an_unconfirmed_call_may_have_arrived() -> None:
     """It is due again as one that may have arrived, so its bytes stay; the destination's pause holds it back."""
     outcome = Unconfirmed(status=200, detail="answered 200")
-    assert settled(outcome) == Later(
+    assert settled(outcome) == Deferred(
         due_at=NOW, reason=PauseReason.ENDPOINT, status=200, detail="answered 200", counts=True, surely_not_arrived=False
     )
 
@@ -273,21 +273,21 @@ def test_backoff_is_full_jitter_between_a_second_and_five_minutes() -> None:
 def test_retry_counts_and_backs_off() -> None:
     """A retryable outcome costs an attempt and delays the call by its backoff."""
     later = settled(TROUBLE, attempts=2)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert (later.due_at, later.counts, later.surely_not_arrived) == (NOW + 4.5, True, False)
 
 
 def test_retry_after_is_obeyed_exactly() -> None:
     """Neither jitter nor backoff changes what the server asked for."""
     later = settled(Retry(reason=RetryReason.THROTTLED, status=429, detail="", retry_after_s=17.25), attempts=9, probe=True)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert later.due_at == NOW + 17.25
 
 
 def test_a_refusal_costs_no_attempt() -> None:
     """A wrong key is not the call's fault: due at once, when the pause is over."""
     later = settled(NO_KEY)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert (later.due_at, later.counts, later.surely_not_arrived, later.reason) == (NOW, False, True, PauseReason.AUTH)
 
 
@@ -295,7 +295,7 @@ def test_our_own_trouble_costs_no_attempt_and_no_rest() -> None:
     """A probe that found no descriptor says nothing about its call: due again at once."""
     local = Refused(scope=Scope.DESTINATION, reason=PauseReason.LOCAL, status=0, detail="no file descriptor is left")
     later = settled(local, probe=True)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert (later.due_at, later.counts, later.surely_not_arrived, later.reason) == (NOW, False, True, PauseReason.LOCAL)
 
 
@@ -303,10 +303,10 @@ def test_our_own_trouble_costs_no_attempt_and_no_rest() -> None:
 def test_a_probe_in_vain_rests(outcome: Outcome) -> None:
     """The next probes are other calls; of a wrong key any call can tell, so none has to wait after it is mended."""
     later = settled(outcome, probe=True)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert later.due_at >= NOW + 120
     later = settled(NO_KEY, probe=True)
-    assert isinstance(later, Later)
+    assert isinstance(later, Deferred)
     assert later.due_at == NOW
 
 
@@ -314,7 +314,7 @@ def test_rejected_ends_unless_everything_is_rejected() -> None:
     """While the destination stands paused for rejecting everything, no further call is spent on it."""
     assert isinstance(settled(REJECTED), Ended)
     held = settled(REJECTED, rejecting=True)
-    assert isinstance(held, Later)
+    assert isinstance(held, Deferred)
     assert (held.counts, held.reason) == (False, PauseReason.REJECTING)
 
 
@@ -336,6 +336,6 @@ DAY = 86_400.0
 def test_giving_up(first: float | None, paused: float, accepted: float | None, ends: bool) -> None:
     """Only a call that was tried for give_up_after, pauses apart, while others were accepted in the last hour."""
     ended = settled(TROUBLE, first_attempt_at=first, paused_s=paused, last_accepted_at=accepted)
-    assert isinstance(ended, Ended if ends else Later)
+    assert isinstance(ended, Ended if ends else Deferred)
     if isinstance(ended, Ended):
         assert ended.reason is FailReason.GAVE_UP

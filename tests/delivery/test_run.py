@@ -29,7 +29,7 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Admission, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement, Takes
+from tunerd.ledger import Admission, CallReceiver, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -420,7 +420,7 @@ class Counting(MemoryLedger):
     claims = 0
     broken = False
 
-    def hand_over(self, taker: Takes) -> None:
+    def hand_over(self, taker: CallReceiver) -> None:
         """Everything goes by claims here."""
 
     async def claim(self, *args: Any, **options: Any) -> Claim:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tests.docs.fences import DOCS
 from tunerd.call import Form, Origin, Refusal, RefusedDocument
 from tunerd.cli import main
-from tunerd.ledger import Admission, Claimed, Delivered, Ended, Later, Settlement, Unfrozen
+from tunerd.ledger import Admission, Claimed, Deferred, Delivered, Ended, Settlement, Unfrozen
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.testing import make_call
@@ -46,7 +46,7 @@ async def _ledger(path: Path) -> None:
             ),
         )
         await ledger.admit(Admission(refused=[half]), began)
-        again = Later(due_at=began + 4, reason=RetryReason.SERVER_ERROR, status=503, detail="answered 503", counts=True,
+        again = Deferred(due_at=began + 4, reason=RetryReason.SERVER_ERROR, status=503, detail="answered 503", counts=True,
                       surely_not_arrived=False)  # fmt: skip
         what = "Tuner answered 422: transcript_with_tool_calls[3].role (enum)"
         await _attempt(ledger, began + 1, again)

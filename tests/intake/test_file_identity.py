@@ -17,7 +17,7 @@ from tests.real_parts import needs_mount
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, DocumentsRead, FileDisposed, FileIgnored
 from tunerd.intake.sources import Intake
-from tunerd.ledger import Keep
+from tunerd.ledger import Retention
 from tunerd.testing import MemoryLedger, Recorder
 
 
@@ -135,7 +135,7 @@ async def forgotten(ledger: MemoryLedger, *ids: str) -> None:
     """These calls were sent, longer ago than `keep_sent`."""
     await send(ledger, *ids)
     later = SystemClock().now() + 365 * 86_400.0
-    while await ledger.trim(Keep(sent_s=0.0, failed_s=0.0, recordings_s=0.0, max_failed_bytes=0), later):
+    while await ledger.trim(Retention(sent_s=0.0, failed_s=0.0, recordings_s=0.0, max_failed_bytes=0), later):
         pass
     assert not await ledger.story(ids[0])
 

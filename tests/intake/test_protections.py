@@ -36,7 +36,7 @@ from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.removal import aside_name
 from tunerd.intake.scan import Names
-from tunerd.ledger import Admission, Gauges, Keep
+from tunerd.ledger import Admission, Gauges, Retention
 from tunerd.outcome import IntakeReason
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -81,7 +81,7 @@ async def test_a_root_may_be_away_for_any_time(tmp_path: Path, how: str, gone_s:
     assert [event.reason for event in run.told.seen(IntakePaused)] == [IntakeReason.MISSING]
 
 
-KEEP_ALL = Keep(sent_s=1e12, failed_s=1e12, recordings_s=1e12, max_failed_bytes=10**12)
+KEEP_ALL = Retention(sent_s=1e12, failed_s=1e12, recordings_s=1e12, max_failed_bytes=10**12)
 
 
 async def advance_until(clock: FakeClock, told: object, kind: type, count: int) -> None:
@@ -327,7 +327,7 @@ async def test_a_file_that_is_kept_is_not_sent_again_when_its_row_has_gone(tmp_p
     first, _ = await swept(source(tmp_path))
     await send(first.ledger, "a", "l")
     year = SystemClock().now() + 365 * 86_400.0
-    while await first.ledger.trim(Keep(sent_s=0.0, failed_s=0.0, recordings_s=0.0, max_failed_bytes=0), year):
+    while await first.ledger.trim(Retention(sent_s=0.0, failed_s=0.0, recordings_s=0.0, max_failed_bytes=0), year):
         pass
     assert not await first.ledger.story("a")
     again, _ = await swept(source(tmp_path), ledger=first.ledger)

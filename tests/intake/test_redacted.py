@@ -9,12 +9,12 @@ from tests.intake.harness import put, source, swept
 from tunerd.config import Redact
 from tunerd.ledger import Filter
 from tunerd.ledger.rows import Body
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 
 CANARY = "4111 1111 1111 1111"
 
 
-def head_and_document(row: int, store: SqliteStore) -> bytes:
+def head_and_document(row: int, store: Store) -> bytes:
     body = store.body(row) or Body()
     return body.head + (body.document or b"")
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from tunerd.clock import Clock
 from tunerd.events import Emit
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import connect_reader, prepare, scripts
 from tunerd.ledger.sqlite.damage import mark_suspect
-from tunerd.ledger.sqlite.reader import Reader
-from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.trouble import Reserve
-from tunerd.ledger.sqlite.writer import Writer
+from tunerd.ledger.sqlite.errors import Reserve
+from tunerd.ledger.sqlite.inode_watch import InodeWatch
+from tunerd.ledger.sqlite.reader import ReaderThread
+from tunerd.ledger.sqlite.writer import WriterThread
 
 
 class Fault(Enum):
@@ -94,15 +94,15 @@ class Connection(sqlite3.Connection):
 async def ledger_on(disk: Disk, path: Path, clock: Clock, emit: Emit) -> AsyncIterator[SqliteLedger]:
     """A ledger whose file lies on this disk; closed at the end."""
 
-    def opened() -> SqliteStore:
+    def opened() -> Store:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0, factory=Connection)
         assert isinstance(db, Connection)
         db.disk = Disk()
         prepare(db, path, clock.now(), scripts())
         db.disk = disk
-        return SqliteStore(db)
+        return Store(db)
 
-    def opened_again() -> SqliteStore:
+    def opened_again() -> Store:
         if disk.cannot_open:
             disk.cannot_open -= 1
             raise disk.error(Fault.IO_ERROR)
@@ -117,8 +117,8 @@ async def ledger_on(disk: Disk, path: Path, clock: Clock, emit: Emit) -> AsyncIt
     store, reserve, loop = opened(), Reserve(path), asyncio.get_running_loop()
     reserve.take()
     ledger = SqliteLedger(
-        path, None, Seat(path), Reader(partial(connect_reader, path), partial(mark_suspect, path)),
-        lambda itself: Writer(opened_again, store, reserve, loop=loop, clock=clock, emit=emit, told=itself._told,
+        path, None, InodeWatch(path), ReaderThread(partial(connect_reader, path), partial(mark_suspect, path)),
+        lambda itself: WriterThread(opened_again, store, reserve, loop=loop, clock=clock, emit=emit, told=itself._told,
                               suspect=lambda: None),
         0,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tunerd.call import Call, Fail, Hold, State, UrlStrategy
-from tunerd.ledger import Delivered, Ended, Keep, Later, Pick, Settlement, Verdict
+from tunerd.ledger import AdmitVerdict, Deferred, Delivered, Ended, Pick, Retention, Settlement
 from tunerd.outcome import FailReason
 
 OPEN = (State.WAITING, State.DUE, State.SENDING)
@@ -90,15 +90,15 @@ class Model:
         found = [e for e in self.entries if (e.call.agent, e.call.call_id) == (call.agent, call.call_id)]
         return sorted(found, key=lambda entry: entry.is_conflict)
 
-    def admit(self, calls: Sequence[Call], now: float) -> list[tuple[Verdict, Entry]]:
+    def admit(self, calls: Sequence[Call], now: float) -> list[tuple[AdmitVerdict, Entry]]:
         """All become rows first; then those that are new, or written anew, are decided."""
         placed = [self._place(call, now) for call in calls]
         for verdict, entry in placed:
-            if entry.state is State.WAITING and verdict is not Verdict.DUPLICATE:
+            if entry.state is State.WAITING and verdict is not AdmitVerdict.DUPLICATE:
                 entry.decide(now)
         return placed
 
-    def _place(self, call: Call, now: float) -> tuple[Verdict, Entry]:
+    def _place(self, call: Call, now: float) -> tuple[AdmitVerdict, Entry]:
         namesakes = self._namesakes(call)
         if (same := next((entry for entry in namesakes if entry.is_same_call(call)), None)) is not None:
             return self._again(same, call, now), same
@@ -107,16 +107,16 @@ class Model:
         self.entries.append(entry)
         if entry.is_conflict:
             entry.become(State.FAILED, now, reason=FailReason.ID_CONFLICT)
-        return (Verdict.CONFLICT if entry.is_conflict else Verdict.NEW), entry
+        return (AdmitVerdict.CONFLICT if entry.is_conflict else AdmitVerdict.NEW), entry
 
-    def _again(self, entry: Entry, call: Call, now: float) -> Verdict:
+    def _again(self, entry: Entry, call: Call, now: float) -> AdmitVerdict:
         def age(call: Call) -> tuple[int, int]:
             return (call.origin.mtime_ns, call.origin.offset)
 
         is_in_doubt = entry.may_have_arrived or entry.state in (State.SENDING, State.SENT)
         if entry.is_conflict or is_in_doubt or age(call) <= age(entry.call):
-            return Verdict.DUPLICATE
-        verdict = Verdict.REVIVED if entry.state is State.FAILED else Verdict.REPLACED
+            return AdmitVerdict.DUPLICATE
+        verdict = AdmitVerdict.REVIVED if entry.state is State.FAILED else AdmitVerdict.REPLACED
         entry.rewrite(call, now)
         return verdict
 
@@ -142,13 +142,13 @@ class Model:
         entry = self._get(row)
         if entry is None or entry.state is not State.SENDING:
             return
-        if not isinstance(settlement, Later) or settlement.counts:
+        if not isinstance(settlement, Deferred) or settlement.counts:
             entry.attempts += 1
             entry.first_attempt_at = entry.first_attempt_at or entry.claimed_at
         match settlement:
             case Delivered():
                 entry.become(State.SENT, now)
-            case Later():
+            case Deferred():
                 entry.become(State.DUE, now, settlement.due_at, settlement.reason)
                 entry.may_have_arrived |= not settlement.surely_not_arrived
             case Ended():
@@ -217,7 +217,7 @@ class Model:
         self.entries = [entry for entry in self.entries if entry not in gone]
         return len(gone)
 
-    def trim(self, keep: Keep, now: float) -> int:
+    def trim(self, keep: Retention, now: float) -> int:
         kept_s = {State.SENT: keep.sent_s, State.FAILED: keep.failed_s}
         stays = [e for e in self.entries if e.state in OPEN or e.changed_at > now - kept_s[e.state]]
         gone, self.entries = len(self.entries) - len(stays), stays

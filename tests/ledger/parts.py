@@ -20,18 +20,18 @@ from tunerd.call import (
 from tunerd.ledger import (
     Admission,
     Admitted,
+    AdmitVerdict,
     Claim,
     Claimed,
+    Deferred,
     Delivered,
     Ended,
     FileMark,
     Filter,
-    Later,
     Ledger,
     Pick,
     StoredCall,
     Unfrozen,
-    Verdict,
 )
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.testing import make_call
@@ -52,8 +52,10 @@ def refuse(_: Unfrozen) -> Refusal:
     return Refusal(reason=FailReason.INVALID, where="transcript_with_tool_calls[0]", what="the form does not take it")
 
 
-def later(due_at: float, *, counts: bool = True, sure: bool = False) -> Later:
-    return Later(due_at=due_at, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=counts, surely_not_arrived=sure)
+def later(due_at: float, *, counts: bool = True, sure: bool = False) -> Deferred:
+    return Deferred(
+        due_at=due_at, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=counts, surely_not_arrived=sure
+    )
 
 
 def egress(
@@ -148,5 +150,5 @@ async def state(ledger: Ledger, call_id: str) -> State:
     return (await the(ledger, call_id)).state
 
 
-def verdicts(admitted: Admitted) -> list[tuple[Verdict, State]]:
+def verdicts(admitted: Admitted) -> list[tuple[AdmitVerdict, State]]:
     return list(admitted.verdicts)

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from tunerd.call import Origin, Refusal, RefusedDocument, State, UrlStrategy
-from tunerd.ledger import Admission, Continued, Filter, Ledger, Verdict
+from tunerd.ledger import Admission, AdmitVerdict, Continued, Filter, Ledger
 from tunerd.ledger.commands.admit import FAILURES_OF_A_PLACE
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
@@ -35,7 +35,7 @@ FAILED = Filter(states=frozenset({State.FAILED}))
 
 async def test_a_call_with_its_url_is_due(ledger: Ledger) -> None:
     """A call whose recording is decided can be claimed at once."""
-    assert verdicts(await put(ledger, make_call())) == [(Verdict.NEW, State.DUE)]
+    assert verdicts(await put(ledger, make_call())) == [(AdmitVerdict.NEW, State.DUE)]
     row = await the(ledger, "call-1")
     assert (row.state, row.due_at, row.recording_url, row.admitted_at) == (State.DUE, NOW, "https://audio.example/a.wav", NOW)
 
@@ -44,7 +44,11 @@ async def test_verdicts_come_in_the_order_of_the_calls(ledger: Ledger) -> None:
     """Each call of an admission has its verdict and state, in order."""
     await put(ledger, make_call("a"))
     admitted = await put(ledger, waiting("b"), make_call("a"), make_call("c"))
-    assert verdicts(admitted) == [(Verdict.NEW, State.WAITING), (Verdict.DUPLICATE, State.DUE), (Verdict.NEW, State.DUE)]
+    assert verdicts(admitted) == [
+        (AdmitVerdict.NEW, State.WAITING),
+        (AdmitVerdict.DUPLICATE, State.DUE),
+        (AdmitVerdict.NEW, State.DUE),
+    ]
 
 
 async def test_the_same_admission_again_changes_nothing(ledger: Ledger) -> None:
@@ -56,17 +60,19 @@ async def test_the_same_admission_again_changes_nothing(ledger: Ledger) -> None:
         mark=file_mark(),
     )
     first = await ledger.admit(admission, NOW)
-    assert [verdict for verdict, _ in first.verdicts] == [Verdict.NEW, Verdict.NEW, Verdict.CONFLICT]
+    assert [verdict for verdict, _ in first.verdicts] == [AdmitVerdict.NEW, AdmitVerdict.NEW, AdmitVerdict.CONFLICT]
     before = (await ledger.calls(Filter(dismissed=None)), ledger.gauges(), await ledger.story("a"))
     again = await ledger.admit(admission, NOW + 5)
-    assert [verdict for verdict, _ in again.verdicts] == [Verdict.DUPLICATE] * 3
+    assert [verdict for verdict, _ in again.verdicts] == [AdmitVerdict.DUPLICATE] * 3
     assert not again.matched
     assert not again.failed
     assert (await ledger.calls(Filter(dismissed=None)), ledger.gauges(), await ledger.story("a")) == before
 
 
-@pytest.mark.parametrize(("apart_ms", "verdict"), [(0, Verdict.DUPLICATE), (1000, Verdict.DUPLICATE), (-1000, Verdict.DUPLICATE)])
-async def test_a_start_within_a_second_is_the_same_call(ledger: Ledger, apart_ms: int, verdict: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("apart_ms", "verdict"), [(0, AdmitVerdict.DUPLICATE), (1000, AdmitVerdict.DUPLICATE), (-1000, AdmitVerdict.DUPLICATE)]
+)
+async def test_a_start_within_a_second_is_the_same_call(ledger: Ledger, apart_ms: int, verdict: AdmitVerdict) -> None:
     """Same id and a start within 1 s: a duplicate, whose place is noted."""
     await put(ledger, make_call(path="/a.json"))
     again = make_call(path="/b.json", started_at_ms=START_MS + apart_ms, mtime_ns=0)
@@ -79,7 +85,7 @@ async def test_another_start_is_a_conflict_and_both_are_shown(ledger: Ledger) ->
     """A wrong call_id rule must not make calls vanish: the second stands as failed(id_conflict), beside the first."""
     await put(ledger, make_call(path="/a.json"))
     admitted = await put(ledger, make_call(path="/b.json", started_at_ms=START_MS + 1001))
-    assert verdicts(admitted) == [(Verdict.CONFLICT, State.FAILED)]
+    assert verdicts(admitted) == [(AdmitVerdict.CONFLICT, State.FAILED)]
     assert [(one.refusal.reason, one.path, one.call_id) for one in admitted.failed] == [
         (FailReason.ID_CONFLICT, "/b.json", "call-1")
     ]
@@ -91,8 +97,8 @@ async def test_another_start_is_a_conflict_and_both_are_shown(ledger: Ledger) ->
 async def test_one_id_may_be_used_by_two_agents(ledger: Ledger) -> None:
     """A call id is unique for each workspace and agent, no further."""
     assert verdicts(await put(ledger, make_call(agent="a"), make_call(agent="b", started_at_ms=5))) == [
-        (Verdict.NEW, State.DUE),
-        (Verdict.NEW, State.DUE),
+        (AdmitVerdict.NEW, State.DUE),
+        (AdmitVerdict.NEW, State.DUE),
     ]
     assert len(await ledger.story("call-1")) == 2
 
@@ -100,11 +106,11 @@ async def test_one_id_may_be_used_by_two_agents(ledger: Ledger) -> None:
 async def test_a_newer_document_replaces_one_that_surely_did_not_arrive(ledger: Ledger) -> None:
     """Later mtime: its payload takes over, before any attempt and after attempts that surely did not arrive."""
     await put(ledger, make_call())
-    assert verdicts(await put(ledger, make_call(text="second", mtime_ns=2))) == [(Verdict.REPLACED, State.DUE)]
+    assert verdicts(await put(ledger, make_call(text="second", mtime_ns=2))) == [(AdmitVerdict.REPLACED, State.DUE)]
     call = await claimed(ledger)
     assert b"second" in call.body
     await ledger.settle(call.row, later(NOW, sure=True), NOW)
-    assert verdicts(await put(ledger, make_call(text="third", mtime_ns=3))) == [(Verdict.REPLACED, State.DUE)]
+    assert verdicts(await put(ledger, make_call(text="third", mtime_ns=3))) == [(AdmitVerdict.REPLACED, State.DUE)]
     call = await claimed(ledger)
     assert b"third" in call.body
     assert call.attempts == 0
@@ -113,8 +119,8 @@ async def test_a_newer_document_replaces_one_that_surely_did_not_arrive(ledger: 
 async def test_a_later_offset_of_the_same_file_is_newer(ledger: Ledger) -> None:
     """Two lines of one log: the later one is the newer document, the earlier one never replaces it."""
     await put(ledger, make_call(path="/l", offset=500, text="new"))
-    assert verdicts(await put(ledger, make_call(path="/l", offset=0, text="old"))) == [(Verdict.DUPLICATE, State.DUE)]
-    assert verdicts(await put(ledger, make_call(path="/l", offset=900, text="newest"))) == [(Verdict.REPLACED, State.DUE)]
+    assert verdicts(await put(ledger, make_call(path="/l", offset=0, text="old"))) == [(AdmitVerdict.DUPLICATE, State.DUE)]
+    assert verdicts(await put(ledger, make_call(path="/l", offset=900, text="newest"))) == [(AdmitVerdict.REPLACED, State.DUE)]
     assert b"newest" in (await claimed(ledger)).body
 
 
@@ -122,13 +128,13 @@ async def test_a_newer_document_never_replaces_what_may_have_arrived(ledger: Led
     """While it is being sent, after a doubtful attempt, and once it is sent, the first document stays."""
     await put(ledger, make_call())
     call = await claimed(ledger)
-    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(Verdict.DUPLICATE, State.SENDING)]
+    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(AdmitVerdict.DUPLICATE, State.SENDING)]
     await ledger.settle(call.row, later(NOW), NOW)
-    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(Verdict.DUPLICATE, State.DUE)]
+    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(AdmitVerdict.DUPLICATE, State.DUE)]
     again = await claimed(ledger)
     assert again.body == call.body
     await ledger.settle(again.row, SENT, NOW)
-    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(Verdict.DUPLICATE, State.SENT)]
+    assert verdicts(await put(ledger, make_call(text="b", mtime_ns=2))) == [(AdmitVerdict.DUPLICATE, State.SENT)]
     assert (await take(ledger)).claimed is None
 
 
@@ -136,8 +142,8 @@ async def test_a_newer_document_revives_a_rejected_call(ledger: Ledger) -> None:
     """A rejected call surely did not arrive: a newer document puts it to work again, the same one does not."""
     await put(ledger, make_call())
     await ledger.settle((await claimed(ledger)).row, REJECTED, NOW)
-    assert verdicts(await put(ledger, make_call())) == [(Verdict.DUPLICATE, State.FAILED)]
-    assert verdicts(await put(ledger, make_call(text="mended", mtime_ns=2))) == [(Verdict.REVIVED, State.DUE)]
+    assert verdicts(await put(ledger, make_call())) == [(AdmitVerdict.DUPLICATE, State.FAILED)]
+    assert verdicts(await put(ledger, make_call(text="mended", mtime_ns=2))) == [(AdmitVerdict.REVIVED, State.DUE)]
     call = await claimed(ledger)
     assert b"mended" in call.body
     assert call.attempts == 0
@@ -146,7 +152,7 @@ async def test_a_newer_document_revives_a_rejected_call(ledger: Ledger) -> None:
 async def test_a_replaced_call_follows_its_new_strategies(ledger: Ledger) -> None:
     """The newer document of a waiting call may bring the URL."""
     await put(ledger, waiting("w"))
-    assert verdicts(await put(ledger, make_call("w", mtime_ns=2))) == [(Verdict.REPLACED, State.DUE)]
+    assert verdicts(await put(ledger, make_call("w", mtime_ns=2))) == [(AdmitVerdict.REPLACED, State.DUE)]
 
 
 async def test_a_refused_document_is_one_failed_row_for_each_place(ledger: Ledger) -> None:

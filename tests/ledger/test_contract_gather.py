@@ -7,19 +7,19 @@ import pytest
 from tunerd.call import Call, Cut, CutBy, Fragment, IgnoredDocument, KeyStyle, Origin, Refusal, RefusedDocument, State
 from tunerd.ledger import (
     Admission,
+    AdmitVerdict,
+    CheckAgain,
     Continued,
+    Discard,
     FileMark,
     Filter,
     Gathered,
     Group,
-    Keep,
+    GroupResult,
     Ledger,
-    LetGo,
-    LookAgain,
-    MayLack,
-    Regrouped,
+    PossibleGap,
+    Retention,
     TooLate,
-    Verdict,
 )
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
@@ -64,9 +64,12 @@ async def group(ledger: Ledger, now: float = NOW + WAIT_S) -> Group:
 
 
 async def settle(
-    ledger: Ledger, one: Group, result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate | LetGo, now: float = NOW
+    ledger: Ledger,
+    one: Group,
+    result: Call | RefusedDocument | IgnoredDocument | CheckAgain | TooLate | Discard,
+    now: float = NOW,
 ) -> Gathered:
-    return await ledger.gather([Regrouped(row=one.row, version=one.version, result=result)], now)
+    return await ledger.gather([GroupResult(row=one.row, version=one.version, result=result)], now)
 
 
 async def gather(ledger: Ledger, call: Call, now: float = NOW + WAIT_S) -> Gathered:
@@ -110,7 +113,7 @@ async def test_a_document_that_may_complete_the_call_wants_a_look_at_once(ledger
     """And one after it that may not takes nothing of that away; a look that found nothing waits on."""
     await collect(ledger, fragment(decides=True), fragment(b"{}", offset=9))
     one = await group(ledger, NOW)
-    await settle(ledger, one, LookAgain(at=one.wait_ends_at))
+    await settle(ledger, one, CheckAgain(at=one.wait_ends_at))
     assert await ledger.groups("agent", NOW + 1) == ([], NOW + WAIT_S)
 
 
@@ -137,7 +140,7 @@ async def test_a_gathered_call_takes_the_row_over(ledger: Ledger) -> None:
     """In one transaction it is due, the fragments are used up, and it can be sent; nothing wants a look any more."""
     await collect(ledger, fragment(), fragment(path="/calls/b.json"))
     done = await gather(ledger, gathered_call())
-    assert done.states == ((Verdict.NEW, State.DUE),)
+    assert done.states == ((AdmitVerdict.NEW, State.DUE),)
     gauges = ledger.gauges()
     assert (gauges.calls[State.GATHERING], gauges.calls[State.DUE], gauges.gathering_bytes) == (0, 1, 0)
     assert await ledger.groups("agent", NOW + 1e6) == ([], None)
@@ -153,7 +156,7 @@ async def test_a_gathered_call_looks_for_its_recording(ledger: Ledger) -> None:
     await bring(ledger, recording(at_s=2))
     first, second = await groups(ledger)
     done = await settle(ledger, first, gathered_call(strategies=(egress(),)))
-    assert done.states == ((Verdict.NEW, State.DUE),)
+    assert done.states == ((AdmitVerdict.NEW, State.DUE),)
     assert [one.call_id for one in done.matched] == ["call-1"]
     await settle(ledger, second, gathered_call("call-2", path="/calls/2.json", strategies=(egress("other"),)))
     assert (await the(ledger, "call-2")).state is State.WAITING
@@ -178,7 +181,7 @@ async def test_newer_parts_replace_until_sent(ledger: Ledger) -> None:
     one = await group(ledger, NOW + 40)
     assert (one.state, one.kept, len(one.fragments)) == (State.GATHERING, gathered_call(text="old").document, 1)
     done = await settle(ledger, one, gathered_call(text="new", mtime_ns=1), NOW + 40)
-    assert done.states == ((Verdict.REPLACED, State.DUE),)
+    assert done.states == ((AdmitVerdict.REPLACED, State.DUE),)
     assert b'"new"' in (await claimed(ledger, NOW + 40)).body
 
 
@@ -273,7 +276,7 @@ async def test_a_part_that_may_change_something_is_late(ledger: Ledger, result: 
     await gather(ledger, gathered_call())
     await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
     if result == "forgotten":
-        await ledger.trim(Keep(sent_s=1e6, failed_s=1e6, recordings_s=1e6, max_failed_bytes=10**9, documents=0), NOW + 90)
+        await ledger.trim(Retention(sent_s=1e6, failed_s=1e6, recordings_s=1e6, max_failed_bytes=10**9, documents=0), NOW + 90)
     await collect(ledger, fragment(path="/calls/more.json"), now=NOW + 99)
     one = await group(ledger, NOW + 99)
     assert (one.kept is None) == (result == "forgotten")
@@ -286,14 +289,14 @@ async def test_a_group_that_cannot_be_mapped_fails_visibly(ledger: Ledger) -> No
     """With all its places and the document to try again from; a part that comes after all revives it."""
     await collect(ledger, fragment(), fragment(path="/calls/b.json"))
     done = await settle(ledger, await group(ledger), refusal())
-    assert done.states == ((Verdict.NEW, State.FAILED),)
+    assert done.states == ((AdmitVerdict.NEW, State.FAILED),)
     row = await the(ledger, "k")
     assert (row.state, row.reason, row.detail) == (State.FAILED, "unmappable", "its part `b` never came")
     assert len((await ledger.story("k"))[0].origins) == 2
     assert await ledger.document(row.row) == b'{"kept":1}'
     await collect(ledger, fragment(path="/calls/c.json"), now=NOW + 99)
     done = await gather(ledger, gathered_call(), NOW + 99)
-    assert done.states == ((Verdict.REVIVED, State.DUE),)
+    assert done.states == ((AdmitVerdict.REVIVED, State.DUE),)
 
 
 async def test_a_failed_group_survives_its_files(ledger: Ledger) -> None:
@@ -322,21 +325,21 @@ async def test_a_call_that_tuner_rejected_is_revived_by_a_newer_part(ledger: Led
     await gather(ledger, gathered_call())
     await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, REJECTED, NOW + WAIT_S)
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 50)
-    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.REVIVED, State.DUE),)
+    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((AdmitVerdict.REVIVED, State.DUE),)
 
 
 async def test_a_group_may_be_ignored(ledger: Ledger) -> None:
     """`when:` left the call out: its files may go, and a part that comes later makes it gather again, with all it had."""
     await collect(ledger, fragment())
     done = await settle(ledger, await group(ledger), left_out())
-    assert done.states == ((Verdict.NEW, State.IGNORED),)
+    assert done.states == ((AdmitVerdict.NEW, State.IGNORED),)
     assert [mark.path for mark in await ledger.disposable("agent")] == ["/calls/a.json"]
     assert ledger.gauges().pending_bytes == 0
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 50)
     one = await group(ledger, NOW + 50)
     assert (one.state, [part.origin.path for part in one.fragments]) == (State.GATHERING, ["/calls/a.json", "/calls/b.json"])
     assert ledger.gauges().pending_bytes == 14
-    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((Verdict.NEW, State.DUE),)
+    assert (await gather(ledger, gathered_call(), NOW + 50)).states == ((AdmitVerdict.NEW, State.DUE),)
     assert [event.what for event in (await ledger.story("call-1"))[0].events] == ["admitted", "ignored", "reopened", "gathered"]
 
 
@@ -358,7 +361,7 @@ async def test_what_was_left_out_is_kept_for_a_day(ledger: Ledger) -> None:
     await settle(ledger, await group(ledger), left_out())
     assert await ledger.groups("agent", NOW + 86_399) == ([], NOW + 86_400)
     one = await group(ledger, NOW + 86_400)
-    await settle(ledger, one, LetGo(), NOW + 86_400)
+    await settle(ledger, one, Discard(), NOW + 86_400)
     assert await ledger.groups("agent", NOW + 1e6) == ([], None)
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 90_000)
     assert [part.origin.path for part in (await group(ledger, NOW + 90_000)).fragments] == ["/calls/b.json"]
@@ -371,9 +374,9 @@ async def test_nothing_is_let_go_that_gathers_again(ledger: Ledger) -> None:
     at = NOW + 86_400
     one = await group(ledger, at)
     await collect(ledger, fragment(path="/calls/b.json"), now=at)
-    await settle(ledger, one, LetGo(), at)
+    await settle(ledger, one, Discard(), at)
     await settle(ledger, await group(ledger, at), left_out(), at)
-    await settle(ledger, one, LetGo(), at)
+    await settle(ledger, one, Discard(), at)
     assert len((await group(ledger, at + 86_400)).fragments) == 2
 
 
@@ -388,7 +391,7 @@ async def test_there_is_an_end_to_what_is_kept_of_calls_that_were_left_out(ledge
         await collect(ledger, fragment(path="/calls/more.json", key=f"k{number}"), now=NOW + 50)
         (one,) = await groups(ledger, NOW + 50)
         assert len(one.fragments) == kept
-        await settle(ledger, one, LookAgain(at=NOW + 1e6), NOW + 50)
+        await settle(ledger, one, CheckAgain(at=NOW + 1e6), NOW + 50)
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -404,10 +407,10 @@ async def test_a_call_gathers_again_before_it_is_sent(ledger: Ledger, waits: boo
     assert (await ledger.tick(NOW + 1e6))[0] == ()
     assert (await take(ledger, NOW + 1e6)).claimed is None
     one = await group(ledger, at)
-    await settle(ledger, one, LookAgain(at=one.wait_ends_at), at)
+    await settle(ledger, one, CheckAgain(at=one.wait_ends_at), at)
     assert await ledger.groups("agent", at) == ([], at + WAIT_S)
     done = await gather(ledger, gathered_call(text="new", **looks), at + WAIT_S)
-    assert done.states == ((Verdict.REPLACED, State.DUE),)
+    assert done.states == ((AdmitVerdict.REPLACED, State.DUE),)
     assert b'"new"' in (await claimed(ledger, at + WAIT_S)).body
     assert len(await ledger.calls(Filter())) == 1
 
@@ -420,7 +423,7 @@ async def test_a_failed_call_gathers_again_with_what_came(ledger: Ledger) -> Non
     await collect(ledger, fragment(path="/calls/b.json"), now=NOW + 99)
     one = await group(ledger, NOW + 99)
     assert (one.state, one.kept) == (State.FAILED, b'{"kept":1}')
-    await settle(ledger, one, LookAgain(at=one.wait_ends_at), NOW + 99)
+    await settle(ledger, one, CheckAgain(at=one.wait_ends_at), NOW + 99)
     row = await the(ledger, "k")
     assert (row.state, row.reason, row.dismissed) == (State.GATHERING, None, False)
     gauges = ledger.gauges()
@@ -438,7 +441,7 @@ async def test_parts_that_came_while_it_was_sent_are_gathered_when_it_did_not_ar
     await ledger.settle(call.row, later(NOW + 60, sure=True), NOW + 41)
     one = await group(ledger, NOW + 42)
     assert (one.state, one.is_replaceable) == (State.DUE, True)
-    await settle(ledger, one, LookAgain(at=one.wait_ends_at), NOW + 42)
+    await settle(ledger, one, CheckAgain(at=one.wait_ends_at), NOW + 42)
     assert (await take(ledger, NOW + 1e6)).claimed is None
 
 
@@ -495,7 +498,7 @@ async def test_the_same_call_from_elsewhere_is_a_duplicate(ledger: Ledger) -> No
     await put(ledger, make_call("call-1", path="/calls/whole.json", mtime_ns=9))
     await collect(ledger, fragment())
     done = await gather(ledger, gathered_call("call-1", mtime_ns=1))
-    assert done.states == ((Verdict.DUPLICATE, State.DUE),)
+    assert done.states == ((AdmitVerdict.DUPLICATE, State.DUE),)
     assert len(await ledger.calls(Filter())) == 1
     assert ("/calls/a.json", 0) in (await ledger.story("call-1"))[0].origins
 
@@ -505,7 +508,7 @@ async def test_the_same_id_with_another_start_is_a_conflict(ledger: Ledger) -> N
     await put(ledger, make_call("call-1", path="/calls/whole.json"))
     await collect(ledger, fragment())
     done = await gather(ledger, gathered_call("call-1", started_at_ms=5))
-    assert done.states == ((Verdict.CONFLICT, State.FAILED),)
+    assert done.states == ((AdmitVerdict.CONFLICT, State.FAILED),)
     assert [failed.refusal.reason for failed in done.failed] == [FailReason.ID_CONFLICT]
 
 
@@ -530,7 +533,7 @@ async def test_forget_and_retention_take_the_fragments_along(ledger: Ledger) -> 
     await collect(ledger, fragment())
     await gather(ledger, gathered_call())
     await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, SENT, NOW + WAIT_S)
-    keep = Keep(sent_s=60.0, failed_s=60.0, recordings_s=60.0, max_failed_bytes=10**9)
+    keep = Retention(sent_s=60.0, failed_s=60.0, recordings_s=60.0, max_failed_bytes=10**9)
     assert await ledger.trim(keep, NOW + 1000) >= 1
     assert await collect(ledger, fragment(path="/calls/new.json"), now=NOW + 1000) == 0
     assert ledger.gauges().calls[State.GATHERING] == 1
@@ -659,7 +662,7 @@ async def test_a_cut_call_is_looked_at_at_once_and_says_so(ledger: Ledger) -> No
     await collect(ledger, line(b'{"n":1}', 0), line(b'{"n":2}', 8), log=True)
     await cut(ledger, cut_at(20))
     one = await group(ledger, NOW)
-    assert one.cut == MayLack(by=CutBy.UNREADABLE, place="/calls/log@20", is_sure=True)
+    assert one.cut == PossibleGap(by=CutBy.UNREADABLE, place="/calls/log@20", is_sure=True)
     await settle(ledger, one, incomplete())
     assert (await the(ledger, "k")).reason == "incomplete"
     await collect(ledger, line(b'{"n":3}', 30), log=True, now=NOW + 5)
@@ -730,7 +733,7 @@ async def test_a_call_in_doubt_goes_on_when_documents_prove_to_have_keys(ledger:
     await ledger.admit(Admission(fragments=[line(b'{"n":1}', 60, key="z")], key_style=OWN), NOW + 1)
     one = next(one for one in await groups(ledger, NOW + 1) if one.key == "k")
     assert (one.cut, one.state) == (None, State.FAILED)
-    assert (await settle(ledger, one, gathered_call(path="/calls/log"))).states == ((Verdict.REVIVED, State.DUE),)
+    assert (await settle(ledger, one, gathered_call(path="/calls/log"))).states == ((AdmitVerdict.REVIVED, State.DUE),)
 
 
 async def test_a_person_sends_what_is_there(ledger: Ledger) -> None:
@@ -777,7 +780,7 @@ async def test_what_is_torn_off_cuts_the_call_at_the_end_of_the_log(ledger: Ledg
     await ledger.admit(Admission(key_style=KEYLESS, fragments=[line(b"{}", 7)], mark=log_mark("k", 20)), NOW)
     await ledger.admit(Admission(torn=[("agent", 1), ("agent", 99)]), NOW)
     one = await group(ledger, NOW)
-    assert one.cut == MayLack(by=CutBy.LOG_END, place="/calls/log@20", is_sure=True)
+    assert one.cut == PossibleGap(by=CutBy.LOG_END, place="/calls/log@20", is_sure=True)
     await settle(ledger, one, incomplete())
     more = [line(b'{"n":2}', 20, path="/calls/log.1"), line(b'{"n":1}', 30, key="next", path="/calls/log.1")]
     await ledger.admit(Admission(fragments=more, mark=log_mark("next", 40, path="/calls/log.1")), NOW + 1)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tunerd.call import Fail, Fragment, Origin, Refusal, RefusedDocument, State, UrlStrategy
-from tunerd.ledger import Admission, Filter, Gate, Keep, Ledger, Unfrozen, Verdict
+from tunerd.ledger import Admission, AdmitVerdict, Filter, Gate, Ledger, Retention, Unfrozen
 from tunerd.outcome import FailReason, PauseReason
 from tunerd.testing import make_call
 
@@ -33,7 +33,7 @@ from .parts import (
 )
 
 DAY = 86_400.0
-KEEP = Keep(sent_s=30 * DAY, failed_s=90 * DAY, recordings_s=7 * DAY, max_failed_bytes=1 << 30, documents=2)
+KEEP = Retention(sent_s=30 * DAY, failed_s=90 * DAY, recordings_s=7 * DAY, max_failed_bytes=1 << 30, documents=2)
 
 
 async def send(ledger: Ledger, *names: str, now: float = NOW) -> None:
@@ -330,7 +330,7 @@ async def test_forget_erases_rows_and_recordings(ledger: Ledger) -> None:
     assert await ledger.forget("w", NOW) == 0
     assert await ledger.story("w") == []
     assert [row.call_id for row in await ledger.calls(Filter(dismissed=None))] == ["other"]
-    assert verdicts(await put(ledger, waiting("new"))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("new"))) == [(AdmitVerdict.NEW, State.WAITING)]
     assert ledger.gauges().calls[State.FAILED] == 0
 
 
@@ -393,7 +393,7 @@ async def test_recordings_go_after_keep_recordings(ledger: Ledger) -> None:
     """A recording that nobody took is forgotten after its time."""
     await bring(ledger, recording())
     assert await ledger.trim(KEEP, NOW + 7 * DAY) == 1
-    assert verdicts(await put(ledger, waiting("w"))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("w"))) == [(AdmitVerdict.NEW, State.WAITING)]
 
 
 async def test_failed_documents_are_bounded(ledger: Ledger) -> None:

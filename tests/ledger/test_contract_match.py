@@ -3,7 +3,7 @@
 import pytest
 
 from tunerd.call import Fail, Hold, SendAnyway, State, UrlStrategy
-from tunerd.ledger import Admission, Ledger, Verdict
+from tunerd.ledger import Admission, AdmitVerdict, Ledger
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
@@ -31,14 +31,14 @@ async def test_the_recording_was_there_before(ledger: Ledger) -> None:
     """A manifest may come days before its call."""
     await bring(ledger, recording(), now=NOW - 86_400)
     admitted = await put(ledger, waiting("w"))
-    assert verdicts(admitted) == [(Verdict.NEW, State.DUE)]
+    assert verdicts(admitted) == [(AdmitVerdict.NEW, State.DUE)]
     assert [one.waited_s for one in admitted.matched] == [0.0]
 
 
 async def test_call_and_recording_of_one_read(ledger: Ledger) -> None:
     """Both in one admission are matched in it."""
     admitted = await ledger.admit(Admission(calls=[waiting("w")], recordings=[recording()]), NOW)
-    assert verdicts(admitted) == [(Verdict.NEW, State.DUE)]
+    assert verdicts(admitted) == [(AdmitVerdict.NEW, State.DUE)]
     assert [one.call_id for one in admitted.matched] == ["w"]
 
 
@@ -47,7 +47,7 @@ async def test_one_recording_goes_to_one_call(ledger: Ledger) -> None:
     await put(ledger, waiting("far", at_s=0), waiting("near", at_s=100))
     await bring(ledger, recording(at_s=90))
     assert (await state(ledger, "far"), await state(ledger, "near")) == (State.WAITING, State.DUE)
-    assert verdicts(await put(ledger, waiting("nearest", at_s=90))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("nearest", at_s=90))) == [(AdmitVerdict.NEW, State.WAITING)]
 
 
 async def test_two_calls_of_one_read_get_their_own(ledger: Ledger) -> None:
@@ -82,7 +82,7 @@ async def test_a_recording_that_another_waiting_call_is_nearer_to_is_left_to_it(
     """A stored recording whose nearest call cannot take it yet is not given to the next one."""
     await put(ledger, waiting("near", egress("other", wait_s=60), egress(), at_s=100))
     await bring(ledger, recording(at_s=101))
-    assert verdicts(await put(ledger, waiting("far", at_s=0))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("far", at_s=0))) == [(AdmitVerdict.NEW, State.WAITING)]
     await ledger.tick(NOW + 60)
     assert (await state(ledger, "near"), await state(ledger, "far")) == (State.DUE, State.WAITING)
 
@@ -110,7 +110,7 @@ async def test_a_recording_again_is_the_same(ledger: Ledger) -> None:
     await bring(ledger, recording(path="/e/2.json"))
     await put(ledger, waiting("w"))
     await bring(ledger, recording(path="/e/1.json"))
-    assert verdicts(await put(ledger, waiting("v", at_s=3))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("v", at_s=3))) == [(AdmitVerdict.NEW, State.WAITING)]
 
 
 async def test_a_manifest_that_says_never_ends_the_wait(ledger: Ledger) -> None:
@@ -126,8 +126,8 @@ async def test_never_comes_before_the_call(ledger: Ledger) -> None:
     """The same when the manifest was there first; and it serves one call, not all."""
     await bring(ledger, recording(None))
     strategies = (egress(), UrlStrategy(url="https://a/fallback"))
-    assert verdicts(await put(ledger, waiting("w", *strategies))) == [(Verdict.NEW, State.DUE)]
-    assert verdicts(await put(ledger, waiting("v", *strategies, at_s=300))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("w", *strategies))) == [(AdmitVerdict.NEW, State.DUE)]
+    assert verdicts(await put(ledger, waiting("v", *strategies, at_s=300))) == [(AdmitVerdict.NEW, State.WAITING)]
 
 
 async def test_never_with_fail_fails_at_once(ledger: Ledger) -> None:
@@ -256,7 +256,7 @@ async def test_a_sent_call_keeps_its_recording(ledger: Ledger) -> None:
     await put(ledger, waiting("w"))
     await bring(ledger, recording())
     await ledger.settle((await claimed(ledger)).row, SENT, NOW)
-    assert verdicts(await put(ledger, waiting("v"))) == [(Verdict.NEW, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("v"))) == [(AdmitVerdict.NEW, State.WAITING)]
 
 
 async def test_a_replaced_call_gives_its_recording_back(ledger: Ledger) -> None:
@@ -264,7 +264,7 @@ async def test_a_replaced_call_gives_its_recording_back(ledger: Ledger) -> None:
     await put(ledger, waiting("w"))
     await bring(ledger, recording())
     await put(ledger, make_call("w", mtime_ns=2))
-    assert verdicts(await put(ledger, waiting("v"))) == [(Verdict.NEW, State.DUE)]
+    assert verdicts(await put(ledger, waiting("v"))) == [(AdmitVerdict.NEW, State.DUE)]
 
 
 async def test_the_match_wakes_the_destination(ledger: Ledger) -> None:

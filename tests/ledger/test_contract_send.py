@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tunerd.call import Call, Form, Refusal, State, UrlStrategy
-from tunerd.ledger import Claimed, Delivered, Ended, Gate, Later, Ledger, Offer, Pick, Unfrozen, Verdict
+from tunerd.ledger import AdmitVerdict, Claimed, Deferred, Delivered, Ended, Gate, Ledger, Pick, Reservation, Unfrozen
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.testing import make_call
 
@@ -184,7 +184,7 @@ async def test_delivered(ledger: Ledger) -> None:
 async def test_a_story_says_of_each_attempt_its_number_and_why(ledger: Ledger) -> None:
     """Time, attempt, HTTP status and reason of each: what a refusal of the destination changes is no attempt."""
     await put(ledger, make_call())
-    refusal = Later(due_at=NOW, reason=PauseReason.AUTH, status=401, detail="the key", counts=False, surely_not_arrived=True)
+    refusal = Deferred(due_at=NOW, reason=PauseReason.AUTH, status=401, detail="the key", counts=False, surely_not_arrived=True)
     for at, settlement in enumerate((later(NOW), refusal, later(NOW), SENT)):
         await ledger.settle((await claimed(ledger, NOW + at)).row, settlement, NOW + at)
     await put(ledger, make_call("other"))
@@ -354,11 +354,11 @@ class Taker:
         self.wanted: list[Mapping[str, int]] = []
         self.given: list[Sequence[Claimed]] = []
 
-    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
         self.wanted.append(wanted)
-        return [Offer(destination="tuner", form=FORM, freeze=freeze, count=self.count)] if self.count else []
+        return [Reservation(destination="tuner", form=FORM, freeze=freeze, count=self.count)] if self.count else []
 
-    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         assert [offer.count for offer in offers] == [self.count]
         self.given.append(claims)
 
@@ -424,5 +424,5 @@ async def test_one_that_is_given_back_is_as_it_was(ledger: Ledger) -> None:
     taker.count = 0
     await ledger.release(one.row, NOW)
     admitted = await put(ledger, make_call("a", mtime_ns=2, text="newer"))
-    assert admitted.verdicts == ((Verdict.REPLACED, State.DUE),)
+    assert admitted.verdicts == ((AdmitVerdict.REPLACED, State.DUE),)
     assert b"newer" in (await claimed(ledger)).body

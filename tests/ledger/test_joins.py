@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunerd.call import Call, Fail, Hold, Origin, Recording, SendAnyway, State
-from tunerd.ledger import ALL_READ, UNREAD, Admission, Filter
+from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Admission, Filter
 from tunerd.testing import MemoryLedger
 
 from .parts import FORM, NOW, SENT, START, START_MS, egress, freeze, waiting
@@ -286,7 +286,7 @@ async def test_after_a_start_and_in_a_sweep_a_farther_one_waits_for_what_is_unre
     """It was known for long enough before; what would be nearer may lie in a file that this process has not read yet."""
     world = World()
     await world.tell(A, manifest("B", 302))
-    await world.ledger.set_far_rule(UNREAD, world.now)
+    await world.ledger.set_far_rule(FAR_NOT_YET, world.now)
     await world.passes(WAIT_S)
     assert world.sent == {}
     await world.tell(B, manifest("A", 2))
@@ -296,10 +296,10 @@ async def test_after_a_start_and_in_a_sweep_a_farther_one_waits_for_what_is_unre
 async def test_when_the_sweep_is_through_a_farther_one_is_taken() -> None:
     """All that there is has been read."""
     world = World()
-    await world.ledger.set_far_rule(UNREAD, world.now)
+    await world.ledger.set_far_rule(FAR_NOT_YET, world.now)
     await world.tell(A, manifest("A", 290))
     assert world.sent == {}
-    await world.ledger.set_far_rule(ALL_READ, world.now)
+    await world.ledger.set_far_rule(FAR_AT_ONCE, world.now)
     await world.passes(0)
     assert world.audio() == {"A": "A"}
 

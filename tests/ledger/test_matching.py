@@ -8,12 +8,12 @@ import pytest
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import FarRule
 from tunerd.ledger.matching import (
-    Answer,
+    Absence,
+    Candidate,
     Closing,
     Decision,
     Exhausted,
     Free,
-    Offer,
     Partner,
     Seeker,
     Standing,
@@ -48,7 +48,7 @@ TIE = Tie(recordings=(F1, free(4, 0)), others=0)
 
 
 # strategies, on_missing, offers, answers, now (waits count from 100) -> decision
-DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Offer | Tie], dict[int, Answer], float, Decision]] = [
+DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Candidate | Tie], dict[int, Absence], float, Decision]] = [
     ("a URL in the document is used", (URL,), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
     ("its expiry goes with it", (UrlStrategy(url="u", expires_at=200.0),), HOLD, {}, {}, 100, Use(url="u", expires_at=200.0)),
     ("an expired URL is not used", (UrlStrategy(url="u", expires_at=100.0),), HOLD, {}, {}, 100, Exhausted(reason=EXPIRED)),
@@ -61,7 +61,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Off
     ("an offer is used after the wait too", (egress(wait_s=1),), HOLD, {0: F1}, {}, 500, Use(url="https://a/1", recording=1, position=0)),
     ("a later strategy waits for the earlier one", (egress(wait_s=60), URL), HOLD, {}, {}, 159.9, WaitUntil(at=160)),
     ("and answers when its wait is over", (egress(wait_s=60), URL), HOLD, {}, {}, 160, Use(url="https://a/doc.wav")),
-    ("and at once when it is absent", (egress(wait_s=60), URL), HOLD, {}, {0: Answer(at=110)}, 120, Use(url="https://a/doc.wav")),
+    ("and at once when it is absent", (egress(wait_s=60), URL), HOLD, {}, {0: Absence(at=110)}, 120, Use(url="https://a/doc.wav")),
     (
         "a manifest that says never ends the wait at once",
         (egress(wait_s=60), URL),
@@ -95,7 +95,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Off
     ("after all waits a call is held", (egress(wait_s=60),), HOLD, {}, {}, 160, WaitUntil(at=1160)),
     ("hold ends", (egress(wait_s=60),), HOLD, {}, {}, 1160, Exhausted(reason=MISSING)),
     ("hold counts from the longest wait", (egress(wait_s=60), egress("b", wait_s=30)), HOLD, {}, {}, 160, WaitUntil(at=1160)),
-    ("hold counts from the answer", (egress(wait_s=60),), HOLD, {}, {0: Answer(at=120)}, 130, WaitUntil(at=1120)),
+    ("hold counts from the answer", (egress(wait_s=60),), HOLD, {}, {0: Absence(at=120)}, 130, WaitUntil(at=1120)),
     ("hold without any strategy", (), HOLD, {}, {}, 100, WaitUntil(at=1100)),
     ("fail at the end of the waits", (egress(wait_s=60),), Fail(), {}, {}, 160, Exhausted(reason=MISSING)),
     ("fail, but not before", (egress(wait_s=60),), Fail(), {}, {}, 159, WaitUntil(at=160)),
@@ -109,18 +109,18 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Off
         100,
         Exhausted(reason=EXPIRED, closes=(Closing(position=0, recording=3, expired=True),)),
     ),
-    ("expired before, nothing else", (egress(wait_s=60),), HOLD, {}, {0: Answer(at=100, expired=True)}, 110, Exhausted(reason=EXPIRED)),
+    ("expired before, nothing else", (egress(wait_s=60),), HOLD, {}, {0: Absence(at=100, expired=True)}, 110, Exhausted(reason=EXPIRED)),
     (
         "expired before, but a fresh one came",
         (egress(wait_s=60),),
         HOLD,
         {0: F1},
-        {0: Answer(at=100, expired=True)},
+        {0: Absence(at=100, expired=True)},
         110,
         Use(url="https://a/1", recording=1, position=0),
     ),
-    ("one for later keeps the strategy waiting", (egress(wait_s=60), URL), HOLD, {0: Offer(found=F1, at=300)}, {}, 170, WaitUntil(at=300)),
-    ("and is used then", (egress(wait_s=60), URL), HOLD, {0: Offer(found=F1, at=300)}, {}, 300, Use(url="https://a/1", recording=1, position=0)),
+    ("one for later keeps the strategy waiting", (egress(wait_s=60), URL), HOLD, {0: Candidate(found=F1, at=300)}, {}, 170, WaitUntil(at=300)),
+    ("and is used then", (egress(wait_s=60), URL), HOLD, {0: Candidate(found=F1, at=300)}, {}, 300, Use(url="https://a/1", recording=1, position=0)),
     ("a tie is waited out", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 159, WaitUntil(at=160)),
     ("and then it is one", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 160, Exhausted(reason=AMBIGUOUS, tie=TIE)),
     ("unless a later strategy answers", (egress(wait_s=60), URL), HOLD, {0: TIE}, {}, 160, Use(url="https://a/doc.wav")),
@@ -137,13 +137,13 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Off
 def test_decide(
     strategies: tuple[Strategy, ...],
     on_missing: OnMissing,
-    offers: dict[int, Free | Offer | Tie],
-    answers: dict[int, Answer],
+    offers: dict[int, Free | Candidate | Tie],
+    answers: dict[int, Absence],
     now: float,
     decision: Decision,
 ) -> None:
     """Each row of the table: strategies, what is known of them, the time, and the decision."""
-    given = {position: Offer(found=one, at=-math.inf) if isinstance(one, Free) else one for position, one in offers.items()}
+    given = {position: Candidate(found=one, at=-math.inf) if isinstance(one, Free) else one for position, one in offers.items()}
     assert decide(strategies, on_missing, offers=given, answers=answers, waits_from=100, now=now) == decision
 
 
@@ -242,7 +242,7 @@ def test_a_story_names_no_url() -> None:
     """What a call waits for is shown without URLs, whose queries may be secrets."""
     lines = [looks_for(UrlStrategy(url="https://a/x?token=1"), None, 0, None, 0), looks_for(egress("room"), None, 160.0, None, 0)]
     lines += [
-        looks_for(egress("room"), Answer(at=1, expired=True), 0, None, 0),
+        looks_for(egress("room"), Absence(at=1, expired=True), 0, None, 0),
         looks_for(egress(None), None, 0, None, 0),
         looks_for(NO_URL, None, 0, None, 0),
     ]

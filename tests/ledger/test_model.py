@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunerd.call import Call, Fail, Hold, OnMissing, SendAnyway, State, Strategy, UrlStrategy
-from tunerd.ledger import Admission, Filter, Keep, Pick, Settlement, StoredCall
+from tunerd.ledger import Admission, Filter, Pick, Retention, Settlement, StoredCall
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -53,7 +53,7 @@ settlements: st.SearchStrategy[Settlement] = st.one_of(
     st.builds(lambda s, counts, sure: later(NOW + s, counts=counts, sure=sure), st.integers(0, 90), st.booleans(), st.booleans()),
 )
 keeps = st.builds(
-    lambda sent, failed, documents: Keep(
+    lambda sent, failed, documents: Retention(
         sent_s=sent, failed_s=failed, recordings_s=0, max_failed_bytes=1 << 30, documents=documents
     ),
     *(st.integers(0, 80), st.integers(0, 80), st.integers(0, 3)),
@@ -137,7 +137,7 @@ class Life:
         failed, next_at = await self.ledger.tick(self.now)
         assert (sorted(one.row for one in failed), next_at) == self.model.tick(self.now)
 
-    async def trim(self, keep: Keep) -> None:
+    async def trim(self, keep: Retention) -> None:
         assert await self.ledger.trim(keep, self.now) == self.model.trim(keep, self.now)
 
     async def shift(self, seconds: int) -> None:

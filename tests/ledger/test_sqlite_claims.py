@@ -7,30 +7,30 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.parts import FORM, NOW, SENT, file_mark, freeze
-from tests.ledger.test_sqlite_unwritten import statements
+from tests.ledger.test_write_buffer import statements
 from tunerd.call import State
 from tunerd.ledger import Admission, Claimed, Pick, Settlement
 from tunerd.ledger.commands import admit, send
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
 from tunerd.testing import make_call
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
+def store(tmp_path: Path) -> Iterator[Store]:
     store, _ = open_sound(tmp_path / "ledger.db", NOW, 86_400.0)
     yield store
     store.db.close()
 
 
-def put(store: SqliteStore, *call_ids: str, path: str = "/calls/a.json", mtime_ns: int = 1) -> None:
+def put(store: Store, *call_ids: str, path: str = "/calls/a.json", mtime_ns: int = 1) -> None:
     calls = [make_call(call_id, path=path, mtime_ns=mtime_ns) for call_id in call_ids]
     store.begin(full=True)
     admit.admit(store, Admission(calls=calls, mark=file_mark(path)), NOW)
     store.commit()
 
 
-def take(store: SqliteStore, count: int, now: float = NOW + 1) -> list[Claimed]:
+def take(store: Store, count: int, now: float = NOW + 1) -> list[Claimed]:
     store.begin(full=False)
     claims = send.claim(store, [ask(now) for _ in range(count)])
     store.commit()
@@ -41,17 +41,17 @@ def ask(now: float) -> send.Ask:
     return send.Ask(destination="tuner", form=FORM, freeze=freeze, now=now, pick=Pick.OLDEST, not_agents=frozenset(), due_by=None)
 
 
-def settle(store: SqliteStore, row: int, settlement: Settlement, now: float = NOW + 2) -> set[tuple[str, str]]:
+def settle(store: Store, row: int, settlement: Settlement, now: float = NOW + 2) -> set[tuple[str, str]]:
     store.begin(full=False)
     send.settle(store, row, settlement, now)
     return store.commit()[1]
 
 
-def table(store: SqliteStore) -> list[sqlite3.Row]:
+def table(store: Store) -> list[sqlite3.Row]:
     return store.db.execute("SELECT * FROM call ORDER BY row").fetchall()
 
 
-def test_a_batch_is_a_statement_each_for_claims_and_deliveries(store: SqliteStore) -> None:
+def test_a_batch_is_a_statement_each_for_claims_and_deliveries(store: Store) -> None:
     """32 calls are settled and 32 claimed by one transaction: its statements do not grow with them."""
     put(store, *(f"c{number}" for number in range(64)))
     held = take(store, 32)
@@ -67,14 +67,14 @@ def test_a_batch_is_a_statement_each_for_claims_and_deliveries(store: SqliteStor
     assert (store.tally.calls[State.SENT], store.tally.calls[State.SENDING]) == (32, 32)
 
 
-def test_what_is_in_hand_keeps_no_payload(store: SqliteStore) -> None:
+def test_what_is_in_hand_keeps_no_payload(store: Store) -> None:
     """A large call that is being sent is in memory once, as the body that its worker posts."""
     put(store, "a", "b")
     take(store, 1)
     assert store._payloads == {}
 
 
-def test_a_rollback_gives_back_what_was_claimed(store: SqliteStore) -> None:
+def test_a_rollback_gives_back_what_was_claimed(store: Store) -> None:
     """Neither the table nor the memory beside it knows of a claim, or a delivery, that was rolled back."""
     put(store, "a", "b")
     before = table(store)
@@ -92,7 +92,7 @@ def test_a_rollback_gives_back_what_was_claimed(store: SqliteStore) -> None:
     assert (store.tally.calls[State.SENT], store.tally.calls[State.DUE]) == (1, 1)
 
 
-def test_a_copy_that_comes_meanwhile_may_be_disposed_of_too(store: SqliteStore) -> None:
+def test_a_copy_that_comes_meanwhile_may_be_disposed_of_too(store: Store) -> None:
     """The same call stands in a second file while it is being sent: both files are candidates once it is delivered."""
     put(store, "a")
     (held,) = take(store, 1)
@@ -100,7 +100,7 @@ def test_a_copy_that_comes_meanwhile_may_be_disposed_of_too(store: SqliteStore) 
     assert settle(store, held.row, SENT) == {("agent", "/calls/a.json"), ("agent", "/calls/copy.json")}
 
 
-def test_a_copy_that_came_before_may_be_disposed_of_too(store: SqliteStore) -> None:
+def test_a_copy_that_came_before_may_be_disposed_of_too(store: Store) -> None:
     """As above, where the second file was there first."""
     put(store, "a", mtime_ns=2)
     put(store, "a", path="/calls/copy.json", mtime_ns=1)

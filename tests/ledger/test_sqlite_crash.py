@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tunerd.call import State
-from tunerd.ledger import Admission, Claimed, Filter, Offer, Verdict
+from tunerd.ledger import Admission, AdmitVerdict, Claimed, Filter, Reservation
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
@@ -48,10 +48,10 @@ class _TakesOne:
     def __init__(self) -> None:
         self.given: list[Claimed] = []
 
-    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
-        return [Offer(destination="tuner", form=FORM, freeze=lambda unfrozen: unfrozen.payload, count=1)]
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
+        return [Reservation(destination="tuner", form=FORM, freeze=lambda unfrozen: unfrozen.payload, count=1)]
 
-    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         self.given.extend(claims)
 
 
@@ -64,7 +64,7 @@ async def test_a_call_that_was_handed_over_when_the_process_ended_goes_out_again
     await ledger.close()
     (before,) = taker.given
     again = await SqliteLedger.open(path, now=NOW, emit=Recorder())
-    assert verdicts(await put(again, make_call("a", mtime_ns=2, text="newer"))) == [(Verdict.DUPLICATE, State.DUE)]
+    assert verdicts(await put(again, make_call("a", mtime_ns=2, text="newer"))) == [(AdmitVerdict.DUPLICATE, State.DUE)]
     assert (await claimed(again)).body == before.body
     assert [event.what for event in (await again.story("a"))[0].events] == ["admitted", "interrupted"]
     await again.close()
@@ -93,7 +93,7 @@ async def test_claims_are_released_at_open_with_their_bodies(tmp_path: Path) -> 
     body = (await claimed(first)).body
     await first.close()
     second = await SqliteLedger.open(path, now=NOW + 5, emit=Recorder())
-    assert verdicts(await put(second, make_call(text="newer", mtime_ns=9))) == [(Verdict.DUPLICATE, State.DUE)]
+    assert verdicts(await put(second, make_call(text="newer", mtime_ns=9))) == [(AdmitVerdict.DUPLICATE, State.DUE)]
     again = await second.claim("tuner", FORM, refuse, NOW + 5)
     assert again.claimed is not None
     assert again.claimed.body == body
@@ -174,7 +174,7 @@ async def test_commands_that_queue_share_a_commit(sqlite: SqliteLedger) -> None:
     """Whatever queued while a commit ran goes into the next one, and each gets its own result."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(put(sqlite, make_call(f"c{number}"))) for number in range(300)]
-    assert {verdicts(task.result())[0] for task in tasks} == {(Verdict.NEW, State.DUE)}
+    assert {verdicts(task.result())[0] for task in tasks} == {(AdmitVerdict.NEW, State.DUE)}
     assert sqlite.gauges().calls[State.DUE] == 300
 
 
@@ -190,7 +190,7 @@ async def test_only_the_culprit_of_a_batch_fails(sqlite: SqliteLedger) -> None:
         bad = group.create_task(_fails(sqlite, burst))
         more = [group.create_task(put(sqlite, make_call(f"d{number}"))) for number in range(3)]
     assert bad.result()
-    assert {verdicts(task.result())[0] for task in good + more} == {(Verdict.NEW, State.DUE)}
+    assert {verdicts(task.result())[0] for task in good + more} == {(AdmitVerdict.NEW, State.DUE)}
     assert sqlite.gauges().calls[State.DUE] == 8
     assert sqlite.gauges().calls[State.SENDING] == 0
 

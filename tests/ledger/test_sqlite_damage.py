@@ -9,7 +9,7 @@ import pytest
 
 from tunerd.call import Form, Fragment, Origin, State
 from tunerd.events import LedgerRebuilt, LedgerRolledBack
-from tunerd.ledger import Admission, Filter, LedgerRefused, LedgerUnavailable, Verdict
+from tunerd.ledger import Admission, AdmitVerdict, Filter, LedgerRefused, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.testing import Recorder, make_call
 
@@ -79,7 +79,7 @@ async def test_a_damaged_file_is_set_aside_and_the_ledger_starts(tmp_path: Path,
     assert aside.name == "ledger.db.corrupt-20260101T000010Z"
     assert rebuilt.kept_as == str(aside)
     assert aside.read_bytes() == damaged
-    assert verdicts(await put(ledger, make_call("after"))) == [(Verdict.NEW, State.DUE)]
+    assert verdicts(await put(ledger, make_call("after"))) == [(AdmitVerdict.NEW, State.DUE)]
     assert ledger.gauges().calls[State.SENT] == len(await ledger.calls(Filter(states=frozenset({State.SENT})), limit=1000))
     await ledger.close()
     again, told = await reopen(path)
@@ -97,7 +97,7 @@ async def test_what_can_be_read_is_taken_over(tmp_path: Path) -> None:
     assert [event.salvaged for event in told.seen(LedgerRebuilt)] == [122]
     assert (
         verdicts(await put(ledger, *(make_call(f"s{number}") for number in range(120))))
-        == [(Verdict.DUPLICATE, State.SENT)] * 120
+        == [(AdmitVerdict.DUPLICATE, State.SENT)] * 120
     )
     assert (await claimed(ledger, NOW + 5)).attempts == 1
     await bring(ledger, recording())
@@ -167,9 +167,9 @@ async def test_a_lost_document_that_is_read_again_goes_on(tmp_path: Path) -> Non
     lose_bodies(path)
     ledger, _ = await reopen(path)
     assert await ledger.mark("agent", "/calls/open.json") is None, "its file is read again"
-    assert verdicts(await put(ledger, make_call("open"))) == [(Verdict.REVIVED, State.DUE)]
+    assert verdicts(await put(ledger, make_call("open"))) == [(AdmitVerdict.REVIVED, State.DUE)]
     assert (await claimed(ledger, NOW + 100)).call_id == "open"
-    assert verdicts(await put(ledger, waiting("w"))) == [(Verdict.REVIVED, State.WAITING)]
+    assert verdicts(await put(ledger, waiting("w"))) == [(AdmitVerdict.REVIVED, State.WAITING)]
     await bring(ledger, recording())
     assert await state(ledger, "w") is State.DUE
     await ledger.close()
@@ -347,7 +347,7 @@ async def test_a_rebuilt_ledger_says_so_until_somebody_has_held_back(tmp_path: P
         assert await ledger.is_rebuilt()
         await ledger.close()
     ledger, _ = await reopen(path)
-    await ledger.held_back()
+    await ledger.resends_quarantined()
     await ledger.close()
     ledger, _ = await reopen(path)
     assert not await ledger.is_rebuilt()

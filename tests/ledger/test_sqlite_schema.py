@@ -8,7 +8,7 @@ import pytest
 
 from tunerd.call import Form, State
 from tunerd.ledger import LedgerRefused
-from tunerd.ledger.rows import Kind, Row
+from tunerd.ledger.rows import Row, RowKind
 from tunerd.ledger.sql.codec import row_of, values_of
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
@@ -149,7 +149,7 @@ async def test_hot_questions_walk_one_index(tmp_path: Path, sql: str, index: str
 
 def test_rows_are_read_as_they_were_written() -> None:
     """The order in which a row's columns are read is the order in which they are written: no two are mixed up."""
-    row = Row(kind=Kind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
+    row = Row(kind=RowKind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
     for number, field in enumerate(dataclasses.fields(Row)):
         if field.name not in ("kind", "state", "form") and not isinstance(getattr(row, field.name), bool):
             setattr(row, field.name, f"value {number}")

@@ -21,7 +21,7 @@ from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.functions import Context
 from tunerd.mapping.rules import RuleCompiler
-from tunerd.mapping.trace import RECORDER_SLOT, Recorder
+from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.places import Node, Place
 
 _FOLDERS = [Path(__file__).parent / name for name in ("presets/fixtures", "presets2/fixtures", "fixtures")]
@@ -140,7 +140,7 @@ def _outcome(rule: Any, doc: Any, item: Any, *, with_places: bool) -> str | None
     if compiler.problems:
         return None
     slots: list[Any] = [None] * compiler.size
-    slots[RECORDER_SLOT], slots[places[0]], slots[places[1]] = Recorder(), doc, item
+    slots[TRACE_SLOT], slots[places[0]], slots[places[1]] = Trace(), doc, item
     try:
         return json.dumps(code.run(slots))
     except Exception:

@@ -9,7 +9,10 @@ import aiohttp
 import pytest
 
 from tests.admin.benches import Bench
+from tunerd.admin.api import StatusOrder
 from tunerd.ledger import LedgerUnavailable, StoredCall
+from tunerd.ops.connection_guard import MAX_CONNECTIONS
+from tunerd.ops.encoding import encoded
 from tunerd.ops.http import HttpServer, ListenError, split_address
 from tunerd.testing import MemoryLedger
 
@@ -82,7 +85,7 @@ async def test_status_json_is_the_status_document() -> None:
         await page.bench.fail("call-1")
         status, content_type, text = await page.get("/status.json")
         assert (status, content_type) == (200, "application/json")
-        assert json.loads(text) == await page.bench.ask(StatusOrder())
+        assert json.loads(text) == json.loads(encoded(await page.bench.ask(StatusOrder())))
 
 
 async def test_status_json_while_the_ledger_cannot_be_read() -> None:

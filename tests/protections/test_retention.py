@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.ledger.parts import FORM, SENT, file_mark, freeze, recording, refused
-from tunerd.ledger import Admission, Ended, Keep, Later
+from tunerd.ledger import Admission, Deferred, Ended, Retention
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.testing import Recorder, make_call
@@ -14,8 +14,8 @@ from tunerd.testing import Recorder, make_call
 NOW = 1_767_225_600.0
 DAY_S = 86_400.0
 DAYS, CALLS_A_DAY = 365, 8
-KEEP = Keep(sent_s=30 * DAY_S, failed_s=90 * DAY_S, recordings_s=7 * DAY_S, max_failed_bytes=40_000, documents=50)
-RETRY = Later(due_at=0.0, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=True, surely_not_arrived=False)
+KEEP = Retention(sent_s=30 * DAY_S, failed_s=90 * DAY_S, recordings_s=7 * DAY_S, max_failed_bytes=40_000, documents=50)
+RETRY = Deferred(due_at=0.0, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=True, surely_not_arrived=False)
 TABLES = ("call", "body", "frozen", "recording", "origin", "event", "want", "file")
 
 

@@ -15,8 +15,8 @@ from tunerd.config import Delivery
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.loading.config_file import load_text
-from tunerd.workbench.bench import config_benches
-from tunerd.workbench.request import Request, request_of
+from tunerd.workbench.compiled import compile_config
+from tunerd.workbench.request import RequestPreview, request_of
 
 Seen = list[tuple[str, dict[str, str], bytes]]
 
@@ -45,11 +45,11 @@ async def test_url_headers_and_body_are_those_of_a_real_attempt(server: tuple[Te
     text = CONFIG.replace("workspace_id: 42", f'workspace_id: 42, base_url: "http://127.0.0.1:{running.port}/behind/a/proxy"')
     text = text.replace("support-bot", '"agent & söhne"')
     config = load_text(text, "/nowhere/config.yaml", {}, resolve_secrets=False)
-    bench = config_benches(config, {}, {}, form)["agent"]
-    made = bench.mapping.map(document(call(audio="https://audio.example/a.wav"))).call
+    compiled = compile_config(config, {}, {}, form)["agent"]
+    made = compiled.mapping.map(document(call(audio="https://audio.example/a.wav"))).call
     assert made is not None
-    shown = request_of(made, bench)
-    assert isinstance(shown, Request)
+    shown = request_of(made, compiled)
+    assert isinstance(shown, RequestPreview)
     destination = config.destinations[0].model_copy(update={"api": form.value})
     key = Key(destination.model_copy(update={"api_key": SecretStr("a-key")}))
     async with open_session() as session:

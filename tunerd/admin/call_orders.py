@@ -23,7 +23,7 @@ from tunerd.admin.api import (
     StoryOrder,
 )
 from tunerd.call import Document, Fragment, Mapped, Origin, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, Desk, Filter, Inspection, StoredCall
+from tunerd.ledger import Admission, Admitted, Filter, Inspection, OperatorActions, StoredCall
 from tunerd.ops.mask import redact
 from tunerd.outcome import FailReason
 
@@ -58,7 +58,7 @@ ReadPlace = Callable[[str, str, int], Document | RefusedDocument]
 OSError, and ValueError where the path is not a regular file."""
 
 
-class CallsLedger(Inspection, Desk, Protocol):
+class CallsLedger(Inspection, OperatorActions, Protocol):
     def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]: ...
 
 

@@ -70,7 +70,7 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
         raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Imported here: a command that asks a daemon does not need it.
     from tunerd.ledger.sqlite import SqliteLedger
-    from tunerd.ledger.sqlite.trouble import LedgerDamaged
+    from tunerd.ledger.sqlite.errors import LedgerDamaged
 
     ledger = await SqliteLedger.open(
         Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None

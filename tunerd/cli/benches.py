@@ -17,16 +17,16 @@ from tunerd.loading.config_file import load
 from tunerd.loading.rule_checks import form_known
 from tunerd.mapping import presets
 from tunerd.places import ConfigError
-from tunerd.workbench.bench import Bench, config_benches, preset_bench
+from tunerd.workbench.compiled import CompiledSource, compile_config, compile_preset
 
 FORMS = click.Choice([form.value for form in Form])
 
 
-def benches_or_exit(config: Config, form: Form | None = None, *, with_keys: bool = True) -> dict[str, Bench]:
+def benches_or_exit(config: Config, form: Form | None = None, *, with_keys: bool = True) -> dict[str, CompiledSource]:
     """The rules of every source; their problems on stderr and exit 78. `with_keys`: where neither `form` nor the
     configuration says the request form, the key does."""
     try:
-        return config_benches(config, os.environ, _forms(config) if with_keys and form is None else {}, form)
+        return compile_config(config, os.environ, _forms(config) if with_keys and form is None else {}, form)
     except ConfigError as exc:
         exit_bad_config(exc)
 
@@ -36,9 +36,9 @@ def config_or_exit(path: Path) -> Config:
     return load_or_exit(path, resolve_secrets=False)
 
 
-def preset_or_exit(name: str, form: Form | None) -> Bench:
+def preset_or_exit(name: str, form: Form | None) -> CompiledSource:
     try:
-        return preset_bench(name, os.environ, form)
+        return compile_preset(name, os.environ, form)
     except KeyError:
         raise click.BadParameter(
             f"there is no preset {name!r}; there is: {', '.join(presets.names())}", param_hint="--preset"

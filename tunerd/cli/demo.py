@@ -22,7 +22,7 @@ from tunerd.call import State
 from tunerd.cli.terminal import say, say_lines
 from tunerd.clock import SystemClock
 from tunerd.sandbox import samples
-from tunerd.sandbox.faults import Answer
+from tunerd.sandbox.faults import FixedAnswer
 from tunerd.sandbox.server import Sandbox
 
 _CEILING_S: Final = 30.0
@@ -135,7 +135,7 @@ class _Demo:
 
     async def _retry(self) -> None:
         say_lines("\n4. Tuner has a bad moment")
-        self._tuner.plan(Answer(503), Answer(503), call_id="vapi-2")
+        self._tuner.plan(FixedAnswer(503), FixedAnswer(503), call_id="vapi-2")
         await self._see("vapi-2", lambda: self._put("vapi/vapi-2.json", samples.vapi_report("vapi-2")),
                         "answered 503 twice, then accepted: the same bytes each time")  # fmt: skip
 

@@ -17,9 +17,9 @@ from tunerd.cli.documents import read, source_of
 from tunerd.cli.target import Target
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config
-from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import ABSENT
-from tunerd.workbench.difference import Difference, Kind, Total, differences, drawn
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.difference import Difference, DifferenceKind, Total, differences, drawn
 
 _EPILOG = """\b
 Examples:
@@ -53,29 +53,29 @@ def command(
     if bool(files) == (newest is not None):
         raise click.UsageError("name files (or directories), or take documents with --from-ledger N")
     before, after = config_or_exit(old), config_or_exit(new)
-    benches, others = benches_or_exit(before), benches_or_exit(after)
+    compiled, others = benches_or_exit(before), benches_or_exit(after)
     if newest is not None:
         reads, failed = _from_ledger(old, newest), False
     else:
         reads, failed = _from_files(before, files, source)
     total, found = Total(), list[Difference]()
     for name, documents in reads.items():
-        if name not in benches:
+        if name not in compiled:
             say(f"tunerd: {old} has no source {name!r}: {len(documents)} of its documents are not compared", err=True)
             continue
-        for one in differences(benches[name], _other(benches[name], others), documents):
+        for one in differences(compiled[name], _other(compiled[name], others), documents):
             total.add(one)
-            if one.kind is not Kind.UNCHANGED:
+            if one.kind is not DifferenceKind.UNCHANGED:
                 found.append(one)
     _tell(total, found, whole=whole, as_json=as_json)
     sys.exit(_TROUBLE if failed else 1 if total.differs else 0)
 
 
-def _other(bench: Bench, others: dict[str, Bench]) -> Bench | None:
+def _other(compiled: CompiledSource, others: dict[str, CompiledSource]) -> CompiledSource | None:
     """The source of the same name; where it was renamed, the only one that reads the same directory."""
-    if bench.source.name in others:
-        return others[bench.source.name]
-    same = [one for one in others.values() if one.source.path == bench.source.path]
+    if compiled.source.name in others:
+        return others[compiled.source.name]
+    same = [one for one in others.values() if one.source.path == compiled.source.path]
     return same[0] if len(same) == 1 else None
 
 
@@ -124,7 +124,7 @@ def _tell(total: Total, found: list[Difference], *, whole: bool, as_json: bool) 
     if as_json:
         shown: dict[str, Any] = {
             "version": 1,
-            "counts": {kind.value: total.kinds[kind] for kind in Kind},
+            "counts": {kind.value: total.kinds[kind] for kind in DifferenceKind},
             "fields": dict(total.fields),
             "differences": [_json(one) for one in found],
         }

@@ -25,8 +25,8 @@ from tunerd.cli.documents import read, source_of, why_not_read
 from tunerd.cli.options import config_option
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config, Source
-from tunerd.workbench.bench import Bench
-from tunerd.workbench.trial import Trial, explained, units
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.evaluation import Evaluation, evaluate, units
 
 _EPILOG = """\b
 Examples:
@@ -70,28 +70,28 @@ def command(
     A directory stands for the files in it that a source would read.
     """
     wanted = Form(form) if form else None
-    desk = _Desk(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
-    trials = _Trials(desk, files, source)
+    rule_set = _RuleSet(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
+    evaluations = _Evaluations(rule_set, files, source)
     if summary:
-        shared, failed = _summarise(trials, as_json=as_json)
+        shared, failed = _summarise(evaluations, as_json=as_json)
     elif as_json:
-        shared, failed = _print_json(trials, rules=rules, body=body)
+        shared, failed = _print_json(evaluations, rules=rules, body=body)
     else:
-        shared, failed = _print(trials, rules=rules, body=body, whole=whole)
-    sys.exit(1 if failed or shared or trials.unreadable else 0)
+        shared, failed = _print(evaluations, rules=rules, body=body, whole=whole)
+    sys.exit(1 if failed or shared or evaluations.unreadable else 0)
 
 
-class _Desk:
+class _RuleSet:
     """The rules at hand, and which of them a file is for."""
 
-    def __init__(self, config: Config | None, benches: dict[str, Bench]) -> None:
+    def __init__(self, config: Config | None, compiled: dict[str, CompiledSource]) -> None:
         self._config = config
-        self._benches = benches
+        self._compiled = compiled
 
-    def bench(self, file: Path, named: str | None) -> Bench:
+    def compiled_for(self, file: Path, named: str | None) -> CompiledSource:
         if self._config is None:
-            return self._benches[""]
-        return self._benches[source_of(self._config, file, named).name]
+            return self._compiled[""]
+        return self._compiled[source_of(self._config, file, named).name]
 
     def wanted(self, named: str | None) -> Callable[[Path], bool]:
         """Which files of a directory."""
@@ -102,67 +102,67 @@ class _Desk:
         return self._config is not None
 
 
-def _configured(path: Path, form: Form | None) -> _Desk:
+def _configured(path: Path, form: Form | None) -> _RuleSet:
     config = config_or_exit(path)
-    return _Desk(config, benches_or_exit(config, form))
+    return _RuleSet(config, benches_or_exit(config, form))
 
 
-class _Trials:
-    """One trial after the other; what cannot be read is told on stderr and remembered."""
+class _Evaluations:
+    """One evaluation after the other; what cannot be read is told on stderr and remembered."""
 
-    def __init__(self, desk: _Desk, files: tuple[Path, ...], source: str | None) -> None:
-        self._desk = desk
+    def __init__(self, rule_set: _RuleSet, files: tuple[Path, ...], source: str | None) -> None:
+        self._desk = rule_set
         self._files = files
         self._source = source
         self.unreadable = False
 
-    def __iter__(self) -> Iterator[Trial]:
-        gathered: dict[str, tuple[Bench, list[Document | RefusedDocument]]] = {}
+    def __iter__(self) -> Iterator[Evaluation]:
+        gathered: dict[str, tuple[CompiledSource, list[Document | RefusedDocument]]] = {}
         not_read: Counter[str] = Counter()
         for file, is_named in files_of(self._files, self._desk.wanted(self._source)):
-            bench = self._desk.bench(file, self._source)
-            why = why_not_read(bench.source, file) if self._desk.is_configured else None
+            compiled = self._desk.compiled_for(file, self._source)
+            why = why_not_read(compiled.source, file) if self._desk.is_configured else None
             if why is not None and is_named:
                 say(f"tunerd: `run` does not read {file}: {why}; this is what its rules would make of it", err=True)
             elif why is not None:
                 not_read[why] += 1
                 continue
             try:
-                for found in read(bench.source, file):
-                    if bench.mapping.gathers:  # the other documents of its call may stand in other files
-                        gathered.setdefault(bench.source.name, (bench, []))[1].append(found)
+                for found in read(compiled.source, file):
+                    if compiled.mapping.gathers:  # the other documents of its call may stand in other files
+                        gathered.setdefault(compiled.source.name, (compiled, []))[1].append(found)
                         continue
-                    for unit in units(bench, [found]):
-                        yield explained(bench, unit)
+                    for unit in units(compiled, [found]):
+                        yield evaluate(compiled, unit)
             except (OSError, ValueError) as exc:
                 cannot_read(file, exc)
                 self.unreadable = True
         for why, times in not_read.items():
             say(f"tunerd: {times:,} files are left out, as `run` leaves them out: {why}", err=True)
-        for bench, reads in gathered.values():
-            for unit in units(bench, reads):
-                yield explained(bench, unit)
+        for compiled, reads in gathered.values():
+            for unit in units(compiled, reads):
+                yield evaluate(compiled, unit)
 
 
-def _print(trials: _Trials, *, rules: bool, body: bool, whole: bool) -> tuple[bool, bool]:
+def _print(evaluations: _Evaluations, *, rules: bool, body: bool, whole: bool) -> tuple[bool, bool]:
     from tunerd.call import Refusal
     from tunerd.workbench.report import lines, outcome_of, request_lines
     from tunerd.workbench.request import request_of
     from tunerd.workbench.summary import Ids
 
     ids, failed, first = Ids(), False, True
-    for trial in trials:
+    for evaluation in evaluations:
         if not first:
             say()
         first = False
-        ids.add(trial)
-        failed = failed or outcome_of(trial) == "refused"
-        call = trial.explanation.mapped.call if trial.explanation else None
+        ids.add(evaluation)
+        failed = failed or outcome_of(evaluation) == "refused"
+        call = evaluation.explanation.mapped.call if evaluation.explanation else None
         if not body or call is None or rules:
-            for line in lines(trial, rules=rules, whole=whole):
+            for line in lines(evaluation, rules=rules, whole=whole):
                 say(line)
         if body and call is not None:
-            request = request_of(call, trial.bench)
+            request = request_of(call, evaluation.compiled)
             failed = failed or isinstance(request, Refusal)
             for line in request_lines(request, pretty=not plain_output()):
                 say(line)
@@ -171,7 +171,7 @@ def _print(trials: _Trials, *, rules: bool, body: bool, whole: bool) -> tuple[bo
     return ids.conflicts, failed
 
 
-def _print_json(trials: _Trials, *, rules: bool, body: bool) -> tuple[bool, bool]:
+def _print_json(evaluations: _Evaluations, *, rules: bool, body: bool) -> tuple[bool, bool]:
     from tunerd.call import Refusal
     from tunerd.workbench.plain import as_json, request_json
     from tunerd.workbench.report import outcome_of
@@ -179,13 +179,13 @@ def _print_json(trials: _Trials, *, rules: bool, body: bool) -> tuple[bool, bool
     from tunerd.workbench.summary import Ids
 
     ids, failed, documents = Ids(), False, list[dict[str, Any]]()
-    for trial in trials:
-        ids.add(trial)
-        failed = failed or outcome_of(trial) == "refused"
-        made = as_json(trial, rules=rules)
-        call = trial.explanation.mapped.call if trial.explanation else None
+    for evaluation in evaluations:
+        ids.add(evaluation)
+        failed = failed or outcome_of(evaluation) == "refused"
+        made = as_json(evaluation, rules=rules)
+        call = evaluation.explanation.mapped.call if evaluation.explanation else None
         if body and call is not None:
-            request = request_of(call, trial.bench)
+            request = request_of(call, evaluation.compiled)
             failed = failed or isinstance(request, Refusal)
             made["request"] = request_json(request)
         documents.append(made)
@@ -193,13 +193,13 @@ def _print_json(trials: _Trials, *, rules: bool, body: bool) -> tuple[bool, bool
     return ids.conflicts, failed
 
 
-def _summarise(trials: _Trials, *, as_json: bool) -> tuple[bool, bool]:
+def _summarise(evaluations: _Evaluations, *, as_json: bool) -> tuple[bool, bool]:
     from tunerd.workbench.summary import Ids, Summary
 
     ids, summary = Ids(), Summary()
-    for trial in trials:
-        ids.add(trial)
-        summary.add(trial)
+    for evaluation in evaluations:
+        ids.add(evaluation)
+        summary.add(evaluation)
     if as_json:
         say_plain_json({"version": 1, **summary.as_json(), "shared_call_ids": ids.shared()})
     else:

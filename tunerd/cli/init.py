@@ -16,11 +16,11 @@ from tunerd.config import Config, Source
 from tunerd.loading.config_file import read_text
 from tunerd.places import ConfigError
 from tunerd.visible import visible
-from tunerd.workbench.bench import config_benches
+from tunerd.workbench.compiled import compile_config
+from tunerd.workbench.evaluation import evaluate, units
 from tunerd.workbench.report import estimated, outcome_of, wrapped
 from tunerd.workbench.shown import count
-from tunerd.workbench.starter import File, Starter, starter
-from tunerd.workbench.trial import explained, units
+from tunerd.workbench.starter import SampleFile, Starter, starter
 
 _EPILOG = """\b
 Examples:
@@ -86,53 +86,53 @@ def command(
     sys.exit(1 if failed or not good else 0)
 
 
-def _read(*paths: Path) -> tuple[list[File], bool]:
-    found: list[File] = []
+def _read(*paths: Path) -> tuple[list[SampleFile], bool]:
+    found: list[SampleFile] = []
     failed = False
     source = Source(name="init", path="/")
     for path, _ in islice(files_of(paths, fits(_INCLUDE)), _FILES):
         try:
-            found.append(File(os.path.abspath(path), list(islice(read(source, path), _DOCUMENTS))))
+            found.append(SampleFile(os.path.abspath(path), list(islice(read(source, path), _DOCUMENTS))))
         except (OSError, ValueError) as exc:
             cannot_read(path, exc)
             failed = True
     return found, failed
 
 
-def _tried(text: str, output: Path | None, files: Sequence[File]) -> tuple[list[str], list[str], bool]:
+def _tried(text: str, output: Path | None, files: Sequence[SampleFile]) -> tuple[list[str], list[str], bool]:
     """What the configuration makes of the very files, one line each; which times of it are estimates; whether all is well."""
     try:
         reading = read_text(text, str(output or "config.yaml"), {"TUNER_API_KEY": "made-up"})
         if reading.problems:
             raise ConfigError(reading.problems)
-        benches = config_benches(reading.config, os.environ, {})
+        sources = compile_config(reading.config, os.environ, {})
     except ConfigError as exc:
         return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], [], False
     lines: list[str] = []
     estimates: list[str] = []
     good, outcomes = True, set[str]()
-    for name, bench in benches.items():
+    for name, compiled in sources.items():
         mine = [file for file in files if _source_of(file, reading.config) == name]
-        for unit in units(bench, [one for file in mine for one in file.reads]):
-            trial = explained(bench, unit)
+        for unit in units(compiled, [one for file in mine for one in file.reads]):
+            evaluation = evaluate(compiled, unit)
             where = visible(os.path.basename(unit.origins[0]))
             if len(unit.origins) > 1:
                 where += f" and {count(len(unit.origins) - 1, 'document')} more"
-            outcome, refusal = outcome_of(trial), trial.refusal
+            outcome, refusal = outcome_of(evaluation), evaluation.refusal
             outcomes.add(outcome)
             told = f"left out on purpose by source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
             if refusal is not None:
                 told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
                 good = False
             lines.append(f"{where}: {told}")
-            estimates += [f"{where}: {what}" for what in estimated(trial)]
+            estimates += [f"{where}: {what}" for what in estimated(evaluation)]
     if outcomes == {"ignored"}:
         lines.append("nothing of these files would be sent: every document is left out")
         good = False
     return lines, estimates, good
 
 
-def _source_of(file: File, config: Config) -> str | None:
+def _source_of(file: SampleFile, config: Config) -> str | None:
     return next((source.name for source in config.sources if would_read(source, file.path)), None)
 
 

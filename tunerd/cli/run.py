@@ -98,7 +98,7 @@ def _collect_seldom() -> None:
     hardly any cycles. At its ordinary pace it takes a fourteenth of the time in which the daemon delivers."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(10_000, 5, 5)
 
 
 def _loop(main: Coroutine[None, None, Left]) -> Left:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from tunerd.clock import Clock
 from tunerd.delivery.lane import Lane
 from tunerd.delivery.pacing import Go
-from tunerd.ledger import Claimed, Offer, WritePath
+from tunerd.ledger import Claimed, Reservation, WritePath
 
 
 class HandOver:
-    """What the ledger asks for each admission, in the event loop: see `ledger.Takes`."""
+    """What the ledger asks for each admission, in the event loop: see `ledger.CallReceiver`."""
 
     def __init__(self, lanes: Mapping[str, Lane], ledger: WritePath, clock: Clock, is_taking: Callable[[], bool]) -> None:
         """`is_taking`: workers are there, and will be."""
@@ -24,24 +24,24 @@ class HandOver:
         self._reserved: dict[int, tuple[Lane, list[Go]]] = {}
         """By the identity of the offer."""
 
-    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
         if not self._is_taking():
             return ()
         now = self._clock.now()
-        offers: list[Offer] = []
+        offers: list[Reservation] = []
         for name, count in wanted.items():
             lane = self._lanes.get(name)
             if lane is None or lane.is_retired or lane.settings.dry_run or lane.key.form is None or not lane.has_nothing_due():
                 continue
             permits = lane.pacing.reserve(count, now)
             if permits:
-                offer = Offer(destination=name, form=lane.key.form, freeze=lane.freeze(lane.key.form), count=len(permits))
+                offer = Reservation(destination=name, form=lane.key.form, freeze=lane.freeze(lane.key.form), count=len(permits))
                 self._reserved[id(offer)] = lane, permits
                 lane.reserved += len(permits)
                 offers.append(offer)
         return offers
 
-    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         for offer in offers:
             lane, permits = self._reserved.pop(id(offer))
             lane.reserved -= len(permits)

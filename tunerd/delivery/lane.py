@@ -26,7 +26,7 @@ from tunerd.events import (
     Emit,
     Event,
 )
-from tunerd.ledger import Claimed, Delivered, Ended, Freeze, Gate, Later, LedgerUnavailable, Settlement, Unfrozen, WritePath
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen, WritePath
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -178,7 +178,7 @@ class Lane:
         self._open.pop(claimed.row, None)
         self.pacing.cancelled(go, claimed.agent)
         self._emit(AttemptEnded(destination=self.name, outcome="retry", took_s=0.0))
-        return Later(
+        return Deferred(
             due_at=self._clock.now(),
             reason=RetryReason.TIMEOUT,
             status=None,
@@ -202,7 +202,7 @@ class Lane:
                         attempts=claimed.attempts + 1,
                     )
                 )
-            case Later(reason=RetryReason() as reason):
+            case Deferred(reason=RetryReason() as reason):
                 if settlement.counts:
                     self._emit(
                         CallRetried(
@@ -215,7 +215,7 @@ class Lane:
                             detail=settlement.detail,
                         )
                     )
-            case Later():
+            case Deferred():
                 pass  # a pause: told once, for all its calls
             case Ended():
                 self._emit(

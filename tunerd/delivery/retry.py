@@ -13,7 +13,7 @@ from typing import Final, assert_never
 
 from tunerd.call import Json
 from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
-from tunerd.ledger import Claimed, Delivered, Ended, Later, Settlement
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
 BACKOFF_FIRST_S: Final = 1.0
@@ -104,7 +104,7 @@ def decide(
         case Sent():
             return Delivered(status=outcome.status, tuner_call_id=outcome.tuner_call_id, already_there=outcome.already_there)
         case Failed() if rejecting and outcome.reason is FailReason.REJECTED:
-            return Later(
+            return Deferred(
                 due_at=now + rest_s,
                 reason=PauseReason.REJECTING,
                 status=outcome.status,
@@ -115,7 +115,7 @@ def decide(
         case Failed():
             return Ended(reason=outcome.reason, status=outcome.status, detail=outcome.detail)
         case Refused():
-            return Later(
+            return Deferred(
                 due_at=now if outcome.reason in (PauseReason.AUTH, PauseReason.LOCAL) else now + rest_s,
                 reason=outcome.reason,
                 status=outcome.status,
@@ -124,7 +124,7 @@ def decide(
                 surely_not_arrived=True,
             )
         case Unconfirmed():
-            return Later(
+            return Deferred(
                 due_at=now,
                 reason=PauseReason.ENDPOINT,
                 status=outcome.status,
@@ -140,7 +140,7 @@ def decide(
                 delay_s = outcome.retry_after_s
             else:
                 delay_s = max(backoff_s(claimed.attempts + 1, chance), rest_s)
-            return Later(
+            return Deferred(
                 due_at=now + delay_s,
                 reason=outcome.reason,
                 status=outcome.status,

@@ -18,13 +18,13 @@ from tunerd.delivery.lane import Connect, FreezeBody, Lane
 from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed, Emit
-from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable, Upkeep, WritePath
+from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable, Maintenance, WritePath
 from tunerd.statuses import DestinationStatus
 
 _TICK_AT_LEAST_S: Final = 1.0
 
 
-class DeliveryLedger(WritePath, Upkeep, CheckedLedger, Protocol):
+class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
 

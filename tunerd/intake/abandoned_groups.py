@@ -9,7 +9,7 @@ from tunerd.call import Fragment, Refusal, RefusedDocument, State
 from tunerd.clock import Clock
 from tunerd.events import Emit
 from tunerd.intake.admission import refused_event
-from tunerd.ledger import GatherPath, Group, LedgerUnavailable, LetGo, LookAgain, Regrouped, TooLate
+from tunerd.ledger import CheckAgain, Discard, GatherPath, Group, GroupResult, LedgerUnavailable, TooLate
 from tunerd.outcome import FailReason
 
 EVERY_S: Final = 60.0
@@ -51,19 +51,19 @@ class AbandonedGroups:
 
     async def _settle(self, source: str, groups: Sequence[Group]) -> None:
         now = self._clock.now()
-        results = [Regrouped(row=one.row, version=one.version, result=await self._result_of(one, now)) for one in groups]
+        results = [GroupResult(row=one.row, version=one.version, result=await self._result_of(one, now)) for one in groups]
         gathered = await self._ledger.gather(results, now)
         for result, done in zip(results, gathered.states, strict=True):
             if done is not None and isinstance(result.result, RefusedDocument):
                 self._emit(refused_event(source, result.result))
 
-    async def _result_of(self, group: Group, now: float) -> RefusedDocument | LookAgain | LetGo | TooLate:
+    async def _result_of(self, group: Group, now: float) -> RefusedDocument | CheckAgain | Discard | TooLate:
         if group.state is State.IGNORED:
-            return LetGo()
+            return Discard()
         if group.state is State.SENT or (group.state is not State.GATHERING and group.kept is None):
             return TooLate()
         if not group.is_replaceable or now < group.wait_ends_at:
-            return LookAgain(at=max(group.wait_ends_at, now + EVERY_S))
+            return CheckAgain(at=max(group.wait_ends_at, now + EVERY_S))
         what = (
             f"no source {group.source!r} that gathers is in the configuration any more; put it back and `tunerd retry` this, "
             "or `tunerd dismiss` it"

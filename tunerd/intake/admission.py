@@ -21,7 +21,7 @@ from tunerd.events import (
 )
 from tunerd.intake.carry import Carried
 from tunerd.intake.inspection import Batch
-from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Matched, Verdict
+from tunerd.ledger import Admission, Admitted, AdmitVerdict, Continued, FailedCall, Matched
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]
 
@@ -61,11 +61,11 @@ def events_of(source: str, made: Sequence[Made], admission: Admission, admitted:
             yield DocumentMapped(source=source, notes=one.notes)
     for call, (verdict, state) in zip(admission.calls, admitted.verdicts, strict=True):
         match verdict:
-            case Verdict.NEW | Verdict.REVIVED:
+            case AdmitVerdict.NEW | AdmitVerdict.REVIVED:
                 yield CallAdmitted(source=source, call_id=call.call_id, state=state)
-            case Verdict.DUPLICATE | Verdict.REPLACED:
-                yield CallDuplicate(source=source, call_id=call.call_id, replaced=verdict is Verdict.REPLACED)
-            case Verdict.CONFLICT:
+            case AdmitVerdict.DUPLICATE | AdmitVerdict.REPLACED:
+                yield CallDuplicate(source=source, call_id=call.call_id, replaced=verdict is AdmitVerdict.REPLACED)
+            case AdmitVerdict.CONFLICT:
                 pass  # among `admitted.failed`, with the ledger's words
     for refused in admission.refused:
         yield refused_event(source, refused)

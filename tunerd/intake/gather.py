@@ -17,7 +17,7 @@ from tunerd.intake.admission import Made, failures_of, refused_event
 from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
 from tunerd.intake.inspection import LARGE_BYTES
 from tunerd.intake.quarantine import TWICE
-from tunerd.ledger import Gathered, GatherPath, Group, LetGo, LookAgain, Regrouped, TooLate, Verdict
+from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, Gathered, GatherPath, Group, GroupResult, TooLate
 from tunerd.outcome import FailReason
 
 T = TypeVar("T")
@@ -83,30 +83,30 @@ def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathere
             yield replace(refused_event(source, mapped.refused), call_id=mapped.refused.call_id or group.key)
         elif mapped.call is None:
             yield DocumentIgnored(source=source, known=mapped.ignored is not None and mapped.ignored.known)
-        elif verdict in (Verdict.NEW, Verdict.REVIVED):
+        elif verdict in (AdmitVerdict.NEW, AdmitVerdict.REVIVED):
             yield CallAdmitted(source=source, call_id=mapped.call.call_id, state=state)
-        elif verdict is not Verdict.CONFLICT:  # a conflict is among the failures, in the ledger's words
-            yield CallDuplicate(source=source, call_id=mapped.call.call_id, replaced=verdict is Verdict.REPLACED)
+        elif verdict is not AdmitVerdict.CONFLICT:  # a conflict is among the failures, in the ledger's words
+            yield CallDuplicate(source=source, call_id=mapped.call.call_id, replaced=verdict is AdmitVerdict.REPLACED)
     yield from failures_of(gathered.failed, gathered.matched)
     if gathered.late:
         paths = (one.origin.path for group, _ in looks if group.state not in _OPEN for one in group.fragments)
         yield PartsLate(source=source, count=gathered.late, path=next(paths, ""))
 
 
-def _result_of(group: Group, mapped: Mapped | None, now: float) -> Regrouped:
-    result: Call | RefusedDocument | LookAgain
+def _result_of(group: Group, mapped: Mapped | None, now: float) -> GroupResult:
+    result: Call | RefusedDocument | CheckAgain
     if mapped is None:
         at = group.wait_ends_at if now < group.wait_ends_at else now + _AT_MOST_S
-        result = LookAgain(at=at)
+        result = CheckAgain(at=at)
     elif mapped.call is not None:
         result = mapped.call
     elif mapped.refused is not None:
         result = mapped.refused
     elif mapped.ignored is not None:
-        return Regrouped(row=group.row, version=group.version, result=mapped.ignored)
+        return GroupResult(row=group.row, version=group.version, result=mapped.ignored)
     else:
-        result = LookAgain(at=now + _AT_MOST_S)
-    return Regrouped(row=group.row, version=group.version, result=result)
+        result = CheckAgain(at=now + _AT_MOST_S)
+    return GroupResult(row=group.row, version=group.version, result=result)
 
 
 def _has_siblings(group: Group, unread: Mapping[str, float]) -> bool:
@@ -175,16 +175,16 @@ class Gatherer:
 
     async def _settle(self, groups: Sequence[Group], ended_by: float, now: float) -> None:
         looks: list[tuple[Group, Mapped | None]] = []
-        results: list[Regrouped] = []
+        results: list[GroupResult] = []
         unread = self._unread_in_folders()
         for group in groups:
             mapped: Mapped | None = None
             if group.state is State.IGNORED:
-                result = Regrouped(row=group.row, version=group.version, result=LetGo())
+                result = GroupResult(row=group.row, version=group.version, result=Discard())
             elif not group.is_replaceable and group.state is not State.SENT:
-                result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _BUSY_S))
+                result = GroupResult(row=group.row, version=group.version, result=CheckAgain(at=now + _BUSY_S))
             elif group.state is not State.GATHERING and group.kept is None:
-                result = Regrouped(row=group.row, version=group.version, result=TooLate())
+                result = GroupResult(row=group.row, version=group.version, result=TooLate())
             elif group.state is State.SENT:
                 result = _result_of(group, await self._map(group, wait_is_over=True), now)
             elif group.cut is not None and (group.cut.is_sure or group.wait_ends_at <= ended_by):
@@ -194,7 +194,7 @@ class Gatherer:
                 mapped = await self._map(group, wait_is_over=group.wait_ends_at <= ended_by)
                 if mapped is not None and group.wait_ends_at > ended_by and _has_siblings(group, unread):
                     mapped = None
-                    result = Regrouped(row=group.row, version=group.version, result=LookAgain(at=now + _SIBLINGS_S))
+                    result = GroupResult(row=group.row, version=group.version, result=CheckAgain(at=now + _SIBLINGS_S))
                 else:
                     result = _result_of(group, mapped, now)
             looks.append((group, mapped))

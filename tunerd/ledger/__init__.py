@@ -107,7 +107,7 @@ class Admission:
     whose very document is read again. A complete document that no rule could map stays, whatever stands in its place now."""
 
 
-class Verdict(StrEnum):
+class AdmitVerdict(StrEnum):
     NEW = "new"
     DUPLICATE = "duplicate"
     """Same call id, same start (within 1 s); nothing changed, the origin is noted."""
@@ -144,7 +144,7 @@ class FailedCall:
 class Admitted:
     """How each call of an admission fared, in its order."""
 
-    verdicts: Sequence[tuple[Verdict, State]]
+    verdicts: Sequence[tuple[AdmitVerdict, State]]
     late: int = 0
     """Fragments that are not kept, since all of their call is too large."""
     matched: Sequence[Matched] = ()
@@ -201,7 +201,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Offer:
+class Reservation:
     """For so many calls of a destination there is a worker and a permit: an admission may hand them over at once."""
 
     destination: str
@@ -210,14 +210,14 @@ class Offer:
     count: int
 
 
-class Takes(Protocol):
+class CallReceiver(Protocol):
     """Who takes calls from the transaction that admits them. Both are called in the event loop."""
 
-    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Offer]:
+    def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
         """Before an admission of so many calls for each destination: what may be handed over of them."""
         ...
 
-    def handed(self, offers: Sequence[Offer], claims: Sequence[Claimed]) -> None:
+    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         """After it, whatever came of it: once for each `reserve` that gave something. `claims` (as to number and destination
         within the offers) are durable and `sending`; what of the offers is left over was not needed."""
         ...
@@ -243,7 +243,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Later:
+class Deferred:
     due_at: float
     reason: RetryReason | PauseReason
     status: int | None
@@ -261,7 +261,7 @@ class Ended:
     detail: str
 
 
-Settlement: TypeAlias = Delivered | Later | Ended
+Settlement: TypeAlias = Delivered | Deferred | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +285,7 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MayLack:
+class PossibleGap:
     """Why a gathered call may lack a part."""
 
     by: CutBy
@@ -306,7 +306,7 @@ class Group:
     state: State
     reason: str | None
     """Of one that failed."""
-    cut: MayLack | None
+    cut: PossibleGap | None
     """It is not sent by itself."""
     is_replaceable: bool
     """It has surely not arrived, and nobody has it in hand: what its documents make now may take its place."""
@@ -319,7 +319,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookAgain:
+class CheckAgain:
     at: float
 
 
@@ -329,25 +329,25 @@ class TooLate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetGo:
+class Discard:
     """It was left out, and nothing came of it for as long as its documents are kept (LEFT_OUT_KEPT_S): they go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regrouped:
+class GroupResult:
     """What a look at a group came to."""
 
     row: int
     version: int
     """Of the Group that was looked at; if documents came since, a result says nothing and the group wants a new look."""
-    result: Call | RefusedDocument | IgnoredDocument | LookAgain | TooLate | LetGo
+    result: Call | RefusedDocument | IgnoredDocument | CheckAgain | TooLate | Discard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gathered:
     """How each result fared, in their order."""
 
-    states: Sequence[tuple[Verdict, State] | None]
+    states: Sequence[tuple[AdmitVerdict, State] | None]
     """None: nothing was changed but the time of the next look."""
     late: int = 0
     matched: Sequence[Matched] = ()
@@ -367,7 +367,7 @@ class WritePath(Protocol):
         A new call that is due at once is handed to whoever `hand_over` named, if it offers to take it.
         Raises LedgerUnavailable, and then nothing of it was written."""
 
-    def hand_over(self, taker: Takes) -> None:
+    def hand_over(self, taker: CallReceiver) -> None:
         """From now on admissions hand calls over to it."""
 
     def claim(
@@ -441,7 +441,7 @@ class GatherPath(Protocol):
         """Every source of which a group wants a look, now or later, in order of their names."""
         ...
 
-    async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
+    async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
         """Write what looks at groups came to, in one transaction (fsync before it returns): the call is admitted and
         matched, or refused, in the row of the group, and what it was made of is kept with it and no longer as fragments.
         Of one that is ignored they are kept for a day: what comes then is gathered with them. A row that is not replaceable
@@ -584,7 +584,7 @@ class Inspection(Protocol):
         ...
 
 
-class Desk(Protocol):
+class OperatorActions(Protocol):
     async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
         """Put a call (or still refused document) that was mapped again in place of what the row holds: unfrozen, due
         or waiting. Calls that are sending or sent are left alone; returns the state after."""
@@ -605,7 +605,7 @@ class Desk(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
+class Retention:
     """Retention, in seconds and bytes."""
 
     sent_s: float
@@ -625,13 +625,13 @@ class FarRule:
     """All that there is has been read: nothing nearer will come."""
 
 
-UNREAD: Final = FarRule(not_before=math.inf)
+FAR_NOT_YET: Final = FarRule(not_before=math.inf)
 """While files are read for the first time after a start."""
-ALL_READ: Final = FarRule(at_once=True)
+FAR_AT_ONCE: Final = FarRule(at_once=True)
 """The sweep of a `run --once` is through."""
 
 
-class Upkeep(Protocol):
+class Maintenance(Protocol):
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
         """Decide the waiting calls whose next wait is over; gives those that failed by it, and when to tick next."""
         ...
@@ -641,7 +641,7 @@ class Upkeep(Protocol):
         now is taken. Gives the calls that failed by it, as `tick` does."""
         ...
 
-    async def trim(self, keep: Keep, now: float) -> int:
+    async def trim(self, keep: Retention, now: float) -> int:
         """Remove what is past its time, at most 1,000 rows a call; returns how many (0: done). Never an open call."""
         ...
 
@@ -683,5 +683,5 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, Desk, Upkeep, Stranding, Protocol):
+class Ledger(WritePath, GatherPath, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

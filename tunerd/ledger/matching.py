@@ -78,7 +78,7 @@ class Tie:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Candidate:
     """A recording that a strategy may answer with, from `at` on."""
 
     found: Free
@@ -86,7 +86,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Absence:
     """What a manifest strategy has been told for good: there is none (or it expired), since when."""
 
     at: float
@@ -214,8 +214,8 @@ def decide(
     strategies: Sequence[Strategy],
     on_missing: OnMissing,
     *,
-    offers: Mapping[int, Offer | Tie],
-    answers: Mapping[int, Answer],
+    offers: Mapping[int, Candidate | Tie],
+    answers: Mapping[int, Absence],
     waits_from: float,
     now: float,
 ) -> Decision:
@@ -242,12 +242,12 @@ def decide(
         if not strategy.key:
             continue
         offered = offers.get(position)
-        if isinstance(offered, Offer) and offered.at > now:
+        if isinstance(offered, Candidate) and offered.at > now:
             open_until.append(offered.at)
             silent_at = max(silent_at, offered.at)
             continue
         tie = offered if isinstance(offered, Tie) else tie
-        found = offered.found if isinstance(offered, Offer) else None
+        found = offered.found if isinstance(offered, Candidate) else None
         gone = found is not None and found.expires_at is not None and found.expires_at <= now
         if found is not None and found.url is not None and not gone:
             if not open_until:
@@ -286,7 +286,9 @@ def _missing(
     return Exhausted(reason=FailReason.RECORDING_MISSING, closes=closes)
 
 
-def looks_for(strategy: Strategy, answer: Answer | None, until: float, offered: Offer | Tie | None, started_at_ms: int) -> str:
+def looks_for(
+    strategy: Strategy, answer: Absence | None, until: float, offered: Candidate | Tie | None, started_at_ms: int
+) -> str:
     """One line for `status CALL_ID`; never a URL (its query may be a secret)."""
     if isinstance(strategy, UrlStrategy):
         return f"url: {'in the document' if strategy.url is not None else 'absent'}"
@@ -295,7 +297,7 @@ def looks_for(strategy: Strategy, answer: Answer | None, until: float, offered: 
         return f"manifest {strategy.source}: absent (null key)"
     if isinstance(offered, Tie):
         return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
-    if isinstance(offered, Offer):
+    if isinstance(offered, Candidate):
         return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
     if answer is not None:
         return f"{head}: {'expired' if answer.expired else 'absent'}"
@@ -316,7 +318,7 @@ def _started(one: Free) -> str:
     return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
 
 
-def _far_words(strategy: ManifestStrategy, offered: Offer, started_at_ms: int) -> str:
+def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:
     """A recording that is waiting to be taken, and what would have taken it at once."""
     apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
     side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
@@ -330,7 +332,7 @@ def _far_words(strategy: ManifestStrategy, offered: Offer, started_at_ms: int) -
 def held_by(
     strategies: Sequence[Strategy],
     on_missing: OnMissing,
-    answers: Mapping[int, Answer | None],
+    answers: Mapping[int, Absence | None],
     *,
     waits_from: float,
     due_at: float,

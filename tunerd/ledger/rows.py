@@ -8,13 +8,13 @@ from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
-from tunerd.ledger.matching import Answer, Offer, Seeker, Standing, Tie, held_by, looks_for
+from tunerd.ledger.matching import Absence, Candidate, Seeker, Standing, Tie, held_by, looks_for
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
 
 
-class Kind(StrEnum):
+class RowKind(StrEnum):
     """What a row is about."""
 
     CALL = "call"
@@ -33,7 +33,7 @@ class Row:
     """A call as the ledger keeps it: small, no document. Only the store changes one."""
 
     row: int = 0
-    kind: Kind
+    kind: RowKind
     state: State
     source: str
     destination: str = ""
@@ -72,7 +72,7 @@ class Row:
     form: Form | None = None
     """Set with the frozen body."""
     patch: bytes | None = None
-    """The frozen body as a patch of the payload (splice.py); None with `form` set: it is kept whole."""
+    """The frozen body as a patch of the payload (body_delta.py); None with `form` set: it is kept whole."""
     frozen_by_claim: bool = False
     """The claim that stands froze the body: releasing it thaws it again."""
     size: int = 0
@@ -103,7 +103,7 @@ class Row:
         """What happened to it, oldest first. Coming and being sent stand in the row itself: the two that every call has
         are never written twice."""
         events = list(told)
-        if self.kind is not Kind.REFUSED:
+        if self.kind is not RowKind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
             detail = f"attempt {self.attempts}" + (f": {said}" if (said := self.detail or self.tuner_call_id) else "")
@@ -184,7 +184,7 @@ class Want:
     within_ms: int | None
     near_ms: int
     ended_at_ms: int | None
-    answer: Answer | None = None
+    answer: Absence | None = None
     standing: Standing = Standing.OPEN
     """Of its call, with this key."""
 
@@ -227,7 +227,7 @@ class KeptRecording:
 
 
 def waits_for(
-    row: Row, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Offer | Tie] = MappingProxyType({})
+    row: Row, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
 ) -> Sequence[str]:
     """What a call that is not sent looks for: one line a strategy, and one if only `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:
@@ -318,7 +318,7 @@ class Tally:
 
     def add(self, row: Row, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""
-        self.add_group(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is Kind.CALL)
+        self.add_group(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
 
     def add_group(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:
         if not (state is State.FAILED and dismissed):

@@ -8,7 +8,7 @@ from tunerd.mapping.functions import Code, Run
 from tunerd.mapping.values import RuleError, kind, true
 
 _NUMBERS: Final = (int, float)
-Emit: TypeAlias = Callable[[list[Any], list[Any]], None]
+EmitRows: TypeAlias = Callable[[list[Any], list[Any]], None]
 """Appends the rows of a block: takes the slots and the list."""
 
 WithoutRole: TypeAlias = Callable[[list[Any], dict[str, Any]], dict[str, Any] | None]
@@ -19,7 +19,7 @@ WithoutRole: TypeAlias = Callable[[list[Any], dict[str, Any]], dict[str, Any] | 
 class Block:
     """A compiled block that gives rows."""
 
-    emit: Emit
+    emit: EmitRows
     one: Run | None = None
     """Of a block that gives one row or none: its value, which needs no list to be handed over."""
 
@@ -38,7 +38,7 @@ def single(one: Run) -> Block:
     return Block(emit, one)
 
 
-def looped(each: Run, item: int, body: Emit) -> Block:
+def looped(each: Run, item: int, body: EmitRows) -> Block:
     def emit(slots: list[Any], made: list[Any]) -> None:
         items = each(slots)
         if items is None:

@@ -15,11 +15,11 @@ from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
-from tunerd.mapping.names import nearest
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
-from tunerd.mapping.trace import Step
+from tunerd.mapping.scope import nearest
+from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
 
@@ -64,7 +64,7 @@ class Compiled:
     manifest: RuleSet | None
     strategies: Sequence[StrategyRules]
     agent: Run | None
-    steps: Sequence[Step]
+    steps: Sequence[RuleRef]
     documents: Run | None = None
     """Gives the list of documents in what was read."""
     gather: DocumentRules | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
-from tunerd.mapping.names import nearest
+from tunerd.mapping.scope import nearest
 
 REDACTED: Final = "[redacted]"
 ANY: Final = "*"

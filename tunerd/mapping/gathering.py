@@ -16,10 +16,10 @@ from tunerd.call import KEPT_HEAD_BYTES, Document, Fragment, Origin, Refusal, Re
 from tunerd.config.quantities import DURATION_FORM, parse_duration
 from tunerd.mapping.functions import Run
 from tunerd.mapping.functions.times import epoch_ms
-from tunerd.mapping.names import nearest
-from tunerd.mapping.rows import number_of, text_of
+from tunerd.mapping.row_values import number_of, text_of
 from tunerd.mapping.rules import RuleCompiler, key_place
 from tunerd.mapping.ruleset import alternatives
+from tunerd.mapping.scope import nearest
 from tunerd.mapping.values import missing, true
 from tunerd.places import Node
 

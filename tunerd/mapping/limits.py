@@ -46,7 +46,7 @@ _TOOL_TEXTS: Final = ("name", "request_id", "error")
 _ROW_TIMES: Final = ("start_ms", "end_ms", "duration_ms")
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """A Refusal on its way up to the public function that returns it; never leaves the package."""
 
     def __init__(self, where: str, what: str, reason: FailReason = FailReason.INVALID) -> None:
@@ -63,7 +63,7 @@ def check_create_call(body: Mapping[str, Any]) -> Refusal | None:
     """The first reason why create-call would not take this whole body, or None. Strict: nothing is coerced."""
     try:
         _create_call(body)
-    except Refused as refused:
+    except RefusalError as refused:
         return refused.refusal
     return None
 
@@ -74,19 +74,19 @@ def check_send_calls(body: Mapping[str, Any]) -> Refusal | None:
         _required(body, limits=False)
         mood = body.get("userSentiment")
         if mood is not None and mood not in SENTIMENTS:
-            raise Refused("userSentiment", f"has to be one of {', '.join(SENTIMENTS)}")
+            raise RefusalError("userSentiment", f"has to be one of {', '.join(SENTIMENTS)}")
         for number, row in enumerate(body[ROWS]):
             if not isinstance(row, Mapping):
-                raise Refused(row_at(number), "a message has to be an object of role and content")
+                raise RefusalError(row_at(number), "a message has to be an object of role and content")
             if not (isinstance(row.get("role"), str) and row["role"]):
-                raise Refused(row_at(number, "role"), "has to be text and not empty")
+                raise RefusalError(row_at(number, "role"), "has to be text and not empty")
             if not isinstance(row.get("content"), str):
-                raise Refused(row_at(number, "content"), "has to be text")
+                raise RefusalError(row_at(number, "content"), "has to be text")
             for name in row:
                 if name not in ("role", "content"):
-                    raise Refused(row_at(number, name), "send-calls messages are role and content, nothing else")
+                    raise RefusalError(row_at(number, name), "send-calls messages are role and content, nothing else")
         _known(body, SEND_CALLS_FIELDS)
-    except Refused as refused:
+    except RefusalError as refused:
         return refused.refusal
     return None
 
@@ -98,26 +98,26 @@ def _create_call(body: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if type(value) is not str:
-            raise Refused(name, "has to be text")
+            raise RefusalError(name, "has to be text")
         if limit is not None and len(value) > limit:
-            raise Refused(name, f"is longer than {limit} characters")
+            raise RefusalError(name, f"is longer than {limit} characters")
         if name == "user_sentiment" and value not in SENTIMENTS:
-            raise Refused(name, f"has to be one of {', '.join(SENTIMENTS)}, in lower case")
+            raise RefusalError(name, f"has to be one of {', '.join(SENTIMENTS)}, in lower case")
     for name in NUMBERS:
         value = body.get(name)
         if value is not None and not _is_number(value):
-            raise Refused(name, "has to be a number")
+            raise RefusalError(name, "has to be a number")
         if name == "agent_version" and value is not None and value < 0:
-            raise Refused(name, "has to be 0 or more")
+            raise RefusalError(name, "has to be 0 or more")
     for name in BOOLEANS:
         if body.get(name) is not None and type(body[name]) is not bool:
-            raise Refused(name, "has to be true or false")
+            raise RefusalError(name, "has to be true or false")
     for name in OBJECTS:
         if body.get(name) is not None and not isinstance(body[name], Mapping):
-            raise Refused(name, "has to be an object")
+            raise RefusalError(name, "has to be an object")
     for name in UPLOAD_ASKS:
         if isinstance(body.get(name), list | Mapping):
-            raise Refused(name, "has to be a plain value")
+            raise RefusalError(name, "has to be a plain value")
     for number, row in enumerate(body[ROWS]):
         _check_row(number, row)
     _known(body, CREATE_CALL_FIELDS)
@@ -126,7 +126,7 @@ def _create_call(body: Mapping[str, Any]) -> None:
 def _known(body: Mapping[str, Any], names: frozenset[str]) -> None:
     for name in body:
         if name not in names:
-            raise Refused(name, "is no field of this request form")
+            raise RefusalError(name, "is no field of this request form")
 
 
 def _required(body: Mapping[str, Any], *, limits: bool) -> None:
@@ -134,33 +134,33 @@ def _required(body: Mapping[str, Any], *, limits: bool) -> None:
         _check_text(name, body.get(name), limit if limits else None)
     rows = body.get(ROWS)
     if not isinstance(rows, list) or not rows:
-        raise Refused(ROWS, "has to be a list with at least one row")
+        raise RefusalError(ROWS, "has to be a list with at least one row")
     for name in ("start_timestamp", "end_timestamp"):
         if type(body.get(name)) is not int:
-            raise Refused(name, "has to be a whole number: epoch milliseconds")
+            raise RefusalError(name, "has to be a whole number: epoch milliseconds")
     if limits and body["end_timestamp"] < body["start_timestamp"]:
-        raise Refused("end_timestamp", "is before start_timestamp")
+        raise RefusalError("end_timestamp", "is before start_timestamp")
     _check_text("recording_url", body.get("recording_url"), MAX_URL_CHARS if limits else None)
 
 
 def _check_text(name: str, value: object, limit: int | None) -> None:
     if type(value) is not str or not value:
-        raise Refused(name, "is required, as text")
+        raise RefusalError(name, "is required, as text")
     if limit is not None and len(value) > limit:
-        raise Refused(name, f"is longer than {limit} characters")
+        raise RefusalError(name, f"is longer than {limit} characters")
 
 
 def _check_row(number: int, row: Any) -> None:
     if not isinstance(row, Mapping):
-        raise Refused(row_at(number), "a row has to be an object")
+        raise RefusalError(row_at(number), "a row has to be an object")
     role = row.get("role")
     if type(role) is not str or role not in ROLES:
-        raise Refused(row_at(number, "role"), f"has to be one of {', '.join(sorted(ROLES))}")
+        raise RefusalError(row_at(number, "role"), f"has to be one of {', '.join(sorted(ROLES))}")
     if row.get("text") is not None and type(row["text"]) is not str:
-        raise Refused(row_at(number, "text"), "has to be text")
+        raise RefusalError(row_at(number, "text"), "has to be text")
     for name in _ROW_TIMES:
         if row.get(name) is not None and type(row[name]) is not int:
-            raise Refused(row_at(number, name), "has to be a whole number of milliseconds")
+            raise RefusalError(row_at(number, name), "has to be a whole number of milliseconds")
     words = row.get("words")
     if words is not None:
         _check_words(number, words)
@@ -168,54 +168,54 @@ def _check_row(number: int, row: Any) -> None:
         row.get("start_ms") is not None and (row.get("end_ms") is not None or row.get("duration_ms") is not None)
     )
     if not timed and role in ("user", "agent"):
-        raise Refused(row_at(number), "speech needs words, start_ms and end_ms, or start_ms and duration_ms")
+        raise RefusalError(row_at(number), "speech needs words, start_ms and end_ms, or start_ms and duration_ms")
     if row.get("tool") is not None:
         _check_tool(number, row["tool"])
     if row.get("node") is not None:
         _check_node(number, row["node"])
     if row.get("metadata") is not None and not isinstance(row["metadata"], Mapping):
-        raise Refused(row_at(number, "metadata"), "has to be an object")
+        raise RefusalError(row_at(number, "metadata"), "has to be an object")
 
 
 def _check_words(number: int, words: Any) -> None:
     if not isinstance(words, list):
-        raise Refused(row_at(number, "words"), "has to be a list")
+        raise RefusalError(row_at(number, "words"), "has to be a list")
     for position, word in enumerate(words):
         at = f"words[{position}]"
         if not isinstance(word, Mapping):
-            raise Refused(row_at(number, at), "a word has to be an object")
+            raise RefusalError(row_at(number, at), "a word has to be an object")
         if type(word.get("word")) is not str:
-            raise Refused(row_at(number, f"{at}.word"), "is required, as text")
+            raise RefusalError(row_at(number, f"{at}.word"), "is required, as text")
         for name in ("start_ms", "end_ms"):
             if type(word.get(name)) is not int:
-                raise Refused(row_at(number, f"{at}.{name}"), "has to be a whole number of milliseconds")
+                raise RefusalError(row_at(number, f"{at}.{name}"), "has to be a whole number of milliseconds")
         if word.get("confidence") is not None and not _is_number(word["confidence"]):
-            raise Refused(row_at(number, f"{at}.confidence"), "has to be a number")
+            raise RefusalError(row_at(number, f"{at}.confidence"), "has to be a number")
 
 
 def _check_tool(number: int, tool: Any) -> None:
     if not isinstance(tool, Mapping):
-        raise Refused(row_at(number, "tool"), "has to be an object")
+        raise RefusalError(row_at(number, "tool"), "has to be an object")
     for name in _TOOL_TEXTS:
         if tool.get(name) is not None and type(tool[name]) is not str:
-            raise Refused(row_at(number, f"tool.{name}"), "has to be text")
+            raise RefusalError(row_at(number, f"tool.{name}"), "has to be text")
     for name in ("params", "result"):
         if tool.get(name) is not None and not isinstance(tool[name], Mapping):
-            raise Refused(row_at(number, f"tool.{name}"), 'has to be an object (wrap other values: {"value": ...})')
+            raise RefusalError(row_at(number, f"tool.{name}"), 'has to be an object (wrap other values: {"value": ...})')
     if tool.get("is_error") is not None and type(tool["is_error"]) is not bool:
-        raise Refused(row_at(number, "tool.is_error"), "has to be true or false")
+        raise RefusalError(row_at(number, "tool.is_error"), "has to be true or false")
     if tool.get("start_ms") is not None and type(tool["start_ms"]) is not int:
-        raise Refused(row_at(number, "tool.start_ms"), "has to be a whole number of milliseconds")
+        raise RefusalError(row_at(number, "tool.start_ms"), "has to be a whole number of milliseconds")
 
 
 def _check_node(number: int, node: Any) -> None:
     if not isinstance(node, Mapping):
-        raise Refused(row_at(number, "node"), "has to be an object")
+        raise RefusalError(row_at(number, "node"), "has to be an object")
     for name in ("from", "to"):
         if type(node.get(name)) is not str:
-            raise Refused(row_at(number, f"node.{name}"), "is required, as text")
+            raise RefusalError(row_at(number, f"node.{name}"), "is required, as text")
     if node.get("reason") is not None and type(node["reason"]) is not str:
-        raise Refused(row_at(number, "node.reason"), "has to be text")
+        raise RefusalError(row_at(number, "node.reason"), "has to be text")
 
 
 def _is_number(value: object) -> bool:

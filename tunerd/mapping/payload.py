@@ -22,9 +22,9 @@ from tunerd.mapping.limits import (
     SENTIMENTS,
     TEXTS,
     UPLOAD_ASKS,
-    Refused,
+    RefusalError,
 )
-from tunerd.mapping.rows import bool_of, number_of, object_of, text_of, whole
+from tunerd.mapping.row_values import bool_of, number_of, object_of, text_of, whole
 from tunerd.mapping.timeline import Placed
 from tunerd.mapping.values import lost_digits, missing
 from tunerd.outcome import FailReason
@@ -54,7 +54,7 @@ def build(fields: Mapping[str, Json], placed: Placed, *, form: Form | None) -> P
     """Put the payload together. `fields` are not changed; rows come from `placed`."""
     try:
         return _build(fields, placed, form)
-    except Refused as refused:
+    except RefusalError as refused:
         return refused.refusal
 
 
@@ -102,17 +102,17 @@ def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payl
 def _required(fields: Mapping[str, Any], name: str, limit: int | None) -> str:
     value = fields.get(name)
     if missing(value):
-        raise Refused(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
+        raise RefusalError(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
     if lost_digits(value):
         # JSON numbers beyond 64 bits arrive rounded: two ids would become one.
-        raise Refused(name, "is a number that cannot be kept digit by digit: have it written as text")
+        raise RefusalError(name, "is a number that cannot be kept digit by digit: have it written as text")
     text = text_of(value)
     if text is None:
-        raise Refused(name, "has to be text")
+        raise RefusalError(name, "has to be text")
     if not text.strip():
-        raise Refused(name, "is blank, and every call needs it", FailReason.UNMAPPABLE)
+        raise RefusalError(name, "is blank, and every call needs it", FailReason.UNMAPPABLE)
     if limit is not None and len(text) > limit:
-        raise Refused(name, f"is longer than the {limit} characters that create-call takes; shorten it by a rule")
+        raise RefusalError(name, f"is longer than the {limit} characters that create-call takes; shorten it by a rule")
     return text
 
 
@@ -190,7 +190,9 @@ def _mended(body: Mapping[str, Any], left_out: list[str], repairs: dict[str, int
             mended[name] = _mend(value, MAX_DEPTH, repairs)
         except _TooDeep:
             if name == ROWS:
-                raise Refused(ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule") from None
+                raise RefusalError(
+                    ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule"
+                ) from None
             left_out.append(name)
     return mended
 

@@ -17,9 +17,9 @@ from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import exactly, lets_of_identities
-from tunerd.mapping.names import Names, Slot, nearest
 from tunerd.mapping.roles import DROPS_SLOT, TableAsked, UnknownRoles, dropped_row, forget_said
-from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
+from tunerd.mapping.scope import NameScope, Slot, nearest
+from tunerd.mapping.trace import TRACE_SLOT, RuleRef, optional, traced, watching
 from tunerd.mapping.values import RuleError, exact, missing
 from tunerd.places import Node, Place, Problem
 
@@ -45,10 +45,10 @@ class RuleCompiler:
         self.context = replace(context, reserve=self._reserve)
         self.with_places = with_places
         self.unknown_roles = unknown_roles
-        self.roots = Names(guarded=with_places)
+        self.roots = NameScope(guarded=with_places)
         self.problems: list[Problem] = []
-        self.steps: list[Step] = []
-        self.size = max(RECORDER_SLOT, DROPS_SLOT) + 1
+        self.steps: list[RuleRef] = []
+        self.size = max(TRACE_SLOT, DROPS_SLOT) + 1
         """How many slots a run needs."""
 
     # Names
@@ -67,7 +67,7 @@ class RuleCompiler:
         """A slot without a name."""
         return self._slot().index
 
-    def _bind(self, names: Names, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
+    def _bind(self, names: NameScope, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
         if not _NAME.fullmatch(name):
             self.problem(place, path, f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter")
         elif name in names.all():
@@ -95,7 +95,7 @@ class RuleCompiler:
     def lets(
         self,
         members: dict[str, Node],
-        names: Names,
+        names: NameScope,
         path: str,
         into: list[tuple[int, Code]],
         read_by: Sequence[Node | None] = (),
@@ -116,7 +116,7 @@ class RuleCompiler:
             if code.value is UNKNOWN:
                 into.append((slot.index, code))
 
-    def _tables(self, rule: Node, names: Names) -> list[TableAsked]:
+    def _tables(self, rule: Node, names: NameScope) -> list[TableAsked]:
         """Which tables a rule looks into: whoever gets nothing from it may have asked for a role that none of them names."""
         if isinstance(rule.value, tuple):
             return [each for item in rule.value for each in self._tables(item, names)]
@@ -134,13 +134,15 @@ class RuleCompiler:
         finally:
             self.context = before
 
-    def identity(self, node: Node, path: str, names: Names) -> Code:
+    def identity(self, node: Node, path: str, names: NameScope) -> Code:
         """Compile a rule whose value tells calls, recordings or the like from each other: a number that may have lost digits
         is an error wherever it would be part of that (identity.py)."""
         with self._exact():
             return self.rule(node, path, names, identity=True)
 
-    def rule(self, node: Node, path: str, names: Names, *, rows: bool = False, depth: int = 0, identity: bool = False) -> Code:
+    def rule(
+        self, node: Node, path: str, names: NameScope, *, rows: bool = False, depth: int = 0, identity: bool = False
+    ) -> Code:
         """Compile one rule. `rows`: its blocks are rows of a transcript. `identity`: its value is guarded as one. Problems are
         noted, and null stands in."""
         if depth > MAX_DEPTH:
@@ -172,7 +174,7 @@ class RuleCompiler:
             self.problem(node.place, path, str(error))
             return constant(None)
 
-    def step(self, node: Node, path: str) -> Step:
+    def step(self, node: Node, path: str) -> RuleRef:
         value = node.value
         if isinstance(value, str):
             text = " ".join(value.split())
@@ -182,9 +184,9 @@ class RuleCompiler:
             text = "a table" if "const" in value else "a block"
         else:
             text = "null" if value is None else str(value).lower()
-        return Step(path, node.place, text)
+        return RuleRef(path, node.place, text)
 
-    def _text(self, node: Node, text: str, path: str, names: Names, number: int) -> Code:
+    def _text(self, node: Node, text: str, path: str, names: NameScope, number: int) -> Code:
         try:
             return compile_text(text, names, self.context, watching(number) if self.with_places else None)
         except ExpressionError as error:
@@ -199,7 +201,7 @@ class RuleCompiler:
             self.problem(_place_in(node, text, error.at), path, what)
             return constant(None)
 
-    def _first_of(self, node: Node, items: Sequence[Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+    def _first_of(self, node: Node, items: Sequence[Node], path: str, names: NameScope, rows: bool, depth: int) -> Code:
         if not items:
             self.problem(node.place, path, "an empty list gives nothing: write null, or {const: []}")
             return constant(None)
@@ -258,7 +260,7 @@ class RuleCompiler:
             self.problem(node.place, path, f"YAML split this at a comma or at `: `: {_QUOTE}")
         return odd
 
-    def instant(self, node: Node, path: str, names: Names) -> Run:
+    def instant(self, node: Node, path: str, names: NameScope) -> Run:
         """A rule whose value is read as an instant: epoch ms."""
         return self.as_time(self.rule(node, path, names), node, path).run
 
@@ -281,7 +283,7 @@ class RuleCompiler:
     # Blocks
 
     def _mapping(
-        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+        self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int, number: int
     ) -> Code:
         if "const" in members:
             if len(members) > 1:
@@ -301,7 +303,7 @@ class RuleCompiler:
         return self._object(node, members, path, names, rows, depth)
 
     def _emitter(
-        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+        self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int, number: int
     ) -> Block:
         """A block that gives rows (or items): for_each around, then let, when, and its object or its `rows`."""
         names = names.inner()
@@ -332,7 +334,7 @@ class RuleCompiler:
         def counted(slots: Any) -> Any:
             items = each(slots)
             if items.__class__ is list:
-                slots[RECORDER_SLOT].at(number).items += len(items)
+                slots[TRACE_SLOT].at(number).items += len(items)
             return items
 
         return counted
@@ -345,11 +347,11 @@ class RuleCompiler:
         def counted(slots: list[Any], made: list[Any]) -> None:
             before = len(made)
             emit(slots, made)
-            slots[RECORDER_SLOT].at(number).rows += len(made) - before
+            slots[TRACE_SLOT].at(number).rows += len(made) - before
 
         return Block(counted)
 
-    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Block:
+    def _rows(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Block:
         for name in members:
             if name not in _BLOCK_WORDS:
                 self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
@@ -361,7 +363,7 @@ class RuleCompiler:
         blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(given.value)]
         return listed([(index, code.run) for index, code in lets], when.run if when else None, blocks)
 
-    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Block:
+    def _row(self, node: Node, path: str, names: NameScope, rows: bool, depth: int) -> Block:
         if not isinstance(node.value, dict) or "const" in node.value:
             self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
             return _NO_ROWS
@@ -372,13 +374,13 @@ class RuleCompiler:
         self.steps.append(self.step(node, path))
         return self._emitter(node, node.value, path, names, rows, depth, number)
 
-    def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Code]], Code | None]:
+    def _prelude(self, members: dict[str, Node], path: str, names: NameScope) -> tuple[list[tuple[int, Code]], Code | None]:
         lets: list[tuple[int, Code]] = []
         self.lets(members, names, path, lets)
         when = members.get("when")
         return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names)
 
-    def _object(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+    def _object(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Code:
         """let, when and fields of one object: null members are left out, an object of nothing (or without the role that
         it has a rule for) is null."""
         names = names.inner()

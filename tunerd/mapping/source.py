@@ -47,11 +47,11 @@ from tunerd.mapping.gathering import (
 from tunerd.mapping.limits import ROWS
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, judge, unrecognised
-from tunerd.mapping.redact import Redaction
+from tunerd.mapping.redaction import Redaction
 from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of, rejected
-from tunerd.mapping.rows import number_of, text_of
+from tunerd.mapping.row_values import number_of, text_of
 from tunerd.mapping.ruleset import RuleSet
-from tunerd.mapping.trace import RECORDER_SLOT, Misfit, Recorder, Step
+from tunerd.mapping.trace import TRACE_SLOT, Misfit, RuleRef, Trace
 from tunerd.mapping.values import RuleError, missing, true
 from tunerd.outcome import FailReason
 
@@ -97,7 +97,7 @@ class _Run:
     document: Document
     compiled: Compiled
     slots: list[Any]
-    recorder: Recorder | None
+    trace: Trace | None
     """None in the bare run."""
     missing: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -123,12 +123,12 @@ class _Run:
     @property
     def failed(self) -> bool:
         """A rule failed, and it is known which. In the run with places."""
-        return bool(self.broken or self.errors or self.left_out or (self.recorder is not None and self.recorder.left_out))
+        return bool(self.broken or self.errors or self.left_out or (self.trace is not None and self.trace.left_out))
 
     def notes(self) -> MappingNotes:
         left_out = self.left_out
-        if self.recorder is not None and self.recorder.left_out:
-            left_out = left_out + [misfit.step.path.removeprefix("call.") for misfit in self.recorder.left_out]
+        if self.trace is not None and self.trace.left_out:
+            left_out = left_out + [misfit.step.path.removeprefix("call.") for misfit in self.trace.left_out]
         return MappingNotes(
             missing=tuple(self.missing),
             left_out=tuple(dict.fromkeys(left_out)),
@@ -218,7 +218,7 @@ class SourceMapping:
             mapped,
             steps=compiled.steps,
             fields={**(compiled.manifest.steps if compiled.manifest else {}), **(compiled.call.steps if compiled.call else {})},
-            recorder=run.recorder or Recorder(),
+            trace=run.trace or Trace(),
             values=run.values,
             errors=run.errors,
             strategies=[(rules.path, rules.text) for rules in compiled.strategies],
@@ -243,9 +243,9 @@ class SourceMapping:
 
     def explain_gathered(self, fragments: Sequence[Fragment]) -> Explanation:
         """`explain`, over all documents of a call."""
-        run, mapped, recorder = self._gather_with_places(merged((), [document_of(one) for one in fragments]), True)
+        run, mapped, trace = self._gather_with_places(merged((), [document_of(one) for one in fragments]), True)
         explanation = self._explanation(run, mapped or Mapped())
-        of_documents = reports(self._compiled_with_places().steps, recorder)
+        of_documents = reports(self._compiled_with_places().steps, trace)
         return replace(explanation, rules=[*of_documents, *explanation.rules])
 
     def _gather(self, documents: Sequence[Document], *, wait_is_over: bool = True) -> Mapped | None:
@@ -258,19 +258,19 @@ class SourceMapping:
                 return mapped
             return self._refused(run, _refusal_of(error), None)
 
-    def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[_Run, Mapped | None, Recorder]:
-        compiled, recorder = self._compiled_with_places(), Recorder()
+    def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[_Run, Mapped | None, Trace]:
+        compiled, trace = self._compiled_with_places(), Trace()
         whole = replace(documents[-1], raw=pack(documents))
-        run, parts = self._start(whole, compiled.group or compiled, Recorder()), frozenset[str]()
+        run, parts = self._start(whole, compiled.group or compiled, Trace()), frozenset[str]()
         try:
-            run, parts = self._start_group(documents, compiled, Recorder(), recorder)
-            return run, self._map_group(run, documents, parts, wait_is_over=wait_is_over), recorder
+            run, parts = self._start_group(documents, compiled, Trace(), trace)
+            return run, self._map_group(run, documents, parts, wait_is_over=wait_is_over), trace
         except Exception as error:
             run.document = replace(run.document, raw=whole.raw)
-            return run, self._refused(run, self._with_absent(_refusal_of(error), parts), None), recorder
+            return run, self._refused(run, self._with_absent(_refusal_of(error), parts), None), trace
 
     def _start_group(
-        self, documents: Sequence[Document], compiled: Compiled, recorder: Recorder | None, of_documents: Recorder | None
+        self, documents: Sequence[Document], compiled: Compiled, trace: Trace | None, of_documents: Trace | None
     ) -> tuple[_Run, frozenset[str]]:
         """A run over all documents, and the parts that are there. What part each is, is told by today's rules."""
         rules, group = compiled.gather, compiled.group
@@ -284,7 +284,7 @@ class SourceMapping:
         parts = newest_parts(pieces)
         settled_at = max(document.settled_at for document in documents)
         whole = Document(origin=documents[-1].origin, raw=b"", value=documents[0].value, settled_at=settled_at)
-        run = self._start(whole, group, recorder)
+        run = self._start(whole, group, trace)
         for name, index in group.roots.items():
             if name == "docs":
                 run.slots[index] = [document.value for document in documents]
@@ -340,11 +340,11 @@ class SourceMapping:
     def _map_or_unwrapped(self, document: Document, compiled: Compiled, *, with_places: bool = False) -> tuple[_Run, Mapped]:
         """The document as it stands or, where the rules do not know that, as what they know of the values inside it. Without
         places it raises what a rule raised."""
-        run = self._start(self._unwrapped(document), compiled, Recorder() if with_places else None)
+        run = self._start(self._unwrapped(document), compiled, Trace() if with_places else None)
         mapped, error = self._map_or_error(run)
         if self._unwraps and not _is_settled(run, mapped):
             for value in inside(document.value):
-                inner = self._start(replace(document, value=value), compiled, Recorder() if with_places else None)
+                inner = self._start(replace(document, value=value), compiled, Trace() if with_places else None)
                 found, problem = self._map_or_error(inner)
                 if _is_settled(inner, found):
                     run, mapped, error = inner, found, problem
@@ -385,9 +385,9 @@ class SourceMapping:
                 continue
         return document
 
-    def _start(self, document: Document, compiled: Compiled, recorder: Recorder | None) -> _Run:
+    def _start(self, document: Document, compiled: Compiled, trace: Trace | None) -> _Run:
         slots: list[Any] = [None] * compiled.size
-        slots[RECORDER_SLOT] = recorder
+        slots[TRACE_SLOT] = trace
         slots[DROPS_SLOT] = []
         groups: Mapping[str, Any] | None = None
         for name, index in compiled.roots.items():
@@ -399,7 +399,7 @@ class SourceMapping:
                 if groups is None:
                     groups = path_groups(self._builder.path_groups, document.origin, self._source.path)
                 slots[index] = groups.get(name)
-        return _Run(document, compiled, slots, recorder)
+        return _Run(document, compiled, slots, trace)
 
     def _map(self, run: _Run) -> Mapped:
         recording = fragment = None
@@ -488,7 +488,7 @@ class SourceMapping:
         run.left_out += built.left_out
         body_json = built.body_json
         if self._redaction is not None:
-            redacted = self._redaction.apply(body_json, with_places=run.recorder is not None)
+            redacted = self._redaction.apply(body_json, with_places=run.trace is not None)
             body_json, run.redacted, run.redactions = redacted.body_json, redacted.counts, redacted.places
         document, destination = run.document, self._destination
         return Call(
@@ -564,7 +564,7 @@ def _is_settled(run: _Run, mapped: Mapped | None) -> bool:
 
 def _judge(run: _Run, rules: RuleSet, kind: str) -> Judgement:
     """let, refuse, when and not_call, in this order."""
-    if run.recorder is None:
+    if run.trace is None:
         rules.let(run.slots)
     else:
         run.broken = rules.let_guarded(run.slots) or run.broken
@@ -615,7 +615,7 @@ def _strategy(run: _Run, rules: StrategyRules) -> Strategy:
             source=rules.rule.manifest, key=text, within_s=rules.rule.within_s, wait_s=rules.rule.wait_s, near_s=rules.rule.near_s
         )
     if text is not None and (wrong := url_problem(text)) is not None:
-        step = Step(f"{rules.path}.url", rules.rule.url.place, rules.text)
+        step = RuleRef(f"{rules.path}.url", rules.rule.url.place, rules.text)
         raise _Unfit(Refusal(reason=FailReason.INVALID, where=str(step), what=wrong))
     expires = None if rules.expires_at is None else _lenient(run, rules.expires_at, rules.path)
     return UrlStrategy(url=text, expires_at=None if expires is None else expires / 1000)
@@ -632,6 +632,6 @@ def _lenient(run: _Run, rule: Run, path: str) -> Any:
         return None
 
 
-def _gave_nothing(step: Step, of: str) -> Refusal:
+def _gave_nothing(step: RuleRef, of: str) -> Refusal:
     what = f"gave nothing, and every {of} needs it; `tunerd explain FILE` shows what each rule found"
     return Refusal(reason=FailReason.UNMAPPABLE, where=str(step), what=what)

@@ -1,15 +1,15 @@
 """Reading the transcript: the rows as the rules gave them, cleaned and placed one by one (steps 1 and 3 of the timeline).
 
 Times come out in whole milliseconds from the start of the call, not yet limited to it. What a row's fields mean is in
-rows.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
+row_values.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from tunerd.mapping.limits import ROLES, ROWS, Refused, row_at
-from tunerd.mapping.rows import (
+from tunerd.mapping.limits import ROLES, ROWS, RefusalError, row_at
+from tunerd.mapping.row_values import (
     joined_text,
     node_of,
     object_of,
@@ -23,7 +23,7 @@ from tunerd.mapping.rows import (
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
 
-Row: TypeAlias = dict[str, Any]
+TranscriptRow: TypeAlias = dict[str, Any]
 
 SPEECH: Final = ("user", "agent")
 PACE_MS: Final = 75
@@ -42,12 +42,12 @@ def longest_ms(text: str) -> int:
 
 
 def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]:
-    """The rows, those that go on in the next one joined, and of each where it stood. Raises Refused without any row."""
+    """The rows, those that go on in the next one joined, and of each where it stood. Raises RefusalError without any row."""
     given = fields.get(ROWS)
     if missing(given):
-        raise Refused(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
+        raise RefusalError(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
     if not isinstance(given, list | tuple):
-        raise Refused(ROWS, "has to be a list of rows")
+        raise RefusalError(ROWS, "has to be a list of rows")
     for row in given:
         if row.__class__ is dict and "more" in row:
             return _join_continued(given)
@@ -104,8 +104,8 @@ def raw_text(row: Mapping[str, Any], number: int) -> str:
 
 
 @dataclass(slots=True)
-class Reading:
-    rows: list[Row]
+class ReadRows:
+    rows: list[TranscriptRow]
     numbers: list[int]
     """Of each row: where it stood in the given list."""
     earliest: int
@@ -121,12 +121,12 @@ class Reading:
     foreign_roles: bool
 
 
-def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: bool, repairs: dict[str, int]) -> Reading:
-    """Clean and place every row. `strict`: only the five roles pass. Raises Refused.
+def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: bool, repairs: dict[str, int]) -> ReadRows:
+    """Clean and place every row. `strict`: only the five roles pass. Raises RefusalError.
 
     One long loop on purpose: it runs for every row of every call, and a call of a function costs as much as a field.
     """
-    rows: list[Row] = []
+    rows: list[TranscriptRow] = []
     kept: list[int] = []
     earliest = latest = last = 0
     start: Any
@@ -134,11 +134,11 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
     unordered = untimed_speech = untimed_others = open_speech = worded = tools = nodes = foreign_roles = False
     for number, row in zip(numbers, given, strict=True):
         if row.__class__ is not dict and not isinstance(row, Mapping):
-            raise Refused(row_at(number), "a row has to be an object")
+            raise RefusalError(row_at(number), "a row has to be an object")
         get = row.get
         role = get("role")
         if role.__class__ is not str or not role:
-            raise Refused(row_at(number, "role"), "a row needs a role, as text")
+            raise RefusalError(row_at(number, "role"), "a row needs a role, as text")
         text = get("text")
         if not text:
             text = get("content")
@@ -146,7 +146,7 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
             text = text.strip()
         elif text is not None:
             text = joined_text(text, number)
-        out: Row = {"role": role, "text": text} if text else {"role": role}
+        out: TranscriptRow = {"role": role, "text": text} if text else {"role": role}
 
         words = tool = None
         if role == "agent" or role == "user":
@@ -163,7 +163,7 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
         else:
             if role not in ROLES:
                 if strict:
-                    raise Refused(
+                    raise RefusalError(
                         row_at(number, "role"), f"is none of {', '.join(sorted(ROLES))}: map it with lookup(role, roles)"
                     )
                 foreign_roles = True
@@ -261,8 +261,8 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
         rows.append(out)
         kept.append(number)
     if not rows:
-        raise Refused(ROWS, "no row says anything: no text, words, tool or node in any of them")
-    return Reading(
+        raise RefusalError(ROWS, "no row says anything: no text, words, tool or node in any of them")
+    return ReadRows(
         rows, kept, earliest, latest, unordered, untimed_speech, untimed_others, open_speech, worded, tools, nodes, foreign_roles
     )
 

@@ -15,15 +15,15 @@ from tunerd.call import Call, Document, Recording, RefusedDocument
 from tunerd.config import Source
 from tunerd.mapping.elements import elements_of
 from tunerd.mapping.expressions import compile_item
-from tunerd.workbench.catalogue import Entry, entry
+from tunerd.workbench.catalogue import PresetInfo, preset_info
+from tunerd.workbench.evaluation import mapped, units
 from tunerd.workbench.fields import Finder
 from tunerd.workbench.pages import list_of_documents
 from tunerd.workbench.propose import propose, propose_folder
-from tunerd.workbench.recognise import PLACEHOLDER, Match, bench_of, recognise
+from tunerd.workbench.recognise import PLACEHOLDER, Match, compiled_preset, recognise
 from tunerd.workbench.rival import loses
 from tunerd.workbench.row_rules import Proposal
 from tunerd.workbench.shape import Shape, speech_in
-from tunerd.workbench.trial import mapped, units
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
 _DEFAULT_INCLUDE: Final = Source.model_fields["include"].default
@@ -39,7 +39,7 @@ _LOOKED_AT: Final = 60
 
 
 @dataclass(slots=True)
-class File:
+class SampleFile:
     path: str
     """Absolute."""
     reads: Sequence[Document | RefusedDocument]
@@ -53,12 +53,12 @@ class File:
 
 
 @dataclass(slots=True)
-class Group:
+class FileGroup:
     """The files of one source."""
 
     name: str
-    files: list[File]
-    preset: Entry | None = None
+    files: list[SampleFile]
+    preset: PresetInfo | None = None
     proposal: Proposal | None = None
     root: str | None = None
     """Where it is not simply the directory of its files."""
@@ -78,7 +78,7 @@ class Starter:
 
 
 def starter(
-    files: Sequence[File], environ: Mapping[str, str], *, workspace_id: int | None = None, agent: str | None = None
+    files: Sequence[SampleFile], environ: Mapping[str, str], *, workspace_id: int | None = None, agent: str | None = None
 ) -> Starter:
     """The configuration for these files; without any, a short one to begin with."""
     made = Starter("")
@@ -99,7 +99,7 @@ def starter(
     return made
 
 
-def _apart(file: File, environ: Mapping[str, str]) -> File:
+def _apart(file: SampleFile, environ: Mapping[str, str]) -> SampleFile:
     """The documents in the list of a page, in place of the page."""
     documents = [one for one in file.reads if isinstance(one, Document)]
     if len(documents) != len(file.reads) or recognise(file.reads, environ):
@@ -109,10 +109,10 @@ def _apart(file: File, environ: Mapping[str, str]) -> File:
         return file
     listed = compile_item(rule.removeprefix("doc.")).run
     elements = [element for one in documents for element in elements_of(one, listed(one.value))]
-    return File(file.path, elements, documents=rule)
+    return SampleFile(file.path, elements, documents=rule)
 
 
-def _documents_rule(group: Group) -> list[str]:
+def _documents_rule(group: FileGroup) -> list[str]:
     """`documents:`, where some files of the group are pages; those that are none give themselves."""
     rules = dict.fromkeys(file.documents or "doc" for file in group.files)
     if not any(rules) or list(rules) == ["doc"]:
@@ -175,9 +175,9 @@ _OWN_RECORDINGS: Final = [
 ]
 
 
-def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) -> list[Group]:
-    by_preset: dict[str, list[File]] = {}
-    unknown: list[File] = []
+def _groups(files: Sequence[SampleFile], environ: Mapping[str, str], made: Starter) -> list[FileGroup]:
+    by_preset: dict[str, list[SampleFile]] = {}
+    unknown: list[SampleFile] = []
     for file in files:
         matches = recognise(file.reads, environ)
         file.match = matches[0] if matches else None
@@ -193,12 +193,12 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
         by_preset.setdefault(file.match.preset, []).append(file)
         if len(matches) > 1 and matches[1].score > file.match.score - 0.5:
             made.unsure.append(f"{_base(file)} could also be {matches[1].preset}")
-    groups = [Group(name, listed, preset=entry(name)) for name, listed in by_preset.items()]
+    groups = [FileGroup(name, listed, preset=preset_info(name)) for name, listed in by_preset.items()]
     folders = _folders(unknown)
     if folders and (proposal := propose_folder([_documents(folder) for folder in folders.values()])) is not None:
         together = [file for folder in folders.values() for file in folder]
         parents = sorted({os.path.dirname(directory) for directory in folders})
-        groups.append(Group("agent", together, proposal=proposal, root=os.path.commonpath(parents)))
+        groups.append(FileGroup("agent", together, proposal=proposal, root=os.path.commonpath(parents)))
         unknown = [file for file in unknown if file not in together]
     for listed in _alike(unknown, made):
         proposal = propose([value for file in listed for value in file.values], one_file=len(listed) == 1)
@@ -208,7 +208,7 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
         name = "agent" if proposal.calls else "recordings"
         taken = {group.name for group in groups}
         name = next(one for one in (name, *(f"{name}-{at}" for at in range(2, 1000))) if one not in taken)
-        groups.append(Group(name, listed, proposal=proposal))
+        groups.append(FileGroup(name, listed, proposal=proposal))
     for group in groups:
         kind = (
             f"recognised as {group.preset.name}"
@@ -223,16 +223,16 @@ def _groups(files: Sequence[File], environ: Mapping[str, str], made: Starter) ->
     return groups
 
 
-def _folders(files: Sequence[File]) -> dict[str, list[File]]:
+def _folders(files: Sequence[SampleFile]) -> dict[str, list[SampleFile]]:
     """Directories that hold one call each: several files of one document, one of them with a transcript, and all with the
     same id."""
-    by_directory: dict[str, list[File]] = {}
+    by_directory: dict[str, list[SampleFile]] = {}
     for file in files:
         by_directory.setdefault(os.path.dirname(file.path), []).append(file)
     return {directory: listed for directory, listed in by_directory.items() if len(listed) > 1 and _one_call(listed)}
 
 
-def _one_call(files: Sequence[File]) -> bool:
+def _one_call(files: Sequence[SampleFile]) -> bool:
     if any(len(file.reads) != 1 or not isinstance(file.values[0] if file.values else None, dict) for file in files):
         return False
     shapes = [Shape() for _ in files]
@@ -244,13 +244,13 @@ def _one_call(files: Sequence[File]) -> bool:
     return spoken == 1 and not recordings and ids[0] is not None and len(set(ids)) == 1
 
 
-def _documents(files: Sequence[File]) -> dict[str, Any]:
+def _documents(files: Sequence[SampleFile]) -> dict[str, Any]:
     return {_base(file): file.values[0] for file in files}
 
 
-def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
+def _alike(files: Sequence[SampleFile], made: Starter) -> list[list[SampleFile]]:
     """Unknown files with much the same members at the top belong together."""
-    found: list[tuple[set[str], list[File]]] = []
+    found: list[tuple[set[str], list[SampleFile]]] = []
     for file in files:
         values = [value for value in file.values if isinstance(value, dict)]
         if not values:
@@ -265,14 +265,14 @@ def _alike(files: Sequence[File], made: Starter) -> list[list[File]]:
     return [listed for _, listed in found]
 
 
-def _no_call(file: File) -> str:
+def _no_call(file: SampleFile) -> str:
     members = list(dict.fromkeys(name for value in file.values if isinstance(value, dict) for name in value))
     some = ", ".join(members[:_MEMBERS_SHOWN]) + (", ..." if len(members) > _MEMBERS_SHOWN else "")
     what = "nothing in it looks like a call (an id, a time, who said what) or a recording (a key, a URL); it is left out"
     return f"{what}. Its members: {some or 'none'}"
 
 
-def _unread(file: File) -> str:
+def _unread(file: SampleFile) -> str:
     refused = [one for one in file.reads if isinstance(one, RefusedDocument)]
     if not refused:
         return "holds no JSON object that could be read; it is left out"
@@ -285,7 +285,7 @@ def _unread(file: File) -> str:
 # A source
 
 
-def _source(group: Group, groups: Sequence[Group], environ: Mapping[str, str], made: Starter) -> list[str]:
+def _source(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[str, str], made: Starter) -> list[str]:
     lines: list[str] = []
     if group.preset is not None:
         lines += _comment(f"{group.preset.in_short}. What it maps and lacks: tunerd presets show {group.preset.name}")
@@ -324,7 +324,7 @@ def _comment(text: str, mark: str = "") -> list[str]:
     )  # fmt: skip
 
 
-def _overrides(preset: Entry, environ: Mapping[str, str], made: Starter) -> list[str]:
+def _overrides(preset: PresetInfo, environ: Mapping[str, str], made: Starter) -> list[str]:
     """What the preset wants from the environment, as something to change in the file."""
     lines: list[str] = []
     for variable in preset.environment:
@@ -346,7 +346,7 @@ def _let_of(preset: str, variable: str) -> str | None:
     return next((name for name, rule in members.items() if rule.value == f"env.{variable}"), None)
 
 
-def _strategies(group: Group, groups: Sequence[Group], environ: Mapping[str, str], made: Starter) -> list[str]:
+def _strategies(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[str, str], made: Starter) -> list[str]:
     """Where the audio of a source's calls is: a URL in the documents, recordings among the files, else files to be written."""
     shape = Shape()
     for file in group.files:
@@ -369,7 +369,7 @@ def _strategies(group: Group, groups: Sequence[Group], environ: Mapping[str, str
     return ["recording:", "  - manifest: recordings", f"    key: {quoted(key)}", "    within: any"]
 
 
-def _joined(other: Group, finder: Finder, environ: Mapping[str, str], *, gathers: bool) -> list[str] | None:
+def _joined(other: FileGroup, finder: Finder, environ: Mapping[str, str], *, gathers: bool) -> list[str] | None:
     """Recordings whose key stands in the calls."""
     for recording in _recordings(other, environ):
         if (path := finder.equal(recording.key)) is not None:
@@ -385,7 +385,7 @@ def _expression(path: Sequence[str], *, gathers: bool) -> str:
     return f"docs[?{inner}] | [0].{inner}"
 
 
-def _recordings(group: Group, environ: Mapping[str, str]) -> list[Recording]:
+def _recordings(group: FileGroup, environ: Mapping[str, str]) -> list[Recording]:
     if group.preset is None:
         shape = Shape()
         for file in group.files:
@@ -401,17 +401,17 @@ def _recordings(group: Group, environ: Mapping[str, str]) -> list[Recording]:
             Recording(origin=reads[0].origin, source=group.name, key=str(value), url=None, started_at=start)
             for value in shape.leaves.get(key.path, ())
         ]
-    bench = bench_of(group.preset.name, environ)
-    made = [mapped(bench, unit).recording for file in group.files for unit in units(bench, file.reads[:_LOOKED_AT])]
+    compiled = compiled_preset(group.preset.name, environ)
+    made = [mapped(compiled, unit).recording for file in group.files for unit in units(compiled, file.reads[:_LOOKED_AT])]
     return [one for one in made if one is not None]
 
 
-def _first_call(group: Group, environ: Mapping[str, str]) -> Call | None:
+def _first_call(group: FileGroup, environ: Mapping[str, str]) -> Call | None:
     if group.preset is None:
         return None
-    bench = bench_of(group.preset.name, environ)
+    compiled = compiled_preset(group.preset.name, environ)
     reads = [one for file in group.files for one in file.reads[:_LOOKED_AT]]
-    return next((call for unit in units(bench, reads) if (call := mapped(bench, unit).call) is not None), None)
+    return next((call for unit in units(compiled, reads) if (call := mapped(compiled, unit).call) is not None), None)
 
 
 def _absent_source(name: str, made: Starter) -> list[str]:
@@ -427,7 +427,7 @@ def _absent_source(name: str, made: Starter) -> list[str]:
 # Paths
 
 
-def _root(files: Sequence[File]) -> str:
+def _root(files: Sequence[SampleFile]) -> str:
     directories = {os.path.dirname(file.path) for file in files}
     return directories.pop() if len(directories) == 1 else os.path.commonpath(sorted(directories))
 
@@ -481,5 +481,5 @@ def _abridged(name: str) -> Iterator[tuple[str, str]]:
         yield f"*{name[word.start() :]}", stem[: word.start()]
 
 
-def _base(file: File) -> str:
+def _base(file: SampleFile) -> str:
     return os.path.basename(file.path)

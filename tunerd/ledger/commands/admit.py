@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, Refusal, RefusedDocument, State
-from tunerd.ledger import Admission, Admitted, Continued, FailedCall, Gate, Matched, Offer, Verdict
+from tunerd.ledger import Admission, Admitted, AdmitVerdict, Continued, FailedCall, Gate, Matched, Reservation
 from tunerd.ledger.commands.cuts import cut
 from tunerd.ledger.commands.fragments import collect
 from tunerd.ledger.commands.join import fail, first_wants, match, resolve
 from tunerd.ledger.commands.recordings import keep
 from tunerd.ledger.commands.send import hand_over
 from tunerd.ledger.matching import Use, decide, wants_of
-from tunerd.ledger.rows import Body, Kind, PauseClock, Row
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.rows import Body, PauseClock, Row, RowKind
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
 
@@ -22,7 +22,7 @@ SAME_START_MS: Final = 1000
 """Two documents of one call id are the same call if they started this close together."""
 
 
-def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence[Offer] = ()) -> Admitted:
+def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reservation] = ()) -> Admitted:
     """See WritePath.admit. Recordings and calls first all become rows, then they are matched: a recording sees every
     call of its own read, and a call every rival."""
     is_log = admission.mark is not None and not admission.mark.whole
@@ -40,12 +40,12 @@ def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence
     for verdict, row in placed:
         if latest[row.row].state is State.WAITING:
             latest[row.row] = again = store.get(row.row) or row  # a recording of this read may have found it
-            if again.state is State.WAITING and verdict is not Verdict.DUPLICATE:
+            if again.state is State.WAITING and verdict is not AdmitVerdict.DUPLICATE:
                 if again.row not in seen:
                     found.append(resolve(store, again, now))
                 if again.state is State.WAITING:
                     store.tell(again, now, "waiting")
-        elif verdict is Verdict.CONFLICT:
+        elif verdict is AdmitVerdict.CONFLICT:
             found.append(_failed(row))
     for refused in admission.refused:
         _refuse(store, refused, now, is_log)
@@ -68,13 +68,13 @@ def admit(store: SqliteStore, admission: Admission, now: float, offers: Sequence
     )
 
 
-def _untouched(admission: Admission, placed: Sequence[tuple[Verdict, Row]]) -> Sequence[tuple[Call, Row]]:
+def _untouched(admission: Admission, placed: Sequence[tuple[AdmitVerdict, Row]]) -> Sequence[tuple[Call, Row]]:
     """New calls of which nothing but their own document decides: they stand as they were placed."""
     times = Counter(row.row for _, row in placed)
     return [
         (call, row)
         for call, (verdict, row) in zip(admission.calls, placed, strict=True)
-        if verdict is Verdict.NEW and times[row.row] == 1 and not row.seeks
+        if verdict is AdmitVerdict.NEW and times[row.row] == 1 and not row.seeks
     ]
 
 
@@ -82,7 +82,7 @@ FAILURES_OF_A_PLACE: Final = 20
 """Documents that failed at one place of a file that is rewritten again and again; from then on the last row tells of the rest."""
 
 
-def _is_superseded(store: SqliteStore, row: Row, documents: Sequence[bytes | None], call_id: str | None) -> bool:
+def _is_superseded(store: Store, row: Row, documents: Sequence[bytes | None], call_id: str | None) -> bool:
     """Whether what is read now takes a refusal away: the place could not be read before, or it is the same call, or the very
     same document. Another document at its path does not: a call that no rule could map would vanish with it."""
     if row.call_id is not None and row.call_id == call_id:
@@ -96,7 +96,7 @@ def _is_superseded(store: SqliteStore, row: Row, documents: Sequence[bytes | Non
     return bool(body.head) and any(document.startswith(body.head) for document in there)
 
 
-def _supersede(store: SqliteStore, admission: Admission) -> None:
+def _supersede(store: Store, admission: Admission) -> None:
     again = {document.origin.offset for document in admission.refused}
     items: Sequence[Call | Recording | RefusedDocument | IgnoredDocument | Fragment]
     items = (*admission.calls, *admission.recordings, *admission.refused, *admission.ignored, *admission.fragments)
@@ -114,10 +114,10 @@ def _supersede(store: SqliteStore, admission: Admission) -> None:
                 store.drop(row)
 
 
-def _complete(store: SqliteStore, line: Continued, refused: Sequence[RefusedDocument]) -> None:
+def _complete(store: Store, line: Continued, refused: Sequence[RefusedDocument]) -> None:
     """The same bytes refused once more stay the row that they are."""
     again = {one.head for one in refused if one.origin.offset == line.offset}
-    for row in store.at_place(line.source, line.path, line.offset, Kind.REFUSED):
+    for row in store.at_place(line.source, line.path, line.offset, RowKind.REFUSED):
         head = (store.body(row.row) or Body()).head
         if row.call_id is None and line.begins.startswith(head) and head not in again:
             store.drop(row)
@@ -126,14 +126,14 @@ def _complete(store: SqliteStore, line: Continued, refused: Sequence[RefusedDocu
 # Calls.
 
 
-def _place(store: SqliteStore, call: Call, now: float, is_log: bool) -> tuple[Verdict, Row]:
+def _place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerdict, Row]:
     """Find or make the row of a call. One that is waiting still has to be matched."""
     origin = call.origin
     if not is_log:  # the same place of a log that rotated is another document
-        for refused in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+        for refused in store.at_place(origin.source, origin.path, origin.offset, RowKind.REFUSED):
             if _is_superseded(store, refused, [call.document], call.call_id):
                 store.drop(refused)
-        for ignored in store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+        for ignored in store.at_place(origin.source, origin.path, origin.offset, RowKind.IGNORED):
             store.drop(ignored)
     for refused in store.refused_as(origin.source, call.call_id):
         store.drop(refused)
@@ -144,18 +144,18 @@ def _place(store: SqliteStore, call: Call, now: float, is_log: bool) -> tuple[Ve
     row = _new_row(call, now)
     body = body_of(call)
     _know(store, call.destination, now)
-    holder = next((namesake for namesake in namesakes if namesake.kind is Kind.CALL), None)
+    holder = next((namesake for namesake in namesakes if namesake.kind is RowKind.CALL), None)
     if holder is not None:
-        row.kind, row.state, row.due_at = Kind.CONFLICT, State.FAILED, None
+        row.kind, row.state, row.due_at = RowKind.CONFLICT, State.FAILED, None
         row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
     elif not wants_of(call.strategies):
         _decide_before(row, call, now)
     store.add(row, body)
     if holder is not None:
         store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
-        return Verdict.CONFLICT, row
+        return AdmitVerdict.CONFLICT, row
     _want(store, row, body)
-    return Verdict.NEW, row
+    return AdmitVerdict.NEW, row
 
 
 def _decide_before(row: Row, call: Call, now: float) -> None:
@@ -165,7 +165,7 @@ def _decide_before(row: Row, call: Call, now: float) -> None:
         row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
 
 
-def again(store: SqliteStore, row: Row, call: Call, now: float) -> tuple[Verdict, Row]:
+def again(store: Store, row: Row, call: Call, now: float) -> tuple[AdmitVerdict, Row]:
     """The same call from another document: it replaces the first if that surely did not arrive and is older. (Then it
     is waiting, and has to be matched.)"""
     origin = call.origin
@@ -173,19 +173,19 @@ def again(store: SqliteStore, row: Row, call: Call, now: float) -> tuple[Verdict
     if row.reason == FailReason.DOCUMENT_LOST and row.state is State.FAILED:  # what it was made of is back
         rewrite(store, row, call, now)
         store.tell(row, now, "revived", detail="its document was read again")
-        return Verdict.REVIVED, row
+        return AdmitVerdict.REVIVED, row
     is_newer = (origin.mtime_ns, origin.offset) > row.version
-    if not is_newer or row.may_have_arrived or row.kind is not Kind.CALL or row.state in (State.SENDING, State.SENT):
+    if not is_newer or row.may_have_arrived or row.kind is not RowKind.CALL or row.state in (State.SENDING, State.SENT):
         if row.state is State.SENT:
             store.ripe.add((origin.source, origin.path))
-        return Verdict.DUPLICATE, row
+        return AdmitVerdict.DUPLICATE, row
     was_failed = row.state is State.FAILED
     rewrite(store, row, call, now)
     store.tell(row, now, "revived" if was_failed else "replaced", detail="by a newer document")
-    return (Verdict.REVIVED if was_failed else Verdict.REPLACED), row
+    return (AdmitVerdict.REVIVED if was_failed else AdmitVerdict.REPLACED), row
 
 
-def rewrite(store: SqliteStore, row: Row, call: Call, now: float, kind: Kind = Kind.CALL) -> None:
+def rewrite(store: Store, row: Row, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: what it took is free again, and it has to be matched anew."""
     store.give_back(row.row)
     store.set_body(row, body_of(call))
@@ -227,7 +227,7 @@ def rewrite(store: SqliteStore, row: Row, call: Call, now: float, kind: Kind = K
 
 def _new_row(call: Call, now: float) -> Row:
     return Row(
-        kind=Kind.CALL,
+        kind=RowKind.CALL,
         state=State.WAITING,
         source=call.origin.source,
         destination=call.destination,
@@ -265,7 +265,7 @@ def _conflict_words(holder: Row, call: Call) -> str:
     )
 
 
-def _want(store: SqliteStore, row: Row, body: Body) -> None:
+def _want(store: Store, row: Row, body: Body) -> None:
     wants = first_wants(row, body.strategies)
     if wants or row.seeks:
         store.set_wants(row.row, wants)
@@ -273,7 +273,7 @@ def _want(store: SqliteStore, row: Row, body: Body) -> None:
             store.change(row, seeks=bool(wants))
 
 
-def _know(store: SqliteStore, destination: str, now: float) -> None:
+def _know(store: Store, destination: str, now: float) -> None:
     if destination and store.gate(destination) is None:
         store.set_gate(destination, Gate(), PauseClock(at=now))
 
@@ -286,10 +286,10 @@ def _failed(row: Row) -> FailedCall:
 # Documents that became no call.
 
 
-def _refuse(store: SqliteStore, refused: RefusedDocument, now: float, is_log: bool) -> None:
+def _refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> None:
     origin = refused.origin
     body = Body(document=refused.document, head=refused.head)
-    at_place = store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED)
+    at_place = store.at_place(origin.source, origin.path, origin.offset, RowKind.REFUSED)
     for row in at_place:
         known = store.body(row.row) or Body()
         is_same = (known.document, known.head) == (body.document, body.head)
@@ -303,10 +303,10 @@ def _refuse(store: SqliteStore, refused: RefusedDocument, now: float, is_log: bo
         refuse_into(store, at_place[-1], last, now, tell=at_place[-1].detail != what)
         return
     if not is_log:
-        for row in store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+        for row in store.at_place(origin.source, origin.path, origin.offset, RowKind.IGNORED):
             store.drop(row)
     row = Row(
-        kind=Kind.REFUSED,
+        kind=RowKind.REFUSED,
         state=State.FAILED,
         source=origin.source,
         destination=refused.destination,
@@ -326,12 +326,12 @@ def _refuse(store: SqliteStore, refused: RefusedDocument, now: float, is_log: bo
     store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
-def refuse_into(store: SqliteStore, row: Row, refused: RefusedDocument, now: float, *, tell: bool) -> None:
+def refuse_into(store: Store, row: Row, refused: RefusedDocument, now: float, *, tell: bool) -> None:
     """Write what was refused into its row, which stays (or becomes) a failed one."""
     store.give_back(row.row)
     store.set_body(row, Body(document=refused.document, head=refused.head))
     columns: dict[str, object] = {
-        "kind": Kind.GROUP if row.gathers else Kind.REFUSED,
+        "kind": RowKind.GROUP if row.gathers else RowKind.REFUSED,
         "call_id": refused.call_id or (row.call_id if row.gathers else None),
         "destination": refused.destination,
         "agent": refused.agent,
@@ -354,16 +354,16 @@ def refuse_into(store: SqliteStore, row: Row, refused: RefusedDocument, now: flo
     store.tell(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
-def _ignore(store: SqliteStore, ignored: IgnoredDocument, now: float, is_log: bool) -> None:
+def _ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> None:
     origin = ignored.origin
-    if store.at_place(origin.source, origin.path, origin.offset, Kind.IGNORED):
+    if store.at_place(origin.source, origin.path, origin.offset, RowKind.IGNORED):
         return
     if not is_log:
-        for row in store.at_place(origin.source, origin.path, origin.offset, Kind.REFUSED):
+        for row in store.at_place(origin.source, origin.path, origin.offset, RowKind.REFUSED):
             if _is_superseded(store, row, (), ignored.call_id):
                 store.drop(row)
     row = Row(
-        kind=Kind.IGNORED,
+        kind=RowKind.IGNORED,
         state=State.IGNORED,
         source=origin.source,
         call_id=ignored.call_id,
@@ -377,8 +377,8 @@ def _ignore(store: SqliteStore, ignored: IgnoredDocument, now: float, is_log: bo
     store.ripe.add((origin.source, origin.path))
 
 
-def conflict_into(store: SqliteStore, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
+def conflict_into(store: Store, row: Row, holder: Row, call: Call, now: float) -> FailedCall:
     """A row that was mapped again has an id that another call holds."""
-    rewrite(store, row, call, now, Kind.CONFLICT)
+    rewrite(store, row, call, now, RowKind.CONFLICT)
     refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))
     return fail(store, row, refusal, now, Move.DECIDE)

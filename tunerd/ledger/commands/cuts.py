@@ -5,16 +5,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tunerd.call import Cut, CutBy, KeyStyle, Origin, State
-from tunerd.ledger import Admission, FileMark, MayLack
+from tunerd.ledger import Admission, FileMark, PossibleGap
 from tunerd.ledger.commands.fragments import is_replaceable, take_back
 from tunerd.ledger.rows import Row
 from tunerd.ledger.sql.gather_tables import GatherTables
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE
 from tunerd.outcome import FailReason
 
 
-def cut(store: SqliteStore, admission: Admission, now: float) -> None:
+def cut(store: Store, admission: Admission, now: float) -> None:
     """What an admission says of calls that may lack a part. Its fragments are collected already."""
     mark, lifted = admission.mark, list[int]()
     if mark is not None and mark.whole and admission.cut_offsets is not None:
@@ -42,7 +42,7 @@ def cut(store: SqliteStore, admission: Admission, now: float) -> None:
     _look_at(store, set(lifted) - set(is_cut), now, only_incomplete=True)
 
 
-def cut_of(store: GatherTables, row: Row) -> MayLack | None:
+def cut_of(store: GatherTables, row: Row) -> PossibleGap | None:
     """Whether the call may lack a part, as far as is known of the documents of its source."""
     found = store.cut_of(row.row)
     if found is None:
@@ -50,7 +50,7 @@ def cut_of(store: GatherTables, row: Row) -> MayLack | None:
     style = store.key_style(found.source)
     if style.own and not style.keyless:
         return None
-    return MayLack(by=found.by, place=str(found.origin), is_sure=style.keyless)
+    return PossibleGap(by=found.by, place=str(found.origin), is_sure=style.keyless)
 
 
 def _end_of(mark: FileMark | None) -> list[Cut]:
@@ -60,7 +60,7 @@ def _end_of(mark: FileMark | None) -> list[Cut]:
     return [Cut(source=mark.source, key=mark.carry, by=CutBy.LOG_END, origin=origin)]
 
 
-def _add(store: SqliteStore, one: Cut) -> int | None:
+def _add(store: Store, one: Cut) -> int | None:
     group = store.group(one.source, one.key)
     row = store.get(group.row) if group is not None else None
     if row is None or row.state is State.SENT:
@@ -69,7 +69,7 @@ def _add(store: SqliteStore, one: Cut) -> int | None:
     return row.row
 
 
-def _note_style(store: SqliteStore, source: str, style: KeyStyle) -> bool:
+def _note_style(store: Store, source: str, style: KeyStyle) -> bool:
     """True: it is another than before."""
     known = store.key_style(source)
     if known | style == known:
@@ -78,7 +78,7 @@ def _note_style(store: SqliteStore, source: str, style: KeyStyle) -> bool:
     return True
 
 
-def _look_at(store: SqliteStore, rows: Iterable[int], now: float, *, only_incomplete: bool = False) -> None:
+def _look_at(store: Store, rows: Iterable[int], now: float, *, only_incomplete: bool = False) -> None:
     """Look at these calls at once. One that waits or is due cannot be sent before that."""
     for number in sorted(set(rows)):
         group, row = store.group_of(number), store.get(number)

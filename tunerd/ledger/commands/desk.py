@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from tunerd.call import Call, RefusedDocument, State
 from tunerd.ledger.commands.admit import SAME_START_MS, conflict_into, refuse_into, rewrite
 from tunerd.ledger.commands.join import resolve
-from tunerd.ledger.rows import Kind
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.rows import RowKind
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move, may
 
 
-def replace(store: SqliteStore, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
+def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
     """See Desk.replace."""
     row = store.get(row_id)
     if row is None:
@@ -23,7 +23,7 @@ def replace(store: SqliteStore, row_id: int, mapped: Call | RefusedDocument, now
     if row.gathers:
         store.lift_cuts_of(row.row)  # a person sends what is there
     others = [r for r in store.with_id(mapped.workspace, mapped.agent, mapped.call_id) if r.row != row_id]
-    holder = next((r for r in others if r.kind is Kind.CALL), None)
+    holder = next((r for r in others if r.kind is RowKind.CALL), None)
     if holder is None:
         rewrite(store, row, mapped, now)
         store.tell(row, now, "remapped")
@@ -39,12 +39,12 @@ def replace(store: SqliteStore, row_id: int, mapped: Call | RefusedDocument, now
     return row.state
 
 
-def requeue(store: SqliteStore, row_id: int, now: float) -> State:
+def requeue(store: Store, row_id: int, now: float) -> State:
     """See Desk.requeue."""
     row = store.get(row_id)
     if row is None:
         raise LookupError(f"the ledger has no row {row_id} (any more)")
-    if row.kind is not Kind.CALL or not may(row.state, Move.REQUEUE) or store.payload(row_id)[0] is None:
+    if row.kind is not RowKind.CALL or not may(row.state, Move.REQUEUE) or store.payload(row_id)[0] is None:
         return row.state
     store.thaw(row)
     fresh: dict[str, object] = {
@@ -69,7 +69,7 @@ def requeue(store: SqliteStore, row_id: int, now: float) -> State:
     return row.state
 
 
-def dismiss(store: SqliteStore, rows: Sequence[int], now: float) -> int:
+def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
     """See Desk.dismiss."""
     count = 0
     for row_id in rows:
@@ -84,7 +84,7 @@ def dismiss(store: SqliteStore, rows: Sequence[int], now: float) -> int:
     return count
 
 
-def forget(store: SqliteStore, call_id: str) -> int:
+def forget(store: Store, call_id: str) -> int:
     """See Desk.forget (the rows; making it unrecoverable is the ledger's)."""
     rows = store.named(call_id)
     if any(row.state is State.SENDING for row in rows):

@@ -5,8 +5,8 @@ from hashlib import blake2b
 from typing import Final
 
 from tunerd.call import Fragment, State
-from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.rows import Body, KeptGroup, Row, RowKind
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
 
@@ -21,13 +21,13 @@ _LONGEST_PAUSE_S: Final = 2.0
 """A group is looked at the more rarely the larger it is: each look reads all of it."""
 
 
-def collect(store: SqliteStore, fragment: Fragment, now: float, is_log: bool) -> bool:
+def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
     """Keep a document of a gathered call. True: it is not kept, its call failed for its size. The same place with the same
     content adds nothing; the same place of a whole file with another content takes the older one's place. A call that is not
     sent yet gathers again with it, unless it may have arrived."""
     origin = fragment.origin
     if not is_log:  # as for calls: the place holds something else now
-        for kind in (Kind.REFUSED, Kind.IGNORED):
+        for kind in (RowKind.REFUSED, RowKind.IGNORED):
             for stale in store.at_place(origin.source, origin.path, origin.offset, kind):
                 store.drop(stale)
     digest = blake2b(fragment.document, digest_size=8).digest()
@@ -69,7 +69,7 @@ def is_replaceable(row: Row) -> bool:
     return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
-def take_back(store: SqliteStore, row: Row, now: float, why: str = "more of it came") -> bool:
+def take_back(store: Store, row: Row, now: float, why: str = "more of it came") -> bool:
     """Await the call whole again. False: it may have arrived, or the documents that it was made of are not kept, so that
     nothing could be joined with them. It stays matched, and goes on looking for its recording when it is mapped again."""
     if not is_replaceable(row):
@@ -82,7 +82,7 @@ def take_back(store: SqliteStore, row: Row, now: float, why: str = "more of it c
     return True
 
 
-def tell_late(store: SqliteStore, row: Row, count: int, now: float) -> None:
+def tell_late(store: Store, row: Row, count: int, now: float) -> None:
     parts, count_no_more = ("a part", "counts no more") if count == 1 else (f"{count} parts", "count no more")
     store.tell(
         row,
@@ -92,10 +92,10 @@ def tell_late(store: SqliteStore, row: Row, count: int, now: float) -> None:
     )
 
 
-def _open(store: SqliteStore, fragment: Fragment, now: float) -> Row:
+def _open(store: Store, fragment: Fragment, now: float) -> Row:
     origin = fragment.origin
     row = Row(
-        kind=Kind.GROUP,
+        kind=RowKind.GROUP,
         state=State.GATHERING,
         source=fragment.source,
         call_id=fragment.key,
@@ -111,7 +111,7 @@ def _open(store: SqliteStore, fragment: Fragment, now: float) -> Row:
     return row
 
 
-def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
+def _was_seen(store: Store, row: Row, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
     origin = fragment.origin
     if digest in store.digests(row.row, origin):
         return True
@@ -123,7 +123,7 @@ def _was_seen(store: SqliteStore, row: Row, fragment: Fragment, digest: bytes, i
     return last is not None and origin.offset <= last
 
 
-def _note_file(store: SqliteStore, row: Row, fragment: Fragment) -> None:
+def _note_file(store: Store, row: Row, fragment: Fragment) -> None:
     """Once for each file: a log may give thousands of documents."""
     origin = fragment.origin
     if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.places(row)):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tunerd.call import Call, IgnoredDocument, RefusedDocument, State
-from tunerd.ledger import FailedCall, Gathered, Group, LetGo, LookAgain, Matched, Regrouped, TooLate, Verdict
+from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, FailedCall, Gathered, Group, GroupResult, Matched, TooLate
 from tunerd.ledger.commands.admit import SAME_START_MS, again, conflict_into, refuse_into, rewrite
 from tunerd.ledger.commands.cuts import cut_of
 from tunerd.ledger.commands.fragments import (
@@ -17,9 +17,9 @@ from tunerd.ledger.commands.fragments import (
     tell_late,
 )
 from tunerd.ledger.commands.join import match, resolve
-from tunerd.ledger.rows import Body, KeptGroup, Kind, Row
+from tunerd.ledger.rows import Body, KeptGroup, Row, RowKind
 from tunerd.ledger.sql.gather_tables import GatherTables
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 
 _BUSY_S: Final = 2.0
@@ -60,22 +60,22 @@ def wanting(
     return groups, store.next_look(source)
 
 
-def gather(store: SqliteStore, results: Sequence[Regrouped], now: float) -> Gathered:
+def gather(store: Store, results: Sequence[GroupResult], now: float) -> Gathered:
     """See GatherPath.gather."""
     found: _Found = []
-    states: list[tuple[Verdict, State] | None] = []
+    states: list[tuple[AdmitVerdict, State] | None] = []
     late = 0
     for one in results:
         group, row = store.group_of(one.row), store.get(one.row)
         done = None
         if group is not None and row is not None:
-            if isinstance(one.result, LookAgain):
+            if isinstance(one.result, CheckAgain):
                 _look_again(store, group, row, one, one.result.at, now)
             elif isinstance(one.result, TooLate):
                 late += _too_late(store, group, row, one, now)
             elif row.state is State.SENT:
                 late += _too_late(store, group, row, one, now, changes_nothing=_is_the_same(store, row, one.result))
-            elif isinstance(one.result, LetGo):
+            elif isinstance(one.result, Discard):
                 _let_go(store, group, row, one.version)
             elif group.version != one.version or not is_replaceable(row):
                 store.set_group(replace(group, look_at=now if is_replaceable(row) else now + _BUSY_S))
@@ -91,23 +91,21 @@ def gather(store: SqliteStore, results: Sequence[Regrouped], now: float) -> Gath
     )
 
 
-def _look_again(store: SqliteStore, group: KeptGroup, row: Row, one: Regrouped, at: float, now: float) -> None:
+def _look_again(store: Store, group: KeptGroup, row: Row, one: GroupResult, at: float, now: float) -> None:
     if group.version == one.version:  # else documents came since, and have set their own time
         if row.fragments_size and row.state not in (State.GATHERING, State.SENDING, State.SENT):
             take_back(store, row, now)  # they came while it was being sent, or after it failed
         store.set_group(replace(group, look_at=at))
 
 
-def _let_go(store: SqliteStore, group: KeptGroup, row: Row, version: int) -> None:
+def _let_go(store: Store, group: KeptGroup, row: Row, version: int) -> None:
     if group.version == version:
         store.set_body(row, Body())
         _consume(store, row)
         store.set_group(replace(group, look_at=None))
 
 
-def _too_late(
-    store: SqliteStore, group: KeptGroup, row: Row, one: Regrouped, now: float, *, changes_nothing: bool = False
-) -> int:
+def _too_late(store: Store, group: KeptGroup, row: Row, one: GroupResult, now: float, *, changes_nothing: bool = False) -> int:
     """The call was sent before these documents came, or while they lay in wait for its attempt's end; or what it was made of
     is not kept (redaction), so that nothing can be joined with them. Their files stay, unless they change nothing."""
     if row.state in (State.GATHERING, State.SENDING) or group.version != one.version:
@@ -125,7 +123,7 @@ def _too_late(
     return len(fragments)
 
 
-def _is_the_same(store: SqliteStore, row: Row, result: object) -> bool:
+def _is_the_same(store: Store, row: Row, result: object) -> bool:
     """What was sent, and what all documents make now. Of most calls it is no longer known what was sent."""
     body = store.body(row.row)
     if body is None or not isinstance(result, Call):
@@ -134,15 +132,15 @@ def _is_the_same(store: SqliteStore, row: Row, result: object) -> bool:
 
 
 def _settle(
-    store: SqliteStore, group: KeptGroup, row: Row, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
-) -> tuple[Verdict, State]:
+    store: Store, group: KeptGroup, row: Row, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
+) -> tuple[AdmitVerdict, State]:
     """The row is what its documents make. They stand in its document from now on."""
     was = row.state
-    verdict = Verdict.NEW if was is State.GATHERING else Verdict.REPLACED
+    verdict = AdmitVerdict.NEW if was is State.GATHERING else AdmitVerdict.REPLACED
     if was is State.FAILED:
-        verdict = Verdict.REVIVED
-    elif was is State.GATHERING and row.kind is not Kind.GROUP:  # it was taken back
-        verdict = Verdict.REPLACED
+        verdict = AdmitVerdict.REVIVED
+    elif was is State.GATHERING and row.kind is not RowKind.GROUP:  # it was taken back
+        verdict = AdmitVerdict.REPLACED
     if isinstance(result, IgnoredDocument):
         _leave_out(store, group, row, now)
         return verdict, row.state
@@ -156,7 +154,7 @@ def _settle(
     return verdict, row.state
 
 
-def _put(store: SqliteStore, row: Row, call: Call, verdict: Verdict, found: _Found, now: float) -> tuple[Verdict, State]:
+def _put(store: Store, row: Row, call: Call, verdict: AdmitVerdict, found: _Found, now: float) -> tuple[AdmitVerdict, State]:
     others = [other for other in store.with_id(call.workspace, call.agent, call.call_id) if other.row != row.row]
     for other in others:
         if other.started_at_ms is not None and abs(other.started_at_ms - call.started_at_ms) <= SAME_START_MS:
@@ -167,26 +165,26 @@ def _put(store: SqliteStore, row: Row, call: Call, verdict: Verdict, found: _Fou
                     store.ripe.add((source, path))
             store.drop(row)
             verdict, kept = again(store, other, call, now)
-            if verdict is not Verdict.DUPLICATE:
+            if verdict is not AdmitVerdict.DUPLICATE:
                 found.append(resolve(store, kept, now))
             return verdict, kept.state
-    holder = next((other for other in others if other.kind is Kind.CALL), None)
+    holder = next((other for other in others if other.kind is RowKind.CALL), None)
     if holder is not None:
         found.append(conflict_into(store, row, holder, call, now))
-        return Verdict.CONFLICT, row.state
+        return AdmitVerdict.CONFLICT, row.state
     rewrite(store, row, call, now)
-    is_first = verdict is Verdict.NEW
+    is_first = verdict is AdmitVerdict.NEW
     store.tell(row, now, "gathered" if is_first else "replaced", detail="" if is_first else "with newer parts")
     found.append(resolve(store, row, now))
     return verdict, row.state
 
 
-def _consume(store: SqliteStore, row: Row) -> None:
+def _consume(store: Store, row: Row) -> None:
     store.empty_fragments(row.row)
     store.change(row, size=row.size - row.fragments_size, fragments_size=0)
 
 
-def _leave_out(store: SqliteStore, group: KeptGroup, row: Row, now: float) -> None:
+def _leave_out(store: Store, group: KeptGroup, row: Row, now: float) -> None:
     """Its documents are kept for a while: what comes next may make a call of them after all."""
     store.give_back(row.row)
     body = store.body(row.row)
@@ -198,6 +196,6 @@ def _leave_out(store: SqliteStore, group: KeptGroup, row: Row, now: float) -> No
     if row.seeks:
         store.set_wants(row.row, ())
         store.change(row, seeks=False)
-    store.move(row, Move.REWRITE, State.IGNORED, now, kind=Kind.GROUP, due_at=None, recording_url=None,
+    store.move(row, Move.REWRITE, State.IGNORED, now, kind=RowKind.GROUP, due_at=None, recording_url=None,
                recording_expires_at=None, joined=None, reason=None, place="", detail="", dismissed=False)  # fmt: skip
     store.tell(row, now, "ignored")

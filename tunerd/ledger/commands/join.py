@@ -6,10 +6,10 @@ from typing import Final
 from tunerd.call import ManifestStrategy, Refusal, State, Strategy
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.matching import (
-    Answer,
+    Absence,
+    Candidate,
     Decision,
     Exhausted,
-    Offer,
     Partner,
     Standing,
     Tie,
@@ -24,7 +24,7 @@ from tunerd.ledger.matching import (
 )
 from tunerd.ledger.rows import Row, Want
 from tunerd.ledger.sql.join_tables import JoinTables
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE, Move
 from tunerd.outcome import FailReason
 
@@ -58,7 +58,7 @@ def first_wants(row: Row, strategies: Sequence[Strategy]) -> Sequence[Want]:
     ]
 
 
-def resolve(store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
+def resolve(store: Store, row: Row, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
     """Decide a call whose wants stand in the ledger, and carry the decision out: due, waiting on, or failed."""
     known = store.matching(row.row)
     if known is None:
@@ -68,8 +68,8 @@ def resolve(store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE) 
     offers = look(store, row, strategies, wants, now)
     for want in wants:
         offered = offers.get(want.position)
-        is_later = isinstance(offered, Offer) and offered.at > now
-        store.look_again(row.row, want.position, offered.at if is_later and isinstance(offered, Offer) else None)
+        is_later = isinstance(offered, Candidate) and offered.at > now
+        store.look_again(row.row, want.position, offered.at if is_later and isinstance(offered, Candidate) else None)
     decision = decide(
         strategies,
         on_missing,
@@ -83,9 +83,9 @@ def resolve(store: SqliteStore, row: Row, now: float, move: Move = Move.DECIDE) 
 
 def look(
     tables: JoinTables, row: Row, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
-) -> Mapping[int, Offer | Tie]:
+) -> Mapping[int, Candidate | Tie]:
     """What the ledger has for each of a call's wants. Reads only."""
-    offers: dict[int, Offer | Tie] = {}
+    offers: dict[int, Candidate | Tie] = {}
     known: dict[tuple[str, str], Partner | Tie | None] = {}
     for want in wants:
         if want.answer is not None and not want.answer.expired:
@@ -101,7 +101,7 @@ def look(
             if close is not None:
                 own = Partner(found=partner.found, is_near=not close[0])
                 at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=tables.far, now=now)
-                offers[want.position] = Offer(found=own.found, at=at)
+                offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 
 
@@ -119,7 +119,7 @@ def _partner(tables: JoinTables, want: Want) -> Partner | Tie | None:
     return partners([rival.seeker for rival in rivals.values()], list(free.values())).get(want.call)
 
 
-def match(store: SqliteStore, now: float) -> tuple[list[Matched | FailedCall], set[int]]:
+def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int]]:
     """Decide whoever is near to what changed in this transaction: a recording that came, was taken or became free, a call
     that looks no more. Gives what came of it, and the calls that were looked at."""
     found: list[Matched | FailedCall] = []
@@ -142,10 +142,10 @@ def is_revivable(row: Row) -> bool:
     return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
-def _carry_out(store: SqliteStore, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
     for closing in decision.closes:
         store.take(closing.recording, row.row)
-        store.answer_want(row.row, closing.position, Answer(at=now, expired=closing.expired))
+        store.answer_want(row.row, closing.position, Absence(at=now, expired=closing.expired))
     match decision:
         case Use():
             if decision.recording is not None:
@@ -187,7 +187,7 @@ def _carry_out(store: SqliteStore, row: Row, decision: Decision, now: float, mov
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)
 
 
-def fail(store: SqliteStore, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:
+def fail(store: Store, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:
     """The ledger itself ends a call."""
     store.move(
         row,

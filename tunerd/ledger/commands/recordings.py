@@ -9,9 +9,9 @@ from typing import Final
 from tunerd.call import Recording, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
-from tunerd.ledger.matching import Answer
+from tunerd.ledger.matching import Absence
 from tunerd.ledger.rows import KeptRecording, Row, Want
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
 
@@ -19,7 +19,7 @@ SAME_START_MS: Final = 1000
 """Without an id: recordings with the same key that started this close together are one."""
 
 
-def keep(store: SqliteStore, recording: Recording, now: float) -> Matched | FailedCall | None:
+def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall | None:
     """Keep a recording, or what a newer telling says of a known one. Whom a new one belongs to is found out by `match`;
     what is given is what became of a call that had the known one."""
     told = _kept(recording, now)
@@ -65,7 +65,7 @@ def _apart_ms(one: KeptRecording, other: KeptRecording) -> float:
     return abs(one.started_at_ms - other.started_at_ms)
 
 
-def _tell_again(store: SqliteStore, row: Row, old: KeptRecording, told: KeptRecording, now: float) -> Matched | FailedCall | None:
+def _tell_again(store: Store, row: Row, old: KeptRecording, told: KeptRecording, now: float) -> Matched | FailedCall | None:
     """The call that has the recording keeps it, and what is newly told counts until its body is made."""
     wants = [want for want in store.wants(row.row) if (want.source, want.key) == (old.source, old.key)]
     joined = next((want for want in wants if want.position == row.joined), None)
@@ -73,7 +73,7 @@ def _tell_again(store: SqliteStore, row: Row, old: KeptRecording, told: KeptReco
         if told.url is not None:
             store.change(row, recording_url=told.url, recording_expires_at=told.expires_at)
             return None
-        store.answer_want(row.row, joined.position, Answer(at=now))  # there is none after all
+        store.answer_want(row.row, joined.position, Absence(at=now))  # there is none after all
         store.open_wants(row.row, True)
         store.change(row, recording_url=None, recording_expires_at=None, joined=None)
         return resolve(store, row, now)
@@ -90,14 +90,14 @@ def _tell_again(store: SqliteStore, row: Row, old: KeptRecording, told: KeptReco
     return _renew(store, row, expired, told, now)
 
 
-def _reopen(store: SqliteStore, row: Row, wants: Sequence[Want], told: KeptRecording) -> None:
+def _reopen(store: Store, row: Row, wants: Sequence[Want], told: KeptRecording) -> None:
     """The manifest that said "there will never be one" says something else now: it is looked at anew by `match`."""
     for want in wants:
         store.answer_want(row.row, want.position, None)
     store.change_recording(replace(told, taken_by=None))
 
 
-def _renew(store: SqliteStore, row: Row, want: Want, told: KeptRecording, now: float) -> Matched:
+def _renew(store: Store, row: Row, want: Want, told: KeptRecording, now: float) -> Matched:
     """A fresh URL for a call whose recording had expired."""
     store.move(
         row,

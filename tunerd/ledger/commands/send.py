@@ -8,23 +8,23 @@ from tunerd.call import Call, Form, Refusal, State
 from tunerd.ledger import (
     Claim,
     Claimed,
+    Deferred,
     Delivered,
     Ended,
     FailedCall,
     Freeze,
     Gate,
-    Later,
     Matched,
-    Offer,
     Pick,
+    Reservation,
     Settlement,
     Unfrozen,
 )
+from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.join import fail, resolve
-from tunerd.ledger.matching import Answer
+from tunerd.ledger.matching import Absence
 from tunerd.ledger.rows import PauseClock, Row
-from tunerd.ledger.splice import splice, unsplice
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move, may
 from tunerd.outcome import FailReason
 
@@ -61,7 +61,7 @@ class Ask:
         return (self.destination, self.form, self.not_agents, self.due_by, self.only)
 
 
-def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
+def claim(store: Store, asks: Sequence[Ask]) -> Sequence[Claim]:
     """See WritePath.claim; all of them alike. What they look for is picked at once: that is most of a claim's work."""
     first = asks[0]
     if first.only is not None:
@@ -88,9 +88,9 @@ def claim(store: SqliteStore, asks: Sequence[Ask]) -> Sequence[Claim]:
 
 
 def hand_over(
-    store: SqliteStore,
+    store: Store,
     new: Sequence[tuple[Call, Row]],
-    offers: Sequence[Offer],
+    offers: Sequence[Reservation],
     now: float,
     found: list[Matched | FailedCall | None],
 ) -> Sequence[Claimed]:
@@ -115,7 +115,7 @@ def hand_over(
     return handed
 
 
-def _claim_only(store: SqliteStore, ask: Ask, number: int) -> Claim:
+def _claim_only(store: Store, ask: Ask, number: int) -> Claim:
     failed: list[FailedCall] = []
     row, claimed = store.get(number), None
     if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
@@ -124,7 +124,7 @@ def _claim_only(store: SqliteStore, ask: Ask, number: int) -> Claim:
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
 
 
-def _claim_one(store: SqliteStore, ask: Ask, failed: list[FailedCall]) -> Claim:
+def _claim_one(store: Store, ask: Ask, failed: list[FailedCall]) -> Claim:
     for _ in range(_AT_MOST):
         row = store.pick(ask.destination, ask.pick, ask.by, ask.now, ask.not_agents)
         if row is None:
@@ -134,7 +134,7 @@ def _claim_one(store: SqliteStore, ask: Ask, failed: list[FailedCall]) -> Claim:
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
 
 
-def _try(store: SqliteStore, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
+def _try(store: Store, row: Row, ask: Ask, failed: list[FailedCall]) -> Claimed | None:
     """Hand the call out; or it goes another way, and what fails by that is noted."""
     if row.recording_expires_at is not None and row.recording_expires_at <= ask.now:
         ended: Matched | FailedCall | bytes | None = _expire(store, row, ask.now)
@@ -147,7 +147,7 @@ def _try(store: SqliteStore, row: Row, ask: Ask, failed: list[FailedCall]) -> Cl
     return None
 
 
-def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | None:
+def _expire(store: Store, row: Row, now: float) -> Matched | FailedCall | None:
     """The URL is no longer served: the next strategy answers, or the call fails. A frozen body carries the URL."""
     store.thaw(row)
     told = [one for one in store.taken(row.row) if one.url is not None and one.expires_at != row.recording_expires_at]
@@ -156,14 +156,14 @@ def _expire(store: SqliteStore, row: Row, now: float) -> Matched | FailedCall | 
         store.change(row, recording_url=fresh.url, recording_expires_at=fresh.expires_at)
         return None
     if row.joined is not None:
-        store.answer_want(row.row, row.joined, Answer(at=now, expired=True))
+        store.answer_want(row.row, row.joined, Absence(at=now, expired=True))
     if row.seeks:
         store.open_wants(row.row, True)
     store.change(row, recording_url=None, recording_expires_at=None, joined=None)
     return resolve(store, row, now)
 
 
-def _freeze(store: SqliteStore, row: Row, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
+def _freeze(store: Store, row: Row, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
@@ -175,7 +175,7 @@ def _freeze(store: SqliteStore, row: Row, form: Form, freeze: Freeze, now: float
     made = freeze(Unfrozen(payload=payload, recording_url=row.recording_url or "", checked_for=checked_for))
     if isinstance(made, Refusal):
         return fail(store, row, made, now, Move.END)
-    row.patch = splice(payload, made)
+    row.patch = delta_of(payload, made)
     if row.patch is None:
         store.keep_frozen(row.row, made)
     row.form = form
@@ -183,14 +183,14 @@ def _freeze(store: SqliteStore, row: Row, form: Form, freeze: Freeze, now: float
     return made
 
 
-def _frozen(store: SqliteStore, row: Row) -> bytes | None:
+def _frozen(store: Store, row: Row) -> bytes | None:
     if row.patch is None:
         return store.kept_frozen(row.row)
     payload, _ = store.payload(row.row)
-    return None if payload is None else unsplice(payload, row.patch)
+    return None if payload is None else apply_delta(payload, row.patch)
 
 
-def _hand_out(store: SqliteStore, row: Row, body: bytes, now: float) -> Claimed:
+def _hand_out(store: Store, row: Row, body: bytes, now: float) -> Claimed:
     clock = _clock(store, row.destination, row.agent, now)
     paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
     columns: dict[str, object] = {"claimed_at": now}
@@ -216,12 +216,12 @@ def _hand_out(store: SqliteStore, row: Row, body: bytes, now: float) -> Claimed:
     )
 
 
-def _clock(store: SqliteStore, destination: str, agent: str, now: float) -> float:
+def _clock(store: Store, destination: str, agent: str, now: float) -> float:
     known = store.gate(destination)
     return 0.0 if known is None else known[1].shown_at(known[0], now, agent)
 
 
-def settle(store: SqliteStore, row_id: int, settlement: Settlement, now: float) -> None:
+def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
     """See WritePath.settle. A row that is not `sending` was settled before (or is gone): nothing happens."""
     row = store.held(row_id)
     if row is None or row.state is not State.SENDING:
@@ -249,7 +249,7 @@ def settle(store: SqliteStore, row_id: int, settlement: Settlement, now: float) 
             store.retire_body(row)
             if row.gathers:
                 store.thin_fragments(row.row)
-        case Later():
+        case Deferred():
             columns: dict[str, object] = {"attempts": row.attempts + 1, "first_attempt_at": first} if settlement.counts else {}
             store.move(
                 row,
@@ -286,7 +286,7 @@ def settle(store: SqliteStore, row_id: int, settlement: Settlement, now: float) 
             store.tell(row, now, "failed", settlement.status, why)
 
 
-def release(store: SqliteStore, row_id: int, now: float) -> None:
+def release(store: Store, row_id: int, now: float) -> None:
     """See WritePath.release."""
     row = store.get(row_id)
     if row is None or row.state is not State.SENDING:
@@ -301,7 +301,7 @@ _FAILED: Final = "the ledger's disk failed while it was being sent"
 _NOBODYS: Final = "it stood as being sent, and nobody had it in hand"
 
 
-def reclaim(store: SqliteStore, row: Row, now: float, why: str = _ENDED) -> None:
+def reclaim(store: Store, row: Row, now: float, why: str = _ENDED) -> None:
     """A call that was being sent is due again, with its body: it is in nobody's hands, and nobody knows whether it
     arrived."""
     if may(row.state, Move.RELEASE):
@@ -309,19 +309,19 @@ def reclaim(store: SqliteStore, row: Row, now: float, why: str = _ENDED) -> None
         store.tell(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: {why}")
 
 
-def reclaim_all(store: SqliteStore, now: float) -> None:
+def reclaim_all(store: Store, now: float) -> None:
     """At open: whatever was being sent when the last process ended."""
     for row in store.sending():
         reclaim(store, row, now)
 
 
-def sending(store: SqliteStore) -> dict[int, float]:
+def sending(store: Store) -> dict[int, float]:
     """See WritePath.sending."""
     rows = [row for number in store.in_hand if (row := store.held(number)) is not None and row.state is State.SENDING]
     return {row.row: row.claimed_at or 0.0 for row in rows}
 
 
-def reclaim_lost(store: SqliteStore, claims: Mapping[int, float], now: float) -> int:
+def reclaim_lost(store: Store, claims: Mapping[int, float], now: float) -> int:
     """See WritePath.reclaim."""
     lost = [
         row for number, at in claims.items()
@@ -332,7 +332,7 @@ def reclaim_lost(store: SqliteStore, claims: Mapping[int, float], now: float) ->
     return len(lost)
 
 
-def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
+def take_after(store: Store, before: Store, now: float) -> None:
     """Go on where another connection to the same file broke down. After a failed write nobody knows which of the last
     transactions are on disk: what stands as being sent there and is in nobody's hands is due again, as one that may have
     arrived; what is in somebody's hands here stands as being sent, until its settlement is written."""
@@ -348,7 +348,7 @@ def take_after(store: SqliteStore, before: SqliteStore, now: float) -> None:
             store.move(known, Move.CLAIM, State.SENDING, now, claimed_at=now, frozen_by_claim=False)
 
 
-def set_gate(store: SqliteStore, destination: str, gate: Gate, now: float) -> None:
+def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:
     """See WritePath.set_gate."""
     known = store.gate(destination)
     clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)

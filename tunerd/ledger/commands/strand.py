@@ -5,14 +5,14 @@ from typing import Final
 
 from tunerd.call import State
 from tunerd.ledger import Stranded
-from tunerd.ledger.rows import Kind
+from tunerd.ledger.rows import RowKind
 from tunerd.ledger.sql.codec import from_text
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 
 _AT_ONCE: Final = 200
 
 
-def stranded(store: SqliteStore, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
+def stranded(store: Store, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
     """See Stranding.stranded."""
     sql = (
         "SELECT destination, workspace, sum(state = 'waiting'), sum(state = 'due'), sum(state = 'sending'), "
@@ -36,7 +36,7 @@ def base_url_of(workspace: str) -> str:
     return workspace.rpartition("/")[0]
 
 
-def has_accepted(store: SqliteStore, base_url: str) -> bool:
+def has_accepted(store: Store, base_url: str) -> bool:
     """Whether any call was accepted there, as far back as the ledger reaches."""
     kept = "SELECT 1 FROM accepted WHERE base_url = ?"
     if store.asked(kept, (base_url,)):
@@ -46,7 +46,7 @@ def has_accepted(store: SqliteStore, base_url: str) -> bool:
     return bool(store.asked(sent, (len(begins), begins)))
 
 
-def follow(store: SqliteStore, old: str, new: str, workspace: str, now: float, after_row: int) -> tuple[int, int | None]:
+def follow(store: Store, old: str, new: str, workspace: str, now: float, after_row: int) -> tuple[int, int | None]:
     """See Stranding.follow."""
     sql = (
         "SELECT row FROM call WHERE destination = ? AND state IN ('waiting', 'due') AND row > ? AND may_have_arrived = 0 "
@@ -59,7 +59,7 @@ def follow(store: SqliteStore, old: str, new: str, workspace: str, now: float, a
         if row is None or row.destination != old or row.state not in (State.WAITING, State.DUE) or row.may_have_arrived:
             continue
         if row.workspace != workspace and any(
-            one.kind is Kind.CALL for one in store.with_id(workspace, row.agent, row.call_id or "")
+            one.kind is RowKind.CALL for one in store.with_id(workspace, row.agent, row.call_id or "")
         ):
             continue  # the same call came anew; what is there stays, and this one stays stranded
         store.thaw(row)

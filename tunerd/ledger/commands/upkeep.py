@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from tunerd.call import State
-from tunerd.ledger import FailedCall, Keep
+from tunerd.ledger import FailedCall, Retention
 from tunerd.ledger.commands.join import is_revivable, match, resolve
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 
 VANISHED_KEPT_S: Final = 7 * 86_400.0
 _AT_ONCE: Final = 256
 _TRIM_AT_ONCE: Final = 1000
 
 
-def tick(store: SqliteStore, now: float) -> tuple[Sequence[FailedCall], float | None]:
+def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
     """See Upkeep.tick; at most 256 calls at once, then the next tick is due now."""
     ended = [resolve(store, row, now) for row in store.undecided(now, _AT_ONCE)]
     for call in store.far_due(now, _AT_ONCE):
@@ -27,7 +27,7 @@ def tick(store: SqliteStore, now: float) -> tuple[Sequence[FailedCall], float | 
     return tuple(one for one in ended if isinstance(one, FailedCall)), min(times, default=None)
 
 
-def trim(store: SqliteStore, keep: Keep, now: float) -> int:
+def trim(store: Store, keep: Retention, now: float) -> int:
     """See Upkeep.trim."""
     left = _TRIM_AT_ONCE
     store.keep_bodies(keep.documents)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tunerd.call import Form, OnMissing, State, Strategy
 from tunerd.ledger import Pick
-from tunerd.ledger.rows import EVENTS_KEPT, Body, Kind, Row, Tally
+from tunerd.ledger.rows import EVENTS_KEPT, Body, Row, RowKind, Tally
 from tunerd.ledger.sql.codec import (
     COLUMNS,
     FORMS,
@@ -17,7 +17,7 @@ from tunerd.ledger.sql.codec import (
     row_of,
     to_text,
 )
-from tunerd.ledger.sql.unwritten import BODY, Unwritten
+from tunerd.ledger.sql.write_buffer import BODY, WriteBuffer
 from tunerd.ledger.states import Move, check
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM call"
@@ -74,7 +74,7 @@ class CallTables:
         self._last_row = 0
         self._has_conflicts = True
         self._has_named_refusals = True
-        self._unwritten = Unwritten(db)
+        self._unwritten = WriteBuffer(db)
         self._expected: dict[tuple[str, str, str], list[Row]] = {}
         self._payloads: dict[int, tuple[bytes | None, Form | None]] = {}
         """Of rows that `pick_many` found: read with them."""
@@ -192,9 +192,9 @@ class CallTables:
         self._note(row)
 
     def _note(self, row: Row) -> None:
-        if row.kind is Kind.CONFLICT:
+        if row.kind is RowKind.CONFLICT:
             self._has_conflicts = True
-        elif row.kind is Kind.REFUSED and row.call_id is not None:
+        elif row.kind is RowKind.REFUSED and row.call_id is not None:
             self._has_named_refusals = True
         if row.state is State.DUE:
             self.agents.setdefault(row.destination, set()).add(row.agent)
@@ -237,7 +237,7 @@ class CallTables:
         found = self._rows("WHERE call_id = ? AND kind = 'call'", (call_id,))
         return sorted(found + self._rows("WHERE call_id = ? AND kind <> 'call'", (call_id,)), key=lambda row: row.row)
 
-    def at_place(self, source: str, path: str, offset: int, kind: Kind) -> Sequence[Row]:
+    def at_place(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[Row]:
         """Rows of a kind at a place, in row order."""
         where = 'WHERE source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
         return self._rows(where, (source, to_text(path), offset, str(kind)))

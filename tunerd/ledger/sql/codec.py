@@ -10,7 +10,7 @@ import orjson
 
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import FileMark, Gate
-from tunerd.ledger.rows import Body, Kind, PauseClock, Row
+from tunerd.ledger.rows import Body, PauseClock, Row, RowKind
 from tunerd.outcome import PauseReason
 
 
@@ -48,7 +48,7 @@ _ROW_FIELDS: Final = tuple(field.name for field in fields(Row) if field.name != 
 COLUMNS: Final = ", ".join(f'"{name}"' for name in _ROW_FIELDS)
 """Of table call, in the order of `row_of` and `values_of`."""
 _STATES: Final = {state.value: state for state in State}
-_KINDS: Final = {kind.value: kind for kind in Kind}
+_KINDS: Final = {kind.value: kind for kind in RowKind}
 FORMS: Final = {form.value: form for form in Form}
 
 

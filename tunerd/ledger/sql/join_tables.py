@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from tunerd.call import State
 from tunerd.ledger import FarRule, FileMark, Gate
-from tunerd.ledger.matching import Answer, Free, Standing
+from tunerd.ledger.matching import Absence, Free, Standing
 from tunerd.ledger.rows import KeptRecording, PauseClock, Row, Want, shifted
 from tunerd.ledger.sql.call_tables import CallTables
 from tunerd.ledger.sql.codec import (
@@ -177,7 +177,7 @@ class JoinTables(CallTables):
             self._touch_wants(row.row)
             self.db.execute("DELETE FROM want WHERE call = ?", (row.row,))
 
-    def answer_want(self, call: int, position: int, answer: Answer | None) -> None:
+    def answer_want(self, call: int, position: int, answer: Absence | None) -> None:
         """Keep a strategy's answer. "Absent" closes the want for good; "expired" leaves it open for a fresh URL."""
         values = (None, False) if answer is None else (answer.at, answer.expired)
         self.db.execute("UPDATE want SET answered_at = ?, expired = ? WHERE call = ? AND position = ?", (*values, call, position))
@@ -306,5 +306,5 @@ def _want_of(columns: Sequence[Any]) -> Want:
         near_ms=near_ms,
         ended_at_ms=ended_at_ms,
         standing=Standing(standing),
-        answer=None if answered_at is None else Answer(at=answered_at, expired=bool(expired)),
+        answer=None if answered_at is None else Absence(at=answered_at, expired=bool(expired)),
     )

@@ -1,4 +1,4 @@
-"""SqliteStore: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
+"""Store: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
 
 import sqlite3
 from collections import Counter
@@ -9,7 +9,7 @@ from tunerd.ledger.sql.codec import to_text
 from tunerd.ledger.sql.gather_tables import GatherTables
 
 
-class SqliteStore(GatherTables):
+class Store(GatherTables):
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(db)
         self._full: bool | None = None
@@ -85,7 +85,7 @@ class SqliteStore(GatherTables):
     def is_rebuilt(self) -> bool:
         return self.db.execute("SELECT 1 FROM meta WHERE name = 'rebuilt'").fetchone() is not None
 
-    def held_back(self) -> None:
+    def resends_quarantined(self) -> None:
         self.db.execute("DELETE FROM meta WHERE name = 'rebuilt'")
 
     # Files whose path is there, or not.

@@ -16,11 +16,11 @@ from tunerd.events import LedgerRebuilt
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.commands.join import first_wants
 from tunerd.ledger.commands.send import reclaim_all
-from tunerd.ledger.rows import Kind, Row
+from tunerd.ledger.rows import Row, RowKind
 from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, Unsound, row_of, to_text
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.trouble import is_trouble, words_for
+from tunerd.ledger.sqlite.errors import is_trouble, words_for
 from tunerd.outcome import FailReason
 
 _CHECK_S: Final = 5.0
@@ -35,7 +35,7 @@ _GAP: Final = 1 << 40
 
 def open_sound(
     path: Path, now: float, keep_sent_s: float, *, is_reopened: bool = False, may_rebuild: bool = True
-) -> tuple[SqliteStore, LedgerRebuilt | None]:
+) -> tuple[Store, LedgerRebuilt | None]:
     """A store on a sound file. A damaged one is set aside first, or, without `may_rebuild`, refused and left as it is.
     Raises LedgerRefused with one line; with `is_reopened` (the process goes on, and claims stand) sqlite3.Error
     instead, and claims are not taken back."""
@@ -77,12 +77,12 @@ def refuse_what_is_none(path: Path) -> None:
         raise LedgerRefused(f"{path} is no ledger; it is left untouched: give the ledger a file of its own (ledger.url)")
 
 
-def _open(path: Path, now: float, is_reopened: bool) -> SqliteStore:
+def _open(path: Path, now: float, is_reopened: bool) -> Store:
     db = connect(path)
     try:
         prepare(db, path, now, scripts())
         _check(db)
-        store = SqliteStore(db)
+        store = Store(db)
         if not is_reopened:
             store.begin(full=True)
             reclaim_all(store, now)
@@ -159,7 +159,7 @@ def _sync(directory: Path) -> None:
 # Setting aside, and taking over.
 
 
-def _rebuild(path: Path, now: float, keep_sent_s: float, may_rebuild: bool) -> tuple[SqliteStore, LedgerRebuilt]:
+def _rebuild(path: Path, now: float, keep_sent_s: float, may_rebuild: bool) -> tuple[Store, LedgerRebuilt]:
     """In steps that can be broken off anywhere: the next open goes on. The new file is made under another name, so that
     what stands at `path` is either the damaged file or a whole new one, which says of itself that it is rebuilt."""
     if not may_rebuild:
@@ -203,7 +203,7 @@ def _make(fresh: Path, kept: Path, now: float, keep_sent_s: float) -> _Found:
     try:
         prepare(db, fresh, now, scripts())
         found = _take_over(db, kept, now - keep_sent_s)
-        store = SqliteStore(db)
+        store = Store(db)
         store.begin(full=True)
         found.documents_lost, found.unread = _mend(store, now)
         reclaim_all(store, now)
@@ -322,7 +322,7 @@ def _is_sane(columns: Sequence[Any]) -> bool:
         row = row_of(columns)
     except (Unsound, TypeError, ValueError, AttributeError):
         return False
-    return row.kind is not Kind.CALL or bool(row.call_id)
+    return row.kind is not RowKind.CALL or bool(row.call_id)
 
 
 def _put(db: sqlite3.Connection, table: str, names: str, columns: Sequence[Any]) -> int:
@@ -338,7 +338,7 @@ _LOST: Final = (
 )
 
 
-def _mend(store: SqliteStore, now: float) -> tuple[int, int]:
+def _mend(store: Store, now: float) -> tuple[int, int]:
     """Make what was taken over consistent: an open call without its body stands as failed(document_lost), and its files are
     read again, if they are there; a waiting one looks for its recording anew. Gives how many calls lost their document,
     and how many more lost their row."""
@@ -378,7 +378,7 @@ def _mend(store: SqliteStore, now: float) -> tuple[int, int]:
     return len(lost), unread
 
 
-def _lose(store: SqliteStore, row: Row, now: float) -> None:
+def _lose(store: Store, row: Row, now: float) -> None:
     for source, path, _ in store.places(row):
         store.db.execute("DELETE FROM file WHERE source = ? AND path = ?", (source, to_text(path)))
     store.db.execute("DELETE FROM fragment WHERE row = ? AND document IS NULL", (row.row,))  # or it would count as known

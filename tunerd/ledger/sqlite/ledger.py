@@ -19,6 +19,7 @@ from tunerd.filesystem import is_network, kind_of
 from tunerd.ledger import (
     Admission,
     Admitted,
+    CallReceiver,
     Claim,
     FailedCall,
     FarRule,
@@ -29,27 +30,26 @@ from tunerd.ledger import (
     Gathered,
     Gauges,
     Group,
-    Keep,
+    GroupResult,
     LedgerRefused,
     LedgerUnavailable,
     Pick,
-    Regrouped,
+    Retention,
     Settlement,
     StoredCall,
     Story,
     Stranded,
-    Takes,
 )
 from tunerd.ledger import lock as locks
 from tunerd.ledger.commands import admit, desk, gather, send, strand, upkeep
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
-from tunerd.ledger.sqlite.reader import Asks, Reader
-from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.trouble import LedgerGone, Reserve
-from tunerd.ledger.sqlite.writer import Job, TakesJobs, Writer
+from tunerd.ledger.sqlite.errors import LedgerGone, Reserve
+from tunerd.ledger.sqlite.inode_watch import InodeWatch
+from tunerd.ledger.sqlite.reader import AnswersQuestions, ReaderThread
+from tunerd.ledger.sqlite.writer import AcceptsJobs, Job, WriterThread
 
 T = TypeVar("T")
 
@@ -67,19 +67,19 @@ class SqliteLedger:
         self,
         path: Path,
         lock: locks.Lock | None,
-        seat: Seat,
-        reader: Asks,
-        writer: Callable[["SqliteLedger"], TakesJobs],
+        watch: InodeWatch,
+        reader: AnswersQuestions,
+        writer: Callable[["SqliteLedger"], AcceptsJobs],
         min_free_bytes: int,
     ) -> None:
         self.path = path
         self._lock = lock
-        self._seat = seat
+        self._watch = watch
         self._min_free_bytes = min_free_bytes
         self._free_checked_at = -_FREE_CHECKED_S
         self._is_full = False
         self._wakes: list[Callable[[str], None]] = []
-        self._taker: Takes | None = None
+        self._taker: CallReceiver | None = None
         self._ripe: dict[str, dict[str, None]] = {}
         self._look_from: dict[str, str | None] = {}
         """Where `disposable` looks on through a source's files; None: it has seen them all."""
@@ -123,18 +123,18 @@ class SqliteLedger:
         rolled_back = max(0, lock.commits - store.commits) if told is None and not is_new else 0
         lock.note_commits(store.commits)
         store.committed = lock.note_commits
-        seat = Seat(path)
-        seat.take()
+        watch = InodeWatch(path)
+        watch.remember()
         loop = asyncio.get_running_loop()
 
-        def opened_again() -> SqliteStore:
+        def opened_again() -> Store:
             store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
             store.committed = lock.note_commits
-            seat.take()
+            watch.remember()
             return store
 
-        def writer(ledger: "SqliteLedger") -> Writer:
-            return Writer(
+        def writer(ledger: "SqliteLedger") -> WriterThread:
+            return WriterThread(
                 opened_again,
                 store,
                 reserve,
@@ -145,7 +145,9 @@ class SqliteLedger:
                 suspect=partial(mark_suspect, path),
             )
 
-        ledger = cls(path, lock, seat, Reader(partial(connect_reader, path), partial(mark_suspect, path)), writer, min_free_bytes)
+        ledger = cls(
+            path, lock, watch, ReaderThread(partial(connect_reader, path), partial(mark_suspect, path)), writer, min_free_bytes
+        )
         if told is not None:
             emit(told)
         if rolled_back:
@@ -154,21 +156,21 @@ class SqliteLedger:
 
     # Jobs.
 
-    async def _do(self, run: Callable[[SqliteStore], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
+    async def _do(self, run: Callable[[Store], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
 
-    def _hand_over(self, run: Callable[[SqliteStore], None], row: int | None = None) -> "asyncio.Future[None]":
+    def _hand_over(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
         """Queued when this returns, and tried again until it is committed. `row`: of the claim that this ends."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
 
-    async def _see_through(self, run: Callable[[SqliteStore], T]) -> T:
+    async def _see_through(self, run: Callable[[Store], T]) -> T:
         """As `_do`, and tried again until it is committed."""
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
         return await self._writer.submit(job)
 
-    async def _alone(self, run: Callable[[SqliteStore], T]) -> T:
+    async def _alone(self, run: Callable[[Store], T]) -> T:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
         return await self._writer.submit(job)
 
@@ -209,7 +211,7 @@ class SqliteLedger:
         )  # fmt: skip
         return self._writer.submit(job)
 
-    def hand_over(self, taker: Takes) -> None:
+    def hand_over(self, taker: CallReceiver) -> None:
         self._taker = taker
 
     def keep_free(self, min_free_bytes: int) -> None:
@@ -285,12 +287,12 @@ class SqliteLedger:
         return self._hand_over(lambda store: send.set_gate(store, destination, gate, now))
 
     async def is_rebuilt(self) -> bool:
-        """Whether it was rebuilt after damage and nobody has said `held_back` since. Outlives the process."""
+        """Whether it was rebuilt after damage and nobody has said `resends_quarantined` since. Outlives the process."""
         return await self._alone(lambda store: store.is_rebuilt())
 
-    async def held_back(self) -> None:
+    async def resends_quarantined(self) -> None:
         """What would be sent twice is held back (tunerd/rebuilt.py): this ledger is one like any other."""
-        await self._see_through(lambda store: store.held_back())
+        await self._see_through(lambda store: store.resends_quarantined())
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -305,7 +307,7 @@ class SqliteLedger:
     async def gathering_sources(self) -> Sequence[str]:
         return await self._reader.ask(lambda t: t.gathering_sources())
 
-    async def gather(self, results: Sequence[Regrouped], now: float) -> Gathered:
+    async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
         return await self._do(lambda store: gather.gather(store, results, now), full=True, rows=len(results))
 
     # Positions.
@@ -404,7 +406,7 @@ class SqliteLedger:
     async def check_place(self) -> None:
         """Raises LedgerGone when the path no longer names the open file. Not while there is trouble: then it is opened
         again, or is not there to be opened, which the trouble tells."""
-        if not self._writer.is_troubled and await asyncio.to_thread(self._seat.is_lost):
+        if not self._writer.is_troubled and await asyncio.to_thread(self._watch.is_replaced):
             raise LedgerGone(
                 f"the ledger {self.path} was removed or replaced while tunerd ran; what it would write is lost, so it ends. "
                 "Put the ledger back if you have it; started without it, tunerd reads the sources again"
@@ -459,7 +461,7 @@ class SqliteLedger:
             told += failed
         return told
 
-    async def trim(self, keep: Keep, now: float) -> int:
+    async def trim(self, keep: Retention, now: float) -> int:
         try:
             gone = await self._do(lambda store: upkeep.trim(store, keep, now))
             await self._alone(lambda store: store.give_pages_back(_VACUUM_PAGES))
@@ -473,12 +475,12 @@ class SqliteLedger:
     async def close(self) -> None:
         await self._writer.close()
         await self._reader.close()
-        self._seat.leave()
+        self._watch.forget()
         if self._lock is not None:
             self._lock.release()
 
 
-def _answer(ask: send.Ask, store: SqliteStore) -> Claim:
+def _answer(ask: send.Ask, store: Store) -> Claim:
     (claim,) = send.claim(store, [ask])
     return claim
 

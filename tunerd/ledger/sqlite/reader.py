@@ -14,7 +14,7 @@ from tunerd.ledger.commands.join import look
 from tunerd.ledger.rows import Row, waits_for
 from tunerd.ledger.sql.codec import COLUMNS, MARK_COLUMNS, from_text, mark_of, row_of, to_signed, to_text
 from tunerd.ledger.sql.gather_tables import GatherTables
-from tunerd.ledger.sqlite.trouble import is_damage
+from tunerd.ledger.sqlite.errors import is_damage
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ _STEPS: Final = 10_000
 """Of SQLite's machine between two looks at the clock."""
 
 
-class Asks(Protocol):
+class AnswersQuestions(Protocol):
     """What a ledger needs of a reader."""
 
     async def ask(self, question: Callable[[GatherTables], T]) -> T: ...
     async def close(self) -> None: ...
 
 
-class Reader:
+class ReaderThread:
     """`suspect` is called, in the reader's thread, when what was read is damaged: the next open rebuilds the ledger."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], suspect: Callable[[], None]) -> None:

@@ -20,8 +20,8 @@ from tunerd.clock import Clock
 from tunerd.events import Emit, Event, LedgerHealed, LedgerTrouble
 from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.commands.send import Ask, claim, take_after
-from tunerd.ledger.sql.store import SqliteStore
-from tunerd.ledger.sqlite.trouble import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
+from tunerd.ledger.sql.store import Store
+from tunerd.ledger.sqlite.errors import LedgerDamaged, Reserve, is_damage, is_full, is_trouble, needs_reopening, words_for
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ _ROOM_BYTES: Final = 1024 * 1024
 class Job(Generic[T]):
     """A command for the writer. `run` may be called again after a rollback."""
 
-    run: Callable[[SqliteStore], T]
+    run: Callable[[Store], T]
     future: "asyncio.Future[T]"
     full: bool = False
     """Its commit has to be synced before the result is given."""
@@ -75,7 +75,7 @@ class _Told:
     events: list[Event] = field(default_factory=list)
 
 
-class TakesJobs(Protocol):
+class AcceptsJobs(Protocol):
     """What a ledger needs of a writer."""
 
     @property
@@ -87,11 +87,11 @@ class TakesJobs(Protocol):
     async def close(self) -> None: ...
 
 
-class Writer:
+class WriterThread:
     def __init__(
         self,
-        connect: Callable[[], SqliteStore],
-        store: SqliteStore,
+        connect: Callable[[], Store],
+        store: Store,
         reserve: Reserve,
         *,
         loop: asyncio.AbstractEventLoop,

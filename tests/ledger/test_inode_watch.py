@@ -8,8 +8,8 @@ import pytest
 
 from tests.descriptors import no_descriptors
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ledger.sqlite.seat import Seat
-from tunerd.ledger.sqlite.trouble import LedgerGone
+from tunerd.ledger.sqlite.errors import LedgerGone
+from tunerd.ledger.sqlite.inode_watch import InodeWatch
 
 
 def removed(path: Path) -> None:
@@ -49,24 +49,24 @@ def test_a_directory_that_is_away_or_a_lack_of_descriptors_is_no_removal(tmp_pat
     path = tmp_path / "state" / "ledger.db"
     path.parent.mkdir()
     path.touch()
-    seat = Seat(path)
+    watch = InodeWatch(path)
     with no_descriptors():
-        seat.take()
-    assert not seat.is_lost()
-    seat.take()
+        watch.remember()
+    assert not watch.is_replaced()
+    watch.remember()
     path.parent.rename(tmp_path / "away")
-    assert not seat.is_lost()
-    seat.leave()
-    assert not seat.is_lost()
+    assert not watch.is_replaced()
+    watch.forget()
+    assert not watch.is_replaced()
 
 
 def test_a_file_that_was_opened_anew_is_the_one_that_counts(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.touch()
-    seat = Seat(path)
-    seat.take()
+    watch = InodeWatch(path)
+    watch.remember()
     replaced(path)
-    assert seat.is_lost()
-    seat.take()
-    assert not seat.is_lost()
-    seat.leave()
+    assert watch.is_replaced()
+    watch.remember()
+    assert not watch.is_replaced()
+    watch.forget()

@@ -6,7 +6,7 @@ from typing import Final
 _HEAD: Final = struct.Struct("<II")
 
 
-def splice(payload: bytes, body: bytes) -> bytes | None:
+def delta_of(payload: bytes, body: bytes) -> bytes | None:
     """What to keep to get `body` back from `payload`; None where that saves less than half."""
     most = len(payload) - 1
     if most > 0 and body[-1:] == payload[-1:] and body.startswith(payload[:-1]):  # as a rule it has a field more at its end
@@ -23,7 +23,7 @@ def _shared(payload: bytes, body: bytes) -> tuple[int, int]:
     return front, back
 
 
-def unsplice(payload: bytes, patch: bytes) -> bytes:
+def apply_delta(payload: bytes, patch: bytes) -> bytes:
     front, back = _HEAD.unpack_from(patch)
     return payload[:front] + patch[_HEAD.size :] + payload[len(payload) - back :]
 

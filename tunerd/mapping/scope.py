@@ -27,21 +27,21 @@ class Broken:
 
 
 @dataclass(slots=True)
-class Names:
+class NameScope:
     """The names that an expression sees: lexical scopes, inner ones over outer ones, without shadowing."""
 
-    outer: "Names | None" = None
+    outer: "NameScope | None" = None
     slots: dict[str, Slot] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     """Shared by all scopes of a mapping: the names that some expression reads."""
     guarded: bool = False
     """A slot may hold a Broken; reading it raises what broke it."""
 
-    def inner(self) -> "Names":
-        return Names(self, {}, self.used, self.guarded)
+    def inner(self) -> "NameScope":
+        return NameScope(self, {}, self.used, self.guarded)
 
     def find(self, name: str) -> Slot | None:
-        scope: Names | None = self
+        scope: NameScope | None = self
         while scope is not None:
             if (slot := scope.slots.get(name)) is not None:
                 self.used.add(name)

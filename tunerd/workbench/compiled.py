@@ -14,7 +14,7 @@ _MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class CompiledSource:
     """One source."""
 
     source: Source
@@ -28,7 +28,7 @@ class Bench:
     compress: bool = False
 
 
-def preset_bench(name: str, environ: Mapping[str, str], form: Form | None) -> Bench:
+def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> CompiledSource:
     """A preset alone, with a made-up workspace and agent; whatever manifest sources it looks into are taken to be there.
     Raises KeyError for an unknown name, ConfigError for a preset that does not compile."""
     members = presets.load(name)
@@ -45,17 +45,17 @@ def preset_bench(name: str, environ: Mapping[str, str], form: Form | None) -> Be
     destination = _MADE_UP.model_copy(update={"api": form.value}) if calls else None
     looked_for = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
     mapping = compile_source(source, destination, sources_with_started_at=looked_for, environ=environ, form=form)
-    return Bench(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
+    return CompiledSource(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
 
 
-def config_benches(
+def compile_config(
     config: Config, environ: Mapping[str, str], forms: Mapping[str, Form], form: Form | None = None
-) -> dict[str, Bench]:
+) -> dict[str, CompiledSource]:
     """Every source of a configuration by its name. `forms`: by destination, where it is known; `form`: use this one for
     all. Keys are not looked at. Raises ConfigError with the problems of all sources."""
     destinations = {one.name: one.model_copy(update={"api_key": None}) for one in config.destinations}
     brings = manifest_sources(config.sources)
-    benches: dict[str, Bench] = {}
+    compiled: dict[str, CompiledSource] = {}
     problems: list[Problem] = []
     for at, source in enumerate(config.sources):
         destination = destinations.get(source.destination)
@@ -67,7 +67,7 @@ def config_benches(
         except ConfigError as error:
             problems += error.problems
             continue
-        benches[source.name] = Bench(
+        compiled[source.name] = CompiledSource(
             source=source,
             destination=destination,
             mapping=mapping,
@@ -76,4 +76,4 @@ def config_benches(
         )
     if problems:
         raise ConfigError(problems)
-    return benches
+    return compiled

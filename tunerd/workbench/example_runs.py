@@ -16,19 +16,19 @@ from tunerd.mapping.expressions import compile_item
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.values import RuleError
 from tunerd.outcome import FailReason
-from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import ABSENT, Change, changes, same
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.evaluation import Evaluation, evaluate, units
 from tunerd.workbench.report import outcome_of
 from tunerd.workbench.request import STAND_IN
 from tunerd.workbench.shown import where
-from tunerd.workbench.trial import Trial, explained, units
 
 WRITTEN_AT_MS: Final = 1_782_900_060_000
 """`file.mtime` of every example: 2026-07-01 10:01:00 UTC, so that a fresh checkout changes nothing."""
 
 
 @dataclass(slots=True)
-class Verdict:
+class ExampleResult:
     """How one example went; it passed where there are neither problems nor differences."""
 
     example: Example
@@ -70,63 +70,63 @@ def origin_of(example: Example, source: Source, offset: int, length: int, name: 
     return Origin(source=source.name, path=path, offset=offset, length=length, mtime_ns=WRITTEN_AT_MS * 1_000_000)
 
 
-def run(example: Example, bench: Bench, reads: Sequence[Document | RefusedDocument]) -> Verdict:
+def run(example: Example, compiled: CompiledSource, reads: Sequence[Document | RefusedDocument]) -> ExampleResult:
     """Map what was read and hold it against what is expected."""
-    verdict = Verdict(example)
-    found = units(bench, reads)
-    what = "call" if bench.mapping.gathers else "document"
+    result = ExampleResult(example)
+    found = units(compiled, reads)
+    what = "call" if compiled.mapping.gathers else "document"
     if example.document is not None:
         if example.document > len(found):
-            verdict.problems.append(f"there is no {what} {example.document}: the input holds {len(found)}")
-            return verdict
+            result.problems.append(f"there is no {what} {example.document}: the input holds {len(found)}")
+            return result
         found = [found[example.document - 1]]
     if len(found) != 1:
         holds = f"no {what}" if not found else f"{len(found)} {what}s: say which one with `document: 1`"
-        verdict.problems.append(f"the input holds {holds}")
-        return verdict
-    _judge(verdict, explained(bench, found[0]), bench)
-    return verdict
+        result.problems.append(f"the input holds {holds}")
+        return result
+    _judge(result, evaluate(compiled, found[0]), compiled)
+    return result
 
 
-def _judge(verdict: Verdict, trial: Trial, bench: Bench) -> None:
-    example, outcome = verdict.example, outcome_of(trial)
-    refusal = trial.refusal
+def _judge(result: ExampleResult, evaluation: Evaluation, compiled: CompiledSource) -> None:
+    example, outcome = result.example, outcome_of(evaluation)
+    refusal = evaluation.refusal
     came = _came(outcome, refusal)
     if example.expect_failed is not None:
         if refusal is None or refusal.reason is not example.expect_failed:
-            verdict.problems.append(f"expected to be refused ({example.expect_failed.value}), but it {came}")
+            result.problems.append(f"expected to be refused ({example.expect_failed.value}), but it {came}")
         return
     if example.expect_ignored:
         if outcome != "ignored":
-            verdict.problems.append(f"expected to be left out, but it {came}")
+            result.problems.append(f"expected to be left out, but it {came}")
         return
-    mapped = trial.explanation.mapped if trial.explanation and trial.refusal is None else None
+    mapped = evaluation.explanation.mapped if evaluation.explanation and evaluation.refusal is None else None
     call, recording = (mapped.call, mapped.recording) if mapped else (None, None)
     if (example.expect or example.expect_keys) and (call is None or mapped is None):
-        verdict.problems.append(f"expected a call, but it {came}")
-    elif call is not None and mapped is not None and trial.explanation is not None:
-        _compare_call(verdict, call, trial.explanation, bench)
+        result.problems.append(f"expected a call, but it {came}")
+    elif call is not None and mapped is not None and evaluation.explanation is not None:
+        _compare_call(result, call, evaluation.explanation, compiled)
     if example.expect_recording:
         if recording is None:
-            verdict.problems.append(f"expected a recording, but it {came}")
+            result.problems.append(f"expected a recording, but it {came}")
         else:
             made = recording_fields(recording)
-            _compare(verdict, {text: node.bare() for text, node in example.expect_recording.items()}, made, trial.explanation)
+            _compare(result, {text: node.bare() for text, node in example.expect_recording.items()}, made, evaluation.explanation)
 
 
-def _compare_call(verdict: Verdict, call: Call, explanation: Explanation, bench: Bench) -> None:
-    example = verdict.example
+def _compare_call(result: ExampleResult, call: Call, explanation: Explanation, compiled: CompiledSource) -> None:
+    example = result.example
     if example.expect:
         seen = seen_by(call, Form(example.form) if example.form else None)
         if isinstance(seen, Refusal):
-            verdict.problems.append(f"the form {example.form} does not take the call: {seen.where}: {seen.what}")
+            result.problems.append(f"the form {example.form} does not take the call: {seen.where}: {seen.what}")
         else:
-            _compare(verdict, {text: node.bare() for text, node in example.expect.items()}, seen, explanation)
+            _compare(result, {text: node.bare() for text, node in example.expect.items()}, seen, explanation)
     keys = {one.source: one.key for one in call.strategies if isinstance(one, ManifestStrategy)}
     for source, node in example.expect_keys.items():
         wanted, got = node.bare(), keys.get(source)
         if not same(wanted, got):
-            verdict.differences.append(Change(f"key in {source}", wanted, ABSENT if got is None else got))
+            result.differences.append(Change(f"key in {source}", wanted, ABSENT if got is None else got))
 
 
 def seen_by(call: Call, form: Form | None) -> dict[str, Any] | Refusal:
@@ -158,20 +158,20 @@ def recording_fields(recording: Recording) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _compare(verdict: Verdict, expected: dict[str, Any], seen: dict[str, Any], explanation: Explanation | None) -> None:
+def _compare(result: ExampleResult, expected: dict[str, Any], seen: dict[str, Any], explanation: Explanation | None) -> None:
     whys = {report.name: report for report in (explanation.fields if explanation else ()) if report.why}
     for text, wanted in expected.items():
         try:
             got = compile_item(text).run(seen)
         except RuleError as error:
-            verdict.problems.append(f"{text}: {error}")
+            result.problems.append(f"{text}: {error}")
             continue
         found = list(changes(wanted, got))
-        verdict.differences += [Change(_under(text, change.path), change.old, _nothing(change.new)) for change in found]
+        result.differences += [Change(_under(text, change.path), change.old, _nothing(change.new)) for change in found]
         name = text.split(".")[0].split("[")[0]
         if found and name in whys and name not in seen:
             report = whys[name]
-            verdict.hints.append(f"{name} ({where(report.place)}): {report.why}")
+            result.hints.append(f"{name} ({where(report.place)}): {report.why}")
 
 
 def _under(text: str, path: str) -> str:

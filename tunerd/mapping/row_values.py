@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.mapping.limits import Refused, row_at
+from tunerd.mapping.limits import RefusalError, row_at
 from tunerd.mapping.values import InexactError, exact, missing
 
 LONGEST_TIME: Final = 1 << 53
@@ -81,14 +81,14 @@ def object_of(value: Any) -> dict[str, Any] | None:
 
 
 def time_of(value: Any, number: int, name: str) -> int | None:
-    """A row's time or duration in whole milliseconds, None where it is missing. Raises Refused for what is no number."""
+    """A row's time or duration in whole milliseconds, None where it is missing. Raises RefusalError for what is no number."""
     if value.__class__ is float and -LONGEST_TIME < value < LONGEST_TIME:
         return math.floor(value + 0.5)
     if missing(value):
         return None
     found = number_of(value)
     if found is None or abs(found) > LONGEST_TIME:
-        raise Refused(row_at(number, name), "has to be a number of milliseconds (seconds_to_ms and epoch_ms give them)")
+        raise RefusalError(row_at(number, name), "has to be a number of milliseconds (seconds_to_ms and epoch_ms give them)")
     return found if type(found) is int else whole(found)
 
 
@@ -101,7 +101,7 @@ def joined_text(value: Any, number: int) -> str:
         return ""
     text = text_of(value)
     if text is None:
-        raise Refused(row_at(number, "text"), "has to be text (or a list of texts)")
+        raise RefusalError(row_at(number, "text"), "has to be text (or a list of texts)")
     return text.strip()
 
 
@@ -109,7 +109,7 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
     """The words that have a word, a start and an end, by their starts, with whole milliseconds (not limited to the call yet).
     They may be the document's own objects: whoever changes a word makes a new one."""
     if not isinstance(value, list | tuple):
-        raise Refused(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
+        raise RefusalError(row_at(number, "words"), "has to be a list of {word, start_ms, end_ms}")
     words: list[dict[str, Any]] = []
     for word in value:
         if word.__class__ is not dict and not isinstance(word, dict):
@@ -166,7 +166,7 @@ def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] 
     if not value and missing(value):
         return None
     if value.__class__ is not dict and not isinstance(value, Mapping):
-        raise Refused(row_at(number, "tool"), "has to be an object: {name, request_id, params, result, is_error, error}")
+        raise RefusalError(row_at(number, "tool"), "has to be an object: {name, request_id, params, result, is_error, error}")
     get = value.get
     name, request_id, params, result, error = get("name"), get("request_id"), get("params"), get("result"), get("error")
     if not (name or params or result or error):
@@ -206,7 +206,7 @@ def node_of(value: Any, number: int) -> dict[str, Any] | None:
     if missing(value):
         return None
     if not isinstance(value, Mapping):
-        raise Refused(row_at(number, "node"), "has to be an object: {from, to, reason}")
+        raise RefusalError(row_at(number, "node"), "has to be an object: {from, to, reason}")
     node = {field: text for field in ("from", "to") if (text := _id_of(value.get(field), number, f"node.{field}"))}
     if reason := text_of(value.get("reason")):
         node["reason"] = reason
@@ -214,11 +214,11 @@ def node_of(value: Any, number: int) -> dict[str, Any] | None:
 
 
 def _id_of(value: Any, number: int, name: str) -> str | None:
-    """What tells tool calls or nodes apart, as text. Raises Refused for a number that may have lost digits."""
+    """What tells tool calls or nodes apart, as text. Raises RefusalError for a number that may have lost digits."""
     try:
         return text_of(exact(value))
     except InexactError as error:
-        raise Refused(row_at(number, name), error.what) from None
+        raise RefusalError(row_at(number, name), error.what) from None
 
 
 def _as_json(value: Any) -> str:

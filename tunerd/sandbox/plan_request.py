@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunerd.sandbox.faults import Answer, Faults, Garbage, Hang, Hold, LoseAnswer, Ordinary, Planned, Redirect, Reset
+from tunerd.sandbox.faults import Faults, FixedAnswer, Garbage, Hang, HoldAnswer, LoseAnswer, Ordinary, Planned, Redirect, Reset
 
 _Status = Annotated[int, Field(ge=200, le=599)]
 
@@ -36,7 +36,7 @@ class _Redirect(BaseModel):
 _Word = Literal["ordinary", "lose", "hold", "hang", "reset", "garbage"]
 
 
-class Control(Faults):
+class PlanRequest(Faults):
     """What one control request says. Faults' own fields count only where they were named."""
 
     next: tuple[_Status | _Word | _Answer | _Redirect, ...] = ()
@@ -54,10 +54,10 @@ class Control(Faults):
         return [_planned(item, release) for item in self.next]
 
 
-def read_control(body: bytes) -> Control | list[str]:
-    """A Control, or what is wrong with the body, a sentence each."""
+def read_plan_request(body: bytes) -> PlanRequest | list[str]:
+    """A PlanRequest, or what is wrong with the body, a sentence each."""
     try:
-        return Control.model_validate_json(body)
+        return PlanRequest.model_validate_json(body)
     except ValidationError as exc:
         errors = exc.errors(include_url=False, include_context=False, include_input=False)
         return [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors]
@@ -66,10 +66,10 @@ def read_control(body: bytes) -> Control | list[str]:
 def _planned(item: "int | _Word | _Answer | _Redirect", release: asyncio.Event) -> Planned:
     match item:
         case int():
-            return Answer(item)
+            return FixedAnswer(item)
         case _Answer():
             body = None if item.body is None else item.body.encode()
-            return Answer(item.status, item.retry_after, body, item.content_type)
+            return FixedAnswer(item.status, item.retry_after, body, item.content_type)
         case _Redirect():
             return Redirect(item.redirect, item.status)
         case "ordinary":
@@ -77,7 +77,7 @@ def _planned(item: "int | _Word | _Answer | _Redirect", release: asyncio.Event) 
         case "lose":
             return LoseAnswer()
         case "hold":
-            return Hold(release)
+            return HoldAnswer(release)
         case "hang":
             return Hang()
         case "reset":

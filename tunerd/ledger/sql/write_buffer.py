@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Final, TypeVar
 
-from tunerd.ledger.rows import Body, Kind, Row
+from tunerd.ledger.rows import Body, Row, RowKind
 from tunerd.ledger.sql.codec import COLUMNS, conversions, matching_text, values_of
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ _MOST: Final = 256
 _ROUND: Final = 8
 
 
-class Unwritten:
+class WriteBuffer:
     """A later change of a row takes the place of an earlier one."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -42,7 +42,7 @@ class Unwritten:
         self._is_empty = False
         self._new.append(row)
         self._numbers.add(row.row)
-        if row.kind is not Kind.IGNORED:
+        if row.kind is not RowKind.IGNORED:
             self._bodies[row.row] = body
 
     def change(self, row: Row, columns: dict[str, object]) -> None:

@@ -8,7 +8,7 @@ from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import keyed
 from tunerd.mapping.explanation import Explanation
 from tunerd.outcome import FailReason
-from tunerd.workbench.bench import Bench
+from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.request import request_of
 
 _NO_KEY: Final = Refusal(
@@ -35,10 +35,10 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Evaluation:
     """One unit and what became of it."""
 
-    bench: Bench
+    compiled: CompiledSource
     unit: Unit
     explanation: Explanation | None
     """None where it could not be read."""
@@ -54,26 +54,26 @@ class Trial:
         return self.unit.cut or (self.explanation.refusal if self.explanation is not None else None) or self.unsent
 
 
-def _apart(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> Iterator[Document | RefusedDocument]:
+def _apart(compiled: CompiledSource, reads: Iterable[Document | RefusedDocument]) -> Iterator[Document | RefusedDocument]:
     """The documents of a source with `documents:` are those in the list."""
     for one in reads:
-        yield from bench.mapping.elements(one) if isinstance(one, Document) else (one,)
+        yield from compiled.mapping.elements(one) if isinstance(one, Document) else (one,)
 
 
-def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
+def units(compiled: CompiledSource, reads: Iterable[Document | RefusedDocument]) -> list[Unit]:
     """What was read, as it is mapped: in the order of reading; gathered calls in the order of their first document."""
     found: list[Unit] = []
     parts: list[Fragment | RefusedDocument] = []
     documents: dict[tuple[int | str, int], Document] = {}
-    for one in _apart(bench, reads):
+    for one in _apart(compiled, reads):
         if isinstance(one, RefusedDocument):
             found.append(Unit(unread=one))
             parts.append(one)
             continue
-        if not bench.mapping.gathers:
+        if not compiled.mapping.gathers:
             found.append(Unit(documents=(one,)))
             continue
-        mapped = bench.mapping.map(one)
+        mapped = compiled.mapping.map(one)
         if mapped.fragment is None or mapped.recording is not None:
             found.append(Unit(documents=(one,)))
         if mapped.fragment is not None:
@@ -91,32 +91,34 @@ def units(bench: Bench, reads: Iterable[Document | RefusedDocument]) -> list[Uni
     return found
 
 
-def explained(bench: Bench, unit: Unit) -> Trial:
+def evaluate(compiled: CompiledSource, unit: Unit) -> Evaluation:
     """What the rules make of it, with everything they noted on the way."""
     if unit.unread is not None:
-        return Trial(bench=bench, unit=unit, explanation=None)
+        return Evaluation(compiled=compiled, unit=unit, explanation=None)
     if not unit.fragments:
-        explanation, complete = bench.mapping.explain(unit.documents[0]), True
+        explanation, complete = compiled.mapping.explain(unit.documents[0]), True
     else:
-        complete = bench.mapping.gather(None, unit.fragments, wait_is_over=False) is not None
-        explanation = bench.mapping.explain_gathered(unit.fragments)
-    return Trial(bench=bench, unit=unit, explanation=explanation, complete=complete, unsent=_unsent(bench, explanation.mapped))
+        complete = compiled.mapping.gather(None, unit.fragments, wait_is_over=False) is not None
+        explanation = compiled.mapping.explain_gathered(unit.fragments)
+    return Evaluation(
+        compiled=compiled, unit=unit, explanation=explanation, complete=complete, unsent=_unsent(compiled, explanation.mapped)
+    )
 
 
-def _unsent(bench: Bench, mapped: Mapped) -> Refusal | None:
+def _unsent(compiled: CompiledSource, mapped: Mapped) -> Refusal | None:
     """What is checked when the body is frozen, by the code that freezes it."""
     if mapped.call is None:
         return None
-    request = request_of(mapped.call, bench)
+    request = request_of(mapped.call, compiled)
     return request if isinstance(request, Refusal) else None
 
 
-def mapped(bench: Bench, unit: Unit) -> Mapped:
+def mapped(compiled: CompiledSource, unit: Unit) -> Mapped:
     """The same without the notes, and quicker. A gathered call is mapped as if its wait were over."""
     if unit.unread is not None:
         return Mapped(refused=unit.unread)
     if not unit.fragments:
-        return bench.mapping.map(unit.documents[0])
+        return compiled.mapping.map(unit.documents[0])
     if unit.cut is not None:
         return Mapped(refused=RefusedDocument(origin=unit.documents[-1].origin, refusal=unit.cut))
-    return bench.mapping.gather(None, unit.fragments) or Mapped()
+    return compiled.mapping.gather(None, unit.fragments) or Mapped()

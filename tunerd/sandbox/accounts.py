@@ -9,15 +9,15 @@ from typing import Final, TypeAlias
 import orjson
 
 from tunerd.call import Form
+from tunerd.sandbox.body_check import FieldProblem, Judged
 from tunerd.sandbox.faults import Faults
-from tunerd.sandbox.forms import FieldProblem, Judged
 
-CallKey: TypeAlias = tuple[str, str, str]
+AccountKey: TypeAlias = tuple[str, str, str]
 """workspace, agent, call id: what Tuner keeps apart."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Response:
     """How a request ends."""
 
     status: int
@@ -30,7 +30,7 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class CallRequest:
     """What counts of a POST to the call endpoint."""
 
     form: Form | None
@@ -45,28 +45,28 @@ class Accounts:
     """What the stand-in has accepted so far, for each workspace and agent."""
 
     def __init__(self) -> None:
-        self._accepted: Counter[CallKey] = Counter()
+        self._accepted: Counter[AccountKey] = Counter()
 
-    def answer(self, request: Request, judged: Judged, faults: Faults) -> Ending:
+    def answer(self, request: CallRequest, judged: Judged, faults: Faults) -> Response:
         """What Tuner would answer; a good call is accepted by this."""
         if refusal := refuse_key(request, faults):
             return refusal
         if request.agent in faults.forbid_agents:
-            return Ending(403, "forbidden", error("this key may not send calls of this agent"))
+            return Response(403, "forbidden", error("this key may not send calls of this agent"))
         if wrong := _query_problems(request.workspace, request.agent):
-            return Ending(400, "refused", error("the query is not complete", wrong), problems=wrong)
+            return Response(400, "refused", error("the query is not complete", wrong), problems=wrong)
         if request.content_type != "application/json":
-            return Ending(415, "refused", error("Content-Type must be application/json"))
+            return Response(415, "refused", error("Content-Type must be application/json"))
         if judged.problems:
             status = 400 if judged.not_json else faults.reject
-            return Ending(status, "refused", error("the body is not valid", judged.problems), problems=judged.problems)
+            return Response(status, "refused", error("the body is not valid", judged.problems), problems=judged.problems)
         assert request.form is not None  # noqa: S101 - refuse_key answers it
         return self._accept(request.form, (request.workspace, request.agent, judged.call_id or ""))
 
-    def _accept(self, form: Form, call: CallKey) -> Ending:
+    def _accept(self, form: Form, call: AccountKey) -> Response:
         known = self._accepted[call]
         if form is Form.CREATE_CALL and known:
-            return Ending(409, "known", error("this call_id exists already; nothing was updated"))
+            return Response(409, "known", error("this call_id exists already; nothing was updated"))
         self._accepted[call] = known + 1
         answer: dict[str, object]
         if form is Form.CREATE_CALL:
@@ -74,16 +74,16 @@ class Accounts:
         else:
             seal = hashlib.sha256("\0".join((*call, str(known))).encode()).hexdigest()[:12]
             answer = {"success": True, "callId": call[2], "tunerCallId": f"tc_{seal}", "message": _RECEIVED}
-        return Ending(200, "accepted again" if known else "accepted", orjson.dumps(answer), accepted=True)
+        return Response(200, "accepted again" if known else "accepted", orjson.dumps(answer), accepted=True)
 
 
 _RECEIVED: Final = "Call data received successfully."
 
 UNCHECKED: Final = {
-    Form.SEND_CALLS: Ending(
+    Form.SEND_CALLS: Response(
         200, "accepted", orjson.dumps({"success": True, "callId": "", "tunerCallId": "tc_unchecked", "message": _RECEIVED}), True
     ),
-    Form.CREATE_CALL: Ending(200, "accepted", orjson.dumps({"id": 1, "provider_call_id": "", "is_new": True}), True),
+    Form.CREATE_CALL: Response(200, "accepted", orjson.dumps({"id": 1, "provider_call_id": "", "is_new": True}), True),
 }
 """For requests that nobody looked at."""
 
@@ -98,11 +98,11 @@ def credentials(headers: Mapping[str, str]) -> tuple[Form | None, str]:
     return None, ""
 
 
-def refuse_key(request: Request, faults: Faults) -> Ending | None:
+def refuse_key(request: CallRequest, faults: Faults) -> Response | None:
     if request.form is None:
-        return Ending(401, "no key", error("send either X-API-Key or Authorization: Bearer"))
+        return Response(401, "no key", error("send either X-API-Key or Authorization: Bearer"))
     if not faults.is_good(request.key):
-        return Ending(401, "wrong key", error("this key is not known"))
+        return Response(401, "wrong key", error("this key is not known"))
     return None
 
 

@@ -8,39 +8,39 @@ import pytest
 
 from tests.ledger.parts import NOW
 from tunerd.call import State
-from tunerd.ledger.rows import Body, Kind, Row
-from tunerd.ledger.sql.store import SqliteStore
+from tunerd.ledger.rows import Body, Row, RowKind
+from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
 from tunerd.ledger.states import Move
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqliteStore]:
+def store(tmp_path: Path) -> Iterator[Store]:
     store, _ = open_sound(tmp_path / "ledger.db", NOW, 86_400.0)
     yield store
     store.db.close()
 
 
 def row(call_id: str) -> Row:
-    return Row(kind=Kind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
+    return Row(kind=RowKind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
                path="/calls/log", admitted_at=NOW, changed_at=NOW, due_at=NOW)  # fmt: skip
 
 
-def add(store: SqliteStore, *call_ids: str) -> list[Row]:
+def add(store: Store, *call_ids: str) -> list[Row]:
     rows = [row(call_id) for call_id in call_ids]
     for one in rows:
         store.add(one, Body(payload=b"{}", document=one.call_id.encode() if one.call_id else None))
     return rows
 
 
-def statements(store: SqliteStore) -> list[str]:
+def statements(store: Store) -> list[str]:
     """Of what follows: the first word of each statement that SQLite begins."""
     seen: list[str] = []
     store.db.set_trace_callback(lambda sql: seen.append(sql.split()[0]))
     return seen
 
 
-def test_what_was_changed_is_read(store: SqliteStore) -> None:
+def test_what_was_changed_is_read(store: Store) -> None:
     """Rows, changes of rows that are new or older, and bodies are seen by the same transaction, and after the commit."""
     store.begin(full=False)
     (older,) = add(store, "older")
@@ -59,7 +59,7 @@ def test_what_was_changed_is_read(store: SqliteStore) -> None:
             store.commit()
 
 
-def test_a_rollback_forgets(store: SqliteStore) -> None:
+def test_a_rollback_forgets(store: Store) -> None:
     """Nothing that was not written yet comes into the next transaction."""
     store.begin(full=False)
     add(store, "gone")
@@ -71,7 +71,7 @@ def test_a_rollback_forgets(store: SqliteStore) -> None:
     assert store.db.execute("SELECT count(*) FROM body").fetchone() == (1,)
 
 
-def test_a_new_row_takes_an_id_that_was_given_up(store: SqliteStore) -> None:
+def test_a_new_row_takes_an_id_that_was_given_up(store: Store) -> None:
     """One call gets another id and a new one takes its old id, in one transaction."""
     store.begin(full=False)
     (first,) = add(store, "wanted")
@@ -83,7 +83,7 @@ def test_a_new_row_takes_an_id_that_was_given_up(store: SqliteStore) -> None:
     assert [one.row for one in store.with_id("42", "a", "wanted")] == [second.row]
 
 
-def test_an_id_cannot_be_held_twice(store: SqliteStore) -> None:
+def test_an_id_cannot_be_held_twice(store: Store) -> None:
     """The table's own rule still stands, at the latest at the commit."""
     store.begin(full=False)
     add(store, "one", "one")
@@ -92,7 +92,7 @@ def test_an_id_cannot_be_held_twice(store: SqliteStore) -> None:
     store.rollback()
 
 
-def test_forty_rows_are_few_statements(store: SqliteStore) -> None:
+def test_forty_rows_are_few_statements(store: Store) -> None:
     """40 new rows with their bodies, then 40 that move on and lose their bodies: as many statements as there are parts."""
     store.begin(full=False)
     rows = add(store, *(f"c{number}" for number in range(40)))
@@ -110,7 +110,7 @@ def test_forty_rows_are_few_statements(store: SqliteStore) -> None:
     assert store.db.execute("SELECT count(*) FROM body").fetchone() == (0,)
 
 
-def test_bodies_of_sent_calls_go_some_at_a_time(store: SqliteStore) -> None:
+def test_bodies_of_sent_calls_go_some_at_a_time(store: Store) -> None:
     """Of many that are kept up to an eighth more stay for a while; of few, none."""
     for kept, most in ((80, 90), (4, 4)):
         store.begin(full=False)
