@@ -78,14 +78,7 @@ MAY_IMPORT = {
     "tunerd.intake": {"tunerd.ledger"},
     "tunerd.delivery": {"tunerd.ledger"},
     "tunerd.ops": {"tunerd.ledger"},
-    "tunerd.admin": {
-        "tunerd.ledger",
-        "tunerd.ops.coverage",
-        "tunerd.ops.encoding",
-        "tunerd.ops.http",
-        "tunerd.ops.listening",
-        "tunerd.ops.mask",
-    },
+    "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
     "tunerd.workbench": {"tunerd.mapping"},
     "tunerd.sandbox": set(),
 }

@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_read_is_named_by_status(live: Live) -> None:
     while 'tunerd_files_unreadable{source="agent"} 2.0' not in live.get("/metrics")[1]:
         assert time.monotonic() < deadline
     said = " ".join(live.run("status").stdout.split())
-    assert re.search(r"2 cannot be read, such as \S+/calls/\w+\.json: cannot be read \(Too many levels", said), said
+    assert re.search(r"2 cannot be read, for example \S+/calls/\w+\.json: cannot be read \(Too many levels", said), said
 
 
 def test_after_a_kill_commands_go_on_alone(live: Live) -> None:

@@ -122,7 +122,7 @@ async def test_ipv6() -> None:
 async def test_an_address_in_use_is_one_line() -> None:
     """What is wrong, which setting, what to do."""
     async with serving() as page:
-        with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process; choose another"):
+        with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process: choose another"):
             async with serving(listen=f"127.0.0.1:{page.address[1]}"):
                 pass
 

@@ -226,7 +226,7 @@ class IdleDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Destinations:
+class DestinationNames:
     """The names of the destinations that were paused or resumed."""
 
     version: int = VERSION

@@ -167,25 +167,25 @@ class ForgetOrder(Order[answers.Report]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PauseOrder(Order[answers.Destinations]):
+class PauseOrder(Order[answers.DestinationNames]):
     """Stop sending to DESTINATION, or to all destinations if none is named.
 
     No call is lost: files are still read, and their calls wait in the ledger. The pause survives a restart; end it with
     `tunerd resume`."""
 
     name: ClassVar[str] = "pause"
-    answer: ClassVar[type[Any]] = answers.Destinations
+    answer: ClassVar[type[Any]] = answers.DestinationNames
     destination: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResumeOrder(Order[answers.Destinations]):
+class ResumeOrder(Order[answers.DestinationNames]):
     """Resume sending to DESTINATION, or to all destinations if none is named.
 
     This ends every pause, whatever its reason. A Retry-After from Tuner is still obeyed."""
 
     name: ClassVar[str] = "resume"
-    answer: ClassVar[type[Any]] = answers.Destinations
+    answer: ClassVar[type[Any]] = answers.DestinationNames
     destination: str | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from tunerd.admin.answer_types import (
     ConfigurationDocument,
-    Destinations,
+    DestinationNames,
     IdleDocument,
     ReloadResult,
     RescanStarted,
@@ -87,17 +87,17 @@ class AdminService:
     async def _idle(self, _: IdleOrder) -> IdleDocument:
         return self._status.idle()
 
-    async def _pause(self, order: PauseOrder) -> Destinations:
+    async def _pause(self, order: PauseOrder) -> DestinationNames:
         names = self._named(order.destination)
         for name in names:
             await self._gates.pause(name)
-        return Destinations(destinations=names)
+        return DestinationNames(destinations=names)
 
-    async def _resume(self, order: ResumeOrder) -> Destinations:
+    async def _resume(self, order: ResumeOrder) -> DestinationNames:
         names = self._named(order.destination)
         for name in names:
             await self._gates.resume(name)
-        return Destinations(destinations=names)
+        return DestinationNames(destinations=names)
 
     async def _reload(self, _: ReloadOrder) -> ReloadResult:
         return ReloadResult(problems=list(await self._running().reload()))
