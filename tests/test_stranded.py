@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import pytest
-from pydantic import SecretStr
 
 from tunerd.call import Form, State
-from tunerd.config import Destination
+from tunerd.config import Destination, Secret
 from tunerd.ledger import Admission, Deferred, Delivered, Filter, Retention, Stranded
 from tunerd.outcome import RetryReason
 from tunerd.stranded import heir_of
@@ -17,7 +16,7 @@ NOW = 1_767_225_600.0
 
 def at(base_url: str, workspace_id: int = 42) -> Destination:
     name = f"{base_url.partition('://')[2]}/{workspace_id}"
-    return Destination(name=name, base_url=base_url, workspace_id=workspace_id, api_key=SecretStr("k"))
+    return Destination(name=name, base_url=base_url, workspace_id=workspace_id, api_key=Secret("k"))
 
 
 NEW = at("https://new.example")

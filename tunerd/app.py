@@ -243,7 +243,7 @@ def _facts(config: Config, now: float) -> Facts:
 
 def _configuration(wiring: _Wiring, environ: Mapping[str, str]) -> ConfigurationDocument:
     config = wiring.config
-    return ConfigurationDocument(file=wiring.facts.config_file, text=config.text.get_secret_value(),
+    return ConfigurationDocument(file=wiring.facts.config_file, text=config.text.reveal(),
                                  environment=variables_of(config, environ))  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Pat
         ("loop.json", "cannot be read: Too many levels of symbolic links")
     ]
     said = run(directory).output
-    assert "1  cannot be compared: unknown, no right to read" in said
+    assert "1  cannot be compared: unknown, no permission to read" in said
     assert "Not known whether there is a gap: 1 files or directories cannot be read." in said
     assert "No gap" not in said
     assert "MISSING" not in said
@@ -234,7 +235,7 @@ def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path) -> None:
     """A file, a directory that cannot be listed, and one that cannot be entered."""
-    source = load(directory / "config.yaml", {}).sources[0].model_copy(update={"recursive": True})
+    source = replace(load(directory / "config.yaml", {}).sources[0], recursive=True)
     for name in ("no-list", "no-enter"):
         write(directory / "calls" / name / "1.json", call(name))
     (directory / "calls" / "no-list").chmod(0o711)
@@ -260,7 +261,7 @@ def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path)
     seen, unlisted = json.loads(os.read(reader, 65_536))
     os.close(reader)
     assert "half.json" in seen  # it is only opened later
-    why = "this user has no right to read it"
+    why = "this user may not read it"
     assert unlisted == [["1.json", f"cannot be read: {why}"], ["no-list", f"cannot be listed: {why}"]]
 
 
@@ -276,7 +277,7 @@ def test_no_gap_is_said_of_what_was_compared(directory: Path) -> None:
     write(directory / "calls" / "old.json", call("old"), days=2)
     result = run_until_gap(directory)
     assert result.exit_code == 0, result.output
-    assert "1  ignored: the rules leave them out" in result.output
+    assert "1  ignored by the rules" in result.output
     assert "1  ignored: not in the ledger, and older than ignore_older" in result.output
     assert result.output.endswith("\nNo gap: every document is in the ledger, but for 2 that are ignored (see above).\n")
     write(directory / "calls" / "very-old.json", call("very-old"), days=400)

@@ -62,7 +62,7 @@ def _decisions_page() -> str:
         "",
         _MADE,
         "",
-        "What would surprise whoever reads the code, or runs it, and why it is so. One page a subject.",
+        "What would surprise a reader of the code or an operator, and why tunerd does it. One page per subject.",
         "",
     ]
     for page in sorted((DOCS / "decisions").glob("*.md")):

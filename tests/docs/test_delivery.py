@@ -7,6 +7,7 @@ import pytest
 from tests.docs.fences import DOCS
 from tunerd.call import State
 from tunerd.config import Delivery, LedgerConfig, Source
+from tunerd.config.settings import keys_of
 from tunerd.delivery.retry import Answer, judge
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent, Unconfirmed
 
@@ -70,7 +71,7 @@ def test_states_and_pauses_are_all_there() -> None:
 @pytest.mark.parametrize("page", ["delivery.md", "recordings.md", "troubleshooting.md"])
 def test_defaults_are_what_is_said(page: str) -> None:
     """A quantity in brackets behind a key is the default of that key: `drain` (20 s)."""
-    fields = {name: field.default for model in (Delivery, LedgerConfig, Source) for name, field in model.model_fields.items()}
+    fields = {key.field: key.default for model in (Delivery, LedgerConfig, Source) for key in keys_of(model).values()}
     defaults = fields | {re.sub(r"_(s|bytes)$", "", name): default for name, default in fields.items()}
     units = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400, "days": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
     text = (DOCS / page).read_text()

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from tests.docs.fences import DOCS, fences
 from tunerd import __version__
 from tunerd.cli import main
-from tunerd.config.keys import EXAMPLE
+from tunerd.config import Example
+from tunerd.config.settings import keys_of
 
 PAGE = DOCS / "trying-rules.md"
 _CONSOLE = re.compile(r"```console\n\$ tunerd ([^\n]*)\n(.*?)```", re.DOTALL)
@@ -41,4 +42,4 @@ def test_the_page_shows_what_is_printed(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_every_key_of_an_example_is_in_the_table() -> None:
     """And no other."""
-    assert re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE) == [key.name for key in EXAMPLE.keys]
+    assert re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE) == list(keys_of(Example))

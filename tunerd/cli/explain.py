@@ -25,6 +25,7 @@ from tunerd.cli.documents import read, source_of, why_not_read
 from tunerd.cli.options import config_option
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config, Source
+from tunerd.config.settings import keys_of
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Evaluation, evaluate, units
 
@@ -95,7 +96,7 @@ class _RuleSet:
 
     def wanted(self, named: str | None) -> Callable[[Path], bool]:
         """Which files of a directory."""
-        return fits(Source.model_fields["include"].default) if self._config is None else wanted_by(self._config, named)
+        return fits(keys_of(Source)["include"].default) if self._config is None else wanted_by(self._config, named)
 
     @property
     def is_configured(self) -> bool:

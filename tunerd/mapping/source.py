@@ -77,7 +77,7 @@ def compile_source(
     if form is None and destination is not None:
         form = destination.form
         if form is None and destination.api_key is not None:
-            form = form_of_key(destination.api_key.get_secret_value())
+            form = form_of_key(destination.api_key.reveal())
     builder = Builder(source, destination, sources_with_started_at, environ, path or f"sources.{source.name}")
     return SourceMapping(builder, form)
 
