@@ -279,7 +279,7 @@ def test_no_gap_is_said_of_what_was_compared(directory: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "1  ignored by the rules" in result.output
     assert "1  ignored: not in the ledger, and older than ignore_older" in result.output
-    assert result.output.endswith("\nNo gap: every document is in the ledger, but for 2 that are ignored (see above).\n")
+    assert result.output.endswith("\nNo gap: every document is in the ledger, except 2 that are ignored (see above).\n")
     write(directory / "calls" / "very-old.json", call("very-old"), days=400)
     (directory / "config.yaml").write_text(text)
     (directory / "calls" / "old.json").unlink()
