@@ -17,7 +17,7 @@ from tunerd.places import Node
 
 _MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
 _WORDS: Final = ("let", "refuse", "when")
-HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform can't give"}
+HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform does not give"}
 KEPT: Final = ("README.md", "choices.md")
 """Pages under presets/ that do not belong to one preset: the index is generated here, choices.md is written by hand."""
 
@@ -84,14 +84,15 @@ def _functions_page() -> str:
             "",
             _MADE,
             "",
-            "What rules can call; [rules.md](rules.md) has them at work. A function of null gives null, unless the last column says",
-            "otherwise. A value of the wrong kind is an error: it names rule, function and kind of value, never the value.",
+            "Rules can call these functions; [rules.md](rules.md) has examples. A function of null gives null, unless the last column",
+            "says otherwise. A value of the wrong kind is an error; the message names the rule, the function and the kind of value,",
+            "never the value.",
             "",
             *_table(own),
             "",
             "## JMESPath's own",
             "",
-            'They are null-safe here, too: `length(null)` is null, and `to_string(null)` is not the text "null".',
+            'In tunerd, these functions of null give null, too: `length(null)` is null, and `to_string(null)` is not the text "null".',
             "",
             *_table(known),
             "",
@@ -155,8 +156,8 @@ def _index_page() -> str:
         "",
         _MADE,
         "",
-        "Ready-made rules of voice platforms. `preset: NAME` in a source is enough; rules beside it",
-        "[change single fields](../rules.md#changing-a-preset). Why some of them map as they do: [choices](choices.md).",
+        "Presets are ready-made rules for voice platforms. A source needs only `preset: NAME`; rules beside it",
+        "[change single fields](../rules.md#changing-a-preset). [Choices](choices.md) explains why some presets map as they do.",
     ]
     for title, kind in (("Calls", "call"), ("Recordings (manifests)", "manifest")):
         lines += ["", f"## {title}", "", "| preset | where the file comes from |", "|---|---|"]
@@ -186,13 +187,13 @@ def _preset_page(name: str) -> str:
         lines += [
             "## Where the recording is",
             "",
-            "Your configuration says it: `recording:` ([recordings](../recordings.md)).",
+            "Add `recording:` to your configuration ([recordings](../recordings.md)).",
             "",
         ]
     if "untimed" in one.members:
         what = "estimated" if one.members["untimed"].value == "spread" else "refused"
         lines += [f"Speech without a time is {what} (`untimed: {one.members['untimed'].value}`).", ""]
-    lines += [f"The whole of it: `tunerd presets show {name}`.", ""]
+    lines += [f"`tunerd presets show {name}` prints the whole preset.", ""]
     return "\n".join(lines)
 
 
@@ -200,7 +201,7 @@ def _configuration(one: Preset) -> list[str]:
     lines = ["sources:", *_source(one.name)]
     if "call" in one.members and "recording" not in one.members:
         url = "docs[?recording_url] | [0].recording_url" if "gather" in one.members else "doc.recording_url"
-        lines += ["    recording:", f"      - url: {url}   # your rule: where the audio is"]
+        lines += ["    recording:", f"      - url: {url}   # your rule: the URL of the audio"]
     for name in _looked_for(one):
         lines += _source(name)
     if "manifest" in one.members and "call" not in one.members:
@@ -208,9 +209,9 @@ def _configuration(one: Preset) -> list[str]:
         lines += [
             "  - name: agent",
             "    path: /var/spool/calls",
-            "    preset: tuner            # or another, or your rules",
+            "    preset: tuner            # or another preset, or your own rules",
             "    recording:",
-            f"      - {{manifest: {one.name}, key: doc.recording_key, within: {within}}}   # your rule: what the call calls it",
+            f"      - {{manifest: {one.name}, key: doc.recording_key, within: {within}}}   # your rule: the key in the call",
         ]
     return lines
 

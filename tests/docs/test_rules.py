@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from tests.docs.examples import Example, examples, is_equal, result, shown
 from tests.docs.fences import DOCS, fences
 from tunerd.cli import main
-from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
-from tunerd.mapping.rules import ROW_MEMBERS
+from tunerd.tuner_fields import RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS
 
 RULES = DOCS / "rules.md"
 EXAMPLES = list(examples(fences(RULES)))
@@ -42,7 +41,9 @@ def test_every_field_has_its_place() -> None:
     """The tables mention every field of calls and manifests, and every member of rows."""
     text = RULES.read_text()
     hardly_used = {"recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel"}
-    assert not [name for name in (CALL_FIELDS | MANIFEST_FIELDS | ROW_MEMBERS) - hardly_used if f"`{name}`" not in text]
+    assert not [
+        name for name in (RULE_FIELDS | RECORDING_FIELDS.keys() | ROW_FIELDS.keys()) - hardly_used if f"`{name}`" not in text
+    ]
 
 
 def test_the_configuration_with_tests_passes_its_tests(tmp_path: Path) -> None:

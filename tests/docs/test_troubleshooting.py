@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.fences import DOCS, ROOT
-from tunerd.cli.office import FAILURE, LOCKED
+from tunerd.cli.admin import FAILURE, LOCKED
 from tunerd.cli.options import EXIT_BAD_CONFIG
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 
