@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pydantic import SecretStr
-
 from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
-from tunerd.config import Destination
+from tunerd.config import Destination, Secret
 from tunerd.delivery.key import Key
 from tunerd.delivery.lane import Connect, FreezeBody
 from tunerd.delivery.run import Delivery
@@ -24,7 +22,7 @@ SENT = Sent(status=200, tuner_call_id="tc_1", already_there=False)
 
 
 def destination(base_url: str = "https://tuner.example", **changes: Any) -> Destination:
-    given = {"name": "tuner", "base_url": base_url, "workspace_id": 42, "api_key": SecretStr("bb7f64d7-e57c"), **changes}
+    given = {"name": "tuner", "base_url": base_url, "workspace_id": 42, "api_key": Secret("bb7f64d7-e57c"), **changes}
     return Destination(**given)
 
 
@@ -117,6 +115,6 @@ async def delivering_to(url: str, *, clock: Clock | None = None, ledger: MemoryL
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        there = [destination(url, api_key=SecretStr(key))]
+        there = [destination(url, api_key=Secret(key))]
         async with delivering(connect, destinations=there, clock=clock, ledger=ledger, **settings) as bench:
             yield bench

@@ -1,17 +1,17 @@
 """The request that `explain --body` shows is the one that delivery posts."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from pydantic import SecretStr
 
 from tests.mapping.sources import document
 from tests.workbench.made import CONFIG, call
 from tunerd.call import Form
 from tunerd.clock import SystemClock
-from tunerd.config import Delivery
+from tunerd.config import Delivery, Secret
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.loading.config_file import load_text
@@ -50,8 +50,8 @@ async def test_url_headers_and_body_are_those_of_a_real_attempt(server: tuple[Te
     assert made is not None
     shown = request_of(made, compiled)
     assert isinstance(shown, RequestPreview)
-    destination = config.destinations[0].model_copy(update={"api": form.value})
-    key = Key(destination.model_copy(update={"api_key": SecretStr("a-key")}))
+    destination = replace(config.destinations[0], api=form.value)
+    key = Key(replace(destination, api_key=Secret("a-key")))
     async with open_session() as session:
         await Uploader(session, destination, key, Delivery(), SystemClock(), {}).post(shown.body, made.agent, form)
     ((url, headers, body),) = seen

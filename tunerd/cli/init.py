@@ -13,6 +13,7 @@ from tunerd.cli.benches import cannot_read, files_of, fits
 from tunerd.cli.documents import read, would_read
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
+from tunerd.config.settings import keys_of
 from tunerd.loading.config_file import read_text
 from tunerd.places import ConfigError
 from tunerd.visible import visible
@@ -36,7 +37,7 @@ _PATH: Final = click.Path(path_type=Path)
 _FILES: Final = 200
 _DOCUMENTS: Final = 500
 _SHOWN: Final = 40
-_INCLUDE: Final = (*Source.model_fields["include"].default, "*.form")
+_INCLUDE: Final = (*keys_of(Source)["include"].default, "*.form")
 
 
 @click.command("init", epilog=_EPILOG)

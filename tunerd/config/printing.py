@@ -2,18 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-
-from pydantic import BaseModel
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
-from tunerd.config.keys import DELIVERY, LEDGER, LOG, REDACT, SOURCE, Kind, Section
-from tunerd.config.quantities import duration_text, size_text
+from tunerd.config.quantities import duration_text
+from tunerd.config.secret import HIDDEN
+from tunerd.config.settings import ValueKind, keys_of
 from tunerd.places import Node
-
-HIDDEN: Final = "(hidden)"
 
 
 def redacted(config: Config) -> str:
@@ -24,10 +21,10 @@ def redacted(config: Config) -> str:
     shown = {
         "destinations": [_destination(destination) for destination in config.destinations],
         "sources": [_source(source) for source in config.sources],
-        "delivery": _section(DELIVERY, config.delivery),
-        "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(LEDGER, config.ledger)},
+        "delivery": _section(config.delivery),
+        "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(config.ledger)},
         "http": {"listen": config.http.listen or None, "hosts": list(config.http.hosts)},
-        "log": _section(LOG, config.log),
+        "log": _section(config.log),
     }
     return "\n".join(_lines(shown, 0)) + "\n"
 
@@ -45,7 +42,7 @@ def _destination(destination: Destination) -> dict[str, Any]:
 
 
 def _source(source: Source) -> dict[str, Any]:
-    shown = _section(SOURCE, source)
+    shown = _section(source)
     shown["after_sent"] = {"move_to": source.move_to} if source.after_sent == "move_to" else source.after_sent
     if source.destination:
         shown["destination"] = source.destination
@@ -58,7 +55,7 @@ def _source(source: Source) -> dict[str, Any]:
             case SendAnyway(url=url):
                 shown["on_missing"] = {"send": urlunsplit((*urlsplit(url)[:3], "", ""))}
     if source.redact is not None:
-        shown["redact"] = {**_section(REDACT, source.redact), "patterns": dict(source.redact.patterns)}
+        shown["redact"] = {**_section(source.redact), "patterns": dict(source.redact.patterns)}
     for name in ("agent", "gather", "call", "manifest"):
         node = getattr(source, name)
         if isinstance(node, Node):
@@ -75,18 +72,10 @@ def _strategy(rule: UrlRule | ManifestRule) -> dict[str, Any]:
     return {"manifest": rule.manifest, "key": rule.key.bare(), "within": within, "wait": duration_text(rule.wait_s)}
 
 
-def _section(section: Section, model: BaseModel) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for key in section.keys:
-        if key.kind in (Kind.RULE, Kind.FORM):
-            continue
-        value = getattr(model, key.field)
-        if value is not None and key.kind is Kind.DURATION:
-            value = duration_text(value)
-        elif value is not None and key.kind is Kind.SIZE:
-            value = size_text(value)
-        shown[key.name] = list(value) if isinstance(value, tuple) else value
-    return shown
+def _section(model: Any) -> dict[str, Any]:
+    declared: type = type(model)
+    plain = [key for key in keys_of(declared).values() if key.kind not in (ValueKind.RULE, ValueKind.OWN)]
+    return {key.name: key.written(getattr(model, key.field)) for key in plain}
 
 
 def _lines(value: Any, indent: int) -> list[str]:

@@ -7,25 +7,21 @@ values; tuner.py and the *_section.py files the sections that need more. Rules a
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, SecretStr
-
-from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
-from tunerd.config.keys import DELIVERY, HTTP, LOG, TOP, Section
+from tunerd.config import Config, Delivery, Http, LedgerConfig, Log, Secret
+from tunerd.config.models import SECTIONS
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import Step, substitute
 from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
-from tunerd.loading.reading import Reader
+from tunerd.loading.reading import ConfigReader
 from tunerd.loading.redact_section import read_redact
 from tunerd.loading.source_section import read_sources
 from tunerd.loading.tests_section import read_examples
 from tunerd.loading.tuner import read_tuner
 from tunerd.places import ConfigError, Node, Place, Problem
-
-M = TypeVar("M", bound=BaseModel)
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
@@ -51,7 +47,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class PartialConfig:
     """As much of a configuration as could be read, with its problems."""
 
     config: Config
@@ -61,7 +57,7 @@ class Reading:
     """Of each of the config's sources: `sources[0]`."""
 
 
-def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
+def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> PartialConfig:
     """As `load`, but hands back what could be read beside the problems. Raises ConfigError where nothing could be."""
     return read_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
@@ -76,7 +72,7 @@ def place_of_ledger(path: Path, environ: Mapping[str, str]) -> LedgerPlace:
 
 def variables_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment variables that the configuration means outside its keys, with their values."""
-    text = config.text.get_secret_value()
+    text = config.text.reveal()
     names = set(_IN_RULES.findall(text))
     substitute(parse_yaml(text, config.file), _Noted(environ, names), _left_alone_with_keys)
     return {name: environ[name] for name in names if name in environ}
@@ -94,29 +90,29 @@ class _Noted(dict[str, str]):
         return super().get(name, default)
 
 
-def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
+def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> PartialConfig:
     """As `read_file`, for text that stands for the content of `file`."""
     base = os.path.dirname(os.path.abspath(file))
     substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
-    root, reader = substituted.root, Reader(substituted)
+    root, reader = substituted.root, ConfigReader(substituted)
     if not isinstance(root.value, dict):
         raise ConfigError([Problem(place=root.place, path="", message="the file holds no `sources:`; see config.example.yaml")])
-    nodes = reader.members(root, "", TOP)
+    nodes = reader.members(root, "", SECTIONS)
     top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place, base, resolve_secrets=resolve_secrets)
     redact = read_redact(reader, nodes.get("redact"), "redact")
     sources, destinations = read_sources(
         reader, nodes.get("sources"), root, top, environ, base, redact, resolve_secrets=resolve_secrets
     )
-    delivery = _section(reader, nodes.get("delivery"), "delivery", DELIVERY, Delivery)
+    delivery = reader.whole(nodes.get("delivery"), "delivery", Delivery)
     ledger = read_ledger(reader, nodes.get("ledger"), root)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
     http = _http(reader, nodes.get("http"))
-    log = _section(reader, nodes.get("log"), "log", LOG, Log)
+    log = reader.whole(nodes.get("log"), "log", Log)
     tests = read_examples(reader, nodes.get("tests"), "tests", base, sources.values())
     config = Config(
         file=file,
-        text=SecretStr(text),
+        text=Secret(text),
         destinations=destinations.all(),
         sources=tuple(sources.values()),
         delivery=delivery,
@@ -127,7 +123,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         warnings=tuple(str(warning) for warning in reader.warnings),
         places=reader.places,
     )
-    return Reading(config=config, problems=tuple(reader.problems), paths=tuple(sources))
+    return PartialConfig(config=config, problems=tuple(reader.problems), paths=tuple(sources))
 
 
 def refuse_changes(old: Config, new: Config) -> None:
@@ -189,21 +185,15 @@ def _left_alone_with_keys(path: tuple[Step, ...]) -> bool:
     return _left_alone(path)
 
 
-def _section(reader: Reader, node: Node | None, path: str, section: Section, model: type[M]) -> M:
-    """A section without forms of its own; the defaults stand in for what was wrong."""
-    values, nodes = reader.section(node, path, section)
-    return reader.build(section, model, values, nodes, path) or model()
-
-
-def _without_documents(reader: Reader, ledger: LedgerConfig) -> LedgerConfig:
+def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:
     """Bodies of sent calls are kept for `tunerd diff`, which has no documents to compare with where they are redacted."""
     if (given := reader.places.get("ledger.keep_documents")) is not None and ledger.keep_documents:
         reader.warn(given, "ledger.keep_documents", "is 0 while a source has `redact:` with `stored: true`")
-    return ledger.model_copy(update={"keep_documents": 0})
+    return replace(ledger, keep_documents=0)
 
 
-def _http(reader: Reader, node: Node | None) -> Http:
-    values, nodes = reader.section(node, "http", HTTP)
+def _http(reader: ConfigReader, node: Node | None) -> Http:
+    values, nodes = reader.section(node, "http", Http)
     hosts = _hosts(reader, nodes["hosts"], values["hosts"]) if "hosts" in values else ()
     listen = nodes.get("listen")
     if listen is None or reader.is_broken(listen):
@@ -219,7 +209,7 @@ def _http(reader: Reader, node: Node | None) -> Http:
     return Http(listen=address, hosts=hosts)
 
 
-def _hosts(reader: Reader, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
+def _hosts(reader: ConfigReader, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
     names = [host_name(text) for text in given]
     if None in names:
         reader.problem(node, "http.hosts", "takes host names without scheme and port, like [tunerd.internal]")

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunerd.config.keys import LEDGER
 from tunerd.config.models import LedgerConfig
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import Substituted, substitute
-from tunerd.loading.reading import Reader
+from tunerd.loading.reading import ConfigReader
 from tunerd.places import ConfigError, Node, Place
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
@@ -31,13 +30,13 @@ class LedgerPlace:
     """`${...}` is part of it: with another environment the same file means another ledger."""
 
 
-def read_ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
+def read_ledger(reader: ConfigReader, node: Node | None, root: Node) -> LedgerConfig:
     """The section; the defaults stand in for what was wrong."""
-    values, nodes = reader.section(node, "ledger", LEDGER)
+    values, nodes = reader.section(node, "ledger", LedgerConfig)
     url = nodes.get("url")
     if url is not None and (path := _path_of(reader, url)) is not None:
         values["path"] = path
-    config = reader.build(LEDGER, LedgerConfig, values, nodes, "ledger") or LedgerConfig()
+    config = LedgerConfig(**values)
     kind = _volatile(config.path)
     if kind is not None:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
@@ -77,10 +76,10 @@ def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPl
 
 def _filled_path(url: Node, environ: Mapping[str, str]) -> str | None:
     filled = substitute(url, environ, lambda _: False)
-    return None if filled.problems else _path_of(Reader(Substituted(filled.root)), filled.root)
+    return None if filled.problems else _path_of(ConfigReader(Substituted(filled.root)), filled.root)
 
 
-def _path_of(reader: Reader, node: Node) -> str | None:
+def _path_of(reader: ConfigReader, node: Node) -> str | None:
     want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
     text = reader.text(node, "ledger.url", want)
     if text is None:

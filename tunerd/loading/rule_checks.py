@@ -6,13 +6,13 @@ three when it loads.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tunerd.call import Form, SendAnyway
 from tunerd.config import Config, Destination, Source, form_of_key
-from tunerd.config.secrets import KeyUnusable, read_key
+from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.delivery.proxy import proxy_problems
-from tunerd.loading.config_file import Reading, read_file
+from tunerd.loading.config_file import PartialConfig, read_file
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.places import ConfigError, Problem
 
@@ -37,7 +37,7 @@ def check_file(path: Path, environ: Mapping[str, str]) -> Config:
     if problems:
         raise ConfigError(problems)
     told = dict.fromkeys(map(str, warnings))
-    return reading.config.model_copy(update={"warnings": (*reading.config.warnings, *told)})
+    return replace(reading.config, warnings=(*reading.config.warnings, *told))
 
 
 def form_known(destination: Destination) -> Form | None:
@@ -50,7 +50,7 @@ def form_known(destination: Destination) -> Form | None:
         return None
 
 
-def _of_the_rules(reading: Reading, environ: Mapping[str, str]) -> list[Problem]:
+def _of_the_rules(reading: PartialConfig, environ: Mapping[str, str]) -> list[Problem]:
     sources = reading.config.sources
     destinations = {destination.name: destination for destination in reading.config.destinations}
     wrong = {problem.path for problem in reading.problems}
@@ -77,10 +77,10 @@ def _of_the_rules(reading: Reading, environ: Mapping[str, str]) -> list[Problem]
 
 def _as_far_as_right(source: Source, path: str, wrong: set[str]) -> Source:
     """The source with harmless values where its own were refused already, so that nothing is told twice."""
-    mended: dict[str, object] = {}
+    mended: dict[str, Any] = {}
     if any(each.startswith((f"{path}.recording", f"{path}.on_missing")) for each in wrong):
         mended |= {"recording": (), "on_missing": SendAnyway(url="https://example.com/")}
     if f"{path}.agent" in wrong:
         mended["agent_remote_identifier"] = "unknown"
     mended |= {name: None for name in ("preset", "path_groups", "call", "manifest") if f"{path}.{name}" in wrong}
-    return source.model_copy(update=mended)
+    return replace(source, **mended)

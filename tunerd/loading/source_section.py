@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from pydantic import ValidationError
-
 from tunerd.config import Source
-from tunerd.config.keys import SOURCE
+from tunerd.config.settings import keys_of
 from tunerd.loading.overlap import Reach, may_share
-from tunerd.loading.reading import Reader, join, nearest
+from tunerd.loading.reading import ConfigReader, join, nearest
 from tunerd.loading.redact_section import redact_of
 from tunerd.loading.strategies import Brings, Preset, read_on_missing, read_strategies
 from tunerd.loading.tuner import Destinations, TunerBlock, read_tuner
@@ -62,7 +60,7 @@ class _Draft:
 
 
 def read_sources(
-    reader: Reader,
+    reader: ConfigReader,
     node: Node | None,
     root: Node,
     top: TunerBlock,
@@ -91,14 +89,14 @@ def read_sources(
     _refuse_same_names(reader, drafts)
     sources = {draft.path: _finish(reader, draft, drafts, top, destinations, redact) for draft in drafts}
     _warn_same_files(reader, drafts)
-    return {path: source for path, source in sources.items() if source is not None}, destinations
+    return sources, destinations
 
 
-def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets: bool) -> _Draft | None:
+def _draft(reader: ConfigReader, node: Node, path: str, base: str, *, resolve_secrets: bool) -> _Draft | None:
     if not isinstance(node.value, dict):
         reader.problem(node, path, f"takes a mapping with `name:`, `path:` and rules, not {reader.kind_of(node)}")
         return None
-    values, nodes = reader.section(node, path, SOURCE)
+    values, nodes = reader.section(node, path, Source)
     draft = _Draft(node, path, nodes, values)
     for name in ("name", "path"):
         if name not in nodes:
@@ -133,14 +131,14 @@ def _draft(reader: Reader, node: Node, path: str, base: str, *, resolve_secrets:
 
 
 def _finish(
-    reader: Reader,
+    reader: ConfigReader,
     draft: _Draft,
     drafts: Sequence[_Draft],
     top: TunerBlock,
     destinations: Destinations,
     redact: Mapping[str, Any] | None,
-) -> Source | None:
-    """What needs to know the other sources, and the model."""
+) -> Source:
+    """What needs to know the other sources, and the model. What was wrong is left out of it: its rules can still be checked."""
     values, path = draft.values, draft.path
     if not draft.has_calls and not draft.has_recordings and not ({"preset", "call", "manifest"} & draft.nodes.keys()):
         reader.problem(draft.node, path, "has no rules: give it a `preset:`, a `call:` or a `manifest:`")
@@ -155,20 +153,10 @@ def _finish(
             reader.problem(draft.node, join(path, "agent"), f"nothing says whose calls these are: {want}")
     _read_recording(reader, draft, drafts)
     _read_redact(reader, draft, redact)
-    return reader.build(SOURCE, Source, values, draft.nodes, path) or (_stand_in(values, path) if reader.problems else None)
+    return Source(**{"name": path, "path": "/", **values})
 
 
-def _stand_in(values: Mapping[str, Any], path: str) -> Source:
-    """Of a source that was refused, with what was right of it: its rules, and whatever names it, can still be checked."""
-    right: dict[str, Any] = {"name": path, "path": "/", **values}
-    try:
-        return Source(**right)
-    except ValidationError as exc:
-        wrong = {error["loc"][0] for error in exc.errors(include_url=False, include_context=False, include_input=False)}
-        return Source(**{name: value for name, value in right.items() if name not in wrong})
-
-
-def _check_directory(reader: Reader, node: Node, path: str, directory: str) -> None:
+def _check_directory(reader: ConfigReader, node: Node, path: str, directory: str) -> None:
     if os.path.isdir(directory):
         if not os.access(directory, os.R_OK | os.X_OK):
             reader.warn(node, path, f"the directory {directory} cannot be read by this user")
@@ -178,7 +166,7 @@ def _check_directory(reader: Reader, node: Node, path: str, directory: str) -> N
         reader.warn(node, path, f"there is no directory {directory} yet; the source is read as soon as it is there")
 
 
-def _check_patterns(reader: Reader, draft: _Draft) -> None:
+def _check_patterns(reader: ConfigReader, draft: _Draft) -> None:
     for name in ("include", "exclude"):
         if name not in draft.values:
             continue
@@ -190,7 +178,7 @@ def _check_patterns(reader: Reader, draft: _Draft) -> None:
                 reader.problem(draft.nodes[name], at, "patterns are names below `path:`, without a leading / and without ..")
 
 
-def _check_path_groups(reader: Reader, draft: _Draft) -> None:
+def _check_path_groups(reader: ConfigReader, draft: _Draft) -> None:
     pattern = draft.values.get("path_groups")
     if pattern is None:
         return
@@ -207,7 +195,7 @@ def _check_path_groups(reader: Reader, draft: _Draft) -> None:
             reader.problem(node, at, f"the group `{name}` cannot be used in rules: lower case letters, digits and _ only")
 
 
-def _check_timezone(reader: Reader, draft: _Draft) -> None:
+def _check_timezone(reader: ConfigReader, draft: _Draft) -> None:
     zone = draft.values.get("timezone")
     if zone is None or zone == "UTC":
         return
@@ -218,7 +206,7 @@ def _check_timezone(reader: Reader, draft: _Draft) -> None:
         reader.problem(draft.nodes["timezone"], join(draft.path, "timezone"), f"takes {want}")
 
 
-def _read_preset(reader: Reader, draft: _Draft) -> None:
+def _read_preset(reader: ConfigReader, draft: _Draft) -> None:
     name = draft.values.get("preset")
     if name is None:
         return
@@ -231,7 +219,7 @@ def _read_preset(reader: Reader, draft: _Draft) -> None:
     draft.preset = presets.load(name)
 
 
-def _read_after_sent(reader: Reader, draft: _Draft) -> None:
+def _read_after_sent(reader: ConfigReader, draft: _Draft) -> None:
     node = draft.nodes.get("after_sent")
     if node is None or reader.is_broken(node):
         return
@@ -256,7 +244,7 @@ def _read_after_sent(reader: Reader, draft: _Draft) -> None:
 _STRATEGIES: Final = 'write `recording:` with `- url: ...` or `- manifest: ...`, or `on_missing: {send: "https://..."}`'
 
 
-def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> None:
+def _read_recording(reader: ConfigReader, draft: _Draft, drafts: Sequence[_Draft]) -> None:
     """The strategies: the source's own, else its preset's, both checked against the sources that are there."""
     own, path = draft.nodes.get("recording"), join(draft.path, "recording")
     on_missing = draft.nodes.get("on_missing")
@@ -279,7 +267,7 @@ def _read_recording(reader: Reader, draft: _Draft, drafts: Sequence[_Draft]) -> 
         reader.problem(draft.node, path, f"nothing says where the audio of its calls is: {_STRATEGIES}")
 
 
-def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -> None:
+def _read_redact(reader: ConfigReader, draft: _Draft, top: Mapping[str, Any] | None) -> None:
     own, at = draft.nodes.get("redact"), join(draft.path, "redact")
     redact = redact_of(reader, own, at, top)
     draft.values["redact"] = redact if draft.has_calls else None
@@ -295,7 +283,7 @@ def _read_redact(reader: Reader, draft: _Draft, top: Mapping[str, Any] | None) -
         reader.problem(gather, join(draft.path, "gather"), f"keeps the parts of calls in the ledger, not redacted: {say}")
 
 
-def _refuse_same_names(reader: Reader, drafts: Sequence[_Draft]) -> None:
+def _refuse_same_names(reader: ConfigReader, drafts: Sequence[_Draft]) -> None:
     first: dict[str, Node] = {}
     for draft in drafts:
         if not draft.name:
@@ -308,7 +296,7 @@ def _refuse_same_names(reader: Reader, drafts: Sequence[_Draft]) -> None:
             first[draft.name] = node
 
 
-def _warn_same_files(reader: Reader, drafts: Sequence[_Draft]) -> None:
+def _warn_same_files(reader: ConfigReader, drafts: Sequence[_Draft]) -> None:
     reaches = [_reach(draft) for draft in drafts]
     for at, (one, ours) in enumerate(zip(drafts, reaches, strict=True)):
         for other, theirs in zip(drafts[:at], reaches[:at], strict=True):
@@ -324,7 +312,7 @@ def _reach(draft: _Draft) -> Reach | None:
         return None
     return Reach(
         directory=os.path.realpath(draft.values["path"]),
-        include=draft.values.get("include", Source.model_fields["include"].default),
+        include=draft.values.get("include", keys_of(Source)["include"].default),
         exclude=draft.values.get("exclude", ()),
         recursive=draft.values.get("recursive", False),
     )

@@ -6,17 +6,13 @@ that are there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
-from tunerd.config import DAY_S, ManifestRule, UrlRule
-from tunerd.config.keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
-from tunerd.loading.reading import Reader, join, nearest
+from tunerd.config import ManifestRule, UrlRule
+from tunerd.config.settings import DAY_S
+from tunerd.loading.reading import ConfigReader, join, nearest
 from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.places import Node
-
-WITHIN_S: Final = 600.0
-"""Without `within:`. Not `any`: rooms are reused, and a wrong join is worse than none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +33,7 @@ class Preset:
 
 
 def read_strategies(
-    reader: Reader, node: Node, path: str, sources: Mapping[str, Brings], preset: Preset | None = None
+    reader: ConfigReader, node: Node, path: str, sources: Mapping[str, Brings], preset: Preset | None = None
 ) -> tuple[UrlRule | ManifestRule, ...]:
     """The strategies of one source (a list, or one alone); wrong ones are left out with a problem noted."""
     items = node.value if isinstance(node.value, tuple) else (node,)
@@ -51,18 +47,16 @@ def read_strategies(
             which = "both: make two of it" if "url" in item.value else "neither"
             reader.problem(item, at, f"a strategy has either `url:` or `manifest:`; this one has {which}")
         elif "url" in item.value:
-            values, nodes = reader.section(item, at, URL_STRATEGY)
-            rules = {key.field: nodes[key.name] for key in URL_STRATEGY.keys if key.kind is Kind.RULE and key.name in nodes}
-            found.append(reader.build(URL_STRATEGY, UrlRule, values | rules, nodes, at))
+            found.append(UrlRule(**reader.section(item, at, UrlRule)[1]))
         else:
             found.append(_manifest(reader, item, at, sources, preset))
     return tuple(rule for rule in found if rule is not None)
 
 
 def _manifest(
-    reader: Reader, item: Node, at: str, sources: Mapping[str, Brings], preset: Preset | None
-) -> UrlRule | ManifestRule | None:
-    values, nodes = reader.section(item, at, MANIFEST_STRATEGY)
+    reader: ConfigReader, item: Node, at: str, sources: Mapping[str, Brings], preset: Preset | None
+) -> ManifestRule | None:
+    values, nodes = reader.section(item, at, ManifestRule)
     if "key" in nodes:
         values["key"] = nodes["key"]
     else:
@@ -78,13 +72,13 @@ def _manifest(
     if within is not None and within.value == "any":
         values["within_s"] = None
     else:
-        want = "a duration like 10m, or any"
-        values["within_s"] = WITHIN_S if within is None else reader.duration(within, join(at, "within"), want)
+        if within is not None:
+            values["within_s"] = reader.duration(within, join(at, "within"), "a duration like 10m, or any")
         if named is not None and named.recordings and not named.start:
             say = "write `within: any`, or give its `manifest:` a `started_at:`"
             where = preset.node if preset else within or item
             reader.problem(where, join(at, "within"), f"the recordings of `{name}` have no start to compare with: {say}")
-    return reader.build(MANIFEST_STRATEGY, ManifestRule, values, nodes, at)
+    return ManifestRule(**values) if {"key", "manifest"} <= values.keys() else None
 
 
 def _no_source(name: str, sources: Mapping[str, Brings], from_preset: bool) -> str:
@@ -97,7 +91,7 @@ def _no_source(name: str, sources: Mapping[str, Brings], from_preset: bool) -> s
     )
 
 
-def read_on_missing(reader: Reader, node: Node | None, hold_for: Node | None, path: str) -> OnMissing | None:
+def read_on_missing(reader: ConfigReader, node: Node | None, hold_for: Node | None, path: str) -> OnMissing | None:
     """What `on_missing:` and `hold_for:` say; None with a problem noted. `path` is the source's."""
     at = join(path, "on_missing")
     hold_s = None if hold_for is None else reader.duration(hold_for, join(path, "hold_for"), "a duration like 14d")

@@ -6,26 +6,26 @@ Expressions are parsed here, so that a wrong one is a problem with its place bef
 import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
 from tunerd.config import Example, Source
-from tunerd.config.keys import EXAMPLE
-from tunerd.config.models import REFUSALS
+from tunerd.config.source_settings import REFUSALS
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import substitute
-from tunerd.loading.reading import Reader, join, nearest
+from tunerd.loading.reading import ConfigReader, join, nearest
 from tunerd.mapping import presets
 from tunerd.mapping.expressions import ExpressionError, compile_item
 from tunerd.outcome import FailReason
 from tunerd.places import ConfigError, Node, Place, Problem
 
 RECORDING_FIELDS: Final = ("key", "id", "url", "started_at", "duration_ms", "expires_at")
+Examples: TypeAlias = tuple[Example, ...]
 _EXPECTS: Final = ("expect", "expect_recording", "expect_keys", "expect_failed", "expect_ignored")
 
 
-def read_examples(reader: Reader, node: Node | None, path: str, base: str, sources: Iterable[Source]) -> tuple[Example, ...]:
+def read_examples(reader: ConfigReader, node: Node | None, path: str, base: str, sources: Iterable[Source]) -> Examples:
     """The examples that could be read; what is wrong with the others is noted. `base`: where relative files start."""
     if node is None or node.value is None:
         return ()
@@ -52,7 +52,7 @@ def read_examples(reader: Reader, node: Node | None, path: str, base: str, sourc
     return tuple(found)
 
 
-def read_examples_file(path: Path, sources: Iterable[Source]) -> tuple[Example, ...]:
+def read_examples_file(path: Path, sources: Iterable[Source]) -> Examples:
     """The examples of a file of their own: a list, or a mapping with `tests:`. Raises ConfigError with every problem."""
     try:
         text = path.read_text("utf-8")
@@ -60,7 +60,7 @@ def read_examples_file(path: Path, sources: Iterable[Source]) -> tuple[Example, 
         why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or "is not UTF-8"
         raise ConfigError([Problem(place=Place(str(path), 1, 1), path="", message=why)]) from None
     root = parse_yaml(text, str(path))
-    reader = Reader(substitute(root, {}, lambda _: True))
+    reader = ConfigReader(substitute(root, {}, lambda _: True))
     node: Node | None = root
     if isinstance(root.value, dict):
         node = reader.members(root, "", ("tests",)).get("tests")
@@ -70,8 +70,8 @@ def read_examples_file(path: Path, sources: Iterable[Source]) -> tuple[Example, 
     return examples
 
 
-def _read(reader: Reader, node: Node, path: str, base: str, sources: Mapping[str, Source]) -> Example | None:
-    values, nodes = reader.section(node, path, EXAMPLE)
+def _read(reader: ConfigReader, node: Node, path: str, base: str, sources: Mapping[str, Source]) -> Example | None:
+    values, nodes = reader.section(node, path, Example)
     if "name" not in nodes:
         reader.problem(node, path, "`name:` is missing: what the example shows, in a few words")
     if ("input" in nodes) == ("input_file" in nodes):
@@ -110,10 +110,10 @@ def _read(reader: Reader, node: Node, path: str, base: str, sources: Mapping[str
     values["place"] = node.place
     if values["source"] is None or "name" not in values:
         return None
-    return reader.build(EXAMPLE, Example, values, nodes, path)
+    return Example(**values)
 
 
-def _input(reader: Reader, node: Node, path: str) -> Node:
+def _input(reader: ConfigReader, node: Node, path: str) -> Node:
     """Text is the JSON of a document."""
     if isinstance(node.value, str):
         try:
@@ -125,14 +125,14 @@ def _input(reader: Reader, node: Node, path: str) -> Node:
     return node
 
 
-def _members(reader: Reader, node: Node, path: str, want: str) -> dict[str, Node]:
+def _members(reader: ConfigReader, node: Node, path: str, want: str) -> dict[str, Node]:
     if isinstance(node.value, dict) and node.value:
         return node.value
     reader.problem(node, path, f"takes {want}, not {'an empty mapping' if node.value == {} else reader.kind_of(node)}")
     return {}
 
 
-def _expressions(reader: Reader, node: Node, path: str) -> dict[str, Node]:
+def _expressions(reader: ConfigReader, node: Node, path: str) -> dict[str, Node]:
     members = _members(reader, node, path, "{expression: value}")
     for text in members:
         try:
@@ -143,7 +143,7 @@ def _expressions(reader: Reader, node: Node, path: str) -> dict[str, Node]:
     return members
 
 
-def _reason(reader: Reader, node: Node, path: str) -> FailReason | None:
+def _reason(reader: ConfigReader, node: Node, path: str) -> FailReason | None:
     known = [reason.value for reason in REFUSALS]
     if node.value in known:
         return FailReason(str(node.value))
@@ -154,7 +154,7 @@ def _reason(reader: Reader, node: Node, path: str) -> FailReason | None:
 
 
 def _source(
-    reader: Reader, node: Node, given: Node | None, values: Mapping[str, Any], path: str, sources: Mapping[str, Source]
+    reader: ConfigReader, node: Node, given: Node | None, values: Mapping[str, Any], path: str, sources: Mapping[str, Source]
 ) -> str | None:
     if given is not None:
         name = values.get("source")
@@ -174,7 +174,7 @@ def _brings_recordings(source: Source) -> bool:
     return presets.effective(source).manifest is not None
 
 
-def _no_source(reader: Reader, at: Node, path: str, name: str, sources: Collection[str]) -> None:
+def _no_source(reader: ConfigReader, at: Node, path: str, name: str, sources: Collection[str]) -> None:
     near = nearest(name, sources)
     reader.problem(
         at, path, f"there is no source `{name}`; " + (f"did you mean `{near}`?" if near else f"there is {', '.join(sources)}")

@@ -3,60 +3,55 @@
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import SecretStr
-
-from tunerd.config import Destination
-from tunerd.config.keys import TUNER
-from tunerd.config.secrets import KeyUnusable, is_key, read_key
-from tunerd.loading.reading import Reader, join
+from tunerd.config import Destination, Secret
+from tunerd.config.api_key import KeyUnusable, is_key, read_key
+from tunerd.config.models import DEFAULT_BASE_URL, TunerSection
+from tunerd.loading.reading import ConfigReader, join
 from tunerd.places import Node, Place
 
-DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
 KEY_VARIABLE: Final = "TUNER_API_KEY"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_KEY_KEYS: Final = frozenset({"api_key", "api_key_file"})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TunerBlock:
     """One `tuner:` block as it was read; empty where there is none."""
 
     path: str
     place: Place
-    values: dict[str, Any] = field(default_factory=dict)
-    """By key as written; only what is there and right."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """By key; only what is there and right."""
     given: frozenset[str] = frozenset()
     """Every key that is there and not null, right or wrong."""
-    places: dict[str, Place] = field(default_factory=dict)
 
     def over(self, top: "TunerBlock") -> "TunerBlock":
         """This block with what it leaves out taken from `top`; a key of its own, in either form, replaces top's."""
-        hidden = {"api_key", "api_key_file"} if self.given & {"api_key", "api_key_file"} else frozenset()
+        hidden = _KEY_KEYS if self.given & _KEY_KEYS else frozenset()
         return TunerBlock(
             path=self.path if self.given else top.path,
             place=self.place if self.given else top.place,
             values={**{key: value for key, value in top.values.items() if key not in hidden}, **self.values},
             given=self.given | (top.given - hidden),
-            places={**top.places, **self.places},
         )
 
 
-def read_tuner(reader: Reader, node: Node | None, path: str, absent: Place, base: str, *, resolve_secrets: bool) -> TunerBlock:
+def read_tuner(
+    reader: ConfigReader, node: Node | None, path: str, absent: Place, base: str, *, resolve_secrets: bool
+) -> TunerBlock:
     """Read one block. Relative paths start at `base`. `absent` is the place to name when there is no block."""
-    found, nodes = reader.section(node, path, TUNER)
-    by_key = {key.name: found[key.field] for key in TUNER.keys if key.field in found and key.name in nodes}
-    values = {name: value for name, value in by_key.items() if value is not None}
+    found, nodes = reader.section(node, path, TunerSection)
+    values = {name: value for name, value in found.items() if value is not None}
     if "api_key" in nodes and "api_key_file" in nodes:
         reader.problem(nodes["api_key_file"], join(path, "api_key_file"), "`api_key` stands there as well; keep one of the two")
     if not resolve_secrets:
         values.pop("api_key", None)
-    elif "api_key" in values:
-        key = values["api_key"] = values["api_key"].strip()
-        if not is_key(key):
-            reader.problem(nodes["api_key"], join(path, "api_key"), "has characters that no key has: visible ASCII is wanted")
+    elif "api_key" in values and not is_key(values["api_key"].reveal()):
+        reader.problem(nodes["api_key"], join(path, "api_key"), "has characters that no key has: visible ASCII is wanted")
     for name in ("api_key_file", "ca_file"):
         if name in values:
             values[name] = os.path.abspath(os.path.join(base, values[name]))
@@ -69,15 +64,14 @@ def read_tuner(reader: Reader, node: Node | None, path: str, absent: Place, base
             read_key(Destination(name="", base_url="", workspace_id=1, api_key_file=values["api_key_file"]))
         except KeyUnusable as exc:
             reader.warn(nodes["api_key_file"], join(path, "api_key_file"), f"{exc}; nothing is sent until it can be used")
-    place = node.place if node is not None else absent
-    given = frozenset(key.name for key in TUNER.keys if key.name in nodes and found.get(key.field, "") is not None)
-    return TunerBlock(path, place, values, given, {name: child.place for name, child in nodes.items()})
+    given = frozenset(name for name in nodes if found.get(name, "") is not None)
+    return TunerBlock(path, node.place if node is not None else absent, values, given)
 
 
 class Destinations:
     """Gives each distinct destination its name; sources with the same settings share one."""
 
-    def __init__(self, reader: Reader, top: TunerBlock, environ: Mapping[str, str], *, resolve_secrets: bool) -> None:
+    def __init__(self, reader: ConfigReader, top: TunerBlock, environ: Mapping[str, str], *, resolve_secrets: bool) -> None:
         self._reader = reader
         self._top = top
         self._key = environ.get(KEY_VARIABLE, "").strip() if resolve_secrets else ""
@@ -92,19 +86,19 @@ class Destinations:
         block = own.over(self._top)
         if "workspace_id" not in block.given:
             self._tell(block, "workspace_id", "is missing: the number of the workspace in Tuner, `workspace_id: 42`")
-        if self._resolve_secrets and not self._key and not block.given & {"api_key", "api_key_file"}:
+        if self._resolve_secrets and not self._key and not block.given & _KEY_KEYS:
             want = f"`api_key_file: /etc/tunerd/key`, `api_key: ...` or the environment variable {KEY_VARIABLE}"
             self._tell(block, "api_key_file", f"there is no key to send with: {want}")
-        if self._key and not is_key(self._key) and not block.given & {"api_key", "api_key_file"}:
+        if self._key and not is_key(self._key) and not block.given & _KEY_KEYS:
             self._tell(block, "api_key", f"the environment variable {KEY_VARIABLE} has characters that no key has")
         if "workspace_id" not in block.values or ("base_url" in block.given and not block.values.get("base_url")):
             return None
         made = self._make(block)
         for known in self._found.values():
-            if made == known.model_copy(update={"name": made.name}):
+            if made == replace(known, name=made.name):
                 return known
         taken = made.name in self._found or (self._first is not None and made.name == self._first.name and made != self._first)
-        named = made.model_copy(update={"name": f"{made.name}@{source}"}) if taken else made
+        named = replace(made, name=f"{made.name}@{source}") if taken else made
         self._found[named.name] = named
         return named
 
@@ -113,20 +107,11 @@ class Destinations:
         return tuple(self._found.values())
 
     def _make(self, block: TunerBlock) -> Destination:
-        values = block.values
-        base_url = values.get("base_url") or DEFAULT_BASE_URL
-        key = values.get("api_key")
-        if key is None and "api_key_file" not in values and self._key:
-            key = self._key
-        return Destination(
-            name=f"{base_url.partition('://')[2]}/{values['workspace_id']}",
-            base_url=base_url,
-            workspace_id=values["workspace_id"],
-            api=values.get("api", "auto"),
-            api_key=None if key is None else SecretStr(key),
-            api_key_file=values.get("api_key_file"),
-            ca_file=values.get("ca_file"),
-        )
+        values = {key: value for key, value in block.values.items() if key != "agent_remote_identifier"}
+        values["base_url"] = values.get("base_url") or DEFAULT_BASE_URL
+        if self._key and not values.keys() & _KEY_KEYS:
+            values["api_key"] = Secret(self._key)
+        return Destination(name=f"{values['base_url'].partition('://')[2]}/{values['workspace_id']}", **values)
 
     def _tell(self, block: TunerBlock, key: str, message: str) -> None:
         path = join(block.path, key)
@@ -135,7 +120,7 @@ class Destinations:
             self._reader.problem(block.place, path, message)
 
 
-def _base_url(reader: Reader, node: Node, path: str, given: str) -> str | None:
+def _base_url(reader: ConfigReader, node: Node, path: str, given: str) -> str | None:
     """Scheme, host, port and path without a slash at the end; None with a problem. The URL is never quoted: a password
     may stand in it."""
     want = f"write scheme and host, like {DEFAULT_BASE_URL}"
@@ -173,7 +158,7 @@ def _url_fault(parts: SplitResult, host: str | None, text: str) -> str | None:
     return None
 
 
-def _check_ca_file(reader: Reader, node: Node, path: str, ca_file: str) -> None:
+def _check_ca_file(reader: ConfigReader, node: Node, path: str, ca_file: str) -> None:
     try:
         ssl.create_default_context(cafile=ca_file)
     except FileNotFoundError:

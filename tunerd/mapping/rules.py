@@ -23,12 +23,8 @@ from tunerd.mapping.scope import NameScope, Slot, nearest
 from tunerd.mapping.trace import TRACE_SLOT, RuleRef, optional, traced, watching
 from tunerd.mapping.values import RuleError, exact, missing
 from tunerd.places import Node, Place, Problem
+from tunerd.tuner_fields import NODE_FIELDS, ROW_FIELDS, TOOL_FIELDS
 
-ROW_MEMBERS: Final = frozenset(
-    {"role", "text", "more", "start_at", "end_at", "start_ms", "end_ms", "duration_ms", "words", "tool", "node", "metadata"}
-)
-TOOL_MEMBERS: Final = frozenset({"name", "request_id", "params", "result", "is_error", "error", "start_ms"})
-NODE_MEMBERS: Final = frozenset({"from", "to", "reason"})
 _ROW_TIMES: Final = frozenset({"start_at", "end_at"})
 _BLOCK_WORDS: Final = frozenset({"for_each", "let", "when", "rows"})
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
@@ -382,12 +378,12 @@ class RuleCompiler:
             if name in _BLOCK_WORDS or rule.value is None:
                 continue
             at = f"{path}.{name}"
-            if rows and name not in ROW_MEMBERS:
-                hint = nearest(name, ROW_MEMBERS) if name != "content" else " (did you mean `text`?)"
+            if rows and name not in ROW_FIELDS:
+                hint = nearest(name, ROW_FIELDS) if name != "content" else " (did you mean `text`?)"
                 self.problem(key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
                 continue
             if rows and name in ("tool", "node"):
-                self._check_members(rule, at, TOOL_MEMBERS if name == "tool" else NODE_MEMBERS)
+                self._check_members(rule, at, TOOL_FIELDS if name == "tool" else NODE_FIELDS)
             code = self.rule(rule, at, names, depth=depth + 1)
             if rows and name in _ROW_TIMES:
                 code = self.as_time(code, rule, at)

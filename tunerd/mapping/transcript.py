@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from tunerd.mapping.limits import ROLES, ROWS, RefusalError, row_at
+from tunerd.mapping.limits import RefusalError, row_at
 from tunerd.mapping.row_values import (
     joined_text,
     node_of,
@@ -22,6 +22,7 @@ from tunerd.mapping.row_values import (
 )
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ROLES, ROWS
 
 TranscriptRow: TypeAlias = dict[str, Any]
 Words: TypeAlias = list[dict[str, Any]]

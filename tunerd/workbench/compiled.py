@@ -1,7 +1,7 @@
 """A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tunerd.call import Form, Hold
@@ -42,7 +42,7 @@ def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> 
         destination=_MADE_UP.name if calls else "",
         on_missing=Hold(hold_s=0.0),
     )
-    destination = _MADE_UP.model_copy(update={"api": form.value}) if calls else None
+    destination = replace(_MADE_UP, api=form.value) if calls else None
     looked_for = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
     mapping = compile_source(source, destination, sources_with_started_at=looked_for, environ=environ, form=form)
     return CompiledSource(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
@@ -53,7 +53,7 @@ def compile_config(
 ) -> dict[str, CompiledSource]:
     """Every source of a configuration by its name. `forms`: by destination, where it is known; `form`: use this one for
     all. Keys are not looked at. Raises ConfigError with the problems of all sources."""
-    destinations = {one.name: one.model_copy(update={"api_key": None}) for one in config.destinations}
+    destinations = {one.name: replace(one, api_key=None) for one in config.destinations}
     brings = manifest_sources(config.sources)
     compiled: dict[str, CompiledSource] = {}
     problems: list[Problem] = []

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tunerd.call import Call, Document, Recording, RefusedDocument
 from tunerd.config import Source
+from tunerd.config.settings import keys_of
 from tunerd.mapping.elements import elements_of
 from tunerd.mapping.expressions import compile_item
 from tunerd.workbench.catalogue import PresetInfo, preset_info
@@ -26,7 +27,7 @@ from tunerd.workbench.row_rules import Proposal
 from tunerd.workbench.shape import Shape, speech_in
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
-_DEFAULT_INCLUDE: Final = Source.model_fields["include"].default
+_DEFAULT_INCLUDE: Final = keys_of(Source)["include"].default
 _MEMBERS_SHOWN: Final = 8
 _SPOKEN_LINE: Final = re.compile(
     rb"(?:^|[\])\d>-])\s*(?:user|assistant|agent|bot|caller|customer)\s*:", re.IGNORECASE | re.MULTILINE

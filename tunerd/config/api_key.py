@@ -23,7 +23,7 @@ def read_key(destination: Destination) -> str:
     if destination.api_key_file is None:
         if destination.api_key is None:
             raise KeyUnusable("no API key is configured: set tuner.api_key_file, tuner.api_key or TUNER_API_KEY")
-        key = destination.api_key.get_secret_value().strip()
+        key = destination.api_key.reveal().strip()
         if not is_key(key) or len(key) > MAX_KEY_BYTES:
             raise KeyUnusable("the API key is empty, or holds what no key has (white space, several lines, not ASCII)")
         return key
