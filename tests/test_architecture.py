@@ -80,6 +80,7 @@ MAY_IMPORT = {
     "tunerd.intake": {"tunerd.ledger"},
     "tunerd.delivery": {"tunerd.ledger"},
     "tunerd.ops": {"tunerd.ledger"},
+    "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
     "tunerd.workbench": {"tunerd.mapping"},
     "tunerd.sandbox": set(),
 }
