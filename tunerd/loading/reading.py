@@ -74,11 +74,11 @@ class ConfigReader:
                 self.problem(place, path, _no_name(name, names))
         return found
 
-    def section(self, node: Node | None, path: str, model: type, absent: Node | Place | None = None) -> "Block":
+    def section(self, node: Node | None, path: str, model: type, absent: Node | Place | None = None) -> "ConfigBlock":
         """A mapping by the keys of its model. Rules, and forms that have a reader of their own, are only among its nodes.
         `absent`: the place to name where there is no mapping."""
         keys = keys_of(model)
-        block = Block(self, node or absent or Place("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0]))
+        block = ConfigBlock(self, node or absent or Place("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0]))
         for name, child in block.nodes.items():
             key = keys[name]
             left = key.kind is ValueKind.RULE or (key.kind is ValueKind.OWN and key.setting.parse is None)
@@ -178,7 +178,7 @@ class ConfigReader:
 
 
 @dataclass(slots=True)
-class Block:
+class ConfigBlock:
     """A mapping of the file while it is read."""
 
     reader: ConfigReader

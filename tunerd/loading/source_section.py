@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tunerd.config import ManifestRule, Source
 from tunerd.loading.overlap import may_share
-from tunerd.loading.reading import Block, ConfigReader, join, meant
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
 from tunerd.loading.redact_section import redact_of
 from tunerd.loading.strategies import check_strategy, read_on_missing, read_strategies
 from tunerd.loading.tuner import Destinations, TunerBlock, read_tuner
@@ -28,7 +28,7 @@ _STRATEGIES: Final = 'write `recording:` with `- url: ...` or `- manifest: ...`,
 class _Draft:
     """A source while it is read: what it says, and its rules with the preset's underneath."""
 
-    block: Block
+    block: ConfigBlock
     source: Source
     rules: presets.Effective
 
@@ -64,7 +64,7 @@ def read_sources(
     return sources, destinations
 
 
-def _draft(block: Block) -> _Draft:
+def _draft(block: ConfigBlock) -> _Draft:
     """What a source says without a look at the others. What was wrong is left out: its rules can still be checked."""
     reader, values, nodes = block.reader, block.values, block.nodes
     for name in ("name", "path"):
@@ -124,7 +124,7 @@ def _finish(
     return replace(draft.source, **found)
 
 
-def _check_directory(block: Block, directory: str) -> None:
+def _check_directory(block: ConfigBlock, directory: str) -> None:
     if os.path.isdir(directory):
         if not os.access(directory, os.R_OK | os.X_OK):
             block.warn("path", f"the directory {directory} cannot be read by this user")
@@ -134,7 +134,7 @@ def _check_directory(block: Block, directory: str) -> None:
         block.warn("path", f"there is no directory {directory} yet; the source is read as soon as it is there")
 
 
-def _check_path_groups(block: Block) -> None:
+def _check_path_groups(block: ConfigBlock) -> None:
     if (pattern := block.values.get("path_groups")) is None:
         return
     try:
@@ -150,7 +150,7 @@ def _check_path_groups(block: Block) -> None:
             block.problem("path_groups", f"the group `{name}` {say}")
 
 
-def _read_after_sent(block: Block) -> None:
+def _read_after_sent(block: ConfigBlock) -> None:
     if (node := block.given("after_sent")) is None:
         return
     if node.value in ("keep", "delete"):
@@ -173,7 +173,7 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
     block, has_calls = draft.block, draft.rules.call is not None
     own, path = block.nodes.get("recording"), join(draft.path, "recording")
     preset = block if own is None or own.value is None else None
-    strategies: list[tuple[Any, Block]] = [(rule, block) for rule in draft.rules.recording if has_calls]
+    strategies: list[tuple[Any, ConfigBlock]] = [(rule, block) for rule in draft.rules.recording if has_calls]
     if own is not None and preset is None:
         if not has_calls and not ({"preset", "call"} & block.nodes.keys()):
             block.problem("recording", "has no use here: this source gives no calls")

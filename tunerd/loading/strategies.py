@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import ManifestRule, UrlRule
 from tunerd.config.settings import DAY_S
-from tunerd.loading.reading import Block, ConfigReader, join, nearest
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
 from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.places import Node
 
 
-def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[UrlRule | ManifestRule | None, Block]]:
+def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[UrlRule | ManifestRule | None, ConfigBlock]]:
     """The strategies of one source (a list, or one alone); None, with a problem noted, for one that is wrong."""
-    found: list[tuple[UrlRule | ManifestRule | None, Block]] = []
+    found: list[tuple[UrlRule | ManifestRule | None, ConfigBlock]] = []
     for index, item in enumerate(node.value if isinstance(node.value, tuple) else (node,)):
         at = f"{path}[{index}]"
         if not isinstance(item.value, dict):
@@ -32,7 +32,7 @@ def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[U
     return found
 
 
-def _manifest(block: Block) -> tuple[ManifestRule | None, Block]:
+def _manifest(block: ConfigBlock) -> tuple[ManifestRule | None, ConfigBlock]:
     if "key" in block.nodes:
         block.values["key"] = block.nodes["key"]
     else:
@@ -41,7 +41,7 @@ def _manifest(block: Block) -> tuple[ManifestRule | None, Block]:
 
 
 def check_strategy(
-    rule: ManifestRule, block: Block, sources: Collection[str], brings: Mapping[str, bool], preset: Block | None
+    rule: ManifestRule, block: ConfigBlock, sources: Collection[str], brings: Mapping[str, bool], preset: ConfigBlock | None
 ) -> None:
     """Whether the source that a strategy names brings recordings (`brings`: with or without their start). A strategy of a
     preset is a problem of the line `preset:`, in the block of the source."""
@@ -63,7 +63,7 @@ def check_strategy(
         tell.problem(manifest, f"there is no source `{name}`; {hint}")
 
 
-def read_on_missing(source: Block) -> OnMissing | None:
+def read_on_missing(source: ConfigBlock) -> OnMissing | None:
     """What `on_missing:` and `hold_for:` say; None with a problem noted."""
     reader, node, hold_for, path = source.reader, source.nodes.get("on_missing"), source.nodes.get("hold_for"), source.path
     hold_s = None if hold_for is None else reader.duration(hold_for, join(path, "hold_for"), "a duration like 14d")

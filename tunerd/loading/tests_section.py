@@ -14,7 +14,7 @@ from tunerd.config import Example, Source
 from tunerd.config.source_settings import REFUSALS
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import substitute
-from tunerd.loading.reading import Block, ConfigReader, join, meant, nearest
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant, nearest
 from tunerd.mapping import manifest_sources
 from tunerd.mapping.expressions import ExpressionError, compile_item
 from tunerd.outcome import FailReason
@@ -68,7 +68,7 @@ def read_examples_file(path: Path, sources: Iterable[Source]) -> Examples:
     return examples
 
 
-def _read(block: Block, place: Place, sources: Mapping[str, Source]) -> Example | None:
+def _read(block: ConfigBlock, place: Place, sources: Mapping[str, Source]) -> Example | None:
     values, nodes = block.values, block.nodes
     if "name" not in nodes:
         block.problem("", "`name:` is missing: what the example shows, in a few words")
@@ -106,7 +106,7 @@ def _read(block: Block, place: Place, sources: Mapping[str, Source]) -> Example 
     return None if source is None or "name" not in values else Example(**{**values, "source": source, "place": place})
 
 
-def _input(block: Block, node: Node) -> Node:
+def _input(block: ConfigBlock, node: Node) -> Node:
     """Text is the JSON of a document."""
     if isinstance(node.value, str):
         try:
@@ -118,7 +118,7 @@ def _input(block: Block, node: Node) -> Node:
     return node
 
 
-def _members(block: Block, key: str, want: str) -> dict[str, Node]:
+def _members(block: ConfigBlock, key: str, want: str) -> dict[str, Node]:
     node = block.nodes[key]
     if isinstance(node.value, dict) and node.value:
         return node.value
@@ -126,7 +126,7 @@ def _members(block: Block, key: str, want: str) -> dict[str, Node]:
     return {}
 
 
-def _expressions(block: Block, key: str) -> dict[str, Node]:
+def _expressions(block: ConfigBlock, key: str) -> dict[str, Node]:
     members = _members(block, key, "{expression: value}")
     for text in members:
         try:
@@ -138,7 +138,7 @@ def _expressions(block: Block, key: str) -> dict[str, Node]:
     return members
 
 
-def _reason(block: Block, node: Node) -> FailReason | None:
+def _reason(block: ConfigBlock, node: Node) -> FailReason | None:
     known = [reason.value for reason in REFUSALS]
     if node.value in known:
         return FailReason(str(node.value))
@@ -148,7 +148,7 @@ def _reason(block: Block, node: Node) -> FailReason | None:
     return None
 
 
-def _source(block: Block, sources: Mapping[str, Source]) -> str | None:
+def _source(block: ConfigBlock, sources: Mapping[str, Source]) -> str | None:
     """The source that an example names, or the only one that it can mean."""
     if "source" in block.nodes:
         name = block.values.get("source")

@@ -10,7 +10,7 @@ from tunerd.config import Destination, Secret
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.models import TunerSection
 from tunerd.config.text_forms import DEFAULT_BASE_URL, is_key
-from tunerd.loading.reading import Block, ConfigReader, join
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join
 from tunerd.places import Node, Place
 
 KEY_VARIABLE: Final = "TUNER_API_KEY"
@@ -119,7 +119,7 @@ class Destinations:
             self._reader.problem(block.place, path, message)
 
 
-def _check_ca_file(block: Block, ca_file: str) -> None:
+def _check_ca_file(block: ConfigBlock, ca_file: str) -> None:
     try:
         ssl.create_default_context(cafile=ca_file)
     except FileNotFoundError:
