@@ -38,12 +38,14 @@ types: $(STAMP)
 
 check: lint types test
 
-# 20,000 random transcripts through the timeline, 4,000 random schedules of rotations, and 2,000 of whole files; about half an hour.
+# 20,000 random transcripts through the timeline, 4,000 random schedules of rotations, 2,000 of whole files, and
+# 68,000 calls after which memory has to have levelled off; about half an hour.
 thorough: $(STAMP)
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
 	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_log_model.py
 	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_gather_model.py
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py
+	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/e2e/test_memory.py
 
 # KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
 chaos: $(STAMP)
