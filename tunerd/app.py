@@ -17,6 +17,11 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
+from tunerd.admin.answer_types import ConfigurationDocument
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, DaemonOrders
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -39,17 +44,12 @@ from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.answers import VERSION, ConfigurationDocument
-from tunerd.ops.control import serve_control
 from tunerd.ops.coverage import Coverage
-from tunerd.ops.desk import OperatorDesk
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
 from tunerd.ops.logs import Level, Narrator, foreign_loggers, open_log
+from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
-from tunerd.ops.office import Office
-from tunerd.ops.redact import keep_out
-from tunerd.ops.status import Facts, Status
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
@@ -106,14 +106,15 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         strandings = Strandings(ledger, lambda: wiring.config, emit, clock)
         facts.stranded = lambda: strandings.found
         await _settle_stranded(strandings)
-        status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
+        status = StatusReport(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
-        desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
+        calls = CallOrders(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = _then(partial(_reload, wiring, options.config_file, environ, notifier, metrics, level), strandings.look_again)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
-        office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
-        await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
+        daemon = DaemonOrders(reload=reload, rescan=intake.look, configuration=lambda: _configuration(wiring, environ))
+        admin = AdminService(status, calls, delivery, daemon)
+        await stack.enter_async_context(serve_orders(admin, config.ledger.path, environ))
         if config.http.listen:
             http = HttpServer(status, health.ailment, metrics.render, __version__, hosts=lambda: wiring.config.http.hosts)
             host, port = await http.start(config.http.listen)
@@ -242,7 +243,7 @@ def _facts(config: Config, now: float) -> Facts:
 
 def _configuration(wiring: _Wiring, environ: Mapping[str, str]) -> ConfigurationDocument:
     config = wiring.config
-    return ConfigurationDocument(version=VERSION, file=wiring.facts.config_file, text=config.text.reveal(),
+    return ConfigurationDocument(file=wiring.facts.config_file, text=config.text.reveal(),
                                  environment=variables_of(config, environ))  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG, Daemon
-from tests.ops.offices import refused
+from tests.admin.benches import refused
+from tests.cli.test_order_commands import CONFIG, Daemon
 from tests.ops.parts import NOW
 from tunerd.call import Mapped, Refusal, RefusedDocument
 from tunerd.cli import main

@@ -44,7 +44,6 @@ from tunerd.mapping.gathering import (
     pack,
     unpack,
 )
-from tunerd.mapping.limits import ROWS
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, judge, unrecognised
 from tunerd.mapping.redaction import Redaction
@@ -54,6 +53,7 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import TRACE_SLOT, Misfit, RuleRef, Trace
 from tunerd.mapping.values import RuleError, missing, true
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ROWS
 
 _DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
 """An error in the rule of one of these fails the document; any other field is left out."""

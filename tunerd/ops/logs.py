@@ -18,7 +18,7 @@ from typing import Final, Literal, Protocol, TextIO, TypeAlias
 from tunerd import events as e
 from tunerd.clock import Clock
 from tunerd.ops.encoding import encoded
-from tunerd.ops.redact import redact
+from tunerd.ops.mask import redact
 from tunerd.outcome import PauseReason
 from tunerd.visible import visible
 

@@ -1,29 +1,31 @@
-"""The desk: retry, remap, dismiss and forget over a real ledger contract, with rules and files that the test decides."""
+"""Orders about calls: retry, remap, dismiss and forget over a real ledger, with rules and files that the test decides."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
 
-from tests.ops.offices import Bench, Rules, refused, remade
+from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW
+from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, RemapOrder, RetryOrder, StoryOrder
+from tunerd.admin.call_orders import ORDER_PAGE
 from tunerd.call import Document, Form, IgnoredDocument, Mapped, Origin, Recording, RefusedDocument, State
-from tunerd.ledger import Admission, Delivered, Ended, Filter
-from tunerd.ops.desk import ORDER_PAGE, Choice
+from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
-FAILED = Choice(where=Filter(states=frozenset({State.FAILED})))
+FAILED: Mapping[str, Any] = {"states": frozenset({State.FAILED})}
 
 
-def ids(*call_ids: str) -> Choice:
-    return Choice(where=Filter(call_ids=frozenset(call_ids), dismissed=None))
+def ids(*call_ids: str) -> dict[str, Any]:
+    return {"call_ids": frozenset(call_ids), "dismissed": None}
 
 
 async def states(bench: Bench) -> dict[str | None, str]:
-    page = await bench.desk.calls(Choice(where=Filter(dismissed=None)), limit=1000)
-    return {row["call_id"]: row["state"] for row in page["calls"]}
+    page = await bench.ask(CallsOrder(dismissed=None, limit=1000))
+    return {row.call_id: row.state for row in page.calls}
 
 
 async def body_of_next(bench: Bench) -> bytes:
@@ -36,13 +38,13 @@ async def test_retry_maps_the_stored_document_with_todays_rules() -> None:
     """What goes out afterwards is the new payload, not the one that Tuner rejected."""
     bench = Bench(rules={"agent": Rules(remade("mended"))})
     await bench.fail("call-1")
-    report = await bench.desk.retry(FAILED)
-    assert report["done"] == {"due": 1}
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert report.done == {"due": 1}
     assert b"mended" in await body_of_next(bench)
 
 
-@pytest.mark.parametrize("order", ["retry", "remap"])
-async def test_rules_see_when_the_file_was_written(order: str) -> None:
+@pytest.mark.parametrize("order", [RetryOrder, RemapOrder])
+async def test_rules_see_when_the_file_was_written(order: type[RetryOrder | RemapOrder]) -> None:
     """Presets that fall back to file.mtime map a stored document as they did when it was read, also the second time."""
     seen: list[int] = []
 
@@ -53,8 +55,8 @@ async def test_rules_see_when_the_file_was_written(order: str) -> None:
     bench = Bench(rules={"agent": Rules(rule)})
     await bench.ledger.admit(Admission(calls=[make_call("call-1", mtime_ns=1_700_000_000_123_456_789)]), NOW)
     await bench.end(Ended(reason=FailReason.REJECTED, status=422, detail=""))
-    assert (await getattr(bench.desk, order)(FAILED))["done"] == {"due": 1}
-    await bench.desk.remap(ids("call-1"))
+    assert (await bench.ask(order(**FAILED))).done == {"due": 1}
+    await bench.ask(RemapOrder(**ids("call-1")))
     assert seen == [1_700_000_000_123_456_789] * 2
 
 
@@ -67,12 +69,12 @@ async def test_retry_reports_what_is_still_refused() -> None:
 
     bench = Bench(rules={"agent": Rules(rule)})
     await bench.fail("call-1")
-    report = await bench.desk.retry(FAILED)
-    assert report["done"] == {}
-    [trouble] = report["failed"]
-    assert (trouble["call_id"], trouble["reason"], trouble["what"]) == ("call-1", "invalid", "byte 7: too long")
-    [row] = (await bench.desk.calls(FAILED))["calls"]
-    assert row["reason"] == "invalid"
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert report.done == {}
+    [trouble] = report.failed
+    assert (trouble.call_id, trouble.reason, trouble.what) == ("call-1", "invalid", "byte 7: too long")
+    [row] = (await bench.ask(CallsOrder(**FAILED))).calls
+    assert row.reason == "invalid"
 
 
 async def test_retry_reads_the_place_again_when_reading_had_failed() -> None:
@@ -82,7 +84,7 @@ async def test_retry_reads_the_place_again_when_reading_had_failed() -> None:
     raw = orjson.dumps({"id": "call-9"})
     origin = Origin(source="agent", path="/calls/half.json", length=len(raw))
     bench.places["/calls/half.json", 0] = Document(origin=origin, raw=raw, value={"id": "call-9"}, settled_at=NOW)
-    assert (await bench.desk.retry(FAILED))["done"] == {"due": 1}
+    assert (await bench.ask(RetryOrder(**FAILED))).done == {"due": 1}
     assert await states(bench) == {"call-9": "due"}
 
 
@@ -92,10 +94,10 @@ async def test_retry_of_a_file_that_is_still_broken_or_gone() -> None:
     await bench.refuse(refused("/calls/broken.json"), refused("/calls/gone.json"), refused("/calls/locked.json"))
     bench.places["/calls/broken.json", 0] = refused("/calls/broken.json", what="ends too early")
     bench.places["/calls/locked.json", 0] = PermissionError(13, "Permission denied")
-    report = await bench.desk.retry(FAILED)
-    assert [trouble["what"] for trouble in report["failed"]] == ["byte 7: ends too early"]
-    assert [trouble["what"] for trouble in report["skipped"]] == [
-        "its file is no longer there, and the ledger keeps no copy",
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert [trouble.what for trouble in report.failed] == ["byte 7: ends too early"]
+    assert [trouble.what for trouble in report.skipped] == [
+        "its file is gone, and the ledger holds no copy",
         "its file cannot be read: Permission denied",
     ]
 
@@ -106,7 +108,7 @@ async def test_retry_without_a_stored_document_sends_the_payload_again() -> None
     await bench.ledger.admit(Admission(calls=[replace(make_call("call-1", text="first"), document=None)]), NOW)
     await bench.end(Ended(reason=FailReason.REJECTED, status=422, detail=""))
     bench.rules["agent"] = Rules(remade("never asked"))
-    assert (await bench.desk.retry(FAILED))["done"] == {"due": 1}
+    assert (await bench.ask(RetryOrder(**FAILED))).done == {"due": 1}
     assert b"first" in await body_of_next(bench)
 
 
@@ -114,8 +116,8 @@ async def test_retry_leaves_alone_what_has_not_failed() -> None:
     """Named by its id, a call that is due, or sent, is told and untouched."""
     bench = Bench(rules={"agent": Rules(remade())})
     await bench.admit("call-1")
-    report = await bench.desk.retry(ids("call-1"))
-    assert (report["done"], report["skipped"][0]["reason"]) == ({}, "due")
+    report = await bench.ask(RetryOrder(**ids("call-1")))
+    assert (report.done, report.skipped[0].reason) == ({}, "due")
 
 
 async def test_retry_of_a_removed_source_sends_what_is_there() -> None:
@@ -123,9 +125,9 @@ async def test_retry_of_a_removed_source_sends_what_is_there() -> None:
     bench = Bench()
     await bench.fail("call-1")
     await bench.refuse(refused())
-    report = await bench.desk.retry(FAILED)
-    assert report["done"] == {"due": 1}
-    assert "no longer in the configuration" in report["skipped"][0]["what"]
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert report.done == {"due": 1}
+    assert "no longer in the configuration" in report.skipped[0].what
 
 
 async def test_a_failed_document_that_is_a_recording_now() -> None:
@@ -134,8 +136,8 @@ async def test_a_failed_document_that_is_a_recording_now() -> None:
     recording = Recording(origin=origin, source="egress", key="room-1", url="https://audio.example/1.wav", started_at=NOW)
     bench = Bench(rules={"agent": Rules(lambda _: Mapped(recording=recording))})
     await bench.refuse(refused("/calls/m.json", reason=FailReason.UNMAPPABLE, document=b'{"id": 1}'))
-    assert (await bench.desk.retry(FAILED))["done"] == {"recording": 1, "dismissed": 1}
-    assert (await bench.desk.calls(FAILED))["calls"] == []
+    assert (await bench.ask(RetryOrder(**FAILED))).done == {"recording": 1, "dismissed": 1}
+    assert (await bench.ask(CallsOrder(**FAILED))).calls == []
 
 
 @pytest.mark.parametrize(("state", "told"), [(State.FAILED, "dismissed"), (State.DUE, None)])
@@ -143,9 +145,9 @@ async def test_rules_that_leave_a_document_out_now(state: State, told: str | Non
     """A failed one is dismissed; an open one stays as it was, and the operator hears of it."""
     bench = Bench(rules={"agent": Rules(lambda d: Mapped(ignored=IgnoredDocument(origin=d.origin)))})
     await (bench.fail("call-1") if state is State.FAILED else bench.admit("call-1"))
-    report = await bench.desk.remap(Choice(where=Filter(states=frozenset({state}))))
-    assert list(report["done"]) == ([told] if told else [])
-    assert bool(report["skipped"]) is (told is None)
+    report = await bench.ask(RemapOrder(states=frozenset({state})))
+    assert list(report.done) == ([told] if told else [])
+    assert bool(report.skipped) is (told is None)
 
 
 async def test_remap_touches_only_what_is_not_sent() -> None:
@@ -157,9 +159,9 @@ async def test_remap_touches_only_what_is_not_sent() -> None:
     await bench.ledger.settle(claim.claimed.row, Delivered(status=200, tuner_call_id=None, already_there=False), NOW)
     await bench.fail("failed")
     await bench.admit("due")
-    report = await bench.desk.remap(ids("sent", "failed", "due"))
-    assert report["done"] == {"due": 2}
-    assert [trouble["reason"] for trouble in report["skipped"]] == ["sent"]
+    report = await bench.ask(RemapOrder(**ids("sent", "failed", "due")))
+    assert report.done == {"due": 2}
+    assert [trouble.reason for trouble in report.skipped] == ["sent"]
     assert await states(bench) == {"sent": "sent", "failed": "due", "due": "due"}
 
 
@@ -169,11 +171,11 @@ async def test_orders_go_page_by_page() -> None:
     count = ORDER_PAGE + 5
     await bench.refuse(*(refused(f"/calls/{n}.json", document=orjson.dumps({"id": f"call-{n}"}),
                                  reason=FailReason.UNMAPPABLE) for n in range(count)))  # fmt: skip
-    first = await bench.desk.retry(FAILED)
-    assert first["done"] == {"due": ORDER_PAGE}
-    assert first["next_after_row"] is not None
-    second = await bench.desk.retry(FAILED, after_row=first["next_after_row"])
-    assert (second["done"], second["next_after_row"]) == ({"due": 5}, None)
+    first = await bench.ask(RetryOrder(**FAILED))
+    assert first.done == {"due": ORDER_PAGE}
+    assert first.next_after_row is not None
+    second = await bench.ask(RetryOrder(**FAILED, after_row=first.next_after_row))
+    assert (second.done, second.next_after_row) == ({"due": 5}, None)
 
 
 @pytest.mark.parametrize(("offset", "found"), [(None, 2), (100, 1), (7, 0)])
@@ -182,17 +184,17 @@ async def test_a_place_is_a_file_or_one_document_of_it(offset: int | None, found
     bench = Bench(rules={"agent": Rules(remade())})
     documents = [refused("/calls/a.ndjson", offset=at, document=orjson.dumps({"id": f"call-{at}"})) for at in (0, 100)]
     await bench.refuse(*documents, refused("/calls/b.json", document=b'{"id": "other"}'))
-    report = await bench.desk.retry(Choice(where=FAILED.where, place=("/calls/a.ndjson", offset)))
-    assert sum(report["done"].values()) == found
+    report = await bench.ask(RetryOrder(**FAILED, path="/calls/a.ndjson", offset=offset))
+    assert sum(report.done.values()) == found
 
 
 async def test_dismissed_calls_are_out_of_the_list_and_can_come_back() -> None:
     """No longer failed for lists and gauges; `retry` by id still sends them."""
     bench = Bench(rules={"agent": Rules(remade())})
     await bench.fail("call-1", "call-2")
-    assert (await bench.desk.dismiss(ids("call-1")))["done"] == {"dismissed": 1}
-    assert [row["call_id"] for row in (await bench.desk.calls(FAILED))["calls"]] == ["call-2"]
-    assert (await bench.desk.retry(ids("call-1")))["done"] == {"due": 1}
+    assert (await bench.ask(DismissOrder(**ids("call-1")))).done == {"dismissed": 1}
+    assert [row.call_id for row in (await bench.ask(CallsOrder(**FAILED))).calls] == ["call-2"]
+    assert (await bench.ask(RetryOrder(**ids("call-1")))).done == {"due": 1}
 
 
 async def test_forget_erases_and_refuses_while_sending() -> None:
@@ -200,12 +202,12 @@ async def test_forget_erases_and_refuses_while_sending() -> None:
     bench = Bench()
     await bench.admit("call-1")
     await bench.ledger.claim("tuner", Form.SEND_CALLS, lambda unfrozen: unfrozen.payload, NOW)
-    report = await bench.desk.forget("call-1")
-    assert (report["done"], report["skipped"][0]["reason"]) == ({}, "sending")
-    claimed = (await bench.desk.calls(ids("call-1")))["calls"][0]["row"]
+    report = await bench.ask(ForgetOrder(call_id="call-1"))
+    assert (report.done, report.skipped[0].reason) == ({}, "sending")
+    claimed = (await bench.ask(CallsOrder(**ids("call-1")))).calls[0].row
     await bench.ledger.release(claimed, NOW)
-    assert (await bench.desk.forget("call-1"))["done"] == {"forgotten": 1}
-    assert (await bench.desk.story("call-1"))["stories"] == []
+    assert (await bench.ask(ForgetOrder(call_id="call-1"))).done == {"forgotten": 1}
+    assert (await bench.ask(StoryOrder(call_id="call-1"))).stories == []
 
 
 async def test_a_conflict_after_mapping_again_is_told() -> None:
@@ -217,13 +219,13 @@ async def test_a_conflict_after_mapping_again_is_told() -> None:
 
     bench = Bench(rules={"agent": Rules(rule)})
     await bench.refuse(*(refused(f"/calls/{n}.json", document=b"{}", reason=FailReason.UNMAPPABLE) for n in range(2)))
-    report = await bench.desk.retry(FAILED)
-    assert report["done"] == {"due": 1}
-    assert "another call has the same id" in report["failed"][0]["what"]
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert report.done == {"due": 1}
+    assert "another call has the same id" in report.failed[0].what
 
 
-@pytest.mark.parametrize("order", ["retry", "remap"])
-async def test_a_row_that_vanishes_in_between_is_told(order: str) -> None:
+@pytest.mark.parametrize("order", [RetryOrder, RemapOrder])
+async def test_a_row_that_vanishes_in_between_is_told(order: type[RetryOrder | RemapOrder]) -> None:
     """Retention, or a forget in another terminal, may be quicker: nothing breaks."""
     bench = Bench()
 
@@ -233,9 +235,8 @@ async def test_a_row_that_vanishes_in_between_is_told(order: str) -> None:
 
     bench.rules["agent"] = Rules(rule)
     await bench.fail("call-1")
-    do: Callable[..., object] = getattr(bench.desk, order)
-    report = await do(FAILED)  # type: ignore[misc]
-    assert report["skipped"][0]["what"] == "it is no longer in the ledger"
+    report = await bench.ask(order(**FAILED))
+    assert report.skipped[0].what == "it is no longer in the ledger"
 
 
 # Without a stored document (redaction keeps it from being stored), only the file can be mapped again.
@@ -270,8 +271,8 @@ async def test_remap_without_a_document_reads_the_file(again: Document) -> None:
     """It is the same call where its id or its start is what it was: rules may have changed one of them."""
     bench = await without_document()
     bench.places["/calls/call-1.json", 0] = again
-    report = await bench.desk.remap(ids("call-1"))
-    assert report["done"] == {"due": 1}
+    report = await bench.ask(RemapOrder(**ids("call-1")))
+    assert report.done == {"due": 1}
     assert b"new" in await body_of_next(bench)
 
 
@@ -284,7 +285,7 @@ async def test_remap_never_gives_up_a_redacted_call_for_something_else(
     """A rotated log holds another call at that place: the payload that the ledger has is all there is of this one."""
     bench = await without_document()
     bench.places["/calls/call-1.json", 0] = now_there
-    report = await bench.desk.remap(ids("call-1"))
-    assert report["done"] == {}
-    assert len(report["skipped"]) + len(report["failed"]) == 1
+    report = await bench.ask(RemapOrder(**ids("call-1")))
+    assert report.done == {}
+    assert len(report.skipped) + len(report.failed) == 1
     assert b"redacted" in await body_of_next(bench)

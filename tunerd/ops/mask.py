@@ -1,6 +1,6 @@
-"""The second net under what is told: anything that looks like a key, a password or a URL's query goes out as `[redacted]`.
+"""Masks secrets in text: anything that looks like a key, a password or a URL's query is shown as `[redacted]`.
 
-The first net is that events and rows carry none of it. Pure text in, text out; only the patterns live here.
+This is the second line of defence: events and rows should carry none of it. Pure.
 """
 
 import re
@@ -25,13 +25,14 @@ _NAMED = re.compile(
     r"(?P<sign>\"?\s*[=:]\s*\"?)(?:(?:bearer|basic)\s+)?(?=[^\s\"',;&}]*\d)(?P<value>[^\s\"',;&}\[]{6,})",
     re.IGNORECASE,
 )
-"""`token: abc123`; a value without any digit is prose (`signature: wrong`), or a path."""
+"""`token: abc123`; a value without a digit is prose (`signature: wrong`) or a path."""
 
 _known: set[str] = set()
 
 
 def keep_out(secret: str) -> None:
-    """From now on this very text is masked wherever it turns up. Texts under 6 characters are not worth the damage."""
+    """From now on this exact text is masked wherever it appears. Texts under 6 characters are not: masking them would damage too
+    much."""
     if len(secret) >= 6:
         _known.add(secret)
 

@@ -5,50 +5,91 @@ import os
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
-from tests.ops.offices import Bench, Rules, refused, remade
+from tests.admin.benches import Bench, Rules, refused, remade
+from tunerd.admin.api import (
+    ORDERS,
+    CallsOrder,
+    DismissOrder,
+    ForgetOrder,
+    IdleOrder,
+    Order,
+    OrderRefused,
+    PauseOrder,
+    ReloadOrder,
+    RemapOrder,
+    ResumeOrder,
+    RetryOrder,
+    StatusOrder,
+    StoryOrder,
+)
+from tunerd.admin.client import QUICK_S, AdminClient
+from tunerd.admin.discovery import find_daemon
+from tunerd.admin.protocol import ControlError, socket_places
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.typed_json import from_json
 from tunerd.call import State
-from tunerd.ledger import Filter, LedgerUnavailable
-from tunerd.ops.client import QUESTION_S, ControlClient, find_daemon
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import Choice
-from tunerd.ops.office import OrderRefused
-from tunerd.ops.wire import ControlError, asked_of, choice_of, socket_places
+from tunerd.ledger import LedgerUnavailable
+from tunerd.ops.encoding import decoded, encoded
 from tunerd.outcome import FailReason
+from tunerd.testing import MemoryLedger
 
-FAILED = Choice(where=Filter(states=frozenset({State.FAILED})))
+FAILED: Mapping[str, Any] = {"states": frozenset({State.FAILED})}
+
+
+def ids(*call_ids: str) -> dict[str, Any]:
+    return {"call_ids": frozenset(call_ids)}
 
 
 def serving(bench: Bench, tmp_path: Path, **env: str) -> AbstractAsyncContextManager[Path]:
-    return serve_control(bench.office, str(tmp_path / "ledger.db"), env)
+    return serve_orders(bench.admin, str(tmp_path / "ledger.db"), env)
 
 
-async def test_both_ends_understand_each_other(tmp_path: Path) -> None:
-    """Each question comes back through the socket exactly as the office answers it."""
-    bench = Bench(rules={"agent": Rules(remade())})
-    await bench.fail("call-1", "call-2", "call-3")
-    async with serving(bench, tmp_path) as path:
-        client = ControlClient(path)
-        assert await client.status() == await bench.office.status()
-        assert await client.idle() == await bench.office.idle()
-        assert await client.story("call-1") == await bench.office.story("call-1")
-        page = await client.calls(FAILED, limit=2)
-        assert page == await bench.office.calls(FAILED, limit=2)
-        rest = await client.calls(FAILED, limit=2, after_row=page["next_after_row"] or 0)
-        assert [row["call_id"] for row in page["calls"] + rest["calls"]] == ["call-1", "call-2", "call-3"]
-        assert [row["call_id"] for row in (await client.calls(FAILED, limit=1, newest=True))["calls"]] == ["call-3"]
-        assert (await client.retry(Choice(where=Filter(call_ids=frozenset({"call-1"})))))["done"] == {"due": 1}
-        assert (await client.remap(Choice(where=Filter(call_ids=frozenset({"call-2"})))))["done"] == {"due": 1}
-        assert (await client.dismiss(FAILED))["done"] == {"dismissed": 1}
-        assert (await client.forget("call-3"))["done"] == {"forgotten": 1}
-        assert list(await client.pause(None)) == ["tuner"]
-        assert list(await client.resume("tuner")) == ["tuner"]
-        assert list(await client.reload()) == []
+def one_of_each() -> list[Order[Any]]:
+    """Every order of the table, with arguments that reach the calls of `test_every_order_is_understood`."""
+    arguments: dict[type[Order[Any]], dict[str, Any]] = {
+        CallsOrder: FAILED | {"limit": 2},
+        StoryOrder: {"call_id": "call-1"},
+        RetryOrder: ids("call-1"),
+        RemapOrder: ids("call-2"),
+        DismissOrder: FAILED,
+        ForgetOrder: {"call_id": "call-3"},
+        ResumeOrder: {"destination": "tuner"},
+    }
+    return [kind(**arguments.get(kind, {})) for kind in ORDERS]
+
+
+@pytest.mark.parametrize("order", one_of_each(), ids=lambda order: order.name)
+async def test_every_order_is_understood(tmp_path: Path, order: Order[Any]) -> None:
+    """The answer comes through the socket exactly as the service gives it, and is of the table's type."""
+    first, second = [Bench(rules={"agent": Rules(remade())}) for _ in range(2)]
+    for bench in (first, second):
+        await bench.fail("call-1", "call-2", "call-3")
+    async with serving(first, tmp_path) as path:
+        answer = await AdminClient(path).ask(order)
+    assert answer == await second.ask(order)
+    assert type(answer) is order.answer
+
+
+async def test_questions_can_be_asked_by_hand(tmp_path: Path) -> None:
+    """With curl: GET and a query for what only reads, POST for the rest."""
+    bench = Bench()
+    await bench.fail("call-1", "call-2")
+    async with serving(bench, tmp_path) as path, aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session:
+        query = "states=failed&states=due&reasons=rejected&dismissed=any&newest=true&since=12.5&limit=1&call_ids=call-2&path=/calls/call-2.json"
+        async with session.get(f"http://tunerd/v1/calls?{query}") as response:
+            assert [row["call_id"] for row in (await response.json())["calls"]] == ["call-2"]
+        async with session.get("http://tunerd/v1/calls?limit=many") as response:
+            assert (response.status, await response.json()) == (400, {"error": "limit must be a whole number"})
+        async with session.get("http://tunerd/v1/retry") as response:
+            assert response.status == 405
 
 
 async def test_only_the_daemons_user_may_open_it(tmp_path: Path) -> None:
@@ -72,7 +113,7 @@ async def test_a_socket_that_a_dead_daemon_left_is_replaced(tmp_path: Path) -> N
     async with serving(Bench(), tmp_path):
         found = await asyncio.to_thread(find_daemon, str(tmp_path / "ledger.db"), {})
         assert found is not None
-        assert (await found.status())["daemon"]["version"] == "1.2.3"
+        assert (await found.ask(StatusOrder())).daemon.version == "1.2.3"
 
 
 async def test_a_successors_socket_is_left_alone(tmp_path: Path) -> None:
@@ -81,7 +122,7 @@ async def test_a_successors_socket_is_left_alone(tmp_path: Path) -> None:
         second = serving(Bench(), tmp_path)
         path = await second.__aenter__()
     assert path.exists()
-    assert (await ControlClient(path).status())["version"] == 1
+    assert (await AdminClient(path).ask(StatusOrder())).version == 1
     await second.__aexit__(None, None, None)
     assert not path.exists()
 
@@ -156,71 +197,81 @@ async def test_paths_longer_than_a_socket_address(tmp_path: Path, name: str) -> 
     """The kernel takes 107 bytes; directories and names may be longer."""
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    async with serve_control(Bench().office, str(deep / name), {}):
+    async with serve_orders(Bench().admin, str(deep / name), {}):
         client = await asyncio.to_thread(find_daemon, str(deep / name), {})
         assert client is not None
-        assert (await client.idle())["idle"] is True
+        assert (await client.ask(IdleOrder())).idle is True
 
 
 async def test_where_no_socket_can_be(tmp_path: Path) -> None:
     """One line that names the path."""
     with pytest.raises(ControlError, match=r"cannot open the control socket .*No such file"):
-        async with serve_control(Bench().office, str(tmp_path / "missing" / "ledger.db"), {}):
+        async with serve_orders(Bench().admin, str(tmp_path / "missing" / "ledger.db"), {}):
             pass
 
 
 @pytest.mark.parametrize(
-    ("asked", "complaint"),
+    ("arguments", "complaint"),
     [
         ({"reason": ["rejected"]}, "unknown: reason"),
         ({"states": "failed"}, "states must be a list"),
-        ({"states": ["lost"]}, "states: there is gathering"),
+        ({"states": ["lost"]}, "states must be one of gathering"),
         ({"since": "yesterday"}, "since must be a number"),
         ({"since": True}, "since must be a number"),
         ({"path": 7}, "path must be a text"),
         ({"path": "/c", "offset": "7"}, "offset must be"),
         ({"dismissed": "yes"}, "dismissed must be"),
+        ({"call_ids": None}, "call_ids must be a list"),
+        ([], "must be a JSON object"),
     ],
 )
-def test_an_order_that_is_not_understood_is_not_carried_out(asked: dict[str, object], complaint: str) -> None:
+def test_an_order_that_is_not_understood_is_not_carried_out(arguments: object, complaint: str) -> None:
     """A misspelt filter must not widen an order to everything."""
-    with pytest.raises(OrderRefused, match=complaint):
-        choice_of(asked)
+    with pytest.raises(ValueError, match=complaint):
+        from_json(RetryOrder, arguments)
 
 
 @pytest.mark.parametrize(
-    "choice",
+    "order",
     [
-        Choice(where=Filter()),
-        Choice(where=Filter(dismissed=None, since=12.5)),
-        Choice(where=Filter(states=frozenset({State.DUE, State.FAILED}), reasons=frozenset({"invalid"}))),
-        Choice(where=Filter(call_ids=frozenset({"a/b?c", "ü"}), sources=frozenset({"s"})), place=("/p@x", 7)),
-        Choice(where=Filter(), place=("/p", None)),
+        RetryOrder(),
+        RetryOrder(dismissed=None, since=12.5),
+        RetryOrder(states=frozenset({State.DUE, State.FAILED}), reasons=frozenset({"invalid"})),
+        RetryOrder(call_ids=frozenset({"a/b?c", "ü"}), sources=frozenset({"s"}), path="/p@x", offset=7),
+        RetryOrder(path="/p\udcff"),
     ],
 )
-def test_a_choice_survives_the_wire(choice: Choice) -> None:
-    """asked_of and choice_of undo each other."""
-    assert choice_of(asked_of(choice)) == choice
+def test_an_order_survives_the_wire(order: RetryOrder) -> None:
+    """The client writes what the server reads, file names that are not UTF-8 included."""
+    assert from_json(RetryOrder, decoded(encoded(order, exact=True))) == order
 
 
 async def test_what_the_daemon_refuses_is_one_line(tmp_path: Path) -> None:
     """An unknown destination, a refused reload, a ledger that cannot be written."""
     bench = Bench(problems=["config.yaml:1:1: wrong"])
     async with serving(bench, tmp_path) as path:
-        client = ControlClient(path)
+        client = AdminClient(path)
         with pytest.raises(OrderRefused, match="there is no destination 'x'; there is: tuner"):
-            await client.pause("x")
+            await client.ask(PauseOrder(destination="x"))
         with pytest.raises(OrderRefused, match="call_id is missing"):
-            await client.story("")
-        assert list(await client.reload()) == bench.problems
+            await client.ask(StoryOrder(call_id=""))
+        assert (await client.ask(ReloadOrder())).problems == bench.problems
 
-        async def full(*_: object, **__: object) -> None:
-            raise LedgerUnavailable("the disk is full")
 
-        bench.office.dismiss = full  # type: ignore[assignment]
+class FullLedger(MemoryLedger):
+    """A ledger whose disk is full."""
+
+    async def dismiss(self, *_: object) -> int:
+        raise LedgerUnavailable("the disk is full")
+
+
+async def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """The order is refused with the reason; the daemon goes on."""
+    bench = Bench(ledger=FullLedger())
+    await bench.fail("call-1")
     async with serving(bench, tmp_path) as path:
         with pytest.raises(OrderRefused, match="cannot be written now: the disk is full"):
-            await ControlClient(path).dismiss(FAILED)
+            await AdminClient(path).ask(DismissOrder(**FAILED))
 
 
 async def test_a_daemon_that_hangs_or_dies_is_one_line(tmp_path: Path) -> None:
@@ -236,13 +287,13 @@ async def test_a_daemon_that_hangs_or_dies_is_one_line(tmp_path: Path) -> None:
 
     async with await asyncio.start_unix_server(hold, path):
         with pytest.raises(ControlError, match="did not answer within"):
-            await ControlClient(path, timeout_s=0.1).status()
+            await AdminClient(path, timeout_s=0.1).ask(StatusOrder())
         for writer in held:
             writer.close()
     path.unlink(missing_ok=True)
     async with await asyncio.start_unix_server(drop, path):
         with pytest.raises(ControlError, match="try again"):
-            await ControlClient(path).status()
+            await AdminClient(path).ask(StatusOrder())
 
 
 async def test_a_daemon_that_stands_still_is_told_soon(tmp_path: Path) -> None:
@@ -253,14 +304,14 @@ async def test_a_daemon_that_stands_still_is_told_soon(tmp_path: Path) -> None:
         silent.listen()
         found = await asyncio.to_thread(find_daemon, str(tmp_path / "ledger.db"), {}, 0.3)
         assert found is not None
-        client = ControlClient(found.path, timeout_s=0.3, question_s=0.05)
+        client = AdminClient(found.path, timeout_s=0.3, quick_s=0.05)
         who = rf"the daemon \(pid {os.getpid()}\) did not answer within"
-        for question in (client.status(), client.story("a")):
-            with pytest.raises(ControlError, match=rf"{who} 0.05 s .*it makes no progress.*restart it"):
+        for question in (client.ask(StatusOrder()), client.ask(StoryOrder(call_id="a"))):
+            with pytest.raises(ControlError, match=rf"{who} 0.05 s .*it makes no progress.*[Rr]estart it"):
                 await question
         with pytest.raises(ControlError, match=rf"{who} 0.3 s"):
-            await client.retry(FAILED)
-    assert QUESTION_S == 5
+            await client.ask(RetryOrder(**FAILED))
+    assert QUICK_S == 5
 
 
 async def test_many_ids_in_one_order(tmp_path: Path) -> None:
@@ -269,5 +320,5 @@ async def test_many_ids_in_one_order(tmp_path: Path) -> None:
     await bench.refuse(refused(reason=FailReason.INVALID, call_id="x", document=b'{"id": "x"}'))
     many = frozenset(["x", *("y" * 297 + f"{n:03}" for n in range(499))])
     async with serving(bench, tmp_path) as path:
-        report = await ControlClient(path).retry(Choice(where=Filter(call_ids=many)))
-    assert report["done"] == {"due": 1}
+        report = await AdminClient(path).ask(RetryOrder(call_ids=many))
+    assert report.done == {"due": 1}

@@ -1,6 +1,6 @@
-"""Listening sockets that never take the process's last descriptors, and that stay quiet when there are none.
+"""Listening sockets that never take the process's last file descriptors, and that stay quiet when none is left.
 
-asyncio logs each connection that it cannot accept, up to a hundred lines at a time, and takes whatever descriptor is left.
+asyncio logs every connection that it cannot accept, up to a hundred lines at a time, and takes whatever descriptor is left.
 """
 
 import errno
@@ -14,26 +14,26 @@ _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def descriptor_limit() -> int:
-    """RLIMIT_NOFILE as it is now."""
+    """The current RLIMIT_NOFILE."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
-class Door(socket.socket):
-    """Accepts as any socket, with two differences. A connection that would take one of the last `keep` descriptors is closed
-    at once. When there is none at all, a spare one is given up for a moment, so that the caller is turned away, and does
-    not stay in the queue, where it would wake the event loop again and again."""
+class GuardedSocket(socket.socket):
+    """Accepts as any socket does, with two differences. A connection that would take one of the last `keep` descriptors is
+    closed at once. When no descriptor is left, a spare one is released for a moment to accept and close the connection: in the
+    queue it would wake the event loop again and again."""
 
     __slots__ = ("_keep", "_spare")
 
     def __init__(self, family: int = -1, keep: float = 0.0) -> None:
-        """`keep`: the share of RLIMIT_NOFILE that is for others."""
+        """`keep`: the share of RLIMIT_NOFILE that is reserved for others."""
         super().__init__(family, socket.SOCK_STREAM)
         self._keep = keep
         self._spare = _spare()
 
     def accept(self) -> tuple[socket.socket, object]:
-        """Raises BlockingIOError also for who was turned away: nobody else waits, or the loop asks again."""
+        """Raises BlockingIOError also after a connection was turned away: the loop asks again if others wait."""
         try:
             connection, address = super().accept()
         except OSError as error:

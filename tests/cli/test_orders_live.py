@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_desk_commands import CONFIG
+from tests.cli.test_order_commands import CONFIG
 
 CEILING_S = 20.0
 
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_read_is_named_by_status(live: Live) -> None:
     while 'tunerd_files_unreadable{source="agent"} 2.0' not in live.get("/metrics")[1]:
         assert time.monotonic() < deadline
     said = " ".join(live.run("status").stdout.split())
-    assert re.search(r"2 cannot be read, such as \S+/calls/\w+\.json: cannot be read \(Too many levels", said), said
+    assert re.search(r"2 cannot be read, for example \S+/calls/\w+\.json: cannot be read \(Too many levels", said), said
 
 
 def test_after_a_kill_commands_go_on_alone(live: Live) -> None:
@@ -149,11 +149,11 @@ def test_a_bad_configuration_on_disk_stops_no_command(live: Live) -> None:
     live.hear("READY=1")
     said = live.run("status")
     assert said.returncode == 0
-    assert "the configuration on disk is bad" in said.stderr
+    assert "the configuration on disk is invalid" in said.stderr
     for name, *others in (("failed",), ("resume",), ("drain", "--deadline", "9s"), ("audit", "--json")):
         result = live.run(name, *others)
         assert result.returncode == 0, (name, result.stdout, result.stderr)
-        assert result.stderr.count("the configuration on disk is bad") == 1, (name, result.stderr)
+        assert result.stderr.count("the configuration on disk is invalid") == 1, (name, result.stderr)
     (of,) = json.loads(result.stdout)["sources"]
     assert (of["documents"], of["missing"]) == (1, 0)
 

@@ -1,17 +1,20 @@
-"""The desk over calls that were gathered from several documents: real rules, a ledger, and what retry makes of them."""
+"""Orders about calls that were gathered from several documents: real rules, a ledger, and what retry makes of them."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
+from tests.admin.benches import Bench
 from tests.mapping.sources import document
 from tests.mapping.test_gather import ANALYZED, ENDED, RETELL, fragments, gathering
-from tests.ops.offices import Bench
 from tests.ops.parts import NOW
+from tunerd.admin.api import CallsOrder, RemapOrder, RetryOrder
 from tunerd.call import Fragment, RefusedDocument, State
 from tunerd.ledger import Admission, Filter, GroupResult
 from tunerd.mapping import SourceMapping
-from tunerd.ops.desk import Choice
 
-FAILED = Choice(where=Filter(states=frozenset({State.FAILED})))
+FAILED: Mapping[str, Any] = {"states": frozenset({State.FAILED})}
 WITHOUT_ID = RETELL.replace("call_id: ended.call.id", "call_id: analyzed.nothing")
 
 
@@ -36,7 +39,7 @@ async def test_retry_maps_all_documents_with_todays_rules() -> None:
     bench = bench_of(right)
     await gather(bench, wrong, fragments(wrong, [ENDED, ANALYZED]))
     assert bench.ledger.gauges().calls[State.FAILED] == 1
-    assert (await bench.desk.retry(FAILED))["done"] == {"waiting": 1}
+    assert (await bench.ask(RetryOrder(**FAILED))).done == {"waiting": 1}
     (story,) = await bench.ledger.story("c-1")
     assert len(story.origins) == 2
     stored = await bench.ledger.document(story.call.row)
@@ -49,8 +52,8 @@ async def test_retry_of_what_is_still_incomplete_says_which_part_is_missing() ->
     mapping = gathering(RETELL)
     bench = bench_of(mapping)
     await gather(bench, mapping, fragments(mapping, [ANALYZED]))
-    report = await bench.desk.retry(FAILED)
-    assert report["failed"][0]["what"].endswith("its part `ended` never came")
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert report.failed[0].what.endswith("its part `ended` never came")
     assert bench.ledger.gauges().calls[State.FAILED] == 1
 
 
@@ -61,7 +64,7 @@ async def test_retry_of_a_refused_part_puts_it_with_its_call() -> None:
     assert refused is not None
     bench = bench_of(right)
     await bench.ledger.admit(Admission(refused=[refused]), NOW)
-    assert (await bench.desk.retry(FAILED))["done"] == {"gathering": 1}
+    assert (await bench.ask(RetryOrder(**FAILED))).done == {"gathering": 1}
     calls = bench.ledger.gauges().calls
     assert (calls[State.GATHERING], calls[State.FAILED]) == (1, 0)
 
@@ -75,7 +78,7 @@ async def test_retry_of_a_line_without_a_key_stays_failed() -> None:
     refused = gathering(RETELL.replace("key: doc.call.id", "key: abs(doc.event)")).map(document({"event": "ended"})).refused
     assert refused is not None
     await bench.ledger.admit(Admission(refused=[refused]), NOW)
-    assert [trouble["reason"] for trouble in (await bench.desk.retry(FAILED))["failed"]] == ["unmappable"]
+    assert [trouble.reason for trouble in (await bench.ask(RetryOrder(**FAILED))).failed] == ["unmappable"]
     assert bench.ledger.gauges().calls[State.FAILED] == 1
 
 
@@ -84,11 +87,11 @@ async def test_a_failed_call_whose_documents_are_gone_is_not_made_of_one_of_them
     mapping = gathering(RETELL)
     bench = bench_of(mapping)
     await gather(bench, mapping, fragments(mapping, [ANALYZED]))
-    (row,) = (await bench.desk.calls(FAILED))["calls"]
-    bench.ledger.change(lambda store: store.drop_body(row["row"]))
-    bench.places[row["path"], row["offset"]] = document(ANALYZED, row["path"])
-    report = await bench.desk.retry(FAILED)
-    assert "no copy of the documents" in report["skipped"][0]["what"]
+    (row,) = (await bench.ask(CallsOrder(**FAILED))).calls
+    bench.ledger.change(lambda store: store.drop_body(row.row))
+    bench.places[row.path, row.offset] = document(ANALYZED, row.path)
+    report = await bench.ask(RetryOrder(**FAILED))
+    assert "no copy of the documents" in report.skipped[0].what
     assert bench.ledger.gauges().calls[State.FAILED] == 1
 
 
@@ -97,8 +100,7 @@ async def test_remap_of_a_call_that_waits() -> None:
     old, new = gathering(RETELL), gathering(RETELL.replace("{const: phone_call}", "{const: web_call}"))
     bench = bench_of(new)
     await gather(bench, old, fragments(old, [ENDED, ANALYZED]))
-    everything = Choice(where=Filter(dismissed=None))
-    assert (await bench.desk.remap(everything))["done"] == {"waiting": 1}
+    assert (await bench.ask(RemapOrder(dismissed=None))).done == {"waiting": 1}
     (row,) = await bench.ledger.calls(Filter(dismissed=None))
     payload, _ = bench.ledger.change(lambda store: store.payload(row.row))
     assert b"web_call" in (payload or b"")

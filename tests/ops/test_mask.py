@@ -2,7 +2,7 @@
 
 import pytest
 
-from tunerd.ops.redact import keep_out, redact, without_query
+from tunerd.ops.mask import keep_out, redact, without_query
 
 
 @pytest.mark.parametrize(

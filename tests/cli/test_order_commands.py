@@ -15,14 +15,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.ops.offices import Bench, Rules, refused, remade
+from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW, destination, source
+from tunerd.admin.api import CallsOrder, StatusOrder
+from tunerd.admin.socket_server import serve_orders
 from tunerd.call import State
 from tunerd.cli import main
 from tunerd.cli.drawing import span
-from tunerd.ledger import Filter
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import encoded
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Daemon:
         assert self._up.wait(10)
 
     async def _serve(self) -> None:
-        async with serve_control(self.bench.office, str(self.directory / "ledger.db"), {}):
+        async with serve_orders(self.bench.admin, str(self.directory / "ledger.db"), {}):
             self._up.set()
             await self._stop.wait()
 
@@ -85,8 +85,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def states(daemon: Daemon) -> dict[str | None, str]:
-    page = daemon.do(lambda bench: bench.desk.calls(Choice(where=Filter(dismissed=None))))
-    return {row["call_id"]: row["state"] for row in page["calls"]}
+    page = daemon.do(lambda bench: bench.ask(CallsOrder(dismissed=None)))
+    return {row.call_id: row.state for row in page.calls}
 
 
 def fits_the_screen(text: str) -> bool:
@@ -126,9 +126,9 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
         "tunerd 1.2.3 is running for 2 min (process",
         "  due                 1   oldest 90 s ago\n",
         "  failed              1   tunerd failed\n",
-        "  tuner.example/42   0 of 8 uploads under way\n    paused (auth) for 30 s; next probe in 5 s: 401\n",
-        "  agent   not read (missing)\n    /var/spool/calls\n    there is no such directory",
-        "  secret   not read (denied)\n    /var/spool/calls\n    this process cannot read the directory: give it read",
+        "  tuner.example/42   0 of 8 uploads in flight\n    paused (auth) for 30 s; next probe in 5 s: 401\n",
+        "  agent   paused (missing)\n    /var/spool/calls\n    the directory does not exist",
+        "  secret   paused (denied)\n    /var/spool/calls\n    this process cannot read the directory: give it read",
         "  egress   1,234 files, found by scans\n",
         "  call-2   rejected   90 s ago\n",
     ):
@@ -139,7 +139,9 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
 
 def test_status_json_is_the_documented_one(daemon: Daemon) -> None:
     """Exactly what /status.json answers."""
-    assert json.loads(daemon.run("status", "--json").output) == daemon.do(lambda bench: bench.office.status())
+    assert json.loads(daemon.run("status", "--json").output) == json.loads(
+        encoded(daemon.do(lambda bench: bench.ask(StatusOrder())))
+    )
 
 
 def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
@@ -155,7 +157,7 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
         "  read from     /calls/call-1.json\n",
         "    2026-01-01 00:00:00Z  admitted",
         "    2026-01-01 00:00:00Z  failed 422: attempt 1, rejected: HTTP 422\n",
-        "  what to do    Tuner does not take it as it is",
+        "  what to do    Tuner does not accept it as it is",
     ):
         assert line in result.output
     assert fits_the_screen(result.output)
@@ -165,21 +167,21 @@ def test_the_whole_story_of_a_call(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("held", "told"),
     [
-        ({}, "as soon as an upload is free"),
+        ({}, "as soon as an upload slot is free"),
         ({"dry_run": True}, "none: dry run, nothing is sent"),
-        ({"pause": PauseReason.UNREACHABLE}, "waits for the pause (unreachable) of tuner to end"),
+        ({"pause": PauseReason.UNREACHABLE}, "after the pause (unreachable) of tuner"),
         (
             {"pause": PauseReason.AUTH, "next_probe_at": NOW + 95},
-            "waits for the pause (auth) of tuner to end; next probe in 5 s",
+            "after the pause (auth) of tuner; next probe in 5 s",
         ),
-        ({"pause": PauseReason.OPERATOR}, "waits for the pause (operator) of tuner to end; it ends with: tunerd resume"),
+        ({"pause": PauseReason.OPERATOR}, "after the pause (operator) of tuner; end it with: tunerd resume"),
         (
             {"agents": {"support-bot": (PauseReason.AUTH, NOW)}},
-            "waits for the pause (auth) of agent support-bot to end; a probe goes out now and then",
+            "after the pause (auth) of agent support-bot; tunerd probes every 30 s",
         ),
-        ({"agents": {"other": (PauseReason.AUTH, NOW)}}, "as soon as an upload is free"),
-        ({"closed_until": NOW + 150}, "in 60 s: Tuner asked for it (Retry-After)"),
-        ({"closed_until": NOW + 80}, "as soon as an upload is free"),
+        ({"agents": {"other": (PauseReason.AUTH, NOW)}}, "as soon as an upload slot is free"),
+        ({"closed_until": NOW + 150}, "in 60 s: Tuner asked for this wait (Retry-After)"),
+        ({"closed_until": NOW + 80}, "as soon as an upload slot is free"),
     ],
 )
 def test_a_due_call_says_what_it_waits_for(daemon: Daemon, held: dict[str, Any], told: str) -> None:
@@ -211,7 +213,7 @@ def test_an_unknown_call(daemon: Daemon) -> None:
     """One line, exit code 1."""
     result = daemon.run("status", "call-9")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.startswith("tunerd: no call with the id 'call-9' is in the ledger")
+    assert result.stderr.startswith("tunerd: the ledger holds no call with the id 'call-9'")
 
 
 def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
@@ -222,13 +224,13 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert result.exit_code == 0
     first, second = result.output.index("/calls/a.ndjson@81920   unreadable"), result.output.index("call-1   rejected")
     assert first < second
-    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    mend it there, then: tunerd retry --place /calls/a.ndjson@81920\n",
+    for line in ("  why   byte 7: not JSON; mend the file\n", "  do    correct it there, then: tunerd retry --place /calls/a.ndjson@81920\n",
                  "  from  /calls/call-1.json\n"):  # fmt: skip
         assert line in result.output
     assert fits_the_screen(result.output)
     assert "call-1" not in daemon.run("failed", "--reason", "unreadable").output
-    assert "nothing of that kind" in daemon.run("failed", "--source", "other").output
-    assert "there are more" in daemon.run("failed", "--limit", "1").output
+    assert "no call matches" in daemon.run("failed", "--source", "other").output
+    assert "newest are shown" in daemon.run("failed", "--limit", "1").output
     assert len(json.loads(daemon.run("failed", "--json").output)["calls"]) == 2
 
 
@@ -238,7 +240,7 @@ def test_failed_shows_as_many_as_are_asked_for(daemon: Daemon) -> None:
     for limit, is_more in ((1005, True), (2009, True), (2010, False), (5000, False)):
         out = daemon.run("failed", "--limit", str(limit)).output
         assert out.count(".json   unreadable") == min(limit, 2010)
-        assert (f"These are the newest {limit}; there are more" in out) == is_more
+        assert (f"Only the {limit} newest are shown" in out) == is_more
         assert "/calls/2009.json" in out
     assert "/calls/1004.json" not in daemon.run("failed", "--limit", "1005").output
 
@@ -261,7 +263,7 @@ def test_more_ids_than_a_url_holds(daemon: Daemon, order: str, told: str) -> Non
 
 def test_failed_with_nothing_to_show(daemon: Daemon) -> None:
     """Says so; an empty list as JSON."""
-    assert daemon.run("failed").output == "nothing has failed\n"
+    assert daemon.run("failed").output == "no call has failed\n"
     assert json.loads(daemon.run("failed", "--json").output) == {"version": 1, "calls": []}
 
 
@@ -289,7 +291,7 @@ def test_retry_takes_what_was_chosen(daemon: Daemon, arguments: tuple[str, ...],
     if sent:
         assert result.output == f"{len(sent)} call{'s' if len(sent) != 1 else ''} to be sent again: now due\n"
     else:
-        assert result.output == "nothing to send again\n"
+        assert result.output == "there is nothing to send again\n"
 
 
 def test_retry_says_what_it_could_not_do(daemon: Daemon) -> None:
@@ -299,7 +301,7 @@ def test_retry_says_what_it_could_not_do(daemon: Daemon) -> None:
     daemon.do(lambda bench: bench.admit("open"))
     result = daemon.run("retry", "--all")
     assert result.exit_code == 1
-    assert "1 call to be sent again: now due\n1 not touched:\n  /calls/gone.json   gone: its file is no longer" in result.output
+    assert "1 call to be sent again: now due\n1 not changed:\n  /calls/gone.json   gone: its file is gone" in result.output
     assert json.loads(daemon.run("retry", "open", "--json").stdout)["skipped"][0]["reason"] == "due"
     result = daemon.run("retry", "call-9", "open")
     assert (result.exit_code, result.stderr) == (1, "tunerd: not in the ledger: call-9\n")
@@ -314,7 +316,7 @@ def test_another_copy_of_a_call_that_is_sent_is_not_told_as_sent_now(daemon: Dae
     copy = refused("/calls/copy.json", reason=FailReason.UNMAPPABLE, document=b'{"id": "call-1"}')
     daemon.do(lambda bench: bench.refuse(copy))
     result = daemon.run(*order)
-    assert (result.exit_code, result.output) == (0, "1 call sent already; nothing more to do\n")
+    assert (result.exit_code, result.output) == (0, "1 call sent already\n")
     assert states(daemon) == {"call-1": "sent"}
 
 
@@ -343,7 +345,7 @@ def test_remap(daemon: Daemon) -> None:
     """Open and failed calls, as chosen by state."""
     daemon.do(lambda bench: bench.fail("call-1"))
     daemon.do(lambda bench: bench.admit("call-2"))
-    assert daemon.run("remap", "--state", "waiting").output == "nothing to map again\n"
+    assert daemon.run("remap", "--state", "waiting").output == "there is nothing to map again\n"
     result = daemon.run("remap", "--state", "due,failed")
     assert (result.exit_code, result.output) == (0, "2 calls mapped again: now due\n")
 
@@ -356,7 +358,7 @@ def test_dismiss(daemon: Daemon) -> None:
     assert "call-1" not in daemon.run("failed").output
     assert "call-1" in daemon.run("failed", "--dismissed").output
     assert daemon.run("dismiss", "call-9").exit_code == 1
-    assert daemon.run("dismiss", "--reason", "crashed").output == "nothing to dismiss\n"
+    assert daemon.run("dismiss", "--reason", "crashed").output == "there is nothing to dismiss\n"
 
 
 def test_forget_asks_first(daemon: Daemon) -> None:
@@ -366,18 +368,18 @@ def test_forget_asks_first(daemon: Daemon) -> None:
     assert states(daemon) == {"call-1": "failed"}
     result = daemon.run("forget", "call-1", "--yes")
     assert (result.exit_code, result.output) == (
-        0, "1 call forgotten\nstill on disk, where it was read: /calls/call-1.json\n",
+        0, "1 call forgotten\nits file is still on disk: /calls/call-1.json\n",
     )  # fmt: skip
     assert states(daemon) == {}
     assert daemon.run("forget", "call-1", "--yes").exit_code == 1
 
 
 def test_a_call_that_was_rejected_with_400_names_workspace_and_agent(daemon: Daemon) -> None:
-    """What Tuner says a 400 mostly is comes before the rules."""
+    """What a 400 usually means comes before the rules."""
     daemon.do(lambda bench: bench.fail("call-1", status=400))
     daemon.do(lambda bench: bench.fail("call-2", status=422))
     said = " ".join(daemon.run("failed").stdout.split())
-    assert said.count("400 mostly means a wrong workspace_id or agent_remote_identifier") == 1
+    assert said.count("400 usually means a wrong workspace_id or agent_remote_identifier") == 1
 
 
 def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
@@ -387,18 +389,18 @@ def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
     copies = ["ledger.db.corrupt-20260101T000010Z", "ledger.db.corrupt-20260101T000010Z-wal", "ledger.db.v1-1767225600"]
     for name in (*copies, "ledger.db.lock", "ledger.db.vault", "other.db.v1-1767225600"):
         (daemon.directory / name).touch()
-    named = "".join(f"may hold it too, a copy of the whole ledger: {daemon.directory / name}\n" for name in copies)
+    named = "".join(f"a copy of the whole ledger may contain it, too: {daemon.directory / name}\n" for name in copies)
     result = daemon.run("forget", "call-1", "--yes")
     assert (result.exit_code, result.output.partition("call-1.json\n")[2]) == (0, named)
     result = daemon.run("forget", "call-1", "--yes")
-    assert (result.exit_code, result.stderr) == (1, named + "tunerd: no call with the id 'call-1' is in the ledger\n")
+    assert (result.exit_code, result.stderr) == (1, named + "tunerd: the ledger holds no call with the id 'call-1'\n")
 
 
 def test_pause_and_resume(daemon: Daemon) -> None:
     """All destinations, or one by its name; the ledger remembers it."""
     assert daemon.run("pause").output == "paused: tuner\n"
     assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is PauseReason.OPERATOR
-    assert daemon.run("resume", "tuner").output == "goes on: tuner\n"
+    assert daemon.run("resume", "tuner").output == "resumed: tuner\n"
     assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is None
     result = daemon.run("pause", "other")
     assert (result.exit_code, result.stderr) == (1, "tunerd: there is no destination 'other'; there is: tuner\n")

@@ -1,15 +1,16 @@
-"""An office over a MemoryLedger, with rules and files that a test decides: what the desk, the socket and commands need."""
+"""An AdminService over a ledger in memory, with rules and files that a test decides: what orders, the socket and commands need."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tests.ops.parts import NOW, destination
+from tunerd.admin.answer_types import ConfigurationDocument
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, DaemonOrders, StoredGates
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
-from tunerd.ops.desk import OperatorDesk
-from tunerd.ops.office import Office, StoredGates
-from tunerd.ops.status import Facts, Status
 from tunerd.outcome import FailReason
 from tunerd.statuses import DestinationStatus, SourceStatus
 from tunerd.testing import MemoryLedger, make_call
@@ -50,7 +51,7 @@ def refused(
 
 @dataclass
 class Bench:
-    """An office and all that is behind it."""
+    """A service and everything behind it."""
 
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     rules: dict[str, Rules] = field(default_factory=dict)
@@ -64,11 +65,16 @@ class Bench:
     now: float = NOW
 
     def __post_init__(self) -> None:
-        self.status = Status(
+        self.status = StatusReport(
             self.ledger, self.facts, lambda: self.now, destinations=lambda: self.destinations, sources=lambda: self.sources
         )
-        self.desk = OperatorDesk(self.ledger, self._rules, self._read, lambda: self.now)
-        self.office = Office(self.status, self.desk, StoredGates(self.ledger, lambda: self.now), self._reload)
+        calls = CallOrders(self.ledger, self._rules, self._read, lambda: self.now)
+        daemon = DaemonOrders(reload=self._reload, rescan=lambda: 1, configuration=self._configuration)
+        self.admin = AdminService(self.status, calls, StoredGates(self.ledger, lambda: self.now), daemon)
+        self.ask = self.admin.ask
+
+    def _configuration(self) -> ConfigurationDocument:
+        return ConfigurationDocument(file=self.facts.config_file, text="sources: []", environment={})
 
     def _rules(self) -> Mapping[str, Rules]:
         return self.rules

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG
-from tests.ops.offices import refused
+from tests.admin.benches import refused
+from tests.cli.test_order_commands import CONFIG
 from tunerd.call import Call, Form
 from tunerd.cli import main
-from tunerd.cli.daemon import Target
-from tunerd.cli.office import operations
+from tunerd.cli.admin import open_admin
+from tunerd.cli.target import Target
 from tunerd.ledger import Admission, Ended, LedgerRefused
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.errors import LedgerDamaged
@@ -66,7 +66,7 @@ def test_status_says_that_nothing_runs(directory: Path) -> None:
     """And what the ledger holds."""
     result = run(directory, "status")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.output.startswith("tunerd is not running; this is what its ledger says\n")
+    assert result.output.startswith("tunerd is not running; this is the content of its ledger\n")
     assert "  failed              2   tunerd failed\n" in result.output
     assert f"  {DESTINATION}\n" in result.output
     assert json.loads(run(directory, "status", "--json").output)["daemon"]["running"] is False
@@ -110,7 +110,7 @@ def test_dismiss_forget_pause_and_resume(directory: Path) -> None:
     assert run(directory, "status", "call-1").exit_code == 1
     assert run(directory, "pause").output == f"paused: {DESTINATION}\n"
     assert "paused (operator)" in run(directory, "status").output
-    assert run(directory, "resume", DESTINATION).output == f"goes on: {DESTINATION}\n"
+    assert run(directory, "resume", DESTINATION).output == f"resumed: {DESTINATION}\n"
     assert "paused" not in run(directory, "status").output
 
 
@@ -133,5 +133,5 @@ def test_a_ledger_that_another_process_holds_is_75(directory: Path) -> None:
 async def test_damage_that_a_command_meets_on_its_way_is_one_line(directory: Path) -> None:
     """What no check at the start saw: refused with what to do, as a ledger that is damaged at the start is."""
     with pytest.raises(LedgerRefused, match="is damaged; `tunerd run` rebuilds it"):
-        async with operations(Target(config=directory / "config.yaml")):
+        async with open_admin(Target(config=directory / "config.yaml")):
             raise LedgerDamaged("the ledger's file is damaged")

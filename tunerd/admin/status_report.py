@@ -1,32 +1,15 @@
-"""The status document: where everything stands, for /status.json, `tunerd status` and the page. Reads; changes nothing.
-
-What it needs of delivery and intake stands here as small protocols, so that it knows neither.
-"""
+"""The status report, for /status.json, `tunerd status`, the page and systemd. It reads; it changes nothing."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from tunerd.admin.answer_types import ConfigRow, DaemonRow, IdleDocument, StateRow, StatusDocument, StrandedRow, call_row
 from tunerd.call import State
 from tunerd.ledger import Filter, Gate, Gauges, Inspection, Stranded
-from tunerd.ops.answers import (
-    VERSION,
-    AgentRow,
-    ConfigRow,
-    DaemonRow,
-    DestinationRow,
-    IdleDocument,
-    PauseRow,
-    SourceRow,
-    StateRow,
-    StatusDocument,
-    StrandedRow,
-    UnreadableRow,
-    call_row,
-)
 from tunerd.ops.coverage import Coverage, SourceCoverage
-from tunerd.ops.redact import redact
+from tunerd.ops.mask import redact
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 LAST_FAILURES: Final = 5
@@ -34,7 +17,7 @@ LAST_FAILURES: Final = 5
 
 @dataclass(slots=True, kw_only=True)
 class Facts:
-    """What app.py knows about the process itself, and keeps up to date in here."""
+    """What app.py knows about the process, and keeps up to date here."""
 
     version: str
     config_file: str
@@ -48,14 +31,14 @@ class Facts:
     last_reload_at: float | None = None
     problems: tuple[str, ...] = ()
     coverage: Coverage | None = None
-    """What the rules leave out; None: a command has no daemon."""
+    """What the rules ignore; None: no daemon runs."""
     other_readers: Mapping[str, str] = field(default_factory=dict)
-    """Source -> who else reads its directory, with a ledger of its own."""
+    """Source -> another tunerd that reads its directory with a ledger of its own."""
     stranded: Callable[[], Sequence[Stranded]] = tuple
 
 
-class Status:
-    """Builds the documents from what is kept anyway, and one small query for the last failures."""
+class StatusReport:
+    """Built from values that are kept anyway, and one small query for the last failures."""
 
     def __init__(
         self,
@@ -86,11 +69,11 @@ class Status:
         return self._sources()
 
     def stranded(self) -> int:
-        """Calls that nothing in the configuration goes on with."""
+        """Calls whose destination or manifest source is not configured."""
         return sum(one.waiting + one.due for one in self._facts.stranded())
 
     def ready(self) -> bool:
-        """From ledger-open until stop, whatever Tuner, disk or sources do."""
+        """True from the opening of the ledger until the stop, whatever Tuner, the disk or the sources do."""
         return self._facts.ready and not self._facts.stopping
 
     def in_short(self) -> str:
@@ -104,7 +87,6 @@ class Status:
         gauges, now, facts = self._ledger.gauges(), self._now(), self._facts
         failures = await self._ledger.calls(Filter(states=frozenset({State.FAILED})), limit=LAST_FAILURES, newest=True)
         return StatusDocument(
-            version=VERSION,
             generated_at=now,
             daemon=DaemonRow(
                 running=facts.running,
@@ -124,26 +106,31 @@ class Status:
             calls={state.value: _state_row(gauges, state, now) for state in State},
             pending_bytes=gauges.pending_bytes,
             waiting_bytes=gauges.waiting_bytes,
-            destinations=[_destination_row(status) for status in self._destinations()],
-            sources=[
-                _source_row(
-                    status,
-                    facts.other_readers.get(status.name),
-                    facts.coverage.of(status.name) if facts.coverage is not None else SourceCoverage(),
-                )
-                for status in self._sources()
-            ],
+            destinations=[_without_secrets(status) for status in self._destinations()],
+            sources=[self._with_coverage(status) for status in self._sources()],
             stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
             last_failures=[call_row(call) for call in failures],
         )
 
+    def _with_coverage(self, status: SourceStatus) -> SourceStatus:
+        """With what the daemon knows about the source that intake does not."""
+        coverage = self._facts.coverage.of(status.name) if self._facts.coverage is not None else SourceCoverage()
+        return replace(
+            status,
+            detail=redact(status.detail),
+            only_ignored=coverage.only_ignored,
+            rows_dropped=dict(coverage.rows_dropped),
+            unknown_roles=list(coverage.unknown_roles),
+            also_read_by=self._facts.other_readers.get(status.name),
+        )
+
     def idle(self) -> IdleDocument:
-        """Whether everything that can go out has gone out: what `tunerd drain` asks until it is true for a while."""
+        """Whether everything that can be sent has been sent: `tunerd drain` asks until this is true for a while."""
         calls = self._ledger.gauges().calls
         left = {state.value: calls.get(state, 0) for state in State if state.is_open}
         due = max(0, left[State.DUE.value] - sum(one.due for one in self._facts.stranded()))
         moving = due + left[State.SENDING.value] + left[State.GATHERING.value]
-        return IdleDocument(version=VERSION, left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
+        return IdleDocument(left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
 
 
 def stored_destination(name: str, gate: Gate) -> DestinationStatus:
@@ -169,38 +156,7 @@ def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:
     )
 
 
-def _destination_row(status: DestinationStatus) -> DestinationRow:
-    pause = None
-    if (own := status.pause) is not None:
-        pause = PauseRow(reason=own.reason.value, since=own.since, detail=redact(own.detail), next_probe_at=own.next_probe_at)
-    return DestinationRow(
-        name=status.name,
-        pause=pause,
-        closed_until=status.closed_until,
-        agents=[AgentRow(agent=one.agent, reason=one.reason.value, since=one.since)
-                for one in sorted(status.agents, key=lambda one: one.agent)],
-        in_flight=status.in_flight,
-        limit=status.limit,
-        form=None if status.form is None else status.form.value,
-        dry_run=status.dry_run,
-    )  # fmt: skip
-
-
-def _source_row(status: SourceStatus, also_read_by: str | None, coverage: SourceCoverage) -> SourceRow:
-    example = status.unreadable_example
-    return SourceRow(
-        name=status.name,
-        path=status.path,
-        paused=None if status.paused is None else status.paused.value,
-        files=status.files,
-        settling=status.settling,
-        watching=status.watching,
-        last_scan_at=status.last_scan_at,
-        late_parts=status.late_parts,
-        only_ignored=coverage.only_ignored,
-        rows_dropped=dict(coverage.rows_dropped),
-        unknown_roles=list(coverage.unknown_roles),
-        also_read_by=also_read_by,
-        unreadable=status.unreadable,
-        unreadable_example=None if example is None else UnreadableRow(path=example.path, why=example.why),
-    )
+def _without_secrets(status: DestinationStatus) -> DestinationStatus:
+    if status.pause is None:
+        return status
+    return replace(status, pause=replace(status.pause, detail=redact(status.pause.detail)))
