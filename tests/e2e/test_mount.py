@@ -1,4 +1,4 @@
-"""A source's directory goes away under a running daemon and comes back: with its mount, or by itself."""
+"""A source's directory disappears under a running daemon and comes back, with its mount or alone."""
 
 import asyncio
 from collections import Counter
@@ -21,8 +21,8 @@ async def is_missing(daemon: Daemon, value: int) -> bool:
 
 @pytest.mark.parametrize("how", [pytest.param("unmounted", marks=needs_mount), "renamed"])
 async def test_a_mount_that_flaps(tmp_path: Path, how: str) -> None:
-    """It goes and comes twice, once over a restart: the metric and one line say so when it goes and when it is back,
-    nothing is forgotten or sent again, and what is written then is read."""
+    """The directory disappears and comes back twice, once across a restart. The metric and one line report both; nothing is
+    forgotten or sent again, and what is written afterwards is read."""
     volume, there, away = tmp_path / "volume", tmp_path / "calls", tmp_path / "away"
     volume.mkdir()
 
