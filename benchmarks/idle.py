@@ -53,7 +53,7 @@ async def _memory(directory: Path, url: str, calls: int) -> float:
         while (await client.ask(StatusOrder())).calls["waiting"].count < calls:
             await asyncio.sleep(1)
         await asyncio.sleep(5)
-        return _resident_mb(pid)
+        return resident_mb(pid)
 
 
 async def _idle_cpu(directory: Path, url: str, files: int) -> float:
@@ -77,7 +77,7 @@ async def _idle_cpu(directory: Path, url: str, files: int) -> float:
         return (_cpu_s(pid) - before) / (time.monotonic() - began) * 100
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

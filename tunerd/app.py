@@ -45,9 +45,10 @@ from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
 from tunerd.ops.coverage import Coverage
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Level, Narrator, foreign_loggers, open_log
+from tunerd.ops.log_writer import LogLevel, foreign_loggers, open_log
 from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
@@ -80,14 +81,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
     refuse_proxies(config, environ)
-    level = Level(config.log.level)
+    level = LogLevel(config.log.level)
     log = open_log(config.log.format, level)
     hints = pause_due(options.wait_s) if options.once else {}
-    narrator = Narrator(log, level=level, hints=hints)
+    event_logger = EventLogger(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    told = _each(metrics, narrator)
+    told = _each(metrics, event_logger)
     coverage = Coverage(told)
-    emit = _each(metrics, narrator, coverage)
+    emit = _each(metrics, event_logger, coverage)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -133,7 +134,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                                 silences=hearing.silences if hearing is not None else tuple)  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
-            beside.create_task(narrator.run(ended, clock))
+            beside.create_task(event_logger.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
             await delivery.set_far_rule(FAR_NOT_YET)
@@ -303,7 +304,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[objec
 
 
 async def _reload(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
     async with wiring.turn:
@@ -311,7 +312,7 @@ async def _reload(
 
 
 async def _reload_now(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     notifier.reloading()
     facts = wiring.facts

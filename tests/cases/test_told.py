@@ -1,5 +1,6 @@
 """tunerd reports what the rules leave out: an unknown role, or a source that ignores every document."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tunerd import events as e
 from tunerd.call import MappingNotes, State
 from tunerd.cli import main
 from tunerd.ops.coverage import IGNORED_IN_A_ROW, Coverage
-from tunerd.ops.logs import Narrator
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.metrics import Metrics
 
 
@@ -22,21 +23,19 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[dict[str, object]] = []
 
-    def warning(self, event: str, /, **fields: object) -> None:
+    def write(self, level: str, event: str, fields: Mapping[str, object]) -> None:
         self.lines.append({"event": event, **fields})
-
-    debug = info = error = warning
 
 
 def listening() -> tuple[Coverage, list[e.Event], Lines, Metrics]:
     told: list[e.Event] = []
     log = Lines()
-    narrator = Narrator(log)
+    event_logger = EventLogger(log)
     metrics = Metrics(CollectorRegistry(), ["agent"], version="0", now=lambda: 0.0)
 
     def emit(event: e.Event) -> None:
         told.append(event)
-        narrator(event)
+        event_logger(event)
         metrics(event)
 
     return Coverage(emit), told, log, metrics

@@ -133,7 +133,7 @@ async def test_no_canary_sings(tmp_path: Path) -> None:
                 text.replace(f"api_key_file: {key_file}", f"api_key: {CANARIES['key in a configuration']}\n  api_kee: 1")
             )
             daemon.signal(1)
-            await until(lambda: daemon.told("configuration refused; the one before goes on"))
+            await until(lambda: daemon.told("configuration refused; keeping the previous configuration"))
             config.write_text(text)
             told = await everything_told(daemon, config)
             assert await daemon.stop() == 0

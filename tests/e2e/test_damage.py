@@ -16,7 +16,7 @@ from tests.real_parts import needs_mount
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
 
-SET_ASIDE = "the ledger file was damaged and is set aside"
+SET_ASIDE = "the ledger file was damaged; it was set aside and rebuilt"
 
 
 def truncated(data: bytes) -> bytes:

@@ -17,7 +17,7 @@ from tests.real_parts import needs_mount, needs_strace
 from tunerd.clock import SystemClock
 
 WITHIN_S = 10.0
-CANNOT = "the ledger cannot be written; intake stands still until it can"
+CANNOT = "the ledger cannot be written; reading is paused until it can"
 CAN_AGAIN = "the ledger can be written again"
 
 
@@ -143,7 +143,7 @@ async def test_the_ledgers_disk_fails_and_comes_back(
                     await until(lambda: _holds_no_attempt(daemon))
                     await tuner.plan({"latency_s": 0})
                     assert len(daemon.told(CANNOT)) == 1
-                    assert len(daemon.told("not read")) <= 1
+                    assert len(daemon.told("source paused")) <= 1
                     assert await daemon.healthy(), "a restart would not mend the disk"
                 await until(lambda: daemon.told(CAN_AGAIN), ceiling_s=WITHIN_S)
                 await until(lambda: _is_paused(daemon, 0), ceiling_s=WITHIN_S)
@@ -264,7 +264,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
                 await tuner.plan({"latency_s": 0})
                 assert "last" not in await tuner.accepted()
                 assert "due" not in await daemon.states()
-                (line,) = daemon.told("not read")
+                (line,) = daemon.told("source paused")
                 assert line["reason"] == "disk"
                 assert "min_free" in line["detail"]
                 assert not daemon.told(CANNOT)

@@ -59,18 +59,18 @@ async def test_a_mount_that_flaps(tmp_path: Path, how: str) -> None:
                 await tuner.has("between")
                 await lose()
                 await until(lambda: is_missing(daemon, 1))
-                assert [line["reason"] for line in daemon.told("not read")] == ["missing", "missing"]
-                assert len(daemon.told("read again")) == 1
+                assert [line["reason"] for line in daemon.told("source paused")] == ["missing", "missing"]
+                assert len(daemon.told("source resumed")) == 1
                 assert await daemon.healthy()
                 assert await daemon.stop() == 0
-            told = len(daemon.told("not read")), len(daemon.told("read again"))
+            told = len(daemon.told("source paused")), len(daemon.told("source resumed"))
             async with running(config) as daemon:
                 await until(lambda: is_missing(daemon, 1))
                 await bring_back()
                 await until(lambda: is_missing(daemon, 0))
                 put(there / "after.json", call_document("after"))
                 await tuner.has("after")
-                assert (len(daemon.told("not read")), len(daemon.told("read again"))) == (told[0] + 1, told[1] + 1)
+                assert (len(daemon.told("source paused")), len(daemon.told("source resumed"))) == (told[0] + 1, told[1] + 1)
                 assert await daemon.stop() == 0
         finally:
             for mounted in filter(Path.is_mount, (there, volume)):

@@ -74,7 +74,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
         text, never, clock = config.read_text(), asyncio.Event(), SystemClock()
 
         async def settled(number: int, *, bad: bool) -> None:
-            kind = "configuration refused; the one before goes on" if bad else "configuration reloaded"
+            kind = "configuration refused; keeping the previous configuration" if bad else "configuration reloaded"
             before = len(daemon.told(kind))
             rewrite(config, BAD[number % len(BAD)](text) if bad else good(text, number))
             daemon.signal(signal.SIGHUP)
@@ -97,7 +97,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
         await settled(1, bad=False)
         await tuner.has(*calls)
         assert await tuner.accepted() == dict.fromkeys(calls, 1)
-        refused = len(daemon.told("configuration refused; the one before goes on"))
+        refused = len(daemon.told("configuration refused; keeping the previous configuration"))
         taken = len(daemon.told("configuration reloaded"))
         print(f"{TIMES} reloads: {taken} taken, {refused} refused; open before {dict(files)}, after {dict(open_files(daemon))}")
         assert refused >= TIMES // 6
@@ -117,7 +117,7 @@ async def test_a_refused_reload_names_each_line_and_changes_nothing(tmp_path: Pa
         for number, content in enumerate(bad):
             rewrite(config, content)
             daemon.signal(signal.SIGHUP)
-            kind = "configuration refused; the one before goes on"
+            kind = "configuration refused; keeping the previous configuration"
             await until(lambda number=number, kind=kind: len(daemon.told(kind)) > number)
             assert all(f"{config}:" in problem for problem in daemon.told(kind)[-1]["problems"])
             assert await daemon.metric("tunerd_config_last_reload_successful") == 0

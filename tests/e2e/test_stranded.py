@@ -38,9 +38,9 @@ async def test_a_backlog_follows_from_an_address_that_never_accepted_anything(tm
             other = await again(daemon, config, good, how)
             try:
                 await tuner.has("c-1")
-                (line,) = other.told("calls follow to the destination that has taken the place of theirs")
+                (line,) = other.told("calls were moved to the destination that replaces theirs")
                 assert (line["count"], line["old"]) == (2, "127.0.0.1:9/42")
-                assert not other.told("calls are stranded: what they are for is not configured")
+                assert not other.told("calls are stranded: their destination or manifest source is not configured")
                 status = json.loads(await other.get("/status.json"))
                 assert status["stranded"] == []
                 assert [row["name"] for row in status["destinations"]] == [f"{tuner.url.removeprefix('http://')}/42"]
@@ -64,8 +64,8 @@ async def test_what_may_not_follow_is_stranded_and_moved_by_the_command_it_names
             await until(lambda: _states(daemon, due=1))
             other = await again(daemon, config, good, how)
             try:
-                await until(lambda: other.told("calls are stranded: what they are for is not configured"))
-                line = other.told("calls are stranded: what they are for is not configured")[0]
+                await until(lambda: other.told("calls are stranded: their destination or manifest source is not configured"))
+                line = other.told("calls are stranded: their destination or manifest source is not configured")[0]
                 name = f"{tuner.url.removeprefix('http://')}/41"
                 assert (line["destination"], line["due"], line["waiting"]) == (name, 1, 0)
                 assert "tunerd remap --state due" in line["hint"]
@@ -100,7 +100,7 @@ async def test_a_backlog_of_an_address_that_accepted_calls_stays(tmp_path: Path)
             assert await daemon.stop() == 0
         config.write_text(text.replace(staging.url, production.url))
         async with running(config) as daemon:
-            await until(lambda: daemon.told("calls are stranded: what they are for is not configured"))
+            await until(lambda: daemon.told("calls are stranded: their destination or manifest source is not configured"))
             code, _ = await command(config, "run", "--once")
             assert code == 75
             assert await production.accepted() == {}
@@ -123,8 +123,8 @@ async def test_a_renamed_manifest_source_is_told(tmp_path: Path, how: str) -> No
             new = text.replace("manifest: recordings", "manifest: egress").replace("name: recordings", "name: egress")
             other = await again(daemon, config, new, how)
             try:
-                await until(lambda: other.told("calls are stranded: what they are for is not configured"))
-                line = other.told("calls are stranded: what they are for is not configured")[0]
+                await until(lambda: other.told("calls are stranded: their destination or manifest source is not configured"))
+                line = other.told("calls are stranded: their destination or manifest source is not configured")[0]
                 assert (line["manifest"], line["waiting"]) == ("recordings", 1)
                 _, out = await command(config, "status")
                 assert "they look for recordings of the source recordings, which is not configured" in " ".join(out.split())

@@ -18,8 +18,9 @@ from tunerd.admin.socket_server import serve_orders
 from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
 from tunerd.ledger import Admission, Ended, Filter
 from tunerd.ops.encoding import encoded
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Level, Narrator, open_log
+from tunerd.ops.log_writer import LogLevel, open_log
 from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
@@ -89,10 +90,10 @@ def test_none_sings_in_the_log() -> None:
     keep_out(SECRETS["own key"])
     paper = io.StringIO()
     for log in (open_log("json", "debug", paper), open_log("text", "debug", paper)):
-        narrator = Narrator(log, level=Level("debug"))
+        logger = EventLogger(log, level=LogLevel("debug"))
         for event in every_event(LEAKY):
-            narrator(event)
-        narrator.flush()
+            logger(event)
+        logger.flush()
     assert "[redacted]" in paper.getvalue()
     assert leaks(paper.getvalue()) == []
 

@@ -1,7 +1,9 @@
 """The second net: what looks like a secret is masked, what does not stays readable."""
 
 import pytest
+from hypothesis import given, strategies
 
+from tunerd.ops import mask
 from tunerd.ops.mask import keep_out, redact, without_query
 
 
@@ -58,3 +60,17 @@ def test_a_known_secret_is_masked_wherever_it_stands() -> None:
 def test_urls_are_shown_without_their_query(url: str, shown: str) -> None:
     """Signed URLs carry their key behind the question mark."""
     assert without_query(url) == shown
+
+
+FRAGMENTS = (
+    "tr_api_1", "sk-", "ſk_live", "rk_0123456789ab", "whsec_0123456789ab", "AKIAIOSFODNN7EXAMPLE", "eyJhbGciOiJIUzI1.x", "Bearer ", "basic ",
+    "-----BEGIN", "api key", "Api-Key", "authorization", "Secret", "PASSWORD", "passwd", "tokeN", "signature", "credential", "_file", "=", ":",
+    '": "', " ", "-", "abc123", "0123456789abcdef", "x", "\n", "&", "[", "ſecret", "toKen",
+)  # fmt: skip
+
+
+@given(strategies.lists(strategies.sampled_from(FRAGMENTS), max_size=8).map("".join))
+def test_the_quick_search_changes_nothing(text: str) -> None:
+    """What the patterns would mask is masked, whatever stands around it: a text is only skipped if no pattern can match."""
+    whole = mask._SECRETS.sub("[redacted]", mask._NAMED.sub(r"\g<name>\g<sign>[redacted]", text))
+    assert redact(text) == whole

@@ -116,7 +116,7 @@ def _truncate(value: Any, length: Any) -> Any:
 
 @REGISTRY.add(
     "lines(text)",
-    "a list of the lines, without white space at both ends and without empty lines; only LF, CR LF and CR end a line",
+    "a list of the lines, each without white space at both ends; empty lines are left out; only LF, CR LF and CR end a line",
     texts=True,
 )
 def _lines(value: Any) -> Any:
