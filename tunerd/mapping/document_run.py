@@ -1,6 +1,6 @@
 """One document on its way through compiled rules: its slots, what the rules gave, and what has to be told of it.
 
-The steps that only need the rules stand here; what a call and a recording are made of them is mapper.py's matter.
+The steps that only need the rules stand here; what a call and a recording are made of them is document_mapper.py's matter.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """A source's rules at work: what was read in; calls, recordings, refusals or nothing out. Never raises for what a document holds.
 
 Which document is meant (elements, envelopes, parts of a call), and what is tried again with places, stands here. How one document
-is mapped is mapper.py's matter, what the rules are made of building.py's.
+is mapped is document_mapper.py's matter, what the rules are made of building.py's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,12 @@ from typing import Any
 from tunerd.call import Document, Form, Fragment, IgnoredDocument, Mapped, Refusal, RefusedDocument
 from tunerd.config import Destination, Source, form_of_key
 from tunerd.mapping.building import Builder, Compiled
+from tunerd.mapping.document_mapper import DocumentMapper
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.elements import elements_of
 from tunerd.mapping.envelopes import inside
 from tunerd.mapping.explanation import Explanation, explanation_of, reports
 from tunerd.mapping.gathering import MOST_BYTES, Piece, newest_parts, pack, together, unpack, with_absent
-from tunerd.mapping.mapper import Mapper
 from tunerd.mapping.trace import Misfit, Trace
 from tunerd.mapping.values import RuleError, true
 from tunerd.outcome import FailReason
@@ -53,7 +53,7 @@ class SourceMapping:
         self._source = builder.source
         self._bare = builder.compile(with_places=False)
         self._with_places: Compiled | None = None
-        self._mapper = Mapper(builder, form)
+        self._mapper = DocumentMapper(builder, form)
         call = (self._bare.group or self._bare).call
         self.fields_with_rules: tuple[str, ...] = tuple(call.steps) if call else ()
         """Fields of the call that have a rule: their metrics start at zero."""

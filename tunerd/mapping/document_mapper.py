@@ -1,7 +1,7 @@
 """One document through one source's compiled rules: a call, a recording, a part of a call, a refusal, or nothing.
 
-Mapper._call has the order of the steps: let, refuse, when, fields, strategies, timeline, payload, redaction. source.py decides
-which document is meant, and what is tried again.
+DocumentMapper._call has the order of the steps: let, refuse, when, fields, strategies, timeline, payload, redaction. source.py
+decides which document is meant, and what is tried again.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ from tunerd.tuner_fields import ROWS
 Made = TypeVar("Made")
 
 
-class Mapper:
+class DocumentMapper:
     """What one source makes of documents. Safe to use from several threads at once."""
 
     def __init__(self, builder: Builder, form: Form | None) -> None:
@@ -210,7 +210,7 @@ class Mapper:
 
 
 def _accept(made: Made | Refusal) -> Made:
-    """What a step made of the call. A refusal in its place goes up to Mapper.map."""
+    """What a step made of the call. A refusal in its place goes up to DocumentMapper.map."""
     if isinstance(made, Refusal):
         raise RefusalError(made.where, made.what, made.reason)
     return made
