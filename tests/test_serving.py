@@ -1,4 +1,4 @@
-"""How a `run --once` ends, by the clock: it waits an outage out, but not for somebody who was never there."""
+"""How `run --once` ends, on a fake clock: it waits for an outage to end, but not for a host that never answered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -35,7 +35,7 @@ class Backfill:
     task: asyncio.Task[Left]
 
     async def over(self) -> Left:
-        """Let time pass until it has ended."""
+        """Advance the clock until the run has ended."""
         async with asyncio.timeout(20):
             while not self.task.done():
                 await self.clock.advance(1)
@@ -46,7 +46,8 @@ class Backfill:
 async def backfill(
     root: Path, answer: Callable[[Claimed], Outcome], *, wait_s: float | None = None, limits: Limits | None = None
 ) -> AsyncIterator[Backfill]:
-    """`once` over real files, with answers and a clock that the test owns; the files have been read when it is given."""
+    """Run `once` over real files, with answers and a clock that the test controls; the files are already read at the start of
+    the block."""
     clock, told, ledger, stop = FakeClock(), Recorder(), MemoryLedger(), Stop()
     hearing = Hearing(clock, told)
 
@@ -73,14 +74,15 @@ async def backfill(
 
 
 async def advance(run: Backfill, seconds: float) -> None:
-    """In steps, with turns in between for the threads that read."""
+    """Advance in steps, with turns of the loop in between for the threads that read."""
     for _ in range(int(seconds // 10)):
         if not run.task.done():
             await run.clock.advance(10)
 
 
 async def test_a_host_that_never_answers_ends_it_after_five_minutes(tmp_path: Path) -> None:
-    """One call is enough (it makes no pause): a line when it begins, and at the end the address and what came of it."""
+    """One call is enough, although it causes no pause: there is a line at the first failed attempt, and at the end the address
+    and the result."""
     put(tmp_path / "a.json", {"id": "a"})
     async with backfill(tmp_path, lambda _: NOBODY) as run:
         await advance(run, SILENCE_S - 20)
@@ -93,7 +95,7 @@ async def test_a_host_that_never_answers_ends_it_after_five_minutes(tmp_path: Pa
 
 
 async def test_an_outage_is_waited_out(tmp_path: Path) -> None:
-    """One answer of any kind since the start, and it goes on until Tuner takes the call."""
+    """After one answer of any kind since the start, the run continues until Tuner accepts the call."""
     put(tmp_path / "a.json", {"id": "a"})
     answers: list[Outcome] = [NOBODY, BUSY]
     async with backfill(tmp_path, lambda _: answers.pop(0) if answers else NOBODY) as run:
@@ -104,7 +106,7 @@ async def test_an_outage_is_waited_out(tmp_path: Path) -> None:
 
 
 async def test_a_trouble_of_our_own_is_no_silence(tmp_path: Path) -> None:
-    """Without a file descriptor Tuner was not even asked."""
+    """A lack of file descriptors does not count as silence, because Tuner was not asked."""
     put(tmp_path / "a.json", {"id": "a"})
     async with backfill(tmp_path, lambda _: NO_DESCRIPTOR) as run:
         await advance(run, 2 * SILENCE_S)
@@ -113,7 +115,8 @@ async def test_a_trouble_of_our_own_is_no_silence(tmp_path: Path) -> None:
 
 
 async def test_wait_is_the_bound_where_it_is_given(tmp_path: Path) -> None:
-    """Then silence does not end it before, and it ends though nobody answered, with the address."""
+    """With --wait silence does not end the run earlier, and the run ends at that time with the address, though nobody
+    answered."""
     put(tmp_path / "a.json", {"id": "a"})
     async with backfill(tmp_path, lambda _: NOBODY, wait_s=2 * SILENCE_S) as run:
         await advance(run, 2 * SILENCE_S - 20)
@@ -123,7 +126,7 @@ async def test_wait_is_the_bound_where_it_is_given(tmp_path: Path) -> None:
 
 
 async def test_wait_bounds_a_reading_that_has_no_room(tmp_path: Path) -> None:
-    """The ledger is full of calls that nobody takes: what is not read is named, instead of being waited for for ever."""
+    """If the ledger is full of calls that nobody accepts, the run names the unread files instead of waiting for ever."""
     for number in range(200):
         put(tmp_path / f"{number}.json", {"id": str(number), "pad": "x" * 500})
     async with backfill(tmp_path, lambda _: BUSY, wait_s=60, limits=Limits(max_pending_bytes=1)) as run:

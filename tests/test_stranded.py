@@ -1,4 +1,4 @@
-"""Which calls may go to another destination by themselves, and what the ledger moves."""
+"""Which calls may move to another destination automatically, and what the ledger moves."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,8 @@ CASES: Sequence[tuple[Stranded, list[Destination], Destination | None]] = [
 
 @pytest.mark.parametrize(("one", "destinations", "heir"), CASES)
 def test_the_heir_is_beyond_doubt(one: Stranded, destinations: list[Destination], heir: Destination | None) -> None:
-    """The same workspace at exactly one destination, and an old address that never accepted anything and is not in use."""
+    """Calls move if exactly one destination has the same workspace, and the old address never accepted a call and is not
+    configured."""
     assert heir_of(one, destinations) == heir
 
 
@@ -58,7 +59,8 @@ async def _claim(ledger: MemoryLedger, destination: str) -> int:
 
 
 async def test_what_surely_did_not_arrive_moves_and_the_rest_stays() -> None:
-    """Its body is made anew, it is due at once; one that may have arrived stays, and so does one whose id is taken there."""
+    """A moved call gets a new body and is due at once. A call that may have arrived stays, and so does one whose id is taken
+    at the new destination."""
     ledger = MemoryLedger()
     await _admit(ledger, call("may"))
     later = Deferred(
@@ -81,7 +83,7 @@ async def test_what_surely_did_not_arrive_moves_and_the_rest_stays() -> None:
 
 
 async def test_an_address_that_accepted_a_call_is_known_after_its_rows_are_gone() -> None:
-    """Retention removes the sent row, and the address still counts as one that accepted."""
+    """After retention deletes the sent row, the address still counts as one that accepted."""
     ledger = MemoryLedger()
     await _admit(ledger, call("sent"))
     await ledger.settle(

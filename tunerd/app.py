@@ -17,6 +17,11 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
+from tunerd.admin.answer_types import ConfigurationDocument
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, DaemonOrders
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -39,17 +44,13 @@ from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.answers import VERSION, ConfigurationDocument
-from tunerd.ops.control import serve_control
 from tunerd.ops.coverage import Coverage
-from tunerd.ops.desk import OperatorDesk
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Level, Narrator, foreign_loggers, open_log
+from tunerd.ops.log_writer import LogLevel, foreign_loggers, open_log
+from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
-from tunerd.ops.office import Office
-from tunerd.ops.redact import keep_out
-from tunerd.ops.status import Facts, Status
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
@@ -80,14 +81,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
     refuse_proxies(config, environ)
-    level = Level(config.log.level)
+    level = LogLevel(config.log.level)
     log = open_log(config.log.format, level)
     hints = pause_due(options.wait_s) if options.once else {}
-    narrator = Narrator(log, level=level, hints=hints)
+    event_logger = EventLogger(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    told = _each(metrics, narrator)
+    told = _each(metrics, event_logger)
     coverage = Coverage(told)
-    emit = _each(metrics, narrator, coverage)
+    emit = _each(metrics, event_logger, coverage)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -106,14 +107,15 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
         strandings = Strandings(ledger, lambda: wiring.config, emit, clock)
         facts.stranded = lambda: strandings.found
         await _settle_stranded(strandings)
-        status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
+        status = StatusReport(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
         metrics.read_off(status)
-        desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
+        calls = CallOrders(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = _then(partial(_reload, wiring, options.config_file, environ, notifier, metrics, level), strandings.look_again)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
-        office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
-        await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
+        daemon = DaemonOrders(reload=reload, rescan=intake.look, configuration=lambda: _configuration(wiring, environ))
+        admin = AdminService(status, calls, delivery, daemon)
+        await stack.enter_async_context(serve_orders(admin, config.ledger.path, environ))
         if config.http.listen:
             http = HttpServer(status, health.ailment, metrics.render, __version__, hosts=lambda: wiring.config.http.hosts)
             host, port = await http.start(config.http.listen)
@@ -132,7 +134,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                                 silences=hearing.silences if hearing is not None else tuple)  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
-            beside.create_task(narrator.run(ended, clock))
+            beside.create_task(event_logger.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
             await delivery.set_far_rule(FAR_NOT_YET)
@@ -242,7 +244,7 @@ def _facts(config: Config, now: float) -> Facts:
 
 def _configuration(wiring: _Wiring, environ: Mapping[str, str]) -> ConfigurationDocument:
     config = wiring.config
-    return ConfigurationDocument(version=VERSION, file=wiring.facts.config_file, text=config.text.reveal(),
+    return ConfigurationDocument(file=wiring.facts.config_file, text=config.text.reveal(),
                                  environment=variables_of(config, environ))  # fmt: skip
 
 
@@ -302,7 +304,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[objec
 
 
 async def _reload(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
     async with wiring.turn:
@@ -310,7 +312,7 @@ async def _reload(
 
 
 async def _reload_now(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     notifier.reloading()
     facts = wiring.facts

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import click
 
+from tunerd.admin.answer_types import StatusDocument
+from tunerd.admin.api import OrderRefused, StatusOrder
+from tunerd.admin.discovery import find_daemon
+from tunerd.admin.protocol import ControlError
 from tunerd.call import State
 from tunerd.cli.terminal import say, say_lines
 from tunerd.clock import SystemClock
-from tunerd.ops.answers import StatusDocument
-from tunerd.ops.client import find_daemon
-from tunerd.ops.office import OrderRefused
-from tunerd.ops.wire import ControlError
 from tunerd.sandbox import samples
 from tunerd.sandbox.faults import FixedAnswer
 from tunerd.sandbox.server import Sandbox
@@ -127,8 +127,8 @@ class _Demo:
         broken = self._directory / "rooms" / "room-2.json"
         broken.write_text('{"call": "room-2", "began": 17676')
         await self._until_counts(State.FAILED, 1)
-        failure = (await self._status())["last_failures"][0]
-        say_lines(f"   room-2   failed({failure['reason']}): {failure['detail']}")
+        failure = (await self._status()).last_failures[0]
+        say_lines(f"   room-2   failed({failure.reason}): {failure.detail}")
         self._put("egress/EG_terrace.json", samples.egress_manifest("terrace"))
         await self._see("room-2", lambda: self._put("rooms/room-2.json", samples.room_call("room-2", "terrace")),
                         "the file was repaired: it replaced its failed row by itself")  # fmt: skip
@@ -142,7 +142,7 @@ class _Demo:
     async def _summary(self) -> None:
         await self._until_counts(State.SENT, 7)
         status = await self._status()
-        counts = ", ".join(f"{row['count']} {state}" for state, row in status["calls"].items() if row["count"])
+        counts = ", ".join(f"{row.count} {state}" for state, row in status.calls.items() if row.count)
         accepted = self._tuner.accepted
         arrived = f"{len(accepted)} calls, each exactly once, in {self._tuner.total} requests"
         say_lines(f"\nIn the ledger: {counts}. At the stand-in: {arrived}.")
@@ -161,14 +161,14 @@ class _Demo:
         daemon = await asyncio.to_thread(find_daemon, str(self._directory / "ledger.db"))
         if daemon is None:
             raise TimeoutError
-        return await daemon.status()
+        return await daemon.ask(StatusOrder())
 
     async def _has_looked_around(self) -> bool:
-        return all(source["last_scan_at"] for source in (await self._status())["sources"])
+        return all(source.last_scan_at for source in (await self._status()).sources)
 
     async def _until_counts(self, state: State, count: int) -> None:
         async def reached() -> bool:
-            return (await self._status())["calls"][state.value]["count"] >= count
+            return (await self._status()).calls[state.value].count >= count
 
         await self._until(reached)
 

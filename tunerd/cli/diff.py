@@ -8,15 +8,15 @@ from typing import Any, Final
 import click
 import orjson
 
+from tunerd.admin.answer_types import DocumentRow
+from tunerd.admin.api import Admin, DocumentsOrder
 from tunerd.call import Document, Origin, RefusedDocument
+from tunerd.cli.admin import ask
 from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, wanted_by
-from tunerd.cli.daemon import Target
 from tunerd.cli.documents import read, source_of
-from tunerd.cli.office import ask
+from tunerd.cli.target import Target
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config
-from tunerd.ops.answers import DocumentRow
-from tunerd.ops.office import Operations
 from tunerd.workbench.compare import ABSENT
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.difference import Difference, DifferenceKind, Total, differences, drawn
@@ -93,15 +93,15 @@ def _from_files(config: Config, paths: tuple[Path, ...], named: str | None) -> t
 
 
 def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
-    async def documents(office: Operations) -> tuple[list[DocumentRow], int]:
+    async def documents(admin: Admin) -> tuple[list[DocumentRow], int]:
         rows: list[DocumentRow] = []
         without = 0
         after_row: int | None = 0
         while after_row is not None and len(rows) < newest:
-            page = await office.documents(after_row=after_row)
-            rows += page["documents"]
-            without += page["without"]
-            after_row = page["next_after_row"]
+            page = await admin.ask(DocumentsOrder(after_row=after_row))
+            rows += page.documents
+            without += page.without
+            after_row = page.next_after_row
         return rows[:newest], without
 
     rows, without = ask(Target(config=config_file), documents)
@@ -110,14 +110,14 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
         say(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)
     found: dict[str, list[Read]] = {}
     for row in rows:
-        found.setdefault(row["source"], []).append(_document(row))
+        found.setdefault(row.source, []).append(_document(row))
     return found
 
 
 def _document(row: DocumentRow) -> Document:
-    raw = row["document"].encode()
-    origin = Origin(source=row["source"], path=row["path"], offset=row["offset"], length=len(raw), mtime_ns=row["mtime_ns"])
-    return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row["admitted_at"], is_element=True)
+    raw = row.document.encode()
+    origin = Origin(source=row.source, path=row.path, offset=row.offset, length=len(raw), mtime_ns=row.mtime_ns)
+    return Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=row.admitted_at, is_element=True)
 
 
 def _tell(total: Total, found: list[Difference], *, whole: bool, as_json: bool) -> None:

@@ -71,8 +71,8 @@ def command(
     A directory stands for the files in it that a source would read.
     """
     wanted = Form(form) if form else None
-    desk = _Desk(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
-    evaluations = _Evaluations(desk, files, source)
+    rule_set = _RuleSet(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
+    evaluations = _Evaluations(rule_set, files, source)
     if summary:
         shared, failed = _summarise(evaluations, as_json=as_json)
     elif as_json:
@@ -82,7 +82,7 @@ def command(
     sys.exit(1 if failed or shared or evaluations.unreadable else 0)
 
 
-class _Desk:
+class _RuleSet:
     """The rules at hand, and which of them a file is for."""
 
     def __init__(self, config: Config | None, compiled: dict[str, CompiledSource]) -> None:
@@ -103,16 +103,16 @@ class _Desk:
         return self._config is not None
 
 
-def _configured(path: Path, form: Form | None) -> _Desk:
+def _configured(path: Path, form: Form | None) -> _RuleSet:
     config = config_or_exit(path)
-    return _Desk(config, benches_or_exit(config, form))
+    return _RuleSet(config, benches_or_exit(config, form))
 
 
 class _Evaluations:
     """One evaluation after the other; what cannot be read is told on stderr and remembered."""
 
-    def __init__(self, desk: _Desk, files: tuple[Path, ...], source: str | None) -> None:
-        self._desk = desk
+    def __init__(self, rule_set: _RuleSet, files: tuple[Path, ...], source: str | None) -> None:
+        self._desk = rule_set
         self._files = files
         self._source = source
         self.unreadable = False

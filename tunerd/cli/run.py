@@ -11,14 +11,14 @@ from typing import Final
 
 import click
 
+from tunerd.admin.protocol import ControlError
 from tunerd.call import State
-from tunerd.cli.office import FAILURE, LOCKED, fail
+from tunerd.cli.admin import FAILURE, LOCKED, fail
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.ops.http import ListenError
-from tunerd.ops.wire import ControlError
 from tunerd.places import ConfigError
 from tunerd.serving import Left
 

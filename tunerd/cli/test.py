@@ -58,9 +58,9 @@ def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
         say(f"tunerd: {what}", err=True)
         sys.exit(1)
     failed = 0
-    desk = _Desk(loaded)
+    runner = _ExampleRunner(loaded)
     for example in chosen:
-        result = desk.result(example)
+        result = runner.result(example)
         failed += not result.passed
         for line in _drawn(result):
             say(line)
@@ -80,7 +80,7 @@ def _examples(config: Config, file: Path | None) -> Sequence[Example]:
         exit_bad_config(exc)
 
 
-class _Desk:
+class _ExampleRunner:
     """The rules for each request form that some example asks for."""
 
     def __init__(self, config: Config) -> None:

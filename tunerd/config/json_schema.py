@@ -1,6 +1,6 @@
 """The JSON Schema (2020-12) of the configuration as people write it, for editors and for `tunerd schema`. Pure.
 
-The keys come from their declarations (models.py); the rule language is spelled out here, with the names of rule_words.py. The
+The keys come from their declarations (models.py); the rule language is spelled out here, with the names of tuner_fields.py. The
 schema checks structure; what needs two keys at once `tunerd check` reports.
 """
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tunerd.config.models import SECTIONS, TunerSection
-from tunerd.config.rule_words import CALL_FIELDS, MANIFEST_FIELDS, NODE_MEMBERS, ROW_MEMBERS, TOOL_MEMBERS
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
 from tunerd.config.source_settings import ManifestRule, Redact, UrlRule
+from tunerd.tuner_fields import CALL_FIELDS, NODE_FIELDS, RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS, TOOL_FIELDS, TunerField
 
 _EXPRESSION: Final[Schema] = {"type": ["string", "null"]}
 _RULE: Final[Schema] = {"$ref": "#/$defs/rule"}
@@ -83,13 +83,14 @@ def _closed(properties: Schema, *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, **needed, "additionalProperties": False}
 
 
-def _fields(words: Mapping[str, str], **forms: str) -> Schema:
+def _fields(fields: Mapping[str, TunerField], **forms: str) -> Schema:
     """A rule for each name, or another definition where `forms` names one."""
-    return {name: {"$ref": f"#/$defs/{forms.get(name, 'rule')}", "description": about} for name, about in words.items()}
+    return {name: {"$ref": f"#/$defs/{forms.get(name, 'rule')}", "description": one.about} for name, one in fields.items()}
 
 
 def _rule_definitions() -> dict[str, Schema]:
     """The rule language: one recursive definition a form. What an expression says is checked by `tunerd check`."""
+    call = {name: field for name, field in CALL_FIELDS.items() if name in RULE_FIELDS}
     const, block = {"$ref": "#/$defs/const"}, {"$ref": "#/$defs/block"}
     gather = {
         "key": _RULE,
@@ -113,8 +114,8 @@ def _rule_definitions() -> dict[str, Schema]:
             "properties": {**_EACH, "rows": {**_ROWS, "items": block}},
             "additionalProperties": _RULE,
         },
-        "call": _closed(_DECIDE | _fields(CALL_FIELDS, transcript_with_tool_calls="rows")),
-        "manifest": _closed(_DECIDE | _fields(MANIFEST_FIELDS)),
+        "call": _closed(_DECIDE | _fields(call, transcript_with_tool_calls="rows")),
+        "manifest": _closed(_DECIDE | _fields(RECORDING_FIELDS)),
         "gather": _closed(gather),
     }
 
@@ -131,7 +132,7 @@ def _row_definitions() -> dict[str, Schema]:
 
     return {
         "rows": form("rows", {"$ref": "#/$defs/row"}),
-        "row": block({**_fields(ROW_MEMBERS, tool="tool", node="node"), "rows": {**_ROWS, "items": {"$ref": "#/$defs/row"}}}),
-        "tool": form("tool", block(_fields(TOOL_MEMBERS))),
-        "node": form("node", block(_fields(NODE_MEMBERS))),
+        "row": block({**_fields(ROW_FIELDS, tool="tool", node="node"), "rows": {**_ROWS, "items": {"$ref": "#/$defs/row"}}}),
+        "tool": form("tool", block(_fields(TOOL_FIELDS))),
+        "node": form("node", block(_fields(NODE_FIELDS))),
     }

@@ -15,6 +15,7 @@ from tunerd.call import Json
 from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
 from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
+from tunerd.tuner_fields import KNOWN_NAMES
 
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LONGEST_S: Final = 300.0
@@ -24,16 +25,6 @@ PROBE_REST_S: Final = 120.0
 """How long a call that was a probe in vain rests at least, so that the next probes are other calls."""
 
 _ENDPOINT_STATUSES: Final = frozenset({404, 405, 407, 410})
-_FIELDS: Final = frozenset(
-    {"body", "query", "call_id", "call_type", "transcript_with_tool_calls", "start_timestamp", "end_timestamp",
-     "recording_url", "userSentiment", "recording_multi_channel_url", "user_sentiment", "duration_ms", "agent_version",
-     "call_cost", "call_status", "disconnection_reason", "caller_phone_number", "call_successful", "in_voicemail",
-     "transcript", "collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw", "sip_call_id",
-     "sip_headers", "recipient", "recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel",
-     "role", "content", "text", "words", "word", "start_ms", "end_ms", "confidence", "tool", "name", "request_id", "params",
-     "result", "is_error", "error", "node", "from", "to", "reason", "workspace_id", "agent_remote_identifier"}
-)  # fmt: skip
-"""Names that an explanation of a rejection may repeat: everything else in an answer can be content of a call."""
 _SECONDS: Final = re.compile(r"\+?(?P<s>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(s|secs?|seconds?)?", re.ASCII | re.IGNORECASE)
 _YEAR_BEYOND: Final = re.compile(r"\b[a-z]{3}[ -]\d{5,}\b", re.ASCII | re.IGNORECASE)
 _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
@@ -235,7 +226,7 @@ def _place(error: Json) -> str:
         if isinstance(step, int):
             place += f"[{step}]"
         elif isinstance(step, str) and step != "body":
-            place += ("." if place else "") + (step if step in _FIELDS else "?")
+            place += ("." if place else "") + (step if step in KNOWN_NAMES else "?")
     kind = error.get("type")
     return f"{place} ({kind})" if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else place
 

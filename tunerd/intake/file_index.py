@@ -189,6 +189,14 @@ class FileIndex:
         self.closed.discard(relative)
         self.refused_tails.pop(relative, None)
 
+    def note_closed(self, relative: str, *, closed: bool) -> None:
+        """Whether its writer had closed the file when it was read. Not noted of a file that is not known (any more): the event of
+        its deletion comes late, and nothing would take the note away again."""
+        if closed and relative in self.signatures:
+            self.closed.add(relative)
+        else:
+            self.closed.discard(relative)
+
     def disposed(self, relative: str) -> None:
         """after_sent took it: nothing of it comes back."""
         self.signatures.pop(relative, None)

@@ -8,6 +8,7 @@ at load. Which names there are, and what a YAML rule is made of, is rules.py's m
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.closures import (
@@ -130,7 +131,7 @@ class _Compiler:
         index = slot.index
         if self.names.guarded:
             return Code(lambda slots: whole(slots[index]))
-        return Code(lambda slots: slots[index], path=(index, ()))
+        return Code(itemgetter(index), path=(index, ()))
 
     def _subexpression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         first, *rest = tree["children"]

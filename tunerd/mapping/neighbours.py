@@ -100,13 +100,15 @@ def doubt(timed: Sequence[TranscriptRow], length: int, repairs: dict[str, int]) 
         return
     first: int = speech[0]["start_ms"]
     last: int = speech[-1]["start_ms"]
-    latest = max(last, max((row["end_ms"] for row in speech if "end_ms" in row), default=last))
-    within = speech if "end_ms" in speech[-1] else speech[:-1]
-    said = sum(len(row.get("text", "")) for row in within)
-    # Whole seconds are rounded: a second more may have passed. Rows that all share one instant have no pace.
-    rounded = 1000 if all(row["start_ms"] % 1000 == 0 for row in speech) else 0
-    if latest > first and said >= _SAYS_MUCH and said * 1000 > FASTEST_PER_S * (latest - first + rounded):
-        count(repairs, "spoken_too_fast")
+    latest = max([last, *[row["end_ms"] for row in speech if "end_ms" in row]])
+    said = sum([len(row["text"]) for row in speech if "text" in row])
+    if "end_ms" not in speech[-1]:
+        said -= len(speech[-1].get("text", ""))  # nothing says how long that took
+    if latest > first and said >= _SAYS_MUCH and said * 1000 > FASTEST_PER_S * (latest - first):
+        # Whole seconds are rounded: a second more may have passed. Rows that all share one instant have no pace.
+        rounded = 1000 if all(row["start_ms"] % 1000 == 0 for row in speech) else 0
+        if said * 1000 > FASTEST_PER_S * (latest - first + rounded):
+            count(repairs, "spoken_too_fast")
     if len(speech) > 2 and said >= _SAYS_MUCH and length > 1000 and latest * TIMES_APART < length:
         count(repairs, "much_shorter_than_call")
     if latest > 1000 and latest > length * TIMES_APART:

@@ -16,8 +16,8 @@ from tunerd.config import Redact
 from tunerd.mapping.aligned import Hit, blank_words
 from tunerd.mapping.detectors import DETECTORS, GONE, Span, is_card, may_hold_any, without_protected
 from tunerd.mapping.fieldpaths import REDACTED, FieldPath, erase, field_path
-from tunerd.mapping.limits import MAX_REASON, ROWS
 from tunerd.mapping.patterns import compile_redaction, find_all
+from tunerd.tuner_fields import CALL_FIELDS, ROWS
 
 FIELD_KIND: Final = "field"
 """How what `fields:` took out is counted."""
@@ -70,8 +70,8 @@ class Redaction:
             if isinstance(body.get(name), str):
                 body[name] = found.text(body[name], name)
         for name in _SHORT_TEXTS:
-            if len(body.get(name) or "") > MAX_REASON:
-                body[name] = body[name][:MAX_REASON]
+            if isinstance(body.get(name), str):
+                body[name] = body[name][: CALL_FIELDS[name].limit]
         for name in _OBJECTS:
             if name in body:
                 found.inside(body[name], name)

@@ -12,9 +12,9 @@ import orjson
 from tunerd.call import Call, Refusal
 from tunerd.mapping.explanation import CallReport, Explanation, FieldReport, RuleReport
 from tunerd.mapping.forms import fields_not_carried
-from tunerd.mapping.limits import ROWS
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.places import Place
+from tunerd.tuner_fields import ROWS
 from tunerd.visible import visible, visible_json
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Evaluation

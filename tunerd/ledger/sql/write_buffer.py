@@ -15,8 +15,8 @@ from tunerd.ledger.sql.codec import COLUMNS, conversions, matching_text, values_
 T = TypeVar("T")
 
 BODY: Final = "checked_for, matching, head, payload, document"
-_MOST: Final = 256
-"""Rows of one statement: a whole batch of the writer's."""
+_MOST: Final = 64
+"""Rows of one statement. SQLite keeps each prepared statement with a copy of the values that it wrote last."""
 _ROUND: Final = 8
 
 
