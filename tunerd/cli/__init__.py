@@ -19,7 +19,7 @@ _COMMANDS: Final = {
     "status": "Show calls, pauses and sources, or the history of one call.",
     "failed": "List failed calls with their reasons.",
     "retry": "Send failed calls again, mapped with the current rules.",
-    "remap": "Map calls that are not sent yet again.",
+    "remap": "Map unsent calls again, with the current rules.",
     "dismiss": "Mark failed calls as handled.",
     "forget": "Erase everything the ledger holds about a call.",
     "pause": "Stop sending to a destination.",

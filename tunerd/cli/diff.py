@@ -46,7 +46,7 @@ Read = Document | RefusedDocument
 @click.option(
     "--from-ledger", "newest", type=click.IntRange(min=1), metavar="N", help="Map the N newest documents of the ledger."
 )
-@click.option("--source", help="The source in OLD whose rules map FILE (default: the source that would read it).")
+@click.option("--source", metavar="NAME", help="The source in OLD whose rules map FILE (default: the source that would read it).")
 @click.option("--all", "whole", is_flag=True, help="Show every call and every change.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every change.")
 def command(

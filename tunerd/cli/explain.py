@@ -27,22 +27,22 @@ _INCLUDE: Final = keys_of(Source)["include"].default
 _EPILOG = """\b
 Examples:
   tunerd explain call.json                  with your configuration
-  tunerd explain --preset vapi call.json    a preset alone, without a configuration
+  tunerd explain --preset vapi call.json    a preset alone, no configuration
   tunerd explain --body call.json           the request that would be posted
   tunerd explain --rules call.json | less   every rule, with its functions
   tunerd explain --summary /var/spool/calls how often each field is filled
 
-The output contains the content of the files: take care who sees it. A recording URL that another file has yet
-to provide is replaced by a stand-in, and marked as one. Exit code: 0 every document is mapped, or ignored on
-purpose; 1 some are refused, cannot be read, or share a call id with different starts; 2 usage; 78 an invalid
-configuration.
+The output contains the content of the files: take care who sees it. A recording URL that
+another file has yet to provide is replaced by a stand-in, and marked as one. Exit code:
+0 every document is mapped, or ignored on purpose; 1 some are refused, cannot be read, or
+share a call id with different starts; 2 usage; 78 an invalid configuration.
 """
 
 
 @click.command("explain", epilog=_EPILOG)
 @config_option
 @click.option("--preset", metavar="NAME", help="Use this preset alone; the configuration is not read.")
-@click.option("--source", help="Use the rules of this source (default: the source that would read the file).")
+@click.option("--source", metavar="NAME", help="Use the rules of this source (default: the source that would read the file).")
 @click.option("--form", type=FORMS, help="The request form (default: that of the configuration or its key).")
 @click.option("--body", is_flag=True, help="Show the exact request of each call, with the key hidden.")
 @click.option("--rules", is_flag=True, help="Show every rule: whether it matched, and what its functions took and gave.")

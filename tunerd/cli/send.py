@@ -34,7 +34,7 @@ Nothing is written to the ledger, and nothing is retried. Exit code 0: Tuner acc
 
 @click.command("send", epilog=_EPILOG)
 @config_option
-@click.option("--source", help="Use the rules of this source (default: the source that would read the file).")
+@click.option("--source", metavar="NAME", help="Use the rules of this source (default: the source that would read the file).")
 @click.option("--recording-url", metavar="URL", help="Recording URL for calls whose recording comes from a manifest.")
 @click.argument("file", type=FILE)
 def command(config: Path, source: str | None, recording_url: str | None, file: Path) -> None:
