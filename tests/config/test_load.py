@@ -181,13 +181,15 @@ def test_variables_fill_values_of_every_kind() -> None:
 
 def test_rules_and_keys_are_left_alone() -> None:
     """Nothing is filled in inside rules, tests, or names of keys."""
-    text = SOURCE.replace("doc.id", "'${A}'").replace("doc.url", "'${B}'") + "    agent: \"'${C}'\"\n"
+    text = SOURCE.replace("doc.id", "'${A}'").replace("doc.url", "'${B}'") + "    agent: \"'${C}'\"\n    documents: \"'${F}'\"\n"
     config = read(TUNER + text + "tests: [{name: a, input: {a: '${D}'}, expect: {b: '${E}'}}]\n")
     source = config.sources[0]
     assert source.call is not None
     assert source.call.bare() == {"call_id": "${A}"}
     assert source.agent is not None
     assert source.agent.value == "'${C}'"
+    assert source.documents is not None
+    assert source.documents.value == "'${F}'"
     (example,) = config.tests
     assert example.input is not None
     assert example.input.bare() == {"a": "${D}"}

@@ -4,6 +4,7 @@ import errno
 from typing import Final
 
 from tunerd.config.models import Destination
+from tunerd.config.text_forms import is_key
 
 MAX_KEY_BYTES: Final = 8192
 
@@ -42,7 +43,3 @@ def read_key(destination: Destination) -> str:
     if len(raw) > MAX_KEY_BYTES or not is_key(key):
         raise KeyUnusable(f"the key file {path} holds more than a key: a single line of visible ASCII characters is wanted")
     return key
-
-
-def is_key(key: str) -> bool:
-    return bool(key) and key.isascii() and all("!" <= char <= "~" for char in key)

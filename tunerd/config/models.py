@@ -12,9 +12,8 @@ from tunerd.call import Form
 from tunerd.config.secret import Secret
 from tunerd.config.settings import DAY_S, MIB, NULL, VARIABLE, Bytes, Seconds, Setting, ValueKind, any_of
 from tunerd.config.source_settings import Example, Redact, Source
+from tunerd.config.text_forms import DEFAULT_BASE_URL, LEDGER_URL, parse_base_url, parse_hosts, parse_ledger_url, parse_listen
 from tunerd.places import Place
-
-DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
 
 Api: TypeAlias = Literal["auto", "send-calls", "create-call"]
 
@@ -29,12 +28,13 @@ class TunerSection:
         Setting("Tuner's name of the agent whose calls these are. A source may override it by a rule: `agent: doc.agent_id`."),
     ] = None
     api_key: Annotated[
-        Secret | None, Setting("The key itself; better `api_key_file`, or the environment variable TUNER_API_KEY.")
+        Secret | None,
+        Setting("The key itself; `api_key_file` or the variable TUNER_API_KEY is better."),
     ] = None
     api_key_file: Annotated[
         str | None, Setting("File that holds the key. It is re-read every 5 s, so a key can be rotated without a restart.")
     ] = None
-    base_url: Annotated[str, Setting("Where Tuner is.")] = DEFAULT_BASE_URL
+    base_url: Annotated[str, Setting("Where Tuner is.", parse=parse_base_url)] = DEFAULT_BASE_URL
     api: Annotated[Api, Setting("Request form: send-calls (X-API-Key), create-call (Bearer), or auto: by the key's form.")] = (
         "auto"
     )
@@ -102,6 +102,8 @@ class LedgerConfig:
             name="url",
             default="sqlite:///var/lib/tunerd/ledger.db",
             schema=any_of({"type": "string", "pattern": "^sqlite:///"}, VARIABLE),
+            parse=parse_ledger_url,
+            takes=LEDGER_URL,
         ),
     ] = "/var/lib/tunerd/ledger.db"
     keep_sent_s: Annotated[Seconds, Setting("How long the small row of a sent call is kept, for `status` and duplicates.")] = (
@@ -132,12 +134,14 @@ class Http:
         Setting(
             "host:port of metrics, health and the status page; null for none.",
             schema=any_of({"type": "string"}, NULL),
+            parse=parse_listen,
+            takes="host:port, like 127.0.0.1:9464, or null for none",
         ),
     ] = "127.0.0.1:9464"
     """Port 0 takes a free one (the log names it); empty: none."""
     hosts: Annotated[
         tuple[str, ...],
-        Setting("Host names, beside addresses and localhost, under which the page and /status.json answer."),
+        Setting("Host names, beside addresses and localhost, under which the page and /status.json answer.", parse=parse_hosts),
     ] = ()
     """In lower case."""
 

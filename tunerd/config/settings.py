@@ -4,7 +4,7 @@
 default and description. The reader (loading/), the JSON Schema and the printer all go by it. The declarations stand in models.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
@@ -47,7 +47,7 @@ class ValueKind(StrEnum):
     RULE = "rule"
     """Belongs to mapping/: handed on as a Node, `${NAME}` untouched."""
     OWN = "own"
-    """A form of its own, with a reader of its own in loading/ and its schema in its Setting."""
+    """A form of its own: its Setting has its schema, and parses it or leaves it to a reader in loading/."""
 
 
 Seconds: TypeAlias = Annotated[float, ValueKind.DURATION]
@@ -72,6 +72,10 @@ class Setting:
     """As it would be written, where the field's own default does not say it."""
     schema: Schema | None = None
     """The JSON Schema of the value, where the kind does not say it."""
+    parse: Callable[[Any], Any] | None = None
+    """Makes the value of the field from one of the right kind, or from whatever is written where that is OWN (text_forms.py)."""
+    takes: str = ""
+    """What the key takes, in words, where the kind does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,8 @@ class ConfigKey:
 
     def takes(self) -> str:
         """What the key takes, in plain words: `a whole number from 1 to 1000`."""
+        if self.setting.takes:
+            return self.setting.takes
         if self.kind is ValueKind.CHOICE:
             return f"one of {', '.join(self.choices)}"
         return _WORDS[self.kind] + self._range()
@@ -199,6 +205,11 @@ def keys_of(model: type) -> Mapping[str, ConfigKey]:
                 default=None if field.default is MISSING else field.default,
             )
     return found
+
+
+def rule_keys(model: type) -> frozenset[str]:
+    """The keys of a model whose values are rules."""
+    return frozenset(name for name, key in keys_of(model).items() if key.kind is ValueKind.RULE)
 
 
 class _Parts:

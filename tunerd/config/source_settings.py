@@ -19,6 +19,14 @@ from tunerd.config.settings import (
     ValueKind,
     any_of,
 )
+from tunerd.config.text_forms import (
+    parse_include,
+    parse_path_below,
+    parse_patterns,
+    parse_source_name,
+    parse_within,
+    parse_zone,
+)
 from tunerd.outcome import FailReason
 from tunerd.places import Node, Place
 
@@ -67,6 +75,8 @@ class ManifestRule:
             name="within",
             default="10m",
             schema=any_of({"const": "any"}, *DURATION),
+            parse=parse_within,
+            takes="a duration like 10m, or any",
         ),
     ] = 600.0
     """None stands for `any`, which is not the default: rooms are reused, and a wrong join is worse than none."""
@@ -114,12 +124,12 @@ class Redact:
 class Source:
     """One configured place to read from. Rules stay Nodes: mapping/ compiles them."""
 
-    name: Annotated[str, Setting("Name of the source, in metrics, logs and `manifest:`.")]
+    name: Annotated[str, Setting("Name of the source, in metrics, logs and `manifest:`.", parse=parse_source_name)]
     path: Annotated[str, Setting("The directory to watch. A relative path starts at the directory of this file.")]
-    include: Annotated[tuple[str, ...], Setting("Patterns of the file names to read.")] = (
+    include: Annotated[tuple[str, ...], Setting("Patterns of the file names to read.", parse=parse_include)] = (
         "*.json", "*.ndjson", "*.jsonl", "*.json.gz", "*.ndjson.gz", "*.jsonl.gz",
     )  # fmt: skip
-    exclude: Annotated[tuple[str, ...], Setting("Patterns of the file names to leave alone.")] = ()
+    exclude: Annotated[tuple[str, ...], Setting("Patterns of the file names to leave alone.", parse=parse_patterns)] = ()
     recursive: Annotated[bool, Setting("Whether directories below are read as well.")] = False
     format: Annotated[
         Literal["auto", "json", "ndjson"],
@@ -159,7 +169,7 @@ class Source:
     preset: Annotated[
         str | None, Setting("Ready-made rules of a platform; `tunerd presets` lists them.", schema={"$ref": "#/$defs/preset"})
     ] = None
-    timezone: Annotated[str, Setting("Of times in the documents that name none.")] = "UTC"
+    timezone: Annotated[str, Setting("Of times in the documents that name none.", parse=parse_zone)] = "UTC"
     untimed: Annotated[
         Literal["reject", "spread"] | None, Setting("Speech without times: reject the call, or spread it between its neighbours.")
     ] = None
@@ -248,7 +258,7 @@ class Example:
         int | None,
         Setting("Which one is meant, from 1, where the input holds several documents (or gathered calls).", low=1),
     ] = None
-    file: Annotated[str | None, Setting("The path that the rules see, relative to the source's `path`.")] = None
+    file: Annotated[str | None, Setting("The path that the rules see, below the source's `path`.", parse=parse_path_below)] = None
     form: Annotated[
         Literal["send-calls", "create-call"] | None,
         Setting("Map for this request form; `expect` then sees the body of that form."),

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from tunerd.config.models import LedgerConfig
+from tunerd.config.text_forms import Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.loading.environment import Substituted, substitute
+from tunerd.loading.environment import substitute
 from tunerd.loading.reading import ConfigReader
 from tunerd.places import ConfigError, Node, Place
 
@@ -32,15 +33,12 @@ class LedgerPlace:
 
 def read_ledger(reader: ConfigReader, node: Node | None, root: Node) -> LedgerConfig:
     """The section; the defaults stand in for what was wrong."""
-    values, nodes = reader.section(node, "ledger", LedgerConfig)
-    url = nodes.get("url")
-    if url is not None and (path := _path_of(reader, url)) is not None:
-        values["path"] = path
-    config = LedgerConfig(**values)
+    block = reader.section(node, "ledger", LedgerConfig, root)
+    config = LedgerConfig(**block.values)
     kind = _volatile(config.path)
     if kind is not None:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
-        reader.warn(url or node or root, "ledger.url", lost)
+        block.warn("url", lost)
     return config
 
 
@@ -76,30 +74,10 @@ def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPl
 
 def _filled_path(url: Node, environ: Mapping[str, str]) -> str | None:
     filled = substitute(url, environ, lambda _: False)
-    return None if filled.problems else _path_of(ConfigReader(Substituted(filled.root)), filled.root)
-
-
-def _path_of(reader: ConfigReader, node: Node) -> str | None:
-    want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
-    text = reader.text(node, "ledger.url", want)
-    if text is None:
+    try:
+        return None if filled.problems else parse_ledger_url(filled.root.value)
+    except (Unusable, ValueError):
         return None
-    scheme, separator, rest = text.partition("://")
-    problem = None
-    if scheme.lower() in ("postgresql", "postgres") and separator:
-        problem = "PostgreSQL comes in a later version; until then one instance with"
-    elif scheme.lower() != "sqlite" or not separator:
-        problem = "write"
-    elif not rest.startswith("/"):
-        problem = "the path is not absolute; write"
-    elif "?" in rest or "#" in rest:
-        problem = "a path only, without ? or #; write"
-    elif rest.strip("/") == "" or rest.endswith("/"):
-        problem = "names a directory, not a file; write"
-    if problem is not None:
-        reader.problem(node, "ledger.url", f"{problem} {want}")
-        return None
-    return os.path.normpath("/" + rest.lstrip("/"))
 
 
 def _volatile(path: str) -> str | None:

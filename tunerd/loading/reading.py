@@ -5,14 +5,17 @@ Here is what all sections share: unknown keys, wrong types in plain words, bound
 """
 
 import difflib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from tunerd.config.models import SECTIONS
-from tunerd.config.quantities import parse_duration, parse_size
+from tunerd.config.quantities import parse_size
 from tunerd.config.secret import Secret
 from tunerd.config.settings import ConfigKey, ValueKind, keys_of
+from tunerd.config.text_forms import Unusable, parse_seconds
 from tunerd.config.yaml_nodes import resolve_scalar
 from tunerd.loading.environment import Substituted
 from tunerd.places import Node, Place, Problem
@@ -25,12 +28,15 @@ _IS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
 _TEXTUAL: Final = (ValueKind.TEXT, ValueKind.SECRET, ValueKind.CHOICE, ValueKind.TEXTS)
 
 
-class Unusable(Exception):
-    """A value is not what its key takes."""
-
-
 class ConfigReader:
-    def __init__(self, substituted: Substituted) -> None:
+    """Reads one file. `base`: where relative paths start; without `resolve_secrets` keys are neither read nor demanded."""
+
+    def __init__(
+        self, substituted: Substituted, base: str = "/", environ: Mapping[str, str] | None = None, *, resolve_secrets: bool = True
+    ) -> None:
+        self.base = base
+        self.environ = environ or {}
+        self.resolve_secrets = resolve_secrets
         self.problems: list[Problem] = list(substituted.problems)
         self.warnings: list[Problem] = []
         self.places: dict[str, Place] = {}
@@ -68,25 +74,30 @@ class ConfigReader:
                 self.problem(place, path, _no_name(name, names))
         return found
 
-    def section(self, node: Node | None, path: str, model: type) -> tuple[dict[str, Any], dict[str, Node]]:
-        """The values of a section by field of its model (keys of kind OWN and RULE left out), and all its nodes by key."""
+    def section(self, node: Node | None, path: str, model: type, absent: Node | Place | None = None) -> "ConfigBlock":
+        """A mapping by the keys of its model. Rules, and forms that have a reader of their own, are only among its nodes.
+        `absent`: the place to name where there is no mapping."""
         keys = keys_of(model)
-        nodes = self.members(node, path, keys, path.split("[")[0])
-        values: dict[str, Any] = {}
-        for name, key in keys.items():
-            child = nodes.get(name)
-            if child is None or key.kind in (ValueKind.OWN, ValueKind.RULE) or self.is_broken(child):
+        block = ConfigBlock(self, node or absent or Place("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0]))
+        for name, child in block.nodes.items():
+            key = keys[name]
+            left = key.kind is ValueKind.RULE or (key.kind is ValueKind.OWN and key.setting.parse is None)
+            if left or self.is_broken(child):
                 continue
             try:
-                values[key.field] = self._value(child, key)
-            except Unusable:
-                self._refuse(child, join(path, name), key)
-        return values, nodes
+                block.values[key.field] = self._value(child, key)
+            except Unusable as exc:
+                self._refuse(child, join(path, name), key, str(exc))
+            except ValueError as exc:
+                block.problem(name, str(exc))
+        return block
 
     def whole(self, node: Node | None, path: str, model: type[M]) -> M:
         """A section without forms of its own; the defaults stand in for what was wrong."""
-        values, _ = self.section(node, path, model)
-        return model(**values)
+        return model(**self.section(node, path, model).values)
+
+    def absolute(self, path: str) -> str:
+        return os.path.abspath(os.path.join(self.base, path))
 
     def text(self, node: Node, path: str, want: str) -> str | None:
         """The text of a node, or None with a problem that says `want`."""
@@ -102,7 +113,7 @@ class ConfigReader:
         if self.is_broken(node):
             return None
         try:
-            return float(_read(self._given(node), ValueKind.DURATION))
+            return parse_seconds(self._given(node))
         except Unusable:
             self.problem(node, path, f"takes {want}, not {self.shown(node)}")
             return None
@@ -147,15 +158,14 @@ class ConfigReader:
             if given not in key.choices:
                 raise Unusable
             return given
-        value = _read(given, key.kind)
+        value = given if key.kind is ValueKind.OWN else _read(given, key.kind)
         if not key.allows(value):
             raise Unusable
-        return value
+        return value if key.setting.parse is None else key.setting.parse(value)
 
-    def _refuse(self, node: Node, path: str, key: ConfigKey) -> None:
+    def _refuse(self, node: Node, path: str, key: ConfigKey, hint: str) -> None:
         # Under `tuner:` nothing is quoted: a key is easily pasted one line too high.
         shown = self.kind_of(node) if path.rpartition(".")[0].endswith("tuner") else self.shown(node)
-        hint = ""
         if key.kind in (ValueKind.TEXT, ValueKind.SECRET) and isinstance(node.value, bool | int | float):
             hint = "; put it in quotes"
         elif key.kind is ValueKind.CHOICE and isinstance(node.value, str):
@@ -165,6 +175,31 @@ class ConfigReader:
             is_number = isinstance(resolve_scalar(node.value), int | float) and node.place not in self._filled
             hint = "; remove the quotes" if is_number else ""
         self.problem(node, path, f"`{key.name}` takes {key.takes()}, not {shown}{hint}")
+
+
+@dataclass(slots=True)
+class ConfigBlock:
+    """A mapping of the file while it is read."""
+
+    reader: ConfigReader
+    at: Node | Place
+    path: str
+    values: dict[str, Any]
+    """By field; only what is there and right."""
+    nodes: dict[str, Node]
+    """By key; all that is there."""
+
+    def problem(self, key: str, message: str) -> None:
+        """At the key's value, or at the block where the key is not there; an empty key means the block itself."""
+        self.reader.problem(self.nodes.get(key, self.at), join(self.path, key) if key else self.path, message)
+
+    def warn(self, key: str, message: str) -> None:
+        self.reader.warn(self.nodes.get(key, self.at), join(self.path, key), message)
+
+    def given(self, key: str) -> Node | None:
+        """The node of a key that a form's own reader can look at: there, and its variables were filled in."""
+        node = self.nodes.get(key)
+        return None if node is None or self.reader.is_broken(node) else node
 
 
 def join(path: str, name: str) -> str:
@@ -181,6 +216,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         (known for known in names if len(known) > 3 and (name.startswith(known) or (known.startswith(name) and len(name) > 3))),
         None,
     )
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """For a name that is not there: the one that was probably meant, or those that there are."""
+    names = list(known)
+    near = nearest(name, names)
+    return f"did you mean `{near}`?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
 def _no_name(name: str, known: tuple[str, ...]) -> str:
@@ -216,8 +258,10 @@ def _read(given: object, kind: ValueKind) -> Any:
             return given
         case ValueKind.SWITCH if isinstance(given, bool):
             return given
-        case ValueKind.DURATION | ValueKind.SIZE:
-            return _quantity(given, kind)
+        case ValueKind.DURATION:
+            return parse_seconds(given)
+        case ValueKind.SIZE:
+            return _size(given)
         case ValueKind.TEXTS if isinstance(given, str) and given:
             return (given,)
         case ValueKind.TEXTS if isinstance(given, tuple) and all(isinstance(item.value, str) and item.value for item in given):
@@ -225,13 +269,12 @@ def _read(given: object, kind: ValueKind) -> Any:
     raise Unusable
 
 
-def _quantity(given: object, kind: ValueKind) -> float | int:
+def _size(given: object) -> int:
     try:
         if isinstance(given, str):
-            return parse_duration(given) if kind is ValueKind.DURATION else parse_size(given)
-        if isinstance(given, int | float) and not isinstance(given, bool) and given >= 0:
-            # Through the text form, so that one set of limits holds for both.
-            return parse_duration(f"{given:.9f}s") if kind is ValueKind.DURATION else parse_size(f"{given:d}B")
-    except ValueError as exc:
-        raise Unusable from exc
+            return parse_size(given)
+        if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+            return parse_size(f"{given:d}B")
+    except ValueError:
+        pass
     raise Unusable

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tunerd.config import Redact
-from tunerd.loading.reading import ConfigReader, join, nearest
+from tunerd.loading.reading import ConfigReader, join, meant
 from tunerd.mapping.detectors import DETECTORS
 from tunerd.mapping.fieldpaths import field_path
 from tunerd.mapping.patterns import BadPattern, compile_redaction
@@ -23,7 +23,8 @@ def read_redact(reader: ConfigReader, node: Node | None, path: str) -> dict[str,
     there is none, or it is null (off)."""
     if node is None or node.value is None:
         return None
-    values, nodes = reader.section(node, path, Redact)
+    block = reader.section(node, path, Redact)
+    values, nodes = block.values, block.nodes
     for name, wrong in (("detect", _unknown_detector), ("fields", _bad_path)):
         if name in nodes and values.get(name) is not None:
             values[name] = _each(reader, nodes[name], join(path, name), values[name], wrong)
@@ -53,12 +54,7 @@ def _each(
 
 
 def _unknown_detector(name: str) -> str | None:
-    if name in DETECTORS:
-        return None
-    near = nearest(name, DETECTORS)
-    return f"there is no detector `{name}`; " + (
-        f"did you mean `{near}`?" if near else f"there are: {', '.join(sorted(DETECTORS))}"
-    )
+    return None if name in DETECTORS else f"there is no detector `{name}`; {meant(name, sorted(DETECTORS))}"
 
 
 def _bad_path(text: str) -> str | None:
