@@ -712,9 +712,9 @@ async def test_one_piece_of_news_gets_every_worker_going() -> None:
         await bench.admit(*IDS)
         await server.arrived(bench.delivery.statuses()[0].limit)
         assert bench.task is not None
-        parking.task.cancel()
+        bench.task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await parking.task
+            await bench.task
 
 
 async def test_news_during_a_look_are_not_slept_through() -> None:
@@ -728,10 +728,10 @@ async def test_news_during_a_look_are_not_slept_through() -> None:
 
 async def test_on_stop_empty_ends_at_once_when_idle() -> None:
     """With nothing due there is nothing to wait for."""
-    async with delivering(scripted(lambda call: SENT), on_stop="empty") as parking:
-        await parking.admit("call-1")
-        await parking.told.until(CallSent)
-        await parking.stop()
+    async with delivering(scripted(lambda call: SENT), on_stop="empty") as bench:
+        await bench.admit("call-1")
+        await bench.told.until(CallSent)
+        await bench.stop()
 
 
 async def test_idle_says_when_nothing_is_due() -> None:
