@@ -16,7 +16,7 @@ from tests.workbench.test_recognise import OTHERS, OURS, SAMPLE_LINES
 from tunerd.cli import main
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.workbench.catalogue import preset_info
-from tunerd.workbench.starter import patterns
+from tunerd.workbench.include_patterns import patterns
 
 ENVIRON: Final = {"TUNER_API_KEY": "made-up"}
 

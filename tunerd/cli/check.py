@@ -99,15 +99,15 @@ def _form_text(destination: Destination) -> str:
 
 async def _try_all(config: Config) -> bool:
     """Try every destination; True if all can be used."""
-    from tunerd.delivery.trial import try_destination
+    from tunerd.delivery.probe import probe_destination
 
     good = True
     for destination in config.destinations:
         named = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
         agents = list(dict.fromkeys(agent for agent in named if agent))
         for agent in agents or [_MADE_UP_AGENT]:
-            trial = await try_destination(destination, agent, config.delivery, os.environ)
+            probed = await probe_destination(destination, agent, config.delivery, os.environ)
             made_up = "" if agents else f" (with the made-up agent {agent}, because a rule sets the agent of each call)"
-            say(f"online: {destination.name}: {trial.says}{made_up}", err=not trial.good)
-            good = good and trial.good
+            say(f"online: {destination.name}: {probed.says}{made_up}", err=not probed.good)
+            good = good and probed.good
     return good

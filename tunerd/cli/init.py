@@ -19,9 +19,10 @@ from tunerd.places import ConfigError
 from tunerd.visible import visible
 from tunerd.workbench.compiled import compile_config
 from tunerd.workbench.evaluation import evaluate, units
+from tunerd.workbench.file_groups import SampleFile
 from tunerd.workbench.report import estimated, outcome_of, wrapped
 from tunerd.workbench.shown import count
-from tunerd.workbench.starter import SampleFile, Starter, starter
+from tunerd.workbench.starter import Starter, starter
 
 _EPILOG = """\b
 Examples:

@@ -17,9 +17,9 @@ from tunerd.cli.admin import FAILURE, LOCKED, fail
 from tunerd.cli.options import DURATION, config_option, exit_bad_config
 from tunerd.cli.terminal import say
 from tunerd.ledger import Gauges, LedgerRefused
+from tunerd.lifecycle import RunResult
 from tunerd.ops.http import ListenError
 from tunerd.places import ConfigError
-from tunerd.serving import Left
 
 SWITCH_S: Final = 0.001
 """A thread that runs Python code gives way to a waiting one after this time. With Python's default of 5 ms, the event loop
@@ -82,7 +82,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
         say(counts(left.gauges))
         for line in troubles(left):
             say(f"tunerd: {line}", err=True)
-        sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences or left.all_left_out else 0)
+        sys.exit(1 if _unsent(left.gauges) or left.unread or left.without_contact or left.all_left_out else 0)
 
 
 def _collect_seldom() -> None:
@@ -93,7 +93,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(10_000, 5, 5)
 
 
-def _loop(main: Coroutine[None, None, Left]) -> Left:
+def _loop(main: Coroutine[None, None, RunResult]) -> RunResult:
     """With uvloop, if it is installed (the extra `fast`)."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
@@ -122,10 +122,10 @@ def _unsent(gauges: Gauges) -> int:
     return sum(count for state, count in gauges.calls.items() if state.is_open or state is State.FAILED)
 
 
-def troubles(left: Left) -> Iterator[str]:
+def troubles(left: RunResult) -> Iterator[str]:
     """What a `run --once` could not do, beside what its counts say; a line each."""
-    for silence in left.silences:
-        yield f"{silence.base_url} has never answered ({silence.detail}): check base_url and the network. No call is lost"
+    for quiet in left.without_contact:
+        yield f"{quiet.base_url} has never answered ({quiet.detail}): check base_url and the network. No call is lost"
     if left.all_left_out:
         yield (
             f"the rules ignored all {left.all_left_out:,} documents (`when:`, `not_call:`), so nothing was sent; "
