@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from tests.config.test_load import SECRET
 from tunerd.call import Form
 from tunerd.cli import main
-from tunerd.delivery.trial import judge
+from tunerd.delivery.probe import judge
 
 GOOD = """
 tuner: {{workspace_id: 42, agent_remote_identifier: bot, api_key: {key}, base_url: "{url}"}}

@@ -149,6 +149,22 @@ async def test_a_copy_that_is_seen_before_it_is_complete(tmp_path: Path, parts: 
         assert run.texts(await run.payload("b")) == ["b1"]
 
 
+async def test_a_log_that_begins_like_another_one_is_no_copy_of_it(tmp_path: Path) -> None:
+    """A generation that holds just the end of a call, and later ones that begin with such a line, or are one."""
+    log, ledger, mapping = tmp_path / LOG, MemoryLedger(), rules(SESSIONS, tmp_path, "1h")
+    for number, key in enumerate("abcd"):
+        append(log, call(key, f"{key}1")[:-1])
+        await swept(mapping, ledger)
+        log.rename(tmp_path / f"{LOG}.{2 * number}")
+        append(log, call(key)[-1:])
+        await swept(mapping, ledger)
+        if number % 2:
+            log.rename(tmp_path / f"{LOG}.{2 * number + 1}")
+    run = await swept(mapping, ledger)
+    assert set(await rows(run, State.DUE)) == {"a", "b", "c", "d"}
+    assert not await rows(run, State.FAILED)
+
+
 async def test_a_log_that_is_gone_is_a_gap(tmp_path: Path) -> None:
     """It was deleted, or moved elsewhere, while nobody looked: more of its last call may have been in it."""
     log, ledger = tmp_path / "calls" / LOG, MemoryLedger()

@@ -99,14 +99,14 @@ def _form_text(destination: Destination) -> str:
 
 async def _try_all(config: Config) -> bool:
     """Try every destination; True if all are good."""
-    from tunerd.delivery.trial import try_destination
+    from tunerd.delivery.probe import probe_destination
 
     good = True
     for destination in config.destinations:
         named = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
         agents = list(dict.fromkeys(agent for agent in named if agent))
         for agent in agents or [_MADE_UP_AGENT]:
-            trial = await try_destination(destination, agent, config.delivery, os.environ)
+            trial = await probe_destination(destination, agent, config.delivery, os.environ)
             made_up = "" if agents else f"; {agent} is made up, because a rule names the agent of each call"
             say(f"online: {destination.name}: {trial.says}{made_up}", err=not trial.good)
             good = good and trial.good

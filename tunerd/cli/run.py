@@ -18,9 +18,9 @@ from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say
 from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
+from tunerd.lifecycle import RunResult
 from tunerd.ops.http import ListenError
 from tunerd.places import ConfigError
-from tunerd.serving import Left
 
 SWITCH_S: Final = 0.001
 """After so long a thread that works in Python gives way to one that waits; Python's own 5 ms are waited anew by the event
@@ -90,7 +90,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
         say(counts(left.gauges))
         for line in troubles(left):
             say(f"tunerd: {line}", err=True)
-        sys.exit(1 if _unsent(left.gauges) or left.unread or left.silences or left.all_left_out else 0)
+        sys.exit(1 if _unsent(left.gauges) or left.unread or left.without_contact or left.all_left_out else 0)
 
 
 def _collect_seldom() -> None:
@@ -101,7 +101,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(10_000, 5, 5)
 
 
-def _loop(main: Coroutine[None, None, Left]) -> Left:
+def _loop(main: Coroutine[None, None, RunResult]) -> RunResult:
     """With uvloop where it is installed (the extra `fast`)."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
@@ -130,10 +130,10 @@ def _unsent(gauges: Gauges) -> int:
     return sum(count for state, count in gauges.calls.items() if state.is_open or state is State.FAILED)
 
 
-def troubles(left: Left) -> Iterator[str]:
+def troubles(left: RunResult) -> Iterator[str]:
     """What a `run --once` could not do and its counts don't say, a line each."""
-    for silence in left.silences:
-        yield f"{silence.base_url} has not answered once ({silence.detail}); check base_url and the network; nothing is lost"
+    for quiet in left.without_contact:
+        yield f"{quiet.base_url} has not answered once ({quiet.detail}); check base_url and the network; nothing is lost"
     if left.all_left_out:
         yield (
             f"all {left.all_left_out:,} documents were left out by the rules (`when:`, `not_call:`): nothing was sent; "

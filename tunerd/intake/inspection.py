@@ -207,8 +207,8 @@ class Inspection:
         # Unchanged since the file's own times say so (a backlog is read at once), or since we watch it.
         self._quiet_s = max(now.wall - max(at.st_mtime, at.st_ctime), now.monotonic - due.since, 0.0)
         log = self._is_log = self._moved is not None or not self._names.fits(due.path) or is_log(file, self._names.kind(due.path))
-        if log and not self._open.enter_context(self._followed.reading(at)):
-            return Later(0.05, is_busy=True)  # it has another name, under which it is being read
+        if log and not self._open.enter_context(self._followed.reading(at, self.path)):
+            return Later(0.05, is_busy=True)  # it, or one that it may be a copy of, is being read
         if not (log or due.closed or now.final) and self._quiet_s < self._source.settle_s:
             return Later(self._source.settle_s - self._quiet_s)
         if not log and self._own is None and self._index.was_read(due.path):

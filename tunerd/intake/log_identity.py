@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
-from tunerd.intake.known_logs import is_rotated_name
+from tunerd.intake.known_logs import may_be_copy
 from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
@@ -168,7 +168,7 @@ class LogIdentity:
         if marks:
             return (yield from self._copied(marks[0]))
         for mark in longer:
-            if is_rotated_name(mark.path, file.path) and (yield from self._is_beginning_of(mark)):
+            if may_be_copy(mark.path, file.path) and (yield from self._is_beginning_of(mark)):
                 return self._copy_wait() or SameFile()
         return None
 
@@ -185,7 +185,10 @@ class LogIdentity:
         log = self.followed.state(mark.log)
         if self.may_wait and log is not None and not log.is_read:
             return Wait(0.05, log=mark.log)
-        if not is_rotated_name(mark.path, self.file.path):
+        there = log.at if log is not None else self.stat(mark.path)
+        is_longer = there is not None and self.file.size > there.st_size
+        begins_alike = is_longer and mark.offset < HEAD_BYTES  # so short a log may be the same by chance; a copy is no longer
+        if begins_alike or not any(may_be_copy(log, self.file.path) for log in (mark.path, mark.home or mark.path)):
             return None
         return (yield from self._at(mark, 0))
 

@@ -152,7 +152,7 @@ def watching(number: int) -> WatchCall:
             if value is None:
                 call.nulls += 1
             if len(call.samples) < _SAMPLES:
-                got = [runs[n](slots) for n in range(len(runs)) if n not in function.expressions]
+                got = [_argument(runs[n], slots) for n in range(len(runs)) if n not in function.expressions]
                 call.samples.append((got, value))
             if value is None and function.name in ("lookup", "classify"):
                 _note_unknown(call, runs[0], slots)
@@ -161,6 +161,14 @@ def watching(number: int) -> WatchCall:
         return watched
 
     return watch
+
+
+def _argument(run: Run, slots: Any) -> Any:
+    """What the call got. An argument that the call did not ask for, because one before it was null, may be one that fails."""
+    try:
+        return run(slots)
+    except (RuleError, Misfit) as error:
+        return f"({error})"
 
 
 def _note_unknown(call: CallTrace, key: Callable[[Any], Any], slots: Any) -> None:
