@@ -25,7 +25,7 @@ quick: $(STAMP)
 	$(BIN)/python -m pytest -n auto --ignore=tests/e2e
 
 # Line and branch coverage of `make quick`; it fails under 92 %. The end-to-end tests are not counted, because their code runs in
-# separate processes (serving.py, rebuilt.py and upkeep.py have few other tests).
+# separate processes (lifecycle.py, post_recovery.py and maintenance.py have few other tests).
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -n auto --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
 

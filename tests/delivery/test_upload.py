@@ -372,7 +372,7 @@ async def test_plain_http_where_tls_is_expected() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "tuner.invalid"])
 @pytest.mark.parametrize("proxied", [False, True])
-async def test_no_descriptor_is_our_own_trouble(host: str, proxied: bool) -> None:
+async def test_no_descriptor_is_our_single_call_faults(host: str, proxied: bool) -> None:
     """EMFILE while connecting, or while the name is looked up: the pause `local`, no attempt, nothing said about Tuner."""
     environ = {"HTTP_PROXY": f"http://{host}:9"} if proxied else {}
     async with uploading(f"http://{host}:9", environ) as upload:

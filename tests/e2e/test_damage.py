@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, put, running, until, world
 from tests.real_parts import needs_mount
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
+from tunerd.post_recovery import COUNTING, MOST_AGAIN, WAITING
 
 SET_ASIDE = "the ledger file was damaged; it was set aside and rebuilt"
 

@@ -14,9 +14,9 @@ from tunerd.call import Hold, ManifestStrategy, State
 from tunerd.clock import SteadyClock
 from tunerd.events import CallFailed, ClockJumped
 from tunerd.ledger import Claimed, Filter
+from tunerd.maintenance import follow_clock
 from tunerd.outcome import Outcome, Retry, RetryReason
 from tunerd.testing import FakeClock
-from tunerd.upkeep import follow_clock
 
 DAY_S = 86_400.0
 BACKS_OFF = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from tunerd.ledger import FarRule
+from tunerd.maintenance import FIRST_READ_S, take_far_ones
 from tunerd.testing import FakeClock
-from tunerd.upkeep import FIRST_READ_S, take_far_ones
 
 
 class Delivery:

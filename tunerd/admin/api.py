@@ -141,7 +141,7 @@ class RetryOrder(Selection, Order[answers.Report]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemapOrder(Selection, Order[answers.Report]):
-    """Map calls that are not sent yet again, with the rules that are loaded now.
+    """Map unsent calls again, with the rules that are loaded now.
 
     A call that is being sent, or has been sent, is left as it is."""
 

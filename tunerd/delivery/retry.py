@@ -31,7 +31,7 @@ _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer, as far as it was read."""
 
     status: int
@@ -43,7 +43,7 @@ class Answer:
     date: str | None = None
 
 
-def judge(answer: Answer, *, now: float, retry_after_max_s: float, accept_any: bool = False) -> Outcome:
+def judge(answer: HttpAnswer, *, now: float, retry_after_max_s: float, accept_any: bool = False) -> Outcome:
     """What an answer means (docs/delivery.md has the table). Total: every status has a meaning. `accept_any`: a 2xx
     needs no confirmation in its body (`delivery.accept: any`).
 
@@ -171,7 +171,7 @@ def retry_after_s(value: str | None, date: str | None, *, now: float, longest_s:
     return min(seconds, longest_s) if seconds > 0 else None
 
 
-def _judge_trouble(answer: Answer, now: float, retry_after_max_s: float) -> Retry:
+def _judge_trouble(answer: HttpAnswer, now: float, retry_after_max_s: float) -> Retry:
     status = answer.status
     wish = retry_after_s(answer.retry_after, answer.date, now=now, longest_s=retry_after_max_s)
     if status == 429:
@@ -196,18 +196,18 @@ def _is_over(claimed: Claimed, now: float, give_up_after_s: float, last_accepted
     return tried_s >= give_up_after_s and now - last_accepted_at <= ACCEPTED_LATELY_S
 
 
-def _parsed(answer: Answer) -> Json:
+def _parsed(answer: HttpAnswer) -> Json:
     return None if answer.unread else parse_json(answer.body)
 
 
-def _looks_like_json(answer: Answer) -> bool:
+def _looks_like_json(answer: HttpAnswer) -> bool:
     """Of an error that is too long to be read whole (one that repeats the call) the beginning has to do."""
     if answer.unread:
         return answer.body.lstrip()[:1] in (b"{", b"[")
     return isinstance(_parsed(answer), dict | list)
 
 
-def _places(answer: Answer) -> str:
+def _places(answer: HttpAnswer) -> str:
     """`: transcript_with_tool_calls[3].role (enum)` where the answer lists its errors by place; never a value."""
     parsed = _parsed(answer)
     errors = parsed.get("detail") if isinstance(parsed, dict) else None

@@ -291,7 +291,7 @@ class SqliteLedger:
         return await self._alone(lambda store: store.is_rebuilt())
 
     async def resends_quarantined(self) -> None:
-        """What would be sent twice is held back (tunerd/rebuilt.py): this ledger is one like any other."""
+        """What would be sent twice is held back (tunerd/post_recovery.py): this ledger is one like any other."""
         await self._see_through(lambda store: store.resends_quarantined())
 
     def on_due(self, wake: Callable[[str], None]) -> None:

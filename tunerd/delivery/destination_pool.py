@@ -1,4 +1,4 @@
-"""A destination while the daemon runs: its gate, key, workers' bench and open attempts, and what status pages see of it.
+"""A destination while the daemon runs: its gate, key, parked workers and open attempts, and what status pages see of it.
 
 The order of the steps is run.py's; here is what each of them needs of the destination.
 """
@@ -12,9 +12,9 @@ from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
-from tunerd.delivery.bench import Bench
 from tunerd.delivery.key import Key
-from tunerd.delivery.pacing import Go, Pacing
+from tunerd.delivery.pacing import Pacing, Permit
+from tunerd.delivery.parking import WorkerParking
 from tunerd.delivery.retry import decide
 from tunerd.events import (
     AlreadyThereStreak,
@@ -47,7 +47,7 @@ class FreezeBody(Protocol):
     def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
 
 
-class Lane:
+class DestinationPool:
     def __init__(
         self,
         destination: Destination,
@@ -63,14 +63,14 @@ class Lane:
         self.name = destination.name
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
-        self.bench = Bench(clock)
+        self.parking = WorkerParking(clock)
         self.is_retired = False
         """No longer configured: attempts that are open end, no other begins."""
         self.next_due_at: float | None = None
         """As the last look into the ledger said that found nothing due."""
         self._dry_since_news = -1
         self._dry_at = -math.inf
-        self.handed: deque[tuple[Go, Claimed]] = deque()
+        self.handed: deque[tuple[Permit, Claimed]] = deque()
         """Calls that were admitted and handed over with a permit each; the next worker that comes by takes one."""
         self.reserved = 0
         """Permits for calls whose admission is being written."""
@@ -102,7 +102,7 @@ class Lane:
         self.upload, self.settings = upload, settings
         self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.key.follow(destination)
-        self.bench.call_all()
+        self.parking.notify_all()
 
     def found_nothing(self, next_due_at: float | None, news: int) -> None:
         """A look into the ledger that began after `news` found no call that may go out now."""
@@ -128,7 +128,7 @@ class Lane:
     def has_nothing_due(self, by: float | None = None) -> bool:
         """The last look found nothing that is due `by` then (now), and nothing has happened since."""
         later = self.next_due_at is None or self.next_due_at > (self._clock.now() if by is None else by)
-        return later and self._dry_since_news == self.bench.news
+        return later and self._dry_since_news == self.parking.news
 
     def freeze(self, form: Form) -> Freeze:
         return self._freezers[form]
@@ -138,29 +138,29 @@ class Lane:
         self._tell(
             self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local)
         )
-        self.bench.call()
+        self.parking.notify()
 
     def pause(self, why: str = "") -> None:
         self._tell(self.pacing.operator_pause(self._clock.now(), why))
-        self.bench.call()
+        self.parking.notify()
 
     def resume(self) -> None:
         self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
-        self.bench.call()
+        self.parking.notify()
 
     def started(self, claimed: Claimed) -> float:
         """An attempt begins; gives its start on the monotonic clock."""
         self._open[claimed.row] = at = self._clock.monotonic()
         return at
 
-    def ended(self, go: Go, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
+    def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
         """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
         rejecting = self.pacing.paused is PauseReason.REJECTING
-        outcome = self.pacing.own_trouble(claimed.row, outcome, now)
-        self._tell(self.pacing.ended(go, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
+        outcome = self.pacing.attribute(claimed.row, outcome, now)
+        self._tell(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
         self._count_already_there(claimed, outcome)
         return decide(
             outcome,
@@ -169,14 +169,14 @@ class Lane:
             chance=self._chance(),
             give_up_after_s=self.settings.give_up_after_s,
             last_accepted_at=self.pacing.last_accepted_at,
-            probe=go.probe,
+            probe=permit.probe,
             rejecting=rejecting,
         )
 
-    def broken_off(self, go: Go, claimed: Claimed) -> Settlement:
+    def broken_off(self, permit: Permit, claimed: Claimed) -> Settlement:
         """The attempt was cancelled by a stop: due again at once, and nobody knows whether it arrived."""
         self._open.pop(claimed.row, None)
-        self.pacing.cancelled(go, claimed.agent)
+        self.pacing.cancelled(permit, claimed.agent)
         self._emit(AttemptEnded(destination=self.name, outcome="retry", took_s=0.0))
         return Deferred(
             due_at=self._clock.now(),

@@ -26,57 +26,59 @@ _NOT_HERE: Final = frozenset({404, 405, 410})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class ProbeResult:
     """What the answer says, in one sentence without the key and without the answer's text."""
 
     good: bool
     says: str
 
 
-async def try_destination(destination: Destination, agent: str, settings: Delivery, environ: Mapping[str, str]) -> Trial:
+async def probe_destination(destination: Destination, agent: str, settings: Delivery, environ: Mapping[str, str]) -> ProbeResult:
     """Post `{}` once, the way the daemon would post a call. Never raises for what the network or the server does."""
     key = Key(destination)
     if key.form is None:
-        return Trial(good=False, says=key.missing)
+        return ProbeResult(good=False, says=key.missing)
     try:
         async with open_session() as session:
             answer = await Uploader(session, destination, key, settings, SystemClock(), environ).post(b"{}", agent, key.form)
     except NoAnswer as error:
-        return Trial(good=False, says=error.outcome.detail)
+        return ProbeResult(good=False, says=error.outcome.detail)
     except ValueError as error:  # a proxy that is no URL
-        return Trial(good=False, says=str(error))
+        return ProbeResult(good=False, says=str(error))
     return judge(answer.status, answer.body, key.form, f"workspace {destination.workspace_id} and agent {agent}")
 
 
-def judge(status: int, body: bytes, form: Form, asked: str = "workspace and agent") -> Trial:
+def judge(status: int, body: bytes, form: Form, asked: str = "workspace and agent") -> ProbeResult:
     """What the answer to `{}` means. `asked`: the workspace and agent that it was posted for."""
     accepted, is_json = _reads(body)
     named = _NAMES_WHOM.search(body)
     if status == 401:
-        return Trial(good=False, says=f"the key is not accepted (401, sent as {form.value}); see `api_key_file` and `api`")
+        return ProbeResult(good=False, says=f"the key is not accepted (401, sent as {form.value}); see `api_key_file` and `api`")
     if status == 403:
-        return Trial(good=False, says=f"the key may not send for {asked} (403): do they exist, and does the key belong to them?")
+        return ProbeResult(
+            good=False, says=f"the key may not send for {asked} (403): do they exist, and does the key belong to them?"
+        )
     if status in _BUSY or status >= 500:
-        return Trial(good=False, says=f"cannot say now (status {status}): try again later")
+        return ProbeResult(good=False, says=f"cannot say now (status {status}): try again later")
     if 300 <= status < 400:
-        return Trial(good=False, says=f"answers with a redirect ({status}); write the address it leads to into `base_url`")
+        return ProbeResult(good=False, says=f"answers with a redirect ({status}); write the address it leads to into `base_url`")
     if status in _NOT_HERE or (400 <= status < 500 and not is_json):
-        return Trial(good=False, says=f"this is not Tuner's API, or a proxy answers (status {status}); see `base_url`")
+        return ProbeResult(good=False, says=f"this is not Tuner's API, or a proxy answers (status {status}); see `base_url`")
     if status < 500 and status >= 400 and named is not None:
         whom = named[0].decode().lower()
-        return Trial(good=False, says=f"the answer (status {status}) speaks of the {whom}: does Tuner have {asked}?")
+        return ProbeResult(good=False, says=f"the answer (status {status}) speaks of the {whom}: does Tuner have {asked}?")
     if status == 400:
         says = (
             f"the key is accepted, but status 400 does not tell whether {asked} exist: Tuner mostly answers it where "
             "one of the two is wrong, and to an empty call, too; compare both with Tuner"
         )
-        return Trial(good=True, says=says)
+        return ProbeResult(good=True, says=says)
     if 400 <= status < 500:
-        return Trial(good=True, says=f"the key is good (status {status} to an empty call, as it should be)")
+        return ProbeResult(good=True, says=f"the key is good (status {status} to an empty call, as it should be)")
     if 200 <= status < 300 and is_json:
         good = "the key is good" if not accepted else "the key is good, but an empty call was accepted: is this Tuner?"
-        return Trial(good=True, says=f"{good} (status {status})")
-    return Trial(good=False, says=f"this is not Tuner's API (status {status} without JSON); see `base_url`")
+        return ProbeResult(good=True, says=f"{good} (status {status})")
+    return ProbeResult(good=False, says=f"this is not Tuner's API (status {status} without JSON); see `base_url`")
 
 
 def _reads(body: bytes) -> tuple[bool, bool]:

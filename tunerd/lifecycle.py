@@ -13,8 +13,8 @@ from typing import Final
 
 from tunerd.call import State
 from tunerd.clock import Clock
-from tunerd.delivery.hearing import Silence
-from tunerd.delivery.run import Delivery
+from tunerd.delivery.contact_tracker import NoContact
+from tunerd.delivery.run import DeliveryService
 from tunerd.intake.sources import Intake
 from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Gauges
 from tunerd.outcome import IntakeReason, PauseReason
@@ -23,7 +23,7 @@ from tunerd.statuses import DestinationStatus, UnreadFile
 _TICK_S: Final = 0.2
 _SWEEP_EVERY_S: Final = 5.0
 """How often a `run --once` that still waits looks for new files."""
-SILENCE_S: Final = 300.0
+NO_CONTACT_S: Final = 300.0
 """A `run --once` ends where Tuner has not answered once for so long: that is a wrong address rather than an outage."""
 _CLOSING_S: Final = 1.0
 """Of the drain, kept for noting what was broken off and for closing the ledger: the process ends within it."""
@@ -63,7 +63,7 @@ class Conductors:
     """What is started and stopped."""
 
     intake: Intake
-    delivery: Delivery
+    delivery: DeliveryService
     gauges: Callable[[], Gauges]
     drain_s: Callable[[], float]
     """Asked when the stop begins: a reload may have changed it."""
@@ -71,17 +71,17 @@ class Conductors:
     """Told when the stop begins."""
     stranded: Callable[[], int] = lambda: 0
     """Due calls that no destination goes on with: a `run --once` does not wait for them."""
-    silences: Callable[[], Sequence[Silence]] = tuple
+    without_contact: Callable[[], Sequence[NoContact]] = tuple
     """Destinations that have not answered since the start, though they were asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class RunResult:
     """What is left when a run has ended."""
 
     gauges: Gauges
     unread: Sequence[UnreadFile] = ()
-    silences: Sequence[Silence] = ()
+    without_contact: Sequence[NoContact] = ()
     kept: Sequence[UnreadFile] = ()
     """Files that `after_sent` left: their writer has them open, or may have."""
     all_left_out: int = 0
@@ -98,7 +98,7 @@ def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
     hints: dict[PauseReason, str] = {reason: ends for reason in reasons if reason in _FOR_A_PERSON}
     hints[PauseReason.UNREACHABLE] = (
         "run --once goes on trying until Tuner answers; --wait 10m bounds that, Ctrl-C ends it, nothing is lost; "
-        f"without a single answer since the start it ends after {SILENCE_S / 60:g} min"
+        f"without a single answer since the start it ends after {NO_CONTACT_S / 60:g} min"
     )
     return hints
 
@@ -121,16 +121,16 @@ async def serve(conductors: Conductors, stop: Stop, clock: Clock) -> None:
 
 async def once(
     conductors: Conductors, stop: Stop, clock: Clock, *, wait_s: float | None, progress: Callable[[Gauges], None]
-) -> Left:
+) -> RunResult:
     """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
     `wait_s`, or at a signal. Files and directories that cannot be read are not waited for. A pause that needs a person ends
-    it too, and so does a Tuner that has not answered once in SILENCE_S. Calls that wait for a recording are waited for
+    it too, and so does a Tuner that has not answered once in NO_CONTACT_S. Calls that wait for a recording are waited for
     only with `wait_s`: everything that is here has been read, so that recordings which are not near are taken then. At the
     end `after_sent` is carried out, not after a signal: the next start does that."""
     stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
 
     def given_up() -> bool:
-        return _is_silent(conductors, clock) if until is None else clock.monotonic() >= until
+        return _is_without_contact(conductors, clock) if until is None else clock.monotonic() >= until
 
     async with asyncio.TaskGroup() as group:
         delivery = group.create_task(conductors.delivery.run(stop_delivery))
@@ -158,13 +158,15 @@ async def once(
     if not stop.by:
         await conductors.intake.dispose(stop.now)
     intake = conductors.intake
-    return Left(gauges=conductors.gauges(), unread=intake.unread(), silences=conductors.silences(), kept=intake.kept())
+    return RunResult(
+        gauges=conductors.gauges(), unread=intake.unread(), without_contact=conductors.without_contact(), kept=intake.kept()
+    )
 
 
-def _is_silent(conductors: Conductors, clock: Clock) -> bool:
+def _is_without_contact(conductors: Conductors, clock: Clock) -> bool:
     """Whether no destination has anything to hope for: each is held until a person comes, or has not answered since the
     start, at least one of them for so long that nobody is there."""
-    long_ago = {one.destination for one in conductors.silences() if clock.monotonic() - one.since >= SILENCE_S}
+    long_ago = {one.destination for one in conductors.without_contact() if clock.monotonic() - one.since >= NO_CONTACT_S}
     statuses = conductors.delivery.statuses()
     return bool(long_ago) and all(status.name in long_ago or _is_held(status) for status in statuses)
 

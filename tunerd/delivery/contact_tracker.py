@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from tunerd.clock import Clock
 from tunerd.config import Destination
-from tunerd.delivery.lane import Upload
+from tunerd.delivery.destination_pool import Upload
 from tunerd.events import Emit, Unanswered
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, Retry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
+class NoContact:
     """A destination from which no HTTP answer has come yet, of any kind, though it was asked."""
 
     destination: str
@@ -25,10 +25,10 @@ class Silence:
     """Of the first attempt that ended."""
 
 
-class Hearing:
+class ContactTracker:
     def __init__(self, clock: Clock, emit: Emit) -> None:
         self._clock, self._emit = clock, emit
-        self._silent: dict[str, Silence] = {}
+        self._without_contact: dict[str, NoContact] = {}
         self._answered: set[str] = set()
 
     def listen(self, destination: Destination, upload: Upload) -> Upload:
@@ -43,14 +43,14 @@ class Hearing:
 
         return heard
 
-    def silences(self) -> tuple[Silence, ...]:
-        return tuple(self._silent.values())
+    def without_contact(self) -> tuple[NoContact, ...]:
+        return tuple(self._without_contact.values())
 
     def _note(self, destination: Destination, outcome: Outcome, began: float) -> None:
         name, url = destination.name, destination.base_url
         if outcome.status:
             self._answered.add(name)
-            self._silent.pop(name, None)
-        elif isinstance(outcome, Retry) and name not in self._silent:  # a Refused without a status is our own trouble
-            self._silent[name] = Silence(destination=name, base_url=url, since=began, detail=outcome.detail)
+            self._without_contact.pop(name, None)
+        elif isinstance(outcome, Retry) and name not in self._without_contact:  # a Refused without a status is our own trouble
+            self._without_contact[name] = NoContact(destination=name, base_url=url, since=began, detail=outcome.detail)
             self._emit(Unanswered(destination=name, base_url=url, detail=outcome.detail))

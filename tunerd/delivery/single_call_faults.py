@@ -15,7 +15,7 @@ _ACCEPTED_SINCE: Final = 10
 """After this many other calls were accepted, an unconfirmed answer is about its call and not about the destination."""
 
 
-class OwnTrouble:
+class SingleCallFaults:
     def __init__(self) -> None:
         self._accepted = 0
         self._suspects: OrderedDict[int, int] = OrderedDict()
@@ -30,7 +30,7 @@ class OwnTrouble:
         self._accepted += 1
         self._begun.append(begun_at)
 
-    def looked_at(self, row: int, outcome: Outcome, now: float) -> Outcome:
+    def attribute(self, row: int, outcome: Outcome, now: float) -> Outcome:
         """The same outcome; or, where it is this call's own trouble, a retry of the call alone."""
         if isinstance(outcome, Unconfirmed):
             return self._doubt_alone(row, outcome, now)

@@ -40,7 +40,7 @@ class HeldDelivery(Protocol):
     async def resume(self, name: str) -> None: ...
 
 
-async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now: float) -> dict[str, float]:
+async def quarantine_resends(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now: float) -> dict[str, float]:
     """Before delivery begins: pause each destination that would store a repeated call twice, if the ledger was rebuilt,
     by whomever and whenever, and this was not done since; or was and the count was broken off. `forms` by destination;
     None: not known without a key. Gives the names to count for, and since when."""
@@ -60,7 +60,7 @@ async def hold_back(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now
     return held
 
 
-async def let_go(
+async def release_resends(
     held: Mapping[str, float],
     ledger: HeldLedger,
     delivery: HeldDelivery,

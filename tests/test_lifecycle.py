@@ -10,16 +10,16 @@ from tests.delivery.made import SENT, as_it_is, destination
 from tests.intake.harness import map_call, put, source
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
-from tunerd.delivery.hearing import Hearing
+from tunerd.delivery.contact_tracker import ContactTracker
+from tunerd.delivery.destination_pool import Upload
 from tunerd.delivery.key import Key
-from tunerd.delivery.lane import Upload
-from tunerd.delivery.run import Delivery
+from tunerd.delivery.run import DeliveryService
 from tunerd.events import CallAdmitted, Unanswered
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake
 from tunerd.ledger import Claimed
+from tunerd.lifecycle import NO_CONTACT_S, Conductors, RunResult, Stop, once
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
-from tunerd.serving import SILENCE_S, Conductors, Left, Stop, once
 from tunerd.testing import FakeClock, MemoryLedger, Recorder
 
 NOBODY = Retry(reason=RetryReason.UNREACHABLE, status=None, detail="127.0.0.1:9 cannot be reached (connection refused)")
@@ -32,9 +32,9 @@ class Backfill:
     clock: FakeClock
     told: Recorder
     stop: Stop
-    task: asyncio.Task[Left]
+    task: asyncio.Task[RunResult]
 
-    async def over(self) -> Left:
+    async def over(self) -> RunResult:
         """Advance the clock until the run has ended."""
         async with asyncio.timeout(20):
             while not self.task.done():
@@ -49,19 +49,19 @@ async def backfill(
     """Run `once` over real files, with answers and a clock that the test controls; the files are already read at the start of
     the block."""
     clock, told, ledger, stop = FakeClock(), Recorder(), MemoryLedger(), Stop()
-    hearing = Hearing(clock, told)
+    contacts = ContactTracker(clock, told)
 
     def connect(destination: Destination, key: Key, settings: Settings) -> Upload:
         async def upload(claimed: Claimed) -> Outcome:
             return answer(claimed)
 
-        return hearing.listen(destination, upload)
+        return contacts.listen(destination, upload)
 
-    delivery = Delivery([destination("http://127.0.0.1:9")], Settings(), ledger=ledger, connect=connect, freeze=as_it_is,
+    delivery = DeliveryService([destination("http://127.0.0.1:9")], Settings(), ledger=ledger, connect=connect, freeze=as_it_is,
                         clock=clock, emit=told, chance=lambda: 0.5)  # fmt: skip
     intake = Intake([source(root)], ledger, {"agent": map_call}, clock, told, limits)
     conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges, drain_s=lambda: 5.0,
-                            stopping=lambda: None, silences=hearing.silences)  # fmt: skip
+                            stopping=lambda: None, without_contact=contacts.without_contact)  # fmt: skip
     task = asyncio.create_task(once(conductors, stop, clock, wait_s=wait_s, progress=lambda _: None))
     try:
         await told.until(CallAdmitted)
@@ -85,13 +85,13 @@ async def test_a_host_that_never_answers_ends_it_after_five_minutes(tmp_path: Pa
     and the result."""
     put(tmp_path / "a.json", {"id": "a"})
     async with backfill(tmp_path, lambda _: NOBODY) as run:
-        await advance(run, SILENCE_S - 20)
+        await advance(run, NO_CONTACT_S - 20)
         (told,) = run.told.seen(Unanswered)
         assert (told.base_url, told.detail) == ("http://127.0.0.1:9", NOBODY.detail)
         assert not run.task.done()
         await advance(run, 60)
         left = await run.over()
-        assert [(one.base_url, one.detail) for one in left.silences] == [("http://127.0.0.1:9", NOBODY.detail)]
+        assert [(one.base_url, one.detail) for one in left.without_contact] == [("http://127.0.0.1:9", NOBODY.detail)]
 
 
 async def test_an_outage_is_waited_out(tmp_path: Path) -> None:
@@ -99,30 +99,30 @@ async def test_an_outage_is_waited_out(tmp_path: Path) -> None:
     put(tmp_path / "a.json", {"id": "a"})
     answers: list[Outcome] = [NOBODY, BUSY]
     async with backfill(tmp_path, lambda _: answers.pop(0) if answers else NOBODY) as run:
-        await advance(run, 6 * SILENCE_S)
+        await advance(run, 6 * NO_CONTACT_S)
         assert not run.task.done()
         answers.append(SENT)
-        assert not (await run.over()).silences
+        assert not (await run.over()).without_contact
 
 
 async def test_a_trouble_of_our_own_is_no_silence(tmp_path: Path) -> None:
-    """A lack of file descriptors does not count as silence, because Tuner was not asked."""
+    """A lack of file descriptors does not count as no_contact, because Tuner was not asked."""
     put(tmp_path / "a.json", {"id": "a"})
     async with backfill(tmp_path, lambda _: NO_DESCRIPTOR) as run:
-        await advance(run, 2 * SILENCE_S)
+        await advance(run, 2 * NO_CONTACT_S)
         assert not run.task.done()
         assert not run.told.seen(Unanswered)
 
 
 async def test_wait_is_the_bound_where_it_is_given(tmp_path: Path) -> None:
-    """With --wait silence does not end the run earlier, and the run ends at that time with the address, though nobody
+    """With --wait no_contact does not end the run earlier, and the run ends at that time with the address, though nobody
     answered."""
     put(tmp_path / "a.json", {"id": "a"})
-    async with backfill(tmp_path, lambda _: NOBODY, wait_s=2 * SILENCE_S) as run:
-        await advance(run, 2 * SILENCE_S - 20)
+    async with backfill(tmp_path, lambda _: NOBODY, wait_s=2 * NO_CONTACT_S) as run:
+        await advance(run, 2 * NO_CONTACT_S - 20)
         assert not run.task.done()
         await advance(run, 60)
-        assert len((await run.over()).silences) == 1
+        assert len((await run.over()).without_contact) == 1
 
 
 async def test_wait_bounds_a_reading_that_has_no_room(tmp_path: Path) -> None:
