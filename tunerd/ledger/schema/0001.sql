@@ -58,7 +58,7 @@ CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
 CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
-CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed);
+CREATE INDEX call_failed_body ON call (state, changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed = 1);
 
 -- What a row is made of. `payload` stands before `document`, so that reading one does not page through the other.
 CREATE TABLE body (
@@ -105,8 +105,6 @@ CREATE TABLE recording (
     url TEXT,
     started_at_ms INTEGER,
     expires_at REAL,
-    duration_s REAL,
-    origin_source TEXT NOT NULL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
@@ -138,7 +136,7 @@ CREATE TABLE want (
     look_at REAL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX want_open ON want (source, key, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
+CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
 CREATE INDEX want_key ON want (source, key, started_at_ms, call, position);
 CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 
@@ -223,15 +221,14 @@ CREATE TABLE file (
     carry TEXT NOT NULL,
     home TEXT NOT NULL,                   -- of a log: the path at which it was first read, and the inode
     home_inode INTEGER NOT NULL,
-    changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,
-    held INTEGER NOT NULL,
+    kept INTEGER NOT NULL,
     PRIMARY KEY (source, path, log)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX file_log ON file (source, log) WHERE log > 0;
-CREATE INDEX file_inode ON file (source, inode) WHERE log > 0;
-CREATE INDEX file_head ON file (source, substr(content, 1, 8)) WHERE log > 0;
+CREATE INDEX file_log ON file (source, log) WHERE log <> 0;
+CREATE INDEX file_inode ON file (source, inode, log) WHERE log <> 0;
+CREATE INDEX file_head ON file (source, substr(content, 1, 8), log) WHERE log <> 0;
 CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
 
 CREATE TABLE destination (
