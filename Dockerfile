@@ -1,4 +1,4 @@
-# tunerd as a container image: built in one stage, run from another without pip's leftovers, as a user without rights.
+# tunerd as a container image. The first stage builds it; the second stage contains only the result and runs as an unprivileged user.
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
@@ -19,9 +19,9 @@ ENV PATH=/opt/tunerd/bin:$PATH \
 USER 10001:10001
 VOLUME ["/var/lib/tunerd"]
 EXPOSE 9464
-# SIGTERM drains for `delivery.drain` (20 s by default): give the container at least 30 s to stop.
+# On SIGTERM tunerd completes open uploads for up to `delivery.drain` (20 s by default). Give the container at least 30 s to stop.
 STOPSIGNAL SIGTERM
-# Whether the process makes progress; Tuner being away is no reason (with another http.listen, give another check).
+# Fails if the process makes no progress; an outage of Tuner does not make it fail. If you change http.listen, change this check, too.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=5s \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9464/healthz', timeout=8)"]
 ENTRYPOINT ["tunerd"]

@@ -20,12 +20,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto
 
-# All but the end-to-end tests, which start daemons: two minutes instead of six.
+# All tests except the end-to-end tests, which start daemons: two minutes instead of six.
 quick: $(STAMP)
 	$(BIN)/python -m pytest -n auto --ignore=tests/e2e
 
-# How much of the code, with its branches, is run by `make quick`; it fails under the least. What the end-to-end tests run is
-# not counted: it runs in processes of its own (serving.py, rebuilt.py and upkeep.py are tested by little else).
+# Line and branch coverage of `make quick`; it fails under 92 %. The end-to-end tests are not counted, because their code runs in
+# separate processes (lifecycle.py, post_recovery.py and maintenance.py have few other tests).
 coverage: $(STAMP)
 	$(BIN)/python -m pytest -n auto --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
 
@@ -38,19 +38,21 @@ types: $(STAMP)
 
 check: lint types test
 
-# 20,000 random transcripts through the timeline, 4,000 random schedules of rotations, and 2,000 of whole files; about half an hour.
+# 20,000 random transcripts through the timeline, 4,000 random schedules of rotations, 2,000 of whole files, and
+# 68,000 calls after which memory has to have levelled off; about half an hour.
 thorough: $(STAMP)
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/mapping/test_timeline_properties.py -k many_random
 	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_log_model.py
 	TUNERD_SLOW=1 $(BIN)/python -m pytest -n auto tests/intake/test_gather_model.py
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py
+	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/e2e/test_memory.py
 
-# KILLS=500: SIGKILL under load, counted by an oracle in its own process (TUNERD_SEED repeats a run); then TIMES=1000: the reloads below.
+# KILLS=500: SIGKILL under load, checked by an oracle in its own process (TUNERD_SEED repeats a run); then the reloads below (TIMES=1000).
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
 
-# KILLS=100: SIGKILL while the logs of gathered calls are rotated every 0.1 s; every body has to be as it was written (TUNERD_SEED).
+# KILLS=100: SIGKILL while the logs of gathered calls are rotated every 0.1 s; every body has to be as it was written (TUNERD_SEED repeats a run).
 gather-rotation: $(STAMP)
 	TUNERD_ROTATION_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_gather_rotation.py
 
@@ -58,7 +60,7 @@ gather-rotation: $(STAMP)
 full-disk: $(STAMP)
 	TUNERD_FILLINGS=$(or $(FILLINGS),10) $(BIN)/python -m pytest -s tests/e2e/test_full_disk.py
 
-# RUNS=100: SIGTERM at random moments while Tuner hangs; each has to end within its drain.
+# RUNS=100: SIGTERM at random moments while Tuner hangs; each run has to end within its drain.
 stops: $(STAMP)
 	TUNERD_STOPS=$(or $(RUNS),100) $(BIN)/python -m pytest -s tests/e2e/test_stop.py -k hanging
 
@@ -66,7 +68,7 @@ stops: $(STAMP)
 reloads: $(STAMP)
 	TUNERD_RELOADS=$(or $(TIMES),1000) $(BIN)/python -m pytest -s tests/e2e/test_reload.py -k under_load
 
-# How long new calls wait while a backlog of 10,000 drains; whether poisoned calls hold up the others.
+# fresh: how long new calls wait while a backlog of 10,000 is sent. poison: whether calls that always fail delay the others.
 fresh poison: $(STAMP)
 	$(BIN)/python -m benchmarks.$@
 
@@ -77,7 +79,7 @@ bench: $(STAMP)
 readme: $(STAMP)
 	TUNERD_WRITE_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k output
 
-# Writes what is made from the code: docs/functions.md, docs/presets/, and the output shown in docs/troubleshooting.md.
+# Writes the generated pages (docs/functions.md, docs/presets/, docs/decisions/README.md) and the output shown in docs/troubleshooting.md.
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py

@@ -77,12 +77,13 @@ async def measure(backlog: int = BACKLOG) -> list[str]:
 
 
 async def _admitted(config: Path, count: int) -> None:
+    from tunerd.admin.api import IdleOrder
+    from tunerd.admin.discovery import find_daemon
     from tunerd.loading.config_file import load
-    from tunerd.ops.client import find_daemon
 
     client = find_daemon(load(config, {}).ledger.path)
     assert client is not None
-    while sum((await client.idle())["left"].values()) < count:
+    while sum((await client.ask(IdleOrder())).left.values()) < count:
         await asyncio.sleep(0.1)
 
 

@@ -20,7 +20,7 @@ async def measure(files: tuple[int, ...] = (1_000, 100_000), pending: int = 50_0
     with tempfile.TemporaryDirectory(prefix="tunerd-bench-") as place:
         async with counting_server(Path(place), "--no-check") as server:
             held = await _memory(Path(place) / "empty", server.url, 0)
-            lines.append(f"| memory, idle, empty directory | {held:.0f} MB; {at_most(held, 64)} |")
+            lines.append(f"| memory, idle, empty directory | {held:.0f} MB; {at_most(held, 60)} |")
             held = await _memory(Path(place) / "pending", server.url, pending)
             lines.append(f"| memory, {pending:,} pending calls in as many files | {held:.0f} MB; {at_most(held, 120)} |")
             for count, most in zip(files, (0.5, 1.5), strict=False):
@@ -41,7 +41,8 @@ def _config(directory: Path, url: str) -> Path:
 
 async def _memory(directory: Path, url: str, calls: int) -> float:
     """Resident MB, once every file has been read; its call waits for a recording."""
-    from tunerd.ops.client import find_daemon
+    from tunerd.admin.api import StatusOrder
+    from tunerd.admin.discovery import find_daemon
 
     config = _config(directory, url)
     for number in range(calls):
@@ -49,10 +50,10 @@ async def _memory(directory: Path, url: str, calls: int) -> float:
     async with daemon(config) as pid:
         client = find_daemon(str(directory / "ledger.db"))
         assert client is not None
-        while (await client.status())["calls"]["waiting"]["count"] < calls:
+        while (await client.ask(StatusOrder())).calls["waiting"].count < calls:
             await asyncio.sleep(1)
         await asyncio.sleep(5)
-        return _resident_mb(pid)
+        return resident_mb(pid)
 
 
 async def _idle_cpu(directory: Path, url: str, files: int) -> float:
@@ -62,12 +63,13 @@ async def _idle_cpu(directory: Path, url: str, files: int) -> float:
     config.write_text(text.replace("    call:\n", "    call:\n      when: doc.id\n", 1))
     for number in range(files):
         (directory / "calls" / f"{number}.json").write_text("{}")
-    from tunerd.ops.client import find_daemon
+    from tunerd.admin.api import StatusOrder
+    from tunerd.admin.discovery import find_daemon
 
     async with daemon(config) as pid:
         client = find_daemon(str(directory / "ledger.db"))
         assert client is not None
-        while (await client.status())["calls"]["ignored"]["count"] < files:
+        while (await client.ask(StatusOrder())).calls["ignored"].count < files:
             await asyncio.sleep(1)
         await asyncio.sleep(10)
         before, began = _cpu_s(pid), time.monotonic()
@@ -75,7 +77,7 @@ async def _idle_cpu(directory: Path, url: str, files: int) -> float:
         return (_cpu_s(pid) - before) / (time.monotonic() - began) * 100
 
 
-def _resident_mb(pid: int) -> float:
+def resident_mb(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -50,14 +50,15 @@ class Place:
         await self._until(("sent", "failed"), count)
 
     async def _until(self, states: Sequence[str], count: int) -> None:
-        from tunerd.ops.client import find_daemon
+        from tunerd.admin.api import StatusOrder
+        from tunerd.admin.discovery import find_daemon
 
         client = find_daemon(self.ledger)
         assert client is not None
         end = time.monotonic() + _CEILING_S
         while True:
-            calls = (await client.status())["calls"]
-            if sum(calls[state]["count"] for state in states) >= count:
+            calls = (await client.ask(StatusOrder())).calls
+            if sum(calls[state].count for state in states) >= count:
                 return
             if time.monotonic() > end:
                 raise TimeoutError(f"not {count} {' or '.join(states)}")

@@ -1,26 +1,29 @@
 """Whether memory rises while calls go through: resident megabytes of a daemon against the calls that it has delivered.
 
-`python -m benchmarks.memory [CALLS] [files|log]` writes CALLS calls in steps and prints a line for each step. What a daemon
-keeps for each file that it knows (its name and a signature) grows with the files that are there; everything else levels off.
+`python -m benchmarks.memory [CALLS] [files|log] [delete]` writes CALLS calls in steps and prints a line for each step. For each
+file that is there the daemon keeps its name and a signature; with `delete` (`after_sent: delete`) nothing may grow.
 """
 
 import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from benchmarks import made
-from benchmarks.idle import _resident_mb as resident_mb
+from benchmarks.idle import resident_mb
 from benchmarks.servers import counting_server, daemon
 
-STEP = 2_000
+STEP: Final = 2_000
+
+Sample: TypeAlias = tuple[int, float]
+"""Calls delivered, and resident megabytes then."""
 
 
-async def measure(calls: int, kind: str, *, keep: bool = True) -> list[tuple[int, float]]:
-    """(calls delivered, resident MB) after each step. `keep` False: `after_sent: delete` takes the files away."""
-    found: list[tuple[int, float]] = []
+async def samples(calls: int, kind: str, *, keep: bool = True) -> AsyncIterator[Sample]:
+    """One after each step. `keep` False: `after_sent: delete` takes the files away."""
     with tempfile.TemporaryDirectory(prefix="tunerd-bench-") as place:
         directory = Path(place)
         (directory / "calls").mkdir()
@@ -35,8 +38,7 @@ async def measure(calls: int, kind: str, *, keep: bool = True) -> list[tuple[int
                     await asyncio.to_thread(_write, directory / "calls", range(done, done + STEP), kind)
                     await server.reached(done + STEP)
                     await asyncio.sleep(1)
-                    found.append((done + STEP, resident_mb(pid)))
-    return found
+                    yield done + STEP, resident_mb(pid)
 
 
 def _write(directory: Path, numbers: range, kind: str) -> None:
@@ -51,17 +53,20 @@ def _write(directory: Path, numbers: range, kind: str) -> None:
         beside.rename(path)
 
 
-def slope(found: Sequence[tuple[int, float]]) -> float:
-    """Megabytes for each 10,000 calls over the last half, by least squares: what is left once caches are full."""
-    half = found[len(found) // 2 :]
-    middle, mean = sum(x for x, _ in half) / len(half), sum(y for _, y in half) / len(half)
-    spread = sum((x - middle) ** 2 for x, _ in half)
-    return sum((x - middle) * (y - mean) for x, y in half) / spread * 10_000
+def slope(found: Sequence[Sample]) -> float:
+    """Megabytes for each 10,000 calls, by least squares."""
+    middle, mean = sum(x for x, _ in found) / len(found), sum(y for _, y in found) / len(found)
+    spread = sum((x - middle) ** 2 for x, _ in found)
+    return sum((x - middle) * (y - mean) for x, y in found) / spread * 10_000
+
+
+async def main(calls: int, kind: str, *, keep: bool) -> None:
+    found: list[Sample] = []
+    async for done, megabytes in samples(calls, kind, keep=keep):
+        found.append((done, megabytes))
+        print(f"{done:>8,} calls  {megabytes:6.1f} MB", flush=True)
+    print(f"slope over the last half: {slope(found[len(found) // 2 :]):.1f} MB for 10,000 calls")
 
 
 if __name__ == "__main__":
-    calls, kind = int((sys.argv[1:2] or ["40000"])[0]), (sys.argv[2:3] or ["files"])[0]
-    found = asyncio.run(measure(calls, kind, keep="delete" not in sys.argv))
-    for done, megabytes in found:
-        sys.stdout.write(f"{done:>8,} calls  {megabytes:6.1f} MB\n")
-    sys.stdout.write(f"slope over the last half: {slope(found):.1f} MB for 10,000 calls\n")
+    asyncio.run(main(int((sys.argv[1:2] or ["40000"])[0]), (sys.argv[2:3] or ["files"])[0], keep="delete" not in sys.argv))

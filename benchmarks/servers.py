@@ -62,8 +62,9 @@ async def counting_server(directory: Path, *arguments: str) -> AsyncIterator[Cou
 @asynccontextmanager
 async def daemon(config: Path) -> AsyncIterator[int]:
     """`tunerd run`; gives its process id once every source has been scanned."""
+    from tunerd.admin.api import StatusOrder
+    from tunerd.admin.discovery import find_daemon
     from tunerd.loading.config_file import load
-    from tunerd.ops.client import find_daemon
 
     ledger = load(config, os.environ).ledger.path
     log = (config.parent / "tunerd.log").open("wb")
@@ -75,7 +76,7 @@ async def daemon(config: Path) -> AsyncIterator[int]:
         client = find_daemon(ledger)
         if client is None:
             raise RuntimeError((config.parent / "tunerd.log").read_text())
-        while not all(source["last_scan_at"] for source in (await client.status())["sources"]):
+        while not all(source.last_scan_at for source in (await client.ask(StatusOrder())).sources):
             await asyncio.sleep(0.01)
         yield process.pid
     finally:

@@ -1,8 +1,8 @@
-"""One table of request bodies with the answer that Tuner's two forms give to each: the sandbox's tests post every row over
-HTTP, the payload's tests check every row in memory. Rows are small edits of a body that is fine.
+"""One table of request bodies, with the answer of each of Tuner's two request forms: the sandbox's tests post every row over
+HTTP, and the payload's tests check every row in memory. Each row is a small change of a good body.
 
-Where the two forms are silent, the table is silent too, but for one thing: an empty text or list in a required field is
-refused by both forms, because it says nothing.
+The table covers only what the two forms specify, with one exception: both refuse an empty text or list in a required field,
+because it says nothing.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ class Body:
     body: Mapping[str, Json]
     accepted: bool
     field: str = ""
-    """Of a refused body: one place where it is wrong, as `transcript_with_tool_calls[0].tool.params`. A missing or unknown field
-    is named itself; an untimed row is the place of the row."""
+    """One place where a refused body is wrong, as `transcript_with_tool_calls[0].tool.params`. For a missing or unknown field
+    it is that field; for an untimed row it is the place of the row."""
 
     def json(self) -> bytes:
         return orjson.dumps(self.body)
@@ -35,7 +35,7 @@ class Body:
 
 
 class _Gone:
-    """In the place of a value: the field is left out."""
+    """As a value it means that the field is left out."""
 
 
 GONE: Final = _Gone()
@@ -98,7 +98,7 @@ def _row_ok(name: str, row: Mapping[str, Json]) -> Body:
 
 
 def _row_no(field: str, name: str, row: Json) -> Body:
-    """`field` is relative to the row; empty: the row itself."""
+    """`field` is relative to the row; empty means the row itself."""
     where = f"{_ROWS}[1].{field}" if field else f"{_ROWS}[1]"
     return _no(where, name, transcript_with_tool_calls=[AGENT, row])
 
@@ -197,7 +197,7 @@ _CREATE_FIELDS: Final = (
     _no("sip_call_id", "sip_call_id a number", sip_call_id=42),
     _ok("recording_file_extension", recording_file_extension="wav"),
     _ok("an optional field null", user_sentiment=None, call_cost=None, metadata=None),
-    # names that are not (or no longer) the form's
+    # names that the form does not have (any more)
     _no("userSentiment", "a field of the other form", userSentiment="positive"),
     _no("agent_remote_identifier", "the agent belongs into the query", agent_remote_identifier="support-bot"),
     _no("call_lenght", "an unknown field", call_lenght=1),
@@ -281,7 +281,7 @@ _SEND_CALLS: Final = (
     *(_send_no(name, f"no {name}", **{name: GONE}) for name in _SEND),
     *(_send_no(name, f"{name} null", **{name: None}) for name in _SEND),
     *(_send_no(name, f"{name} empty", **{name: ""}) for name in ("call_id", "call_type", "recording_url")),
-    # no limits but the types
+    # limited only by their types
     _send_ok("call_id of 201", call_id="c" * 201),
     _send_ok("call_type of 101", call_type="t" * 101),
     _send_ok("recording_url of 1025", recording_url=url_of(1025)),
@@ -316,7 +316,7 @@ _SEND_CALLS: Final = (
     _send_no(f"{_ROWS}[1]", "a message that is a text", transcript_with_tool_calls=[{"role": "user", "content": "a"}, "b"]),
     _send_no(_ROWS, "transcript empty", transcript_with_tool_calls=[]),
     _send_no(_ROWS, "transcript an object", transcript_with_tool_calls={"role": "user", "content": "Hello."}),
-    # nothing that the form's table does not have
+    # only fields that the form's table has
     _send_no("user_sentiment", "the other form's name of the sentiment", user_sentiment="positive"),
     _send_no("duration_ms", "a field of the other form", duration_ms=61_500),
     _send_no("metadata", "metadata", metadata={}),

@@ -1,4 +1,4 @@
-"""Tests that need a part of the machine: skipped without it, or failed in CI (real_parts.py says what there is)."""
+"""Tests that need a part of the machine are skipped without it, and fail in CI (real_parts.py lists the parts)."""
 
 import os
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before any fixture: those would already use the part."""
+    """Runs before any fixture, because fixtures would already use the part."""
     for mark in item.iter_markers("needs"):
         part, is_there, why = mark.args
         if not is_there():

@@ -1,4 +1,4 @@
-"""This process out of file descriptors, for a moment."""
+"""Uses up all file descriptors of this process, for a moment."""
 
 import os
 import resource
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_descriptors() -> Iterator[None]:
-    """No new one is to be had (EMFILE); those that are open stay."""
+    """In this block no file can be opened (EMFILE); open files stay open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
@@ -20,5 +20,5 @@ def no_descriptors() -> Iterator[None]:
 
 
 def open_descriptors() -> int:
-    """How many this process has open."""
+    """The number of file descriptors that this process has open."""
     return len(os.listdir("/proc/self/fd"))

@@ -1,7 +1,7 @@
-"""What some tests need from the machine beside Python: programs, the right to mount, the platforms' samples.
+"""What some tests need from the machine besides Python: programs, the right to mount, the platforms' samples.
 
-Where it is missing, such a test is skipped for a person, with the reason, and fails with `CI=true` (conftest.py). Each
-part is looked for once, and only when a test that needs it is about to run.
+Without the part such a test is skipped with the reason, or fails if `CI=true` (conftest.py). Each part is looked for once, and
+only when a test that needs it is about to run.
 """
 
 import os
@@ -17,14 +17,15 @@ import pytest
 import yaml
 
 SAMPLES: Final = Path(os.environ.get("TUNERD_SAMPLES") or Path(__file__).parents[2] / "shared" / "samples")
-"""Files of the platforms. They are not part of this repository: they are beside it, or where TUNERD_SAMPLES says."""
+"""Files of the platforms. They are not part of this repository: they are next to it, or in the directory that TUNERD_SAMPLES
+names."""
 
 CASES: Final = Path(os.environ.get("TUNERD_CASES") or Path(__file__).parents[2] / "shared" / "cases")
-"""Small inputs that went wrong before, with what is right; beside this repository, too."""
+"""Small inputs that were handled wrongly once, with the right results; they are next to this repository, too."""
 
 
 def needs(part: str, is_there: Callable[[], bool], why: str) -> pytest.MarkDecorator:
-    """The mark of a test, a class or a file that can do nothing without this part."""
+    """Marks a test, a class or a file that needs this part."""
     return pytest.mark.needs(part, is_there, why)
 
 
@@ -34,7 +35,7 @@ def needs_program(name: str, why: str) -> pytest.MarkDecorator:
 
 @cache
 def may_mount() -> bool:
-    """Whether a small file system can be mounted: being root is not enough in a container. It is unmounted again."""
+    """Whether a small file system can be mounted (in a container, being root is not enough). It is unmounted again."""
     with tempfile.TemporaryDirectory(prefix="tunerd-mount-") as place:
         try:
             mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], capture_output=True, check=False).returncode == 0

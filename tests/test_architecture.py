@@ -39,6 +39,7 @@ PURE = (
     "tunerd.location",
     "tunerd.places",
     "tunerd.statuses",
+    "tunerd.tuner_fields",
     "tunerd.visible",
     "tunerd.mapping",
     "tunerd.workbench",
@@ -65,6 +66,7 @@ CORE = {
     "tunerd.location",
     "tunerd.places",
     "tunerd.statuses",
+    "tunerd.tuner_fields",
     "tunerd.visible",
     "tunerd.config",
     "tunerd.filesystem",
@@ -78,6 +80,7 @@ MAY_IMPORT = {
     "tunerd.intake": {"tunerd.ledger"},
     "tunerd.delivery": {"tunerd.ledger"},
     "tunerd.ops": {"tunerd.ledger"},
+    "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
     "tunerd.workbench": {"tunerd.mapping"},
     "tunerd.sandbox": set(),
 }
@@ -164,8 +167,8 @@ def test_no_type_checking_imports() -> None:
 
 
 def test_the_fakes_stay_out_of_the_daemon() -> None:
-    """What tests and the demo use costs a running daemon neither memory nor a chance to be used by mistake."""
-    fakes = ("tunerd.testing", "tunerd.sandbox")
+    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake."""
+    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic")
     code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""What `make bench` says of a figure that has a bar. The figures themselves are never asserted on."""
+"""What `make bench` says about a figure that has a goal. No test checks the figures themselves."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
     ],
 )
 def test_a_bar_says_whether_it_was_reached(told: str, expected: str) -> None:
-    """Nobody has to compare two numbers in a table; the bar itself counts as reached."""
+    """The output says whether the goal was reached; a figure equal to the goal counts as reached."""
     assert told == expected
 
 
 def test_every_bar_says_so() -> None:
-    """No benchmark writes a bar without the verdict."""
+    """Every benchmark that prints a goal also prints the verdict."""
     assert [file.name for file in sorted(BENCHMARKS.glob("*.py")) if "to reach:" in file.read_text()] == ["bars.py"]

@@ -1,4 +1,4 @@
-"""Which text is a URL that Tuner can fetch; and that the rules refuse every other, with the rule's place."""
+"""Which texts are URLs that Tuner can fetch; the rules refuse every other text, with the rule's place."""
 
 import orjson
 import pytest
@@ -53,13 +53,14 @@ IN_JSON = [url for url in BAD if "\ud800" not in url]
 
 @pytest.mark.parametrize("url", GOOD)
 def test_what_a_client_can_fetch_is_a_location(url: str) -> None:
-    """Any host, port, query and letter; in whatever case the scheme is written."""
+    """Any host, port, query and letter is allowed, and the scheme may be in upper or lower case."""
     assert url_problem(url) is None
 
 
 @pytest.mark.parametrize("url", BAD)
 def test_what_nobody_can_fetch_says_why_and_is_not_quoted(url: str) -> None:
-    """No host, blanks, controls, invisible characters, other schemes, paths: each is told without the text itself."""
+    """A URL without host, with blanks, control or invisible characters, with another scheme, or a path is refused, and the
+    message does not quote it."""
     told = url_problem(url)
     assert told
     assert "example" not in told
@@ -69,7 +70,7 @@ def test_what_nobody_can_fetch_says_why_and_is_not_quoted(url: str) -> None:
 @pytest.mark.parametrize("url", IN_JSON)
 @pytest.mark.parametrize("rule", ["url: doc.url", "url: [doc.none, doc.url]"])
 def test_a_call_with_such_a_url_is_refused_with_the_rules_place(url: str, rule: str) -> None:
-    """Tuner keeps the first write: a URL that nobody can fetch must not be posted, nor silently passed over."""
+    """Tuner keeps the first version of a call, so a URL that nobody can fetch is neither posted nor silently skipped."""
     source = compiled(f"call:{REST}recording:\n  - {rule}\n")
     refused = source.map(document({"said": ["hi"], "url": url})).refused
     assert refused is not None
@@ -79,7 +80,7 @@ def test_a_call_with_such_a_url_is_refused_with_the_rules_place(url: str, rule: 
 
 @pytest.mark.parametrize("url", IN_JSON)
 def test_a_manifest_with_such_a_url_is_refused_with_the_rules_place(url: str) -> None:
-    """What a manifest names is fetched by Tuner, too."""
+    """Tuner also fetches the URL that a manifest names."""
     mapped = compiled("manifest:\n  key: doc.room\n  url: doc.url\n").map(document({"room": "r", "url": url}))
     assert mapped.recording is None
     assert mapped.refused is not None
@@ -88,14 +89,14 @@ def test_a_manifest_with_such_a_url_is_refused_with_the_rules_place(url: str) ->
 
 @pytest.mark.parametrize("url", [None, "", "  "])
 def test_no_url_is_no_location_and_no_fault(url: str | None) -> None:
-    """An absent URL is the next strategy's turn."""
+    """If the URL is missing, the next strategy is used."""
     call = compiled(f"call:{REST}recording:\n  - url: doc.url\n").map(document({"said": ["hi"], "url": url})).call
     assert call is not None
     assert call.strategies[0].url is None  # type: ignore[union-attr]
 
 
 def test_blanks_around_a_url_are_taken_off() -> None:
-    """They are no part of it: nothing is cut that a signature covers."""
+    """Blanks around a URL are not part of it, so removing them breaks no signature."""
     call = compiled(f"call:{REST}recording:\n  - url: doc.url\n").map(document({"said": ["hi"], "url": f" {GOOD[0]} \n"})).call
     assert call is not None
     assert call.strategies[0].url == GOOD[0]  # type: ignore[union-attr]

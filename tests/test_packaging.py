@@ -1,4 +1,4 @@
-"""What is installed beside the package: the service unit is checked by systemd itself, the versions are one."""
+"""The files that are installed with the package: systemd itself checks the service unit, and there is one version number."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 @needs_program("systemd-analyze", "systemd itself reads the unit (Debian: systemd)")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """No key of the unit is unknown to systemd, and every dependency resolves."""
+    """systemd knows every key of the unit, and every dependency resolves."""
     unit = tmp_path / "tunerd.service"
     text = (ROOT / "systemd" / "tunerd.service").read_text()
     unit.write_text(re.sub(r"/usr/local/bin/tunerd", "/bin/true", text))
@@ -28,13 +28,13 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
 
 
 def test_the_image_runs_without_rights() -> None:
-    """A promise of the docs that is a line in a file."""
+    """The image runs as user 10001, as the docs promise."""
     assert re.search(r"^USER 10001", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
 def test_the_unit_does_not_restart_a_bad_configuration(tmp_path: Path) -> None:
-    """The process whose exit code systemd looks at is the one that finds the configuration bad, and it says 78.
-    What comes before it (ExecStartPre, ExecCondition) is no such process: there systemd would restart for ever."""
+    """The process whose exit code systemd evaluates finds that the configuration is bad, and exits with 78. A process before
+    it (ExecStartPre, ExecCondition) would not do: systemd would restart it for ever."""
     unit = (ROOT / "systemd" / "tunerd.service").read_text()
     runs = dict(re.findall(r"^(Exec\w+)=(.*)$", unit, re.MULTILINE))
     assert runs.keys() == {"ExecStart", "ExecReload"}
@@ -46,7 +46,7 @@ def test_the_unit_does_not_restart_a_bad_configuration(tmp_path: Path) -> None:
 
 
 def test_ci_runs_the_oldest_and_the_newest_python_that_are_promised() -> None:
-    """What stands in pyproject is tried; the line that CI ends with is that of the whole run."""
+    """CI tests the oldest and the newest Python of pyproject, and its last command runs all tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     promised = sorted(
         (one.rpartition(" :: ")[2] for one in project["classifiers"] if " :: Python :: 3." in one),
@@ -60,7 +60,7 @@ def test_ci_runs_the_oldest_and_the_newest_python_that_are_promised() -> None:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    """The package says its own version, and pyproject takes it from there."""
+    """The package contains its version, and pyproject takes it from there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["tool"]["hatch"]["version"]["path"] == "tunerd/__init__.py"
     assert re.fullmatch(r"\d+\.\d+\.\d+", tunerd.__version__)

@@ -1,4 +1,4 @@
-"""README shows nothing by hand: its output is the demo's, its configuration loads, its links lead somewhere."""
+"""Nothing in README is written by hand: its output is the demo's, its configuration loads, its links lead somewhere."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ async def _demo() -> str:
 
 
 async def test_the_output_shown_is_what_the_demo_prints() -> None:
-    """The block in README is the demo's own output, but for the milliseconds."""
+    """The block in README is the demo's own output, except for the milliseconds."""
     printed = await _demo()
     found = _DEMO.search(README.read_text())
     assert found is not None
@@ -37,7 +37,7 @@ async def test_the_output_shown_is_what_the_demo_prints() -> None:
 
 
 def test_the_configuration_shown_loads() -> None:
-    """A reader can paste it: it loads, and its rules compile."""
+    """A reader can paste the configuration: it loads, and its rules compile."""
     blocks = re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
@@ -46,7 +46,7 @@ def test_the_configuration_shown_loads() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    """Each relative link in README and docs/ names a file that is there."""
+    """Each relative link in README, CONTRIBUTING and docs/ names a file that exists."""
     pages = [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     dead = [
         (page.name, target)

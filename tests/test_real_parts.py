@@ -1,4 +1,4 @@
-"""A part that is missing is a reason to skip for a person and a failure for CI, each in a sentence: pytest as a process."""
+"""A missing part skips a test for a person and fails it in CI, each with a sentence; pytest runs as a process."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.real_parts import may_mount
 
 ROOT = Path(__file__).parent.parent
 UNPRIVILEGED = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
-"""Root without CAP_SYS_ADMIN, as in a plain container. Whoever may not mount anyway needs no help to be so."""
+"""Run as root without CAP_SYS_ADMIN, as in a plain container. A user who may not mount anyway is left as is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Missing:
     told: str
     files: Sequence[str]
     chosen: Sequence[str]
-    """Those of the files' tests that need the part."""
+    """The tests of these files that need the part."""
     environ: Mapping[str, str] = field(default_factory=dict)
     under: Callable[[], Sequence[str]] = tuple
 
@@ -53,7 +53,7 @@ MISSING = {
 @pytest.mark.parametrize("ci", [False, True], ids=["a person", "CI"])
 @pytest.mark.parametrize("part", MISSING)
 def test_a_missing_part(part: str, ci: bool) -> None:
-    """No test that needs the part is tried; with CI=true none is skipped."""
+    """No test that needs the part is run; with CI=true none is skipped."""
     missing = MISSING[part]
     environ = {name: value for name, value in os.environ.items() if name != "CI" and not name.startswith("PYTEST_")}
     done = subprocess.run(

@@ -1,12 +1,11 @@
-"""Which calls may go to another destination by themselves, and what the ledger moves."""
+"""Which calls may move to another destination automatically, and what the ledger moves."""
 
 from collections.abc import Sequence
 
 import pytest
-from pydantic import SecretStr
 
 from tunerd.call import Form, State
-from tunerd.config import Destination
+from tunerd.config import Destination, Secret
 from tunerd.ledger import Admission, Deferred, Delivered, Filter, Retention, Stranded
 from tunerd.outcome import RetryReason
 from tunerd.stranded import heir_of
@@ -17,7 +16,7 @@ NOW = 1_767_225_600.0
 
 def at(base_url: str, workspace_id: int = 42) -> Destination:
     name = f"{base_url.partition('://')[2]}/{workspace_id}"
-    return Destination(name=name, base_url=base_url, workspace_id=workspace_id, api_key=SecretStr("k"))
+    return Destination(name=name, base_url=base_url, workspace_id=workspace_id, api_key=Secret("k"))
 
 
 NEW = at("https://new.example")
@@ -38,7 +37,8 @@ CASES: Sequence[tuple[Stranded, list[Destination], Destination | None]] = [
 
 @pytest.mark.parametrize(("one", "destinations", "heir"), CASES)
 def test_the_heir_is_beyond_doubt(one: Stranded, destinations: list[Destination], heir: Destination | None) -> None:
-    """The same workspace at exactly one destination, and an old address that never accepted anything and is not in use."""
+    """Calls move if exactly one destination has the same workspace, and the old address never accepted a call and is not
+    configured."""
     assert heir_of(one, destinations) == heir
 
 
@@ -59,7 +59,8 @@ async def _claim(ledger: MemoryLedger, destination: str) -> int:
 
 
 async def test_what_surely_did_not_arrive_moves_and_the_rest_stays() -> None:
-    """Its body is made anew, it is due at once; one that may have arrived stays, and so does one whose id is taken there."""
+    """A moved call gets a new body and is due at once. A call that may have arrived stays, and so does one whose id is taken
+    at the new destination."""
     ledger = MemoryLedger()
     await _admit(ledger, call("may"))
     later = Deferred(
@@ -82,7 +83,7 @@ async def test_what_surely_did_not_arrive_moves_and_the_rest_stays() -> None:
 
 
 async def test_an_address_that_accepted_a_call_is_known_after_its_rows_are_gone() -> None:
-    """Retention removes the sent row, and the address still counts as one that accepted."""
+    """After retention deletes the sent row, the address still counts as one that accepted."""
     ledger = MemoryLedger()
     await _admit(ledger, call("sent"))
     await ledger.settle(

@@ -17,15 +17,20 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
+from tunerd.admin.answer_types import ConfigurationDocument
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, DaemonOrders
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, RefusedDocument, State
 from tunerd.clock import Clock, SteadyClock, SystemClock
 from tunerd.config import Config, Destination, LedgerConfig, Source
 from tunerd.config import Delivery as DeliveryConfig
-from tunerd.delivery.hearing import Hearing
+from tunerd.delivery.contact_tracker import ContactTracker
+from tunerd.delivery.destination_pool import Connect, Upload
 from tunerd.delivery.key import Key
-from tunerd.delivery.lane import Connect, Upload
 from tunerd.delivery.proxy import refuse_proxies
-from tunerd.delivery.run import Delivery
+from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, Stopped, Stopping
 from tunerd.intake.admission_gate import Limits
@@ -35,28 +40,24 @@ from tunerd.intake.read import read_documents, read_place
 from tunerd.intake.sources import Intake
 from tunerd.ledger import FAR_NOT_YET, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.lifecycle import Conductors, RunResult, Stop, on_signals, once, pause_due, serve
 from tunerd.loading.config_file import load, refuse_changes, variables_of
+from tunerd.maintenance import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.answers import VERSION, ConfigurationDocument
-from tunerd.ops.control import serve_control
 from tunerd.ops.coverage import Coverage
-from tunerd.ops.desk import OperatorDesk
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Level, Narrator, foreign_loggers, open_log
+from tunerd.ops.log_writer import LogLevel, foreign_loggers, open_log
+from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
-from tunerd.ops.office import Office
-from tunerd.ops.redact import keep_out
-from tunerd.ops.status import Facts, Status
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.outcome import Outcome
 from tunerd.places import ConfigError
-from tunerd.rebuilt import hold_back, let_go
-from tunerd.serving import Conductors, Left, Stop, on_signals, once, pause_due, serve
+from tunerd.post_recovery import quarantine_resends, release_resends
 from tunerd.stranded import Strandings
-from tunerd.upkeep import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Options:
     """Told of the ledger's gauges a few times a second while `once` runs."""
 
 
-async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left:
+async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunResult:
     """Run until a signal (or, with `once`, until done); gives what is left at the end.
 
     Raises ConfigError, LedgerRefused, ListenError, ControlError: each with its line for an operator.
@@ -80,14 +81,14 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
     clock, stop = SteadyClock(SystemClock()), Stop()
     config = load(options.config_file, environ)
     refuse_proxies(config, environ)
-    level = Level(config.log.level)
+    level = LogLevel(config.log.level)
     log = open_log(config.log.format, level)
     hints = pause_due(options.wait_s) if options.once else {}
-    narrator = Narrator(log, level=level, hints=hints)
+    event_logger = EventLogger(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
-    told = _each(metrics, narrator)
+    told = _each(metrics, event_logger)
     coverage = Coverage(told)
-    emit = _each(metrics, narrator, coverage)
+    emit = _each(metrics, event_logger, coverage)
     notifier = Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(log))
@@ -96,24 +97,25 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             min_free_bytes=config.ledger.min_free_bytes, keep_sent_s=config.ledger.keep_sent_s,
         )  # fmt: skip
         stack.push_async_callback(ledger.close)
-        hearing = Hearing(clock, emit) if options.once else None
-        wiring = await _wire(config, environ, ledger, clock, emit, stack, hearing)
+        contacts = ContactTracker(clock, emit) if options.once else None
+        wiring = await _wire(config, environ, ledger, clock, emit, stack, contacts)
         facts, intake, delivery = wiring.facts, wiring.intake, wiring.delivery
         facts.coverage = coverage
         coverage.has_admitted(await _had_calls(ledger, [source.name for source in config.sources]))
         forms = {status.name: status.form for status in delivery.statuses()}
-        held = await hold_back(ledger, forms, now=clock.now())
+        held = await quarantine_resends(ledger, forms, now=clock.now())
         strandings = Strandings(ledger, lambda: wiring.config, emit, clock)
         facts.stranded = lambda: strandings.found
         await _settle_stranded(strandings)
-        status = Status(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
+        status = StatusReport(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
-        metrics.read_off(status)
-        desk = OperatorDesk(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
+        metrics.add_gauges(status)
+        calls = CallOrders(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = _then(partial(_reload, wiring, options.config_file, environ, notifier, metrics, level), strandings.look_again)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)
-        office = Office(status, desk, delivery, reload, intake.look, lambda: _configuration(wiring, environ))
-        await stack.enter_async_context(serve_control(office, config.ledger.path, environ))
+        daemon = DaemonOrders(reload=reload, rescan=intake.look, configuration=lambda: _configuration(wiring, environ))
+        admin = AdminService(status, calls, delivery, daemon)
+        await stack.enter_async_context(serve_orders(admin, config.ledger.path, environ))
         if config.http.listen:
             http = HttpServer(status, health.ailment, metrics.render, __version__, hosts=lambda: wiring.config.http.hosts)
             host, port = await http.start(config.http.listen)
@@ -129,17 +131,17 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
                                 drain_s=lambda: wiring.config.delivery.drain_s,
                                 stopping=partial(_stopping, wiring, notifier, stop),
                                 stranded=lambda: sum(one.due for one in strandings.found),
-                                silences=hearing.silences if hearing is not None else tuple)  # fmt: skip
+                                without_contact=contacts.without_contact if contacts is not None else tuple)  # fmt: skip
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as beside:
-            beside.create_task(narrator.run(ended, clock))
+            beside.create_task(event_logger.run(ended, clock))
             beside.create_task(trim_forever(ledger, lambda: keep_from(wiring.config.ledger), clock, ended))
             beside.create_task(watch_place(ledger, clock, ended))
             await delivery.set_far_rule(FAR_NOT_YET)
             if not options.once:
                 beside.create_task(take_far_ones(delivery, lambda: _all_read(wiring.intake), clock, ended))
             if held:
-                beside.create_task(let_go(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
+                beside.create_task(release_resends(held, ledger, delivery, lambda: _all_read(wiring.intake), clock, ended))
             following = beside.create_task(follow_clock(ledger, delivery, clock, emit, ended))
             if every_s := watchdog_every_s(environ, os.getpid()):
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
@@ -148,7 +150,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> Left
             stranding = beside.create_task(strandings.run(ended))
             others = beside.create_task(_look_for_others(wiring, clock, emit, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))
-            left = Left(gauges=ledger.gauges())
+            left = RunResult(gauges=ledger.gauges())
             if options.once:
                 left = await once(conductors, stop, clock, wait_s=options.wait_s, progress=options.progress)
             else:
@@ -181,7 +183,7 @@ class _Wiring:
     mappings: Mapping[str, SourceMapping]
     ledger: SqliteLedger
     intake: Intake
-    delivery: Delivery
+    delivery: DeliveryService
     facts: Facts
     emit: Emit
     now: Callable[[], float]
@@ -218,12 +220,12 @@ async def _wire(
     clock: Clock,
     emit: Emit,
     stack: AsyncExitStack,
-    hearing: Hearing | None,
+    contacts: ContactTracker | None,
 ) -> _Wiring:
     mappings = compile_sources(config, environ, forms_of(config.destinations))
     session = await stack.enter_async_context(open_session())
-    delivery = Delivery(
-        config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ, hearing),
+    delivery = DeliveryService(
+        config.destinations, config.delivery, ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random,
     )  # fmt: skip
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
@@ -242,11 +244,13 @@ def _facts(config: Config, now: float) -> Facts:
 
 def _configuration(wiring: _Wiring, environ: Mapping[str, str]) -> ConfigurationDocument:
     config = wiring.config
-    return ConfigurationDocument(version=VERSION, file=wiring.facts.config_file, text=config.text.get_secret_value(),
+    return ConfigurationDocument(file=wiring.facts.config_file, text=config.text.reveal(),
                                  environment=variables_of(config, environ))  # fmt: skip
 
 
-def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str], hearing: Hearing | None) -> Connect:
+def _connect(
+    session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str], contacts: ContactTracker | None
+) -> Connect:
     def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
         uploader = Uploader(session, destination, key, settings, clock, environ)
 
@@ -255,7 +259,7 @@ def _connect(session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str,
                 keep_out(key.value)
             return uploader(claimed)
 
-        return upload if hearing is None else hearing.listen(destination, upload)
+        return upload if contacts is None else contacts.listen(destination, upload)
 
     return connect
 
@@ -302,7 +306,7 @@ async def _reload_at(hangup: asyncio.Event, reload: Callable[[], Awaitable[objec
 
 
 async def _reload(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     """Take the configuration as it is on disk now, or refuse it as a whole; gives what is wrong with it."""
     async with wiring.turn:
@@ -310,7 +314,7 @@ async def _reload(
 
 
 async def _reload_now(
-    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: Level
+    wiring: _Wiring, file: Path, environ: Mapping[str, str], notifier: Notifier, metrics: Metrics, level: LogLevel
 ) -> Sequence[str]:
     notifier.reloading()
     facts = wiring.facts

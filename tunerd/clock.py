@@ -38,7 +38,7 @@ class SystemClock:
 
 class SteadyClock:
     """The same time, but a jump of the wall clock shows only when `step` says so: until what is due has moved with it,
-    nobody is to see the new time (upkeep.py, follow_clock)."""
+    nobody is to see the new time (maintenance.py, follow_clock)."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What is worth telling: one frozen type a fact. The conductors emit each once; ops/logs.py and ops/metrics.py listen.
+"""What is worth telling: one frozen type a fact. The conductors emit each once; ops/event_logger.py and ops/metrics.py listen.
 
 No event carries a transcript, a key, a request body or a URL's query.
 """

@@ -1,1 +1,2 @@
-"""Inputs that went wrong once, kind by kind: those of the shared cases where they are there, and others of the same kind."""
+"""Inputs that were handled wrongly once, by kind: those of the shared cases if they are available, and others of the same
+kind."""

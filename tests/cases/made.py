@@ -1,4 +1,4 @@
-"""Documents on a preset or on home-made rules, for the tests beside this file."""
+"""Maps documents with a preset or with custom rules, for the tests in this directory."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -26,7 +26,7 @@ def document(value: Any, name: str = "one.json", offset: int = 0) -> Document:
 
 
 def map_on(preset: str, *values: Any) -> Mapped:
-    """What the documents of one file give in the end: one call, one refusal, or nothing."""
+    """Map the documents of one file. The result is one call, one refusal, or nothing."""
     rules = mapping(preset)
     made = [rules.map(document(value, offset=at)) for at, value in enumerate(values)]
     fragments = [one.fragment for one in made if one.fragment is not None]
@@ -41,7 +41,7 @@ def payload(mapped: Mapped) -> dict[str, Any]:
 
 
 def rows(mapped: Mapped) -> list[tuple[str, str]]:
-    """Role and text of each row that says something."""
+    """Role and text of each row that has text."""
     listed = payload(mapped)["transcript_with_tool_calls"]
     return [(row["role"], row["text"]) for row in listed if "text" in row]
 
@@ -51,14 +51,14 @@ def fixture(preset: str, variant: str) -> Any:
 
 
 def outcome(mapped: Mapped) -> str:
-    """call, recording, ignored, or the reason of the refusal."""
+    """`call`, `recording`, `ignored`, or the reason of the refusal."""
     if mapped.refused is not None:
         return mapped.refused.refusal.reason.value
     return "call" if mapped.call else "recording" if mapped.recording else "ignored" if mapped.ignored else "nothing"
 
 
 def accepted(preset: str) -> Sequence[Any]:
-    """Documents that make a call or a recording of the preset."""
+    """Documents of which the preset makes a call or a recording."""
     return _ACCEPTED[preset]
 
 

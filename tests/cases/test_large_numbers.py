@@ -1,4 +1,5 @@
-"""The case large-numbers: ids beyond 2^64 as manifest key, in a text, as gather key. Nobody gets another's audio or words."""
+"""The case large-numbers: ids above 2^64 as manifest key, in a text and as gather key. No call gets the audio or words of
+another call."""
 
 import json
 import shutil
@@ -54,7 +55,7 @@ sources:
 
 
 async def _run(directory: Path, *, call_key: str) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """The bodies that reached Tuner, and what failed."""
+    """The bodies that reached Tuner, and the calls that failed."""
     async with sandbox(directory) as tuner:
         config = directory / "tunerd.yaml"
         config.write_text(_config(tuner.url, directory, call_key=call_key))
@@ -66,7 +67,8 @@ async def _run(directory: Path, *, call_key: str) -> tuple[dict[str, dict[str, A
 
 
 async def test_no_call_gets_the_audio_of_another_and_none_are_merged(tmp_path: Path) -> None:
-    """As key, in a text and as gather key: every document is refused with the advice to write the number as text."""
+    """Every document with such an id as key, in a text or as gather key is refused, with the advice to write the number as
+    text."""
     for part in ("calls", "rec", "c", "g"):
         shutil.copytree(CASES / "large-numbers" / part, tmp_path / part)
     for key in ("doc.leg", "concat('k', doc.leg)"):
@@ -81,7 +83,7 @@ async def test_no_call_gets_the_audio_of_another_and_none_are_merged(tmp_path: P
 
 
 async def test_written_as_text_each_gets_its_own(tmp_path: Path) -> None:
-    """What the advice says works: A has its audio, B waits for its own, nothing is merged."""
+    """With ids as text, as the advice says, A gets its audio, B waits for its own, and no calls are merged."""
     for part in ("calls", "rec", "c", "g"):
         (tmp_path / part).mkdir()
         for file in (CASES / "large-numbers" / part).iterdir():

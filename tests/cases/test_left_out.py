@@ -1,4 +1,4 @@
-"""Left out on purpose is what is known to be no call; what a preset does not recognise is refused, and seen."""
+"""A document is ignored only if it is known to be no call. A document that a preset does not recognise is refused, visibly."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ ENVELOPES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("envelope", ENVELOPES)
 @pytest.mark.parametrize("preset", presets.names())
 def test_an_envelope_around_a_document_changes_nothing(preset: str, envelope: str) -> None:
-    """The document inside gives the call or the recording that it gives alone, whatever tool wrapped it."""
+    """A document in an envelope gives the same call or recording as alone, whatever tool added the envelope."""
     alone = map_on(preset, *accepted(preset))
     wrapped = map_on(preset, *[ENVELOPES[envelope](one) for one in accepted(preset)])
     assert outcome(alone) in ("call", "recording")
@@ -51,7 +51,7 @@ STRANGE: dict[str, Any] = {
 @pytest.mark.parametrize("strange", STRANGE)
 @pytest.mark.parametrize("preset", presets.names())
 def test_what_a_preset_does_not_know_is_refused(preset: str, strange: str) -> None:
-    """A document that nothing says of that it is no call becomes a failed row with what to do, never a silent exit 0."""
+    """A document that is not known to be no call becomes a failed row that says what to do, never a silent exit 0."""
     mapped = map_on(preset, STRANGE[strange])
     if mapped.fragment is None:
         assert mapped.refused is not None, (preset, strange)
@@ -59,7 +59,7 @@ def test_what_a_preset_does_not_know_is_refused(preset: str, strange: str) -> No
 
 
 def test_the_refusal_says_what_to_do() -> None:
-    """It names the members, and the list that `documents:` could name; it quotes no value."""
+    """The refusal names the members and the list that `documents:` could name; it quotes no value."""
     refused = map_on("vapi", {"page": 1, "secret text": "x", "calls": [{"id": "private"}]}).refused
     assert refused is not None
     assert "`documents: doc.calls`" in refused.refusal.what
@@ -99,7 +99,7 @@ KNOWN_TO_BE_NO_CALL = {
 
 @pytest.mark.parametrize("preset", KNOWN_TO_BE_NO_CALL)
 def test_what_is_known_to_be_no_call_is_left_out(preset: str) -> None:
-    """Other events, unanswered calls and those in progress are ignored, alone and in an envelope, and said to be known."""
+    """Other events, unanswered calls and calls in progress are ignored as known, alone and in an envelope."""
     for value in KNOWN_TO_BE_NO_CALL[preset]:
         for given in (value, ENVELOPES["n8n"](value)):
             ignored = map_on(preset, given).ignored
@@ -124,7 +124,7 @@ SILENT_ONLY_BY_NAME = {
 
 @pytest.mark.parametrize("preset", SILENT_ONLY_BY_NAME)
 def test_a_call_whose_words_are_not_found_is_no_silent_call(preset: str) -> None:
-    """Where something was said or recorded, and the preset does not know the form of it, the document is refused."""
+    """A document with speech or a recording in a form that the preset does not know is refused."""
     assert outcome(map_on(preset, SILENT_ONLY_BY_NAME[preset])) in ("unmappable", "invalid", "refused")
 
 
@@ -166,7 +166,8 @@ AUDIO = {"location": "https://rec.example/shop-4.ogg", "startedAt": {"$numberLon
 )
 @pytest.mark.parametrize("wrap", [lambda one: one, lambda one: {"event": "egress_ended", "egressInfo": one}])
 def test_an_egress_object_as_sdks_give_it(wrap: Callable[[Any], Any], changes: dict[str, Any], becomes: str | None) -> None:
-    """3 and 6 give a recording, 4 and 5 say that there is none; what is unfinished is left out, a state nobody knows refused."""
+    """States 3 and 6 give a recording, 4 and 5 mean that there is none, unfinished ones are ignored, and an unknown state is
+    refused."""
     mapped = map_on("livekit-egress", wrap(_egress(**changes)))
     if mapped.recording is None:
         assert outcome(mapped) == becomes
@@ -180,7 +181,7 @@ def test_an_egress_object_as_sdks_give_it(wrap: Callable[[Any], Any], changes: d
     "long", [{"$numberLong": "1783660518186023947"}, {"low": 1735713291, "high": 415293022, "unsigned": False}]
 )
 def test_a_64_bit_integer_that_an_exporter_wrapped(long: Any) -> None:
-    """MongoDB's and protobuf.js' forms are read as the number that they hold."""
+    """The number formats of MongoDB and protobuf.js are read as the number that they contain."""
     value = {**AUDIO, "startedAt": long, "duration": {"$numberLong": "2000000000"}}
     recording = map_on("livekit-egress", _egress(result={"case": "file", "value": value}, startedAt=long)).recording
     assert recording is not None
@@ -191,7 +192,7 @@ def test_a_64_bit_integer_that_an_exporter_wrapped(long: Any) -> None:
 @needs_cases
 @pytest.mark.parametrize(("file", "url"), [("2-js", "https://rec.example.com/js.ogg"), ("6-aborted-js", None)])
 def test_the_shared_egress_objects(file: str, url: str | None) -> None:
-    """cases/egress-sdk-object."""
+    """The case egress-sdk-object gives the expected result."""
     recording = map_on("livekit-egress", orjson.loads((CASES / f"egress-sdk-object/{file}.json").read_bytes())).recording
     assert recording is not None
     assert (recording.key, recording.url) == ("3d0e0a0b-aa63-49b2-8724-8ecefc0d3b5c", url)
@@ -199,7 +200,8 @@ def test_the_shared_egress_objects(file: str, url: str | None) -> None:
 
 @needs_cases
 def test_the_shared_workflow_envelopes() -> None:
-    """cases/workflow-envelope: Vapi's report is found inside, and Dograh's, which lacks the words, is refused with why."""
+    """The case workflow-envelope: Vapi's report is found in the envelope; Dograh's, which has no transcript, is refused with
+    the cause."""
     vapi = orjson.loads((CASES / "workflow-envelope/env-vapi.json").read_bytes())[0]
     assert payload(map_on("vapi", vapi))["transcript_with_tool_calls"]
     dograh = orjson.loads((CASES / "workflow-envelope/n8n.json").read_bytes())[0]
@@ -208,7 +210,7 @@ def test_the_shared_workflow_envelopes() -> None:
     assert "put the logs of the run into its template" in refused.refusal.what
 
 
-# The words of a source's own rules
+# Custom rules of a source
 
 
 HOME_MADE = """
@@ -224,14 +226,14 @@ call:
 
 
 def test_a_when_of_ones_own_is_enough_to_leave_a_document_out() -> None:
-    """As documented: without `not_call:` a false `when:` ignores; the document is not said to be known."""
+    """Without `not_call:` a false `when:` ignores the document, and does not count it as known (as documented)."""
     ignored = compiled(HOME_MADE.format(more="")).map(document({"kind": "test"})).ignored
     assert ignored is not None
     assert not ignored.known
 
 
 def test_with_not_call_the_rest_is_refused() -> None:
-    """Who writes down what is no call gets everything else to see."""
+    """If the rules say with `not_call:` what is no call, every other document that `when:` rejects is refused."""
     rules = compiled(HOME_MADE.format(more="not_call: [doc.kind == 'test', doc.kind == 'ping']"))
     known = rules.map(document({"kind": "ping"})).ignored
     assert known is not None
@@ -243,7 +245,7 @@ def test_with_not_call_the_rest_is_refused() -> None:
 
 
 def test_own_words_over_a_preset() -> None:
-    """An own `when` decides alone; an own `not_call` is added to the preset's."""
+    """A source's own `when` replaces the preset's; its own `not_call` is added to the preset's."""
     own_when = compiled("call: {when: doc.message.call.id == 'v-9'}", preset="vapi")
     assert own_when.map(document({"hello": 1})).ignored is not None
     assert own_when.map(document(accepted("vapi")[0])).call is not None
@@ -254,18 +256,18 @@ def test_own_words_over_a_preset() -> None:
 
 
 def test_envelopes_are_no_matter_of_home_made_rules() -> None:
-    """A team's own rules see the document as it is."""
+    """Custom rules see the document as it is, with its envelope."""
     assert compiled(HOME_MADE.format(more="")).map(document({"body": {"kind": "call", "id": "a", "said": ["x"]}})).ignored
 
 
 def test_a_let_that_fails_on_other_documents_does_no_harm() -> None:
-    """Nothing reads it where `when:` is false: the document is left out, not refused as a defect."""
+    """No rule reads a value where `when:` is false: the document is ignored, not refused for an error."""
     text = HOME_MADE.format(more="let: {spoken: seconds_to_ms(doc.length)}")
     assert compiled(text).map(document({"kind": "test", "length": {"odd": 1}})).ignored is not None
 
 
 def test_a_wrong_not_call_is_told_at_load() -> None:
-    """With its place, like any other rule."""
+    """A mistake in the rule is reported with its place, like in any other rule."""
     assert problems_of(HOME_MADE.format(more="not_call: dok.kind")) == [
         "config.yaml:4:13: sources.agent.call.not_call: unknown name `dok` (did you mean `doc`?)"
     ]

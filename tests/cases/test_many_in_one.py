@@ -1,4 +1,4 @@
-"""Several calls in one object: each element of the list that `documents:` names is a document of its own."""
+"""Several calls in one object: each element of the list that `documents:` names is a separate document."""
 
 import json
 from pathlib import Path
@@ -60,7 +60,7 @@ def ids(mapped: Mapped) -> list[str]:
     ],
 )
 def test_each_element_is_a_document(listed: str, value: Any) -> None:
-    """With a place and a body of its own."""
+    """Each element becomes a call with its own place and body."""
     mapped = read(listed, value)
     assert ids(mapped) == ["c-1", "c-2"]
     documents = [one for one, _ in mapped.each]
@@ -72,7 +72,7 @@ def test_each_element_is_a_document(listed: str, value: Any) -> None:
 
 
 def test_broken_elements_are_seen_and_stop_no_other() -> None:
-    """What is no object, and what the rules refuse, is a refusal of its own place."""
+    """An element that is not an object, or that the rules refuse, is refused with its own place."""
     mapped = read("doc.calls", {"calls": [one(1), 7, None, one(3, turns=None), one(4)]})
     assert [where.partition(" ")[0] for where in ids(mapped)] == [
         "c-1", "documents[1]", "documents[2]", "call.transcript_with_tool_calls", "c-4",
@@ -82,26 +82,26 @@ def test_broken_elements_are_seen_and_stop_no_other() -> None:
 
 @pytest.mark.parametrize("value", [{"hello": 1}, {"calls": 7}, {"calls": None}])
 def test_a_document_without_its_list_is_refused(value: Any) -> None:
-    """It is not left out: the rule may be wrong."""
+    """A document without the list is not ignored, because the rule may be wrong."""
     (where,) = ids(read("doc.calls", value))
     assert where == "documents"
 
 
 def test_an_empty_page_is_no_failure() -> None:
-    """There is just no call in it."""
+    """An empty list contains no call, and is no error."""
     ignored = read("doc.calls", {"calls": []}).ignored
     assert ignored is not None
     assert ignored.known
 
 
 def test_an_element_is_not_taken_apart_again() -> None:
-    """`tunerd retry` maps what the ledger keeps of it."""
+    """`tunerd retry` maps the element as the ledger keeps it."""
     mapping = compiled(RULES, documents=rule("doc.calls"))
     assert mapping.map(document(one(1))).call is not None
 
 
 def test_a_page_of_a_platform() -> None:
-    """`documents:` beside a preset; each element may be wrapped, too."""
+    """`documents:` works together with a preset, and each element may be in an envelope, too."""
     pages = {"results": [accepted("vapi")[0], {"body": accepted("vapi")[0]}, {"odd": 1}]}
     mapped = read("doc.results", pages, rules="", preset="vapi")
     assert [bool(made.call) for _, made in mapped.each] == [True, True, False]
@@ -109,7 +109,7 @@ def test_a_page_of_a_platform() -> None:
 
 
 def test_documents_and_gather() -> None:
-    """Calls in one list and their words in another: elements of both are parts of a call."""
+    """Calls in one list and their transcripts in another: elements of both lists are parts of a call."""
     rules = """
 call:
   call_id: about.id
@@ -135,7 +135,7 @@ call:
 
 
 def test_a_wrong_rule_is_told_at_load() -> None:
-    """With its place."""
+    """The message has the place of the rule."""
     assert problems_of(RULES, documents=rule("dok.calls")) == [
         "config.yaml:1:12: sources.agent.documents: unknown name `dok` (did you mean `doc`?)"
     ]
@@ -157,7 +157,7 @@ def configured(directory: Path, name: str, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", ["page.json", "pages.ndjson"])
 def test_the_daemon_reads_each_element_once(tmp_path: Path, name: str) -> None:
-    """Whole files and lines of a log: a row for each element, the broken one as failed; a second run finds nothing new."""
+    """In whole files and lines of a log each element gets a row, the broken one as failed; a second run finds nothing new."""
     pages = [{"calls": [one(1), one(2)]}, {"calls": [one(3), "broken"]}]
     content = orjson.dumps({"calls": [*pages[0]["calls"], *pages[1]["calls"]]})
     if name.endswith("ndjson"):
@@ -175,7 +175,7 @@ def test_the_daemon_reads_each_element_once(tmp_path: Path, name: str) -> None:
 
 @needs_cases
 def test_the_shared_page_of_calls() -> None:
-    """cases/many-calls-in-one-object: two calls and their two transcripts."""
+    """The case many-calls-in-one-object: two calls and their two transcripts."""
     rules = RULES.replace("doc.id", "doc.metaData.id")
     page = orjson.loads((CASES / "many-calls-in-one-object/call.json").read_bytes())
     assert len(read("doc.calls", page, rules=rules).each) == 2
@@ -187,7 +187,7 @@ def test_the_shared_page_of_calls() -> None:
     "around", [lambda calls: {"page": 1, "calls": calls}, lambda calls: {"data": {"items": calls}, "next": None}]
 )
 def test_init_proposes_the_list(tmp_path: Path, around: Any) -> None:
-    """Of files of no known platform; the proposal maps every call of the page."""
+    """For files of no known platform, the proposed configuration maps every call of the page."""
     file = tmp_path / "page.json"
     calls = [
         {**one(at), "turns": [{"role": "agent", "text": "a", "at": 1}, {"role": "user", "text": "b", "at": 3}]} for at in (1, 2)
@@ -200,7 +200,7 @@ def test_init_proposes_the_list(tmp_path: Path, around: Any) -> None:
 
 
 def test_init_leaves_a_call_with_its_turns_whole(tmp_path: Path) -> None:
-    """A list of turns is no list of calls, even where each has an id and a time."""
+    """A list of turns is not taken for a list of calls, even if each turn has an id and a time."""
     file = tmp_path / "call.json"
     turns = [{"id": f"t{at}", "role": "agent", "text": "a", "created_at": "2026-07-01T10:00:05Z"} for at in (1, 2)]
     file.write_bytes(orjson.dumps({**one(1), "turns": turns}))
@@ -210,6 +210,6 @@ def test_init_leaves_a_call_with_its_turns_whole(tmp_path: Path) -> None:
 
 @needs_cases
 def test_init_finds_the_shared_pages(tmp_path: Path) -> None:
-    """cases/many-calls-in-one-object: the list of calls is named."""
+    """The case many-calls-in-one-object: the message names the list of calls."""
     done = CliRunner().invoke(main, ["init", "--from", str(CASES / "many-calls-in-one-object/call.json")])
     assert "documents: doc.calls" in done.stdout, done.output

@@ -1,4 +1,4 @@
-"""The case recording-told-twice: one recording in two manifests whose URLs are signed differently is one recording, the newer URL."""
+"""The case recording-told-twice: two manifests with differently signed URLs describe one recording, and the newer URL wins."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ CALL = {"id": "c1", "leg": "leg-1", "started": 1_782_900_000, "ended": 1_782_900
 
 
 def told(signature: str, leg: str = "leg-1", **payload: str) -> dict[str, Any]:
-    """call.recording.saved of the recording rec-1, as delivered once more."""
+    """The event call.recording.saved of the recording rec-1, delivered once more."""
     url = f"https://s3.example.com/rec-1.mp3?X-Amz-Date=20260701T100100Z&X-Amz-Expires=600000&X-Amz-Signature={signature}"
     saved = {
         "call_leg_id": leg, "recording_id": "rec-1", "recording_started_at": "2026-07-01T10:00:01.000000Z",
@@ -40,7 +40,7 @@ def call_of(value: dict[str, Any]) -> Call:
 
 
 async def sent_with(call: Call, tellings: list[Recording]) -> set[str]:
-    """The URLs with which the call goes out, over all orders in which it and the manifests come before it is sent."""
+    """The recording URLs that the call is sent with, over all orders in which it and the manifests arrive before it is sent."""
     urls = set()
     for order in permutations([call, *tellings]):
         ledger = MemoryLedger()
@@ -54,21 +54,21 @@ async def sent_with(call: Call, tellings: list[Recording]) -> set[str]:
 
 
 async def test_signed_twice() -> None:
-    """The URL that was signed last is sent, in whatever order the two are read."""
+    """The call is sent with the URL that was signed last, whatever the order in which the two are read."""
     (url,) = await sent_with(call_of(CALL), [recording(told("aaaa"), 1), recording(told("bbbb"), 2)])
     assert url.endswith("bbbb")
 
 
 @pytest.mark.parametrize("start", ["2026-07-01T10:00:01.000000Z", "2026-07-01T10:00:01.900000Z", "2026-07-01T10:00:25.000000Z"])
 async def test_the_id_decides_not_the_start(start: str) -> None:
-    """A second telling corrects the start."""
+    """A second manifest of the same recording corrects its start."""
     tellings = [recording(told("aaaa"), 1), recording(told("bbbb", recording_started_at=start), 2)]
     (url,) = await sent_with(call_of(CALL), tellings)
     assert url.endswith("bbbb")
 
 
 async def test_without_an_id_key_and_start_do() -> None:
-    """A platform that names no recordings."""
+    """The same holds for a platform that gives recordings no ids."""
     tellings = [replace(recording(told(name), at), id="") for at, name in ((1, "aaaa"), (2, "bbbb"), (3, "cccc"))]
     (url,) = await sent_with(call_of(CALL), tellings)
     assert url.endswith("cccc")
@@ -76,7 +76,7 @@ async def test_without_an_id_key_and_start_do() -> None:
 
 @needs_cases
 async def test_the_shared_case() -> None:
-    """As it was found: two attempts to deliver one webhook."""
+    """As it was found: one webhook that was delivered twice."""
     case = CASES / "recording-told-twice"
     attempts = [json.loads(file.read_text()) for file in sorted((case / "rec").iterdir())]
     call = call_of(json.loads((case / "calls" / "c.json").read_text()))

@@ -1,4 +1,4 @@
-"""What was said reaches Tuner whole: turns of several lines, roles that no table names, words out of order."""
+"""All speech reaches Tuner: turns of several lines, roles that no table names, words out of order."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ PLAIN = {"vapi": _vapi, "bland": _bland, "vcon": _vcon}
 @pytest.mark.parametrize("preset", PLAIN)
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_a_line_without_a_known_speaker_belongs_to_the_turn_before(preset: str, end: str) -> None:
-    """Lists, notes, times and lines with a colon stay in the turn in which they stand, in every preset that reads lines."""
+    """Lists, notes, times and lines with a colon stay part of their turn, in every preset that reads lines."""
     lines = ["AI: Your options are:", "1. Sales", "Note: we close at 18:30", "", "User: two please", "https://a.example: no?"]
     assert rows(PLAIN[preset](end.join(lines))) == [
         ("agent", "Your options are:\n1. Sales\nNote: we close at 18:30"),
@@ -49,7 +49,7 @@ def test_a_line_without_a_known_speaker_belongs_to_the_turn_before(preset: str, 
 @pytest.mark.parametrize("preset", PLAIN)
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1e"])
 def test_only_line_feeds_and_carriage_returns_end_a_line(preset: str, mark: str) -> None:
-    """A line separator of Unicode in a sentence is text, even where what follows looks like a speaker."""
+    """A Unicode line separator in a sentence is text, even if the next characters look like a speaker."""
     assert rows(PLAIN[preset](f"AI: one{mark}User: two\nUser: three")) == [("agent", f"one{mark}User: two"), ("user", "three")]
 
 
@@ -67,7 +67,7 @@ def turns(text: str, *more: Any) -> Any:
     ],
 )  # fmt: skip
 def test_how_a_speaker_may_be_written(line: str, who: str | None) -> None:
-    """In any case, in bold, in a list, with a time before it; nothing else begins a turn."""
+    """A speaker may be in upper or lower case, in bold, in a list or after a time; nothing else begins a turn."""
     made = turns(line, {"AI": "agent"})
     assert [one.get("who") for one in made] == [who]
     if who:
@@ -75,7 +75,7 @@ def test_how_a_speaker_may_be_written(line: str, who: str | None) -> None:
 
 
 def test_what_stands_before_the_first_speaker_is_not_lost() -> None:
-    """It is a turn without a speaker: a row without a role, which `unknown_roles` decides about."""
+    """A first line without a speaker is a turn without a role, and `unknown_roles` decides about it."""
     assert turns("Transcript\nAI: Hi", ["AI"]) == [{"text": "Transcript"}, {"who": "AI", "text": "Hi"}]
     mapped = _vapi("Call of Monday\nAI: Hi\nUser: Hi")
     assert rows(mapped) == [("agent", "Hi"), ("user", "Hi")]
@@ -84,7 +84,7 @@ def test_what_stands_before_the_first_speaker_is_not_lost() -> None:
 
 @needs_cases
 def test_the_shared_turn_of_several_lines() -> None:
-    """cases/lines-in-a-turn."""
+    """The case lines-in-a-turn gives the expected rows."""
     assert rows(map_on("vapi", orjson.loads((CASES / "lines-in-a-turn/vapi.json").read_bytes()))) == [
         ("agent", "Your options are:\n1. Sales\n2. Support"),
         ("user", "two please"),
@@ -118,7 +118,7 @@ def home_made(messages: list[Any], **settings: Any) -> Mapped:
 
 
 def test_a_role_that_no_table_names_is_refused_by_default() -> None:
-    """With home-made rules: the role is named, and what can be done about it; the words are not quoted."""
+    """With custom rules an unknown role is refused; the message names the role and what to do, and does not quote the words."""
     refused = home_made(TALK).refused
     assert refused is not None
     assert refused.refusal.where.startswith("call.transcript_with_tool_calls (line ")
@@ -129,14 +129,14 @@ def test_a_role_that_no_table_names_is_refused_by_default() -> None:
 
 
 def test_drop_counts_and_names() -> None:
-    """`unknown_roles: drop` sends the rest; the notes tell how many rows are missing, why, and of whom."""
+    """`unknown_roles: drop` sends the other rows; the notes say how many rows are missing, why, and of which role."""
     mapped = home_made([*TALK, {"role": "human_agent", "text": "Bye", "at": 9}], unknown_roles="drop")
     assert rows(mapped) == [("agent", "Hi"), ("user", "Hi")]
     assert (mapped.notes.rows_dropped, mapped.notes.unknown_roles) == ({"unknown_role": 2}, ("human_agent",))
 
 
 def test_agent_takes_the_words_for_the_agents() -> None:
-    """`unknown_roles: agent` keeps every word; the role is still told."""
+    """`unknown_roles: agent` keeps every word, and the role is still reported."""
     mapped = home_made(TALK, unknown_roles="agent")
     assert rows(mapped) == [("agent", "Hi"), ("agent", "I take over"), ("user", "Hi")]
     assert (mapped.notes.rows_dropped, mapped.notes.unknown_roles) == ({}, ("human_agent",))
@@ -144,14 +144,14 @@ def test_agent_takes_the_words_for_the_agents() -> None:
 
 @pytest.mark.parametrize("odd", [{"text": "Who am I?", "at": 2}, {"role": None, "text": "x", "at": 2}, {"role": "", "text": "x"}])
 def test_a_row_without_any_role_is_no_better(odd: dict[str, Any]) -> None:
-    """Words without a speaker vanish as little as those of an unknown one."""
+    """Words without a speaker are kept or reported like those of an unknown role."""
     assert home_made([*TALK[::2], odd]).refused is not None
     assert home_made([*TALK[::2], odd], unknown_roles="drop").notes.rows_dropped == {"no_role": 1}
 
 
 @pytest.mark.parametrize("role", ["narrator", "Narrator", "system", "developer", "tool", "function"])
 def test_what_nobody_says_is_left_out_and_counted(role: str) -> None:
-    """Roles that the table names with null, prompts, and results of tools are no speech: the call goes through."""
+    """Roles that the table maps to null, prompts and results of tools are not speech, and do not stop the call."""
     mapped = home_made([*TALK[::2], {"role": role, "text": "You are a bot", "at": 0}])
     assert rows(mapped) == [("agent", "Hi"), ("user", "Hi")]
     assert (mapped.notes.rows_dropped, mapped.notes.unknown_roles) == ({"not_speech": 1}, ())
@@ -161,14 +161,14 @@ def test_what_nobody_says_is_left_out_and_counted(role: str) -> None:
     "row", [{"role": "event", "at": 1}, {"role": "event", "text": " ", "at": 1}, {"role": "event", "text": ""}]
 )
 def test_a_row_that_says_nothing_is_nothing_lost(row: dict[str, Any]) -> None:
-    """Markers without words need no name in the table."""
+    """Rows without words need no role in the table."""
     mapped = home_made([*TALK[::2], row])
     assert mapped.call is not None
     assert mapped.notes.rows_dropped == {}
 
 
 def test_what_another_row_of_the_item_holds_is_not_lost() -> None:
-    """The text of a result stands in the tool row: no other block has to name its role."""
+    """The text of a result is in the tool row, so no other block has to name its role."""
     mapped = home_made([*TALK[::2], {"role": "lookup_result", "kind": "result", "name": "n", "text": "found", "at": 2}])
     assert mapped.call is not None
     assert mapped.notes.rows_dropped == {}
@@ -176,7 +176,7 @@ def test_what_another_row_of_the_item_holds_is_not_lost() -> None:
 
 @pytest.mark.parametrize("role", ["Frau Schmidt from Leipzig", "x" * 60, "\x1b[31mred", "a\nb"])
 def test_a_strange_role_is_not_quoted(role: str) -> None:
-    """Names of people and control characters have no place in logs: such a role is told by its length."""
+    """A role with names of people or control characters is reported only by its length, because it must not reach the log."""
     refused = home_made([*TALK[::2], {"role": role, "text": "x", "at": 2}]).refused
     assert refused is not None
     assert role not in refused.refusal.what
@@ -187,7 +187,7 @@ def test_a_strange_role_is_not_quoted(role: str) -> None:
     "first", ["[lookup(m.role, roles), lookup(m.kind, roles)]", "classify(m.role, roles)", "lookup(m.role, roles)"]
 )
 def test_however_the_table_is_asked(first: str) -> None:
-    """Lookups and classify, alone or as one of several."""
+    """Unknown roles are noticed in lookups and in classify, alone or as one of several rules."""
     text = HOME_MADE.replace('let: {who: "lookup(m.role, roles)"}', "").replace("role: who", f"role: {first}")
     if first.startswith("["):
         text = text.replace(first, "['lookup(m.role, roles)', 'lookup(m.kind, roles)']")
@@ -197,7 +197,7 @@ def test_however_the_table_is_asked(first: str) -> None:
 
 
 def test_a_lookup_with_a_default_drops_nothing() -> None:
-    """Who names a default has decided already."""
+    """A rule with a default has no unknown roles."""
     text = HOME_MADE.replace("lookup(m.role, roles)", "lookup(m.role, roles, 'agent')")
     assert rows(compiled(text).map(document({"id": "r", "messages": TALK})))[1] == ("agent", "I take over")
 
@@ -232,7 +232,7 @@ PRESET_ROWS = {
 
 @pytest.mark.parametrize("preset", PRESET_ROWS)
 def test_a_preset_counts_and_names_a_role_it_does_not_know(preset: str) -> None:
-    """A platform's new role does not stop a fleet: the rest is sent, and the role is told. Prompts are no news."""
+    """A new role of a platform stops no call: the other rows are sent, and the role is reported. Prompts are not reported."""
     mapped = map_on(preset, PRESET_ROWS[preset])
     assert rows(mapped) == [("agent", "Hi")]
     assert mapped.notes.unknown_roles in (("copilot",), ("MESSAGE_ROLE_COPILOT",))
@@ -240,7 +240,7 @@ def test_a_preset_counts_and_names_a_role_it_does_not_know(preset: str) -> None:
 
 
 def test_a_presets_word_holds_as_long_as_its_rows_do() -> None:
-    """The source decides over the preset; rows of one's own are home-made rules."""
+    """The source's setting wins over the preset's; a source's own rows count as custom rules."""
     vapi = PRESET_ROWS["vapi"]
     assert compiled("", preset="vapi", unknown_roles="reject").map(document(vapi)).refused is not None
     own = """
@@ -256,7 +256,7 @@ call:
 
 @needs_cases
 def test_the_shared_unknown_role() -> None:
-    """cases/unknown-role."""
+    """The case unknown-role gives the expected result."""
     value = orjson.loads((CASES / "unknown-role/r1.json").read_bytes())
     assert compiled(HOME_MADE).map(document(value)).refused is not None
     assert rows(compiled(HOME_MADE, unknown_roles="agent").map(document(value)))[1] == ("agent", "I take over")
@@ -283,7 +283,7 @@ UNORDERED = {"id": "w1", "started": 1782900000, "ended": 1782900060, "messages":
 
 @pytest.mark.parametrize("times", ["", "start_ms: m.words[0].s", "{start_ms: m.words[0].s, end_ms: m.words[-1].e}"])
 def test_words_out_of_order_time_their_row(times: str) -> None:
-    """The row starts with the earliest and ends with the latest of its words; all words stay, sorted by time."""
+    """The row starts with its earliest word and ends with its latest; all words stay, sorted by time."""
     lines = times.strip("{}").replace(", ", "\n    ")
     row = payload(compiled(WORDS.replace("TIMES", lines)).map(document(UNORDERED)))["transcript_with_tool_calls"][0]
     assert (row["start_ms"], row["end_ms"]) == (4865, 9800)
@@ -291,13 +291,13 @@ def test_words_out_of_order_time_their_row(times: str) -> None:
 
 
 def test_words_alone_are_a_sentence_in_the_order_of_time() -> None:
-    """Where the row has no text, it is made of the sorted words."""
+    """A row without text gets its text from the sorted words."""
     value = {**UNORDERED, "messages": [{**UNORDERED["messages"][0], "text": None}]}  # type: ignore[index]
     assert rows(compiled(WORDS.replace("TIMES", "")).map(document(value))) == [("agent", "a b c d")]
 
 
 def test_words_out_of_order_in_a_preset() -> None:
-    """Retell's rows start with their first word, wherever it stands."""
+    """Retell's rows start with their first word in time, wherever it is in the list."""
     words = [{"word": "b ", "start": 9.0, "end": 9.4}, {"word": "a ", "start": 4.865, "end": 5.0}]
     said = [{"role": "agent", "content": "a b", "words": words}]
     call = {"call_id": "r", "start_timestamp": 1782900000000, "end_timestamp": 1782900060000, "transcript_object": said}
@@ -307,7 +307,7 @@ def test_words_out_of_order_in_a_preset() -> None:
 
 @needs_cases
 def test_the_shared_words() -> None:
-    """cases/words-unordered."""
+    """The case words-unordered gives the expected rows."""
     value = orjson.loads((CASES / "words-unordered/1.json").read_bytes())
     first = payload(compiled(WORDS.replace("TIMES", "")).map(document(value)))["transcript_with_tool_calls"][0]
     assert (first["start_ms"], first["end_ms"], len(first["words"])) == (4865, 9600, 5)

@@ -1,5 +1,6 @@
-"""What the rules leave out is told: a role nobody knows, a source that ignores everything."""
+"""tunerd reports what the rules leave out: an unknown role, or a source that ignores every document."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +13,29 @@ from tunerd import events as e
 from tunerd.call import MappingNotes, State
 from tunerd.cli import main
 from tunerd.ops.coverage import IGNORED_IN_A_ROW, Coverage
-from tunerd.ops.logs import Narrator
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.metrics import Metrics
 
 
 class Lines:
-    """A log that keeps its lines."""
+    """A log that keeps its lines for the test."""
 
     def __init__(self) -> None:
         self.lines: list[dict[str, object]] = []
 
-    def warning(self, event: str, /, **fields: object) -> None:
+    def write(self, level: str, event: str, fields: Mapping[str, object]) -> None:
         self.lines.append({"event": event, **fields})
-
-    debug = info = error = warning
 
 
 def listening() -> tuple[Coverage, list[e.Event], Lines, Metrics]:
     told: list[e.Event] = []
     log = Lines()
-    narrator = Narrator(log)
+    event_logger = EventLogger(log)
     metrics = Metrics(CollectorRegistry(), ["agent"], version="0", now=lambda: 0.0)
 
     def emit(event: e.Event) -> None:
         told.append(event)
-        narrator(event)
+        event_logger(event)
         metrics(event)
 
     return Coverage(emit), told, log, metrics
@@ -47,7 +46,7 @@ ADMITTED = e.CallAdmitted(source="agent", call_id="c", state=State.DUE)
 
 
 def test_a_source_that_ignores_everything_is_told_once() -> None:
-    """In the log and a metric at the 20th document in a row, and taken back with the first call."""
+    """The 20th ignored document in a row is reported in the log and in a metric, which the first call resets."""
     coverage, told, log, metrics = listening()
     for _ in range(IGNORED_IN_A_ROW - 1):
         coverage(IGNORED)
@@ -65,7 +64,8 @@ def test_a_source_that_ignores_everything_is_told_once() -> None:
 
 
 def test_what_is_known_to_be_no_call_is_no_reason_to_worry() -> None:
-    """Nor is a source that had calls before, in this run or an earlier one, nor one with failures between."""
+    """A source is not reported if it had calls or recordings, in this run or an earlier one, or if its documents are known to
+    be no calls."""
     for before in ([ADMITTED], [e.RecordingAdmitted(source="agent")]):
         coverage, told, _, _ = listening()
         for event in (*before, *[IGNORED] * 50):
@@ -81,7 +81,7 @@ def test_what_is_known_to_be_no_call_is_no_reason_to_worry() -> None:
 
 
 def test_each_unknown_role_is_warned_of_once() -> None:
-    """However many calls have it; the rows are counted each time."""
+    """An unknown role is logged once, however many calls have it; the rows are counted each time."""
     coverage, _, log, metrics = listening()
     event = e.DocumentMapped(
         source="agent", notes=MappingNotes(rows_dropped={"unknown_role": 2, "not_speech": 1}, unknown_roles=("human_agent",))
@@ -115,21 +115,22 @@ def once(file: Path) -> Any:
 
 
 def test_run_once_with_everything_left_out_is_no_success(tmp_path: Path) -> None:
-    """Exit 1, and a line that says so."""
+    """The command exits with 1 and a line that says so."""
     done = once(configured(tmp_path, "preset: vapi, call: {when: doc.nothing}", *accepted("vapi")))
     assert done.exit_code == 1, done.output
     assert "all 1 documents were left out by the rules" in " ".join(done.output.split())
 
 
 def test_run_once_with_a_document_the_preset_does_not_know(tmp_path: Path) -> None:
-    """80 of them were `0 failed, 80 ignored` and exit 0 before."""
+    """A document that the preset does not know fails, and the exit code is 1; before, 80 of them gave `0 failed, 80 ignored`
+    and 0."""
     done = once(configured(tmp_path, "preset: vapi", {"hello": 1}))
     assert done.exit_code == 1, done.output
     assert "1 failed" in done.output
 
 
 def test_init_with_everything_left_out_is_no_success(tmp_path: Path) -> None:
-    """A configuration is written, and the exit code says that it sends nothing of these files."""
+    """`init` writes a configuration, and its exit code says that the configuration sends nothing of these files."""
     file = tmp_path / "status.json"
     file.write_bytes(orjson.dumps({"message": {"type": "status-update", "call": {"id": "v", "orgId": "o"}, "status": "ended"}}))
     done = CliRunner().invoke(main, ["init", "--from", str(file)])

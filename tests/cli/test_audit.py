@@ -5,13 +5,18 @@ import json
 import os
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG
+from tests.cli.test_order_commands import CONFIG
+from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.service import AdminService, StoredGates
+from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.cli.audit import _files as audited_files
@@ -21,10 +26,6 @@ from tunerd.ledger import Delivered
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load
 from tunerd.mapping import compile_sources
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import OperatorDesk
-from tunerd.ops.office import Office, StoredGates
-from tunerd.ops.status import Facts, Status
 
 SECRET = "canary-of-the-transcript"
 
@@ -191,9 +192,9 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
 
     async def with_daemon() -> Result:
         ledger = await opened(directory)
-        status = Status(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
-        desk = OperatorDesk(ledger, dict, _no_place, time.time)
-        async with serve_control(Office(status, desk, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
+        status = StatusReport(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
+        calls = CallOrders(ledger, dict, _no_place, time.time)
+        async with serve_orders(AdminService(status, calls, StoredGates(ledger, time.time)), str(directory / "ledger.db"), {}):
             result = await asyncio.to_thread(run, directory, "--json")
         await ledger.close()
         return result
@@ -224,7 +225,7 @@ def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Pat
         ("loop.json", "cannot be read: Too many levels of symbolic links")
     ]
     said = run(directory).output
-    assert "1  cannot be compared: unknown, no right to read" in said
+    assert "1  cannot be compared: unknown, no permission to read" in said
     assert "Not known whether there is a gap: 1 files or directories cannot be read." in said
     assert "No gap" not in said
     assert "MISSING" not in said
@@ -234,7 +235,7 @@ def test_what_cannot_be_read_is_unknown_and_no_gap_is_not_claimed(directory: Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path) -> None:
     """A file, a directory that cannot be listed, and one that cannot be entered."""
-    source = load(directory / "config.yaml", {}).sources[0].model_copy(update={"recursive": True})
+    source = replace(load(directory / "config.yaml", {}).sources[0], recursive=True)
     for name in ("no-list", "no-enter"):
         write(directory / "calls" / name / "1.json", call(name))
     (directory / "calls" / "no-list").chmod(0o711)
@@ -260,7 +261,7 @@ def test_a_user_without_rights_hears_unknown_instead_of_missing(directory: Path)
     seen, unlisted = json.loads(os.read(reader, 65_536))
     os.close(reader)
     assert "half.json" in seen  # it is only opened later
-    why = "this user has no right to read it"
+    why = "this user may not read it"
     assert unlisted == [["1.json", f"cannot be read: {why}"], ["no-list", f"cannot be listed: {why}"]]
 
 
@@ -276,9 +277,9 @@ def test_no_gap_is_said_of_what_was_compared(directory: Path) -> None:
     write(directory / "calls" / "old.json", call("old"), days=2)
     result = run_until_gap(directory)
     assert result.exit_code == 0, result.output
-    assert "1  ignored: the rules leave them out" in result.output
+    assert "1  ignored by the rules" in result.output
     assert "1  ignored: not in the ledger, and older than ignore_older" in result.output
-    assert result.output.endswith("\nNo gap: every document is in the ledger, but for 2 that are ignored (see above).\n")
+    assert result.output.endswith("\nNo gap: every document is in the ledger, except 2 that are ignored (see above).\n")
     write(directory / "calls" / "very-old.json", call("very-old"), days=400)
     (directory / "config.yaml").write_text(text)
     (directory / "calls" / "old.json").unlink()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG, Daemon
-from tests.ops.offices import refused
+from tests.admin.benches import refused
+from tests.cli.test_order_commands import CONFIG, Daemon
 from tunerd.cli import main
 
 
@@ -60,7 +60,7 @@ def test_the_running_daemon_answers_whatever_is_wrong_on_disk(daemon: Daemon, na
     for order in ORDERS:
         result = daemon.run(*order)
         assert result.exit_code == before.get(order, 0), (order, result.output)
-        assert result.stderr.count("tunerd: the configuration on disk is bad: ") == 1, (order, result.stderr)
+        assert result.stderr.count("tunerd: the configuration on disk is invalid: ") == 1, (order, result.stderr)
         assert f"{daemon.config}:" in result.stderr
 
 
@@ -90,7 +90,7 @@ def test_a_changed_ledger_url_is_told(daemon: Daemon) -> None:
     result = daemon.run("status", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout)["daemon"]["ledger"] == str(daemon.directory / "ledger.db")
-    assert f"the running daemon has the ledger {daemon.directory}/ledger.db" in result.stderr
+    assert f"the running daemon uses the ledger {daemon.directory}/ledger.db" in result.stderr
 
 
 def test_a_ledger_from_the_environment_is_that_of_this_environment(daemon: Daemon) -> None:

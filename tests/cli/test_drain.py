@@ -2,14 +2,16 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import pytest
 
+from tunerd.admin.answer_types import IdleDocument, RescanStarted
+from tunerd.admin.api import Order, RescanOrder
 from tunerd.cli.drain import IDLE_FOR_S, drain
-from tunerd.ops.answers import IdleDocument
-from tunerd.ops.client import ControlClient
 from tunerd.testing import FakeClock
+
+A = TypeVar("A")
 
 
 @dataclass
@@ -21,14 +23,13 @@ class Daemon:
     asked: int = 0
     looked_at: float = 0.0
 
-    async def look(self) -> int:
-        self.asked += 1
-        self.looked_at = self.clock.monotonic() + (self.look_s if self.look_s is not None else 1e9)
-        return self.asked
-
-    async def idle(self) -> IdleDocument:
+    async def ask(self, order: Order[A]) -> A:
+        if isinstance(order, RescanOrder):
+            self.asked += 1
+            self.looked_at = self.clock.monotonic() + (self.look_s if self.look_s is not None else 1e9)
+            return cast(A, RescanStarted(look=self.asked))
         done = self.asked if self.clock.monotonic() >= self.looked_at else self.asked - 1
-        return IdleDocument(version=1, left={}, idle=True, looked=0 if self.look_s is None else done)
+        return cast(A, IdleDocument(left={}, idle=True, looked=0 if self.look_s is None else done))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ async def test_idle_is_believed_after_a_look(
     """Idle for 3 s, and then every directory listed once more; at the deadline at least the look at the start is over."""
     clock = FakeClock()
     daemon, began = Daemon(clock, look_s), clock.monotonic()
-    draining = asyncio.ensure_future(drain(cast(ControlClient, daemon), deadline_s, clock))
+    draining = asyncio.ensure_future(drain(daemon, deadline_s, clock))
     while not draining.done():
         await clock.advance(0.05)
         assert clock.monotonic() - began < 60

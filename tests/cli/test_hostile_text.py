@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.cli.test_desk_commands import CONFIG, Daemon
-from tests.ops.offices import refused
+from tests.admin.benches import refused
+from tests.cli.test_order_commands import CONFIG, Daemon
 from tests.ops.parts import NOW
 from tunerd.call import Mapped, Refusal, RefusedDocument
 from tunerd.cli import main
 from tunerd.events import CallFailed
 from tunerd.ops.encoding import encoded
-from tunerd.ops.logs import Narrator, open_log
+from tunerd.ops.event_logger import EventLogger
+from tunerd.ops.log_writer import open_log
 from tunerd.outcome import FailReason
 from tunerd.visible import visible, visible_json
 
@@ -157,8 +158,8 @@ def test_the_audit(tmp_path: Path, text: str) -> None:
 def test_the_log(tmp_path: Path, text: str, format: str) -> None:
     """A line of the log is one line, whatever a call is called."""
     with (tmp_path / "log").open("w+", encoding="utf-8", newline="") as stream:
-        narrator = Narrator(open_log("json" if format == "json" else "text", stream=stream, now=lambda: NOW))
-        narrator(CallFailed(source="agent", reason=FailReason.INVALID, call_id=text, path=f"/c/{text}", where=text, what=text))
+        logger = EventLogger(open_log("json" if format == "json" else "text", stream=stream, now=lambda: NOW))
+        logger(CallFailed(source="agent", reason=FailReason.INVALID, call_id=text, path=f"/c/{text}", where=text, what=text))
         stream.seek(0)
         said = stream.read()
     assert said.count("\n") == 1

@@ -15,8 +15,8 @@ from tests.workbench.made import call
 from tests.workbench.test_recognise import OTHERS, OURS, SAMPLE_LINES
 from tunerd.cli import main
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.workbench.catalogue import entry
-from tunerd.workbench.starter import patterns
+from tunerd.workbench.catalogue import preset_info
+from tunerd.workbench.include_patterns import patterns
 
 ENVIRON: Final = {"TUNER_API_KEY": "made-up"}
 
@@ -143,12 +143,12 @@ def test_our_own_documents_of_each_platform_make_one_source(tmp_path: Path, pres
         shutil.copy(path, tmp_path / "in" / name)
     result, sources = written(tmp_path, tmp_path / "in")
     assert sources[preset]["preset"] == preset
-    assert set(sources) - {preset} <= {"recordings", *entry(preset).looks_in}
+    assert set(sources) - {preset} <= {"recordings", *preset_info(preset).looks_in}
     told = " ".join(result.stderr.split())
     for name, path in files.items():
         expected = json.loads(path.with_name(f"{path.stem}.expected.json").read_text())
         for outcome in ("body", "recording"):
-            if outcome in expected and not entry(preset).gathers:
+            if outcome in expected and not preset_info(preset).gathers:
                 assert f"{name}: gives a {'call' if outcome == 'body' else outcome} (source {preset})" in told
 
 
@@ -230,7 +230,7 @@ def test_an_unknown_shape_gets_rules_that_map_it(tmp_path: Path, shape: str) -> 
     result, sources = written(tmp_path, file)
     assert result.exit_code == 0, result.stderr
     assert "call.json: gives a call (source agent)" in result.stderr
-    assert "Guesses, to be looked at" in result.stderr
+    assert "Guesses, to be checked" in result.stderr
     assert "call" in sources["agent"]
     shown = invoke(
         "explain", "-c", tmp_path / "config.yaml", "--form", "create-call", "--json", "--body", "--source", "agent", file

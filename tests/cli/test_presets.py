@@ -5,7 +5,7 @@ from click.testing import CliRunner
 
 from tunerd.cli import main
 from tunerd.mapping import presets
-from tunerd.workbench.catalogue import entry
+from tunerd.workbench.catalogue import preset_info
 
 
 def test_the_list_has_a_line_or_two_for_each(tmp_path: object) -> None:
@@ -23,7 +23,7 @@ def test_the_list_has_a_line_or_two_for_each(tmp_path: object) -> None:
 @pytest.mark.parametrize("name", presets.names())
 def test_each_says_in_short_what_it_is(name: str) -> None:
     """A phrase, not a paragraph, and no half bracket."""
-    short = entry(name).in_short
+    short = preset_info(name).in_short
     assert 8 < len(short) < 160
     assert short.count("(") == short.count(")")
     assert short.count("{") == short.count("}")
@@ -43,7 +43,7 @@ def test_an_unknown_one_is_a_usage_error_with_the_nearest_name() -> None:
 
 def test_what_a_preset_asks_for_is_known() -> None:
     """Other sources, and variables of the environment."""
-    assert entry("livekit").looks_in == ("livekit-egress",)
-    assert entry("daily-recording").environment == ("DAILY_RECORDINGS_URL",)
-    assert entry("vapi").has_strategies
-    assert not entry("elevenlabs").has_strategies
+    assert preset_info("livekit").looks_in == ("livekit-egress",)
+    assert preset_info("daily-recording").environment == ("DAILY_RECORDINGS_URL",)
+    assert preset_info("vapi").has_strategies
+    assert not preset_info("elevenlabs").has_strategies

@@ -1,16 +1,16 @@
 """A configuration file and an environment -> Config: defaults, forms, places, secrets, destinations, warnings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from pydantic import SecretStr
 
 from tests.config.test_yaml_nodes import mutated
 from tunerd.call import Fail, Form, Hold, SendAnyway
-from tunerd.config import Config, ManifestRule, UrlRule
+from tunerd.config import Config, ManifestRule, Secret, UrlRule
+from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.printing import redacted
-from tunerd.config.secrets import KeyUnusable, read_key
 from tunerd.loading.config_file import load, load_text, refuse_changes
 from tunerd.places import ConfigError
 
@@ -64,8 +64,8 @@ def test_what_is_left_out_has_the_default_of_the_models() -> None:
 def test_sections_may_be_empty() -> None:
     """`delivery:` with nothing below is as if it were not there."""
     config = read(TUNER + SOURCE + "delivery:\nledger:\nhttp:\nlog:\ntests:\n")
-    without = {"places": {}, "text": SecretStr("")}
-    assert config.model_copy(update=without) == read(TUNER + SOURCE).model_copy(update=without)
+    without = {"places": {}, "text": Secret("")}
+    assert replace(config, **without) == replace(read(TUNER + SOURCE), **without)
 
 
 def test_values_are_read_in_their_units() -> None:
@@ -173,7 +173,7 @@ def test_variables_fill_values_of_every_kind() -> None:
     assert config.destinations[0].workspace_id == 7
     assert config.sources[0].agent_remote_identifier == "a-12"
     assert config.destinations[0].api_key is not None
-    assert config.destinations[0].api_key.get_secret_value() == "99"
+    assert config.destinations[0].api_key.reveal() == "99"
     assert config.sources[0].path == "/spool/${x}"
     assert (config.delivery.timeout_s, config.delivery.compress, config.delivery.rate_limit) == (45, True, None)
     assert config.delivery.concurrency == 3
@@ -181,13 +181,15 @@ def test_variables_fill_values_of_every_kind() -> None:
 
 def test_rules_and_keys_are_left_alone() -> None:
     """Nothing is filled in inside rules, tests, or names of keys."""
-    text = SOURCE.replace("doc.id", "'${A}'").replace("doc.url", "'${B}'") + "    agent: \"'${C}'\"\n"
+    text = SOURCE.replace("doc.id", "'${A}'").replace("doc.url", "'${B}'") + "    agent: \"'${C}'\"\n    documents: \"'${F}'\"\n"
     config = read(TUNER + text + "tests: [{name: a, input: {a: '${D}'}, expect: {b: '${E}'}}]\n")
     source = config.sources[0]
     assert source.call is not None
     assert source.call.bare() == {"call_id": "${A}"}
     assert source.agent is not None
     assert source.agent.value == "'${C}'"
+    assert source.documents is not None
+    assert source.documents.value == "'${F}'"
     (example,) = config.tests
     assert example.input is not None
     assert example.input.bare() == {"a": "${D}"}

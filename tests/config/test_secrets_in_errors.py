@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.cli.test_desk_commands import CONFIG
+from tests.cli.test_order_commands import CONFIG
 from tunerd.cli import main
 from tunerd.loading.config_file import read_text
 from tunerd.places import ConfigError

@@ -5,15 +5,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from pydantic import SecretStr
-
 from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
-from tunerd.config import Destination
+from tunerd.config import Destination, Secret
+from tunerd.delivery.destination_pool import Connect, FreezeBody
 from tunerd.delivery.key import Key
-from tunerd.delivery.lane import Connect, FreezeBody
-from tunerd.delivery.run import Delivery
+from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.ledger import Admission, Claimed
 from tunerd.outcome import Outcome, Sent
@@ -24,7 +22,7 @@ SENT = Sent(status=200, tuner_call_id="tc_1", already_there=False)
 
 
 def destination(base_url: str = "https://tuner.example", **changes: Any) -> Destination:
-    given = {"name": "tuner", "base_url": base_url, "workspace_id": 42, "api_key": SecretStr("bb7f64d7-e57c"), **changes}
+    given = {"name": "tuner", "base_url": base_url, "workspace_id": 42, "api_key": Secret("bb7f64d7-e57c"), **changes}
     return Destination(**given)
 
 
@@ -55,7 +53,7 @@ def scripted(answer: Callable[[Claimed], Outcome | Awaitable[Outcome]]) -> Conne
 
 
 class Rig:
-    """A Delivery with all that it needs, running; `stop()` ends it as the daemon would."""
+    """A delivery with all that it needs, running; `stop()` ends it as the daemon would."""
 
     def __init__(self, connect: Connect, destinations: Sequence[Destination], settings: Settings, clock: Clock,
                  ledger: MemoryLedger, freeze: FreezeBody) -> None:  # fmt: skip
@@ -63,7 +61,7 @@ class Rig:
         self.told = Recorder()
         self._clock = clock
         self.stopping = asyncio.Event()
-        self.delivery = Delivery(
+        self.delivery = DeliveryService(
             destinations, settings, ledger=ledger, connect=connect, freeze=freeze, clock=clock, emit=self.told,
             chance=lambda: 0.5,
         )  # fmt: skip
@@ -95,7 +93,7 @@ async def delivering(
     freeze: FreezeBody = as_it_is,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """A Delivery that runs until the end of the block."""
+    """A delivery that runs until the end of the block."""
     bench = Rig(
         connect, destinations or [destination()], Settings(**settings), clock or FakeClock(), ledger or MemoryLedger(), freeze
     )
@@ -110,13 +108,13 @@ async def delivering(
 @asynccontextmanager
 async def delivering_to(url: str, *, clock: Clock | None = None, ledger: MemoryLedger | None = None, key: str = "bb7f64d7-e57c",
                         **settings: Any) -> AsyncIterator[Rig]:  # fmt: skip
-    """A Delivery with real uploads to a real server."""
+    """A delivery with real uploads to a real server."""
     clock = clock or FakeClock()
     async with open_session() as session:
 
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        there = [destination(url, api_key=SecretStr(key))]
+        there = [destination(url, api_key=Secret(key))]
         async with delivering(connect, destinations=there, clock=clock, ledger=ledger, **settings) as bench:
             yield bench

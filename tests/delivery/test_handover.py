@@ -99,7 +99,7 @@ async def test_nothing_is_handed_over_where_calls_may_not_go_at_once(why: str) -
                 await bench.admit("first")
                 await bench.told.until(CallSent)
                 if why == "backlog":
-                    bench.delivery._lanes["tuner"].bench.call()  # somebody was told that there is something to look for
+                    bench.delivery._pools["tuner"].parking.notify()  # somebody was told that there is something to look for
         attempts = len(bench.told.seen(AttemptEnded))
         await ledger.admit(Admission(calls=[make_call("call-1")]), bench.clock.now())
         (call,) = await ledger.calls(Filter(call_ids=frozenset({"call-1"})))
@@ -173,7 +173,7 @@ async def test_a_gate_that_closes_meanwhile_sends_the_call_back(what: str, tmp_p
                 await bench.delivery.pause("tuner")
             case "key":
                 file.write_text("tr_api_other_form")
-                bench.delivery._lanes["tuner"].key.refresh()
+                bench.delivery._pools["tuner"].key.refresh()
             case "stop":
                 bench.stopping.set()
             case "cancel":

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from tests.delivery.made import NOW, SENT
-from tunerd.delivery.pacing import Go, Pacing, Wait
+from tunerd.delivery.pacing import Blocked, Pacing, Permit
 from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
@@ -32,20 +32,20 @@ class Gatekeeper:
         self.now = NOW
         self.told: list[Event] = []
 
-    def go(self) -> Go:
-        permission = self.pacing.may_start(self.now)
-        assert isinstance(permission, Go)
+    def acquire(self) -> Permit:
+        permission = self.pacing.acquire(self.now)
+        assert isinstance(permission, Permit)
         return permission
 
-    def attempt(self, outcome: Outcome, row: int = 1, agent: str = "a") -> Go:
-        go = self.go()
+    def attempt(self, outcome: Outcome, row: int = 1, agent: str = "a") -> Permit:
+        permit = self.acquire()
         assert self.pacing.taken(agent, self.now)
-        self.told += self.pacing.ended(go, row=row, agent=agent, outcome=outcome, took_s=0.1, now=self.now)
-        return go
+        self.told += self.pacing.ended(permit, row=row, agent=agent, outcome=outcome, took_s=0.1, now=self.now)
+        return permit
 
     def waits_until(self) -> float | None:
-        permission = self.pacing.may_start(self.now)
-        assert isinstance(permission, Wait)
+        permission = self.pacing.acquire(self.now)
+        assert isinstance(permission, Blocked)
         return permission.until
 
     def pauses(self) -> list[str]:
@@ -63,14 +63,14 @@ def test_a_refusal_pauses_with_a_probe_each_30_s(refusal: Refused) -> None:
     gate.attempt(refusal)
     assert gate.waits_until() == NOW + 30
     gate.now += 30
-    go = gate.go()
-    assert go.probe
+    permit = gate.acquire()
+    assert permit.probe
     assert gate.waits_until() is None, "one probe at a time"
-    gate.told += gate.pacing.ended(go, row=2, agent="a", outcome=refusal, took_s=0.1, now=gate.now)
+    gate.told += gate.pacing.ended(permit, row=2, agent="a", outcome=refusal, took_s=0.1, now=gate.now)
     assert gate.waits_until() == NOW + 60
     gate.now += 30
     gate.attempt(SENT, row=3)
-    assert not gate.go().probe
+    assert not gate.acquire().probe
     assert gate.pauses() == [f"+{refusal.reason}", f"-{refusal.reason}"]
 
 
@@ -85,7 +85,7 @@ def test_our_own_trouble_is_tried_each_second_and_ends_with_any_answer(answer: O
         gate.now += 1
     gate.attempt(answer, row=99)
     assert gate.pacing.paused is None
-    assert not gate.go().probe
+    assert not gate.acquire().probe
     assert gate.pauses() == ["+local", "-local"]
 
 
@@ -118,7 +118,7 @@ def test_our_own_trouble_does_not_outlive_the_process() -> None:
 def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:
     """What was in flight when the key was refused says nothing about the key now."""
     gate = Gatekeeper()
-    early = gate.go()
+    early = gate.acquire()
     gate.attempt(AUTH)
     gate.pacing.ended(early, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
     assert gate.pacing.paused is PauseReason.AUTH
@@ -129,7 +129,7 @@ def test_another_key_is_tried_at_once() -> None:
     gate = Gatekeeper()
     gate.attempt(AUTH)
     gate.told += gate.pacing.key_changed(gate.now, present=True)
-    assert gate.go().probe
+    assert gate.acquire().probe
 
 
 def test_without_a_key_nothing_goes_out() -> None:
@@ -148,21 +148,21 @@ def test_403_pauses_the_agent_alone() -> None:
     """Other agents go on; the paused one is probed each 30 s with a call of its own, one at a time."""
     gate = Gatekeeper()
     gate.attempt(AGENT, agent="bad")
-    assert gate.go().not_agents == {"bad"}
+    assert gate.acquire().not_agents == {"bad"}
     assert gate.pacing.next_agent_probe_at() == NOW + 30
     gate.now += 30
-    first, second = gate.go(), gate.go()
+    first, second = gate.acquire(), gate.acquire()
     assert first.not_agents == frozenset()
     assert gate.pacing.taken("bad", gate.now)
     assert not gate.pacing.taken("bad", gate.now), "somebody probes already"
     assert gate.pacing.taken("good", gate.now)
     gate.told += gate.pacing.ended(first, row=1, agent="bad", outcome=AGENT, took_s=0.1, now=gate.now)
     gate.pacing.unused(second, gate.now)
-    assert gate.go().not_agents == {"bad"}
+    assert gate.acquire().not_agents == {"bad"}
     gate.now += 30
     gate.attempt(SENT, agent="bad")
     assert gate.pauses() == ["+auth/bad", "-auth/bad"]
-    assert gate.go().not_agents == frozenset()
+    assert gate.acquire().not_agents == frozenset()
 
 
 def test_ten_rejections_in_a_row_pause() -> None:
@@ -258,25 +258,25 @@ def test_an_unused_probe_is_not_spent() -> None:
     """With no call to probe with, the next call that comes is the probe, at once."""
     gate = unreachable()
     gate.now += 30
-    gate.pacing.unused(gate.go(), gate.now)
+    gate.pacing.unused(gate.acquire(), gate.now)
     gate.now += 0.001
-    assert gate.go().probe
+    assert gate.acquire().probe
 
 
 def test_retry_after_closes_the_whole_destination() -> None:
     """Nobody starts before, the longest wish holds, and it is what a restart goes on from."""
     gate = Gatekeeper()
-    first, second = gate.go(), gate.go()
-    for go, wish in ((first, 60.0), (second, 20.0)):
+    first, second = gate.acquire(), gate.acquire()
+    for permit, wish in ((first, 60.0), (second, 20.0)):
         wished = Retry(reason=RetryReason.THROTTLED, status=429, detail="", retry_after_s=wish)
-        gate.pacing.ended(go, row=1, agent="a", outcome=wished, took_s=0.1, now=gate.now)
+        gate.pacing.ended(permit, row=1, agent="a", outcome=wished, took_s=0.1, now=gate.now)
     assert gate.waits_until() == NOW + 60
     again = Gatekeeper()
     again.pacing.restore(gate.pacing.gate(), NOW + 1)
     again.now = NOW + 59.999
     assert again.waits_until() == NOW + 60
     again.now = NOW + 60
-    again.go()
+    again.acquire()
 
 
 def test_no_probe_before_retry_after() -> None:
@@ -299,24 +299,24 @@ def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
     again.now += 100
     again.told += again.pacing.restore(kept, again.now)
     assert again.pauses() == ["+auth", "+auth/bad"]
-    assert again.go().probe
+    assert again.acquire().probe
     assert not again.pacing.dirty
 
 
 def test_an_operators_pause_holds_until_resume() -> None:
     """No probe, whatever happens; resume ends every pause, and also one that was there before a restart."""
     gate = Gatekeeper()
-    early = gate.go()
+    early = gate.acquire()
     gate.told += gate.pacing.operator_pause(gate.now)
     gate.told += gate.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=gate.now)
     gate.now += 86_400
     assert gate.waits_until() is None
     gate.told += gate.pacing.operator_resume(gate.now)
-    assert not gate.go().probe
+    assert not gate.acquire().probe
     assert gate.pauses() == ["+operator", "-operator"]
     restarted = Pacing("tuner", concurrency=1, rate_limit=None)
     restarted.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
-    assert restarted.may_start(NOW + 1e6) == Wait()
+    assert restarted.acquire(NOW + 1e6) == Blocked()
 
 
 def test_of_four_claims_one_is_the_newest_and_one_expires_soon() -> None:
@@ -328,12 +328,12 @@ def test_of_four_claims_one_is_the_newest_and_one_expires_soon() -> None:
 def test_a_call_that_is_taken_for_a_wrong_url_twice_backs_off_alone() -> None:
     """If others were accepted since its first refusal, it is not the URL: it must not stop everybody again."""
     pacing = Gatekeeper()
-    assert pacing.pacing.own_trouble(7, ENDPOINT, pacing.now) is ENDPOINT
-    assert pacing.pacing.own_trouble(7, ENDPOINT, pacing.now) is ENDPOINT
+    assert pacing.pacing.attribute(7, ENDPOINT, pacing.now) is ENDPOINT
+    assert pacing.pacing.attribute(7, ENDPOINT, pacing.now) is ENDPOINT
     pacing.attempt(SENT, 8)
-    assert isinstance(pacing.pacing.own_trouble(7, ENDPOINT, pacing.now), Retry)
-    assert pacing.pacing.own_trouble(9, ENDPOINT, pacing.now) is ENDPOINT
-    assert pacing.pacing.own_trouble(7, AUTH, pacing.now) is AUTH
+    assert isinstance(pacing.pacing.attribute(7, ENDPOINT, pacing.now), Retry)
+    assert pacing.pacing.attribute(9, ENDPOINT, pacing.now) is ENDPOINT
+    assert pacing.pacing.attribute(7, AUTH, pacing.now) is AUTH
 
 
 def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
@@ -351,10 +351,10 @@ def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
 def test_no_more_than_the_limit_are_in_flight() -> None:
     """Permits end at the limit and come back with each attempt."""
     gate = Gatekeeper(concurrency=3)
-    permits = [gate.go() for _ in range(3)]
+    permits = [gate.acquire() for _ in range(3)]
     assert gate.waits_until() is None
     gate.pacing.unused(permits[0], gate.now)
-    gate.go()
+    gate.acquire()
 
 
 def test_the_rate_limit_spaces_starts() -> None:
@@ -370,8 +370,8 @@ def test_the_rate_limit_spaces_starts() -> None:
             now = until
     assert starts in (240, 241)
     gate = Gatekeeper(rate_limit=1.0)
-    gate.pacing.unused(gate.go(), gate.now)
-    gate.go()
+    gate.pacing.unused(gate.acquire(), gate.now)
+    gate.acquire()
     assert gate.waits_until() == pytest.approx(NOW + 1)
 
 
@@ -401,9 +401,9 @@ def test_an_unconfirmed_call_is_the_only_probe() -> None:
         assert gate.attempt(UNCONFIRMED, row=7).row == 7
     assert waits == [30, 60, 120, 240, 480, 600, 600]
     gate.now = gate.waits_until() or 0.0
-    go = gate.attempt(SENT, row=7)
-    assert (go.probe, go.row) == (True, 7)
-    assert not gate.go().probe
+    permit = gate.attempt(SENT, row=7)
+    assert (permit.probe, permit.row) == (True, 7)
+    assert not gate.acquire().probe
     assert gate.pauses() == ["+endpoint", "-endpoint"]
     (began,) = [event for event in gate.told if isinstance(event, PauseBegan)]
     assert began.detail == "answered 200, but it has an `error`; only this call is tried again, in 30 s"
@@ -412,21 +412,21 @@ def test_an_unconfirmed_call_is_the_only_probe() -> None:
 def test_the_first_of_several_unconfirmed_calls_is_the_probe() -> None:
     """The others were open when the pause began; they wait, and one probe in vain of any kind changes nothing."""
     gate = Gatekeeper()
-    open_calls = [gate.go() for _ in range(3)]
-    for row, go in enumerate(open_calls, 1):
-        gate.told += gate.pacing.ended(go, row=row, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
+    open_calls = [gate.acquire() for _ in range(3)]
+    for row, permit in enumerate(open_calls, 1):
+        gate.told += gate.pacing.ended(permit, row=row, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
     for outcome in (ERROR, THROTTLED, UNCONFIRMED, ENDPOINT):
         gate.now = gate.waits_until() or 0.0
         assert gate.attempt(outcome, row=1).row == 1
     gate.now = gate.waits_until() or 0.0
-    assert gate.go().row == 1
+    assert gate.acquire().row == 1
     assert gate.pauses() == ["+endpoint"]
 
 
 def test_an_accepted_call_that_was_open_does_not_end_the_doubt() -> None:
     """It says nothing about the one whose answer was not understood."""
     gate = Gatekeeper()
-    doubtful, fine = gate.go(), gate.go()
+    doubtful, fine = gate.acquire(), gate.acquire()
     gate.told += gate.pacing.ended(doubtful, row=1, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
     gate.told += gate.pacing.ended(fine, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
     assert gate.pauses() == ["+endpoint"]
@@ -456,10 +456,10 @@ def test_a_probe_that_is_gone_leaves_its_place_to_others() -> None:
     gate = Gatekeeper()
     gate.attempt(UNCONFIRMED, row=7)
     gate.now += 30
-    go = gate.go()
-    gate.pacing.probe_is_gone(go)
-    gate.pacing.unused(go, gate.now)
-    assert gate.go() == Go(pick=Pick.NEWEST, probe=True)
+    permit = gate.acquire()
+    gate.pacing.probe_is_gone(permit)
+    gate.pacing.unused(permit, gate.now)
+    assert gate.acquire() == Permit(pick=Pick.NEWEST, probe=True)
 
 
 def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
@@ -467,16 +467,16 @@ def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
     before that it pauses everybody again."""
     gate = Gatekeeper()
     gate.attempt(UNCONFIRMED, row=7)
-    assert gate.pacing.own_trouble(7, UNCONFIRMED, gate.now) is UNCONFIRMED
+    assert gate.pacing.attribute(7, UNCONFIRMED, gate.now) is UNCONFIRMED
     gate.told += gate.pacing.operator_resume(gate.now)
     for row in range(100, 109):
         gate.now += 1
         gate.attempt(SENT, row=row)
-    assert gate.pacing.own_trouble(7, UNCONFIRMED, gate.now) is UNCONFIRMED, "nine are not enough"
+    assert gate.pacing.attribute(7, UNCONFIRMED, gate.now) is UNCONFIRMED, "nine are not enough"
     for row in range(110, 120):
         gate.now += 1
         gate.attempt(SENT, row=row)
-    alone = gate.pacing.own_trouble(7, UNCONFIRMED, gate.now)
+    alone = gate.pacing.attribute(7, UNCONFIRMED, gate.now)
     assert isinstance(alone, Retry)
     assert not alone.surely_not_arrived
 
@@ -491,7 +491,7 @@ def test_a_pause_for_want_of_a_key_ends_with_the_key() -> None:
     gate.told += gate.pacing.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth"]
     gate.told += gate.pacing.key_changed(gate.now, present=True)
-    assert gate.go().probe
+    assert gate.acquire().probe
     gate.told += gate.pacing.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth", "-auth"]
 
@@ -523,7 +523,7 @@ def test_a_paused_agent_without_calls_is_free_with_another_key() -> None:
     assert gate.pauses() == ["+auth/a", "-auth/a"]
 
 
-def test_no_descriptor_for_the_key_file_is_our_own_trouble() -> None:
+def test_no_descriptor_for_the_key_file_is_our_single_call_faults() -> None:
     """The pause is `local`, and ends when the file can be read."""
     gate = Gatekeeper()
     gate.told += gate.pacing.key_changed(gate.now, present=False, missing="no descriptor", is_local=True)
@@ -536,12 +536,12 @@ def test_while_others_have_connections_nothing_pauses() -> None:
     """The fourth finds no descriptor for a connection: the limit becomes three, and the three go on; only when nobody has a
     connection it is a pause."""
     gate = Gatekeeper()
-    open_calls = [gate.go() for _ in range(4)]
+    open_calls = [gate.acquire() for _ in range(4)]
     gate.told += gate.pacing.ended(open_calls.pop(), row=4, agent="a", outcome=LOCAL, took_s=0.0, now=gate.now)
     assert (gate.pacing.limit, gate.pacing.in_flight) == (3, 3)
     assert gate.waits_until() is None
-    for go in open_calls:
-        gate.told += gate.pacing.ended(go, row=1, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
+    for permit in open_calls:
+        gate.told += gate.pacing.ended(permit, row=1, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
     assert not gate.pauses()
     gate.attempt(LOCAL)
     assert gate.pauses() == ["+local"]

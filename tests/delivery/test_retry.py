@@ -3,7 +3,7 @@
 import pytest
 
 from tests.delivery.made import NOW, SENT, claimed
-from tunerd.delivery.retry import Answer, backoff_s, decide, judge, retry_after_s
+from tunerd.delivery.retry import HttpAnswer, backoff_s, decide, judge, retry_after_s
 from tunerd.ledger import Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 
@@ -55,7 +55,7 @@ def test_every_status_has_its_meaning(body: str) -> None:
     wrong = {
         status: (got, expected(status, body))
         for status in range(100, 600)
-        if (got := said(judge(Answer(status=status, body=BODIES[body]), now=NOW, retry_after_max_s=3600)))
+        if (got := said(judge(HttpAnswer(status=status, body=BODIES[body]), now=NOW, retry_after_max_s=3600)))
         != expected(status, body)
     }
     assert not wrong
@@ -106,14 +106,14 @@ SUCCESSES = {
 @pytest.mark.parametrize("status", [200, 201, 202, 203, 204, 206, 226, 299])
 def test_a_2xx_is_sent_only_if_its_body_says_so(status: int) -> None:
     """The rules in their order, whatever the 2xx: a rejection, then any doubt, then a confirmation, and else nothing."""
-    answers = {body: judge(Answer(status=status, body=body), now=NOW, retry_after_max_s=3600) for body in SUCCESSES}
+    answers = {body: judge(HttpAnswer(status=status, body=body), now=NOW, retry_after_max_s=3600) for body in SUCCESSES}
     assert {body: said(outcome) for body, outcome in answers.items()} == SUCCESSES
 
 
 @pytest.mark.parametrize("body", SUCCESSES)
 def test_with_accept_any_only_a_plain_no_is_one(body: bytes) -> None:
     """`delivery.accept: any` takes every 2xx but `success: false` for sent."""
-    outcome = judge(Answer(status=204, body=body), now=NOW, retry_after_max_s=3600, accept_any=True)
+    outcome = judge(HttpAnswer(status=204, body=body), now=NOW, retry_after_max_s=3600, accept_any=True)
     assert said(outcome) == ("failed" if SUCCESSES[body] == "failed" else "sent")
 
 
@@ -128,7 +128,7 @@ def test_with_accept_any_only_a_plain_no_is_one(body: bytes) -> None:
 )
 def test_an_unconfirmed_answer_says_what_was_missing(body: bytes, missing: str) -> None:
     """With what to check, and without any value of the answer."""
-    outcome = judge(Answer(status=200, body=body), now=NOW, retry_after_max_s=3600)
+    outcome = judge(HttpAnswer(status=200, body=body), now=NOW, retry_after_max_s=3600)
     assert isinstance(outcome, Unconfirmed)
     assert missing in outcome.detail
     assert "base_url" in outcome.detail
@@ -150,14 +150,16 @@ def test_an_unconfirmed_call_may_have_arrived() -> None:
 )
 def test_what_was_not_read_confirms_nothing(body: bytes, unread: str, expected: str) -> None:
     """However it begins."""
-    assert said(judge(Answer(status=200, body=body, unread=unread), now=NOW, retry_after_max_s=3600)) == expected
+    assert said(judge(HttpAnswer(status=200, body=body, unread=unread), now=NOW, retry_after_max_s=3600)) == expected
 
 
 @pytest.mark.parametrize(("body", "expected"), [(b' {"detail": [', "failed"), (b"<html>", "refused endpoint destination")])
 def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected: str) -> None:
     """An error that repeats a large call must not pass for a wrong URL and stop every other call."""
     assert (
-        said(judge(Answer(status=422, body=body, unread="its body is longer than 1,024 KiB"), now=NOW, retry_after_max_s=3600))
+        said(
+            judge(HttpAnswer(status=422, body=body, unread="its body is longer than 1,024 KiB"), now=NOW, retry_after_max_s=3600)
+        )
         == expected
     )
 
@@ -173,7 +175,7 @@ def test_a_rejection_too_long_to_read_is_still_a_rejection(body: bytes, expected
 )
 def test_tuners_own_id_is_kept(body: bytes, expected: str | None) -> None:
     """tunerCallId of send-calls, id of create-call."""
-    outcome = judge(Answer(status=201, body=body), now=NOW, retry_after_max_s=3600)
+    outcome = judge(HttpAnswer(status=201, body=body), now=NOW, retry_after_max_s=3600)
     assert isinstance(outcome, Sent)
     assert outcome.tuner_call_id == expected
 
@@ -184,7 +186,7 @@ def test_a_rejection_names_places_and_never_values() -> None:
         b'{"detail": [{"loc": ["body", "transcript_with_tool_calls", 3, "role"], "type": "enum", "msg": "canary"},'
         b' {"loc": ["body", "metadata", "canary-4111"], "type": "CANARY 4111", "input": "canary"}]}'
     )
-    outcome = judge(Answer(status=422, body=body), now=NOW, retry_after_max_s=3600)
+    outcome = judge(HttpAnswer(status=422, body=body), now=NOW, retry_after_max_s=3600)
     assert isinstance(outcome, Failed)
     assert outcome.detail == "Tuner answered 422: transcript_with_tool_calls[3].role (enum), metadata.?"
 

@@ -14,9 +14,9 @@ from tests.descriptors import no_descriptors
 from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
-from tunerd.delivery.bench import Bench
 from tunerd.delivery.key import Key
-from tunerd.delivery.pacing import Go
+from tunerd.delivery.pacing import Permit
+from tunerd.delivery.parking import WorkerParking
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,
@@ -577,8 +577,8 @@ async def test_a_lost_permit_is_found_and_told() -> None:
     """One that is counted and that no worker holds."""
     async with delivering(scripted(lambda call: SENT), concurrency=1) as bench:
         await bench.clock.advance(1)
-        lane = bench.delivery._lanes["tuner"]
-        assert isinstance(lane.pacing.may_start(bench.clock.now()), Go)
+        pool = bench.delivery._pools["tuner"]
+        assert isinstance(pool.pacing.acquire(bench.clock.now()), Permit)
         await bench.clock.advance(200)
         assert bench.told.seen(Stuck) == [Stuck(what=StuckKind.PERMIT, count=1)]
         await bench.admit("call-1")
@@ -718,12 +718,12 @@ async def test_one_piece_of_news_gets_every_worker_going() -> None:
 
 
 async def test_news_during_a_look_are_not_slept_through() -> None:
-    """Whoever sits down after news that it has not seen gets up at once."""
-    bench = Bench(FakeClock())
-    before = bench.news
-    bench.call()
+    """A worker that parks after news which it has not seen is not parked at all."""
+    parking = WorkerParking(FakeClock())
+    before = parking.news
+    parking.notify()
     async with asyncio.timeout(5):
-        await bench.sit(None, before)
+        await parking.park(None, before)
 
 
 async def test_on_stop_empty_ends_at_once_when_idle() -> None:

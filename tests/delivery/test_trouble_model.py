@@ -16,7 +16,7 @@ from tests.delivery.made import as_it_is, destination, scripted
 from tests.ledger.broken_disk import Disk, Fault, ledger_on, looked_after
 from tunerd.call import State
 from tunerd.config import Delivery as Settings
-from tunerd.delivery.run import Delivery
+from tunerd.delivery.run import DeliveryService
 from tunerd.events import Stuck
 from tunerd.ledger import Admission, Claimed, Filter, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
@@ -50,13 +50,13 @@ class Life:
         self.attempts: Counter[str] = Counter()
         self.admitted: set[str] = set()
         self.stop = asyncio.Event()
-        self.delivery: Delivery
+        self.delivery: DeliveryService
         self.task: asyncio.Task[None]
         self.start()
 
     def start(self) -> None:
         self.stop = asyncio.Event()
-        self.delivery = Delivery(
+        self.delivery = DeliveryService(
             [destination()], Settings(concurrency=4), ledger=self.ledger, connect=scripted(self.upload), freeze=as_it_is,
             clock=self.clock, emit=self.told, chance=self.chance.random,
         )  # fmt: skip

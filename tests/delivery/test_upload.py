@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from tests.delivery.made import claimed, destination
 from tests.delivery.server import OK, Answer, Hang, Raw, Reply, Request, serving
 from tests.descriptors import no_descriptors
 from tunerd.call import Form
 from tunerd.config import Delivery as Settings
+from tunerd.config import Secret
 from tunerd.delivery.decoding import ANSWER_BYTES, decode
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import Uploader, open_session
@@ -32,7 +32,7 @@ CANARY = "canary-key-4711"
 @asynccontextmanager
 async def uploading(url: str, environ: dict[str, str] | None = None, **changes: Any) -> AsyncIterator[Uploader]:
     settings = Settings(**{name: changes.pop(name) for name in ("timeout_s", "compress", "accept") if name in changes})
-    there = destination(url, **{"api_key": SecretStr(CANARY), **changes})
+    there = destination(url, **{"api_key": Secret(CANARY), **changes})
     async with open_session() as session:
         yield Uploader(session, there, Key(there), settings, FakeClock(), environ or {})
 
@@ -372,7 +372,7 @@ async def test_plain_http_where_tls_is_expected() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "tuner.invalid"])
 @pytest.mark.parametrize("proxied", [False, True])
-async def test_no_descriptor_is_our_own_trouble(host: str, proxied: bool) -> None:
+async def test_no_descriptor_is_our_single_call_faults(host: str, proxied: bool) -> None:
     """EMFILE while connecting, or while the name is looked up: the pause `local`, no attempt, nothing said about Tuner."""
     environ = {"HTTP_PROXY": f"http://{host}:9"} if proxied else {}
     async with uploading(f"http://{host}:9", environ) as upload:

@@ -1,4 +1,4 @@
-"""The `tunerd ...` commands that documentation, messages and container files name."""
+"""The `tunerd ...` commands that the documentation, the messages of the code and the container files name."""
 
 import re
 import shlex
@@ -18,18 +18,18 @@ _ENDS: Final = frozenset({"|", "||", "&&", ";", "#", ">", "<", "->", "(backfill:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """One command as somebody may type it."""
+    """One command, as a user would type it."""
 
     where: str
     words: tuple[str, ...]
-    """Without `tunerd`."""
+    """The words after `tunerd`."""
 
     def __str__(self) -> str:
         return f"{self.where}: tunerd {' '.join(self.words)}"
 
 
 def named_commands() -> Iterator[Named]:
-    """Every command named in docs, in the code's messages, and in the files that run tunerd."""
+    """Yield every command that docs, the code's messages, and the files that run tunerd name."""
     for page in pages():
         text, where = page.read_text(), str(page.relative_to(ROOT))
         for block in _FENCED.findall(text):

@@ -1,13 +1,12 @@
-"""The examples of docs/rules.md at work. How they are written:
+"""Runs the examples of docs/rules.md. The notation of the page:
 
-- a block `yaml source` is (part of) a source; what every call needs and the example leaves out is filled in. A block
-  `json document` (with `path=...`: where it stood) behind it is mapped, and the block behind that is what has to come out:
-  `json call` (the fields of the payload that are shown), `json rows`, `json repairs`, `json create-call` and
-  `json send-calls` (the exact body), `json recording`, `json strategies`, `json left-out`, `text refused`, `text ignored`,
-  or, without a document, `text problem`.
-  A block `json documents` holds several, one a line, each after the name of its file, or all in one log.
-- a block `rule` holds one or more fields of a call, and lines `document => value of the last field`. The name `value`
-  is a field that takes everything.
+- A block `yaml source` is a source or a part of one; what every call needs and the example leaves out is filled in. A block
+  `json document` after it (with `path=...`, its path) is mapped. The block after that shows the result: `json call` (the fields of
+  the payload that are shown), `json rows`, `json repairs`, `json create-call` and `json send-calls` (the exact body),
+  `json recording`, `json strategies`, `json left-out`, `text refused`, `text ignored`, or, without a document, `text problem`.
+  A block `json documents` holds several documents, one per line: each after the name of its file, or all in one log.
+- A block `rule` holds one or more fields of a call, and lines `document => value of the last field`. The name `value`
+  is a field that accepts everything.
 """
 
 import json
@@ -59,18 +58,18 @@ _RESULTS: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class Example:
     source: Fence
-    """`yaml source` or `rule`."""
+    """A block `yaml source` or `rule`."""
     document: Fence | None
     wanted: Fence
     field: str = ""
-    """Of a `rule`: the field that is shown."""
+    """The field that is shown, if the source is a `rule` block."""
 
     def __str__(self) -> str:
         return str(self.wanted)
 
 
 def examples(blocks: Iterator[Fence]) -> Iterator[Example]:
-    """Every example of a page. A block that would be shown and not executed is a mistake of the page: ValueError."""
+    """Yield every example of a page. Raises ValueError for a block that would be shown but not executed."""
     source: Fence | None = None
     document: Fence | None = None
     for fence in blocks:
@@ -110,7 +109,7 @@ def _cases(fence: Fence) -> Iterator[Example]:
 
 
 def result(example: Example) -> Any:
-    """What comes out, in the form that the example shows it in."""
+    """The result of the example, in the form in which the example shows it."""
     kind = example.wanted.info
     try:
         mapping = compiled(example.source.text, Form.SEND_CALLS if kind == "json send-calls" else Form.CREATE_CALL)
@@ -131,7 +130,7 @@ def result(example: Example) -> Any:
 
 
 def compiled(text: str, form: Form) -> SourceMapping:
-    """The mapping of a `yaml source`. Raises ConfigError."""
+    """Compile the mapping of a `yaml source`. Raises ConfigError."""
     config = load_text(_whole(text, form), "config.yaml", ENVIRON)
     return compile_sources(config, ENVIRON)["agent"]
 
@@ -144,7 +143,7 @@ def document_of(fence: Fence) -> Document:
 
 
 def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
-    """The call that the documents make; of several calls the first."""
+    """The call that the documents make; if they make several, the first."""
     fragments: list[Fragment] = []
     for number, line in enumerate(fence.text.splitlines()):
         found = _IN_A_FILE.match(line)
@@ -160,7 +159,7 @@ def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
 
 
 def _whole(text: str, form: Form) -> str:
-    """The source in a configuration, with what the example leaves out."""
+    """Put the source into a configuration, and fill in what the example leaves out."""
     lines = text.splitlines()
     members = re.findall(r"^(\w+):", text, re.MULTILINE)
     if "call" in members and "preset" not in members:
@@ -175,7 +174,7 @@ def _whole(text: str, form: Form) -> str:
 
 
 def _moved(error: ConfigError, text: str) -> list[str]:
-    """Its problems with line and column as they are in the example."""
+    """The problems of the error, with line and column as in the example."""
     shift, last = _HEAD.count("\n"), len(text.splitlines())
     return [
         str(replace(problem, place=Place("config.yaml", min(problem.place.line - shift, last), problem.place.column - _INDENT)))
@@ -237,7 +236,7 @@ def _strategy(strategy: Any) -> dict[str, Any]:
 
 
 def _here(where: str) -> str:
-    """`call.call_id (line 4)` with the line as it is in the example."""
+    """`call.call_id (line 4)` with the line number of the example."""
     shift = _HEAD.count("\n")
     return re.sub(r"config\.yaml:(\d+)|line (\d+)", lambda m: m[0].replace(m[1] or m[2], str(int(m[1] or m[2]) - shift)), where)
 

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation: what each says it is, and where it stands."""
+"""The fenced blocks of the documentation: the kind of each block, and its place."""
 
 import re
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ _FENCE: Final = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```[ ]*$", re.MULTILINE 
 @dataclass(frozen=True, slots=True)
 class Fence:
     page: str
-    """Relative to the repository."""
+    """Path of the page, relative to the repository."""
     line: int
-    """Of its first line of content."""
+    """Line number of the first line of content."""
     info: str
-    """`yaml source`"""
+    """The text after the backticks, such as `yaml source`."""
     text: str
 
     def __str__(self) -> str:
@@ -27,7 +27,7 @@ class Fence:
 
 
 def pages() -> list[Path]:
-    """README, CONTRIBUTING and everything under docs/."""
+    """README, CONTRIBUTING and every page under docs/."""
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 

@@ -1,6 +1,6 @@
-"""The pages that are made: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/.
+"""The generated pages: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/.
 
-`python -m tests.docs.generate` (or `make docs`) writes them; a test says when they are out of date.
+`python -m tests.docs.generate` (or `make docs`) writes them; a test fails when they are out of date.
 """
 
 import re
@@ -17,13 +17,13 @@ from tunerd.places import Node
 
 _MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
 _WORDS: Final = ("let", "refuse", "when")
-HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform can't give"}
+HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform does not give"}
 KEPT: Final = ("README.md", "choices.md")
-"""Pages under presets/ that are no preset's: the index is made here, choices.md is written by hand."""
+"""Pages under presets/ that do not belong to one preset: the index is generated here, choices.md is written by hand."""
 
 
 def made_pages() -> dict[Path, str]:
-    """Every generated page and its content."""
+    """Map every generated page to its content."""
     pages = {
         DOCS / "functions.md": _functions_page(),
         DOCS / "presets" / "README.md": _index_page(),
@@ -33,7 +33,7 @@ def made_pages() -> dict[Path, str]:
 
 
 def outdated() -> list[str]:
-    """Pages that are not as they would be made now, and pages of presets that are gone."""
+    """List pages whose content differs from what would be generated now, and pages of presets that no longer exist."""
     made = made_pages()
     wrong = [page for page, text in made.items() if not page.exists() or page.read_text() != text]
     left = [page for page in (DOCS / "presets").glob("*.md") if page not in made and page.name not in KEPT]
@@ -41,7 +41,7 @@ def outdated() -> list[str]:
 
 
 def write() -> list[str]:
-    """Write them; gives the names of those that changed."""
+    """Write the pages, and return the names of those that changed."""
     changed = outdated()
     made = made_pages()
     for name in changed:
@@ -62,7 +62,7 @@ def _decisions_page() -> str:
         "",
         _MADE,
         "",
-        "What would surprise whoever reads the code, or runs it, and why it is so. One page a subject.",
+        "What would surprise a reader of the code or an operator, and why tunerd does it. One page per subject.",
         "",
     ]
     for page in sorted((DOCS / "decisions").glob("*.md")):
@@ -84,14 +84,15 @@ def _functions_page() -> str:
             "",
             _MADE,
             "",
-            "What rules can call; [rules.md](rules.md) has them at work. A function of null gives null, unless the last column says",
-            "otherwise. A value of the wrong kind is an error: it names rule, function and kind of value, never the value.",
+            "Rules can call these functions; [rules.md](rules.md) has examples. A function of null gives null, unless the last column",
+            "says otherwise. A value of the wrong kind is an error; the message names the rule, the function and the kind of value,",
+            "never the value.",
             "",
             *_table(own),
             "",
             "## JMESPath's own",
             "",
-            'They are null-safe here, too: `length(null)` is null, and `to_string(null)` is not the text "null".',
+            'In tunerd, these functions of null give null, too: `length(null)` is null, and `to_string(null)` is not the text "null".',
             "",
             *_table(known),
             "",
@@ -155,8 +156,8 @@ def _index_page() -> str:
         "",
         _MADE,
         "",
-        "Ready-made rules of voice platforms. `preset: NAME` in a source is enough; rules beside it",
-        "[change single fields](../rules.md#changing-a-preset). Why some of them map as they do: [choices](choices.md).",
+        "Presets are ready-made rules for voice platforms. A source needs only `preset: NAME`; rules beside it",
+        "[change single fields](../rules.md#changing-a-preset). [Choices](choices.md) explains why some presets map as they do.",
     ]
     for title, kind in (("Calls", "call"), ("Recordings (manifests)", "manifest")):
         lines += ["", f"## {title}", "", "| preset | where the file comes from |", "|---|---|"]
@@ -186,13 +187,13 @@ def _preset_page(name: str) -> str:
         lines += [
             "## Where the recording is",
             "",
-            "Your configuration says it: `recording:` ([recordings](../recordings.md)).",
+            "Add `recording:` to your configuration ([recordings](../recordings.md)).",
             "",
         ]
     if "untimed" in one.members:
         what = "estimated" if one.members["untimed"].value == "spread" else "refused"
         lines += [f"Speech without a time is {what} (`untimed: {one.members['untimed'].value}`).", ""]
-    lines += [f"The whole of it: `tunerd presets show {name}`.", ""]
+    lines += [f"`tunerd presets show {name}` prints the whole preset.", ""]
     return "\n".join(lines)
 
 
@@ -200,7 +201,7 @@ def _configuration(one: Preset) -> list[str]:
     lines = ["sources:", *_source(one.name)]
     if "call" in one.members and "recording" not in one.members:
         url = "docs[?recording_url] | [0].recording_url" if "gather" in one.members else "doc.recording_url"
-        lines += ["    recording:", f"      - url: {url}   # your rule: where the audio is"]
+        lines += ["    recording:", f"      - url: {url}   # your rule: the URL of the audio"]
     for name in _looked_for(one):
         lines += _source(name)
     if "manifest" in one.members and "call" not in one.members:
@@ -208,9 +209,9 @@ def _configuration(one: Preset) -> list[str]:
         lines += [
             "  - name: agent",
             "    path: /var/spool/calls",
-            "    preset: tuner            # or another, or your rules",
+            "    preset: tuner            # or another preset, or your own rules",
             "    recording:",
-            f"      - {{manifest: {one.name}, key: doc.recording_key, within: {within}}}   # your rule: what the call calls it",
+            f"      - {{manifest: {one.name}, key: doc.recording_key, within: {within}}}   # your rule: the key in the call",
         ]
     return lines
 
@@ -220,7 +221,7 @@ def _source(name: str) -> list[str]:
 
 
 def _looked_for(one: Preset) -> list[str]:
-    """Manifest sources that its strategies name."""
+    """The manifest sources that the preset's strategies name."""
     node = one.members.get("recording")
     items = node.value if node is not None and isinstance(node.value, tuple) else ()
     names = [str(item.value["manifest"].value) for item in items if isinstance(item.value, dict) and "manifest" in item.value]
@@ -266,7 +267,7 @@ def _rule(rule: Node) -> str:
 
 
 def _flow(rule: Node) -> str | None:
-    """A short constant or object as one line; None where it needs its own lines."""
+    """A short constant or object as one line; None if it needs several lines."""
     if not isinstance(rule.value, dict) or any(isinstance(each.value, dict | tuple) for each in rule.value.values()):
         return None
     text = "{" + ", ".join(f"{name}: {each.value}" for name, each in rule.value.items()) + "}"
@@ -274,7 +275,7 @@ def _flow(rule: Node) -> str | None:
 
 
 def _slice(one: Preset, *path: str) -> list[str]:
-    """The lines of a member as they stand in the file, moved to the left."""
+    """The lines of a member as they are in the file, with the indent removed."""
     keys: Mapping[str, int]
     if len(path) == 1:
         keys = {name: _key_line(one, name) for name in one.members}
@@ -306,7 +307,7 @@ def _in_short(text: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """Text of a comment: what would be markup in it is not."""
+    """Escape characters in the text of a comment that Markdown would take for markup."""
     return re.sub(r"(?<!`)([<>*])", r"\\\1", text)
 
 

@@ -1,6 +1,6 @@
-"""The tables of docs/recordings.md at work: calls and recordings go into a ledger, and it is seen what becomes of them.
+"""Runs the tables of docs/recordings.md: calls and recordings go into a ledger, and the tests check what becomes of them.
 
-A block `yaml strategies` holds for the tables behind it. A table has the columns `at`, `what comes` and `then`.
+A block `yaml strategies` applies to the tables after it. A table has the columns `at`, `what comes` and `then`.
 """
 
 import json
@@ -29,7 +29,7 @@ _ROW: Final = re.compile(r"\| *(?:day (\d+) )?(\d\d:\d\d(?::\d\d)?) \| *(?:(call
 class Line:
     at: float
     kind: str
-    """call, recording, or nothing: only time passes."""
+    """`call`, `recording`, or empty if only time passes."""
     name: str
     fields: dict[str, object]
     then: tuple[str, ...]
@@ -73,7 +73,7 @@ def _instant(clock: str) -> float:
 
 
 class Story:
-    """A ledger to which the lines of one table happen."""
+    """A ledger that receives the lines of one table."""
 
     def __init__(self, strategies: str) -> None:
         self._ledger = MemoryLedger()
@@ -81,7 +81,7 @@ class Story:
         self._number = 0
 
     async def happens(self, line: Line) -> dict[str, str]:
-        """What became of every call that is not settled: `A` -> `waits`."""
+        """Apply the line; return the state of every call that is not settled, such as `A` -> `waits`."""
         self._number += 1
         if line.kind == "call":
             await self._ledger.admit(Admission(calls=[self._call(line)]), line.at)

@@ -1,4 +1,4 @@
-"""The alert rules of docs/metrics.md, as Prometheus itself evaluates them."""
+"""The alert rules of docs/metrics.md, evaluated by Prometheus itself."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from tests.real_parts import needs_program
 PAGE = DOCS / "metrics.md"
 (RULES,) = [fence.text for fence in fences(PAGE) if fence.info == "yaml alerts"]
 
-# series, a value a minute -> the alerts that fire in the 40th minute
+# series, one value per minute -> the alerts that fire in the 40th minute
 STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("idle", {"tunerd_calls{state='due'}": "0x40", "tunerd_calls_sent_total{source='a'}": "7x40"}, set()),
     ("calls that waited an hour for their recording go out as they become due", {
@@ -58,6 +58,6 @@ def test_an_alert_fires_for_what_it_says(tmp_path: Path, series: dict[str, str],
 
 
 def test_each_alert_is_explained() -> None:
-    """A line of the list below for each rule, in their order."""
+    """The list on the page has one line for each rule, in the same order."""
     explained = re.findall(r"^- ([A-Z]\w+): ", PAGE.read_text(), re.MULTILINE)
     assert [f"Tunerd{name}" for name in explained] == re.findall(r"alert: (\w+)", RULES)

@@ -1,4 +1,4 @@
-"""Every command that is named exists, with the options that are named."""
+"""Every command that docs and messages name exists, and so do the options that they name."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,21 @@ def _is_built(name: str) -> bool:
 
 
 def _parsed(command: click.Command, words: Sequence[str]) -> Mapping[str, object]:
-    """Options and arguments as click tells them apart; types are left alone, since words may be stand-ins."""
+    """Options and arguments as click separates them. Types are not converted, because words may be placeholders."""
     context = click.Context(command, info_name=command.name)
     values, _, _ = command.make_parser(context).parse_args(list(words))
     return values
 
 
 def test_the_commands_are_found() -> None:
-    """The patterns still match: what they miss is not checked."""
+    """The patterns find the commands; a command that they miss would not be checked."""
     assert len(_NAMED) > 80
     assert {"docs/troubleshooting.md", "README.md", "Dockerfile", "systemd/tunerd.service"} <= {one.where for one in _NAMED}
 
 
 @pytest.mark.parametrize("one", _NAMED, ids=str)
 def test_a_named_command_exists(one: Named) -> None:
-    """Its name is a command, its options are options of it, and a choice is one of those that there are."""
+    """The name is a command, the options are options of it, and a value of a choice is one of the allowed values."""
     name, *words = one.words
     if name.startswith("-") or name.rstrip(".,:;") in _PROSE:
         return
@@ -46,7 +46,7 @@ def test_a_named_command_exists(one: Named) -> None:
         values = _parsed(command, [word for word in words if word != "..."])
     except click.UsageError as error:
         if isinstance(error, click.BadOptionUsage) and error.option_name == words[-1]:
-            return  # an option that is only named
+            return  # an option that is named without its value
         pytest.fail(f"{one}: {error.format_message()}")
     for option in command.params:
         given = values.get(option.name or "")

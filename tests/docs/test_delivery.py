@@ -1,4 +1,4 @@
-"""docs/delivery.md: the answers, states, pauses and files that it tells of are those of the code."""
+"""The answers, states, pauses and defaults in docs/delivery.md are those of the code."""
 
 import re
 
@@ -7,6 +7,7 @@ import pytest
 from tests.docs.fences import DOCS
 from tunerd.call import State
 from tunerd.config import Delivery, LedgerConfig, Source
+from tunerd.config.settings import keys_of
 from tunerd.delivery.retry import Answer, judge
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent, Unconfirmed
 
@@ -36,7 +37,7 @@ def _in_words(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize(("status", "body", "words"), _CASES)
 def test_an_answer_means_what_the_table_says(status: int, body: bytes, words: str) -> None:
-    """Of each cell the words before a remark."""
+    """Each cell, up to a remark, says what the code does with the answer."""
     outcome = judge(Answer(status=status, body=body), now=0.0, retry_after_max_s=3600.0)
     assert re.split(r" \(|; |(?<=^sent): ", words.strip())[0] == _in_words(outcome)
 
@@ -50,14 +51,14 @@ _SUCCESSES = [
 
 @pytest.mark.parametrize(("body", "words"), _SUCCESSES)
 def test_a_2xx_means_what_the_table_of_bodies_says(body: str, words: str) -> None:
-    """Each example, with each 2xx there is."""
+    """Each example body means the same with every status from 200 to 299."""
     assert len(_SUCCESSES) >= 18
     for status in range(200, 300):
         assert _in_words(judge(Answer(status=status, body=body.encode()), now=0.0, retry_after_max_s=3600.0)) == words
 
 
 def test_states_and_pauses_are_all_there() -> None:
-    """A row for each, and none for one that is not there."""
+    """The tables have one row for each state and pause, and no other rows."""
 
     def cells(title: str) -> set[str]:
         section = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
@@ -69,8 +70,8 @@ def test_states_and_pauses_are_all_there() -> None:
 
 @pytest.mark.parametrize("page", ["delivery.md", "recordings.md", "troubleshooting.md"])
 def test_defaults_are_what_is_said(page: str) -> None:
-    """A quantity in brackets behind a key is the default of that key: `drain` (20 s)."""
-    fields = {name: field.default for model in (Delivery, LedgerConfig, Source) for name, field in model.model_fields.items()}
+    """A number in brackets after a key, such as `drain` (20 s), is the default of that key."""
+    fields = {key.field: key.default for model in (Delivery, LedgerConfig, Source) for key in keys_of(model).values()}
     defaults = fields | {re.sub(r"_(s|bytes)$", "", name): default for name, default in fields.items()}
     units = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86_400, "days": 86_400, "MiB": 1 << 20, "GiB": 1 << 30}
     text = (DOCS / page).read_text()
@@ -85,4 +86,4 @@ def test_defaults_are_what_is_said(page: str) -> None:
 
 
 _NOT_ONE_FIELD = frozenset({"hold_for"})
-"""Its default is that of the whole of `on_missing`."""
+"""Its default belongs to `on_missing` as a whole."""

@@ -1,4 +1,4 @@
-"""The generated pages are up to date, and what they show can be used."""
+"""The generated pages are up to date, and the configurations in them load."""
 
 import pytest
 
@@ -13,26 +13,26 @@ _SHOWN = [fence for page in sorted((DOCS / "presets").glob("*.md")) for fence in
 
 
 def test_the_generated_pages_are_up_to_date() -> None:
-    """Whoever changes a function or a preset writes its page anew."""
+    """A change of a function or a preset needs a newly generated page."""
     assert outdated() == [], "say make docs"
 
 
 @pytest.mark.parametrize("name", presets.names())
 def test_a_preset_says_where_from_what_and_what_not(name: str) -> None:
-    """The comment block at the top of its YAML has the three paragraphs of its page."""
+    """The comment block at the top of the preset's YAML has the three paragraphs of the preset's page."""
     heads = heads_of(presets.text(name))
     assert [head for head in HEADS if not heads.get(head)] == []
 
 
 @pytest.mark.parametrize("shown", _SHOWN, ids=str)
 def test_the_configuration_of_a_preset_loads(shown: Fence) -> None:
-    """A reader can paste it below `tuner:`."""
+    """A reader can paste the configuration below `tuner:`."""
     config = load_text(_TUNER + shown.text, str(shown), {})
     assert set(compile_sources(config, {})) == {source.name for source in config.sources}
 
 
 def test_every_preset_and_function_has_its_place() -> None:
-    """A page for each preset, and one with a line for each function."""
+    """Each preset has a page, and functions.md has a line for each function."""
     made = made_pages()
     assert {page.stem for page in made} >= set(presets.names())
     functions = made[DOCS / "functions.md"]

@@ -1,4 +1,4 @@
-"""docs/install.md (and every other page): configurations load, manifests are whole, a ledger is backed up as it is said."""
+"""docs/install.md and every other page: configurations load, manifests are complete, and the backup works as described."""
 
 import re
 import shutil
@@ -29,14 +29,14 @@ def _documents(fence: Fence) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("fence", _CONFIGS, ids=str)
 def test_a_configuration_that_is_shown_loads(fence: Fence) -> None:
-    """It can be pasted, and its rules compile."""
+    """A reader can paste the configuration, and its rules compile."""
     config = load_text(fence.text, str(fence), {})
     assert set(compile_sources(config, {})) == {source.name for source in config.sources}
 
 
 @pytest.mark.parametrize("fence", _MANIFESTS, ids=str)
 def test_a_kubernetes_manifest_is_whole(fence: Fence) -> None:
-    """It parses, each mount has its volume, and a configuration in it loads with its paths on mounted volumes."""
+    """The manifest parses, each mount has its volume, and a configuration in it loads with paths on mounted volumes."""
     for document in _documents(fence):
         assert {"apiVersion", "kind", "metadata"} <= document.keys()
         if document["kind"] == "ConfigMap":
@@ -51,7 +51,7 @@ def test_a_kubernetes_manifest_is_whole(fence: Fence) -> None:
 
 
 def test_the_sidecar_has_time_to_drain() -> None:
-    """The grace period that is shown is longer than the drain that is shown, and the paths are those that are mounted."""
+    """The grace period on the page is longer than the drain on the page, and all paths are on mounted volumes."""
     config_map, pod = _documents(_MANIFESTS[0])
     config = load_text(config_map["data"]["config.yaml"], "config.yaml", {})
     spec = pod["spec"]
@@ -64,7 +64,7 @@ def test_the_sidecar_has_time_to_drain() -> None:
 
 @pytest.mark.parametrize("fence", _SCRAPES, ids=str)
 def test_prometheus_takes_the_scrape_configuration(fence: Fence, tmp_path: Path) -> None:
-    """promtool finds nothing wrong with it."""
+    """promtool finds no error in the scrape configuration."""
     promtool = shutil.which("promtool")
     if promtool is None:
         assert "scrape_configs" in yaml.safe_load(fence.text)
@@ -75,7 +75,7 @@ def test_prometheus_takes_the_scrape_configuration(fence: Fence, tmp_path: Path)
 
 
 def test_paths_of_the_unit_are_those_that_are_installed() -> None:
-    """What install.md puts somewhere is what systemd/tunerd.service expects there."""
+    """install.md puts each file where systemd/tunerd.service expects it."""
     page, unit = (DOCS / "install.md").read_text(), (ROOT / "systemd" / "tunerd.service").read_text()
     for path in set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit)):
         assert path in page
@@ -83,7 +83,7 @@ def test_paths_of_the_unit_are_those_that_are_installed() -> None:
 
 
 async def test_a_backup_of_a_ledger_in_use_is_a_ledger(tmp_path: Path) -> None:
-    """SQLite's backup, as it is shown, works beside a daemon, and what it makes opens with the calls in it."""
+    """SQLite's backup, as the page describes it, works beside a daemon, and the copy opens with the calls in it."""
     path, copy = tmp_path / "ledger.db", tmp_path / "backup.db"
     ledger = await SqliteLedger.open(path, now=1.0, emit=lambda _: None)
     try:

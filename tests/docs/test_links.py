@@ -1,4 +1,4 @@
-"""What the documentation links to or names is there, page, heading or file; no page stands alone."""
+"""Every page, heading and file that the documentation links to or names exists, and every page is linked."""
 
 import re
 from fnmatch import filter as filter_names
@@ -13,7 +13,7 @@ _FILE = re.compile(r"`((?:tunerd|tests|docs|benchmarks|systemd|\.ci)/[\w./*-]*|[
 
 
 def _links(page: Path) -> list[tuple[Path, str]]:
-    """Relative links: the page they lead to, and the heading ("" for none)."""
+    """Relative links: the page that each leads to, and its heading ("" for none)."""
     found = [target.partition("#") for target in _LINK.findall(_CODE.sub("", page.read_text())) if "://" not in target]
     return [((page.parent / path).resolve() if path else page, heading) for path, _, heading in found]
 
@@ -26,14 +26,14 @@ def _headings(page: Path) -> set[str]:
 
 
 def _files() -> list[str]:
-    """Of the repository, as they are named from its root."""
+    """The files of the repository, with paths from its root."""
     folders = ("tunerd", "tests", "docs", "benchmarks", "systemd", ".ci")
     found = [*ROOT.glob("*.*"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
     return [f"/{file.relative_to(ROOT)}" for file in found if "__pycache__" not in file.parts]
 
 
 def test_every_file_that_is_named_is_there() -> None:
-    """In backticks: from the root of the repository, or the end of a module's path (`intake/source_reader.py`, `app.py`)."""
+    """A file name in backticks is a path from the root, or the end of a module's path (`intake/source_reader.py`, `app.py`)."""
     files, named = _files(), []
     for page in pages():
         text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -43,7 +43,7 @@ def test_every_file_that_is_named_is_there() -> None:
 
 
 def test_every_heading_that_is_linked_to_is_there() -> None:
-    """An anchor without its heading leads to the top of the page, silently."""
+    """A link to a missing heading would silently lead to the top of the page."""
     dead = [
         (page.name, f"{target.name}#{heading}")
         for page in pages()
@@ -54,7 +54,7 @@ def test_every_heading_that_is_linked_to_is_there() -> None:
 
 
 def test_every_page_is_linked_to() -> None:
-    """A page that nothing leads to is a page that nobody reads."""
+    """No page is unreachable; nobody would read it."""
     linked = {target for page in pages() for target, _ in _links(page) if target != page}
     reached = {target / "README.md" if target.is_dir() else target for target in linked}
     assert not [str(page.relative_to(ROOT)) for page in sorted(DOCS.rglob("*.md")) if page.resolve() not in reached]

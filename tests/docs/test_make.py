@@ -1,4 +1,4 @@
-"""The Makefile is the one entry point: what is said to be in it is there, and every switch of a test is turned by it."""
+"""The Makefile is the one entry point: it has every target that is named, and it sets every variable that switches a test on."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ OURS: Final = [file for folder in ("tests", "benchmarks") for file in sorted((RO
 
 
 def _named(file: Path) -> set[str]:
-    """The targets of commands at the beginning of a line, and of those in backticks or brackets."""
+    """The make targets in commands at the beginning of a line, and in backticks or brackets."""
     commands = re.findall(
         r"(?:^ *|[`(])make (?:--no-print-directory )?([a-z]+(?: [a-z]+)*)(?=[`)]|$| +#| [A-Z]+=)", file.read_text(), re.MULTILINE
     )
@@ -20,7 +20,7 @@ def _named(file: Path) -> set[str]:
 
 
 def test_every_target_that_is_named_is_there() -> None:
-    """In the pages, in what is said in tests and benchmarks, and in CI."""
+    """The pages, tests, benchmarks and CI name only targets that exist."""
     targets = {target for head in re.findall(r"^([a-z ]+):", MAKEFILE, re.MULTILINE) for target in head.split()}
     named = set[str]().union(*map(_named, [*pages(), *OURS, CI]))
     assert len(named) >= 12, "the pattern still matches"
@@ -28,7 +28,7 @@ def test_every_target_that_is_named_is_there() -> None:
 
 
 def test_every_switch_of_a_test_is_turned_by_somebody() -> None:
-    """A test that runs only with a variable that nothing sets is a test that nobody runs."""
+    """A test that runs only if a variable is set needs something that sets the variable; otherwise nobody runs it."""
     lines = [line for file in OURS for line in file.read_text().splitlines() if "os.environ" in line]
     switches = {name for line in lines for name in re.findall(r"TUNERD_[A-Z_]+", line)}
     assert "TUNERD_SLOW" in switches

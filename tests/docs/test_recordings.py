@@ -1,4 +1,4 @@
-"""docs/recordings.md: what its tables tell happens in a ledger."""
+"""The tables of docs/recordings.md show what happens in a ledger."""
 
 import pytest
 
@@ -10,7 +10,7 @@ TABLES = list(tables(DOCS / "recordings.md"))
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
 async def test_a_story_ends_as_it_is_told(table: Table) -> None:
-    """After each line every call that the line names stands as it says, and a call that went out is named."""
+    """After each line every call that the line names has the state that it says, and every call that was sent is named."""
     story = Story(table.strategies)
     for line in table.lines:
         told = await story.happens(line)
@@ -22,6 +22,6 @@ async def test_a_story_ends_as_it_is_told(table: Table) -> None:
 
 
 def test_the_stories_are_found() -> None:
-    """A table that nobody parses would be one that nobody checks."""
+    """The parser finds every table; a table that it misses would not be checked."""
     text = (DOCS / "recordings.md").read_text()
     assert len(TABLES) == text.count("| at | what comes | then |") > 8

@@ -1,4 +1,4 @@
-"""Every example of docs/rules.md is executed, and every repair and function that it should tell of is there."""
+"""Every example of docs/rules.md is executed, and the page covers every repair and field."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from tests.docs.examples import Example, examples, is_equal, result, shown
 from tests.docs.fences import DOCS, fences
 from tunerd.cli import main
-from tunerd.mapping.building import CALL_FIELDS, MANIFEST_FIELDS
-from tunerd.mapping.rules import ROW_MEMBERS
+from tunerd.tuner_fields import RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS
 
 RULES = DOCS / "rules.md"
 EXAMPLES = list(examples(fences(RULES)))
@@ -18,19 +17,19 @@ EXAMPLES = list(examples(fences(RULES)))
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_an_example_gives_what_it_shows(example: Example) -> None:
-    """The result on the page is the result."""
+    """The result on the page is what the code returns."""
     got = result(example)
     assert is_equal(got, example.wanted), f"{example}: it gives {shown(got)}"
 
 
 def test_the_page_is_full_of_examples() -> None:
-    """The notation still finds them: an example that nobody parses would be one that nobody checks."""
+    """The parser finds the examples; an example that it misses would not be checked."""
     assert len(EXAMPLES) > 100
     assert {example.wanted.info for example in EXAMPLES} >= {"json value", "json rows", "json send-calls", "text problem"}
 
 
 def test_every_repair_of_the_timeline_is_in_the_table() -> None:
-    """Names in the table are the names that are counted."""
+    """The table has every repair that is counted."""
     decided = (DOCS / "decisions" / "timeline.md").read_text()
     names = re.search(r"Repairs: (.*?)\.\n\n", decided, re.DOTALL)
     assert names is not None
@@ -39,14 +38,16 @@ def test_every_repair_of_the_timeline_is_in_the_table() -> None:
 
 
 def test_every_field_has_its_place() -> None:
-    """Fields of calls and manifests, and members of rows, that no table tells of."""
+    """The tables mention every field of calls and manifests, and every member of rows."""
     text = RULES.read_text()
     hardly_used = {"recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel"}
-    assert not [name for name in (CALL_FIELDS | MANIFEST_FIELDS | ROW_MEMBERS) - hardly_used if f"`{name}`" not in text]
+    assert not [
+        name for name in (RULE_FIELDS | RECORDING_FIELDS.keys() | ROW_FIELDS.keys()) - hardly_used if f"`{name}`" not in text
+    ]
 
 
 def test_the_configuration_with_tests_passes_its_tests(tmp_path: Path) -> None:
-    """`tunerd test` of the page's own example ends with 0."""
+    """`tunerd test` succeeds on the page's own example."""
     (shown,) = [fence for fence in fences(RULES) if fence.info == "yaml config" and "\ntests:" in fence.text]
     file = tmp_path / "config.yaml"
     file.write_text(shown.text)

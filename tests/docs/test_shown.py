@@ -1,6 +1,6 @@
-"""What docs/troubleshooting.md shows of `tunerd failed` and `tunerd status CALL_ID` is what they print.
+"""The output of `tunerd failed` and `tunerd status CALL_ID` in docs/troubleshooting.md is what these commands print.
 
-With TUNERD_WRITE_DOCS set the page is written anew.
+If TUNERD_WRITE_DOCS is set, the test rewrites the page instead.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _AGO_S = 600.0
 
 
 async def _ledger(path: Path) -> None:
-    """A ledger with one call that was sent in its second attempt, one that was rejected, and a half file."""
+    """Create a ledger with one call that was sent in its second attempt, one that was rejected, and a half-written file."""
     began = time.time() - _AGO_S
     ledger = await SqliteLedger.open(path, now=began, emit=lambda _: None)
     try:
@@ -74,7 +74,7 @@ def _printed(config: Path, command: str) -> str:
 
 
 def test_the_output_shown_is_what_the_commands_print(tmp_path: Path) -> None:
-    """Each block that begins with `$ tunerd ...`: the lines behind it, but for the time of day."""
+    """Each block that begins with `$ tunerd ...` has the lines that the command prints, apart from the time."""
     asyncio.run(_ledger(tmp_path / "ledger.db"))
     config = tmp_path / "config.yaml"
     config.write_text(_CONFIG.format(ledger=tmp_path / "ledger.db"))

@@ -1,4 +1,4 @@
-"""What docs/trying-rules.md shows is what the commands print. With TUNERD_WRITE_DOCS set the page is written anew."""
+"""The output in docs/trying-rules.md is what the commands print. If TUNERD_WRITE_DOCS is set, the test rewrites the page."""
 
 import os
 import re
@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from tests.docs.fences import DOCS, fences
 from tunerd import __version__
 from tunerd.cli import main
-from tunerd.config.keys import EXAMPLE
+from tunerd.config import Example
+from tunerd.config.settings import keys_of
 
 PAGE = DOCS / "trying-rules.md"
 _CONSOLE = re.compile(r"```console\n\$ tunerd ([^\n]*)\n(.*?)```", re.DOTALL)
@@ -24,7 +25,7 @@ def _printed(arguments: str, directory: Path) -> str:
 
 
 def test_the_page_shows_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every command of the page, in a directory with the files of the page."""
+    """Every command of the page prints what the page shows, in a directory with the files of the page."""
     monkeypatch.chdir(tmp_path)
     for name in ("calls", "egress"):
         (tmp_path / name).mkdir()
@@ -40,5 +41,5 @@ def test_the_page_shows_what_is_printed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_every_key_of_an_example_is_in_the_table() -> None:
-    """And no other."""
-    assert re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE) == [key.name for key in EXAMPLE.keys]
+    """The table has every key of an example, and no other."""
+    assert re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE) == list(keys_of(Example))

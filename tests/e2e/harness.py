@@ -1,6 +1,6 @@
 """Real processes for the end-to-end tests: `tunerd run` and `tunerd sandbox`, started, watched and killed.
 
-Only the handling of processes and of made-up inputs belongs here; what is expected of them stands in the tests.
+This module only handles processes and makes inputs; the tests say what they expect.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ KEY = "tr_api_e2e-key"
 
 
 async def until(question: Callable[[], Any], ceiling_s: float = CEILING_S, every_s: float = 0.02) -> Any:
-    """Ask (a function or coroutine function) until the answer is true; TimeoutError after the ceiling."""
+    """Call `ask` (a function or coroutine function) until the answer is true; TimeoutError after the ceiling."""
     never = asyncio.Event()
     async with asyncio.timeout(ceiling_s):
         while True:
@@ -36,7 +36,7 @@ async def until(question: Callable[[], Any], ceiling_s: float = CEILING_S, every
 
 
 class Process:
-    """A `tunerd` command as a real process, its output kept in a file."""
+    """A `tunerd` command as a real process; its output goes to a file."""
 
     def __init__(self, process: asyncio.subprocess.Process, output: Path) -> None:
         self._process = process
@@ -62,7 +62,7 @@ class Process:
 
     @property
     def directory(self) -> Path:
-        """Where its output is kept."""
+        """The file with its output."""
         return self._output.parent
 
     @property
@@ -88,7 +88,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 class Sandbox:
-    """`tunerd sandbox` as a process, asked over HTTP."""
+    """`tunerd sandbox` as a process, queried over HTTP."""
 
     def __init__(self, process: Process, url: str, journal: Path, session: aiohttp.ClientSession) -> None:
         self.process, self.url, self.journal, self._session = process, url, journal, session
@@ -101,7 +101,7 @@ class Sandbox:
         return [json.loads(line) for line in lines[:-1] if line]
 
     async def accepted(self) -> dict[str, int]:
-        """Call id -> how often a call with it was taken as new."""
+        """Call id -> how often a call with this id was accepted as new."""
         counts: dict[str, int] = {}
         for arrival in await self.arrivals():
             if arrival["status"] in (200, 201):
@@ -120,7 +120,7 @@ class Sandbox:
             return dict(await answer.json())
 
     async def busy(self, count: int = 1) -> None:
-        """Wait until it has so many requests open."""
+        """Wait until this many requests are open."""
 
         async def are_open() -> bool:
             return int((await self.counts())["in_flight"]) >= count
@@ -143,7 +143,7 @@ class Sandbox:
 
 @asynccontextmanager
 async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
-    """Start a sandbox process in `directory`; it is killed at the end."""
+    """Start a sandbox process in `directory`; it is killed at the end of the block."""
     ready, journal = directory / "sandbox.url", directory / "journal.ndjson"
     process = await Process.start(
         "sandbox", "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--journal", str(journal), "--show", *arguments,
@@ -159,13 +159,13 @@ async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
 
 
 class Daemon(Process):
-    """`tunerd run` as a process; `start` returns when it has told its supervisor READY=1 (sd_notify)."""
+    """`tunerd run` as a process; `start` returns when the process has reported READY=1 to its supervisor (sd_notify)."""
 
     @classmethod
     async def run(
         cls, config: Path, *arguments: str, environ: dict[str, str] | None = None, under: Sequence[str] = ()
     ) -> "Daemon":
-        """`under`: a command that is to run it, such as strace."""
+        """`under`: a command that runs the daemon, such as strace."""
         directory = config.parent
         address = directory / "notify.sock"
         address.unlink(missing_ok=True)
@@ -192,7 +192,7 @@ class Daemon(Process):
         return await self.ended(ceiling_s)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log, a line each; what is no JSON is left out."""
+        """The lines of the log; lines that are not JSON are left out."""
         found = []
         for line in self.said.splitlines():
             with suppress(json.JSONDecodeError):
@@ -204,19 +204,19 @@ class Daemon(Process):
         return [line for line in self.lines() if line.get("event") == event]
 
     async def get(self, path: str) -> str:
-        """What the daemon's own HTTP server answers."""
+        """The response of the daemon's HTTP server."""
         address = self.told("listening")[-1]["address"]
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as answer:
             return await answer.text()
 
     async def healthy(self) -> bool:
-        """Whether /healthz says so."""
+        """Whether /healthz answers 200."""
         address = self.told("listening")[-1]["address"]
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}/healthz") as answer:
             return answer.status == 200
 
     async def metric(self, name: str, **labels: str) -> float | None:
-        """The value of one series of /metrics; None: there is none."""
+        """The value of one series of /metrics; None: the series does not exist."""
         for line in (await self.get("/metrics")).splitlines():
             series, _, value = line.rpartition(" ")
             if series.partition("{")[0] == name and all(f'{label}="{text}"' in series for label, text in labels.items()):
@@ -224,13 +224,13 @@ class Daemon(Process):
         return None
 
     async def states(self) -> dict[str, int]:
-        """Calls by state."""
+        """The number of calls in each state."""
         return {state: row["count"] for state, row in json.loads(await self.get("/status.json"))["calls"].items() if row["count"]}
 
 
 @asynccontextmanager
 async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
-    """A sandbox, the two directories and a configuration; the daemon is started by the test."""
+    """A sandbox, the two directories and a configuration; the test starts the daemon."""
     (directory / "calls").mkdir()
     (directory / "recordings").mkdir()
     async with sandbox(directory, *sandbox_arguments) as tuner:
@@ -241,7 +241,7 @@ async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> Asy
 
 @asynccontextmanager
 async def running(config: Path, *arguments: str, environ: dict[str, str] | None = None) -> AsyncIterator[Daemon]:
-    """`tunerd run`, ready; killed at the end if it still runs."""
+    """`tunerd run`, ready; killed at the end of the block if it still runs."""
     daemon = await Daemon.run(config, *arguments, environ=environ)
     try:
         yield daemon
@@ -250,7 +250,7 @@ async def running(config: Path, *arguments: str, environ: dict[str, str] | None 
 
 
 async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
-    """A `tunerd` command as a process: exit code, and both outputs together."""
+    """Run a `tunerd` command as a process; return its exit code, and stdout and stderr together."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", name, "--config", str(config), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -267,7 +267,7 @@ async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
 
 
 def config_text(sandbox_url: str, directory: Path, **changes: str) -> str:
-    """A configuration with a call source (documents of five lines of rules) and a manifest source."""
+    """A configuration with a call source (five lines of rules) and a manifest source."""
     key_file = changes.get("key_file")
     key = f"api_key_file: {key_file}" if key_file else f"api_key: {KEY}"
     return f"""
@@ -322,7 +322,7 @@ log:
 def call_document(
     call_id: str, *, room: str | None = None, audio: bool = True, started: int = 1_767_225_600_000
 ) -> dict[str, Any]:
-    """A home-made call document as the rules of `config_text` read it."""
+    """A call document that the rules of `config_text` can read."""
     document: dict[str, Any] = {
         "id": call_id,
         "started": started,
@@ -345,7 +345,7 @@ def manifest(room: str, *, started: int = 1_767_225_600_000) -> dict[str, Any]:
 
 
 def put(path: Path, document: Any) -> Path:
-    """Write a document the way a careful writer does: beside its place, then renamed into it."""
+    """Write a document as a careful writer does: to a temporary name, then renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text(json.dumps(document))

@@ -1,16 +1,16 @@
-"""The witness of the kill -9 tests: a process that writes calls, and notes each one durably *before* the daemon can see it;
-and the comparison of what it noted with what the sandbox's journal says arrived.
+"""The oracle of the kill -9 tests: a process that writes calls, and records each one durably *before* the daemon can see it;
+and the comparison of these records with what the sandbox's journal says arrived.
 
     python -m tests.e2e.oracle --calls DIR --recordings DIR --obligations FILE --rate 200 --count 1000 --seed 7
 
 Each call is one JSON file, written under a hidden name and renamed into place:
 
     {"id", "agent", "room", "started", "ended" (epoch ms), "messages": [{"role": user|agent, "content", "start_ms", "end_ms"}],
-     "recording_url" (null where a manifest brings it)}
+     "recording_url" (null if a manifest has it)}
 
-and a manifest is {"room_name", "started_at" (epoch s), "location"}, before its call or up to a few calls after it.
-It prints a line each 100 calls and one at its end. SIGTERM ends the process after the call it is at; every manifest that is
-owed is still written.
+A manifest is {"room_name", "started_at" (epoch s), "location"}; it is written before its call or up to a few calls after it.
+The process prints a line for every 100 calls and one at its end. After SIGTERM it finishes the current call and writes every
+manifest that is still missing, then ends.
 """
 
 import argparse
@@ -54,7 +54,7 @@ _WORDS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obligation:
-    """A call that has to arrive, with this recording. Written before its document could be seen."""
+    """A call that has to arrive, with this recording. It is recorded before its document can be seen."""
 
     call_id: str
     recording_url: str
@@ -62,7 +62,7 @@ class Obligation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landed:
-    """What counts of one line of the sandbox's journal."""
+    """The relevant part of one line of the sandbox's journal."""
 
     call_id: str
     sha256: str
@@ -70,46 +70,46 @@ class Landed:
     accepted: bool
     recording_url: str | None
     number: int = 0
-    """From 1, in the order of arrival."""
+    """Numbered from 1, in the order of arrival."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """A request for a call that Tuner already had, and the request for it that came before. A life is the daemon between
-    two kills, from 0."""
+    """A request for a call that Tuner already had, and the request for the same call before it. A life is the time of the
+    daemon between two kills, numbered from 0."""
 
     call_id: str
     life: int
-    """In which the request before came."""
+    """The life in which the earlier request came."""
     followed_by: int
-    """So many requests came after that one in its life."""
+    """How many requests came after the earlier one in its life."""
     again: int
-    """In which it was repeated."""
+    """The life in which the call was repeated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the two sides differ; each member names call ids."""
+    """The differences between both sides; each member lists call ids."""
 
     lost: tuple[str, ...]
-    """Owed, and never accepted."""
+    """Calls that had to arrive and were never accepted."""
     repeats: dict[str, int]
-    """Accepted before, and sent again so often (accepted anew by send-calls, or answered 409)."""
+    """How often calls were sent again after they were accepted (accepted again by send-calls, or answered 409)."""
     differing_bytes: tuple[str, ...]
-    """Two attempts had not the same body."""
+    """Calls of which two attempts had different bodies."""
     wrong_recording: tuple[str, ...]
-    """Accepted with another recording than its own."""
+    """Calls that were accepted with a recording that is not theirs."""
     unknown: tuple[str, ...]
-    """Arrived, and nobody owed it."""
+    """Calls that arrived, but were never written."""
 
     @property
     def repeated(self) -> int:
-        """All repeats together."""
+        """The number of all repeats."""
         return sum(self.repeats.values())
 
     @property
     def is_clean(self) -> bool:
-        """Nothing but repeats."""
+        """Whether nothing but repeats was found."""
         return not (self.lost or self.differing_bytes or self.wrong_recording or self.unknown)
 
     def __str__(self) -> str:
@@ -122,8 +122,8 @@ def _some(ids: Sequence[str]) -> str:
 
 
 def compare(obligations: Iterable[Obligation], journal: Iterable[Landed]) -> Report:
-    """Pure. `journal` in the order of arrival. An attempt that was not accepted counts only for its bytes: the body is
-    frozen from the first attempt on."""
+    """Pure. `journal` is in the order of arrival. An attempt that was not accepted counts only for its bytes, because the body
+    is frozen from the first attempt on."""
     owed = {each.call_id: each.recording_url for each in obligations}
     accepted: set[str] = set()
     bodies: dict[str, str] = {}
@@ -150,7 +150,7 @@ def compare(obligations: Iterable[Obligation], journal: Iterable[Landed]) -> Rep
 
 
 def find_repeats(journal: Iterable[Landed], ends: Sequence[int]) -> list[Repeat]:
-    """Pure. `ends`: the number of the last request of each life that ended by a kill."""
+    """Pure. `ends` has the number of the last request of each life that ended by a kill."""
     before: dict[str, Landed] = {}
     accepted: set[str] = set()
     found = []
@@ -168,12 +168,12 @@ def find_repeats(journal: Iterable[Landed], ends: Sequence[int]) -> list[Repeat]
 
 
 def read_obligations(path: Path) -> list[Obligation]:
-    """Of a file that may still be written to: a last line without its newline is not owed yet."""
+    """Read a file that may still be written to: a last line without its newline does not count yet."""
     return [Obligation(call_id=line["call_id"], recording_url=line["recording_url"]) for line in _lines(path)]
 
 
 def read_journal(path: Path) -> list[Landed]:
-    """The journal of `tunerd sandbox --journal`; requests without a readable call id are left out."""
+    """Read the journal of `tunerd sandbox --journal`; requests without a readable call id are left out."""
     return [
         Landed(
             call_id=line["call_id"],
@@ -197,7 +197,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def make_document(chance: random.Random, number: int, prefix: str, *, by_manifest: bool) -> dict[str, object]:
-    """A made-up call; its recording's URL follows from its id."""
+    """A generated call; its recording's URL follows from its id."""
     call_id = f"{prefix}-{number:06}"
     at = 0
     messages = []
@@ -223,7 +223,7 @@ def recording_url(call_id: str) -> str:
 
 
 class Oracle:
-    """Writes obligations, calls and manifests. One object for each process; not safe for two on the same files."""
+    """Writes obligations, calls and manifests. Each process needs its own object; two must not write to the same files."""
 
     def __init__(self, *, calls: Path, recordings: Path | None, obligations: Path, seed: int, prefix: str) -> None:
         self._calls = calls
@@ -234,7 +234,8 @@ class Oracle:
         self._fd = os.open(obligations, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def call(self, number: int) -> None:
-        """One call: its obligation on disk first (fsync), then its document under its name. Manifests come before or later."""
+        """Write one call: first its obligation, synced to disk, then its document under its name. Manifests come before or
+        later."""
         by_manifest = self._recordings is not None and self._chance.random() < 0.5
         document = make_document(self._chance, number, self._prefix, by_manifest=by_manifest)
         call_id, started = str(document["id"]), _BASE_MS + number * 60_000
@@ -246,7 +247,7 @@ class Oracle:
         self._manifests(until=number)
 
     def close(self) -> None:
-        """Write the manifests that are still owed."""
+        """Write the manifests that are still missing."""
         self._manifests(until=None)
         os.close(self._fd)
 
@@ -265,7 +266,7 @@ class Oracle:
 
 
 def _put(path: Path, document: dict[str, object]) -> None:
-    """Whole or not at all: a hidden name first, then the rename."""
+    """Write the file atomically: under a hidden name first, then renamed."""
     draft = path.with_name(f".{path.name}.tmp")
     draft.write_bytes(orjson.dumps(document))
     draft.rename(path)

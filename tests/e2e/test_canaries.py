@@ -1,5 +1,5 @@
-"""Twelve canaries in every kind of input of a real run in which much fails, against a Tuner that repeats in its answers
-what it was sent: none of them comes out in log, metrics, status, page, socket or commands."""
+"""Twelve canaries (secrets and transcripts) are in every kind of input of a real run with many failures, and Tuner's answers
+repeat them. None of them reaches the log, metrics, status, page, socket or the output of a command."""
 
 import json
 import os
@@ -34,7 +34,8 @@ def leaks(text: str) -> list[str]:
 
 @asynccontextmanager
 async def parrot() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """A Tuner that answers with everything that it was sent: headers, query, body. How, goes by the call id."""
+    """A Tuner whose answers repeat everything that it was sent: headers, query, body. The call id decides about the form of
+    the answer."""
     heard: list[dict[str, Any]] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -69,7 +70,7 @@ async def parrot() -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def planted(call_id: str, **changes: Any) -> dict[str, Any]:
-    """A call whose every part sings."""
+    """A call with a canary in every part."""
     document = call_document(call_id)
     document["audio"] = (
         f"https://user:{CANARIES['password in a URL']}@audio.example/1.wav?X-Sig={CANARIES['signature of a recording']}"
@@ -84,7 +85,7 @@ def planted(call_id: str, **changes: Any) -> dict[str, Any]:
 
 
 async def test_no_canary_sings(tmp_path: Path) -> None:
-    """Accepted, rejected, failing and refused calls, broken files, a rotated key, a refused configuration."""
+    """The run has accepted, rejected, failing and refused calls, broken files, a rotated key and a refused configuration."""
     for name in ("calls", "recordings"):
         (tmp_path / name).mkdir()
     key_file = tmp_path / "key"
@@ -126,13 +127,13 @@ async def test_no_canary_sings(tmp_path: Path) -> None:
                 )
 
             await until(all_seen)
-            put(calls / "odd.json", planted("odd-1"))  # the last: whatever comes after an unconfirmed call waits for it
+            put(calls / "odd.json", planted("odd-1"))  # last, because everything after an unconfirmed call waits for it
             await until(lambda: any(body["call_id"] == "odd-1" for body in heard))
             config.write_text(
                 text.replace(f"api_key_file: {key_file}", f"api_key: {CANARIES['key in a configuration']}\n  api_kee: 1")
             )
             daemon.signal(1)
-            await until(lambda: daemon.told("configuration refused; the one before goes on"))
+            await until(lambda: daemon.told("configuration refused; keeping the previous configuration"))
             config.write_text(text)
             told = await everything_told(daemon, config)
             assert await daemon.stop() == 0
@@ -145,7 +146,7 @@ async def test_no_canary_sings(tmp_path: Path) -> None:
 
 
 async def everything_told(daemon: Daemon, config: Path) -> dict[str, str]:
-    """All that a person or a machine can get to see."""
+    """Everything that a person or a program can see."""
     told = {path: await daemon.get(path) for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz")}
     for words in (
         ("status",), ("status", "--json"), ("failed",), ("failed", "--json"), ("status", "rejected-1"),
@@ -162,8 +163,8 @@ async def everything_told(daemon: Daemon, config: Path) -> dict[str, str]:
 
 
 async def test_the_keys_are_masked_even_where_nothing_looks_for_them(tmp_path: Path) -> None:
-    """The second net: a key of no known form, and the one that replaced it, as the names of broken files. The log has
-    them masked, from the first request on that carried them."""
+    """Second safety net: a key without a known form, and the key that replaced it, are the names of broken files. The log
+    masks both, from the first request on that used them."""
     for name in ("calls", "recordings"):
         (tmp_path / name).mkdir()
     keys, key_file = ("plain-words-for-a-key", "other-words-for-a-key"), tmp_path / "key"

@@ -1,7 +1,7 @@
-"""SIGKILL at random under load: an oracle in its own process notes each call durably before it renames it into place, and
-afterwards what it noted is compared with what the sandbox's journal says arrived.
+"""SIGKILL at random under load: an oracle in its own process records each call durably before it renames it into place, and
+afterwards the test compares these records with what the sandbox's journal says arrived.
 
-TUNERD_KILLS says how many kills have to land while a request is open (20 by default; `make chaos KILLS=500`).
+TUNERD_KILLS sets how many kills have to land while a request is open (20 by default; `make chaos KILLS=500`).
 """
 
 import asyncio
@@ -24,7 +24,8 @@ CONCURRENCY = 8
 LATENCY_S = 0.1
 CALLS_A_KILL = 24
 LONG_LIFE = 3 * CONCURRENCY
-"""Every third time the daemon is killed only after so many requests more: else nearly all that came from it are in flight."""
+"""Every third time the daemon is killed only after this many more requests: otherwise nearly all its requests would be in
+flight."""
 
 _CONFIG = """
 tuner: {{workspace_id: 42, agent_remote_identifier: support-bot, base_url: "{url}", api_key: tr_api_chaos}}
@@ -55,14 +56,17 @@ log: {{format: json}}
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 10 * KILLS)
 async def test_nothing_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None:
-    """Every call that was noted arrives with its own recording; only calls in flight at a kill repeat, byte for byte.
+    """Every recorded call arrives with its own recording; only calls in flight at a kill are repeated, byte for byte.
 
-    In flight: its request was open, or answered and not settled yet. How long settling takes nobody can promise on a busy
-    machine, so the bound is one of order, not of time. A worker asks for its next call to be sent only when the settlement
-    of its last one is on disk. So of the requests between two kills at most CONCURRENCY are of calls that come again; no call
-    comes twice between the same two kills, nor after the last one. And all answers take equally long, and settlements become
-    durable in their order: when a worker has sent a third request after a given one, its second, which was answered long
-    after that, is settled, so that one is, too. None that is repeated is followed by more than two of each other worker."""
+    A call is in flight if its request is open, or answered and not settled yet. On a busy machine nobody can promise how long
+    settling takes, so the bounds count requests, not time. A worker sends its next call only when the settlement of its last one
+    is on disk. So of the requests between two kills, at most CONCURRENCY belong to calls that are sent again. No call is sent
+    twice between the same two kills, or after the last kill.
+
+    All answers take equally long, and settlements become durable in their order. So when a worker has sent a third request
+    after a given one, its second request is settled. The second was answered long after the given one, so the given one is
+    settled too. A repeated request is therefore followed by at most two requests of each other worker.
+    """
     chance, never = random.Random(SEED), asyncio.Event()
     calls, recordings, obligations = tmp_path / "calls", tmp_path / "recordings", tmp_path / "obligations"
     calls.mkdir()
@@ -84,9 +88,9 @@ async def test_nothing_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None
                     await _more(tuner, LONG_LIFE)
                 before = _size(tuner.journal)
                 await until(lambda before=before: _size(tuner.journal) > before)  # type: ignore[misc]
-                # The stand-in notes a request when it comes and answers LATENCY_S later: until then it is open.
+                # The sandbox records a request when it arrives and answers LATENCY_S later: until then it is open.
                 arrived = time.monotonic()
-                await SystemClock().wait(never, chance.random() * LATENCY_S * 0.8)  # chance is what is tested here
+                await SystemClock().wait(never, chance.random() * LATENCY_S * 0.8)  # random on purpose
                 await daemon.kill()
                 landed += time.monotonic() - arrived < LATENCY_S
                 restarts += 1
@@ -123,7 +127,7 @@ async def test_nothing_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None
 
 
 async def _more(tuner: Sandbox, requests: int) -> None:
-    """Wait for so many requests more."""
+    """Wait for this many more requests."""
     enough = (await tuner.counts())["total"] + requests
 
     async def came() -> bool:
@@ -133,8 +137,8 @@ async def _more(tuner: Sandbox, requests: int) -> None:
 
 
 async def _last_of_the_dead(tuner: Sandbox) -> int:
-    """The number of the last request of a process that was killed. What lay in the stand-in's sockets has been read when
-    it has answered twice that nothing is open: between the two it looked at every connection."""
+    """The number of the last request of a killed process. When the sandbox has answered twice that nothing is open, it has
+    read everything in its sockets, because it serves every connection in between."""
     quiet: list[int] = []
 
     async def is_quiet() -> bool:

@@ -1,7 +1,8 @@
-"""The real daemon while its wall clock really jumps (libfaketime: CLOCK_REALTIME alone, its offset in a file that is
-rewritten meanwhile): no storm of retries, nothing expires early, nothing goes out twice, and the daemon goes on.
+"""The real daemon while its wall clock really jumps (libfaketime changes only CLOCK_REALTIME; its offset is in a file that the test
+rewrites): no storm of retries, nothing expires early, nothing is sent twice, and the daemon continues.
 
-tests/protections/test_clock.py has the same rules on a fake clock, and many more cases."""
+tests/protections/test_clock.py has the same rules on a fake clock, and many more cases.
+"""
 
 import signal
 from collections import Counter
@@ -20,14 +21,14 @@ needs_faketime = needs("libfaketime", lambda: bool(LIBRARIES), "the wall clock o
 
 
 class WallClock:
-    """What the daemon takes for the time of day. Its monotonic clocks, and the times of files, stay as they are."""
+    """The daemon's wall clock. Its monotonic clocks, and the times of files, stay as they are."""
 
     def __init__(self, directory: Path) -> None:
         self._offset = directory / "clock"
         self.set("+0")
 
     def set(self, offset: str) -> None:
-        """`+1d`, `-1d`, `+1h`: that far from the true time, within a second."""
+        """`+1d`, `-1d`, `+1h`: this far from the true time, within a second."""
         beside = self._offset.with_name("clock.tmp")
         beside.write_text(f"{offset}\n")
         beside.replace(self._offset)
@@ -47,9 +48,9 @@ class WallClock:
     ("offset", "is_suspended"), [("+1d", False), ("-1d", False), ("+1h", True)], ids=["a day on", "a day back", "an hour asleep"]
 )
 async def test_the_wall_clock_jumps(tmp_path: Path, offset: str, is_suspended: bool) -> None:
-    """With calls in every state: an open request is neither given up nor repeated, a Retry-After ends when it said, neither
-    at once nor a day later, a call that waits 30 minutes for its recording goes on waiting, new calls go out; and so it
-    is when the clock is put right again."""
+    """With calls in every state, after each jump and after the clock is corrected: an open request is neither given up nor
+    repeated, a Retry-After ends when it should, a call that waits 30 minutes for its recording keeps waiting, and new calls
+    are sent."""
     clock = WallClock(tmp_path)
     async with (
         world(tmp_path, source="    on_missing: fail") as (tuner, config),

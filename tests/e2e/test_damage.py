@@ -1,5 +1,5 @@
-"""A ledger file that was damaged while nobody looked: the daemon starts, or refuses with one line; the file is kept, what
-it still says is used, the rest is read from the files again, and nobody's calls are stored twice by the thousand."""
+"""A ledger file was damaged while no daemon ran: the daemon starts, or refuses with one line. It keeps the file and uses what
+it can read of it, reads the rest from the files again, and does not store thousands of calls twice."""
 
 import json
 import random
@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.harness import KEY, Daemon, Sandbox, call_document, command, put, running, until, world
 from tests.real_parts import needs_mount
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.rebuilt import COUNTING, MOST_AGAIN, WAITING
+from tunerd.post_recovery import COUNTING, MOST_AGAIN, WAITING
 
-SET_ASIDE = "the ledger file was damaged and is set aside"
+SET_ASIDE = "the ledger file was damaged; it was set aside and rebuilt"
 
 
 def truncated(data: bytes) -> bytes:
@@ -24,7 +24,7 @@ def truncated(data: bytes) -> bytes:
 
 
 def flipped(data: bytes) -> bytes:
-    """Every page but the first has bits of its head flipped."""
+    """Flip bits in the head of every page except the first."""
     flipped, chance = bytearray(data), random.Random(3)
     for page in range(4096, len(data), 4096):
         for at in range(page, page + 12):
@@ -37,7 +37,7 @@ def zero_length(data: bytes) -> bytes:
 
 
 async def sent_once(tuner: Sandbox, config: Path, calls: list[str]) -> None:
-    """A first run, after which the ledger knows these calls as sent."""
+    """A first run; afterwards the ledger knows these calls as sent."""
     async with running(config) as daemon:
         for number, call_id in enumerate(calls):
             put(config.parent / "calls" / f"{number}.json", call_document(call_id))
@@ -51,8 +51,8 @@ async def _has_sent(daemon: Daemon, count: int) -> bool:
 
 @pytest.mark.parametrize("harm", [truncated, flipped, zero_length])
 async def test_a_damaged_ledger_is_set_aside_and_rebuilt(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
-    """One line says that the file was set aside, where it is kept byte for byte, and how many rows were saved; every call
-    that is on disk is known again, new ones go out, and with create-call none is stored twice."""
+    """One line says that the file was replaced, where it is kept byte for byte, and how many rows were saved. Every call on
+    disk is known again, new calls are sent, and with create-call none is stored twice."""
     calls = [f"call-{number}" for number in range(40)]
     async with world(tmp_path) as (tuner, config):
         await sent_once(tuner, config, calls)
@@ -75,7 +75,7 @@ async def test_a_damaged_ledger_is_set_aside_and_rebuilt(tmp_path: Path, harm: C
 
 
 async def test_sent_ids_are_salvaged(tmp_path: Path) -> None:
-    """Damage to an index alone: under send-calls, where a repeat would be stored twice, not one call goes out again."""
+    """If only an index is damaged, no call is sent again under send-calls, where a repeat would be stored twice."""
     calls = [f"call-{number}" for number in range(40)]
     async with world(tmp_path) as (tuner, config):
         config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
@@ -92,8 +92,8 @@ async def test_sent_ids_are_salvaged(tmp_path: Path) -> None:
 
 
 async def test_over_a_thousand_repeats_wait_for_an_operator(tmp_path: Path) -> None:
-    """Nothing can be salvaged and send-calls would store every call twice: over 1,000 of them wait for `tunerd resume`,
-    over a restart too, and status says why. A few go by themselves, once they are counted."""
+    """If nothing can be salvaged and send-calls would store every call twice, more than 1,000 of them wait for `tunerd
+    resume`, also after a restart, and status says why. A smaller number is sent automatically after the count."""
     calls = [f"call-{number:04}" for number in range(MOST_AGAIN + 10)]
     async with world(tmp_path) as (tuner, config):
         config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
@@ -127,8 +127,8 @@ async def test_over_a_thousand_repeats_wait_for_an_operator(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("between", ["a command", "a kill"])
 async def test_what_would_be_stored_twice_is_held_back_whoever_came_first(tmp_path: Path, between: str) -> None:
-    """A command on a damaged ledger refuses with one line and changes nothing; a daemon that was killed between the rebuild
-    and the pause leaves a ledger that still says so. Either way the next daemon counts before it sends."""
+    """A command on a damaged ledger refuses with one line and changes nothing. A daemon that is killed between the rebuild and
+    the pause leaves a ledger that still records the rebuild. In both cases the next daemon counts before it sends."""
     async with world(tmp_path) as (tuner, config):
         config.write_text(config.read_text().replace(KEY, "plain-key-of-send-calls"))
         await sent_once(tuner, config, ["call-1"])
@@ -141,7 +141,7 @@ async def test_what_would_be_stored_twice_is_held_back_whoever_came_first(tmp_pa
                 assert said.startswith(f"tunerd: {ledger} is damaged; `tunerd run` ")
             assert ledger.read_bytes() == b""
             assert not list(tmp_path.glob("*.corrupt-*"))
-        else:  # as far as it got
+        else:  # as a daemon leaves it that is killed after the rebuild
             rebuilt = await SqliteLedger.open(ledger, now=time.time(), emit=lambda _: None)
             await rebuilt.close()
         async with running(config) as daemon:
@@ -154,7 +154,7 @@ async def test_what_would_be_stored_twice_is_held_back_whoever_came_first(tmp_pa
 
 
 async def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
-    """Exit 1, one line with what to do, and the file untouched."""
+    """The daemon exits with 1 and one line that says what to do, and does not touch the file."""
     async with world(tmp_path) as (tuner, config):
         await sent_once(tuner, config, ["call-1"])
         ledger = tmp_path / "ledger.db"
@@ -170,7 +170,7 @@ async def test_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_the_users_is_refused_in_one_line(tmp_path: Path) -> None:
-    """`ledger.url` names a YAML file by mistake: exit 1, one line, the file untouched."""
+    """If `ledger.url` names a YAML file by mistake, the daemon exits with 1 and one line, and does not touch the file."""
     async with world(tmp_path) as (_, config):
         base = tmp_path / "base.yaml"
         base.write_text("delivery: {concurrency: 4}\n")
@@ -183,7 +183,8 @@ async def test_a_file_of_the_users_is_refused_in_one_line(tmp_path: Path) -> Non
 
 
 async def test_a_ledger_that_is_removed_ends_the_daemon(tmp_path: Path) -> None:
-    """Nothing would fail, and nothing would be kept: it says so in one line and ends with 1. The next start goes on."""
+    """If the ledger is removed under a running daemon, writes would succeed and be lost: the daemon says so in one line and
+    exits with 1. The next start works."""
     async with world(tmp_path) as (tuner, config):
         async with running(config) as daemon:
             put(tmp_path / "calls" / "one.json", call_document("one"))
@@ -201,7 +202,7 @@ async def test_a_ledger_that_is_removed_ends_the_daemon(tmp_path: Path) -> None:
 
 @needs_mount
 async def test_a_read_only_file_is_refused_in_one_line(tmp_path: Path) -> None:
-    """The ledger's file alone can't be written: exit 1, one line, nothing set aside."""
+    """If only the ledger's file cannot be written, the daemon exits with 1 and one line, and replaces nothing."""
     async with world(tmp_path) as (tuner, config):
         await sent_once(tuner, config, ["call-1"])
         ledger = str(tmp_path / "ledger.db")

@@ -1,4 +1,4 @@
-"""`tunerd demo` where a person may point it: what it prints is README's (tests/test_readme.py)."""
+"""`tunerd demo` in different directories; tests/test_readme.py checks its output."""
 
 import asyncio
 import sys
@@ -10,7 +10,7 @@ from tests.e2e.harness import _plain_environment
 
 
 async def demo(directory: Path, *arguments: str) -> tuple[int, str]:
-    """Run in `directory`: exit code, and everything said."""
+    """Run the demo in `directory`; return its exit code and all its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", "demo", *arguments, cwd=directory,
         env={**_plain_environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -23,7 +23,7 @@ async def demo(directory: Path, *arguments: str) -> tuple[int, str]:
 
 
 async def test_a_relative_directory_is_kept_and_not_used_twice(tmp_path: Path) -> None:
-    """The demo leaves its ledger there; a second one in the same place is refused at once, in one line."""
+    """The demo leaves its ledger in the directory; a second demo there is refused at once, in one line."""
     code, said = await demo(tmp_path, "--keep", "kept")
     assert code == 0, said
     assert f"ls {tmp_path}/kept\n" in said
@@ -35,7 +35,7 @@ async def test_a_relative_directory_is_kept_and_not_used_twice(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["file/below", "/proc/nowhere"])
 async def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, name: str) -> None:
-    """No traceback for a path that is none."""
+    """A directory that cannot be created gives one line and no traceback."""
     (tmp_path / "file").touch()
     code, said = await demo(tmp_path, "--keep", name)
     assert (code, said.count("\n")) == (1, 1), said

@@ -1,6 +1,6 @@
-"""The disk under a running daemon's ledger fills up, goes read-only, gives I/O errors, or descriptors run out. Each time:
-intake pauses and says so once, what is open at Tuner is finished, nothing is lost or sent twice, and with the trouble gone
-all goes on by itself within ten seconds."""
+"""The disk of a running daemon's ledger fills up, becomes read-only or gives I/O errors, or file descriptors run out. Each
+time intake pauses and says so once, open requests are finished, nothing is lost or sent twice, and ten seconds after the cause
+is gone everything works again."""
 
 import asyncio
 import os
@@ -17,13 +17,13 @@ from tests.real_parts import needs_mount, needs_strace
 from tunerd.clock import SystemClock
 
 WITHIN_S = 10.0
-CANNOT = "the ledger cannot be written; intake stands still until it can"
+CANNOT = "the ledger cannot be written; reading is paused until it can"
 CAN_AGAIN = "the ledger can be written again"
 
 
 @contextmanager
 def small_disk(directory: Path, size: str) -> Iterator[Path]:
-    """A file system of its own, so big."""
+    """A separate file system of this size."""
     disk = directory / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], check=True)
@@ -34,7 +34,7 @@ def small_disk(directory: Path, size: str) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int = 0) -> Path:
-    """Take all the room but `leave` bytes."""
+    """Use up all space except `leave` bytes."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12):
@@ -53,7 +53,7 @@ def move_ledger(config: Path, disk: Path, min_free: str = "0") -> None:
 
 @asynccontextmanager
 async def failing(daemon: Daemon, calls: str, error: str) -> AsyncIterator[None]:
-    """These system calls of the process fail so, from now until the end of the block."""
+    """Make these system calls of the process fail in this way, until the end of the block."""
     strace = await asyncio.create_subprocess_exec(
         "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}", "-p",
         str(daemon.pid), stderr=asyncio.subprocess.PIPE,
@@ -69,7 +69,7 @@ async def failing(daemon: Daemon, calls: str, error: str) -> AsyncIterator[None]
 
 
 def _is_traced(pid: int) -> bool:
-    """All of its threads."""
+    """All threads of the process."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return all("TracerPid:\t0\n" not in (task / "status").read_text() for task in tasks)
 
@@ -83,7 +83,7 @@ async def full_disk(daemon: Daemon) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def no_descriptors(daemon: Daemon, but: int = 0) -> AsyncIterator[None]:
-    """Every number below the limit is taken, `but` so many."""
+    """Use up every descriptor below the limit, except `but` of them."""
     taken = {int(fd.name) for fd in Path(f"/proc/{daemon.pid}/fd").iterdir()}
     limit = next(n for n in range(3, 10_000) if n - sum(fd < n for fd in taken) >= but)
     before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -93,8 +93,8 @@ async def no_descriptors(daemon: Daemon, but: int = 0) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def read_only(daemon: Daemon) -> AsyncIterator[None]:
-    """Whatever is opened anew is on a mount that is read-only; what is open already gets EROFS, as if it were, too (the
-    kernel remounts nothing that has open writers, except after errors of its own)."""
+    """Files that are opened from now on are on a read-only mount. Writes to open files get EROFS too, as if they were on that
+    mount (the kernel remounts a file system with open writers only after its own errors)."""
     disk = str(daemon.directory / "disk")
     for how in (["--bind", disk], ["-o", "remount,bind,ro"]):
         await _ran("mount", *how, disk)
@@ -120,7 +120,7 @@ def bad_syncs(daemon: Daemon) -> AbstractAsyncContextManager[None]:
 async def test_the_ledgers_disk_fails_and_comes_back(
     tmp_path: Path, fault: Callable[[Daemon], AbstractAsyncContextManager[None]]
 ) -> None:
-    """ENOSPC by bytes, EROFS on every write, EIO on every sync, under load."""
+    """Under load: ENOSPC for lack of space, EROFS on every write, EIO on every sync."""
     with small_disk(tmp_path, "64m"):
         async with world(tmp_path) as (tuner, config):
             move_ledger(config, tmp_path / "disk")
@@ -143,7 +143,7 @@ async def test_the_ledgers_disk_fails_and_comes_back(
                     await until(lambda: _holds_no_attempt(daemon))
                     await tuner.plan({"latency_s": 0})
                     assert len(daemon.told(CANNOT)) == 1
-                    assert len(daemon.told("not read")) <= 1
+                    assert len(daemon.told("source paused")) <= 1
                     assert await daemon.healthy(), "a restart would not mend the disk"
                 await until(lambda: daemon.told(CAN_AGAIN), ceiling_s=WITHIN_S)
                 await until(lambda: _is_paused(daemon, 0), ceiling_s=WITHIN_S)
@@ -153,8 +153,8 @@ async def test_the_ledgers_disk_fails_and_comes_back(
 
 
 async def test_no_descriptors_are_left(tmp_path: Path) -> None:
-    """EMFILE everywhere: files can't be read, no connection made. It is told, nothing ends; with room in the table
-    everything is sent within ten seconds."""
+    """EMFILE everywhere: files cannot be read and no connection can be made. The daemon reports it and keeps running; ten
+    seconds after descriptors are free, everything is sent."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         put(tmp_path / "calls" / "early.json", call_document("early"))
         await tuner.has("early")
@@ -171,9 +171,9 @@ async def test_no_descriptors_are_left(tmp_path: Path) -> None:
 
 
 async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
-    """Calls that are in the ledger meet EMFILE when they connect: where a connection can be made it is used, else a pause
-    `local` says so; Tuner is not taken for unreachable, no attempt is counted, and with descriptors back everything is sent
-    within ten seconds, nothing twice."""
+    """Calls in the ledger meet EMFILE when they connect. If a connection can be made, it is used; otherwise the pause `local`
+    says so. Tuner does not count as unreachable, no attempt is counted, and ten seconds after descriptors are free everything
+    is sent, nothing twice."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         assert (await command(config, "pause"))[0] == 0
         calls = [f"call-{number}" for number in range(40)]
@@ -181,7 +181,7 @@ async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
             put(tmp_path / "calls" / f"{call_id}.json", call_document(call_id))
         await until(lambda: _all_due(daemon, 40))
         await tuner.plan({"latency_s": 0.2})
-        async with no_descriptors(daemon, but=1):  # the one takes the order to resume
+        async with no_descriptors(daemon, but=1):  # one descriptor, for the resume command
             await until(lambda: succeeds(config, "resume"))
             await until(lambda: _paused(daemon, "local") or _has_any(tuner))
         await tuner.has(*calls, ceiling_s=WITHIN_S)
@@ -195,8 +195,8 @@ async def test_no_descriptors_for_uploads(tmp_path: Path) -> None:
 
 
 async def test_idle_connections_do_not_take_the_descriptors(tmp_path: Path) -> None:
-    """128 descriptors, and somebody opens 300 connections to the ops port, again and again: calls are read and delivered, a
-    scrape gets through, and the log stays short."""
+    """With 128 descriptors, somebody opens 300 connections to the ops port, again and again: calls are read and delivered, a
+    scrape succeeds, and the log stays short."""
     async with world(tmp_path) as (tuner, config):
         daemon = await Daemon.run(config, under=("prlimit", "--nofile=128:128"))
         idle: list[asyncio.StreamWriter] = []
@@ -219,8 +219,8 @@ async def test_idle_connections_do_not_take_the_descriptors(tmp_path: Path) -> N
 
 
 async def test_deliveries_go_on_with_the_connections_that_are_open(tmp_path: Path) -> None:
-    """No descriptor is left, but some connections are open: they are used on, without a pause, and ten minutes of that would
-    not fill the log."""
+    """No descriptor is left, but some connections are open: the daemon keeps using them without a pause, and ten minutes of
+    this would not fill the log."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         await tuner.plan({"latency_s": 0.3})
         first = [f"first-{number}" for number in range(4)]
@@ -244,8 +244,8 @@ async def test_deliveries_go_on_with_the_connections_that_are_open(tmp_path: Pat
 
 @needs_mount
 async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) -> None:
-    """With less than `ledger.min_free` left nothing is admitted, one line and the metric say so, and room remains; what is
-    in the ledger is sent. With more room it goes on within ten seconds."""
+    """With less than `ledger.min_free` left nothing is admitted, one log line and the metric say so, and space remains. Calls
+    in the ledger are sent. With more space intake resumes within ten seconds."""
     with small_disk(tmp_path, "40m") as disk:
         async with world(tmp_path) as (tuner, config):
             move_ledger(config, disk, "20MiB")
@@ -255,7 +255,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
                 await until(lambda: _open_at(tuner, 1))
                 filler = fill(disk, leave=15 << 20)
                 late = []
-                while not await _is_paused(daemon, 1):  # the room is looked at once a second
+                while not await _is_paused(daemon, 1):  # free space is checked once a second
                     late.append(f"late-{len(late)}")
                     put(tmp_path / "calls" / f"{late[-1]}.json", call_document(late[-1]))
                     await SystemClock().wait(asyncio.Event(), 0.1)
@@ -264,7 +264,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
                 await tuner.plan({"latency_s": 0})
                 assert "last" not in await tuner.accepted()
                 assert "due" not in await daemon.states()
-                (line,) = daemon.told("not read")
+                (line,) = daemon.told("source paused")
                 assert line["reason"] == "disk"
                 assert "min_free" in line["detail"]
                 assert not daemon.told(CANNOT)
@@ -275,7 +275,7 @@ async def test_min_free_pauses_intake_before_the_disk_is_full(tmp_path: Path) ->
 
 @needs_mount
 async def test_a_read_only_place_is_refused_at_the_start(tmp_path: Path) -> None:
-    """One line that names the place, and 1."""
+    """The daemon exits with 1 and one line that names the place."""
     with small_disk(tmp_path, "14m") as disk:
         async with world(tmp_path) as (_, config):
             move_ledger(config, disk)
@@ -293,7 +293,7 @@ def _paused(daemon: Daemon, reason: str) -> list[dict[str, object]]:
 
 
 async def succeeds(config: Path, *arguments: str) -> bool:
-    """A daemon without a free descriptor cannot take a command's connection at once."""
+    """A daemon without a free descriptor cannot accept a command's connection at once."""
     code, _ = await command(config, *arguments)
     return code == 0
 

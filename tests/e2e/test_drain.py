@@ -1,4 +1,4 @@
-"""`tunerd drain` beside a running daemon: what a preStop hook of a plain-container sidecar waits for."""
+"""`tunerd drain` beside a running daemon, as the preStop hook of a plain-container sidecar runs it."""
 
 import asyncio
 import time
@@ -8,8 +8,8 @@ from tests.e2e.harness import Daemon, call_document, command, put, running, unti
 
 
 async def test_drain_waits_for_what_is_due_and_keeps_intake_open(tmp_path: Path) -> None:
-    """It returns once nothing was due for 3 s; a file that the agent writes meanwhile is read and sent first, and begins
-    the 3 s anew. The daemon goes on; a call without its recording is named and not waited for."""
+    """drain returns when nothing was due for 3 s. A file that the agent writes in that time is read and sent first, and the 3
+    s start again. The daemon keeps running. A call without its recording is named and not waited for."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         put(tmp_path / "calls" / "waits.json", call_document("waits", room="nowhere"))
         await tuner.plan({"latency_s": 1.0})
@@ -32,8 +32,8 @@ async def test_drain_waits_for_what_is_due_and_keeps_intake_open(tmp_path: Path)
 
 
 async def test_drain_sees_files_that_no_event_tells_of(tmp_path: Path) -> None:
-    """With `watch: poll` the next scan may be an hour away: what lies in the directory when the drain begins, and what
-    the agent writes while it waits, is sent before it says that nothing is left."""
+    """With `watch: poll` the next scan may be an hour away. Still drain sends what is in the directory when it begins, and
+    what the agent writes while it waits, before it says that nothing is left."""
     async with world(tmp_path, rescan="1h", source="    watch: poll") as (tuner, config), running(config) as daemon:
         await scanned(daemon)
         put(tmp_path / "calls" / "a.json", call_document("a"))
@@ -46,7 +46,7 @@ async def test_drain_sees_files_that_no_event_tells_of(tmp_path: Path) -> None:
 
 
 async def test_drain_returns_at_its_deadline_and_says_what_is_left(tmp_path: Path) -> None:
-    """With Tuner away the deadline ends it, with 1 and the counts."""
+    """If Tuner is down, drain ends at the deadline, with exit code 1 and the counts."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         await tuner.plan({"fail": {"503": 1.0}})
         for number in range(3):
@@ -66,7 +66,7 @@ async def test_drain_returns_at_its_deadline_and_says_what_is_left(tmp_path: Pat
 
 
 async def test_a_file_that_is_there_and_not_read_is_no_success(tmp_path: Path) -> None:
-    """At the deadline it was found and still settles: 1, and it says so."""
+    """If a file is still settling at the deadline, drain exits with 1 and says so."""
     async with world(tmp_path, rescan="1h", source="    watch: poll\n    settle: 10s") as (_, config), running(config) as daemon:
         await scanned(daemon)
         put(tmp_path / "calls" / "a.json", call_document("a"))
@@ -76,7 +76,7 @@ async def test_a_file_that_is_there_and_not_read_is_no_success(tmp_path: Path) -
 
 
 async def test_drain_without_a_daemon_says_so(tmp_path: Path) -> None:
-    """Nothing is being sent: one line, and 1."""
+    """If no daemon runs, drain exits with 1 and one line."""
     async with world(tmp_path) as (_, config):
         code, said = await command(config, "drain")
     assert code == 1
@@ -84,7 +84,7 @@ async def test_drain_without_a_daemon_says_so(tmp_path: Path) -> None:
 
 
 async def scanned(daemon: Daemon) -> None:
-    """The first scan of each source is over."""
+    """Wait until the first scan of each source is over."""
 
     async def are_all() -> bool:
         return '"last_scan_at":null' not in (await daemon.get("/status.json")).replace(" ", "")

@@ -1,7 +1,7 @@
-"""The ledger's disk is filled under load, to the last byte and for seconds, and freed again; several times. Afterwards every
-worker still works: as many requests are open at once as `concurrency` says, nothing was lost, and nothing had to be repaired.
+"""Under load the ledger's disk is filled to the last byte for several seconds and freed again, several times. Afterwards every
+worker still works: as many requests are open at once as `concurrency` allows, nothing was lost, and nothing was repeated.
 
-TUNERD_FILLINGS says how often (1 by default; `make full-disk` says 10).
+TUNERD_FILLINGS sets how often (1 by default; `make full-disk` sets 10).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ KINDS = ("call", "worker", "permit")
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Somebody writes a file until the disk is full, and goes on as soon as something is freed; then deletes it."""
+    """Write a file until the disk is full, write more whenever space becomes free, and delete the file at the end."""
     over = threading.Event()
 
     def write() -> None:
@@ -57,7 +57,7 @@ def filled(disk: Path) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 60 * FILLINGS)
 async def test_every_worker_still_works_after_a_full_disk(tmp_path: Path) -> None:
-    """See above."""
+    """No worker is lost, no call is lost, and no call is repeated (see above)."""
     never, clock = asyncio.Event(), SystemClock()
     with small_disk(tmp_path, "160m") as disk:
         async with world(tmp_path, "--latency", "100ms", "--quiet") as (tuner, config):

@@ -1,4 +1,4 @@
-"""Calls of several documents, the real daemon against the real sandbox: webhooks, a log over restarts, a folder a call."""
+"""Calls of several documents, with the real daemon and the real sandbox: webhooks, a log across restarts, a folder per call."""
 
 import json
 import os
@@ -87,7 +87,8 @@ async def gathering(daemon: Daemon, count: int) -> None:
 
 
 async def test_two_webhooks_of_one_call_are_one_request(tmp_path: Path) -> None:
-    """call_ended waits for call_analyzed, over a kill; what comes after the call was sent is counted, and sends nothing."""
+    """call_ended waits for call_analyzed, across a kill; a document that comes after the call was sent is counted and sends
+    nothing."""
     (tmp_path / "webhooks").mkdir()
     async with world(tmp_path, source=webhooks(tmp_path)) as (tuner, config):
         async with running(config) as daemon:
@@ -114,7 +115,7 @@ async def test_two_webhooks_of_one_call_are_one_request(tmp_path: Path) -> None:
 
 
 async def test_what_came_too_late_stays_on_disk(tmp_path: Path) -> None:
-    """`after_sent: delete` takes the files of a call that is sent, and of one that came again; never one whose content Tuner
+    """`after_sent: delete` deletes the files of a sent call, and of one that came again, but never a file whose content Tuner
     does not have."""
     calls = tmp_path / "webhooks"
     calls.mkdir()
@@ -138,7 +139,8 @@ async def test_what_came_too_late_stays_on_disk(tmp_path: Path) -> None:
 
 
 async def test_a_part_that_never_comes_is_named(tmp_path: Path) -> None:
-    """After the wait: an optional part is done without, a required one is named in a failed row; `retry` after it came."""
+    """After the wait a call is sent without an optional part, and fails naming a required one; after that part came, `retry`
+    sends it."""
     (tmp_path / "webhooks").mkdir()
     async with world(tmp_path, source=webhooks(tmp_path, "300ms")) as (tuner, config), running(config) as daemon:
         put(tmp_path / "webhooks" / "1.json", ended("r-1"))
@@ -159,7 +161,7 @@ async def test_a_part_that_never_comes_is_named(tmp_path: Path) -> None:
 
 
 async def test_a_log_whose_calls_grow_over_a_restart(tmp_path: Path) -> None:
-    """Only the first line of a call names it; the daemon is killed and stopped on the way, and every line counts once."""
+    """Only the first line of a call has its id; the daemon is killed and stopped in between, and every line counts once."""
     (tmp_path / "events").mkdir()
     log = tmp_path / "events" / "live.ndjson"
     async with world(tmp_path, source=events(tmp_path)) as (tuner, config):
@@ -194,7 +196,7 @@ async def test_a_log_whose_calls_grow_over_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_folder_a_call(tmp_path: Path) -> None:
-    """Tools in another file than speech, and a file that says that all is there."""
+    """Tool calls are in another file than speech, and a marker file says that the call is complete."""
     folder = tmp_path / "folders" / "f-1"
     folder.mkdir(parents=True)
     async with world(tmp_path, source=folders(tmp_path)) as (tuner, config), running(config) as daemon:
@@ -210,7 +212,8 @@ async def test_a_folder_a_call(tmp_path: Path) -> None:
 
 
 async def test_once_sends_what_is_complete_or_old(tmp_path: Path) -> None:
-    """`run --once` waits for no part of files that were written long ago; a fresh half is left, and told by the exit code."""
+    """`run --once` does not wait for parts of files that were written long ago; an incomplete new call is left, and the exit
+    code says so."""
     (tmp_path / "webhooks").mkdir()
     async with world(tmp_path, source=webhooks(tmp_path)) as (tuner, config):
         put(tmp_path / "webhooks" / "1.json", ended("whole"))
@@ -225,7 +228,7 @@ async def test_once_sends_what_is_complete_or_old(tmp_path: Path) -> None:
 
 
 async def test_send_puts_the_documents_of_a_file_together(tmp_path: Path) -> None:
-    """`tunerd send` of a file with all webhooks of two calls sends two calls, past the ledger."""
+    """`tunerd send` of a file with all webhooks of two calls sends two calls, without the ledger."""
     (tmp_path / "webhooks").mkdir()
     async with world(tmp_path, source=webhooks(tmp_path)) as (tuner, config):
         several = [ended("s-1"), ended("s-2"), analyzed("s-2"), analyzed("s-1")]

@@ -1,4 +1,4 @@
-"""A source's directory goes away under a running daemon and comes back: with its mount, or by itself."""
+"""A source's directory disappears under a running daemon and comes back, with its mount or alone."""
 
 import asyncio
 from collections import Counter
@@ -21,8 +21,8 @@ async def is_missing(daemon: Daemon, value: int) -> bool:
 
 @pytest.mark.parametrize("how", [pytest.param("unmounted", marks=needs_mount), "renamed"])
 async def test_a_mount_that_flaps(tmp_path: Path, how: str) -> None:
-    """It goes and comes twice, once over a restart: the metric and one line say so when it goes and when it is back,
-    nothing is forgotten or sent again, and what is written then is read."""
+    """The directory disappears and comes back twice, once across a restart. The metric and one line report both; nothing is
+    forgotten or sent again, and what is written afterwards is read."""
     volume, there, away = tmp_path / "volume", tmp_path / "calls", tmp_path / "away"
     volume.mkdir()
 
@@ -59,18 +59,18 @@ async def test_a_mount_that_flaps(tmp_path: Path, how: str) -> None:
                 await tuner.has("between")
                 await lose()
                 await until(lambda: is_missing(daemon, 1))
-                assert [line["reason"] for line in daemon.told("not read")] == ["missing", "missing"]
-                assert len(daemon.told("read again")) == 1
+                assert [line["reason"] for line in daemon.told("source paused")] == ["missing", "missing"]
+                assert len(daemon.told("source resumed")) == 1
                 assert await daemon.healthy()
                 assert await daemon.stop() == 0
-            told = len(daemon.told("not read")), len(daemon.told("read again"))
+            told = len(daemon.told("source paused")), len(daemon.told("source resumed"))
             async with running(config) as daemon:
                 await until(lambda: is_missing(daemon, 1))
                 await bring_back()
                 await until(lambda: is_missing(daemon, 0))
                 put(there / "after.json", call_document("after"))
                 await tuner.has("after")
-                assert (len(daemon.told("not read")), len(daemon.told("read again"))) == (told[0] + 1, told[1] + 1)
+                assert (len(daemon.told("source paused")), len(daemon.told("source resumed"))) == (told[0] + 1, told[1] + 1)
                 assert await daemon.stop() == 0
         finally:
             for mounted in filter(Path.is_mount, (there, volume)):

@@ -1,4 +1,4 @@
-"""`tunerd run --once` (backfill) and `tunerd send` as processes against the sandbox."""
+"""`tunerd run --once` (backfill) and `tunerd send`, as processes, with the sandbox."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.e2e.harness import _plain_environment, call_document, config_text, ma
 
 
 async def tunerd(*arguments: str) -> tuple[int, str]:
-    """Exit code and everything said."""
+    """Run a command; return its exit code and all its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env=_plain_environment(),
@@ -36,7 +36,7 @@ def _prepare(directory: Path, url: str, **changes: str) -> str:
 
 
 async def test_once_sends_what_is_there_and_ends_with_0(tmp_path: Path) -> None:
-    """Files, logs and recordings that are there are read, matched and sent; then the process ends by itself."""
+    """`run --once` reads, matches and sends the files, logs and recordings that exist, and then exits."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         for n in range(20):
@@ -52,7 +52,7 @@ async def test_once_sends_what_is_there_and_ends_with_0(tmp_path: Path) -> None:
 
 
 async def test_once_tells_what_failed_and_what_is_left_with_1(tmp_path: Path) -> None:
-    """A broken document and a call whose recording is nowhere are counted, not waited for."""
+    """A broken document and a call without its recording are counted, and not waited for."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url, source="    settle_timeout: 1s")
         put(tmp_path / "calls" / "good.json", call_document("good"))
@@ -66,7 +66,8 @@ async def test_once_tells_what_failed_and_what_is_left_with_1(tmp_path: Path) ->
 
 @pytest.mark.parametrize("after_sent", ["delete", "{move_to: done}"])
 async def test_once_carries_out_after_sent(tmp_path: Path, after_sent: str) -> None:
-    """Files of which every call was sent go before it ends, also those of an earlier run; a failed call's file stays."""
+    """Before `run --once` exits, it deletes files whose calls are all sent, also those of an earlier run; a failed call's file
+    stays."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "early.json", call_document("early"))
@@ -85,7 +86,7 @@ async def test_once_carries_out_after_sent(tmp_path: Path, after_sent: str) -> N
 
 
 async def test_once_carries_out_after_sent_when_wait_is_over(tmp_path: Path) -> None:
-    """A call that is still open does not keep the files of the others."""
+    """An open call does not keep the files of the other calls."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url, source="    after_sent: delete")
         put(tmp_path / "calls" / "good.json", call_document("good"))
@@ -96,7 +97,8 @@ async def test_once_carries_out_after_sent_when_wait_is_over(tmp_path: Path) -> 
 
 
 async def test_once_takes_recordings_that_are_not_near_when_all_is_read(tmp_path: Path) -> None:
-    """Each call of a room gets its own whatever is read first; where nothing nearer is, the farther one; nobody another's."""
+    """Each call of a room gets its own recording, whatever is read first; if nothing nearer exists, it gets the farther one,
+    and never another call's."""
     began = 1_767_225_600_000
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
@@ -112,7 +114,7 @@ async def test_once_takes_recordings_that_are_not_near_when_all_is_read(tmp_path
 
 
 async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None:
-    """With --wait the process goes on looking, and ends as soon as the last call is out."""
+    """With --wait the process keeps looking for recordings, and ends as soon as the last call is sent."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "late.json", call_document("late", room="lobby"))
@@ -130,7 +132,7 @@ async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None
 
 
 async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
-    """One file, past the ledger: the answer is shown, a repeat is told as 409, a refusal with its reason."""
+    """`send` posts one file without the ledger: it shows the answer, reports a repeat as 409, and a rejection with its reason."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         good = str(put(tmp_path / "good.json", call_document("one")))
@@ -160,7 +162,7 @@ async def test_send_shows_what_tuner_answers(tmp_path: Path) -> None:
     ],
 )
 async def test_send_does_not_take_every_200_for_yes(tmp_path: Path, fault: dict[str, object], why: str) -> None:
-    """A page of somebody else, and `success: false`: judged as the daemon judges them, 1 with the reason."""
+    """A page that is not Tuner's, and `success: false`, are judged as in the daemon; the exit code is 1, with the reason."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         await tuner.plan(fault)
@@ -171,7 +173,7 @@ async def test_send_does_not_take_every_200_for_yes(tmp_path: Path, fault: dict[
 
 
 async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:
-    """Calls that back off are due later, not left: a backfill goes on until Tuner has taken them."""
+    """Calls that wait for a retry are due later, not left over: a backfill continues until Tuner has accepted them."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         for n in range(6):
@@ -183,7 +185,7 @@ async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:
 
 
 async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
-    """A pause that needs a person ends a backfill, with what is left in the counts."""
+    """A pause that needs a person ends a backfill, and the counts show what is left."""
     async with sandbox(tmp_path, "--require-key", "tr_api_another") as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "one.json", call_document("one"))
@@ -193,7 +195,7 @@ async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
 
 
 async def on_a_terminal(*arguments: str) -> tuple[int, str]:
-    """As `tunerd`, with a terminal of 100 columns for its output."""
+    """Like `tunerd`, but with a terminal of 100 columns for the output."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 100))
     process = await asyncio.create_subprocess_exec(
@@ -204,7 +206,7 @@ async def on_a_terminal(*arguments: str) -> tuple[int, str]:
 
     def read() -> bytes:
         said = b""
-        with suppress(OSError):  # EIO: its side is closed
+        with suppress(OSError):  # EIO: the process has closed its side
             while part := os.read(ours, 65536):
                 said += part
         return said
@@ -218,8 +220,8 @@ async def on_a_terminal(*arguments: str) -> tuple[int, str]:
 
 
 async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It counts what is done of what there is, says how many wait for a recording, and leaves only the last line behind;
-    into a pipe or a file nothing of it goes."""
+    """The progress bar counts finished calls of all calls, says how many wait for a recording, and leaves only the last line;
+    in a pipe or a file there is no bar."""
     async with sandbox(tmp_path, "--latency", "700ms") as tuner:
         config = _prepare(tmp_path, tuner.url)
         for n in range(3):
@@ -237,7 +239,7 @@ async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
 
 
 async def test_once_names_what_it_could_not_read_and_ends_with_1(tmp_path: Path) -> None:
-    """A link that leads to itself is no file that will be complete: the others are sent, and it is named."""
+    """A link to itself is not waited for: the other files are sent, and the link is named."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "good.json", call_document("good"))
@@ -250,7 +252,7 @@ async def test_once_names_what_it_could_not_read_and_ends_with_1(tmp_path: Path)
 
 
 async def test_once_with_a_directory_that_is_not_there_ends_with_1(tmp_path: Path) -> None:
-    """A mistyped `path:` is no empty directory; the other source is read all the same."""
+    """A mistyped `path:` is reported, not treated as an empty directory; the other source is still read."""
     async with sandbox(tmp_path) as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "one.json", call_document("one"))
@@ -262,7 +264,7 @@ async def test_once_with_a_directory_that_is_not_there_ends_with_1(tmp_path: Pat
 
 
 async def test_once_says_at_once_that_nobody_answers(tmp_path: Path) -> None:
-    """A wrong port: one line when the first attempt was in vain, with what bounds the waiting, and one at the end."""
+    """With a wrong port one line appears after the first failed attempt, saying what limits the wait, and one at the end."""
     config = _prepare(tmp_path, "http://127.0.0.1:9")
     put(tmp_path / "calls" / "one.json", call_document("one"))
     code, said = await tunerd("run", "-c", config, "--once", "--wait", "1s")

@@ -1,4 +1,4 @@
-"""The witness itself: what it calls lost, repeated or changed, and that it notes a call before the call can be seen."""
+"""The oracle itself: what it calls lost, repeated or changed, and that it records a call before the call can be seen."""
 
 import asyncio
 import hashlib
@@ -61,7 +61,8 @@ _CLEAN: dict[str, object] = {"lost": (), "repeats": {}, "differing_bytes": (), "
     ],
 )
 def test_compare(owed: str, journal: list[Landed], found: dict[str, object]) -> None:
-    """Lost: never accepted. A repeat: sent again after it was accepted. Bytes: of every attempt, accepted or not."""
+    """A call is lost if it was never accepted, and repeated if it was sent again after it was accepted. The bytes of every
+    attempt count, accepted or not."""
     report = compare(_owed(*owed.split()), journal)
     expected = _CLEAN | found
     assert {name: getattr(report, name) for name in expected} == expected
@@ -69,8 +70,8 @@ def test_compare(owed: str, journal: list[Landed], found: dict[str, object]) -> 
 
 
 def test_repeats_belong_to_the_life_of_the_request_before() -> None:
-    """A call may come again lives later (it was not its turn before the next kill); once more in its own life is a fault of
-    the daemon, and so is one that many others followed."""
+    """A call may be sent again several lives later (its turn did not come before the next kill). A second time in its own life
+    is a fault of the daemon, and so is a repeat of a request that many others followed."""
     arrivals = [_landed(call_id) for call_id in "abcdaebbf"]
     journal = [replace(each, number=number) for number, each in enumerate(arrivals, start=1)]
     assert [(each.call_id, each.life, each.followed_by, each.again) for each in find_repeats(journal, [3, 5, 5])] == [
@@ -81,14 +82,14 @@ def test_repeats_belong_to_the_life_of_the_request_before() -> None:
 
 
 def test_the_report_names_what_is_lost() -> None:
-    """The line that a failing chaos run prints: counts, and the first ids."""
+    """A failing chaos run prints a line with the counts and the first ids."""
     report = compare(_owed("a", "b"), [_landed("b"), _landed("b")])
     assert isinstance(report, Report)
     assert str(report) == "lost 1 (a), differing_bytes 0, wrong_recording 0, unknown 0, repeats 1"
 
 
 def test_the_same_seed_writes_the_same_calls(tmp_path: Path) -> None:
-    """A failing run can be had again; each call has its recording in the document or in exactly one manifest."""
+    """The same seed repeats a run; each call has its recording in the document or in exactly one manifest."""
     told = []
     for run in ("one", "two"):
         calls, recordings = tmp_path / run / "calls", tmp_path / run / "recordings"
@@ -115,7 +116,7 @@ def test_the_same_seed_writes_the_same_calls(tmp_path: Path) -> None:
 
 
 def test_a_call_is_noted_before_it_can_be_seen(tmp_path: Path) -> None:
-    """Where the document cannot be put in its place, its obligation already stands; and no half document is left there."""
+    """If the document cannot be put in its place, its obligation is already written, and no half document is left."""
     oracle = Oracle(calls=tmp_path / "missing", recordings=None, obligations=tmp_path / "owed", seed=1, prefix="c")
     with pytest.raises(FileNotFoundError):
         oracle.call(0)
@@ -124,7 +125,8 @@ def test_a_call_is_noted_before_it_can_be_seen(tmp_path: Path) -> None:
 
 
 async def test_sigterm_ends_it_between_two_calls(tmp_path: Path) -> None:
-    """What it noted is there, as whole files, and every manifest too: nothing is owed that was not written."""
+    """After SIGTERM every recorded call exists as a whole file, and so does every manifest: nothing is recorded that was not
+    written."""
     calls, recordings, owed = tmp_path / "calls", tmp_path / "recordings", tmp_path / "owed"
     calls.mkdir()
     recordings.mkdir()
@@ -145,7 +147,7 @@ async def test_sigterm_ends_it_between_two_calls(tmp_path: Path) -> None:
 
 
 def test_a_half_line_is_not_owed(tmp_path: Path) -> None:
-    """Both files may be read while they grow."""
+    """Both files can be read while they grow."""
     path = tmp_path / "owed"
     path.write_bytes(b'{"call_id":"a","recording_url":"u"}\n{"call_id":"b","rec')
     assert read_obligations(path) == [Obligation(call_id="a", recording_url="u")]
@@ -177,7 +179,7 @@ async def test_the_sandbox_writes_the_journal_that_is_compared(tmp_path: Path) -
 
 
 def test_main_is_an_ordinary_function(tmp_path: Path) -> None:
-    """A wrong option ends with code 2 before anything is written."""
+    """A wrong option exits with 2 before anything is written."""
     with pytest.raises(SystemExit, match="2"):
         main(["--calls", str(tmp_path)])
     assert not list(tmp_path.iterdir())

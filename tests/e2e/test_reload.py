@@ -1,6 +1,6 @@
-"""SIGHUP again and again while calls come in: nothing is lost, nothing is leaked, and a bad configuration changes nothing.
+"""SIGHUP again and again while calls come in: nothing is lost or leaked, and a bad configuration changes nothing.
 
-TUNERD_RELOADS says how often (50 by default; `make reloads TIMES=1000`).
+TUNERD_RELOADS sets how often (50 by default; `make reloads TIMES=1000`).
 """
 
 import asyncio
@@ -19,7 +19,7 @@ EVERY_S = 0.1
 
 
 def good(text: str, number: int) -> str:
-    """One of several good configurations: other delivery settings, another source definition, a source more or less."""
+    """One of several good configurations: other delivery settings, another source definition, one source more or less."""
     text = text.replace("concurrency: 8", f"concurrency: {4 + number % 8}")
     if number % 3 == 0:
         text = text.replace("rescan: 2s\n    call:", "rescan: 3s\n    call:")
@@ -43,14 +43,14 @@ BAD = (
 
 
 def rewrite(config: Path, text: str) -> None:
-    """As an editor or a ConfigMap does it: whole, by a rename."""
+    """Replace the file by a rename, as an editor or a ConfigMap does."""
     draft = config.with_suffix(".new")
     draft.write_text(text)
     draft.rename(config)
 
 
 def open_files(daemon: Daemon) -> Counter[str]:
-    """What the process has open, by kind; sockets to Tuner apart, they come and go with the work."""
+    """The open files of the process, by kind; without sockets to Tuner, whose number changes with the work."""
     kinds: Counter[str] = Counter()
     for fd in Path(f"/proc/{daemon.pid}/fd").iterdir():
         try:
@@ -67,20 +67,20 @@ def threads(daemon: Daemon) -> int:
 
 @pytest.mark.timeout(120 + 2 * TIMES)
 async def test_reloads_under_load(tmp_path: Path) -> None:
-    """Every 0.1 s a reload, a third of them bad, while calls come in: each call arrives once with its recording, each bad
-    one is refused and the one before goes on, and neither descriptors nor threads grow."""
+    """With a reload every 0.1 s, a third of them bad, while calls come in: each call arrives once with its recording, each bad
+    configuration is refused and the previous one kept, and the numbers of descriptors and threads do not grow."""
     (tmp_path / "extra").mkdir()
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         text, never, clock = config.read_text(), asyncio.Event(), SystemClock()
 
         async def settled(number: int, *, bad: bool) -> None:
-            kind = "configuration refused; the one before goes on" if bad else "configuration reloaded"
+            kind = "configuration refused; keeping the previous configuration" if bad else "configuration reloaded"
             before = len(daemon.told(kind))
             rewrite(config, BAD[number % len(BAD)](text) if bad else good(text, number))
             daemon.signal(signal.SIGHUP)
             await until(lambda: len(daemon.told(kind)) > before)
 
-        for number in range(3):  # threads and watches of every kind are there before they are counted
+        for number in range(3):  # start every kind of thread and watch before counting them
             await settled(4 * number, bad=False)
         await settled(1, bad=False)
         files, number_of_threads = open_files(daemon), threads(daemon)
@@ -97,7 +97,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
         await settled(1, bad=False)
         await tuner.has(*calls)
         assert await tuner.accepted() == dict.fromkeys(calls, 1)
-        refused = len(daemon.told("configuration refused; the one before goes on"))
+        refused = len(daemon.told("configuration refused; keeping the previous configuration"))
         taken = len(daemon.told("configuration reloaded"))
         print(f"{TIMES} reloads: {taken} taken, {refused} refused; open before {dict(files)}, after {dict(open_files(daemon))}")
         assert refused >= TIMES // 6
@@ -109,7 +109,7 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
 
 
 async def test_a_refused_reload_names_each_line_and_changes_nothing(tmp_path: Path) -> None:
-    """Every kind of bad configuration is refused with its place, the metric says so, and calls go on by the old rules.
+    """Every kind of bad configuration is refused with its place, the metric says so, and calls continue with the old rules.
     `ledger.url` and `http.listen` need a restart, and the refusal names that line."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         text = config.read_text()
@@ -117,7 +117,7 @@ async def test_a_refused_reload_names_each_line_and_changes_nothing(tmp_path: Pa
         for number, content in enumerate(bad):
             rewrite(config, content)
             daemon.signal(signal.SIGHUP)
-            kind = "configuration refused; the one before goes on"
+            kind = "configuration refused; keeping the previous configuration"
             await until(lambda number=number, kind=kind: len(daemon.told(kind)) > number)
             assert all(f"{config}:" in problem for problem in daemon.told(kind)[-1]["problems"])
             assert await daemon.metric("tunerd_config_last_reload_successful") == 0
@@ -138,8 +138,8 @@ async def test_a_refused_reload_names_each_line_and_changes_nothing(tmp_path: Pa
 
 
 async def test_watch_config_goes_by_content(tmp_path: Path) -> None:
-    """--watch-config takes a changed file by itself, through a swapped symlink as a ConfigMap does it, and leaves a file
-    alone that was only touched."""
+    """--watch-config reloads a changed file automatically, also through a swapped symlink as a ConfigMap does it, and ignores
+    a file that was only touched."""
     async with world(tmp_path) as (tuner, config):
         text = config.read_text()
         for name, content in (("..1", text), ("..2", text.replace("{const: phone_call}", "{const: web_call}"))):
@@ -163,7 +163,7 @@ async def test_watch_config_goes_by_content(tmp_path: Path) -> None:
 
 
 async def test_a_reload_changes_the_level_of_the_log(tmp_path: Path) -> None:
-    """To debug while a trouble is looked into, without a restart."""
+    """A reload can change the log level, so that a problem can be debugged without a restart."""
     async with world(tmp_path) as (tuner, config):
         text = config.read_text()
         assert text.endswith("log:\n  format: json\n")

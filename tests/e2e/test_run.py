@@ -1,4 +1,4 @@
-"""The real `tunerd run` process against the real sandbox process: the whole way of a call, and everything that gets in it."""
+"""The real `tunerd run` process with the real sandbox process: the whole path of a call, and what can disturb it."""
 
 import json
 import signal
@@ -10,7 +10,7 @@ from tests.e2e.harness import KEY, Process, call_document, command, manifest, pu
 
 
 async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) -> None:
-    """What lay there before the start and what is renamed into place later reach Tuner, each exactly once."""
+    """Files from before the start, and files that are renamed into place later, reach Tuner, each exactly once."""
     async with world(tmp_path) as (tuner, config):
         put(tmp_path / "calls" / "a.json", call_document("before-1"))
         put(tmp_path / "calls" / "many.json", [call_document("before-2"), call_document("before-3")])
@@ -26,7 +26,7 @@ async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) 
 
 
 async def test_a_log_that_grows_and_rotates_is_read_once(tmp_path: Path) -> None:
-    """NDJSON lines arrive as they are appended, through a rename-rotation, half lines and all."""
+    """NDJSON lines arrive as they are appended, across a rotation by rename, half-written lines included."""
     async with world(tmp_path) as (tuner, config):
         log = tmp_path / "calls" / "calls.ndjson"
         async with running(config) as daemon:
@@ -47,12 +47,12 @@ async def test_a_log_that_grows_and_rotates_is_read_once(tmp_path: Path) -> None
 
 
 async def test_a_manifest_before_after_and_during(tmp_path: Path) -> None:
-    """A call goes out with its recording whether the manifest was in the ledger before the call was written, came later, or
-    came while a neighbour's request was open: it goes out beside that one then, not after it."""
+    """A call is sent with its recording whether the manifest was in the ledger before the call was written, came later, or
+    came while the request of another call was open. In the last case the call is sent beside that request, not after it."""
     async with world(tmp_path, timeout="60s") as (tuner, config), running(config) as daemon:
 
         async def manifests_are(count: int) -> bool:
-            return await daemon.metric("tunerd_documents_read_total", source="recordings") == count  # told once it is durable
+            return await daemon.metric("tunerd_documents_read_total", source="recordings") == count  # counted when it is durable
 
         async def stand(**states: int) -> None:
             async def do_they() -> bool:
@@ -75,7 +75,7 @@ async def test_a_manifest_before_after_and_during(tmp_path: Path) -> None:
         await stand(sent=2, waiting=1)
         await tuner.plan({"next": ["hold"], "call_id": "neighbour"})
         put(tmp_path / "calls" / "neighbour.json", call_document("neighbour"))
-        await tuner.has("neighbour")  # noted by the stand-in when it came; it is not answered before `release`
+        await tuner.has("neighbour")  # the sandbox records it on arrival, and does not answer before `release`
         assert (await tuner.counts())["in_flight"] == 1
         assert await daemon.states() == {"sent": 2, "waiting": 1, "sending": 1}
         put(tmp_path / "recordings" / "during.json", manifest("room-during"))
@@ -85,14 +85,14 @@ async def test_a_manifest_before_after_and_during(tmp_path: Path) -> None:
         await stand(sent=4)
         assert await daemon.stop() == 0
         order = [arrival["call_id"] for arrival in await tuner.arrivals()]
-        assert order == ["before", "later", "neighbour", "during"]  # each once: the neighbour's one attempt was open throughout
+        assert order == ["before", "later", "neighbour", "during"]  # each once: `neighbour` was open the whole time
         sent = await tuner.bodies()
         for name in ("before", "later", "during"):
             assert sent[name]["recording_url"] == f"https://audio.example/rooms/room-{name}.ogg"
 
 
 async def test_a_storm_of_503_loses_nothing(tmp_path: Path) -> None:
-    """While half of all requests are answered 503 nothing is lost: everything arrives once, with identical bytes."""
+    """If half of all requests are answered 503, nothing is lost: everything arrives once, with identical bytes."""
     async with world(tmp_path) as (tuner, config):
         await tuner.plan({"fail": {"503": 0.5}})
         async with running(config) as daemon:
@@ -115,7 +115,7 @@ async def test_a_storm_of_503_loses_nothing(tmp_path: Path) -> None:
 
 
 async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
-    """After a 429 with Retry-After no request of any call comes before that time."""
+    """After a 429 with Retry-After no request of any call is sent before that time."""
     async with world(tmp_path) as (tuner, config):
         await tuner.plan({"fail": {"429": 1.0}, "retry_after": 3})
         async with running(config) as daemon:
@@ -134,7 +134,7 @@ async def test_retry_after_is_obeyed(tmp_path: Path) -> None:
 
 
 async def test_a_401_is_mended_by_rewriting_the_key_file(tmp_path: Path) -> None:
-    """With a wrong key everything waits, at next to no requests; the right key in the file sets it going."""
+    """With a wrong key all calls wait, and almost no requests are sent; the right key in the file starts delivery."""
     key_file = tmp_path / "key"
     key_file.write_text("tr_api_wrong\n")
     async with world(tmp_path, "--require-key", KEY, key_file=str(key_file)) as (tuner, config):
@@ -155,7 +155,7 @@ async def test_a_401_is_mended_by_rewriting_the_key_file(tmp_path: Path) -> None
 
 
 async def test_sigterm_in_the_middle_and_a_restart(tmp_path: Path) -> None:
-    """SIGTERM while requests are open ends within the drain; after the restart every call is there exactly once."""
+    """After SIGTERM with open requests the process ends within the drain; after the restart every call arrives exactly once."""
     async with world(tmp_path, "--latency", "200ms") as (tuner, config):
         async with running(config) as daemon:
             for n in range(60):
@@ -178,7 +178,7 @@ async def _status(config: Path) -> tuple[int, str]:
 
 
 async def test_sighup_takes_new_rules_and_refuses_bad_ones(tmp_path: Path) -> None:
-    """A good configuration is taken at SIGHUP; a bad one is refused as a whole, and the old one goes on."""
+    """SIGHUP loads a good configuration; a bad one is refused as a whole, and the previous one kept."""
     async with world(tmp_path) as (tuner, config):
         async with running(config) as daemon:
             good = config.read_text()
@@ -199,7 +199,7 @@ async def test_sighup_takes_new_rules_and_refuses_bad_ones(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"id": ', b"\xff\xfe\x00", b"[1, 2]", b'"text"', b"[" * 100_000, b"NaN"])
 async def test_bad_files_stay_visible_and_harm_nobody(tmp_path: Path, content: bytes) -> None:
-    """A file that is no call becomes a failed row with its path, and its neighbours arrive."""
+    """A file that is not a call becomes a failed row with its path, and the other files' calls arrive."""
     async with world(tmp_path, source="    settle_timeout: 1s") as (tuner, config):
         (tmp_path / "calls" / "bad.json").write_bytes(content)
         async with running(config) as daemon:
@@ -228,7 +228,8 @@ SOCKS = {"ALL_PROXY": "socks5h://user:canary@proxy.example:1080"}
 
 @pytest.mark.parametrize("arguments", [("run",), ("send", "--source", "calls", "calls/1.json"), ("check",)])
 async def test_a_socks_proxy_is_told_in_a_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """Exit 78 with the variable that is set and what to do; no traceback, no defect, and the proxy's password is not shown."""
+    """The exit code is 78, with the variable that is set and what to do; there is no traceback, and the proxy's password is
+    not shown."""
     async with world(tmp_path) as (_, config):
         file = str(put(tmp_path / "calls" / "1.json", call_document("call-1")))
         words = [file if word == "calls/1.json" else word for word in arguments]
@@ -240,7 +241,7 @@ async def test_a_socks_proxy_is_told_in_a_line(tmp_path: Path, arguments: tuple[
 
 
 async def test_a_reload_to_a_destination_behind_a_socks_proxy_is_refused(tmp_path: Path) -> None:
-    """The address that is excepted goes on; the configuration whose address is not is refused as a whole."""
+    """Delivery to an address in NO_PROXY continues; a configuration whose address is not in NO_PROXY is refused as a whole."""
     async with world(tmp_path) as (tuner, config), running(config, environ={**SOCKS, "NO_PROXY": "127.0.0.1"}) as daemon:
         config.write_text(config.read_text().replace(tuner.url, "https://tuner.example"))
         daemon.signal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""The case that this project began with: bare {role, content} messages, ten lines of rules, the send-calls request."""
+"""The project's first case: bare {role, content} messages, ten lines of rules, the send-calls request."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ _RULES = """
 
 
 async def test_a_bare_document_becomes_exactly_the_send_calls_request(tmp_path: Path) -> None:
-    """Field names, header and query are the form's own, nothing is added, and `status CALL_ID` shows Tuner's id."""
+    """The request has exactly the form's field names, header and query, and `status CALL_ID` shows Tuner's id."""
     assert len(_RULES.splitlines()) <= 10
     document = {
         "callId": "call_12345",

@@ -1,6 +1,7 @@
-"""How the daemon ends: within its drain whatever Tuner does, after a last look at the directories, at once when asked twice.
+"""How the daemon ends: within its drain whatever Tuner does, after a last scan of the directories, and at once after a second
+signal.
 
-TUNERD_STOPS says how often it is stopped while Tuner hangs (`make stops RUNS=100`).
+TUNERD_STOPS sets how often it is stopped while Tuner hangs (`make stops RUNS=100`).
 """
 
 import asyncio
@@ -21,8 +22,8 @@ DRAIN_S = 1.5
 
 @pytest.mark.timeout(60 + 10 * STOPS)
 async def test_a_hanging_tuner_does_not_hold_up_a_stop(tmp_path: Path) -> None:
-    """SIGTERM at random moments while every request hangs: the process has ended within `drain`, with 0, and what was open
-    is due again; once Tuner answers everything is there, the same bytes each time."""
+    """After SIGTERM at random moments, while every request hangs, the process ends within `drain` with 0, and open calls are
+    due again. When Tuner answers again everything arrives, with the same bytes each time."""
     chance, never = random.Random(7), asyncio.Event()
     async with world(tmp_path, drain=f"{DRAIN_S:g}s") as (tuner, config):
         await tuner.plan({"fail": {"timeout": 1.0}})
@@ -32,7 +33,7 @@ async def test_a_hanging_tuner_does_not_hold_up_a_stop(tmp_path: Path) -> None:
                 for number in range(2):
                     put(tmp_path / "calls" / f"{run}-{number}.json", call_document(f"call-{run}-{number}"))
                 await tuner.busy()
-                await SystemClock().wait(never, chance.random() * 0.2)  # chance is what is tested here
+                await SystemClock().wait(never, chance.random() * 0.2)  # random on purpose
                 began = time.monotonic()
                 assert await daemon.stop(ceiling_s=DRAIN_S + 5) == 0
                 took.append(time.monotonic() - began)
@@ -52,8 +53,8 @@ async def test_a_hanging_tuner_does_not_hold_up_a_stop(tmp_path: Path) -> None:
 
 
 async def test_files_written_just_before_the_signal_are_taken(tmp_path: Path) -> None:
-    """Calls and a manifest renamed into place right before SIGTERM, found by no event and long before they have settled:
-    the last scan has them in the ledger when the process ends, even if they are deleted then. A half file is left."""
+    """Calls and a manifest are renamed into place right before SIGTERM; no event finds them, and they have not settled. The
+    last scan puts them into the ledger before the process ends, so deleting them then loses nothing. A half file is left."""
     async with world(tmp_path, rescan="1h", source="    watch: poll\n    settle: 10s") as (tuner, config):
         async with running(config) as daemon:
             await until(lambda: daemon.told("started"))
@@ -91,8 +92,8 @@ async def test_a_second_signal_ends_within_a_second(tmp_path: Path) -> None:
 
 
 async def test_on_stop_empty_delivers_everything_first(tmp_path: Path) -> None:
-    """`on_stop: empty`: what is due, what the last scan brings and what comes due within the drain is delivered before the
-    process ends: its ledger may end with it."""
+    """With `on_stop: empty` calls that are due, that the last scan finds, or that become due within the drain are delivered
+    before the process ends, because its ledger may be deleted with it."""
     changes = {"delivery": "  on_stop: empty", "drain": "20s"}
     async with world(tmp_path, "--latency", "50ms", **changes) as (tuner, config):
         calls = [f"call-{number}" for number in range(120)]
@@ -114,7 +115,7 @@ async def test_on_stop_empty_delivers_everything_first(tmp_path: Path) -> None:
 
 
 async def test_finish_leaves_what_is_not_in_flight(tmp_path: Path) -> None:
-    """The other way, the default: requests in flight are finished, the rest stays for the next start."""
+    """With `on_stop: finish`, the default, open requests are finished, and the other calls stay for the next start."""
     async with world(tmp_path, "--latency", "300ms") as (tuner, config), running(config) as daemon:
         for number in range(60):
             put(tmp_path / "calls" / f"{number}.json", call_document(f"call-{number}"))

@@ -1,5 +1,5 @@
-"""A corrected base_url or workspace: calls follow to the new destination where that is beyond doubt, else they are stranded,
-told, and moved by a command; alike after a restart and after a reload."""
+"""After base_url or workspace is corrected, calls move to the new destination if that is certainly right. Otherwise they are
+stranded: tunerd reports them, and a command moves them. Restart and reload behave alike."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ WRONG = "http://127.0.0.1:9"
 
 
 async def again(daemon: Daemon, config: Path, text: str, how: str) -> Daemon:
-    """Take another configuration: by a restart, or by a reload."""
+    """Load another configuration, by a restart or by a reload."""
     config.write_text(text)
     if how == "reload":
         before = len(daemon.told("configuration reloaded"))
@@ -27,7 +27,7 @@ async def again(daemon: Daemon, config: Path, text: str, how: str) -> Daemon:
 
 @pytest.mark.parametrize("how", ["restart", "reload"])
 async def test_a_backlog_follows_from_an_address_that_never_accepted_anything(tmp_path: Path, how: str) -> None:
-    """Due calls and waiting ones; it is told once, and `status` shows nothing stranded."""
+    """Due calls and waiting ones move; the log says so once, and `status` shows nothing stranded."""
     async with world(tmp_path) as (tuner, config):
         good = config.read_text()
         config.write_text(good.replace(tuner.url, WRONG))
@@ -38,9 +38,9 @@ async def test_a_backlog_follows_from_an_address_that_never_accepted_anything(tm
             other = await again(daemon, config, good, how)
             try:
                 await tuner.has("c-1")
-                (line,) = other.told("calls follow to the destination that has taken the place of theirs")
+                (line,) = other.told("calls were moved to the destination that replaces theirs")
                 assert (line["count"], line["old"]) == (2, "127.0.0.1:9/42")
-                assert not other.told("calls are stranded: what they are for is not configured")
+                assert not other.told("calls are stranded: their destination or manifest source is not configured")
                 status = json.loads(await other.get("/status.json"))
                 assert status["stranded"] == []
                 assert [row["name"] for row in status["destinations"]] == [f"{tuner.url.removeprefix('http://')}/42"]
@@ -52,8 +52,8 @@ async def test_a_backlog_follows_from_an_address_that_never_accepted_anything(tm
 
 @pytest.mark.parametrize("how", ["restart", "reload"])
 async def test_what_may_not_follow_is_stranded_and_moved_by_the_command_it_names(tmp_path: Path, how: str) -> None:
-    """The workspace was corrected: the old one is at an address that is in use. Told in the log, in `status`, in a metric and
-    in the call's story; the command moves it."""
+    """The workspace was corrected, and the old one is at an address that is still used: the calls are reported in the log, in
+    `status`, in a metric and in the call's history; the command moves them."""
     async with world(tmp_path) as (tuner, config):
         good = config.read_text()
         config.write_text(
@@ -64,8 +64,8 @@ async def test_what_may_not_follow_is_stranded_and_moved_by_the_command_it_names
             await until(lambda: _states(daemon, due=1))
             other = await again(daemon, config, good, how)
             try:
-                await until(lambda: other.told("calls are stranded: what they are for is not configured"))
-                line = other.told("calls are stranded: what they are for is not configured")[0]
+                await until(lambda: other.told("calls are stranded: their destination or manifest source is not configured"))
+                line = other.told("calls are stranded: their destination or manifest source is not configured")[0]
                 name = f"{tuner.url.removeprefix('http://')}/41"
                 assert (line["destination"], line["due"], line["waiting"]) == (name, 1, 0)
                 assert "tunerd remap --state due" in line["hint"]
@@ -77,7 +77,7 @@ async def test_what_may_not_follow_is_stranded_and_moved_by_the_command_it_names
                 assert f"none: its destination {name} is not configured" in " ".join(out.split())
                 assert await tuner.accepted() == {}
                 code, out = await command(config, "drain", "--deadline", "9s")
-                assert code == 0, out  # nothing is to be waited for
+                assert code == 0, out  # drain has nothing to wait for
                 code, out = await command(config, "remap", "--state", "due")
                 assert code == 0, out
                 await tuner.has("c-1")
@@ -86,7 +86,7 @@ async def test_what_may_not_follow_is_stranded_and_moved_by_the_command_it_names
 
 
 async def test_a_backlog_of_an_address_that_accepted_calls_stays(tmp_path: Path) -> None:
-    """Staging's backlog does not reach production: not by itself."""
+    """A staging backlog does not reach production automatically."""
     (tmp_path / "two").mkdir()
     async with world(tmp_path) as (staging, config), world(tmp_path / "two") as (production, _):
         text = config.read_text()
@@ -100,21 +100,21 @@ async def test_a_backlog_of_an_address_that_accepted_calls_stays(tmp_path: Path)
             assert await daemon.stop() == 0
         config.write_text(text.replace(staging.url, production.url))
         async with running(config) as daemon:
-            await until(lambda: daemon.told("calls are stranded: what they are for is not configured"))
+            await until(lambda: daemon.told("calls are stranded: their destination or manifest source is not configured"))
             code, _ = await command(config, "run", "--once")
             assert code == 75
             assert await production.accepted() == {}
             assert await daemon.stop() == 0
         code, out = await command(config, "status")
         assert "Stranded: 1 call" in out
-        async with asyncio.timeout(30):  # what nobody can send is not waited for
+        async with asyncio.timeout(30):  # calls that cannot be sent are not waited for
             code, out = await command(config, "run", "--once")
         assert code == 1
 
 
 @pytest.mark.parametrize("how", ["restart", "reload"])
 async def test_a_renamed_manifest_source_is_told(tmp_path: Path, how: str) -> None:
-    """Waiting calls look for a source that is not there any more; the command makes them look for the new one."""
+    """Waiting calls need a manifest source that no longer exists; the command makes them use the new one."""
     async with world(tmp_path) as (tuner, config):
         text = config.read_text()
         async with running(config) as daemon:
@@ -123,8 +123,8 @@ async def test_a_renamed_manifest_source_is_told(tmp_path: Path, how: str) -> No
             new = text.replace("manifest: recordings", "manifest: egress").replace("name: recordings", "name: egress")
             other = await again(daemon, config, new, how)
             try:
-                await until(lambda: other.told("calls are stranded: what they are for is not configured"))
-                line = other.told("calls are stranded: what they are for is not configured")[0]
+                await until(lambda: other.told("calls are stranded: their destination or manifest source is not configured"))
+                line = other.told("calls are stranded: their destination or manifest source is not configured")[0]
                 assert (line["manifest"], line["waiting"]) == ("recordings", 1)
                 _, out = await command(config, "status")
                 assert "they look for recordings of the source recordings, which is not configured" in " ".join(out.split())

@@ -1,4 +1,4 @@
-"""One ledger, two processes: the lock decides, and says who holds it."""
+"""One ledger and two processes: the lock decides, and names its holder."""
 
 import asyncio
 import os
@@ -11,7 +11,8 @@ from tests.e2e.harness import Process, call_document, command, put, running, unt
 
 
 async def test_the_second_refuses_and_names_the_first(tmp_path: Path) -> None:
-    """Exit 75 within a second of having started, one line with host, pid and since; the first one never notices."""
+    """The second process exits with 75 within a second of its start, and one line with host, pid and since; the first one is
+    not disturbed."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         began = time.monotonic()
         await command(config, "schema")
@@ -29,7 +30,7 @@ async def test_the_second_refuses_and_names_the_first(tmp_path: Path) -> None:
 
 
 async def test_wait_for_lock_takes_over_when_the_first_ends(tmp_path: Path) -> None:
-    """With --wait-for-lock the second goes on as soon as the first has given the ledger back: a rolling restart."""
+    """With --wait-for-lock the second process continues as soon as the first has released the ledger, as in a rolling restart."""
     async with world(tmp_path) as (tuner, config), running(config) as daemon:
         second = await Process.start(
             "run", "--config", str(config), "--wait-for-lock", "60s",
@@ -48,7 +49,7 @@ async def test_wait_for_lock_takes_over_when_the_first_ends(tmp_path: Path) -> N
 
 
 async def test_wait_for_lock_ends_at_its_time(tmp_path: Path) -> None:
-    """When the holder stays, the wait ends as a refusal, with 75."""
+    """If the holder stays, the wait ends with exit code 75."""
     async with world(tmp_path) as (_, config), running(config):
         code, said = await command(config, "run", "--wait-for-lock", "0.3s")
     assert code == 75
@@ -56,8 +57,7 @@ async def test_wait_for_lock_ends_at_its_time(tmp_path: Path) -> None:
 
 
 async def test_a_lock_left_by_a_kill_never_blocks(tmp_path: Path) -> None:
-    """After SIGKILL the lock file names a dead process, and even a live one that is not tunerd: nobody asks it, the next
-    start goes on at once."""
+    """After SIGKILL the lock file names a dead process, or a live one that is not tunerd. Neither blocks the next start."""
     async with world(tmp_path) as (tuner, config):
         async with running(config) as daemon:
             await daemon.kill()

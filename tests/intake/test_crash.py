@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.intake.harness import put
+from tests.intake.harness import map_call, put, source
 from tunerd.call import State
-from tunerd.intake.crash_journal import BATCH, FILE, CrashJournal, Phase, Place
-from tunerd.ledger import Filter, StoredCall
+from tunerd.clock import SystemClock
+from tunerd.intake.crash_journal import FILE, CrashJournal, Phase, Section, batch_at
+from tunerd.intake.sources import Intake
+from tunerd.ledger import Admission, Admitted, Filter, StoredCall
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.testing import Recorder
+from tunerd.testing import MemoryLedger, Recorder
 
 DIED = {9, -9}
 
@@ -83,27 +85,89 @@ async def test_two_deaths_for_another_reason_accuse_nobody(tmp_path: Path) -> No
     assert [(row.call_id, row.state) for row in await rows(tmp_path)] == [("a", State.DUE)]
 
 
+async def test_a_log_that_was_in_hand_at_a_kill_is_read_in_batches(tmp_path: Path) -> None:
+    """One document a commit would take minutes of a long log; the next kill would find it no further."""
+    log, kept = tmp_path / "calls" / "all.ndjson", str(tmp_path / "in-hand")
+    log.parent.mkdir()
+    put(log, "".join(json.dumps({"id": f"c{i}"}) + "\n" for i in range(1000)))
+    for phase, section in ((Phase.READING, FILE), (Phase.MAPPING, Section(offset=0, length=12)), (Phase.ADMITTING, batch_at(0))):
+        CrashJournal(kept).begin("agent", str(log)).note(phase, section)
+    ledger, commits = MemoryLedger(), list[int]()
+    admit = ledger.admit
+
+    class Counting:
+        def __getattr__(self, name: str) -> object:
+            return getattr(ledger, name)
+
+        async def admit(self, admission: Admission, now: float) -> Admitted:
+            commits.append(len(admission.calls))
+            return await admit(admission, now)
+
+    chosen = source(log.parent)
+    intake = Intake([chosen], Counting(), {"agent": map_call}, SystemClock(), Recorder(), in_hand=kept)  # type: ignore[arg-type]
+    await intake.sweep()
+    intake.close()
+    assert sum(commits) == 1000
+    assert len([one for one in commits if one]) <= 5
+
+
 def test_what_was_in_hand_is_known_to_the_next_process(tmp_path: Path) -> None:
-    """A file of a batch is suspected, its documents count from there; who ends cleanly is not."""
-    kept, exact = str(tmp_path / "in-hand"), Place(offset=5, length=9)
+    """Of a batch that is mapped the document counts; who ends cleanly is not suspected."""
+    kept, exact = str(tmp_path / "in-hand"), Section(offset=5, length=9)
     first = CrashJournal(kept)
     first.begin("s", "/ended").end(cleared=True)
-    first.begin("s", "/batch").note(Phase.MAPPING, BATCH)
+    first.begin("s", "/log").note(Phase.MAPPING, exact)
     second = CrashJournal(kept)
-    assert second.suspects("s") == ["/batch"]
-    hold = second.begin("s", "/batch")
+    assert second.suspects("s") == ["/log"]
+    hold = second.begin("s", "/log")
     assert hold.is_suspect
     assert not hold.is_quarantined(exact)
     hold.note(Phase.MAPPING, exact)
     third = CrashJournal(kept)
-    hold = third.begin("s", "/batch")
+    hold = third.begin("s", "/log")
     assert hold.is_quarantined(exact)
-    assert not hold.is_quarantined(Place(offset=6, length=9))
+    assert not hold.is_quarantined(Section(offset=6, length=9))
     hold.end(cleared=False)
     fourth = CrashJournal(kept)
-    assert fourth.begin("s", "/batch").is_quarantined(exact)  # until it has been set aside
-    fourth.begin("s", "/batch").end(cleared=True)
+    assert fourth.begin("s", "/log").is_quarantined(exact)  # until it has been set aside
+    fourth.begin("s", "/log").end(cleared=True)
     assert not fourth.suspects("s")
+
+
+def test_what_is_durable_is_suspected_no_more(tmp_path: Path) -> None:
+    """A log that is read a batch further at each of ten kills is never accused of them."""
+    kept = str(tmp_path / "in-hand")
+    for life in range(10):
+        journal = CrashJournal(kept)
+        hold = journal.begin("s", "/log")
+        assert not hold.is_quarantined(FILE)
+        assert not hold.is_taken_singly(batch_at(life * 100))
+        hold.note(Phase.ADMITTING, batch_at(life * 100))
+        hold.passed((life + 1) * 100)
+        hold.note(Phase.READING, FILE)
+    later = CrashJournal(kept)
+    hold = later.begin("s", "/log")
+    hold.note(Phase.MAPPING, Section(offset=1500, length=9))
+    last = CrashJournal(kept)
+    hold = last.begin("s", "/log")
+    hold.passed(1200)
+    hold.note(Phase.MAPPING, Section(offset=1500, length=9))
+    assert CrashJournal(kept).begin("s", "/log").is_quarantined(Section(offset=1500, length=9))  # it stands behind that
+
+
+def test_a_batch_that_is_being_admitted_at_three_deaths_is_taken_singly(tmp_path: Path) -> None:
+    """And its documents start from there: the deadly one is set aside after six deaths in all."""
+    kept, exact = str(tmp_path / "in-hand"), Section(offset=40, length=9)
+    for _ in range(3):
+        hold = CrashJournal(kept).begin("s", "/log")
+        assert not hold.is_taken_singly(batch_at(30))
+        hold.note(Phase.ADMITTING, batch_at(30))
+    for _ in range(3):
+        hold = CrashJournal(kept).begin("s", "/log")
+        assert hold.is_taken_singly(batch_at(30))
+        assert not hold.is_quarantined(exact)
+        hold.note(Phase.ADMITTING, exact)
+    assert CrashJournal(kept).begin("s", "/log").is_quarantined(exact)
 
 
 def test_a_file_that_cannot_even_be_read_is_quarantined_as_a_whole(tmp_path: Path) -> None:

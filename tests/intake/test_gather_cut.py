@@ -12,10 +12,11 @@ import pytest
 
 from tests.intake.harness import put
 from tests.intake.test_gather import Running, rules, running, swept
+from tunerd.admin.api import RetryOrder
+from tunerd.admin.call_orders import CallOrders
 from tunerd.call import State
 from tunerd.events import CallAdmitted, CallFailed, DocumentsRead
 from tunerd.ledger import Filter, StoredCall
-from tunerd.ops.desk import Choice, OperatorDesk
 from tunerd.outcome import FailReason
 from tunerd.testing import MemoryLedger
 
@@ -60,9 +61,9 @@ async def rows(run: Running, *states: State) -> dict[str, StoredCall]:
 
 async def retried(run: Running, mapping: Any, row: StoredCall) -> list[str]:
     """What is said in the call that `retry` makes of a failed row."""
-    desk = OperatorDesk(run.ledger, lambda: {"agent": mapping}, lambda *_: pytest.fail("it is not read again"), lambda: 1.0)
-    report = await desk.retry(Choice(where=Filter(call_ids=frozenset({row.call_id or ""}))))
-    assert report["done"] == {"due": 1}, report
+    orders = CallOrders(run.ledger, lambda: {"agent": mapping}, lambda *_: pytest.fail("it is not read again"), lambda: 1.0)
+    report = await orders.retry(RetryOrder(call_ids=frozenset({row.call_id or ""})))
+    assert report.done == {"due": 1}, report
     return run.texts(await run.payload(row.call_id or ""))
 
 

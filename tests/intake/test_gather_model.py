@@ -144,9 +144,13 @@ class World:
     def move_out(self, writer: Writer) -> None:
         self.rename(writer, self.outside)
 
-    def copy_and_truncate(self, writer: Writer) -> None:
-        directory = self.outside if self.random.random() < 0.2 else self.root
-        shutil.copyfile(writer.path, self._rotated(writer, directory))
+    async def copy_and_truncate(self, writer: Writer) -> None:
+        target = self._rotated(writer, self.outside if self.random.random() < 0.2 else self.root)
+        if self.random.random() < 0.3:  # it is seen before it is complete
+            whole = writer.path.read_bytes()
+            target.write_bytes(whole[: self.random.choice((0, len(whole) // 2))])
+            await self.look(writer)
+        shutil.copyfile(writer.path, target)
         if self.random.random() < 0.4:
             writer.write()  # lost
         os.truncate(writer.path, 0)

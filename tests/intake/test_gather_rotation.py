@@ -126,6 +126,45 @@ async def test_a_copied_and_truncated_log(tmp_path: Path) -> None:
     assert (await rows(run, State.FAILED))["b"].reason == FailReason.INCOMPLETE
 
 
+@pytest.mark.parametrize("parts", [(0.0,), (0.4,), (0.0, 0.4, 0.7), (1.0,)])
+@pytest.mark.parametrize("is_truncated", [True, False])
+async def test_a_copy_that_is_seen_before_it_is_complete(tmp_path: Path, parts: Sequence[float], is_truncated: bool) -> None:
+    """Empty, or with the first lines of its log: no line is read twice, and without a truncation nothing is a gap."""
+    log, ledger, mapping = tmp_path / LOG, MemoryLedger(), rules(SESSIONS, tmp_path, "1h")
+    append(log, [*call("a", "a1", "a2", "a3"), *call("b", "b1", end=False)])
+    await swept(mapping, ledger)
+    whole = log.read_bytes()
+    for part in parts:
+        (tmp_path / "app.ndjson.1").write_bytes(whole[: int(len(whole) * part)])
+        await swept(mapping, ledger)
+    (tmp_path / "app.ndjson.1").write_bytes(whole)
+    if is_truncated:
+        os.truncate(log, 0)
+    append(log, call("c", "c1") if is_truncated else call("b", "b1")[2:])
+    await swept(mapping, ledger)
+    run = await swept(mapping, ledger)
+    assert run.texts(await run.payload("a")) == ["a1", "a2", "a3"]
+    assert set(await rows(run, State.DUE)) == ({"a", "c"} if is_truncated else {"a", "b"})
+    if not is_truncated:
+        assert run.texts(await run.payload("b")) == ["b1"]
+
+
+async def test_a_log_that_begins_like_another_one_is_no_copy_of_it(tmp_path: Path) -> None:
+    """A generation that holds just the end of a call, and later ones that begin with such a line, or are one."""
+    log, ledger, mapping = tmp_path / LOG, MemoryLedger(), rules(SESSIONS, tmp_path, "1h")
+    for number, key in enumerate("abcd"):
+        append(log, call(key, f"{key}1")[:-1])
+        await swept(mapping, ledger)
+        log.rename(tmp_path / f"{LOG}.{2 * number}")
+        append(log, call(key)[-1:])
+        await swept(mapping, ledger)
+        if number % 2:
+            log.rename(tmp_path / f"{LOG}.{2 * number + 1}")
+    run = await swept(mapping, ledger)
+    assert set(await rows(run, State.DUE)) == {"a", "b", "c", "d"}
+    assert not await rows(run, State.FAILED)
+
+
 async def test_a_log_that_is_gone_is_a_gap(tmp_path: Path) -> None:
     """It was deleted, or moved elsewhere, while nobody looked: more of its last call may have been in it."""
     log, ledger = tmp_path / "calls" / LOG, MemoryLedger()

@@ -14,6 +14,8 @@ from tests.intake.harness import put, source
 from tests.intake.test_gather import LINES, WEBHOOKS, analyzed, document, ended, rules, running, seen
 from tests.intake.test_run import send
 from tests.mapping.sources import CREATE
+from tunerd.admin.api import RetryOrder
+from tunerd.admin.call_orders import CallOrders
 from tunerd.call import Call, Document, RefusedDocument, SendAnyway, State
 from tunerd.clock import Clock, SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
@@ -24,7 +26,6 @@ from tunerd.ledger import Admission, Filter, Ledger
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.desk import Choice, OperatorDesk
 from tunerd.outcome import FailReason
 from tunerd.testing import FakeClock, MemoryLedger, Recorder
 
@@ -236,11 +237,11 @@ async def test_documents_of_a_source_that_is_gone_fail_visibly(calls: Path, ledg
     def gone(source: str, path: str, offset: int) -> Document | RefusedDocument:
         raise FileNotFoundError(path)
 
-    everything = Choice(where=Filter(states=frozenset({State.FAILED})))
-    nobody = OperatorDesk(ledger, dict, gone, SystemClock().now)
-    assert "no longer in the configuration" in (await nobody.retry(everything))["skipped"][0]["what"]
-    desk = OperatorDesk(ledger, lambda: {"agent": mapping}, gone, SystemClock().now)
-    assert (await desk.retry(everything))["done"] == {"due": 1}
+    everything = RetryOrder(states=frozenset({State.FAILED}))
+    nobody = CallOrders(ledger, dict, gone, SystemClock().now)
+    assert "no longer in the configuration" in (await nobody.retry(everything)).skipped[0].what
+    orders = CallOrders(ledger, lambda: {"agent": mapping}, gone, SystemClock().now)
+    assert (await orders.retry(everything)).done == {"due": 1}
 
 
 async def test_documents_of_a_source_that_came_back_go_on(calls: Path, ledger: Any) -> None:

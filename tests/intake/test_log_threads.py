@@ -76,17 +76,37 @@ def test_a_copy_is_not_read_from_where_its_log_was_before(reader: Reader, tmp_pa
     append(log, "one")
     before = reader.read("calls.ndjson")
     append(log, "two")
-    shutil.copyfile(log, tmp_path / "calls.ndjson.1")
-    copy = reader.inspection("calls.ndjson.1")
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(log, tmp_path / "old" / "calls.ndjson.1")
+    copy = reader.inspection("old/calls.ndjson.1")
     assert isinstance(copy.look(), LookUp)
     after = reader.read("calls.ndjson")
     assert isinstance(copy.found([before]), Later)
     copy.close()
-    copy = reader.inspection("calls.ndjson.1")
+    copy = reader.inspection("old/calls.ndjson.1")
     assert isinstance(copy.look(), LookUp)
     look = copy.found([after])
     assert isinstance(look, Batch)
     assert [one.raw for one in look.documents if isinstance(one, Document)] == []
+    copy.close()
+
+
+def test_a_copy_beside_its_log_waits_until_the_log_is_durable(reader: Reader, tmp_path: Path) -> None:
+    """Nothing is known of the log before that, so the copy would be read as a log of its own."""
+    append(tmp_path / "calls.ndjson", "one")
+    shutil.copyfile(tmp_path / "calls.ndjson", tmp_path / "calls.ndjson.1")
+    append(tmp_path / "other.ndjson", "other")
+    log = reader.inspection("calls.ndjson")
+    assert isinstance(log.look(), LookUp)
+    assert isinstance(reader.inspection("calls.ndjson.1").look(), Later)
+    reader.read("other.ndjson")  # nobody waits for a log of another name
+    log.close()
+    mark = reader.read("calls.ndjson")
+    copy = reader.inspection("calls.ndjson.1")
+    assert isinstance(copy.look(), LookUp)
+    look = copy.found([mark])
+    assert isinstance(look, Batch)
+    assert look.documents == []
     copy.close()
 
 

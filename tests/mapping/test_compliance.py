@@ -19,7 +19,7 @@ from jmespath.functions import Functions
 from tunerd.mapping.closures import Code
 from tunerd.mapping.expressions import ExpressionError, compile_item, compile_text
 from tunerd.mapping.functions import Context
-from tunerd.mapping.names import Names, Slot
+from tunerd.mapping.scope import NameScope, Slot
 from tunerd.mapping.values import RuleError
 
 DECIDED = {
@@ -152,6 +152,6 @@ def test_named_roots_agree_with_the_library(expression: str, value: Any) -> None
     """An expression that begins with a root name gives what the library gives over an object with that member."""
     rooted = f"doc | {expression}"
     wanted = _by_library(rooted, {"doc": value})
-    names = Names(slots={"doc": Slot(0)})
+    names = NameScope(slots={"doc": Slot(0)})
     got = _REFUSED if wanted is _REFUSED else _by_us(lambda: compile_text(rooted, names, Context()), [value])
     assert got is _REFUSED or json.dumps(got) == json.dumps(wanted)

@@ -8,7 +8,7 @@ import pytest
 
 from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import Context
-from tunerd.mapping.names import Names, Slot
+from tunerd.mapping.scope import NameScope, Slot
 
 DOC: dict[str, Any] = {
     "event": "ended",
@@ -22,8 +22,8 @@ DOC: dict[str, Any] = {
 }
 
 
-def names() -> Names:
-    return Names(slots={"doc": Slot(0), "roles": Slot(1, {"bot": "agent"}), "role": Slot(2)})
+def names() -> NameScope:
+    return NameScope(slots={"doc": Slot(0), "roles": Slot(1, {"bot": "agent"}), "role": Slot(2)})
 
 
 def run(expression: str) -> Any:

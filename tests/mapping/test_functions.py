@@ -7,7 +7,7 @@ import pytest
 from tunerd.mapping.expressions import ExpressionError, compile_text
 from tunerd.mapping.functions import FUNCTIONS, Context, Nulls
 from tunerd.mapping.functions.times import zone_of
-from tunerd.mapping.names import Names, Slot
+from tunerd.mapping.scope import NameScope, Slot
 from tunerd.mapping.values import RuleError
 
 TABLE = {"bot": "agent", "User": "user", "7": "seven", "true": "yes"}
@@ -15,7 +15,7 @@ REASONS = {"hang ?up": "hangup", "error|failed": "error", "^end$": "end"}
 
 
 def run(expression: str, x: Any = None, y: Any = None, zone: str = "UTC") -> Any:
-    names = Names(slots={"x": Slot(0), "y": Slot(1), "table": Slot(2, TABLE), "reasons": Slot(3, REASONS)})
+    names = NameScope(slots={"x": Slot(0), "y": Slot(1), "table": Slot(2, TABLE), "reasons": Slot(3, REASONS)})
     return compile_text(expression, names, Context(zone_of(zone))).run([x, y])
 
 

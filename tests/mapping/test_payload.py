@@ -8,10 +8,11 @@ import pytest
 from tests.bodies import BODIES, Body, url_of
 from tunerd.call import Form, Refusal
 from tunerd.mapping.forms import fields_not_carried, freeze_body
-from tunerd.mapping.limits import ROWS, check_create_call, check_send_calls
+from tunerd.mapping.limits import check_create_call, check_send_calls
 from tunerd.mapping.payload import Payload, build
 from tunerd.mapping.timeline import Placed, place
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ROWS
 
 START = 1_782_900_000_000
 URL = "https://audio.example/c1.wav"

@@ -11,7 +11,7 @@ from tests.real_parts import SAMPLES, needs_samples
 from tunerd.call import Form, Mapped, UrlStrategy
 from tunerd.config import Destination
 from tunerd.mapping import presets
-from tunerd.mapping.limits import CREATE_CALL_FIELDS
+from tunerd.tuner_fields import CREATE_CALL_FIELDS
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

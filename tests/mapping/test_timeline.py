@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tunerd.call import Form, Refusal
-from tunerd.mapping.limits import ROWS
 from tunerd.mapping.timeline import Placed, place
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ROWS
 
 START = 1_782_900_000_000
 LENGTH = 60_000

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunerd.call import Form, Refusal
-from tunerd.mapping.limits import ROLES, ROWS, check_create_call
+from tunerd.mapping.limits import check_create_call
 from tunerd.mapping.payload import Payload, build
 from tunerd.mapping.timeline import Placed, place
+from tunerd.tuner_fields import ROLES, ROWS
 
 START = 1_782_900_000_000
 LENGTH = 300_000

@@ -21,7 +21,7 @@ from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.functions import Context
 from tunerd.mapping.rules import RuleCompiler
-from tunerd.mapping.trace import RECORDER_SLOT, Recorder
+from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.places import Node, Place
 
 _FOLDERS = [Path(__file__).parent / name for name in ("presets/fixtures", "presets2/fixtures", "fixtures")]
@@ -59,6 +59,11 @@ def test_every_fixture_maps_alike(file: Path) -> None:
     """Each preset over each golden document: what `explain` shows is what the daemon does."""
     for value in _documents(file):
         _check(_preset_of(file), value)
+
+
+def test_an_argument_that_a_call_did_not_ask_for_does_not_fail_the_rule() -> None:
+    """`concat(null, url_quote(a list))` is null: the second argument is never evaluated, and `explain` says the same."""
+    _check("asterisk-recording", {"recording_name": "support-7", "name": [None], "Uniqueid": "1782900000.10"})
 
 
 def _damaged(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
@@ -140,7 +145,7 @@ def _outcome(rule: Any, doc: Any, item: Any, *, with_places: bool) -> str | None
     if compiler.problems:
         return None
     slots: list[Any] = [None] * compiler.size
-    slots[RECORDER_SLOT], slots[places[0]], slots[places[1]] = Recorder(), doc, item
+    slots[TRACE_SLOT], slots[places[0]], slots[places[1]] = Trace(), doc, item
     try:
         return json.dumps(code.run(slots))
     except Exception:

@@ -4,22 +4,25 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
 from prometheus_client import CollectorRegistry
 
-from tests.ops.offices import Bench, Rules, refused
+from tests.admin.benches import Bench, Rules, refused
 from tests.ops.parts import NOW, destination, every_event, source
+from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, RemapOrder, RetryOrder, StatusOrder, StoryOrder
+from tunerd.admin.client import AdminClient
+from tunerd.admin.socket_server import serve_orders
 from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
 from tunerd.ledger import Admission, Ended, Filter
-from tunerd.ops.client import ControlClient
-from tunerd.ops.control import serve_control
-from tunerd.ops.desk import Choice
+from tunerd.ops.encoding import encoded
+from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.http import HttpServer
-from tunerd.ops.logs import Level, Narrator, open_log
+from tunerd.ops.log_writer import LogLevel, open_log
+from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
-from tunerd.ops.redact import keep_out
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 from tunerd.testing import make_call
 
@@ -87,10 +90,10 @@ def test_none_sings_in_the_log() -> None:
     keep_out(SECRETS["own key"])
     paper = io.StringIO()
     for log in (open_log("json", "debug", paper), open_log("text", "debug", paper)):
-        narrator = Narrator(log, level=Level("debug"))
+        logger = EventLogger(log, level=LogLevel("debug"))
         for event in every_event(LEAKY):
-            narrator(event)
-        narrator.flush()
+            logger(event)
+        logger.flush()
     assert "[redacted]" in paper.getvalue()
     assert leaks(paper.getvalue()) == []
 
@@ -100,7 +103,7 @@ async def test_none_sings_on_http(tmp_path: Path) -> None:
     keep_out(SECRETS["own key"])
     bench = await planted()
     metrics = Metrics(CollectorRegistry(), ["agent"], version="1", now=lambda: NOW)
-    metrics.read_off(bench.status)
+    metrics.add_gauges(bench.status)
     for event in every_event(LEAKY):
         metrics(event)
 
@@ -121,23 +124,28 @@ async def test_none_sings_on_the_control_socket(tmp_path: Path) -> None:
     """Lists, stories, reports."""
     keep_out(SECRETS["own key"])
     bench = await planted()
-    everything = Choice(where=Filter(dismissed=None))
-    async with serve_control(bench.office, str(tmp_path / "ledger.db"), {}) as path:
-        client = ControlClient(path)
-        rows = await client.calls(everything)
+    everything: dict[str, Any] = {"dismissed": None}
+    async with serve_orders(bench.admin, str(tmp_path / "ledger.db"), {}) as path:
+        client = AdminClient(path)
+        rows = await client.ask(CallsOrder(**everything))
         told = [
             rows,
-            await client.status(),
-            await client.story("failed"),
-            await client.story("due"),
-            await client.retry(Choice(where=Filter(states=frozenset({State.FAILED})))),
-            await client.remap(everything),
-            await client.calls(everything),
-            await client.dismiss(everything),
-            await client.forget("due"),
+            *[
+                await client.ask(order)
+                for order in (
+                    StatusOrder(),
+                    StoryOrder(call_id="failed"),
+                    StoryOrder(call_id="due"),
+                    RetryOrder(states=frozenset({State.FAILED})),
+                    RemapOrder(**everything),
+                    CallsOrder(**everything),
+                    DismissOrder(**everything),
+                    ForgetOrder(call_id="due"),
+                )
+            ],
         ]
-    assert len(rows["calls"]) == 3
-    assert leaks(json.dumps(told)) == []
+    assert len(rows.calls) == 3
+    assert leaks(encoded(told).decode()) == []
 
 
 async def test_the_canaries_are_really_there() -> None:

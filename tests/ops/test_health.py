@@ -129,7 +129,7 @@ async def test_the_watchdog_is_fed_only_while_there_is_progress(supervisor: tupl
         assert heard(sock) == ["WATCHDOG=1", "STATUS=7 due"]
         writer.answers = False
         await clock.advance(20)
-        assert heard(sock) == ["STATUS=not well: the ledger's writer did not answer within 5 s"]
+        assert heard(sock) == ["STATUS=unhealthy: the ledger's writer did not answer within 5 s"]
         writer.answers = True
         await clock.advance(20)
         assert heard(sock)[0] == "WATCHDOG=1"

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 
-from tests.ops.offices import Bench
+from tests.admin.benches import Bench
+from tunerd.admin.api import StatusOrder
 from tunerd.ledger import LedgerUnavailable, StoredCall
-from tunerd.ops.http import MAX_CONNECTIONS, HttpServer, ListenError, split_address
+from tunerd.ops.connection_guard import MAX_CONNECTIONS
+from tunerd.ops.encoding import encoded
+from tunerd.ops.http import HttpServer, ListenError, split_address
 from tunerd.testing import MemoryLedger
 
 
@@ -82,7 +85,7 @@ async def test_status_json_is_the_status_document() -> None:
         await page.bench.fail("call-1")
         status, content_type, text = await page.get("/status.json")
         assert (status, content_type) == (200, "application/json")
-        assert json.loads(text) == await page.bench.office.status()
+        assert json.loads(text) == json.loads(encoded(await page.bench.ask(StatusOrder())))
 
 
 async def test_status_json_while_the_ledger_cannot_be_read() -> None:
@@ -119,7 +122,7 @@ async def test_ipv6() -> None:
 async def test_an_address_in_use_is_one_line() -> None:
     """What is wrong, which setting, what to do."""
     async with serving() as page:
-        with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process; choose another"):
+        with pytest.raises(ListenError, match=r"http.listen: 127.0.0.1:\d+ is in use by another process: choose another"):
             async with serving(listen=f"127.0.0.1:{page.address[1]}"):
                 pass
 

@@ -14,7 +14,8 @@ import pytest
 
 from tests.ops.parts import NOW, every_event, failed, retried, sent
 from tunerd import events as e
-from tunerd.ops.logs import LINES_A_MINUTE, Level, LevelName, Narrator, foreign_loggers, open_log
+from tunerd.ops.event_logger import EventLogger
+from tunerd.ops.log_writer import LINES_A_MINUTE, LevelName, LogLevel, foreign_loggers, open_log
 from tunerd.outcome import PauseReason, RetryReason
 from tunerd.testing import FakeClock
 
@@ -35,11 +36,11 @@ class Paper(io.StringIO):
 
 def told(*events: e.Event, level: typing.Literal["debug", "info"] = "info", flush: bool = False) -> list[dict[str, typing.Any]]:
     paper = Paper()
-    narrator = Narrator(open_log("json", level, paper, now=lambda: NOW), level=Level(level))
+    logger = EventLogger(open_log("json", level, paper, now=lambda: NOW), level=LogLevel(level))
     for event in events:
-        narrator(event)
+        logger(event)
     if flush:
-        narrator.flush()
+        logger.flush()
     return paper.lines()
 
 
@@ -55,21 +56,21 @@ def test_a_pause_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
     over = e.PauseEnded(destination="d", agent=None, reason=PauseReason.AUTH, lasted_s=61.04)
     assert [(line["event"], line["level"], line["reason"]) for line in told(pause, *[retried()] * 50, over)] == [
         ("paused", "warning", "auth"),
-        ("goes on", "info", "auth"),
+        ("resumed", "info", "auth"),
     ]
 
 
 def test_a_pause_that_comes_and_goes_each_second_is_no_storm() -> None:
     """With one descriptor too few, `local` begins and ends again and again: ten lines a minute, the others are counted."""
     paper = Paper()
-    narrator = Narrator(open_log("json", stream=paper))
+    logger = EventLogger(open_log("json", stream=paper))
     for _ in range(50):
-        narrator(e.PauseBegan(destination="d", agent=None, reason=PauseReason.LOCAL, detail="no file descriptor"))
-        narrator(e.PauseEnded(destination="d", agent=None, reason=PauseReason.LOCAL, lasted_s=1.0))
-    narrator(e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail="401"))
-    narrator.flush()
+        logger(e.PauseBegan(destination="d", agent=None, reason=PauseReason.LOCAL, detail="no file descriptor"))
+        logger(e.PauseEnded(destination="d", agent=None, reason=PauseReason.LOCAL, lasted_s=1.0))
+    logger(e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail="401"))
+    logger.flush()
     *said, auth, held_back = paper.lines()
-    assert [line["event"] for line in said] == ["paused", "goes on"] * (LINES_A_MINUTE // 2)
+    assert [line["event"] for line in said] == ["paused", "resumed"] * (LINES_A_MINUTE // 2)
     assert auth["reason"] == "auth"
     assert held_back["event"].startswith("90 more")
 
@@ -86,38 +87,38 @@ def test_an_outage_is_one_summary_a_minute() -> None:
 def test_a_quiet_minute_says_nothing() -> None:
     """Nothing happened: no line; and what was summed up once is not summed up again."""
     paper = Paper()
-    narrator = Narrator(open_log("json", stream=paper))
-    narrator.flush()
+    logger = EventLogger(open_log("json", stream=paper))
+    logger.flush()
     assert paper.lines() == []
-    narrator(sent())
-    narrator.flush()
-    narrator.flush()
+    logger(sent())
+    logger.flush()
+    logger.flush()
     assert len(paper.lines()) == 1
 
 
 def test_failed_calls_are_told_singly_until_they_are_a_storm() -> None:
     """The first ten a minute have a line each, the others are counted; the next minute starts anew."""
     paper = Paper()
-    narrator = Narrator(open_log("json", stream=paper))
+    logger = EventLogger(open_log("json", stream=paper))
     for number in range(300):
-        narrator(failed(call_id=f"call-{number}"))
-    narrator.flush()
+        logger(failed(call_id=f"call-{number}"))
+    logger.flush()
     lines = paper.lines()
     assert [line["call_id"] for line in lines if line["event"] == "failed"] == [f"call-{n}" for n in range(LINES_A_MINUTE)]
     summary, held_back = lines[LINES_A_MINUTE:]
     assert summary["failed_by_reason"] == {"invalid": 300}
     assert held_back["event"].startswith("290 more")
-    narrator(failed(call_id="next minute"))
+    logger(failed(call_id="next minute"))
     assert paper.lines()[-1]["call_id"] == "next minute"
 
 
 def test_late_parts_are_told_with_their_file_until_they_are_a_storm() -> None:
     """What does not reach Tuner is a warning that says where it stands."""
     paper = Paper()
-    narrator = Narrator(open_log("json", stream=paper))
+    logger = EventLogger(open_log("json", stream=paper))
     for number in range(300):
-        narrator(e.PartsLate(source="agent", count=2, path=f"/calls/{number}.json"))
-    narrator.flush()
+        logger(e.PartsLate(source="agent", count=2, path=f"/calls/{number}.json"))
+    logger.flush()
     *said, held_back = paper.lines()
     assert [line["path"] for line in said] == [f"/calls/{number}.json" for number in range(LINES_A_MINUTE)]
     assert {(line["level"], line["source"], line["count"]) for line in said} == {("warning", "agent", 2)}
@@ -127,15 +128,15 @@ def test_late_parts_are_told_with_their_file_until_they_are_a_storm() -> None:
 async def test_the_summary_comes_each_minute_and_once_more_at_the_end() -> None:
     """`run` follows the clock, and what is left is told at stop."""
     paper, clock, stop = Paper(), FakeClock(), asyncio.Event()
-    narrator = Narrator(open_log("json", stream=paper))
+    logger = EventLogger(open_log("json", stream=paper))
     async with asyncio.TaskGroup() as group:
-        group.create_task(narrator.run(stop, clock))
-        narrator(retried())
+        group.create_task(logger.run(stop, clock))
+        logger(retried())
         await clock.advance(59)
         assert paper.lines() == []
         await clock.advance(2)
         assert len(paper.lines()) == 1
-        narrator(retried())
+        logger(retried())
         stop.set()
     assert len(paper.lines()) == 2
 
@@ -144,7 +145,7 @@ def test_debug_tells_single_calls_and_attempts() -> None:
     """At debug, and only there, each attempt has its line."""
     attempt = e.AttemptEnded(destination="d", outcome="retry", took_s=0.1234)
     assert told(attempt, sent(), retried()) == []
-    assert [line["event"] for line in told(attempt, sent(), retried(), level="debug")] == ["attempt", "sent", "to be tried again"]
+    assert [line["event"] for line in told(attempt, sent(), retried(), level="debug")] == ["attempt", "sent", "to be retried"]
 
 
 def test_every_kind_of_event_is_understood() -> None:
@@ -167,7 +168,7 @@ def test_a_terminal_gets_coloured_text_and_a_file_does_not() -> None:
 def test_a_file_name_cannot_forge_a_line(form: typing.Literal["json", "text"], name: str) -> None:
     """Newlines, terminal escapes and bytes that are no text stay inside their one line."""
     paper = Paper()
-    Narrator(open_log(form, stream=paper))(e.FileIgnored(source="agent", path=name, why="a FIFO"))
+    EventLogger(open_log(form, stream=paper))(e.FileIgnored(source="agent", path=name, why="a FIFO"))
     assert paper.getvalue().count("\n") == 1
     assert paper.getvalue().isascii() or form == "json"
     assert "\x1b" not in paper.getvalue()
@@ -223,25 +224,26 @@ def test_a_library_that_says_the_same_for_ever_is_cut_short() -> None:
     assert paper.lines()[-2]["count"] == 1000 - LINES_A_MINUTE
 
 
-def test_the_log_does_not_pull_in_rich() -> None:
-    """6 MB and 80 ms of every start: structlog would import rich if it found it. Commands still can."""
-    code = "import sys, tunerd.ops.logs; assert 'rich' not in sys.modules; import rich"
+def test_the_daemon_does_not_import_rich() -> None:
+    """6 MB and 80 ms of every start; only commands that draw import it."""
+    code = "import sys, tunerd.app; assert 'rich' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_level_of_an_open_log_can_change() -> None:
-    """As a reload does it: the same log and narrator tell details from then on, and later only errors."""
-    paper, level = Paper(), Level("info")
+    """As a reload does it: the same log and logger tell details from then on, and later only errors."""
+    paper, level = Paper(), LogLevel("info")
     log = open_log("json", level, paper)
-    narrator = Narrator(log, level=level)
+    logger = EventLogger(log, level=level)
     seen: list[list[str]] = []
+    order: tuple[LevelName, ...] = ("debug", "info", "warning", "error")
     names: tuple[LevelName, ...] = ("debug", "error", "warning")
     for name in (None, *names):
         if name is not None:
             level.set(name)
-        narrator(sent())
-        for tell in (log.debug, log.info, log.warning, log.error):
-            tell("line")
+        logger(sent())
+        for each in order:
+            log.write(each, "line", {})
         seen.append([line["level"] for line in paper.lines()])
         paper.seek(0)
         paper.truncate()

@@ -1,14 +1,17 @@
 """The metrics: exact names, zero from the start, few series, and what each event counts."""
 
 import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+import tunerd
 from tests.ops.parts import NOW, Reading, destination, every_event, failed, sent, source
 from tunerd import events as e
 from tunerd.call import MappingNotes, State
@@ -31,7 +34,7 @@ NAMES = {
 def make(sources: tuple[str, ...] = ("agent",), reading: Reading | None = None) -> tuple[Metrics, CollectorRegistry]:
     registry = CollectorRegistry()
     metrics = Metrics(registry, sources, version="1.2.3", now=lambda: NOW)
-    metrics.read_off(reading or Reading())
+    metrics.add_gauges(reading or Reading())
     return metrics, registry
 
 
@@ -172,3 +175,10 @@ def test_promtool_has_nothing_to_say() -> None:
         metrics(event)
     done = subprocess.run([promtool, "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_every_state_and_metric_is_documented() -> None:
+    """docs/metrics.md lists exactly the metrics of the code."""
+    text = (Path(tunerd.__file__).parent.parent / "docs/metrics.md").read_text()
+    assert {name.removeprefix("tunerd_") for name in re.findall(r"^\| `(tunerd_\w+)", text, re.MULTILINE)} == set(NAMES)
+    assert all(f"`{state.value}`" in text for state in State)

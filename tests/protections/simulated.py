@@ -1,4 +1,4 @@
-"""A simulated Tuner on a fake clock for whole runs of Delivery: how long calls take, how much goes through."""
+"""A simulated Tuner on a fake clock for whole runs of Delivery: how long calls take, and how many get through."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ BROKEN = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500
 
 
 class Tuner:
-    """Takes `round_trip_s` for each call. `is_away`: refuses all; calls named poison-* always get 500."""
+    """Each call takes `round_trip_s`. `is_away`: no call is accepted; calls named poison-* always get 500."""
 
     def __init__(self, clock: FakeClock, round_trip_s: float) -> None:
         self._clock, self._round_trip_s = clock, round_trip_s

@@ -1,5 +1,5 @@
-"""The wall clock jumps a day, either way, or the machine sleeps for an hour, with calls in every state: no storm of
-retries, nothing given up or failed early, no call sent twice."""
+"""The wall clock jumps a day, forward or back, or the machine sleeps for an hour, with calls in every state: no storm of
+retries, nothing is given up or failed early, no call is sent twice."""
 
 import asyncio
 from collections import Counter
@@ -14,9 +14,9 @@ from tunerd.call import Hold, ManifestStrategy, State
 from tunerd.clock import SteadyClock
 from tunerd.events import CallFailed, ClockJumped
 from tunerd.ledger import Claimed, Filter
+from tunerd.maintenance import follow_clock
 from tunerd.outcome import Outcome, Retry, RetryReason
 from tunerd.testing import FakeClock
-from tunerd.upkeep import follow_clock
 
 DAY_S = 86_400.0
 BACKS_OFF = Retry(reason=RetryReason.SERVER_ERROR, status=500, detail="answered 500")
@@ -25,7 +25,7 @@ HELD = Retry(reason=RetryReason.THROTTLED, status=429, detail="answered 429", re
 
 @dataclass
 class Tuner:
-    """Accepts what it likes; counts each call's attempts."""
+    """Accepts some calls and not others; counts each call's attempts."""
 
     moody: bool = True
     seen: Counter[str] = field(default_factory=Counter)
@@ -39,7 +39,7 @@ class Tuner:
 
 @asynccontextmanager
 async def world(tuner: Tuner) -> AsyncIterator[tuple[Rig, FakeClock]]:
-    """Calls that were sent, that back off, and that wait for a recording, with the clock followed as in the daemon."""
+    """Calls that were sent, that wait for a retry, and that wait for a recording; the clock is followed as in the daemon."""
     wall, stop = FakeClock(), asyncio.Event()
     clock = SteadyClock(wall)
     async with delivering(scripted(tuner), clock=clock, give_up_after_s=7 * DAY_S) as bench:
@@ -47,7 +47,7 @@ async def world(tuner: Tuner) -> AsyncIterator[tuple[Rig, FakeClock]]:
         await bench.admit(*(f"sent-{n}" for n in range(20)), *(f"later-{n}" for n in range(8)), "poison")
         missing = ManifestStrategy(source="egress", key="room", within_s=600.0, wait_s=1800.0)
         await bench.admit("waits", strategies=(missing,), on_missing=Hold(hold_s=2 * DAY_S))
-        for _ in range(60):  # attempts spread, most back off for minutes by now
+        for _ in range(60):  # attempts are spread, and most calls wait minutes for their retry by now
             await wall.advance(5)
         yield bench, wall
         stop.set()
@@ -60,8 +60,8 @@ async def by_state(bench: Rig) -> Counter[State]:
 
 
 async def minutes_around(jump_s: float) -> list[Counter[str]]:
-    """Attempts of each call in ten minutes, in slices, with a jump of the wall clock at their beginning and new calls in
-    the very moment of it."""
+    """The attempts of each call in ten minutes, in slices. The wall clock jumps at their beginning, and new calls arrive at
+    that moment."""
     tuner, slices = Tuner(), []
     async with world(tuner) as (bench, wall):
         states = await by_state(bench)
@@ -84,13 +84,13 @@ async def minutes_around(jump_s: float) -> list[Counter[str]]:
 
 @pytest.mark.parametrize("jump_s", [DAY_S, -DAY_S])
 async def test_a_jump_changes_nothing(jump_s: float) -> None:
-    """Every call is tried exactly as often as without the jump, in the first half second already; the call that waits for
-    its recording is not failed, and nothing goes out twice."""
+    """Every call is tried exactly as often as without the jump, even in the first half second. The call that waits for its
+    recording does not fail, and nothing is sent twice."""
     assert await minutes_around(jump_s) == await minutes_around(0.0)
 
 
 async def test_days_of_jumps_do_not_use_up_give_up_after() -> None:
-    """Eight jumps of a day forward are no week of trying."""
+    """Eight jumps of a day forward do not count as a week of retries."""
     tuner = Tuner()
     async with world(tuner) as (bench, wall):
         for number in range(8):
@@ -103,8 +103,8 @@ async def test_days_of_jumps_do_not_use_up_give_up_after() -> None:
 
 
 async def test_an_hour_of_suspend_is_no_storm() -> None:
-    """Both clocks go on while nothing runs: all that came due is tried once, and the deadlines have come nearer by an hour,
-    no more."""
+    """During a suspend both clocks advance while nothing runs: every call that became due is tried once, and the deadlines are
+    exactly one hour nearer."""
     tuner = Tuner()
     async with world(tuner) as (bench, wall):
         before = tuner.seen.copy()
@@ -120,7 +120,7 @@ async def test_an_hour_of_suspend_is_no_storm() -> None:
 
 
 async def test_retry_after_outlives_a_jump() -> None:
-    """A destination that asked for half an hour gets it, whatever the wall clock does."""
+    """A destination that asked for half an hour (Retry-After) gets it, whatever the wall clock does."""
     answers = iter((HELD, SENT, SENT))
     wall = FakeClock()
     clock, stop, seen = SteadyClock(wall), asyncio.Event(), list[float]()

@@ -1,12 +1,12 @@
-"""After a start, recordings that are not near wait for what lies there unread."""
+"""After a start, recordings that are not near are not used until the files on disk have been read."""
 
 import asyncio
 
 import pytest
 
 from tunerd.ledger import FarRule
+from tunerd.maintenance import FIRST_READ_S, take_far_ones
 from tunerd.testing import FakeClock
-from tunerd.upkeep import FIRST_READ_S, take_far_ones
 
 
 class Delivery:
@@ -19,7 +19,7 @@ class Delivery:
 
 @pytest.mark.parametrize("read_after_s", [0.0, 30.0, 9000.0])
 async def test_they_may_be_taken_when_all_was_read_or_ten_minutes_later(read_after_s: float) -> None:
-    """A source that can't be read does not hold them up for ever."""
+    """A source that cannot be read delays them only for a limited time."""
     clock, delivery, stop = FakeClock(), Delivery(), asyncio.Event()
     until = clock.monotonic() + read_after_s
     task = asyncio.create_task(take_far_ones(delivery, lambda: clock.monotonic() >= until, clock, stop))
@@ -32,7 +32,7 @@ async def test_they_may_be_taken_when_all_was_read_or_ten_minutes_later(read_aft
 
 
 async def test_a_stop_ends_the_wait() -> None:
-    """Nothing is taken on the way out."""
+    """A stop ends the wait, and no such recording is used."""
     clock, delivery, stop = FakeClock(), Delivery(), asyncio.Event()
     task = asyncio.create_task(take_far_ones(delivery, lambda: False, clock, stop))
     await clock.advance(5)

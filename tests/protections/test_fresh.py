@@ -1,5 +1,5 @@
-"""After an outage new calls do not queue up behind what piled up. Small and deterministic; `make fresh` measures it with
-real processes and a backlog of 10,000."""
+"""After an outage new calls do not wait behind the backlog. This test is small and deterministic; `make fresh` measures it
+with real processes and a backlog of 10,000."""
 
 from tests.delivery.made import delivering, scripted
 from tests.protections.simulated import Tuner, p99
@@ -10,8 +10,8 @@ BACKLOG, PER_SECOND, FRESH_S = 600, 50.0, 10
 
 
 async def test_fresh_calls_pass_the_backlog() -> None:
-    """600 calls piled up while Tuner was away and drain at the rate limit for twelve seconds; a new call each half second
-    meanwhile is there within five, all but the slowest hundredth, and the backlog still gets most of the limit."""
+    """A backlog of 600 calls is sent at the rate limit for twelve seconds, and a new call comes each half second. All new
+    calls but the slowest hundredth arrive within five seconds, and the backlog still gets most of the limit."""
     clock = FakeClock()
     tuner = Tuner(clock, round_trip_s=0.05)
     tuner.is_away = True
@@ -30,6 +30,6 @@ async def test_fresh_calls_pass_the_backlog() -> None:
         drained = len(tuner.accepted_at) - before - len(fresh.keys() & tuner.accepted_at.keys())
         assert len(tuner.accepted_at) < BACKLOG, "the backlog outlasted the new calls"
         assert drained / (clock.now() - began) >= 0.7 * PER_SECOND
-        await clock.advance(300)  # what the outage's last probes hit backs off longest
+        await clock.advance(300)  # calls that the last probes of the outage used wait longest
         assert p99(tuner.accepted_at[call_id] - at for call_id, at in fresh.items()) < 5.0
         assert len(tuner.accepted_at) == BACKLOG + len(fresh)

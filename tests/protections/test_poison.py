@@ -1,5 +1,5 @@
-"""One call in a hundred always gets a 500: it backs off alone. Small and deterministic; `make poison` measures pairs of
-real runs."""
+"""One call in a hundred always gets a 500: only this call is delayed. This test is small and deterministic; `make poison`
+measures pairs of real runs."""
 
 from tests.delivery.made import delivering, scripted
 from tests.protections.simulated import Tuner, p99
@@ -10,7 +10,7 @@ SECONDS, PER_SECOND = 40, 10
 
 
 async def run(poison: str) -> tuple[dict[str, float], Tuner, list[PauseBegan]]:
-    """Ten calls a second, each hundredth named by `poison`; gives how long each accepted one took."""
+    """Send ten calls a second, each hundredth of them named by `poison`; return how long each accepted one took."""
     clock = FakeClock()
     tuner, admitted = Tuner(clock, round_trip_s=0.2), dict[str, float]()
     async with delivering(scripted(tuner), clock=clock) as bench:
@@ -25,8 +25,8 @@ async def run(poison: str) -> tuple[dict[str, float], Tuner, list[PauseBegan]]:
 
 
 async def test_poison_backs_off_alone() -> None:
-    """The others take as long as without it, none is held up by a pause, and each poisoned call is tried a handful of
-    times in a minute and stays in the ledger."""
+    """The other calls take as long as without it and are not delayed by a pause. Each poisoned call is tried a few times in a
+    minute and stays in the ledger."""
     clean, _, _ = await run("good")
     poisoned, tuner, pauses = await run("poison")
     assert len(clean) == SECONDS * PER_SECOND

@@ -1,5 +1,5 @@
-"""A year of calls, passed by in a minute: the ledger stays bounded in rows, events and bytes, and what has gone from it is
-not sent again from a file that was kept."""
+"""A year of calls, simulated in a minute: rows, events and bytes of the ledger stay bounded, and a deleted call is not sent
+again from a file that was kept."""
 
 import sqlite3
 from dataclasses import replace
@@ -31,7 +31,7 @@ def held_bytes(path: Path) -> int:
 
 
 async def day(ledger: SqliteLedger, number: int) -> None:
-    """Calls that are sent, one after 25 attempts, some rejected, an unreadable file, recordings that nobody asks for."""
+    """Sent calls, one of them after 25 attempts, rejected calls, an unreadable file, and recordings that no call asks for."""
     now = NOW + number * DAY_S
     calls = [
         make_call(f"call-{number}-{n}", text="word " * 300, path=f"/calls/{number}.json", offset=n) for n in range(CALLS_A_DAY)
@@ -56,8 +56,8 @@ async def day(ledger: SqliteLedger, number: int) -> None:
 
 
 async def test_a_year_leaves_a_bounded_ledger(tmp_path: Path) -> None:
-    """From the fourth month on nothing grows but the marks of files that are still on disk: sent rows of 30 days, failed
-    ones of 90, their bodies within max_failed_bytes, recordings of 7 days, at most 20 events a call."""
+    """From the fourth month on only the marks of files on disk grow: sent rows stay 30 days, failed ones 90, their bodies
+    within max_failed_bytes, recordings 7 days, with at most 20 events per call."""
     path = tmp_path / "ledger.db"
     ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
     sizes, counts = dict[int, int](), dict[int, dict[str, int]]()
@@ -84,7 +84,7 @@ async def test_a_year_leaves_a_bounded_ledger(tmp_path: Path) -> None:
 
 
 async def test_bodies_of_failed_calls_stay_within_their_limit(tmp_path: Path) -> None:
-    """Beyond max_failed_bytes the oldest failed calls lose their documents, not their rows: each stays visible."""
+    """Beyond max_failed_bytes the oldest failed calls lose their documents, but not their rows: each stays visible."""
     ledger = await SqliteLedger.open(tmp_path / "ledger.db", now=NOW, emit=Recorder())
     for n in range(30):
         await ledger.admit(Admission(calls=[make_call(f"call-{n}", text="word " * 1000)]), NOW + n)
@@ -103,8 +103,8 @@ async def test_bodies_of_failed_calls_stay_within_their_limit(tmp_path: Path) ->
 
 
 async def test_documents_that_no_rule_could_map_keep_their_bodies(tmp_path: Path) -> None:
-    """A wrong rule on a log of any size stays repairable: `max_failed_bytes` takes nothing from them, the gauges tell how much
-    they hold, also after a restart, and dismissing them frees it."""
+    """A wrong rule on a log of any size stays repairable: `max_failed_bytes` does not delete these documents, the gauges show
+    their size, also after a restart, and dismissing them frees it."""
     path = tmp_path / "ledger.db"
     ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
     document = b'{"said": "' + b"word " * 2000 + b'"}'

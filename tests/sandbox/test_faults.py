@@ -12,9 +12,9 @@ from tests.sandbox.conftest import CEILING_S, KEYS, QUERY, Client
 from tunerd.call import Form
 from tunerd.sandbox.arrivals import NOT_ANSWERED
 from tunerd.sandbox.faults import (
-    Answer,
     Bucket,
     Faults,
+    FixedAnswer,
     Garbage,
     Hang,
     LoseAnswer,
@@ -32,13 +32,18 @@ from tunerd.sandbox.server import CALL_PATH, Sandbox
 @pytest.mark.parametrize(
     ("planned", "status", "headers", "raw"),
     [
-        (Answer(503), 503, {"Content-Type": "application/json"}, b'{"success":false,"error":"planned"}'),
-        (Answer(429, retry_after=7), 429, {"Retry-After": "7"}, None),
-        (Answer(503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"), 503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
-        (Answer(200, body=b'{"success": false}'), 200, {}, b'{"success": false}'),
-        (Answer(400, body=b"<p>no", content_type="text/html"), 400, {"Content-Type": "text/html"}, b"<p>no"),
-        (Answer(202, body=b"", headers={"X-Hint": "1"}), 202, {"X-Hint": "1"}, b""),
-        (Answer(204), 204, {}, b""),
+        (FixedAnswer(503), 503, {"Content-Type": "application/json"}, b'{"success":false,"error":"planned"}'),
+        (FixedAnswer(429, retry_after=7), 429, {"Retry-After": "7"}, None),
+        (
+            FixedAnswer(503, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"),
+            503,
+            {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"},
+            None,
+        ),
+        (FixedAnswer(200, body=b'{"success": false}'), 200, {}, b'{"success": false}'),
+        (FixedAnswer(400, body=b"<p>no", content_type="text/html"), 400, {"Content-Type": "text/html"}, b"<p>no"),
+        (FixedAnswer(202, body=b"", headers={"X-Hint": "1"}), 202, {"X-Hint": "1"}, b""),
+        (FixedAnswer(204), 204, {}, b""),
         (Redirect("https://elsewhere.example/"), 307, {"Location": "https://elsewhere.example/"}, None),
         (Redirect("https://elsewhere.example/", 301), 301, {"Location": "https://elsewhere.example/"}, None),
         (Garbage(), 200, {"Content-Type": "text/html"}, Garbage().body),
@@ -59,14 +64,14 @@ async def test_planned_answers(
 
 async def test_plans_go_in_order(client: Client, sandbox: Sandbox) -> None:
     """A script of answers is followed one by one; Ordinary keeps a place in it."""
-    sandbox.plan(Answer(503), Ordinary(), Answer(429))
+    sandbox.plan(FixedAnswer(503), Ordinary(), FixedAnswer(429))
     assert [(await client.post()).status for _ in range(4)] == [503, 200, 429, 409]
 
 
 async def test_a_plan_for_a_call_leaves_the_others_alone(client: Client, sandbox: Sandbox) -> None:
     """A poison call fails each time while its neighbours pass; its own plan comes before the common one."""
-    sandbox.plan(Answer(500), Answer(500), call_id="poison")
-    sandbox.plan(Answer(503))
+    sandbox.plan(FixedAnswer(500), FixedAnswer(500), call_id="poison")
+    sandbox.plan(FixedAnswer(503))
     statuses = [(await client.post(create_body(call_id=call_id))).status for call_id in ("poison", "a", "poison", "b", "poison")]
     assert statuses == [500, 503, 500, 200, 200]
 
@@ -168,8 +173,10 @@ def test_shares_are_kept_and_repeatable() -> None:
     faults = Faults(fail={"503": 0.2, "reset": 0.05, "timeout": 0.01}, lose_answers=0.1)
     drawn = [faults.draw(chance) for chance in [random.Random(7)] for _ in range(10_000)]
     again = [faults.draw(chance) for chance in [random.Random(7)] for _ in range(10_000)]
-    shares = {kind.__name__: sum(isinstance(each, kind) for each in drawn) / 10_000 for kind in (Answer, Reset, Hang, LoseAnswer)}
-    assert shares == pytest.approx({"Answer": 0.2, "Reset": 0.05, "Hang": 0.01, "LoseAnswer": 0.074}, abs=0.012)
+    shares = {
+        kind.__name__: sum(isinstance(each, kind) for each in drawn) / 10_000 for kind in (FixedAnswer, Reset, Hang, LoseAnswer)
+    }
+    assert shares == pytest.approx({"FixedAnswer": 0.2, "Reset": 0.05, "Hang": 0.01, "LoseAnswer": 0.074}, abs=0.012)
     assert drawn == again
 
 
@@ -203,7 +210,7 @@ def test_the_bucket_lets_the_rate_through() -> None:
 async def test_retry_after_goes_with_503_and_429_only(client: Client, sandbox: Sandbox) -> None:
     """The standing wish is left out where it has no meaning, and yields to a planned one."""
     sandbox.faults.retry_after = 5
-    sandbox.plan(Answer(503), Answer(500), Answer(429, retry_after=1))
+    sandbox.plan(FixedAnswer(503), FixedAnswer(500), FixedAnswer(429, retry_after=1))
     assert [(await client.post()).headers.get("Retry-After") for _ in range(3)] == ["5", None, "1"]
 
 

@@ -1,22 +1,22 @@
 """The request that `explain --body` shows is the one that delivery posts."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from pydantic import SecretStr
 
 from tests.mapping.sources import document
 from tests.workbench.made import CONFIG, call
 from tunerd.call import Form
 from tunerd.clock import SystemClock
-from tunerd.config import Delivery
+from tunerd.config import Delivery, Secret
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.loading.config_file import load_text
-from tunerd.workbench.bench import config_benches
-from tunerd.workbench.request import Request, request_of
+from tunerd.workbench.compiled import compile_config
+from tunerd.workbench.request import RequestPreview, request_of
 
 Seen = list[tuple[str, dict[str, str], bytes]]
 
@@ -45,13 +45,13 @@ async def test_url_headers_and_body_are_those_of_a_real_attempt(server: tuple[Te
     text = CONFIG.replace("workspace_id: 42", f'workspace_id: 42, base_url: "http://127.0.0.1:{running.port}/behind/a/proxy"')
     text = text.replace("support-bot", '"agent & söhne"')
     config = load_text(text, "/nowhere/config.yaml", {}, resolve_secrets=False)
-    bench = config_benches(config, {}, {}, form)["agent"]
-    made = bench.mapping.map(document(call(audio="https://audio.example/a.wav"))).call
+    compiled = compile_config(config, {}, {}, form)["agent"]
+    made = compiled.mapping.map(document(call(audio="https://audio.example/a.wav"))).call
     assert made is not None
-    shown = request_of(made, bench)
-    assert isinstance(shown, Request)
-    destination = config.destinations[0].model_copy(update={"api": form.value})
-    key = Key(destination.model_copy(update={"api_key": SecretStr("a-key")}))
+    shown = request_of(made, compiled)
+    assert isinstance(shown, RequestPreview)
+    destination = replace(config.destinations[0], api=form.value)
+    key = Key(replace(destination, api_key=Secret("a-key")))
     async with open_session() as session:
         await Uploader(session, destination, key, Delivery(), SystemClock(), {}).post(shown.body, made.agent, form)
     ((url, headers, body),) = seen

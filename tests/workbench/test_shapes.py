@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from tests.mapping.sources import document
 from tunerd.loading.config_file import read_text
-from tunerd.workbench.bench import config_benches
+from tunerd.workbench.compiled import compile_config
+from tunerd.workbench.evaluation import evaluate, units
+from tunerd.workbench.file_groups import SampleFile
 from tunerd.workbench.recognise import recognise
-from tunerd.workbench.starter import File, starter
-from tunerd.workbench.trial import explained, units
+from tunerd.workbench.starter import starter
 
 NAMES = st.sampled_from(
     ["id", "call_id", "room", "start", "ended_at", "duration", "messages", "turns", "role", "speaker", "text", "content", "timestamp",
@@ -29,15 +30,19 @@ JSON = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dicti
 def test_what_is_written_is_a_configuration(values: list[dict[str, Any]], one_file: bool) -> None:
     """Odd names and values go into rules and comments; the reader and the rules take what comes out."""
     reads = [document(value, f"/calls/{at}.json", offset=at) for at, value in enumerate(values)]
-    files = [File("/calls/all.json", reads)] if one_file else [File(f"/calls/{at}.json", [one]) for at, one in enumerate(reads)]
+    files = (
+        [SampleFile("/calls/all.json", reads)]
+        if one_file
+        else [SampleFile(f"/calls/{at}.json", [one]) for at, one in enumerate(reads)]
+    )
     made = starter(files, {})
     if "- name:" not in made.text:
         return
     reading = read_text(made.text, "/etc/config.yaml", {"TUNER_API_KEY": "made-up"})
     assert reading.problems == (), made.text
-    for bench in config_benches(reading.config, {}, {}).values():
-        for unit in units(bench, reads):
-            explained(bench, unit)
+    for compiled in compile_config(reading.config, {}, {}).values():
+        for unit in units(compiled, reads):
+            evaluate(compiled, unit)
 
 
 @settings(max_examples=120, deadline=None)

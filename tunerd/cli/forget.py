@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
-from tunerd.cli.daemon import Target, target_options
-from tunerd.cli.drawing import draw_report, place
-from tunerd.cli.office import ask, fail
+from tunerd.admin.answer_types import StoryRow
+from tunerd.admin.api import Admin, ForgetOrder, StatusOrder, StoryOrder
+from tunerd.cli.admin import ask, fail
+from tunerd.cli.arguments import order_command
+from tunerd.cli.calls_view import draw_report
+from tunerd.cli.drawing import place
+from tunerd.cli.options import json_option
+from tunerd.cli.target import Target
 from tunerd.cli.terminal import say, say_json
-from tunerd.ops.answers import Report, StoryRow
-from tunerd.ops.office import Operations
 from tunerd.visible import visible
 
 _EPILOG = """\b
@@ -19,54 +22,47 @@ Examples:
   tunerd forget call-4711
   tunerd forget --yes call-4711
 \b
-What Tuner has of the call, the file on disk, and whole copies of the ledger that were kept beside it (after damage,
-before an upgrade) are not touched: the files are named, to be deleted by you.
+Tuner's copy of the call, the file on disk, and whole copies of the ledger beside it (kept after damage or
+before an upgrade) are not touched. The files are named, so that you can delete them.
 """
 
 
-@click.command(epilog=_EPILOG)
-@target_options
-@click.argument("call_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="The report as JSON.")
-def command(target: Target, call_id: str, yes: bool, as_json: bool) -> None:
-    """Erase everything that the ledger has about a call: document, payload, recording, history. It cannot be undone."""
-
-    async def stories(office: Operations) -> tuple[list[StoryRow], str]:
-        return (await office.story(call_id))["stories"], (await office.status())["daemon"]["ledger"]
+@order_command(ForgetOrder, "call_id", epilog=_EPILOG)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@json_option("Print the report as JSON.")
+def command(target: Target, order: ForgetOrder, yes: bool, as_json: bool) -> None:
+    async def stories(admin: Admin) -> tuple[list[StoryRow], str]:
+        page, status = await admin.ask(StoryOrder(call_id=order.call_id)), await admin.ask(StatusOrder())
+        return list(page.stories), status.daemon.ledger
 
     found, ledger = ask(target, stories)
-    copies = [f"may hold it too, a copy of the whole ledger: {visible(copy)}" for copy in _copies(Path(ledger))]
+    copies = [f"a copy of the whole ledger may contain it, too: {visible(copy)}" for copy in _copies(Path(ledger))]
     if not found:
         for line in copies:
             say(line, err=True)
-        fail(f"no call with the id {call_id!r} is in the ledger")
+        fail(f"the ledger holds no call with the id {order.call_id!r}")
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("nobody is there to ask; say --yes")
-        states = ", ".join(sorted({story["call"]["state"] for story in found}))
-        click.confirm(f"Erase everything about {visible(call_id)} ({states})?", abort=True)
-
-    async def erase(office: Operations) -> Report:
-        return await office.forget(call_id)
-
-    report = ask(target, erase, again=True)
+            raise click.UsageError("there is no terminal to ask for confirmation; use --yes")
+        states = ", ".join(sorted({story.call.state for story in found}))
+        click.confirm(f"Erase everything about {visible(order.call_id)} ({states})?", abort=True)
+    report = ask(target, order, again=True)
     if as_json:
         say_json(report)
     else:
         draw_report(report, "forgotten")
-        if report["done"]:
-            for where in sorted({place(origin["path"], origin["offset"]) for story in found for origin in story["origins"]}):
-                say(f"still on disk, where it was read: {where}")
+        if report.done:
+            for where in sorted({place(origin.path, origin.offset) for story in found for origin in story.origins}):
+                say(f"its file is still on disk: {where}")
         for line in copies:
             say(line)
-    sys.exit(1 if report["skipped"] else 0)
+    sys.exit(1 if report.skipped else 0)
 
 
 def _copies(ledger: Path) -> list[str]:
-    """Files beside the ledger that hold what it held once: damaged ones that were set aside, and those of an upgrade."""
+    """Files beside the ledger with its earlier content: damaged ones that were set aside, and those of an upgrade."""
     is_copy = re.compile(re.escape(ledger.name) + r"\.(corrupt-.*|v\d+-\d+.*)", re.DOTALL).fullmatch
     try:
         return sorted(str(file) for file in ledger.parent.iterdir() if is_copy(file.name))
     except OSError:
-        return []  # another user's: nothing can be said of it
+        return []  # another user's directory

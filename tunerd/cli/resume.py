@@ -1,13 +1,10 @@
-"""`tunerd resume`: go on sending to a destination."""
+"""`tunerd resume`: resume sending to a destination."""
 
-from collections.abc import Sequence
-
-import click
-
-from tunerd.cli.daemon import Target, target_options
-from tunerd.cli.office import ask
+from tunerd.admin.api import ResumeOrder
+from tunerd.cli.admin import ask
+from tunerd.cli.arguments import order_command
+from tunerd.cli.target import Target
 from tunerd.cli.terminal import say
-from tunerd.ops.office import Operations
 
 _EPILOG = """\b
 Examples:
@@ -16,19 +13,10 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
-@target_options
-@click.argument("destination", required=False)
-def command(target: Target, destination: str | None) -> None:
-    """Go on sending to a destination (without DESTINATION: to all).
-
-    Ends every pause, whatever its reason; a Retry-After of the server still counts."""
-
-    async def do(office: Operations) -> Sequence[str]:
-        return await office.resume(destination)
-
-    names = ask(target, do)
+@order_command(ResumeOrder, "destination", epilog=_EPILOG)
+def command(target: Target, order: ResumeOrder) -> None:
+    names = ask(target, order).destinations
     for name in names:
-        say(f"goes on: {name}")
+        say(f"resumed: {name}")
     if not names:
-        say("there is no destination")
+        say("no destination is configured")

@@ -1,4 +1,4 @@
-"""`tunerd test`: the examples of the configuration, checked against its rules."""
+"""`tunerd test`: check the examples in the configuration against its rules."""
 
 import os
 import sys
@@ -8,17 +8,17 @@ from pathlib import Path
 import click
 
 from tunerd.call import Document, Form, RefusedDocument
-from tunerd.cli.benches import benches_or_exit, config_or_exit
-from tunerd.cli.documents import read, would_read
-from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.compiling import compiled_or_exit, config_or_exit
+from tunerd.cli.input_files import read, would_read
+from tunerd.cli.options import FILE, config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
 from tunerd.loading.tests_section import read_examples_file
 from tunerd.places import ConfigError
 from tunerd.visible import visible
-from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import lines
-from tunerd.workbench.examples import Verdict, inline_documents, origin_of, run
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.example_runs import ExampleResult, inline_documents, origin_of, run
 from tunerd.workbench.report import wrapped
 from tunerd.workbench.shown import count, where
 
@@ -31,38 +31,38 @@ Example, in the configuration (or in a file of its own, named with --tests):
         call_id: c-1
         length(transcript_with_tool_calls): 3
         transcript_with_tool_calls[1].tool.name: book_table
-    - name: drafts are left out
+    - name: drafts are ignored
       input: {id: c-2, draft: true}
       expect_ignored: true
 
 \b
   tunerd test -c config.yaml
-  tunerd test -c config.yaml tool     only those with `tool` in their name
+  tunerd test -c config.yaml tool     only examples with `tool` in their name
 
-No key, no ledger and no network is needed. Exit code: 0 all pass; 1 some do not, or there is none;
-2 usage; 78 a bad configuration or a bad example.
+Neither a key nor a ledger nor a network is needed. Exit code: 0 all pass; 1 some fail, or there is none;
+2 usage; 78 an invalid configuration or example.
 """
 
 
 @click.command("test", epilog=_EPILOG)
 @config_option
-@click.option("--tests", "file", type=click.Path(path_type=Path), metavar="FILE", help="Examples of this file instead.")
+@click.option("--tests", "file", type=FILE, metavar="FILE", help="Check the examples in this file instead.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
-    """Check the examples: what the rules make of a document, against what they have to make of it."""
+    """Check the examples: compare how the rules map a document with what is expected."""
     loaded = config_or_exit(config)
     examples = _examples(loaded, file)
     chosen = [one for one in examples if not names or any(name.casefold() in one.name.casefold() for name in names)]
     if not chosen:
-        what = "no example has such a name" if examples else "there are no examples: add `tests:` (see tunerd test --help)"
+        what = "no example has this name" if examples else "there are no examples; add `tests:` (see tunerd test --help)"
         say(f"tunerd: {what}", err=True)
         sys.exit(1)
     failed = 0
-    desk = _Desk(loaded)
+    runner = _ExampleRunner(loaded)
     for example in chosen:
-        verdict = desk.verdict(example)
-        failed += not verdict.passed
-        for line in _drawn(verdict):
+        result = runner.result(example)
+        failed += not result.passed
+        for line in _drawn(result):
             say(line)
     passed = len(chosen) - failed
     colour = "red" if failed else "green"
@@ -80,55 +80,55 @@ def _examples(config: Config, file: Path | None) -> Sequence[Example]:
         exit_bad_config(exc)
 
 
-class _Desk:
-    """The rules for each request form that some example asks for."""
+class _ExampleRunner:
+    """The rules for each request form that an example uses."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._benches: dict[str | None, dict[str, Bench]] = {}
+        self._compiled: dict[str | None, dict[str, CompiledSource]] = {}
 
-    def verdict(self, example: Example) -> Verdict:
-        # Without `form:` it is that of the configuration or of its key, as for `run`; without a key the lenient one.
-        if example.form not in self._benches:
+    def result(self, example: Example) -> ExampleResult:
+        # Without `form:` the form is that of the configuration or of its key, as for `run`; without a key the lenient one.
+        if example.form not in self._compiled:
             form = Form(example.form) if example.form else None
-            self._benches[example.form] = benches_or_exit(self._config, form)
-        bench = self._benches[example.form][example.source]
-        if example.file and not would_read(bench.source, os.path.join(bench.source.path, example.file)):
-            place = "its place or name does not fit include, exclude or recursive of the source"
-            return Verdict(example, problems=[f"`run` does not read a file {example.file}: {place}"])
+            self._compiled[example.form] = compiled_or_exit(self._config, form)
+        compiled = self._compiled[example.form][example.source]
+        if example.file and not would_read(compiled.source, os.path.join(compiled.source.path, example.file)):
+            place = "include, exclude or recursive of the source exclude it"
+            return ExampleResult(example, problems=[f"`run` does not read a file {example.file}: {place}"])
         try:
-            return run(example, bench, _documents(example, bench))
+            return run(example, compiled, _documents(example, compiled))
         except (OSError, ValueError) as exc:
             why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or exc
-            return Verdict(example, problems=[f"input_file {example.input_file}: {why}"])
+            return ExampleResult(example, problems=[f"input_file {example.input_file}: {why}"])
 
 
-def _documents(example: Example, bench: Bench) -> Sequence[Document | RefusedDocument]:
+def _documents(example: Example, compiled: CompiledSource) -> Sequence[Document | RefusedDocument]:
     if example.input_file is None:
-        return inline_documents(example, bench.source)
+        return inline_documents(example, compiled.source)
     name = os.path.basename(example.input_file)
     return [
         Document(
-            origin=origin_of(example, bench.source, one.origin.offset, one.origin.length, name),
+            origin=origin_of(example, compiled.source, one.origin.offset, one.origin.length, name),
             raw=one.raw,
             value=one.value,
             settled_at=0.0,
         )
         if isinstance(one, Document)
         else one
-        for one in read(bench.source, Path(example.input_file))
+        for one in read(compiled.source, Path(example.input_file))
     ]
 
 
-def _drawn(verdict: Verdict) -> Iterator[str]:
-    name = visible(verdict.example.name)
-    if verdict.passed:
+def _drawn(result: ExampleResult) -> Iterator[str]:
+    name = visible(result.example.name)
+    if result.passed:
         yield f"{style('ok', fg='green')}    {name}"
         return
-    yield f"{style('FAIL', fg='red')}  {name}  ({where(verdict.example.place)})"
-    for problem in verdict.problems:
+    yield f"{style('FAIL', fg='red')}  {name}  ({where(result.example.place)})"
+    for problem in result.problems:
         yield from wrapped(problem, "        ")
-    for difference in verdict.differences:
+    for difference in result.differences:
         yield from lines(difference, "expected", "got", "        ")
-    for hint in verdict.hints:
+    for hint in result.hints:
         yield from wrapped(hint, "          ", "        ")

@@ -1,31 +1,13 @@
-"""The configuration as everything else sees it: each key is declared once (models.py, keys.py), with units and JSON Schema.
+"""The configuration as everything else sees it: each key is declared once (models.py), with its units and its JSON Schema.
 
-Reading a file into it is loading/'s matter, which stands above mapping/: what is here knows no rule.
+loading/ reads a file into it. That package knows mapping/; this one does not.
 """
 
-from tunerd.config.models import (
-    DAY_S,
-    MIB,
-    Bytes,
-    Config,
-    Delivery,
-    Destination,
-    Example,
-    Http,
-    LedgerConfig,
-    Log,
-    ManifestRule,
-    Redact,
-    Seconds,
-    Source,
-    UrlRule,
-    form_of_key,
-)
+from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key
+from tunerd.config.secret import Secret
+from tunerd.config.source_settings import Example, ManifestRule, Redact, Source, UrlRule
 
 __all__ = [
-    "DAY_S",
-    "MIB",
-    "Bytes",
     "Config",
     "Delivery",
     "Destination",
@@ -35,7 +17,7 @@ __all__ = [
     "Log",
     "ManifestRule",
     "Redact",
-    "Seconds",
+    "Secret",
     "Source",
     "UrlRule",
     "form_of_key",

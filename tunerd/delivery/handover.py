@@ -7,21 +7,23 @@ needed goes back. Whether the call may still go is asked again when a worker tak
 from collections.abc import Callable, Mapping, Sequence
 
 from tunerd.clock import Clock
-from tunerd.delivery.lane import Lane
-from tunerd.delivery.pacing import Go
+from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.pacing import Permit
 from tunerd.ledger import Claimed, Reservation, WritePath
 
 
 class HandOver:
     """What the ledger asks for each admission, in the event loop: see `ledger.CallReceiver`."""
 
-    def __init__(self, lanes: Mapping[str, Lane], ledger: WritePath, clock: Clock, is_taking: Callable[[], bool]) -> None:
+    def __init__(
+        self, pools: Mapping[str, DestinationPool], ledger: WritePath, clock: Clock, is_taking: Callable[[], bool]
+    ) -> None:
         """`is_taking`: workers are there, and will be."""
-        self._lanes = lanes
+        self._pools = pools
         self._ledger = ledger
         self._clock = clock
         self._is_taking = is_taking
-        self._reserved: dict[int, tuple[Lane, list[Go]]] = {}
+        self._reserved: dict[int, tuple[DestinationPool, list[Permit]]] = {}
         """By the identity of the offer."""
 
     def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
@@ -30,38 +32,38 @@ class HandOver:
         now = self._clock.now()
         offers: list[Reservation] = []
         for name, count in wanted.items():
-            lane = self._lanes.get(name)
-            if lane is None or lane.is_retired or lane.settings.dry_run or lane.key.form is None or not lane.has_nothing_due():
+            pool = self._pools.get(name)
+            if pool is None or pool.is_retired or pool.settings.dry_run or pool.key.form is None or not pool.has_nothing_due():
                 continue
-            permits = lane.pacing.reserve(count, now)
+            permits = pool.pacing.reserve(count, now)
             if permits:
-                offer = Reservation(destination=name, form=lane.key.form, freeze=lane.freeze(lane.key.form), count=len(permits))
-                self._reserved[id(offer)] = lane, permits
-                lane.reserved += len(permits)
+                offer = Reservation(destination=name, form=pool.key.form, freeze=pool.freeze(pool.key.form), count=len(permits))
+                self._reserved[id(offer)] = pool, permits
+                pool.reserved += len(permits)
                 offers.append(offer)
         return offers
 
     def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         for offer in offers:
-            lane, permits = self._reserved.pop(id(offer))
-            lane.reserved -= len(permits)
+            pool, permits = self._reserved.pop(id(offer))
+            pool.reserved -= len(permits)
             for claimed in claims:
                 if claimed.destination == offer.destination:
-                    lane.handed.append((permits.pop(), claimed))
+                    pool.handed.append((permits.pop(), claimed))
             for permit in permits:
-                lane.pacing.unused(permit, self._clock.now())
-            for _ in range(len(lane.handed) or 1):  # who wanted to begin meanwhile found less room than there is
-                lane.bench.pass_on()
-            if lane.is_retired or not self._is_taking():
-                self.let_go_of(lane)
+                pool.pacing.unused(permit, self._clock.now())
+            for _ in range(len(pool.handed) or 1):  # who wanted to begin meanwhile found less room than there is
+                pool.parking.wake_next()
+            if pool.is_retired or not self._is_taking():
+                self.return_calls_of(pool)
 
-    def let_go(self) -> None:
+    def return_calls(self) -> None:
         """No worker will come any more: what was handed over and not begun goes back."""
-        for lane in self._lanes.values():
-            self.let_go_of(lane)
+        for pool in self._pools.values():
+            self.return_calls_of(pool)
 
-    def let_go_of(self, lane: Lane) -> None:
-        while lane.handed:
-            permit, claimed = lane.handed.popleft()
-            lane.pacing.unused(permit, self._clock.now())
+    def return_calls_of(self, pool: DestinationPool) -> None:
+        while pool.handed:
+            permit, claimed = pool.handed.popleft()
+            pool.pacing.unused(permit, self._clock.now())
             self._ledger.release(claimed.row, self._clock.now())

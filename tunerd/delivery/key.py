@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from tunerd.call import Form
 from tunerd.clock import Clock
 from tunerd.config import Destination, form_of_key
-from tunerd.config.secrets import KeyUnusable, read_key
+from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.events import Emit, KeyChanged
 
 COMPARED_EVERY_S = 5.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tunerd.delivery.adaptive import AdaptiveLimit
-from tunerd.delivery.own_trouble import OwnTrouble
+from tunerd.delivery.single_call_faults import SingleCallFaults
 from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import ConcurrencyChanged, Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
@@ -31,7 +31,7 @@ _OLD_PROBE_EACH: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Go:
+class Permit:
     """A permit: claim a call and make one attempt. Given back by `ended` or `unused`."""
 
     pick: Pick = Pick.OLDEST
@@ -44,13 +44,13 @@ class Go:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Blocked:
     """Not now. `until` is Unix seconds; None: until something happens (an attempt ends, a key, an operator)."""
 
     until: float | None = None
 
 
-Permission: TypeAlias = Go | Wait
+Permission: TypeAlias = Permit | Blocked
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class Pacing:
         self._rejected_status: int | None = None
         self._troubles: deque[tuple[float, int]] = deque(maxlen=TROUBLES)
         self._last_accepted_at: float | None = None
-        self._own_trouble = OwnTrouble()
+        self._single_call_faults = SingleCallFaults()
         self.dirty = False
 
     # What others may see.
@@ -157,7 +157,7 @@ class Pacing:
         )
 
     def restore(self, gate: Gate, now: float) -> list[Event]:
-        """Go on from what the ledger kept. What was paused is probed at once, but for a call that may have arrived: a
+        """Permit on from what the ledger kept. What was paused is probed at once, but for a call that may have arrived: a
         process that is restarted again and again must not send it each time."""
         self._closed_until = gate.closed_until
         told: list[Event] = []
@@ -175,45 +175,45 @@ class Pacing:
         self.dirty = False
         return told
 
-    # A call's way: may_start -> (taken | unused) -> ended.
+    # A call's way: acquire -> (taken | unused) -> ended.
 
-    def may_start(self, now: float) -> Permission:
+    def acquire(self, now: float) -> Permission:
         """A permit for one attempt, or how long there is none."""
         pause = self._pause
         if not self._has_key or (pause and pause.reason is PauseReason.OPERATOR):
-            return Wait()
+            return Blocked()
         if self._closed_until is not None:
             if now < self._closed_until:
-                return Wait(until=self._closed_until)
+                return Blocked(until=self._closed_until)
             self._closed_until = None
         if pause:
             if pause.probing or self._in_flight >= self._limit.limit:
-                return Wait()
+                return Blocked()
             if now < pause.next_probe_at:
-                return Wait(until=pause.next_probe_at)
+                return Blocked(until=pause.next_probe_at)
             pause.probing = True
             pause.probes += 1
             pick = Pick.OLDEST if pause.probes % _OLD_PROBE_EACH == 0 else Pick.NEWEST
         else:
             if self._in_flight >= self._limit.limit:
-                return Wait()
+                return Blocked()
             if (until := self._bucket.take(now)) is not None:
-                return Wait(until=until)
+                return Blocked(until=until)
             pick = _PICKS[self._turn % len(_PICKS)]
             self._turn += 1
         self._in_flight += 1
         self._limit.started(self._in_flight)
-        return Go(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
+        return Permit(pick=pick, probe=pause is not None, not_agents=self._resting_agents(now), row=pause.row if pause else None)
 
-    def reserve(self, count: int, now: float) -> list[Go]:
+    def reserve(self, count: int, now: float) -> list[Permit]:
         """At most so many permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
         given back by `unused`."""
-        permits: list[Go] = []
+        permits: list[Permit] = []
         while len(permits) < count and self._pause is None and not self._agents and self._in_flight < self._limit.limit:
             turn = self._turn
-            permission = self.may_start(now)
+            permission = self.acquire(now)
             self._turn = turn  # these take no call of the backlog
-            if isinstance(permission, Wait):
+            if isinstance(permission, Blocked):
                 break
             permits.append(permission)
         return permits
@@ -232,18 +232,18 @@ class Pacing:
         pause.probing = True
         return True
 
-    def unused(self, go: Go, now: float) -> None:
+    def unused(self, permit: Permit, now: float) -> None:
         """The permit was not needed: there was no call. The next one that comes is the probe, at once."""
         self._in_flight -= 1
-        if go.probe and self._pause:
+        if permit.probe and self._pause:
             self._pause.probing = False
             self._pause.probes -= 1
-        elif not go.probe:
+        elif not permit.probe:
             self._bucket.give_back()
 
-    def untouched(self, go: Go, agent: str, now: float) -> None:
+    def untouched(self, permit: Permit, agent: str, now: float) -> None:
         """As `unused`, of a permit for which a call of this agent was taken already."""
-        self.unused(go, now)
+        self.unused(permit, now)
         if agent in self._agents:
             self._agents[agent].probing = False
 
@@ -253,9 +253,9 @@ class Pacing:
         if count and self._pause and not self._in_flight:
             self._pause.probing = False
 
-    def probe_is_gone(self, go: Go) -> None:
+    def probe_is_gone(self, permit: Permit) -> None:
         """The call that was to be the only probe is no longer there to be sent: any other one may take its place."""
-        if self._pause and self._pause.row == go.row:
+        if self._pause and self._pause.row == permit.row:
             self._pause.row, self._pause.every_s = None, PROBE_EVERY_S
             self.dirty = True
 
@@ -263,14 +263,14 @@ class Pacing:
         """When a claim will next leave out fewer agents."""
         return min((pause.next_probe_at for pause in self._agents.values() if not pause.probing), default=None)
 
-    def own_trouble(self, row: int, outcome: Outcome, now: float) -> Outcome:
+    def attribute(self, row: int, outcome: Outcome, now: float) -> Outcome:
         """The same outcome; or, where it is about this call and not about the destination, a retry of the call alone."""
-        return self._own_trouble.looked_at(row, outcome, now)
+        return self._single_call_faults.attribute(row, outcome, now)
 
-    def ended(self, go: Go, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
+    def ended(self, permit: Permit, *, row: int, agent: str, outcome: Outcome, took_s: float, now: float) -> list[Event]:
         """An attempt ended: the permit is back, and pauses, Retry-After and limit follow from the outcome."""
         self._in_flight -= 1
-        probed = self._pause if go.probe else None
+        probed = self._pause if permit.probe else None
         next_probe_at = now + (LOCAL_EVERY_S if _is_local(outcome) else PROBE_EVERY_S)
         if probed:
             probed.probing = False
@@ -284,7 +284,7 @@ class Pacing:
             told += self._end(now)  # a connection could be made; what came of it is seen below
         match outcome:
             case Sent():
-                self._own_trouble.accepted(now - took_s)
+                self._single_call_faults.accepted(now - took_s)
                 told += self._accept(agent, now, probed)
             case Unconfirmed():
                 told += self._doubt(row, outcome, now)
@@ -299,10 +299,10 @@ class Pacing:
             self._agents[agent].next_probe_at = next_probe_at
         return told
 
-    def cancelled(self, go: Go, agent: str) -> None:
+    def cancelled(self, permit: Permit, agent: str) -> None:
         """The attempt was broken off by a stop; it says nothing about the destination."""
         self._in_flight -= 1
-        if go.probe and self._pause:
+        if permit.probe and self._pause:
             self._pause.probing = False
         if agent in self._agents:
             self._agents[agent].probing = False
@@ -368,7 +368,7 @@ class Pacing:
             if pause:
                 pause.next_probe_at += seconds
                 self.dirty = self.dirty or pause.row is not None
-        self._own_trouble.shift(seconds)
+        self._single_call_faults.shift(seconds)
         if self._last_accepted_at is not None:
             self._last_accepted_at += seconds
         self._troubles = deque(((at + seconds, row) for at, row in self._troubles), maxlen=TROUBLES)

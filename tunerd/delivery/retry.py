@@ -15,6 +15,7 @@ from tunerd.call import Json
 from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
 from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
+from tunerd.tuner_fields import KNOWN_NAMES
 
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_LONGEST_S: Final = 300.0
@@ -24,23 +25,13 @@ PROBE_REST_S: Final = 120.0
 """How long a call that was a probe in vain rests at least, so that the next probes are other calls."""
 
 _ENDPOINT_STATUSES: Final = frozenset({404, 405, 407, 410})
-_FIELDS: Final = frozenset(
-    {"body", "query", "call_id", "call_type", "transcript_with_tool_calls", "start_timestamp", "end_timestamp",
-     "recording_url", "userSentiment", "recording_multi_channel_url", "user_sentiment", "duration_ms", "agent_version",
-     "call_cost", "call_status", "disconnection_reason", "caller_phone_number", "call_successful", "in_voicemail",
-     "transcript", "collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw", "sip_call_id",
-     "sip_headers", "recipient", "recording_file_extension", "recording_s3_multi_channel", "recording_s3_caller_channel",
-     "role", "content", "text", "words", "word", "start_ms", "end_ms", "confidence", "tool", "name", "request_id", "params",
-     "result", "is_error", "error", "node", "from", "to", "reason", "workspace_id", "agent_remote_identifier"}
-)  # fmt: skip
-"""Names that an explanation of a rejection may repeat: everything else in an answer can be content of a call."""
 _SECONDS: Final = re.compile(r"\+?(?P<s>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)\s*(s|secs?|seconds?)?", re.ASCII | re.IGNORECASE)
 _YEAR_BEYOND: Final = re.compile(r"\b[a-z]{3}[ -]\d{5,}\b", re.ASCII | re.IGNORECASE)
 _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """An HTTP answer, as far as it was read."""
 
     status: int
@@ -52,7 +43,7 @@ class Answer:
     date: str | None = None
 
 
-def judge(answer: Answer, *, now: float, retry_after_max_s: float, accept_any: bool = False) -> Outcome:
+def judge(answer: HttpAnswer, *, now: float, retry_after_max_s: float, accept_any: bool = False) -> Outcome:
     """What an answer means (docs/delivery.md has the table). Total: every status has a meaning. `accept_any`: a 2xx
     needs no confirmation in its body (`delivery.accept: any`).
 
@@ -180,7 +171,7 @@ def retry_after_s(value: str | None, date: str | None, *, now: float, longest_s:
     return min(seconds, longest_s) if seconds > 0 else None
 
 
-def _judge_trouble(answer: Answer, now: float, retry_after_max_s: float) -> Retry:
+def _judge_trouble(answer: HttpAnswer, now: float, retry_after_max_s: float) -> Retry:
     status = answer.status
     wish = retry_after_s(answer.retry_after, answer.date, now=now, longest_s=retry_after_max_s)
     if status == 429:
@@ -205,18 +196,18 @@ def _is_over(claimed: Claimed, now: float, give_up_after_s: float, last_accepted
     return tried_s >= give_up_after_s and now - last_accepted_at <= ACCEPTED_LATELY_S
 
 
-def _parsed(answer: Answer) -> Json:
+def _parsed(answer: HttpAnswer) -> Json:
     return None if answer.unread else parse_json(answer.body)
 
 
-def _looks_like_json(answer: Answer) -> bool:
+def _looks_like_json(answer: HttpAnswer) -> bool:
     """Of an error that is too long to be read whole (one that repeats the call) the beginning has to do."""
     if answer.unread:
         return answer.body.lstrip()[:1] in (b"{", b"[")
     return isinstance(_parsed(answer), dict | list)
 
 
-def _places(answer: Answer) -> str:
+def _places(answer: HttpAnswer) -> str:
     """`: transcript_with_tool_calls[3].role (enum)` where the answer lists its errors by place; never a value."""
     parsed = _parsed(answer)
     errors = parsed.get("detail") if isinstance(parsed, dict) else None
@@ -235,7 +226,7 @@ def _place(error: Json) -> str:
         if isinstance(step, int):
             place += f"[{step}]"
         elif isinstance(step, str) and step != "body":
-            place += ("." if place else "") + (step if step in _FIELDS else "?")
+            place += ("." if place else "") + (step if step in KNOWN_NAMES else "?")
     kind = error.get("type")
     return f"{place} ({kind})" if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else place
 

@@ -1,7 +1,7 @@
 """The conductor of delivery, steps 5 to 8 of a call's life: claim, upload, decide, settle.
 
 N identical workers for each destination; the steps themselves, gate, permit, claim, upload, settle, are worker.py's: nobody
-holds a call while waiting. What they need of a destination is lane.py's; what they decide is retry.py's and pacing.py's.
+holds a call while waiting. What they need of a destination is pool.py's; what they decide is retry.py's and pacing.py's.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from typing import Final, Protocol
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
+from tunerd.delivery.destination_pool import Connect, DestinationPool, FreezeBody
 from tunerd.delivery.handover import HandOver
 from tunerd.delivery.key import watch_keys
-from tunerd.delivery.lane import Connect, FreezeBody, Lane
 from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed, Emit
@@ -28,7 +28,7 @@ class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
 
-class Delivery:
+class DeliveryService:
     """Every destination's workers, from `run` to its end."""
 
     def __init__(
@@ -55,10 +55,10 @@ class Delivery:
         self._stop_by = float("inf")
         """With `on_stop: empty`: calls that are due later than this (wall clock) are not waited for."""
         self._group: asyncio.TaskGroup | None = None
-        self._lanes = {destination.name: self._lane(destination, settings) for destination in destinations}
+        self._pools = {destination.name: self._pool(destination, settings) for destination in destinations}
         self._workers: dict[str, dict[int, Worker]] = {}
         """By destination and number."""
-        self._hand_over = HandOver(self._lanes, ledger, clock, lambda: self._group is not None and not self._stop.is_set())
+        self._hand_over = HandOver(self._pools, ledger, clock, lambda: self._group is not None and not self._stop.is_set())
         self._check = SelfCheck(self._crews, ledger, clock, emit)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -67,100 +67,100 @@ class Delivery:
         no later). Cancelled before that, it notes the open calls as due again. Raises only what nothing here expects."""
         self._stop = stop
         gates = await self._stored_gates()
-        for name, lane in self._lanes.items():
-            lane.restore(gates.get(name))
+        for name, pool in self._pools.items():
+            pool.restore(gates.get(name))
         self._ledger.on_due(self._wake)
         self._ledger.hand_over(self._hand_over)
         try:
             await self._run_group(stop)
         finally:
             self._group = None
-            self._hand_over.let_go()
+            self._hand_over.return_calls()
 
     async def _run_group(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            for lane in self._lanes.values():
-                self._staff(lane, group)
+            for pool in self._pools.values():
+                self._staff(pool, group)
             group.create_task(self._keep_house())
-            group.create_task(watch_keys(lambda: [(lane.name, lane.key) for lane in self._lanes.values()],
+            group.create_task(watch_keys(lambda: [(pool.name, pool.key) for pool in self._pools.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
-            group.create_task(self._call_all_on_stop())
+            group.create_task(self._notify_all_on_stop())
             group.create_task(self._check.run(stop))
 
-    def _drop_if_over(self, lane: Lane) -> None:
-        if lane.is_retired and not self._workers.get(lane.name) and self._lanes.get(lane.name) is lane:
-            self._hand_over.let_go_of(lane)
-            self._workers.pop(lane.name, None)
-            del self._lanes[lane.name]
+    def _drop_if_over(self, pool: DestinationPool) -> None:
+        if pool.is_retired and not self._workers.get(pool.name) and self._pools.get(pool.name) is pool:
+            self._hand_over.return_calls_of(pool)
+            self._workers.pop(pool.name, None)
+            del self._pools[pool.name]
 
-    def _is_over(self, lane: Lane) -> bool:
-        if lane.is_retired:
+    def _is_over(self, pool: DestinationPool) -> bool:
+        if pool.is_retired:
             return True
-        if not self._stop.is_set() or (lane.settings.on_stop == "empty" and self._stop_by == float("inf")):
+        if not self._stop.is_set() or (pool.settings.on_stop == "empty" and self._stop_by == float("inf")):
             return False
-        if lane.settings.on_stop == "finish" or lane.settings.dry_run:
+        if pool.settings.on_stop == "finish" or pool.settings.dry_run:
             return True
-        return lane.has_nothing_due(self._stop_by) and not lane.handed
+        return pool.has_nothing_due(self._stop_by) and not pool.handed
 
     # Beside the steps.
 
     async def pause(self, name: str, why: str = "") -> None:
         """No call of this destination goes out until `resume`, over restarts too. Raises KeyError."""
-        lane = self._lanes[name]
-        lane.pause(why)
-        await lane.gate_is_kept(lane.keep_gate())
+        pool = self._pools[name]
+        pool.pause(why)
+        await pool.gate_is_kept(pool.keep_gate())
 
     async def resume(self, name: str) -> None:
         """End whatever this destination is paused for; what is still wrong pauses it again. Raises KeyError."""
-        lane = self._lanes[name]
-        lane.resume()
-        await lane.gate_is_kept(lane.keep_gate())
+        pool = self._pools[name]
+        pool.resume()
+        await pool.gate_is_kept(pool.keep_gate())
 
     async def update(self, destinations: Sequence[Destination], settings: Settings) -> None:
         """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
         configured end with their open attempts, and their calls stay in the ledger, as after a restart. Raises what
         `connect` raises."""
-        new = [self._lane(destination, settings) for destination in destinations if destination.name not in self._lanes]
+        new = [self._pool(destination, settings) for destination in destinations if destination.name not in self._pools]
         for destination in destinations:
-            if (lane := self._lanes.get(destination.name)) is not None:
-                lane.change(destination, settings)
+            if (pool := self._pools.get(destination.name)) is not None:
+                pool.change(destination, settings)
         names = {destination.name for destination in destinations}
-        for lane in list(self._lanes.values()):
-            lane.is_retired = lane.name not in names
-            if lane.is_retired:
-                lane.bench.call_all()
-                self._drop_if_over(lane)
+        for pool in list(self._pools.values()):
+            pool.is_retired = pool.name not in names
+            if pool.is_retired:
+                pool.parking.notify_all()
+                self._drop_if_over(pool)
         self._settings = settings
         gates = await self._stored_gates() if new and self._group else {}
-        for lane in new:
-            self._lanes[lane.name] = lane
+        for pool in new:
+            self._pools[pool.name] = pool
             if self._group:
-                lane.restore(gates.get(lane.name))
+                pool.restore(gates.get(pool.name))
         if self._group and not self._stop.is_set():
-            for lane in self._lanes.values():
-                if not lane.is_retired:
-                    self._staff(lane, self._group)
+            for pool in self._pools.values():
+                if not pool.is_retired:
+                    self._staff(pool, self._group)
 
     def shift(self, seconds: float) -> None:
         """The wall clock jumped by so much: what waits, waits as long as before. (The ledger has its own `shift`.)"""
-        for lane in self._lanes.values():
-            lane.pacing.shift(seconds)
-            lane.bench.call_all()
+        for pool in self._pools.values():
+            pool.pacing.shift(seconds)
+            pool.parking.notify_all()
 
     def statuses(self) -> tuple[DestinationStatus, ...]:
-        return tuple(lane.status() for lane in self._lanes.values())
+        return tuple(pool.status() for pool in self._pools.values())
 
     def idle(self) -> bool:
         """Nothing is in flight and nothing is due now (calls that back off or wait for a recording may be left)."""
-        return all(lane.is_idle() for lane in self._lanes.values())
+        return all(pool.is_idle() for pool in self._pools.values())
 
     def in_flight(self) -> int:
-        return sum(lane.open_attempts() for lane in self._lanes.values())
+        return sum(pool.open_attempts() for pool in self._pools.values())
 
     def oldest_attempt_age(self) -> float | None:
         """Seconds since the oldest open attempt began; None: none is open. Never above the timeout while all is well."""
-        began = [at for lane in self._lanes.values() if (at := lane.oldest_attempt_at()) is not None]
+        began = [at for pool in self._pools.values() if (at := pool.oldest_attempt_at()) is not None]
         return self._clock.monotonic() - min(began) if began else None
 
     async def _keep_house(self) -> None:
@@ -170,8 +170,8 @@ class Delivery:
             with suppress(LedgerUnavailable):
                 failed, next_at = await self._ledger.tick(now)
                 self._tell_failed(failed)
-            for lane in list(self._lanes.values()):
-                await lane.gate_is_kept(lane.keep_gate())
+            for pool in list(self._pools.values()):
+                await pool.gate_is_kept(pool.keep_gate())
             wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
             await self._clock.wait(self._stop, max(LOOK_AGAIN_S, wait_s))
 
@@ -180,11 +180,11 @@ class Delivery:
         with suppress(LedgerUnavailable):
             self._tell_failed(await self._ledger.set_far_rule(rule, self._clock.now()))
 
-    async def _call_all_on_stop(self) -> None:
+    async def _notify_all_on_stop(self) -> None:
         await self._stop.wait()
         self._stop_by = self._clock.now() + self._settings.drain_s
-        for lane in self._lanes.values():
-            lane.bench.call_all()
+        for pool in self._pools.values():
+            pool.parking.notify_all()
 
     async def _stored_gates(self) -> dict[str, Gate]:
         while not self._stop.is_set():
@@ -193,30 +193,30 @@ class Delivery:
             await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
 
-    def _lane(self, destination: Destination, settings: Settings) -> Lane:
-        return Lane(destination, settings, ledger=self._ledger, connect=self._connect, freeze=self._freeze,
+    def _pool(self, destination: Destination, settings: Settings) -> DestinationPool:
+        return DestinationPool(destination, settings, ledger=self._ledger, connect=self._connect, freeze=self._freeze,
                     clock=self._clock, emit=self._emit, chance=self._chance)  # fmt: skip
 
-    def _staff(self, lane: Lane, group: asyncio.TaskGroup) -> None:
-        crew = self._workers.setdefault(lane.name, {})
-        for number in range(lane.settings.concurrency):
+    def _staff(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
+        crew = self._workers.setdefault(pool.name, {})
+        for number in range(pool.settings.concurrency):
             if number not in crew:
-                crew[number] = Worker(lane, number, self._ledger, self._clock, self._tell_failed, self._is_over)
-                group.create_task(self._work(lane, crew, crew[number]))
+                crew[number] = Worker(pool, number, self._ledger, self._clock, self._tell_failed, self._is_over)
+                group.create_task(self._work(pool, crew, crew[number]))
 
-    async def _work(self, lane: Lane, crew: dict[int, Worker], worker: Worker) -> None:
+    async def _work(self, pool: DestinationPool, crew: dict[int, Worker], worker: Worker) -> None:
         try:
             await worker.run()
         finally:
             del crew[worker.number]
-            self._drop_if_over(lane)
+            self._drop_if_over(pool)
 
-    def _crews(self) -> Sequence[tuple[Lane, Sequence[Worker]]]:
-        return [(self._lanes[name], list(crew.values())) for name, crew in self._workers.items()]
+    def _crews(self) -> Sequence[tuple[DestinationPool, Sequence[Worker]]]:
+        return [(self._pools[name], list(crew.values())) for name, crew in self._workers.items()]
 
     def _wake(self, destination: str) -> None:
-        if (lane := self._lanes.get(destination)) is not None:
-            lane.bench.call()
+        if (pool := self._pools.get(destination)) is not None:
+            pool.parking.notify()
 
     def _tell_failed(self, failed: Sequence[FailedCall]) -> None:
         for call in failed:

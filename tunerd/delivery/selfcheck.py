@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from tunerd.clock import Clock
-from tunerd.delivery.lane import Lane
+from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.worker import Worker
 from tunerd.events import Emit, Stuck, StuckKind
 from tunerd.ledger import LedgerUnavailable
@@ -46,7 +46,7 @@ class _Look:
 class SelfCheck:
     def __init__(
         self,
-        crews: Callable[[], Sequence[tuple[Lane, Sequence[Worker]]]],
+        crews: Callable[[], Sequence[tuple[DestinationPool, Sequence[Worker]]]],
         ledger: CheckedLedger,
         clock: Clock,
         emit: Emit,
@@ -72,33 +72,33 @@ class SelfCheck:
         calls = {row: at for row, at in seen.calls.items() if before.calls.get(row) == at}
         if calls:
             self._tell(StuckKind.CALL, await self._ledger.reclaim(calls, self._clock.now()))
-        for lane, workers in self._crews():
-            stuck = [worker for worker in workers if _waits_for(lane, worker) in seen.workers & before.workers]
+        for pool, workers in self._crews():
+            stuck = [worker for worker in workers if _waits_for(pool, worker) in seen.workers & before.workers]
             for worker in stuck:
                 worker.go_on()
-            lost = max(0, min(seen.permits.get(lane.name, 0), before.permits.get(lane.name, 0)))
-            lane.pacing.forget_permits(lost)
+            lost = max(0, min(seen.permits.get(pool.name, 0), before.permits.get(pool.name, 0)))
+            pool.pacing.forget_permits(lost)
             self._tell(StuckKind.WORKER, len(stuck))
             self._tell(StuckKind.PERMIT, lost)
             if stuck or lost:
-                lane.bench.call()
+                pool.parking.notify()
 
     async def _seen(self) -> _Look:
         before = self._ledger.unsettled()
         sending = await self._ledger.sending()
         queued, crews = before | self._ledger.unsettled(), self._crews()
         in_hand = {worker.claimed.row for _, workers in crews for worker in workers if worker.claimed is not None}
-        in_hand |= {claimed.row for lane, _ in crews for _, claimed in lane.handed}
-        waiting = [mark for lane, workers in crews for worker in workers if (mark := _waits_for(lane, worker)) is not None]
+        in_hand |= {claimed.row for pool, _ in crews for _, claimed in pool.handed}
+        waiting = [mark for pool, workers in crews for worker in workers if (mark := _waits_for(pool, worker)) is not None]
         return _Look(
             calls={row: at for row, at in sending.items() if row not in queued and row not in in_hand},
             workers=frozenset(mark for mark in waiting if mark[2] not in queued),
             permits={
-                lane.name: lane.pacing.in_flight
-                - lane.reserved
-                - len(lane.handed)
+                pool.name: pool.pacing.in_flight
+                - pool.reserved
+                - len(pool.handed)
                 - sum(worker.permit is not None for worker in workers)
-                for lane, workers in crews
+                for pool, workers in crews
             },
         )
 
@@ -107,5 +107,5 @@ class SelfCheck:
             self._emit(Stuck(what=what, count=count))
 
 
-def _waits_for(lane: Lane, worker: Worker) -> tuple[str, int, int] | None:
-    return None if worker.settling is None else (lane.name, worker.number, worker.settling.claimed.row)
+def _waits_for(pool: DestinationPool, worker: Worker) -> tuple[str, int, int] | None:
+    return None if worker.settling is None else (pool.name, worker.number, worker.settling.claimed.row)

@@ -26,7 +26,7 @@ from tunerd.config import Delivery, Destination
 from tunerd.delivery.decoding import ANSWER_BYTES, TOO_LONG, decode
 from tunerd.delivery.key import Key
 from tunerd.delivery.proxy import proxy_for
-from tunerd.delivery.retry import Answer, judge
+from tunerd.delivery.retry import HttpAnswer, judge
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
 
@@ -101,11 +101,11 @@ class Uploader:
             return error.outcome
         return self.judge(answer)
 
-    def judge(self, answer: Answer) -> Outcome:
+    def judge(self, answer: HttpAnswer) -> Outcome:
         """What the answer means, under the settings of `delivery:`."""
         return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any)
 
-    async def post(self, body: bytes, agent: str, form: Form) -> Answer:
+    async def post(self, body: bytes, agent: str, form: Form) -> HttpAnswer:
         """One attempt, as the answer itself (`tunerd send` and `check --online` show it). Raises NoAnswer."""
         if self._no_tls:
             raise NoAnswer(_retry(RetryReason.TLS, self._no_tls, sure=True))
@@ -125,7 +125,7 @@ class Uploader:
                 proxy_headers=self._proxy_headers if self._proxy else None,
             ) as response:
                 content, unread = await _read(response)
-                return Answer(
+                return HttpAnswer(
                     status=response.status,
                     body=content,
                     unread=unread,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.clock import Clock
-from tunerd.delivery.lane import Lane
-from tunerd.delivery.pacing import Go, Wait
+from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.pacing import Blocked, Permit
 from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, WritePath
 
 LEDGER_AGAIN_S: Final = 1.0
@@ -36,20 +36,20 @@ class Settling:
 class Worker:
     def __init__(
         self,
-        lane: Lane,
+        pool: DestinationPool,
         number: int,
         ledger: WritePath,
         clock: Clock,
         tell_failed: Callable[[Sequence[FailedCall]], None],
-        is_over: Callable[[Lane], bool],
+        is_over: Callable[[DestinationPool], bool],
     ) -> None:
         self.number = number
-        self.permit: Go | None = None
+        self.permit: Permit | None = None
         """Counted as in flight; nobody else gives it back."""
         self.claimed: Claimed | None = None
         """`sending` in the ledger; nobody else settles or releases it."""
         self.settling: Settling | None = None
-        self._lane = lane
+        self._pool = pool
         self._ledger = ledger
         self._clock = clock
         self._tell_failed = tell_failed
@@ -63,92 +63,92 @@ class Worker:
     async def run(self) -> None:
         """Until there is nothing to do any more, or this worker is one too many. The next claim is asked for while the last
         call is being settled (one commit holds both); its call is not sent before that settlement is durable."""
-        lane = self._lane
+        pool = self._pool
         try:
-            while self.number < lane.settings.concurrency and not self._is_over(lane):
-                news = lane.bench.news
+            while self.number < pool.settings.concurrency and not self._is_over(pool):
+                news = pool.parking.news
                 wait = await self._take()
                 await self._see_settled()
                 if wait is not None:
                     await self._rest(wait, news)
                     continue
-                if lane.pacing.has_room:
-                    lane.bench.pass_on()
+                if pool.pacing.has_room:
+                    pool.parking.wake_next()
                 await self._attempt()
             await self._see_settled()
         finally:
             self._give_back()
-            lane.bench.pass_on()  # whoever sits may have a reason to end, too
+            pool.parking.wake_next()  # whoever sits may have a reason to end, too
 
     # Gate, permit, claim.
 
-    async def _take(self) -> Wait | None:
+    async def _take(self) -> Blocked | None:
         """Get a permit and the call that it is for, or how long there is none. Without a call the permit goes back."""
-        lane = self._lane
-        if lane.handed:
+        pool = self._pool
+        if pool.handed:
             return self._take_handed()
-        if (until := lane.need_not_look()) is not None:
-            return Wait(until=until)
-        permit = Wait() if lane.settings.dry_run else lane.pacing.may_start(self._clock.now())
-        if isinstance(permit, Wait):
+        if (until := pool.need_not_look()) is not None:
+            return Blocked(until=until)
+        permit = Blocked() if pool.settings.dry_run else pool.pacing.acquire(self._clock.now())
+        if isinstance(permit, Blocked):
             return permit
         self.permit = permit
-        form, news = lane.key.form, lane.bench.news
+        form, news = pool.key.form, pool.parking.news
         if form is None:
             self._give_back()
-            return Wait()
+            return Blocked()
         try:
             claim = await self._claim(permit)
         except LedgerUnavailable:
             self._give_back()
-            return Wait(until=self._clock.now() + LEDGER_AGAIN_S)
+            return Blocked(until=self._clock.now() + LEDGER_AGAIN_S)
         self._tell_failed(claim.failed)
         now = self._clock.now()
         if claim.claimed is None:
             self._give_back()
-            lane.found_nothing(claim.next_due_at, news)
+            pool.found_nothing(claim.next_due_at, news)
             if claim.next_due_at is None:
-                lane.found_no_probe()
-            return Wait(until=self._look_again_at(claim, now))
-        if not lane.pacing.taken(claim.claimed.agent, now):
+                pool.found_no_probe()
+            return Blocked(until=self._look_again_at(claim, now))
+        if not pool.pacing.taken(claim.claimed.agent, now):
             self._give_back()
             await self._ledger.release(claim.claimed.row, now)
-            return Wait(until=now + LOOK_AGAIN_S)
+            return Blocked(until=now + LOOK_AGAIN_S)
         self.claimed = claim.claimed
         return None
 
-    def _take_handed(self) -> Wait | None:
+    def _take_handed(self) -> Blocked | None:
         """The next call that was handed over, if it may still go: the gate may have closed since its permit was reserved."""
-        lane, now = self._lane, self._clock.now()
-        self.permit, claimed = lane.handed.popleft()
-        may_go = lane.pacing.is_open(now) and lane.key.form is claimed.form and not lane.settings.dry_run
-        if may_go and lane.pacing.taken(claimed.agent, now):
+        pool, now = self._pool, self._clock.now()
+        self.permit, claimed = pool.handed.popleft()
+        may_go = pool.pacing.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run
+        if may_go and pool.pacing.taken(claimed.agent, now):
             self.claimed = claimed
             return None
         self._give_back()
         self._ledger.release(claimed.row, now)
-        return Wait(until=now + LOOK_AGAIN_S)
+        return Blocked(until=now + LOOK_AGAIN_S)
 
-    async def _claim(self, permit: Go) -> Claim:
+    async def _claim(self, permit: Permit) -> Claim:
         """Raises LedgerUnavailable."""
-        lane, now = self._lane, self._clock.now()
-        form = lane.key.form
+        pool, now = self._pool, self._clock.now()
+        form = pool.key.form
         assert form is not None  # noqa: S101 - asked before
-        freeze, any_time = lane.freeze(form), now + _ANY_TIME_S
+        freeze, any_time = pool.freeze(form), now + _ANY_TIME_S
         if permit.row is not None:
-            claim = await self._ledger.claim(lane.name, form, freeze, now, due_by=any_time, only=permit.row)
+            claim = await self._ledger.claim(pool.name, form, freeze, now, due_by=any_time, only=permit.row)
             if claim.claimed is not None:
                 return claim
             self._tell_failed(claim.failed)
-            lane.pacing.probe_is_gone(permit)
-        claim = await self._ledger.claim(lane.name, form, freeze, now, pick=permit.pick, not_agents=permit.not_agents)
+            pool.pacing.probe_is_gone(permit)
+        claim = await self._ledger.claim(pool.name, form, freeze, now, pick=permit.pick, not_agents=permit.not_agents)
         if permit.probe and claim.claimed is None and claim.next_due_at is not None:
             self._tell_failed(claim.failed)
-            claim = await self._ledger.claim(lane.name, form, freeze, now, not_agents=permit.not_agents, due_by=any_time)
+            claim = await self._ledger.claim(pool.name, form, freeze, now, not_agents=permit.not_agents, due_by=any_time)
         return claim
 
     def _look_again_at(self, claim: Claim, now: float) -> float | None:
-        times = [at for at in (claim.next_due_at, self._lane.pacing.next_agent_probe_at()) if at is not None]
+        times = [at for at in (claim.next_due_at, self._pool.pacing.next_agent_probe_at()) if at is not None]
         return max(min(times), now + LOOK_AGAIN_S) if times else None
 
     def _give_back(self) -> None:
@@ -157,28 +157,28 @@ class Worker:
         self.permit = self.claimed = None
         now = self._clock.now()
         if permit is not None and claimed is None:
-            self._lane.pacing.unused(permit, now)
+            self._pool.pacing.unused(permit, now)
         elif permit is not None and claimed is not None:
-            self._lane.pacing.untouched(permit, claimed.agent, now)
+            self._pool.pacing.untouched(permit, claimed.agent, now)
             self._ledger.release(claimed.row, now)
 
     # The attempt.
 
     async def _attempt(self) -> None:
-        lane, permit, claimed = self._lane, self.permit, self.claimed
+        pool, permit, claimed = self._pool, self.permit, self.claimed
         assert permit is not None and claimed is not None  # noqa: S101, PT018 - see run
-        started_at = lane.started(claimed)
+        started_at = pool.started(claimed)
         try:
-            outcome = await lane.upload(claimed)
+            outcome = await pool.upload(claimed)
         except BaseException:
-            settlement = lane.broken_off(permit, claimed)
+            settlement = pool.broken_off(permit, claimed)
             self.permit = self.claimed = None
             with suppress(TimeoutError, LedgerUnavailable):
                 async with asyncio.timeout(_LAST_SETTLE_S):
                     await self._ledger.settle(claimed.row, settlement, self._clock.now())
             raise
-        settlement = lane.ended(permit, claimed, outcome, started_at)
-        gate = lane.keep_gate()  # asked for before the settlement, so it is written before it or with it
+        settlement = pool.ended(permit, claimed, outcome, started_at)
+        gate = pool.keep_gate()  # asked for before the settlement, so it is written before it or with it
         durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
         self.permit = self.claimed = None
         self.settling = Settling(claimed=claimed, settlement=settlement, gate=gate, durable=durable)
@@ -189,14 +189,14 @@ class Worker:
         if self.settling is None:
             return
         try:
-            await self._lane.gate_is_kept(self.settling.gate)
+            await self._pool.gate_is_kept(self.settling.gate)
             await self.settling.durable
-            self._lane.told(self.settling.claimed, self.settling.settlement)
+            self._pool.told(self.settling.claimed, self.settling.settlement)
         except LedgerUnavailable:
             pass
         finally:
             self.settling = None
 
-    async def _rest(self, wait: Wait, news: int) -> None:
-        if not self._is_over(self._lane):
-            await self._lane.bench.sit(wait.until, news)
+    async def _rest(self, wait: Blocked, news: int) -> None:
+        if not self._is_over(self._pool):
+            await self._pool.parking.park(wait.until, news)

@@ -102,7 +102,7 @@ class AfterSent:
     def was_seen(self, relative: str, *, closed: bool) -> None:
         """A file was read anew, or its writer has closed it: what was put off because of either is tried now."""
         if self._removal is not None:
-            (self._index.closed.add if closed else self._index.closed.discard)(relative)
+            self._index.note_closed(relative, closed=closed)
             self._again.pop(self._index.absolute(relative), None)
 
     async def _remove(self, removal: Removal, marks: Sequence[FileMark]) -> int:

@@ -1,7 +1,8 @@
-"""What is being read right now, in a small file beside the ledger: after a crash it says who was there.
+"""The crash journal: a small file beside the ledger that says which documents are being worked on. After a crash the next
+process reads in it which of them may have caused it.
 
-Which documents are set aside for it, and how suspects are read, is source_reader.py's business. Nothing is synced: what a process
-has written outlives it, and a power cut is no document's fault. The ledger's lock covers this file too.
+quarantine.py and source_reader.py act on it. Nothing is synced: what a process has written outlives it, and a power cut is no
+document's fault. The ledger's lock covers this file too.
 """
 
 import os
@@ -29,12 +30,14 @@ class Phase(IntEnum):
 _STRIKES: Final = {Phase.PAST: 0, Phase.READING: 1, Phase.MAPPING: 3, Phase.ADMITTING: 1}
 _QUARANTINED_AT: Final = 6
 """Two deaths of the process while a document was mapped. Reading and admitting mostly wait for threads and the disk, so a
-death in them is mostly somebody's SIGKILL (20 in a row under load once accused a sound file after two): it takes six."""
+death in them is usually an external SIGKILL (20 in a row under load once accused a sound file after two): it takes six."""
+_SINGLY_AT: Final = 3
+"""A batch that was being admitted at that many deaths is admitted one document at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """What exactly was in hand: one document, or where `length` is negative more than one."""
+class Section:
+    """The part of a file that is worked on: one document, or where `length` is negative more than one."""
 
     offset: int
     length: int
@@ -44,10 +47,13 @@ class Place:
         return self.length >= 0
 
 
-FILE: Final = Place(offset=0, length=-2)
+FILE: Final = Section(offset=0, length=-2)
 """The file as a whole, while its bytes are read and parsed."""
-BATCH: Final = Place(offset=0, length=-1)
-"""Several documents of it."""
+
+
+def batch_at(offset: int) -> Section:
+    """The documents from `offset` on that are admitted together."""
+    return Section(offset=offset, length=-1)
 
 
 class CrashJournal:
@@ -60,9 +66,8 @@ class CrashJournal:
         self._free: list[int] = []
         self._slots = 0
         self._held = 0
-        self._strikes: dict[File, dict[Place, int]] = {}
-        self._quarantined: dict[File, set[Place]] = {}
-        self._past: dict[File, list[int]] = {}
+        self._strikes: dict[File, dict[Section, int]] = {}
+        self._past: dict[File, list[tuple[Section, int]]] = {}
         """Slots that carry what is known of a suspect over to the next process, should this one die too."""
         if path is not None:
             with suppress(OSError):
@@ -95,20 +100,34 @@ class CrashJournal:
     def is_suspect(self, file: File) -> bool:
         return file in self._strikes
 
-    def is_quarantined(self, file: File, place: Place) -> bool:
-        return place in self._quarantined.get(file, ())
+    def is_quarantined(self, file: File, section: Section) -> bool:
+        return self.strikes(file, section) >= _QUARANTINED_AT
 
-    def strikes(self, file: File, place: Place) -> int:
-        """What counts against it so far."""
-        known = self._strikes.get(file)
-        if known is None:
-            return 0
-        return known.get(place, known.get(BATCH, 0) if place.is_exact else 0)
+    def strikes(self, file: File, section: Section, *, with_batch: bool = False) -> int:
+        """What counts against it from earlier processes; `with_batch`: or against the batch that it may be in."""
+        known = self._strikes.get(file, {})
+        batches = [known[one] for one in known if one.length == -1 and one.offset <= section.offset] if with_batch else []
+        return max([known.get(section, 0), *batches])
 
-    def write(self, slot: int, phase: Phase, file: File, place: Place, strikes: int) -> None:
+    def passed(self, file: File, offset: int) -> None:
+        """The file is durable up to this offset, so nothing before it is a suspect."""
+        known = self._strikes.get(file, {})
+        for section in [one for one in known if one.offset < offset]:
+            del known[section]
+        past = self._past.pop(file, [])
+        self._clear(slot for section, slot in past if section.offset < offset)
+        self._past[file] = [(section, slot) for section, slot in past if section.offset >= offset]
+        if not known:
+            self._forget(file)
+
+    def _forget(self, file: File) -> None:
+        self._strikes.pop(file, None)
+        self._clear(slot for _, slot in self._past.pop(file, ()))
+
+    def write(self, slot: int, phase: Phase, file: File, section: Section, strikes: int) -> None:
         if self._fd < 0:
             return
-        head = b"%d %d %d %d" % (phase, strikes, place.offset, place.length)
+        head = b"%d %d %d %d" % (phase, strikes, section.offset, section.length)
         record = b"\0".join((head, os.fsencode(file[0]), os.fsencode(file[1]), b""))
         with suppress(OSError):
             os.pwrite(self._fd, record, slot * _SLOT_BYTES)
@@ -117,9 +136,7 @@ class CrashJournal:
         self._held -= 1
         self._clear([slot])
         if cleared:
-            self._strikes.pop(file, None)
-            self._quarantined.pop(file, None)
-            self._clear(self._past.pop(file, ()))
+            self._forget(file)
 
     def _clear(self, slots: Iterable[int]) -> None:
         for slot in slots:
@@ -141,14 +158,12 @@ class CrashJournal:
             if entry is None:
                 self._free.append(slot)
                 continue
-            phase, strikes, place, file = entry
+            phase, strikes, section, file = entry
             strikes += _STRIKES[phase]
             known = self._strikes.setdefault(file, {})
-            known[place] = max(strikes, known.get(place, 0))
-            if place != BATCH and strikes >= _QUARANTINED_AT:
-                self._quarantined.setdefault(file, set()).add(place)
-            self._past.setdefault(file, []).append(slot)
-            self.write(slot, Phase.PAST, file, place, strikes)
+            known[section] = max(strikes, known.get(section, 0))
+            self._past.setdefault(file, []).append((section, slot))
+            self.write(slot, Phase.PAST, file, section, strikes)
 
 
 class JournalEntry:
@@ -159,22 +174,35 @@ class JournalEntry:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it was in hand when the process died: its documents are taken singly."""
+        """Whether the process died while this file was in hand: its batches are admitted one after the other."""
         return self._journal.is_suspect(self._file)
 
-    def is_quarantined(self, place: Place) -> bool:
-        """Whether the process died over exactly this, often enough to set it aside."""
-        return self._journal.is_quarantined(self._file, place)
+    def is_taken_singly(self, batch: Section) -> bool:
+        """Whether the process died while this batch was admitted, often enough to admit each of its documents alone."""
+        return self.is_suspect and self._journal.strikes(self._file, batch, with_batch=False) >= _SINGLY_AT
 
-    def note(self, phase: Phase, place: Place) -> None:
-        self._journal.write(self._slot, phase, self._file, place, self._journal.strikes(self._file, place))
+    def is_quarantined(self, section: Section) -> bool:
+        """Whether the process died over exactly this, often enough to set it aside."""
+        return self._journal.is_quarantined(self._file, section)
+
+    def note(self, phase: Phase, section: Section) -> None:
+        strikes = 0
+        if self.is_suspect:
+            with_batch = phase is Phase.ADMITTING and section.is_exact
+            strikes = self._journal.strikes(self._file, section, with_batch=with_batch)
+        self._journal.write(self._slot, phase, self._file, section, strikes)
+
+    def passed(self, offset: int) -> None:
+        """What was read of it is durable up to there."""
+        if self.is_suspect:
+            self._journal.passed(self._file, offset)
 
     def end(self, *, cleared: bool) -> None:
-        """Out of hand. `cleared`: it was read to its end, so whoever was suspected is not any more."""
+        """Done with it. `cleared`: it was read to its end, so nothing of it is a suspect any more."""
         self._journal.end(self._slot, self._file, cleared=cleared)
 
 
-def _parse(record: bytes) -> tuple[Phase, int, Place, File] | None:
+def _parse(record: bytes) -> tuple[Phase, int, Section, File] | None:
     head, _, rest = record.partition(b"\0")
     source, _, rest = rest.partition(b"\0")
     path, end, _ = rest.partition(b"\0")
@@ -184,4 +212,4 @@ def _parse(record: bytes) -> tuple[Phase, int, Place, File] | None:
     phase, strikes, offset, length = map(int, numbers)
     if phase not in list(Phase):
         return None
-    return Phase(phase), strikes, Place(offset=offset, length=length), (os.fsdecode(source), os.fsdecode(path))
+    return Phase(phase), strikes, Section(offset=offset, length=length), (os.fsdecode(source), os.fsdecode(path))

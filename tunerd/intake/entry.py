@@ -13,11 +13,11 @@ from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
-from tunerd.intake.crash_journal import BATCH, JournalEntry, Phase, Place
+from tunerd.intake.crash_journal import JournalEntry, Phase, Section, batch_at
 from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
 from tunerd.intake.inspection import Batch, Inspection, Look
-from tunerd.intake.quarantine import crashed, place_of, split
+from tunerd.intake.quarantine import crashed, section_of, split
 from tunerd.intake.refused_lines import RefusedLines, is_noise
 from tunerd.ledger import Admission, Admitted, WritePath
 
@@ -76,11 +76,14 @@ class Entry:
             if isinstance(one, RefusedDocument):
                 made.append((one, Mapped(refused=self._kept(one))))
                 continue
-            if hold.is_suspect and hold.is_quarantined(place_of(one)):
+            section = section_of(one)
+            if hold.is_suspect and hold.is_quarantined(section):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             with self._one_maps:
+                hold.note(Phase.MAPPING, section)
                 made += self._map_one(one).of(one)
+        hold.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
         return made
 
     def _map_one(self, document: Document) -> Mapped:
@@ -139,33 +142,29 @@ class FileEntry:
 
     def _read(self, step: Callable[[], Look]) -> Look:
         look = step()
-        if isinstance(look, Batch) and not self._hold.is_suspect:
-            self._made = self._map(look)
+        if isinstance(look, Batch) and not self._hold.is_taken_singly(_section_of(look)):
+            self._made = self._entry.map(look, self._hold)
         return look
 
-    def _map(self, batch: Batch) -> Sequence[Made]:
-        self._hold.note(Phase.MAPPING, _place_of(batch))
-        return self._entry.map(batch, self._hold)
-
     async def enter(self, batch: Batch, inspection: Inspection) -> None:
-        """Hand it over when the one before is durable. One by one, and to the end, where one of its documents may have ended
-        the process before. Raises Postponed, and then nothing was done."""
-        if not self._hold.is_suspect:
+        """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
+        is read while another one is admitted; each document alone where one of the batch may have ended the process."""
+        if not self._hold.is_taken_singly(_section_of(batch)):
             beginning = await self._entry.beginning(batch, self._made, self._postponed)
             await self._enter(batch, self._made, beginning, inspection)
+            if self._hold.is_suspect:
+                await self.end()
             return
         beginning = await self._entry.beginning(batch, None, self._postponed)
         for part in split(batch):
-            made = await self._entry.in_thread(lambda part=part: self._map(part))  # type: ignore[misc]
+            made = await self._entry.in_thread(lambda part=part: self._entry.map(part, self._hold))  # type: ignore[misc]
             await self._enter(part, made, beginning, inspection)
             await self.end()
 
     async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
         carried = self._entry.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
-        place = _place_of(batch)
         await self.end()
-        self._hold.note(Phase.ADMITTING, place)
         self._handed = self._entry.hand_over(batch, carried, inspection)
 
     def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
@@ -181,6 +180,8 @@ class FileEntry:
         """What was handed over is durable."""
         if self._handed is not None:
             await self._entry.see_through(self._handed)
+            if (mark := self._handed.batch.mark) is not None and not mark.whole:
+                self._hold.passed(mark.offset)
             self._handed = None
 
     def close(self) -> None:
@@ -190,5 +191,7 @@ class FileEntry:
             self._handed = None
 
 
-def _place_of(batch: Batch) -> Place:
-    return place_of(batch.documents[0]) if len(batch.documents) == 1 else BATCH
+def _section_of(batch: Batch) -> Section:
+    if len(batch.documents) == 1:
+        return section_of(batch.documents[0])
+    return batch_at(batch.documents[0].origin.offset if batch.documents else 0)

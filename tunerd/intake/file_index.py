@@ -105,6 +105,10 @@ class FileIndex:
         if recent:
             self._used(relative)
 
+    def is_left_out(self, relative: str, sign: int) -> bool:
+        """Whether a file is not read on purpose, as it is now. May be asked in any thread."""
+        return self.signatures.get(relative) == sign and relative not in self.logs
+
     def numbered(self, log: int) -> None:
         """This number is taken."""
         if log > self.last_log:
@@ -188,6 +192,14 @@ class FileIndex:
         self._recent.pop(relative, None)
         self.closed.discard(relative)
         self.refused_tails.pop(relative, None)
+
+    def note_closed(self, relative: str, *, closed: bool) -> None:
+        """Whether its writer had closed the file when it was read. Not noted of a file that is not known (any more): the event of
+        its deletion comes late, and nothing would take the note away again."""
+        if closed and relative in self.signatures:
+            self.closed.add(relative)
+        else:
+            self.closed.discard(relative)
 
     def disposed(self, relative: str) -> None:
         """after_sent took it: nothing of it comes back."""

@@ -14,8 +14,9 @@ from tunerd.intake.framing import Lines
 from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Maker, Opened, Read, Unpacked, gzip_trouble, no_gzip
 from tunerd.ledger import FileMark
 
-BATCH_DOCUMENTS: Final = 256
-BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_DOCUMENTS: Final = 64
+BATCH_BYTES: Final = 1024 * 1024
+"""Two batches of a file are in memory at once, parsed and mapped (docs/decisions/memory.md)."""
 
 Tail: TypeAlias = Literal["leave", "take", "refuse"]
 """What to do with a last line without newline: leave it to its writer; take it if it is complete JSON; take it, or

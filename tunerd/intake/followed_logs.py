@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.known_logs import is_rotated_name
 from tunerd.intake.read import GZIP_MAGIC
 from tunerd.ledger import FileMark
 
@@ -88,7 +89,7 @@ class FollowedLogs:
         self._by_number: dict[int, FollowedLog] = {}
         self.read_elsewhere = 0
         """How often something was read of logs that are not at their paths."""
-        self._in_use: set[tuple[int, int]] = set()
+        self._in_use: dict[tuple[int, int], str] = {}
         self._logs_in_use: set[int] = set()
         self._given_up: list[Left] = []
 
@@ -96,19 +97,20 @@ class FollowedLogs:
         return len(self._by_number)
 
     @contextmanager
-    def reading(self, at: os.stat_result) -> Iterator[bool]:
-        """One reader for each file, whatever its names: False while another one has it."""
+    def reading(self, at: os.stat_result, path: str) -> Iterator[bool]:
+        """One reader for each file, whatever its names, and for the files of a directory that are named after one another: False
+        while another one is at it. Until a log is durable nobody can know that another file is its copy, or comes after it."""
         key = at.st_dev, at.st_ino
         with self._lock:
-            is_free = key not in self._in_use
+            is_free = key not in self._in_use and not any(_are_generations(path, other) for other in self._in_use.values())
             if is_free:
-                self._in_use.add(key)
+                self._in_use[key] = path
         try:
             yield is_free
         finally:
             if is_free:
                 with self._lock:
-                    self._in_use.discard(key)
+                    self._in_use.pop(key, None)
 
     @contextmanager
     def reading_log(self, number: int) -> Iterator[bool]:
@@ -286,6 +288,11 @@ class FollowedLogs:
             where = f" to {os.readlink(f'/proc/self/fd/{log.fd}')}"
         why = f"it was moved{where} and was read there for 10 minutes; what is written to it from now on is not read"
         return Left(log.mark, why)
+
+
+def _are_generations(path: str, other: str) -> bool:
+    is_beside = os.path.dirname(path) == os.path.dirname(other)
+    return is_beside and path != other and (is_rotated_name(path, other) or is_rotated_name(other, path))
 
 
 def _leads_to(path: str, at: os.stat_result) -> bool:

@@ -13,7 +13,8 @@ from tunerd.call import RefusedDocument
 from tunerd.intake.admission import Made
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Batch
-from tunerd.intake.known_logs import KnownLogs, is_rotated_name
+from tunerd.intake.known_logs import KnownLogs, is_named_after, is_rotated_name
+from tunerd.intake.scan import signature_of
 from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
 from tunerd.ledger import FileMark
 
@@ -73,10 +74,9 @@ class Generations:
     def beginning(self, batch: Batch, mark: FileMark, begins: Begins, *, postponed: int) -> Beginning:
         """What stood before a new log. Lists its directory: for a thread. Raises Postponed, and OSError."""
         home, others = _home_of(batch, mark), [log for log in self._index.all_logs() if log.log != mark.log]
-        if (truncated := self._truncated(mark, home, others)) is not None:
-            return truncated
+        truncated = self._truncated(mark, home, others)
         if begins is Begins.EMPTY:
-            return None
+            return truncated
         may_wait = postponed < _POSTPONED
         beside = self._beside(mark.path, home, may_wait=may_wait)
         # Its time is that of now, not of when it was opened: it may have been empty then, and its writer still in the one before.
@@ -84,6 +84,8 @@ class Generations:
         found = succession(Seen(home, mark.inode, mark.size, written_at), beside, others, may_wait=may_wait)
         if isinstance(found, NotYet):
             raise Postponed(found.read_up_to)
+        if truncated is not None:
+            return truncated
         if begins is Begins.KEYED and not (isinstance(found, Nobodys) and found.is_gap):
             return None
         return found
@@ -114,7 +116,8 @@ class Generations:
                 except OSError:
                     return None
                 if stat.S_ISREG(at.st_mode):
-                    found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns)
+                    is_left_out = self._index.is_left_out(self._index.relative(entry.path), signature_of(at))
+                    found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns, is_left_out)
         return found
 
     def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:
@@ -124,10 +127,11 @@ class Generations:
         if before is not None and before.home_inode == mark.inode:
             copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
             return Nobodys([before, *copies])
-        for path in {log.home for log in others if _is_named_after(log.home, home)}:
-            last = was_at_home(path, others)
+        earlier = [log for log in others if log.log < mark.log]  # of a copy the file may have been truncated, and read on, since
+        for path in {log.home for log in earlier if is_named_after(log.home, home)}:
+            last = was_at_home(path, earlier)
             with suppress(OSError):
-                if last is not None and last.log < mark.log and os.stat(path).st_ino == last.home_inode:
+                if last is not None and os.stat(path).st_ino == last.home_inode:
                     return Nobodys([mark])
         return None
 
@@ -150,12 +154,6 @@ def how_it_begins(made: Made) -> Begins:
     if isinstance(document, RefusedDocument) or mapped.fragment is None:
         return Begins.UNKNOWN if mapped.recording is None else Begins.KEYED
     return Begins.KEYED if mapped.fragment.key else Begins.UNKNOWN
-
-
-def _is_named_after(log: str, path: str) -> bool:
-    """`app.ndjson.1` or `app-1.ndjson` after `app.ndjson`; not after one another."""
-    stem, ending = os.path.splitext(log)
-    return len(path) > len(log) and (path.startswith(log) or (path.startswith(stem) and path.endswith(ending)))
 
 
 def _may_have_grown(mark: FileMark) -> bool:

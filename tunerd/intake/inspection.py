@@ -132,7 +132,8 @@ class Inspection:
         self._index, self._own, self._followed = index, index.logs.get(due.path), followed
         self._moved = followed.of_number(due.moved_log) if due.moved_log else None
         self._refused_tail = index.refused_tails.get(due.path)
-        self._path = os.path.join(tree.root, due.path) if self._moved is None else self._moved.mark.path
+        self.path = os.path.join(tree.root, due.path) if self._moved is None else self._moved.mark.path
+        """Absolute; of a log that was moved elsewhere the last one that it had in the directory."""
         self._open = ExitStack()
         self._file: Opened | None = None
         self._batches: Looking = _nothing()
@@ -140,7 +141,9 @@ class Inspection:
         self._is_log = False
 
     def close(self) -> None:
+        """The batches refer to this inspection: kept, the two would hold the last batch until Python looks for cycles."""
         self._open.close()
+        self._batches = _nothing()
 
     def look(self) -> Look:
         """Raises OSError where the file cannot be read now."""
@@ -173,13 +176,13 @@ class Inspection:
     def _open_file(self) -> Opened | NotRegular | None:
         if self._due.moved_log:
             moved = self._followed.descriptor(self._due.moved_log) if self._moved is not None else None
-            return self._open.enter_context(of_descriptor(moved, self._path)) if moved is not None else None
+            return self._open.enter_context(of_descriptor(moved, self.path)) if moved is not None else None
         try:
             with self._tree.opened() as inside:
                 if (why := why_odd(inside, self._due.path)) is not None:
                     return NotRegular(why)
                 fd = inside.open(self._due.path)
-            return self._open.enter_context(of_descriptor(fd, self._path))
+            return self._open.enter_context(of_descriptor(fd, self.path))
         except LeavesSource as exc:
             return NotRegular(exc.why)
         except (FileNotFoundError, NotADirectoryError):
@@ -204,8 +207,8 @@ class Inspection:
         # Unchanged since the file's own times say so (a backlog is read at once), or since we watch it.
         self._quiet_s = max(now.wall - max(at.st_mtime, at.st_ctime), now.monotonic - due.since, 0.0)
         log = self._is_log = self._moved is not None or not self._names.fits(due.path) or is_log(file, self._names.kind(due.path))
-        if log and not self._open.enter_context(self._followed.reading(at)):
-            return Later(0.05, is_busy=True)  # it has another name, under which it is being read
+        if log and not self._open.enter_context(self._followed.reading(at, self.path)):
+            return Later(0.05, is_busy=True)  # it, or one that it may be a copy of, is being read
         if not (log or due.closed or now.final) and self._quiet_s < self._source.settle_s:
             return Later(self._source.settle_s - self._quiet_s)
         if not log and self._own is None and self._index.was_read(due.path):
@@ -402,7 +405,7 @@ class Inspection:
         is_coarse = at.st_ctime_ns % 1_000_000_000 == 0
         is_young = self._now.wall - max(at.st_mtime, at.st_ctime) < _COARSE_S
         return FileMark(
-            source=self._source.name, path=self._path, device=at.st_dev, inode=at.st_ino,
+            source=self._source.name, path=self.path, device=at.st_dev, inode=at.st_ino,
             size=at.st_size, mtime_ns=at.st_mtime_ns, ctime_ns=0 if is_coarse and is_young else at.st_ctime_ns,
             offset=at.st_size, content=content,
         )  # fmt: skip

@@ -37,3 +37,17 @@ def cut_names(name: str) -> Iterator[str]:
 def is_rotated_name(log: str, path: str) -> bool:
     """Whether the file is named after this log."""
     return KnownLogs(paths=[log]).is_named(path)
+
+
+def is_named_after(log: str, path: str) -> bool:
+    """The same by whole paths, and not the other way round: `app.ndjson.1` or `app-1.ndjson` after `app.ndjson`, but neither
+    after the other one."""
+    stem, ending = os.path.splitext(log)
+    is_inside = path.startswith(stem) and path.removesuffix(".gz").endswith(ending)
+    return len(path) > len(log) and (path.startswith(log) or is_inside)
+
+
+def may_be_copy(log: str, path: str) -> bool:
+    """Whether a file is named as a copy of this log: after it, or like it in another directory."""
+    name, own = os.path.basename(path), os.path.basename(log)
+    return is_named_after(own, name) or (own == name and log != path)

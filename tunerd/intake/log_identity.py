@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
-from tunerd.intake.known_logs import is_rotated_name
+from tunerd.intake.known_logs import may_be_copy
 from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
@@ -45,7 +45,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class SameFile:
-    """Another name of a log that is at its path."""
+    """Another name of a log that is at its path, or a copy of its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +95,14 @@ class LogIdentity:
                 return SameFile()
             chain = yield from self._continues(log.mark, _limit(log, at.st_size))
             if chain is not None:
-                return Identified(chain, log.mark, log.mark.log)
+                return (yield from self._known(chain, log.mark))
             rejected.add(log.mark.log)
             self.followed.drop(log)
         elif own is not None and not self._is_elsewhere(own):
             is_same = own.inode == at.st_ino and not file.gz
             chain = yield from self._continues(own, _RESTARTED_SMALL_BYTES if is_same and at.st_size > own.offset else None)
             if chain is not None and (is_same or own.offset > 0):
-                return Identified(chain, own, own.log)
+                return (yield from self._known(chain, own))
         if own is not None:
             rejected.add(own.log)
         read_before = self.followed.read_elsewhere
@@ -112,6 +112,13 @@ class LogIdentity:
         if self.may_wait and read_before != self.followed.read_elsewhere:
             return Wait(0.01)  # the ledger was asked before it knew of that
         return (yield from self._new())
+
+    def _known(self, chain: Chain, mark: FileMark) -> Identifying:
+        """It is this log. One of which nothing was read may have been an empty file that a copy is being written to."""
+        if mark.offset == 0 and (found := (yield from self._among_others({mark.log}))) is not None:
+            return found
+        self.file.file.seek(chain.at)
+        return Identified(chain, mark, mark.log)
 
     def _new(self) -> Identifying:
         """Before a log that nobody knows is read, those that are no longer at their paths are: it may be a copy of one, or have
@@ -129,7 +136,7 @@ class LogIdentity:
 
     # Logs that were read at other paths.
 
-    def _among_others(self, rejected: set[int]) -> Generator[Step, Answer, Identified | Wait | None]:
+    def _among_others(self, rejected: set[int]) -> Generator[Step, Answer, Identified | Wait | SameFile | None]:
         file = self.file
         if file.size == 0:
             return None
@@ -137,9 +144,13 @@ class LogIdentity:
         head = head_hash(_read(file, HEAD_BYTES))
         candidates = yield LookUp(file.stat.st_ino, head)
         states: dict[ChainState, FileMark] = {}
+        longer: list[FileMark] = []
         for mark in candidates or ():
             state = ChainState.of(mark.content, mark.offset)
-            if state is None or state.head != head or (not file.gz and mark.offset > file.size):
+            if state is None or state.head != head:
+                continue
+            if not file.gz and mark.offset > file.size:
+                longer.append(mark)
                 continue
             if mark.log in rejected and self._is_elsewhere(mark):
                 continue
@@ -154,17 +165,30 @@ class LogIdentity:
             if self.may_wait and log is not None and log.at.st_size >= mark.offset and not log.is_read:
                 return Wait(0.05, log=mark.log)  # what it had when it was copied is read from itself
             return (yield from self._at(mark, mark.log))
-        return (yield from self._copied(marks[0])) if marks else None
+        if marks:
+            return (yield from self._copied(marks[0]))
+        for mark in longer:
+            if may_be_copy(mark.path, file.path) and (yield from self._is_beginning_of(mark)):
+                return self._copy_wait() or SameFile()
+        return None
+
+    def _copy_wait(self) -> Wait | None:
+        """Until a copy is complete: a rotation by copying truncates the log then."""
+        is_over = self.is_final or self.quiet_s >= COPY_QUIET_S
+        return None if is_over else Wait(min(1.0, COPY_QUIET_S - self.quiet_s + 0.01))
 
     def _copied(self, mark: FileMark) -> Generator[Step, Answer, Identified | Wait | None]:
         """The content is that of a log that is still there. Either it is being rotated by copying, or this is another one that
         begins alike; by its name it is a copy, of which only what the log does not have is read."""
-        if not self.is_final and self.quiet_s < COPY_QUIET_S:
-            return Wait(min(1.0, COPY_QUIET_S - self.quiet_s + 0.01))
+        if (wait := self._copy_wait()) is not None:
+            return wait
         log = self.followed.state(mark.log)
         if self.may_wait and log is not None and not log.is_read:
             return Wait(0.05, log=mark.log)
-        if not is_rotated_name(mark.path, self.file.path):
+        there = log.at if log is not None else self.stat(mark.path)
+        is_longer = there is not None and self.file.size > there.st_size
+        begins_alike = is_longer and mark.offset < HEAD_BYTES  # so short a log may be the same by chance; a copy is no longer
+        if begins_alike or not any(may_be_copy(log, self.file.path) for log in (mark.path, mark.home or mark.path)):
             return None
         return (yield from self._at(mark, 0))
 
@@ -231,6 +255,28 @@ class LogIdentity:
         file.file.seek(chain.at)
         yield from self._feed(chain, mark.offset)
         return chain if chain.state() == state else None
+
+    def _is_beginning_of(self, mark: FileMark) -> Generator[Step, Answer, bool]:
+        """Whether a log that is still there begins with all of this file: it is a copy that is not complete yet."""
+        try:
+            fd = self.followed.descriptor(mark.log)
+            fd = self.open_file(mark.path) if fd is None else fd
+        except OSError:
+            return False
+        file, done = self.file, 0
+        try:
+            if os.fstat(fd).st_size < file.size or _is_same(os.fstat(fd), file.stat):
+                return False
+            file.file.seek(0)
+            while part := file.file.read(CHUNK_BYTES):
+                if os.pread(fd, len(part), done) != part:
+                    return False
+                done += len(part)
+                if done % TURN_BYTES < CHUNK_BYTES:
+                    yield None
+            return True
+        finally:
+            os.close(fd)
 
     def _fitting(self, states: set[ChainState]) -> Generator[Step, Answer, set[ChainState]]:
         """Those of the states that the content has at their offsets; it is gone through once."""

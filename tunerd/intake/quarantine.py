@@ -1,5 +1,5 @@
-"""After a crash: batches split into single documents, and what is said of the one that ends the process. Values, and one
-stat; crash_journal.py remembers who was there, source_reader.py acts on it.
+"""After a crash: batches split into single documents, and how a document that ends the process is reported. Values, and one
+stat; crash_journal.py counts the deaths, entry.py and source_reader.py act on them.
 """
 
 import os
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Document, Origin, Refusal, RefusedDocument
-from tunerd.intake.crash_journal import Place
+from tunerd.intake.crash_journal import Section
 from tunerd.intake.inspection import Batch
 from tunerd.intake.read import Read
 from tunerd.ledger import FileMark
@@ -24,8 +24,8 @@ MAPPED_TWICE: Final = (
 )
 
 
-def place_of(one: Read) -> Place:
-    return Place(offset=one.origin.offset, length=max(0, one.origin.length))
+def section_of(one: Read) -> Section:
+    return Section(offset=one.origin.offset, length=max(0, one.origin.length))
 
 
 def split(batch: Batch) -> Iterator[Batch]:

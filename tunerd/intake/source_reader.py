@@ -342,12 +342,12 @@ class SourceReader:
             raise _Stopped
         await self._recall(due.path)
         inspection = self._inspection(due, Now(self._clock.now(), self._clock.monotonic(), final))
-        hold = self._journal.begin(self.source.name, self._index.absolute(due.path))
+        hold = self._journal.begin(self.source.name, inspection.path)
         # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
         postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / PATIENCE_STEP_S)
         entry = self._entry.of_file(hold, final=final, postponed=postponed)
         try:
-            if hold.is_quarantined(FILE):
+            if hold.is_quarantined(FILE) and not due.moved_log:
                 await self._set_aside(due, hold)
                 self._unreadable.pop(due.path, None)
                 return None

@@ -19,6 +19,8 @@ class Seen:
     inode: int
     size: int
     mtime_ns: int
+    is_left_out: bool = False
+    """It is not read as it is: it is no log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,13 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     older = [seen for seen in beside if seen.mtime_ns <= new.mtime_ns]
     read = _marks_by_inode(beside, marks)
     at_home = was_at_home(new.path, marks)
-    if at_home is not None and at_home.home_inode == new.inode:
-        return Nobodys([at_home])  # it was truncated
     since = 0 if at_home is None else at_home.mtime_ns  # what was written before the last one is not between
     unread = [seen for seen in older if seen.mtime_ns >= since and not _is_read(seen, read.get(seen.inode))]
     is_unread = bool(unread)
-    if may_wait and is_unread:
+    if may_wait and not all(seen.is_left_out for seen in unread):
         return NotYet(sum(mark.offset for seen in unread if (mark := read.get(seen.inode)) is not None))
+    if at_home is not None and at_home.home_inode == new.inode:
+        return Nobodys([at_home])  # it was truncated
     last_at = max((seen.mtime_ns for seen in older), default=0)
     last = [(seen, read.get(seen.inode)) for seen in older if seen.mtime_ns == last_at]
     # An earlier log in the same tick of the clock, or beside one that is gone, had its successor.

@@ -1,35 +1,37 @@
 """A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
 
-The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
+The steps are here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
 values; tuner.py and the *_section.py files the sections that need more. Rules are compiled by mapping/.
 """
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, SecretStr
-
-from tunerd.config import Config, Delivery, Http, LedgerConfig, Log
-from tunerd.config.keys import DELIVERY, HTTP, LOG, TOP, Section
+from tunerd.config import Config, Delivery, Http, LedgerConfig, Log, ManifestRule, Secret, Source, UrlRule
+from tunerd.config.models import SECTIONS
+from tunerd.config.settings import rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import Step, substitute
 from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
-from tunerd.loading.reading import Reader
+from tunerd.loading.reading import ConfigReader
 from tunerd.loading.redact_section import read_redact
 from tunerd.loading.source_section import read_sources
 from tunerd.loading.tests_section import read_examples
 from tunerd.loading.tuner import read_tuner
-from tunerd.places import ConfigError, Node, Place, Problem
-
-M = TypeVar("M", bound=BaseModel)
+from tunerd.places import ConfigError, Place, Problem
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
 _IN_RULES: Final = re.compile(r"\benv\.([A-Za-z_][A-Za-z0-9_]*)")
+_RULES_IN: Final[Mapping[str, frozenset[str]]] = {
+    "sources": rule_keys(Source),
+    "recording": rule_keys(UrlRule) | rule_keys(ManifestRule),
+    "redact": frozenset({"fields", "patterns"}),
+}
 _FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format")
 
 
@@ -37,13 +39,13 @@ def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True
     """Read and check a configuration; every default filled in, every path absolute.
 
     With `resolve_secrets=False` (for commands that only need the ledger) keys are neither read nor demanded. Raises
-    ConfigError with all problems. What may heal by itself (a missing directory or key file) is in `warnings`.
+    ConfigError with all problems. What may be repaired later (a missing directory or key file) is in `warnings`.
     """
     return load_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
 
 def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
-    """As `load`, for text that stands for the content of `file`."""
+    """As `load`, for text that is taken as the content of `file`."""
     reading = read_text(text, file, environ, resolve_secrets=resolve_secrets)
     if reading.problems:
         raise ConfigError(reading.problems)
@@ -51,17 +53,17 @@ def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class PartialConfig:
     """As much of a configuration as could be read, with its problems."""
 
     config: Config
-    """Not to be used while there are problems, but to look for more of them: what was wrong is left out of it."""
+    """Without what was wrong: while there are problems, it only serves to look for more of them."""
     problems: Sequence[Problem]
     paths: Sequence[str]
     """Of each of the config's sources: `sources[0]`."""
 
 
-def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
+def read_file(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> PartialConfig:
     """As `load`, but hands back what could be read beside the problems. Raises ConfigError where nothing could be."""
     return read_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
@@ -76,7 +78,7 @@ def place_of_ledger(path: Path, environ: Mapping[str, str]) -> LedgerPlace:
 
 def variables_of(config: Config, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment variables that the configuration means outside its keys, with their values."""
-    text = config.text.get_secret_value()
+    text = config.text.reveal()
     names = set(_IN_RULES.findall(text))
     substitute(parse_yaml(text, config.file), _Noted(environ, names), _left_alone_with_keys)
     return {name: environ[name] for name in names if name in environ}
@@ -94,29 +96,27 @@ class _Noted(dict[str, str]):
         return super().get(name, default)
 
 
-def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Reading:
-    """As `read_file`, for text that stands for the content of `file`."""
+def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> PartialConfig:
+    """As `read_file`, for text that is taken as the content of `file`."""
     base = os.path.dirname(os.path.abspath(file))
     substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
-    root, reader = substituted.root, Reader(substituted)
+    root, reader = substituted.root, ConfigReader(substituted, base, environ, resolve_secrets=resolve_secrets)
     if not isinstance(root.value, dict):
         raise ConfigError([Problem(place=root.place, path="", message="the file holds no `sources:`; see config.example.yaml")])
-    nodes = reader.members(root, "", TOP)
-    top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place, base, resolve_secrets=resolve_secrets)
+    nodes = reader.members(root, "", SECTIONS)
+    top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place)
     redact = read_redact(reader, nodes.get("redact"), "redact")
-    sources, destinations = read_sources(
-        reader, nodes.get("sources"), root, top, environ, base, redact, resolve_secrets=resolve_secrets
-    )
-    delivery = _section(reader, nodes.get("delivery"), "delivery", DELIVERY, Delivery)
+    sources, destinations = read_sources(reader, nodes.get("sources"), root, top, redact)
+    delivery = reader.whole(nodes.get("delivery"), "delivery", Delivery)
     ledger = read_ledger(reader, nodes.get("ledger"), root)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
-    http = _http(reader, nodes.get("http"))
-    log = _section(reader, nodes.get("log"), "log", LOG, Log)
-    tests = read_examples(reader, nodes.get("tests"), "tests", base, sources.values())
+    http = reader.whole(nodes.get("http"), "http", Http)
+    log = reader.whole(nodes.get("log"), "log", Log)
+    tests = read_examples(reader, nodes.get("tests"), sources.values())
     config = Config(
         file=file,
-        text=SecretStr(text),
+        text=Secret(text),
         destinations=destinations.all(),
         sources=tuple(sources.values()),
         delivery=delivery,
@@ -127,7 +127,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         warnings=tuple(str(warning) for warning in reader.warnings),
         places=reader.places,
     )
-    return Reading(config=config, problems=tuple(reader.problems), paths=tuple(sources))
+    return PartialConfig(config=config, problems=tuple(reader.problems), paths=tuple(sources))
 
 
 def refuse_changes(old: Config, new: Config) -> None:
@@ -166,75 +166,18 @@ def _read(path: Path) -> str:
 
 
 def _left_alone(path: tuple[Step, ...]) -> bool:
-    """Rules and tests: `${` means nothing there."""
-    match path:
-        case ("tests",) | ("sources", int(), "agent" | "gather" | "call" | "manifest"):
-            return True
-        case ("redact", "fields" | "patterns") | ("sources", int(), "redact", "fields" | "patterns"):
-            return True
-        case ("sources", int(), "recording", int(), "url" | "key" | "expires_at"):
-            return True
-        case ("sources", int(), "recording", "url" | "key" | "expires_at"):
-            return True
-    return False
+    """Rules, tests and what `redact:` looks for: `${` means nothing there."""
+    keys = [step for step in path if isinstance(step, str)]
+    return keys == ["tests"] or (len(keys) > 1 and keys[-1] in _RULES_IN.get(keys[-2], ()))
 
 
 def _left_alone_with_keys(path: tuple[Step, ...]) -> bool:
     """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
-    match path:
-        case ("tuner", "api_key" | "api_key_file" | "ca_file"):
-            return True
-        case ("sources", int(), "tuner", "api_key" | "api_key_file" | "ca_file"):
-            return True
-    return _left_alone(path)
+    return (path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")) or _left_alone(path)
 
 
-def _section(reader: Reader, node: Node | None, path: str, section: Section, model: type[M]) -> M:
-    """A section without forms of its own; the defaults stand in for what was wrong."""
-    values, nodes = reader.section(node, path, section)
-    return reader.build(section, model, values, nodes, path) or model()
-
-
-def _without_documents(reader: Reader, ledger: LedgerConfig) -> LedgerConfig:
+def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:
     """Bodies of sent calls are kept for `tunerd diff`, which has no documents to compare with where they are redacted."""
     if (given := reader.places.get("ledger.keep_documents")) is not None and ledger.keep_documents:
         reader.warn(given, "ledger.keep_documents", "is 0 while a source has `redact:` with `stored: true`")
-    return ledger.model_copy(update={"keep_documents": 0})
-
-
-def _http(reader: Reader, node: Node | None) -> Http:
-    values, nodes = reader.section(node, "http", HTTP)
-    hosts = _hosts(reader, nodes["hosts"], values["hosts"]) if "hosts" in values else ()
-    listen = nodes.get("listen")
-    if listen is None or reader.is_broken(listen):
-        return Http(hosts=hosts)
-    if listen.value is None or listen.value in ("", "off", "none"):
-        return Http(listen="", hosts=hosts)
-    address = listen_address(listen.value) if isinstance(listen.value, str) else None
-    if address is None:
-        shown = reader.shown(listen)
-        hint = f"; write 127.0.0.1:{listen.value}" if isinstance(listen.value, int) else ""
-        reader.problem(listen, "http.listen", f"takes host:port, like 127.0.0.1:9464, or null for none, not {shown}{hint}")
-        return Http(hosts=hosts)
-    return Http(listen=address, hosts=hosts)
-
-
-def _hosts(reader: Reader, node: Node, given: tuple[str, ...]) -> tuple[str, ...]:
-    names = [host_name(text) for text in given]
-    if None in names:
-        reader.problem(node, "http.hosts", "takes host names without scheme and port, like [tunerd.internal]")
-    return tuple(name for name in names if name is not None)
-
-
-def host_name(text: str) -> str | None:
-    """The name of a host in lower case, without a dot at its end; None: it is none."""
-    name = text.strip().rstrip(".").lower()
-    return name if re.fullmatch(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", name) else None
-
-
-def listen_address(text: str) -> str | None:
-    """host:port with an IPv6 host in [ ]; `:9464` is all IPv4 addresses. None: not of that form."""
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})", text.strip(), re.ASCII)
-    if found is None or int(found[2]) > 65535:
-        return None
-    return f"{found[1] or '0.0.0.0'}:{int(found[2])}"  # noqa: S104
+    return replace(ledger, keep_documents=0)

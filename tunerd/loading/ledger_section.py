@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tunerd.config.keys import LEDGER
 from tunerd.config.models import LedgerConfig
+from tunerd.config.text_forms import Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.loading.environment import Substituted, substitute
-from tunerd.loading.reading import Reader
+from tunerd.loading.environment import substitute
+from tunerd.loading.reading import ConfigReader
 from tunerd.places import ConfigError, Node, Place
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
@@ -31,17 +31,14 @@ class LedgerPlace:
     """`${...}` is part of it: with another environment the same file means another ledger."""
 
 
-def read_ledger(reader: Reader, node: Node | None, root: Node) -> LedgerConfig:
-    """The section; the defaults stand in for what was wrong."""
-    values, nodes = reader.section(node, "ledger", LEDGER)
-    url = nodes.get("url")
-    if url is not None and (path := _path_of(reader, url)) is not None:
-        values["path"] = path
-    config = reader.build(LEDGER, LedgerConfig, values, nodes, "ledger") or LedgerConfig()
+def read_ledger(reader: ConfigReader, node: Node | None, root: Node) -> LedgerConfig:
+    """The section, with defaults in place of what was wrong."""
+    block = reader.section(node, "ledger", LedgerConfig, root)
+    config = LedgerConfig(**block.values)
     kind = _volatile(config.path)
     if kind is not None:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
-        reader.warn(url or node or root, "ledger.url", lost)
+        block.warn("url", lost)
     return config
 
 
@@ -63,7 +60,7 @@ def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlac
 
 
 def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:
-    """What stands there like the URL of a ledger, if it is one only; text without the section has it at the default."""
+    """The only text that looks like the URL of a ledger, if there is exactly one; without a `ledger:` section the default."""
     bare = _COMMENT.sub("", text)
     found = {one["quoted"] or one["plain"].rstrip("}]") for one in _URL.finditer(bare) if "${" not in one.group()}
     found |= {one["quoted"] or one["plain"] for one in _URL.finditer(bare) if "${" in one.group()}
@@ -77,30 +74,10 @@ def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPl
 
 def _filled_path(url: Node, environ: Mapping[str, str]) -> str | None:
     filled = substitute(url, environ, lambda _: False)
-    return None if filled.problems else _path_of(Reader(Substituted(filled.root)), filled.root)
-
-
-def _path_of(reader: Reader, node: Node) -> str | None:
-    want = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
-    text = reader.text(node, "ledger.url", want)
-    if text is None:
+    try:
+        return None if filled.problems else parse_ledger_url(filled.root.value)
+    except (Unusable, ValueError):
         return None
-    scheme, separator, rest = text.partition("://")
-    problem = None
-    if scheme.lower() in ("postgresql", "postgres") and separator:
-        problem = "PostgreSQL comes in a later version; until then one instance with"
-    elif scheme.lower() != "sqlite" or not separator:
-        problem = "write"
-    elif not rest.startswith("/"):
-        problem = "the path is not absolute; write"
-    elif "?" in rest or "#" in rest:
-        problem = "a path only, without ? or #; write"
-    elif rest.strip("/") == "" or rest.endswith("/"):
-        problem = "names a directory, not a file; write"
-    if problem is not None:
-        reader.problem(node, "ledger.url", f"{problem} {want}")
-        return None
-    return os.path.normpath("/" + rest.lstrip("/"))
 
 
 def _volatile(path: str) -> str | None:

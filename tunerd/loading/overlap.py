@@ -1,32 +1,21 @@
 """Whether two sources may read the same file, judged by their directories and patterns alone. Pure."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+
+from tunerd.config import Source
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """Which files a source reads."""
-
-    directory: str
-    """Absolute, links resolved."""
-    include: Sequence[str]
-    exclude: Sequence[str]
-    recursive: bool
-
-
-def may_share(one: Reach, other: Reach) -> bool:
-    """Whether some file may be read by both. A pattern that the other excludes word by word is told apart."""
-    if one.directory != other.directory and not (_holds(one, other) or _holds(other, one)):
+def may_share(one: Source, other: Source) -> bool:
+    """Whether both may read some file. Links in paths are resolved. A pattern that the other excludes does not count."""
+    if one.path != other.path and not (_holds(one, other) or _holds(other, one)):
         return False
     ours = [pattern for pattern in one.include if pattern not in other.exclude]
     theirs = [pattern for pattern in other.include if pattern not in one.exclude]
     return any(patterns_meet(a, b) for a in ours for b in theirs)
 
 
-def _holds(outer: Reach, inner: Reach) -> bool:
-    return outer.recursive and inner.directory.startswith(outer.directory.rstrip("/") + "/")
+def _holds(outer: Source, inner: Source) -> bool:
+    return outer.recursive and inner.path.startswith(outer.path.rstrip("/") + "/")
 
 
 def patterns_meet(one: str, other: str) -> bool:

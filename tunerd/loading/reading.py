@@ -1,39 +1,42 @@
-"""Node -> values and models, by the table in keys.py: one Reader collects every problem of a file.
+"""Nodes -> the values of keys, by their declarations: one ConfigReader collects every problem of a file.
 
-Here is what all sections share: unknown keys, wrong types in plain words, bounds. Forms of a section's own (on_missing,
-listen, ...) are read beside their section. A Reader never raises for bad input; it notes a problem and goes on.
+Here is what all sections share: unknown keys, wrong types in plain words, bounds. Forms of a section's own (on_missing, listen,
+...) are read beside their section. A ConfigReader never raises for bad input; it notes a problem and reads on.
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from tunerd.config.keys import SECTIONS, TOP, Bounds, Key, Kind, Section, wants
-from tunerd.config.quantities import parse_duration, parse_size
+from tunerd.config.models import SECTIONS
+from tunerd.config.quantities import parse_size
+from tunerd.config.secret import Secret
+from tunerd.config.settings import ConfigKey, ValueKind, keys_of
+from tunerd.config.text_forms import Unusable, parse_seconds
 from tunerd.config.yaml_nodes import resolve_scalar
 from tunerd.loading.environment import Substituted
 from tunerd.places import Node, Place, Problem
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M")
 
 _SHOWN_CHARS: Final = 40
 _IS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,39}")
 """What can be repeated as the name of a key: `api_key:SECRET` without a blank is a single word to YAML."""
+_TEXTUAL: Final = (ValueKind.TEXT, ValueKind.SECRET, ValueKind.CHOICE, ValueKind.TEXTS)
 
 
-class _Absent:
-    """The type of ABSENT."""
+class ConfigReader:
+    """Reads one file. `base`: where relative paths start; without `resolve_secrets` keys are neither read nor demanded."""
 
-
-ABSENT: Final = _Absent()
-"""What a key gives that is not there, or that was wrong: its problem is noted, its default may stand in."""
-
-
-class Reader:
-    def __init__(self, substituted: Substituted) -> None:
+    def __init__(
+        self, substituted: Substituted, base: str = "/", environ: Mapping[str, str] | None = None, *, resolve_secrets: bool = True
+    ) -> None:
+        self.base = base
+        self.environ = environ or {}
+        self.resolve_secrets = resolve_secrets
         self.problems: list[Problem] = list(substituted.problems)
         self.warnings: list[Problem] = []
         self.places: dict[str, Place] = {}
@@ -48,7 +51,7 @@ class Reader:
         self.warnings.append(Problem(place=at if isinstance(at, Place) else at.place, path=path, message=message))
 
     def is_broken(self, node: Node) -> bool:
-        """Its problem has been told already (a variable that is not set)."""
+        """Its problem has been noted already (a variable that is not set)."""
         return node.place in self._broken
 
     def members(self, node: Node | None, path: str, known: Iterable[str], where: str = "") -> dict[str, Node]:
@@ -71,52 +74,30 @@ class Reader:
                 self.problem(place, path, _no_name(name, names))
         return found
 
-    def section(self, node: Node | None, path: str, section: Section) -> tuple[dict[str, Any], dict[str, Node]]:
-        """The values of a section by field name (keys of kind FORM and RULE left out), and all its nodes by key."""
-        nodes = self.members(node, path, [key.name for key in section.keys], path.split("[")[0])
-        values: dict[str, Any] = {}
-        for key in section.keys:
-            child = nodes.get(key.name)
-            if child is None or key.kind in (Kind.FORM, Kind.RULE):
+    def section(self, node: Node | None, path: str, model: type, absent: Node | Place | None = None) -> "ConfigBlock":
+        """A mapping by the keys of its model. Rules, and forms that have a reader of their own, are only among its nodes.
+        `absent`: the place to name where there is no mapping."""
+        keys = keys_of(model)
+        block = ConfigBlock(self, node or absent or Place("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0]))
+        for name, child in block.nodes.items():
+            key = keys[name]
+            left = key.kind is ValueKind.RULE or (key.kind is ValueKind.OWN and key.setting.parse is None)
+            if left or self.is_broken(child):
                 continue
-            value = self.value(child, join(path, key.name), key, section.bounds(key))
-            if value is not ABSENT:
-                values[key.field] = value
-        return values, nodes
+            try:
+                block.values[key.field] = self._value(child, key)
+            except Unusable as exc:
+                self._refuse(child, join(path, name), key, str(exc))
+            except ValueError as exc:
+                block.problem(name, str(exc))
+        return block
 
-    def build(
-        self, section: Section, model: type[M], values: Mapping[str, Any], nodes: Mapping[str, Node], path: str
-    ) -> M | None:
-        """The model; what it refuses is a problem at its key's place."""
-        try:
-            return model(**values)
-        except ValidationError as exc:
-            for error in exc.errors(include_url=False, include_context=False, include_input=False):
-                if error["type"] == "missing":
-                    continue  # Told where it was looked for, or where its value was wrong.
-                field = str(error["loc"][0]) if error["loc"] else ""
-                key = next((key for key in section.keys if key.field == field and key.name in nodes), None)
-                if key is not None:
-                    self._refuse(nodes[key.name], join(path, key.name), key, section.bounds(key))
-            return None
+    def whole(self, node: Node | None, path: str, model: type[M]) -> M:
+        """A section without forms of its own, with defaults in place of what was wrong."""
+        return model(**self.section(node, path, model).values)
 
-    def value(self, node: Node, path: str, key: Key, bounds: Bounds) -> Any:
-        """What one key gives, or ABSENT with a problem noted."""
-        if self.is_broken(node):
-            return ABSENT
-        given: object = node.value
-        if node.place in self._filled and isinstance(given, str):
-            if given == "" and bounds.nullable:
-                return None
-            if key.kind not in (Kind.TEXT, Kind.SECRET, Kind.CHOICE, Kind.TEXTS):
-                given = resolve_scalar(given)
-        if given is None and bounds.nullable:
-            return None
-        value = _read(given, key.kind, bounds)
-        if value is ABSENT or not _within(value, bounds):
-            self._refuse(node, path, key, bounds)
-            return ABSENT
-        return value
+    def absolute(self, path: str) -> str:
+        return os.path.abspath(os.path.join(self.base, path))
 
     def text(self, node: Node, path: str, want: str) -> str | None:
         """The text of a node, or None with a problem that says `want`."""
@@ -131,15 +112,14 @@ class Reader:
         """Seconds, or None with a problem that says `want`."""
         if self.is_broken(node):
             return None
-        given = resolve_scalar(node.value) if node.place in self._filled and isinstance(node.value, str) else node.value
-        value = _read(given, Kind.DURATION, Bounds())
-        if isinstance(value, float):
-            return value
-        self.problem(node, path, f"takes {want}, not {self.shown(node)}")
-        return None
+        try:
+            return parse_seconds(self._given(node))
+        except Unusable:
+            self.problem(node, path, f"takes {want}, not {self.shown(node)}")
+            return None
 
     def shown(self, node: Node) -> str:
-        """What stands there, for a message: quoted if it is short and cannot be a secret, else by its kind."""
+        """The value for a message: quoted if it is short and cannot be a secret, else only its kind."""
         if node.place in self._filled:
             return f"what the environment gives ({self.kind_of(node)})"
         if isinstance(node.value, str) and 0 < len(node.value) <= _SHOWN_CHARS and "\n" not in node.value:
@@ -166,21 +146,60 @@ class Reader:
             case dict():
                 return "a mapping"
 
-    def _refuse(self, node: Node, path: str, key: Key, bounds: Bounds) -> None:
+    def _given(self, node: Node) -> object:
+        """What the environment gives is text; where a key takes no text it means what it would mean without quotes."""
+        return resolve_scalar(node.value) if node.place in self._filled and isinstance(node.value, str) else node.value
+
+    def _value(self, node: Node, key: ConfigKey) -> Any:
+        given = node.value if key.kind in _TEXTUAL else self._given(node)
+        if key.nullable and (given is None or (given == "" and node.place in self._filled)):
+            return None
+        if key.kind is ValueKind.CHOICE:
+            if given not in key.choices:
+                raise Unusable
+            return given
+        value = given if key.kind is ValueKind.OWN else _read(given, key.kind)
+        if not key.allows(value):
+            raise Unusable
+        return value if key.setting.parse is None else key.setting.parse(value)
+
+    def _refuse(self, node: Node, path: str, key: ConfigKey, hint: str) -> None:
         # Under `tuner:` nothing is quoted: a key is easily pasted one line too high.
         shown = self.kind_of(node) if path.rpartition(".")[0].endswith("tuner") else self.shown(node)
-        message = f"`{key.name}` takes {wants(key, bounds)}, not {shown}"
-        if key.kind in (Kind.TEXT, Kind.SECRET) and isinstance(node.value, bool | int | float):
-            message += "; put it in quotes"
-        elif key.kind is Kind.CHOICE and isinstance(node.value, str):
-            message += _meant(node.value, bounds.choices)
-        elif (
-            key.kind in (Kind.INTEGER, Kind.NUMBER)
-            and isinstance(resolve_scalar(str(node.value)), int | float)
-            and not node.plain
-        ):
-            message += "; remove the quotes" if isinstance(node.value, str) and node.place not in self._filled else ""
-        self.problem(node, path, message)
+        if key.kind in (ValueKind.TEXT, ValueKind.SECRET) and isinstance(node.value, bool | int | float):
+            hint = "; put it in quotes"
+        elif key.kind is ValueKind.CHOICE and isinstance(node.value, str):
+            near = nearest(node.value, key.choices)
+            hint = f"; did you mean `{near}`?" if near else ""
+        elif key.kind in (ValueKind.INTEGER, ValueKind.NUMBER) and isinstance(node.value, str) and not node.plain:
+            is_number = isinstance(resolve_scalar(node.value), int | float) and node.place not in self._filled
+            hint = "; remove the quotes" if is_number else ""
+        self.problem(node, path, f"`{key.name}` takes {key.takes()}, not {shown}{hint}")
+
+
+@dataclass(slots=True)
+class ConfigBlock:
+    """A mapping of the file while it is read."""
+
+    reader: ConfigReader
+    at: Node | Place
+    path: str
+    values: dict[str, Any]
+    """By field; only what is there and right."""
+    nodes: dict[str, Node]
+    """By key; all that is there."""
+
+    def problem(self, key: str, message: str) -> None:
+        """At the key's value, or at the block where the key is not there; an empty key means the block itself."""
+        self.reader.problem(self.nodes.get(key, self.at), join(self.path, key) if key else self.path, message)
+
+    def warn(self, key: str, message: str) -> None:
+        self.reader.warn(self.nodes.get(key, self.at), join(self.path, key), message)
+
+    def given(self, key: str) -> Node | None:
+        """The node of a key that a form's own reader can look at: there, and its variables were filled in."""
+        node = self.nodes.get(key)
+        return None if node is None or self.reader.is_broken(node) else node
 
 
 def join(path: str, name: str) -> str:
@@ -199,80 +218,63 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     )
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    near = nearest(name, known)
-    return f"; did you mean `{near}`?" if near else ""
+def meant(name: str, known: Iterable[str]) -> str:
+    """For a name that is not there: the one that was probably meant, or those that there are."""
+    names = list(known)
+    near = nearest(name, names)
+    return f"did you mean `{near}`?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
 def _no_name(name: str, known: tuple[str, ...]) -> str:
-    """For what stands in a key's place and may hold a secret: it is not repeated."""
+    """For text in a key's place, which may be a secret: it is not repeated."""
     begins = next((one for one in known if name.startswith(f"{one}:")), None)
     if begins is not None:
         return f"a blank is missing after `{begins}:`"
-    return f"an unknown key stands here; known here: {', '.join(known)}"
+    return f"this is not a known key; known here: {', '.join(known)}"
 
 
 def _unknown(name: str, known: tuple[str, ...], where: str) -> str:
     if near := nearest(name, known):
         return f"unknown key `{name}`; did you mean `{near}`?"
-    elsewhere = [at for at, section in SECTIONS.items() if at != where and any(key.name == name for key in section.keys)]
+    elsewhere = [at for at, section in SECTIONS.items() if at not in (where, "tests") and name in keys_of(section.model)]
     if elsewhere:
         return f"`{name}` does not belong here but under `{elsewhere[0]}:`"
-    if where and name in TOP:
+    if where and name in SECTIONS:
         return f"`{name}` does not belong here but at the top of the file, without indentation"
     return f"unknown key `{name}`; known here: {', '.join(known)}"
 
 
-def _within(value: object, bounds: Bounds) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return True
-    return not (
-        (bounds.low is not None and value < bounds.low)
-        or (bounds.above is not None and value <= bounds.above)
-        or (bounds.high is not None and value > bounds.high)
-        or (bounds.below is not None and value >= bounds.below)
-    )
-
-
-def _read(given: object, kind: Kind, bounds: Bounds) -> Any:
-    """The value of one kind, or ABSENT. `true` is a number to Python; never to a person."""
+def _read(given: object, kind: ValueKind) -> Any:
+    """A value of one kind. Raises Unusable. `true` is a number to Python; never to a person."""
     number = isinstance(given, int | float) and not isinstance(given, bool)
-    result: Any = ABSENT
     match kind:
-        case Kind.TEXT | Kind.SECRET:
-            result = given if isinstance(given, str) and given.strip() else ABSENT
-        case Kind.INTEGER:
-            result = given if number and isinstance(given, int) else ABSENT
-        case Kind.NUMBER:
-            result = given if number else ABSENT
-        case Kind.SWITCH:
-            result = given if isinstance(given, bool) else ABSENT
-        case Kind.CHOICE:
-            result = given if given in bounds.choices else ABSENT
-        case Kind.DURATION | Kind.SIZE:
-            result = _quantity(given, kind)
-        case Kind.TEXTS:
-            result = _texts(given)
-        case Kind.RULE | Kind.FORM:
-            result = ABSENT
-    return result
+        case ValueKind.TEXT if isinstance(given, str) and given.strip():
+            return given
+        case ValueKind.SECRET if isinstance(given, str) and given.strip():
+            return Secret(given.strip())
+        case ValueKind.INTEGER if number and isinstance(given, int):
+            return given
+        case ValueKind.NUMBER if number:
+            return given
+        case ValueKind.SWITCH if isinstance(given, bool):
+            return given
+        case ValueKind.DURATION:
+            return parse_seconds(given)
+        case ValueKind.SIZE:
+            return _size(given)
+        case ValueKind.TEXTS if isinstance(given, str) and given:
+            return (given,)
+        case ValueKind.TEXTS if isinstance(given, tuple) and all(isinstance(item.value, str) and item.value for item in given):
+            return tuple(item.value for item in given)
+    raise Unusable
 
 
-def _quantity(given: object, kind: Kind) -> Any:
+def _size(given: object) -> int:
     try:
         if isinstance(given, str):
-            return parse_duration(given) if kind is Kind.DURATION else parse_size(given)
-        if isinstance(given, int | float) and not isinstance(given, bool) and given >= 0:
-            # Through the text form, so that one set of limits holds for both.
-            return parse_duration(f"{given:.9f}s") if kind is Kind.DURATION else parse_size(f"{given:d}B")
+            return parse_size(given)
+        if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+            return parse_size(f"{given:d}B")
     except ValueError:
         pass
-    return ABSENT
-
-
-def _texts(given: object) -> Any:
-    if isinstance(given, str) and given:
-        return (given,)
-    if isinstance(given, tuple) and all(isinstance(item.value, str) and item.value for item in given):
-        return tuple(item.value for item in given)
-    return ABSENT
+    raise Unusable

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from tunerd.config import Redact
-from tunerd.config.keys import REDACT
-from tunerd.loading.reading import Reader, join, nearest
+from tunerd.loading.reading import ConfigReader, join, meant
 from tunerd.mapping.detectors import DETECTORS
 from tunerd.mapping.fieldpaths import field_path
 from tunerd.mapping.patterns import BadPattern, compile_redaction
@@ -19,12 +18,13 @@ _RULE_NAME: Final = re.compile(r"[a-z][a-z_-]{0,30}", re.ASCII)
 _TAKEN: Final = frozenset({*DETECTORS, "field", "redacted"})
 
 
-def read_redact(reader: Reader, node: Node | None, path: str) -> dict[str, Any] | None:
+def read_redact(reader: ConfigReader, node: Node | None, path: str) -> dict[str, Any] | None:
     """The members of one `redact:` as they were given, those that are wrong left out with a problem noted; None where
     there is none, or it is null (off)."""
     if node is None or node.value is None:
         return None
-    values, nodes = reader.section(node, path, REDACT)
+    block = reader.section(node, path, Redact)
+    values, nodes = block.values, block.nodes
     for name, wrong in (("detect", _unknown_detector), ("fields", _bad_path)):
         if name in nodes and values.get(name) is not None:
             values[name] = _each(reader, nodes[name], join(path, name), values[name], wrong)
@@ -33,7 +33,7 @@ def read_redact(reader: Reader, node: Node | None, path: str) -> dict[str, Any] 
     return values
 
 
-def redact_of(reader: Reader, own: Node | None, path: str, top: Mapping[str, Any] | None) -> Redact | None:
+def redact_of(reader: ConfigReader, own: Node | None, path: str, top: Mapping[str, Any] | None) -> Redact | None:
     """What holds for one source: its own `redact:`, keys that it leaves out taken from the top; null there is off."""
     if own is None:
         return None if top is None else Redact(**top)
@@ -41,7 +41,9 @@ def redact_of(reader: Reader, own: Node | None, path: str, top: Mapping[str, Any
     return None if values is None else Redact(**{**(top or {}), **values})
 
 
-def _each(reader: Reader, node: Node, path: str, texts: Sequence[str], wrong: Callable[[str], str | None]) -> tuple[str, ...]:
+def _each(
+    reader: ConfigReader, node: Node, path: str, texts: Sequence[str], wrong: Callable[[str], str | None]
+) -> tuple[str, ...]:
     """Tell what is wrong with each text of a list, and give those that are right."""
     items = node.value if isinstance(node.value, tuple) else (node,)
     for at, item in enumerate(items):
@@ -52,12 +54,7 @@ def _each(reader: Reader, node: Node, path: str, texts: Sequence[str], wrong: Ca
 
 
 def _unknown_detector(name: str) -> str | None:
-    if name in DETECTORS:
-        return None
-    near = nearest(name, DETECTORS)
-    return f"there is no detector `{name}`; " + (
-        f"did you mean `{near}`?" if near else f"there are: {', '.join(sorted(DETECTORS))}"
-    )
+    return None if name in DETECTORS else f"there is no detector `{name}`; {meant(name, sorted(DETECTORS))}"
 
 
 def _bad_path(text: str) -> str | None:
@@ -68,7 +65,7 @@ def _bad_path(text: str) -> str | None:
     return None
 
 
-def _patterns(reader: Reader, node: Node, path: str) -> dict[str, str]:
+def _patterns(reader: ConfigReader, node: Node, path: str) -> dict[str, str]:
     if node.value is None:
         return {}
     if not isinstance(node.value, dict):
@@ -78,7 +75,7 @@ def _patterns(reader: Reader, node: Node, path: str) -> dict[str, str]:
     for name, child in node.value.items():
         at = join(path, name)
         if not _RULE_NAME.fullmatch(name) or name in _TAKEN:
-            why = "has a meaning already" if name in _TAKEN else "small letters, - and _ only, as it stands in texts as [name]"
+            why = "has a meaning already" if name in _TAKEN else "only small letters, - and _, because texts will show [name]"
             reader.problem((node.keys or {}).get(name, child.place), at, f"the name `{name}` can't be used: {why}")
         text = reader.text(child, at, "a regular expression in single quotes")
         if text is not None:

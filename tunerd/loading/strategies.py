@@ -1,121 +1,88 @@
-"""`recording:` and `on_missing:` of a source: how a call finds its audio, and what becomes of it without. Pure.
+"""`recording:` and `on_missing:` of a source: how a call finds its audio, and what happens to a call that finds none. Pure.
 
-The rules inside stay Nodes. A preset's strategies are read here too, so that both are checked alike against the sources
-that are there.
+The rules inside stay Nodes. Strategies of a preset are checked here, too: against the sources that are there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
-from tunerd.config import DAY_S, ManifestRule, UrlRule
-from tunerd.config.keys import MANIFEST_STRATEGY, URL_STRATEGY, Kind
-from tunerd.loading.reading import Reader, join, nearest
+from tunerd.config import ManifestRule, UrlRule
+from tunerd.config.settings import DAY_S
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
 from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.places import Node
 
-WITHIN_S: Final = 600.0
-"""Without `within:`. Not `any`: rooms are reused, and a wrong join is worse than none."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brings:
-    """What another source has for the strategies that name it."""
-
-    recordings: bool
-    start: bool
-    """Its recordings have a `started_at`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """Where `preset:` stands in the source: a strategy from a preset is a problem of that line."""
-
-    node: Node
-    path: str
-
-
-def read_strategies(
-    reader: Reader, node: Node, path: str, sources: Mapping[str, Brings], preset: Preset | None = None
-) -> tuple[UrlRule | ManifestRule, ...]:
-    """The strategies of one source (a list, or one alone); wrong ones are left out with a problem noted."""
-    items = node.value if isinstance(node.value, tuple) else (node,)
-    found: list[UrlRule | ManifestRule | None] = []
-    for index, item in enumerate(items):
+def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[UrlRule | ManifestRule | None, ConfigBlock]]:
+    """The strategies of one source (a list, or one alone); None, with a problem noted, for one that is wrong."""
+    found: list[tuple[UrlRule | ManifestRule | None, ConfigBlock]] = []
+    for index, item in enumerate(node.value if isinstance(node.value, tuple) else (node,)):
         at = f"{path}[{index}]"
         if not isinstance(item.value, dict):
             want = "`- url: rule`, or `- manifest: source` with `key: rule`"
             reader.problem(item, at, f"a strategy is {want}; not {reader.kind_of(item)}")
         elif ("url" in item.value) == ("manifest" in item.value):
-            which = "both: make two of it" if "url" in item.value else "neither"
+            which = "both: make two strategies" if "url" in item.value else "neither"
             reader.problem(item, at, f"a strategy has either `url:` or `manifest:`; this one has {which}")
         elif "url" in item.value:
-            values, nodes = reader.section(item, at, URL_STRATEGY)
-            rules = {key.field: nodes[key.name] for key in URL_STRATEGY.keys if key.kind is Kind.RULE and key.name in nodes}
-            found.append(reader.build(URL_STRATEGY, UrlRule, values | rules, nodes, at))
+            block = reader.section(item, at, UrlRule)
+            found.append((UrlRule(**block.nodes), block))
         else:
-            found.append(_manifest(reader, item, at, sources, preset))
-    return tuple(rule for rule in found if rule is not None)
+            found.append(_manifest(reader.section(item, at, ManifestRule)))
+    return found
 
 
-def _manifest(
-    reader: Reader, item: Node, at: str, sources: Mapping[str, Brings], preset: Preset | None
-) -> UrlRule | ManifestRule | None:
-    values, nodes = reader.section(item, at, MANIFEST_STRATEGY)
-    if "key" in nodes:
-        values["key"] = nodes["key"]
+def _manifest(block: ConfigBlock) -> tuple[ManifestRule | None, ConfigBlock]:
+    if "key" in block.nodes:
+        block.values["key"] = block.nodes["key"]
     else:
-        reader.problem(item, at, "`key:` is missing: the rule that gives this call's key, like `key: doc.room`")
-    place, path = (preset.node, preset.path) if preset else (nodes["manifest"], join(at, "manifest"))
-    name = values.get("manifest")
-    named = sources.get(name) if name is not None else None
-    if named is not None and not named.recordings:
-        reader.problem(place, path, f"the source `{name}` gives no recordings: it needs a `manifest:` (or a preset that has one)")
-    elif name is not None and named is None:
-        reader.problem(place, path, _no_source(name, sources, preset is not None))
-    within = nodes.get("within")
-    if within is not None and within.value == "any":
-        values["within_s"] = None
-    else:
-        want = "a duration like 10m, or any"
-        values["within_s"] = WITHIN_S if within is None else reader.duration(within, join(at, "within"), want)
-        if named is not None and named.recordings and not named.start:
+        block.problem("", "`key:` is missing: the rule that gives this call's key, like `key: doc.room`")
+    return ManifestRule(**block.values) if {"key", "manifest"} <= block.values.keys() else None, block
+
+
+def check_strategy(
+    rule: ManifestRule, block: ConfigBlock, sources: Collection[str], brings: Mapping[str, bool], preset: ConfigBlock | None
+) -> None:
+    """Whether the source that a strategy names brings recordings (`brings`: with or without their start). A strategy of a
+    preset is a problem of the line `preset:`, in the block of the source."""
+    name, at, manifest, within = rule.manifest, block, "manifest", "within"
+    if preset is not None:
+        at, manifest, within = preset, "preset", "preset"
+    if name in brings:
+        if not brings[name] and rule.within_s is not None:
             say = "write `within: any`, or give its `manifest:` a `started_at:`"
-            where = preset.node if preset else within or item
-            reader.problem(where, join(at, "within"), f"the recordings of `{name}` have no start to compare with: {say}")
-    return reader.build(MANIFEST_STRATEGY, ManifestRule, values, nodes, at)
+            at.problem(within, f"the recordings of `{name}` have no start to compare with: {say}")
+    elif name in sources:
+        at.problem(manifest, f"the source `{name}` gives no recordings: it needs a `manifest:` (or a preset that has one)")
+    elif preset is not None:
+        say = "which is not here: add it, or write `recording:`"
+        at.problem(manifest, f"its preset looks for recordings in a source named `{name}`, {say}")
+    else:
+        near = nearest(name, brings)
+        hint = f"did you mean `{near}`?" if near else f"sources with recordings here: {', '.join(brings) or 'none'}"
+        at.problem(manifest, f"there is no source `{name}`; {hint}")
 
 
-def _no_source(name: str, sources: Mapping[str, Brings], from_preset: bool) -> str:
-    if from_preset:
-        return f"its preset looks for recordings in a source named `{name}`, which is not here: add it, or write `recording:`"
-    others = [other for other, brings in sources.items() if brings.recordings]
-    near = nearest(name, others)
-    return f"there is no source `{name}`; " + (
-        f"did you mean `{near}`?" if near else f"sources with recordings here: {', '.join(others) or 'none'}"
-    )
-
-
-def read_on_missing(reader: Reader, node: Node | None, hold_for: Node | None, path: str) -> OnMissing | None:
-    """What `on_missing:` and `hold_for:` say; None with a problem noted. `path` is the source's."""
-    at = join(path, "on_missing")
+def read_on_missing(source: ConfigBlock) -> OnMissing | None:
+    """What `on_missing:` and `hold_for:` say; None with a problem noted."""
+    reader, node, hold_for, path = source.reader, source.nodes.get("on_missing"), source.nodes.get("hold_for"), source.path
     hold_s = None if hold_for is None else reader.duration(hold_for, join(path, "hold_for"), "a duration like 14d")
     if node is None or node.value == "hold":
         return Hold(hold_s=14 * DAY_S if hold_s is None else hold_s)
     if hold_for is not None:
-        reader.problem(hold_for, join(path, "hold_for"), "goes with `on_missing: hold`")
+        source.problem("hold_for", "goes with `on_missing: hold`")
     if reader.is_broken(node):
         return None
     if node.value == "fail":
         return Fail()
-    if isinstance(node.value, dict) and node.value:
-        target = reader.members(node, at, ("send",)).get("send")
-        if target is None or reader.is_broken(target):
-            return None
-        if isinstance(target.value, str) and len(target.value) <= MAX_URL_CHARS and url_problem(target.value) is None:
-            return SendAnyway(url=target.value)
-        reader.problem(target, join(at, "send"), f"takes a URL that starts with https://, at most {MAX_URL_CHARS} characters")
+    if not isinstance(node.value, dict) or not node.value:
+        source.problem("on_missing", f'takes hold, fail or {{send: "https://..."}}, not {reader.shown(node)}')
         return None
-    reader.problem(node, at, f'takes hold, fail or {{send: "https://..."}}, not {reader.shown(node)}')
+    at = join(path, "on_missing")
+    target = reader.members(node, at, ("send",)).get("send")
+    if target is None or reader.is_broken(target):
+        return None
+    if isinstance(target.value, str) and len(target.value) <= MAX_URL_CHARS and url_problem(target.value) is None:
+        return SendAnyway(url=target.value)
+    reader.problem(target, join(at, "send"), f"takes a URL that starts with https://, at most {MAX_URL_CHARS} characters")
     return None

@@ -1,110 +1,103 @@
 """`tuner:` blocks, at the top and in sources -> Destinations: merging, keys, URLs and names."""
 
-import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from tunerd.config import Destination
-from tunerd.config.keys import TUNER
-from tunerd.config.secrets import KeyUnusable, is_key, read_key
-from tunerd.loading.reading import Reader, join
+from tunerd.config import Destination, Secret
+from tunerd.config.api_key import KeyUnusable, read_key
+from tunerd.config.models import TunerSection
+from tunerd.config.text_forms import DEFAULT_BASE_URL, is_key
+from tunerd.loading.reading import ConfigBlock, ConfigReader, join
 from tunerd.places import Node, Place
 
-DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
 KEY_VARIABLE: Final = "TUNER_API_KEY"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+_KEY_KEYS: Final = frozenset({"api_key", "api_key_file"})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TunerBlock:
     """One `tuner:` block as it was read; empty where there is none."""
 
     path: str
     place: Place
-    values: dict[str, Any] = field(default_factory=dict)
-    """By key as written; only what is there and right."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """By key; only what is there and right."""
     given: frozenset[str] = frozenset()
     """Every key that is there and not null, right or wrong."""
-    places: dict[str, Place] = field(default_factory=dict)
 
     def over(self, top: "TunerBlock") -> "TunerBlock":
         """This block with what it leaves out taken from `top`; a key of its own, in either form, replaces top's."""
-        hidden = {"api_key", "api_key_file"} if self.given & {"api_key", "api_key_file"} else frozenset()
+        hidden = _KEY_KEYS if self.given & _KEY_KEYS else frozenset()
         return TunerBlock(
             path=self.path if self.given else top.path,
             place=self.place if self.given else top.place,
             values={**{key: value for key, value in top.values.items() if key not in hidden}, **self.values},
             given=self.given | (top.given - hidden),
-            places={**top.places, **self.places},
         )
 
 
-def read_tuner(reader: Reader, node: Node | None, path: str, absent: Place, base: str, *, resolve_secrets: bool) -> TunerBlock:
-    """Read one block. Relative paths start at `base`. `absent` is the place to name when there is no block."""
-    found, nodes = reader.section(node, path, TUNER)
-    by_key = {key.name: found[key.field] for key in TUNER.keys if key.field in found and key.name in nodes}
-    values = {name: value for name, value in by_key.items() if value is not None}
-    if "api_key" in nodes and "api_key_file" in nodes:
-        reader.problem(nodes["api_key_file"], join(path, "api_key_file"), "`api_key` stands there as well; keep one of the two")
-    if not resolve_secrets:
+def read_tuner(reader: ConfigReader, node: Node | None, path: str, absent: Place) -> TunerBlock:
+    """Read one block. `absent` is the place to name when there is none."""
+    block = reader.section(node, path, TunerSection, absent)
+    values = {name: value for name, value in block.values.items() if value is not None}
+    if "api_key" in block.nodes and "api_key_file" in block.nodes:
+        block.problem("api_key_file", "`api_key` is given as well; keep one of the two")
+    if not reader.resolve_secrets:
         values.pop("api_key", None)
-    elif "api_key" in values:
-        key = values["api_key"] = values["api_key"].strip()
-        if not is_key(key):
-            reader.problem(nodes["api_key"], join(path, "api_key"), "has characters that no key has: visible ASCII is wanted")
+    elif "api_key" in values and not is_key(values["api_key"].reveal()):
+        block.problem("api_key", "has characters that no key has: visible ASCII is wanted")
     for name in ("api_key_file", "ca_file"):
         if name in values:
-            values[name] = os.path.abspath(os.path.join(base, values[name]))
-    if "base_url" in values:
-        values["base_url"] = _base_url(reader, nodes["base_url"], join(path, "base_url"), values["base_url"])
-    if "ca_file" in values and resolve_secrets:
-        _check_ca_file(reader, nodes["ca_file"], join(path, "ca_file"), values["ca_file"])
-    if "api_key_file" in values and resolve_secrets:
+            values[name] = reader.absolute(values[name])
+    url = urlsplit(values.get("base_url", ""))
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        say = "http:// sends the key and the calls unencrypted; write https:// if Tuner is not on this machine"
+        block.warn("base_url", say)
+    if "ca_file" in values and reader.resolve_secrets:
+        _check_ca_file(block, values["ca_file"])
+    if "api_key_file" in values and reader.resolve_secrets:
         try:
             read_key(Destination(name="", base_url="", workspace_id=1, api_key_file=values["api_key_file"]))
         except KeyUnusable as exc:
-            reader.warn(nodes["api_key_file"], join(path, "api_key_file"), f"{exc}; nothing is sent until it can be used")
-    place = node.place if node is not None else absent
-    given = frozenset(key.name for key in TUNER.keys if key.name in nodes and found.get(key.field, "") is not None)
-    return TunerBlock(path, place, values, given, {name: child.place for name, child in nodes.items()})
+            block.warn("api_key_file", f"{exc}; nothing is sent until it can be used")
+    given = frozenset(name for name in block.nodes if block.values.get(name, "") is not None)
+    return TunerBlock(path, node.place if node is not None else absent, values, given)
 
 
 class Destinations:
     """Gives each distinct destination its name; sources with the same settings share one."""
 
-    def __init__(self, reader: Reader, top: TunerBlock, environ: Mapping[str, str], *, resolve_secrets: bool) -> None:
+    def __init__(self, reader: ConfigReader, top: TunerBlock) -> None:
         self._reader = reader
         self._top = top
-        self._key = environ.get(KEY_VARIABLE, "").strip() if resolve_secrets else ""
-        self._resolve_secrets = resolve_secrets
+        self._key = reader.environ.get(KEY_VARIABLE, "").strip() if reader.resolve_secrets else ""
         self._told: set[str] = set()
         self._found: dict[str, Destination] = {}
         # The top block's destination has the plain name, whichever source comes first: names are stored with calls.
         self._first = self._make(top) if "workspace_id" in top.values else None
 
     def of(self, source: str, own: TunerBlock) -> Destination | None:
-        """The destination of a source; None with a problem noted. A missing key or workspace is told once a block."""
+        """The destination of a source; None with a problem noted. A missing key or workspace is reported once a block."""
         block = own.over(self._top)
         if "workspace_id" not in block.given:
             self._tell(block, "workspace_id", "is missing: the number of the workspace in Tuner, `workspace_id: 42`")
-        if self._resolve_secrets and not self._key and not block.given & {"api_key", "api_key_file"}:
+        if self._reader.resolve_secrets and not self._key and not block.given & _KEY_KEYS:
             want = f"`api_key_file: /etc/tunerd/key`, `api_key: ...` or the environment variable {KEY_VARIABLE}"
             self._tell(block, "api_key_file", f"there is no key to send with: {want}")
-        if self._key and not is_key(self._key) and not block.given & {"api_key", "api_key_file"}:
+        if self._key and not is_key(self._key) and not block.given & _KEY_KEYS:
             self._tell(block, "api_key", f"the environment variable {KEY_VARIABLE} has characters that no key has")
         if "workspace_id" not in block.values or ("base_url" in block.given and not block.values.get("base_url")):
             return None
         made = self._make(block)
         for known in self._found.values():
-            if made == known.model_copy(update={"name": made.name}):
+            if made == replace(known, name=made.name):
                 return known
         taken = made.name in self._found or (self._first is not None and made.name == self._first.name and made != self._first)
-        named = made.model_copy(update={"name": f"{made.name}@{source}"}) if taken else made
+        named = replace(made, name=f"{made.name}@{source}") if taken else made
         self._found[named.name] = named
         return named
 
@@ -113,20 +106,11 @@ class Destinations:
         return tuple(self._found.values())
 
     def _make(self, block: TunerBlock) -> Destination:
-        values = block.values
-        base_url = values.get("base_url") or DEFAULT_BASE_URL
-        key = values.get("api_key")
-        if key is None and "api_key_file" not in values and self._key:
-            key = self._key
-        return Destination(
-            name=f"{base_url.partition('://')[2]}/{values['workspace_id']}",
-            base_url=base_url,
-            workspace_id=values["workspace_id"],
-            api=values.get("api", "auto"),
-            api_key=None if key is None else SecretStr(key),
-            api_key_file=values.get("api_key_file"),
-            ca_file=values.get("ca_file"),
-        )
+        values = {key: value for key, value in block.values.items() if key != "agent_remote_identifier"}
+        values["base_url"] = values.get("base_url") or DEFAULT_BASE_URL
+        if self._key and not values.keys() & _KEY_KEYS:
+            values["api_key"] = Secret(self._key)
+        return Destination(name=f"{values['base_url'].partition('://')[2]}/{values['workspace_id']}", **values)
 
     def _tell(self, block: TunerBlock, key: str, message: str) -> None:
         path = join(block.path, key)
@@ -135,50 +119,12 @@ class Destinations:
             self._reader.problem(block.place, path, message)
 
 
-def _base_url(reader: Reader, node: Node, path: str, given: str) -> str | None:
-    """Scheme, host, port and path without a slash at the end; None with a problem. The URL is never quoted: a password
-    may stand in it."""
-    want = f"write scheme and host, like {DEFAULT_BASE_URL}"
-    text = given.strip()
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        reader.problem(node, path, f"is not a URL: {want}")
-        return None
-    if wrong := _url_fault(parts, host, text):
-        reader.problem(node, path, f"{wrong}; {want}")
-        return None
-    scheme = parts.scheme.lower()
-    if scheme == "http" and host not in _LOOPBACK:
-        reader.warn(node, path, "http:// sends the key and the calls unencrypted; write https:// if Tuner is not on this machine")
-    shown = f"[{host}]" if host and ":" in host else host
-    default = {"http": 80, "https": 443}[scheme]
-    return f"{scheme}://{shown}{'' if port in (None, default) else f':{port}'}{parts.path.rstrip('/')}"
-
-
-def _url_fault(parts: SplitResult, host: str | None, text: str) -> str | None:
-    if any(char.isspace() or char in '\\<>"{}|^`' for char in text):
-        return "has characters that no URL has"
-    if parts.scheme.lower() not in ("http", "https"):
-        return "does not start with https:// (or http://)"
-    if not host:
-        return "names no host"
-    if parts.username is not None or parts.password is not None:
-        return "holds a user name or password; the key belongs in `api_key_file`"
-    if parts.query or parts.fragment or text.endswith(("?", "#")):
-        return "has a ? or # part; workspace and agent have keys of their own"
-    if "/api/v1" in parts.path:
-        return "holds the path of the API; tunerd adds that itself"
-    return None
-
-
-def _check_ca_file(reader: Reader, node: Node, path: str, ca_file: str) -> None:
+def _check_ca_file(block: ConfigBlock, ca_file: str) -> None:
     try:
         ssl.create_default_context(cafile=ca_file)
     except FileNotFoundError:
-        reader.problem(node, path, f"there is no file {ca_file}")
+        block.problem("ca_file", f"there is no file {ca_file}")
     except ssl.SSLError:
-        reader.problem(node, path, f"{ca_file} holds no certificates in PEM form")
+        block.problem("ca_file", f"{ca_file} holds no certificates in PEM form")
     except OSError as exc:
-        reader.problem(node, path, f"{ca_file} cannot be read: {exc.strerror or type(exc).__name__}")
+        block.problem("ca_file", f"{ca_file} cannot be read: {exc.strerror or type(exc).__name__}")

@@ -1,67 +1,101 @@
 """What blocks become at run time: loops that emit rows, and objects that leave out what is null."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from tunerd.mapping.functions import Code, Run
+from tunerd.mapping.functions import UNKNOWN, Code, Run
+from tunerd.mapping.roles import DROPS_SLOT, forget_said
 from tunerd.mapping.values import RuleError, kind, true
 
-_NUMBERS: Final = (int, float)
-Emit: TypeAlias = Callable[[list[Any], list[Any]], None]
+Lets: TypeAlias = Sequence[tuple[int, Run]]
+"""Slots, and what gives their values."""
+EmitRows: TypeAlias = Callable[[list[Any], list[Any]], None]
 """Appends the rows of a block: takes the slots and the list."""
-
-WithoutRole: TypeAlias = Callable[[list[Any], dict[str, Any]], dict[str, Any] | None]
-"""What becomes of a row whose `role:` rule gave nothing: takes the slots and the row's other members."""
+WithoutRole: TypeAlias = Callable[[list[Any], Mapping[str, Run]], dict[str, Any] | None]
+"""What becomes of a row whose `role:` rule gave nothing: takes the slots and the rules of the row's other members."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """A compiled block that gives rows."""
 
-    emit: Emit
+    emit: EmitRows
     one: Run | None = None
     """Of a block that gives one row or none: its value, which needs no list to be handed over."""
+    asks: tuple[int, str, str] | None = None
+    """(slot, field, text) where the block is left out unless `name.a == 'text'`: a list of blocks asks that itself."""
+    asked: Run | None = None
+    """With `asks`: its value once that holds."""
 
 
 def no_rows(slots: list[Any], made: list[Any]) -> None:
     """Stands for a block that could not be compiled."""
 
 
-def single(one: Run) -> Block:
+def single(one: Run, asks: tuple[int, str, str] | None = None, asked: Run | None = None) -> Block:
     """The block of one object."""
 
     def emit(slots: list[Any], made: list[Any]) -> None:
         if (value := one(slots)) is not None:
             made.append(value)
 
-    return Block(emit, one)
+    return Block(emit, one, asks, asked)
 
 
-def looped(each: Run, item: int, body: Emit) -> Block:
+def value_of(block: Block) -> Run:
+    """The value of a block that stands where no rows are asked for; of one that gives several, their list."""
+    emit = block.emit
+
+    def run(slots: Any) -> Any:
+        made: list[Any] = []
+        emit(slots, made)
+        return made or None
+
+    return run if block.one is None else block.one
+
+
+def looped(each: Run, item: int, body: EmitRows, *, is_row: bool) -> Block:
+    """`is_row`: an item may give several rows, and what one of them leaves out and another one has is not lost."""
+
     def emit(slots: list[Any], made: list[Any]) -> None:
         items = each(slots)
         if items is None:
             return
         if items.__class__ is not list:
             raise RuleError("for_each", f"takes a list, got {kind(items)}")
+        drops = slots[DROPS_SLOT] if is_row else []
         for value in items:
             slots[item] = value
+            known, before = len(drops), len(made)
             body(slots, made)
+            if len(drops) > known:
+                forget_said(drops, known, made[before:])
 
     return Block(emit)
 
 
-def listed(lets: Sequence[tuple[int, Run]], when: Run | None, blocks: Sequence[Block]) -> Block:
-    """`rows:`, the blocks one after the other."""
-    steps = [(block.one, block.emit) for block in blocks]
+def listed(lets: Lets, when: Run | None, blocks: Sequence[Block]) -> Block:
+    """`rows:`, the blocks one after the other. Most of them ask the same field for different texts: it is read once."""
+    questions = [block.asks[:2] for block in blocks if block.asks is not None]
+    slot, field = max(questions, key=questions.count, default=(0, ""))
+    steps = [
+        (block.asks[2], block.asked, block.emit)
+        if block.asks is not None and block.asks[:2] == (slot, field)
+        else (None, block.one, block.emit)
+        for block in blocks
+    ]
 
     def emit(slots: list[Any], made: list[Any]) -> None:
         for index, run in lets:
             slots[index] = run(slots)
         if when is not None and not true(when(slots)):
             return
-        for one, several in steps:
+        value = slots[slot]
+        answer = value.get(field) if value.__class__ is dict else None
+        for text, one, several in steps:
+            if text is not None and text != answer:
+                continue
             if one is None:
                 several(slots, made)
             elif (value := one(slots)) is not None:
@@ -70,49 +104,57 @@ def listed(lets: Sequence[tuple[int, Run]], when: Run | None, blocks: Sequence[B
     return Block(emit)
 
 
-def object_run(
-    lets: list[tuple[int, Run]],
+def object_block(
+    lets: Lets,
     when: Code | None,
     role: Code | None,
     members: Sequence[tuple[str, Code]],
     without_role: WithoutRole | None = None,
-) -> Run:
-    """The object of a block, or null where it is left out: an object of nothing, or one without the role that it has a rule
-    for.
+) -> Block:
+    """The object of a block, or null where it is left out: `when:` says so, it is an object of nothing, or it has no role and
+    a rule for one."""
+    made = _object_run(role, members, without_role)
+    if when is None and not lets:
+        return single(made)
+    if when is not None and when.asks is not None and not lets:
+        slot, field, text = when.asks
 
-    One loop on purpose: it runs for every row of every call. Fields of the item that most members read are read here,
-    without a call.
-    """
-    asked = when.asks if when is not None else None
-    holds = when.run if when is not None and asked is None else None
-    asked_slot, asked_field, asked_text = asked or (0, "", "")
-    item = _most_read([code for _, code in members])
-    steps = [(name, *_reading(code, item)) for name, code in members]
-    given_role, role_field = _reading(role, item) if role is not None else (None, "")
+        def run_asked(slots: Any) -> Any:
+            value = slots[slot]
+            return made(slots) if value.__class__ is dict and value.get(field) == text else None
 
-    def _others(slots: Any) -> dict[str, Any]:
-        read = {name: code.run(slots) for name, code in members}
-        return {name: value for name, value in read.items() if value is not None}
+        return single(run_asked, when.asks, made)
+    holds = None if when is None else when.run
 
     def run(slots: Any) -> Any:
         for index, let in lets:
             slots[index] = let(slots)
-        if asked:
-            value = slots[asked_slot]
-            if value.__class__ is not dict or value.get(asked_field) != asked_text:
-                return None
-        elif holds is not None:
-            held = holds(slots)
-            if not held and held.__class__ not in _NUMBERS:
-                return None
+        return made(slots) if holds is None or true(holds(slots)) else None
+
+    return single(run)
+
+
+def _object_run(role: Code | None, members: Sequence[tuple[str, Code]], without_role: WithoutRole | None) -> Run:
+    """One loop on purpose: it runs for every row of every call. Fields of the item that most members read are read here,
+    without a call."""
+    item = _most_read([code for _, code in members])
+    steps = [(name, *_reading(code, item)) for name, code in members]
+    runs = {name: code.run for name, code in members}
+    known_role = None if role is None or role.value is UNKNOWN else role.value
+    role_run, role_field = (None, "") if role is None else _reading(role, item)
+    needs_role = role is not None and not known_role
+
+    def run(slots: Any) -> Any:
         made: dict[str, Any] = {}
         value = slots[item]
         get = value.get if value.__class__ is dict else _nothing
-        if role is not None:
-            value = get(role_field) if given_role is None else given_role(slots)
+        if needs_role:
+            value = get(role_field) if role_run is None else role_run(slots)
             if not value:
-                return without_role(slots, _others(slots)) if without_role is not None else None
+                return without_role(slots, runs) if without_role is not None else None
             made["role"] = value
+        elif known_role:
+            made["role"] = known_role
         for name, member, field in steps:
             value = get(field) if member is None else member(slots)
             if value is not None:
@@ -136,3 +178,6 @@ def _reading(code: Code, item: int) -> tuple[Run | None, str]:
 
 def _nothing(name: str) -> None:
     """Stands for the `get` of what is no object."""
+
+
+NO_ROWS: Final = Block(no_rows)

@@ -14,17 +14,15 @@ from tunerd.mapping import presets
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
-from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
-from tunerd.mapping.names import nearest
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
-from tunerd.mapping.trace import Step
+from tunerd.mapping.scope import nearest
+from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
 from tunerd.places import ConfigError, Node, Place, Problem
+from tunerd.tuner_fields import RECORDING_FIELDS, ROWS, RULE_FIELDS
 
-CALL_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-MANIFEST_FIELDS: Final = frozenset({"key", "id", "url", "started_at", "duration_ms", "expires_at", "absent_when"})
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
 MANIFEST_IDENTITIES: Final = ("key", "url", "id")
@@ -64,7 +62,7 @@ class Compiled:
     manifest: RuleSet | None
     strategies: Sequence[StrategyRules]
     agent: Run | None
-    steps: Sequence[Step]
+    steps: Sequence[RuleRef]
     documents: Run | None = None
     """Gives the list of documents in what was read."""
     gather: DocumentRules | None = None
@@ -130,7 +128,7 @@ class Builder:
         manifest = None
         if (node := self.rules.manifest) is not None:
             manifest = compile_rules(
-                *(compiler, node, "manifest", MANIFEST_FIELDS),
+                *(compiler, node, "manifest", frozenset(RECORDING_FIELDS)),
                 times=_MANIFEST_TIMES,
                 strict=self.rules.strict_manifest,
                 identities=MANIFEST_IDENTITIES,
@@ -172,7 +170,7 @@ class Builder:
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
         outside = [rule.url if isinstance(rule, UrlRule) else rule.key for rule in self.rules.recording]
         call = compile_rules(
-            *(compiler, node, "call", CALL_FIELDS),
+            *(compiler, node, "call", RULE_FIELDS),
             times=_CALL_TIMES,
             transcript=ROWS,
             strict=self.rules.strict_call,

@@ -2,7 +2,7 @@
 
 Each is a check of the thing itself (issuer and Luhn, country and mod 97, a domain, a dialling form), so that order
 numbers, times and ids are left alone: docs/redaction.md has the tables. All of them take time in proportion to the text,
-and are given a window of it at a time (redact.py): Python's `re` holds the lock of the interpreter while it searches.
+and are given a window of it at a time (redaction.py): Python's `re` holds the lock of the interpreter while it searches.
 """
 
 import re

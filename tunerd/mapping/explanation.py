@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
-from tunerd.mapping.trace import Recorder, Step, StepTrace
+from tunerd.mapping.trace import RuleRef, RuleTrace, Trace
 from tunerd.mapping.values import kind, missing
 from tunerd.places import Place
 
@@ -97,9 +97,9 @@ class Explanation:
 def explanation_of(
     mapped: Mapped,
     *,
-    steps: Sequence[Step],
-    fields: Mapping[str, Step],
-    recorder: Recorder,
+    steps: Sequence[RuleRef],
+    fields: Mapping[str, RuleRef],
+    trace: Trace,
     values: Mapping[str, Any],
     errors: Mapping[str, str],
     strategies: Sequence[tuple[str, str]],
@@ -107,7 +107,7 @@ def explanation_of(
     redactions: Sequence[tuple[str, str]] = (),
 ) -> Explanation:
     """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
-    rules = reports(steps, recorder)
+    rules = reports(steps, trace)
     return Explanation(
         mapped=mapped,
         fields=[_field(name, step, values.get(name), errors.get(name), rules) for name, step in fields.items()],
@@ -120,12 +120,12 @@ def explanation_of(
     )
 
 
-def reports(steps: Sequence[Step], recorder: Recorder) -> list[RuleReport]:
+def reports(steps: Sequence[RuleRef], trace: Trace) -> list[RuleReport]:
     """Every rule, in the order of the configuration."""
-    return [_rule(step, recorder.steps.get(number, StepTrace())) for number, step in enumerate(steps)]
+    return [_rule(step, trace.steps.get(number, RuleTrace())) for number, step in enumerate(steps)]
 
 
-def _rule(step: Step, trace: StepTrace) -> RuleReport:
+def _rule(step: RuleRef, trace: RuleTrace) -> RuleReport:
     return RuleReport(
         path=step.path,
         rule=step.text,
@@ -143,7 +143,7 @@ def _rule(step: Step, trace: StepTrace) -> RuleReport:
     )
 
 
-def _field(name: str, step: Step, value: Any, error: str | None, rules: Sequence[RuleReport]) -> FieldReport:
+def _field(name: str, step: RuleRef, value: Any, error: str | None, rules: Sequence[RuleReport]) -> FieldReport:
     why = None
     if error is not None:
         why = f"left out: {error}"
@@ -152,7 +152,7 @@ def _field(name: str, step: Step, value: Any, error: str | None, rules: Sequence
     return FieldReport(name=name, rule=step.text, place=step.place, value=value, kind=kind(value), why=why)
 
 
-def _why(step: Step, rules: Sequence[RuleReport]) -> str:
+def _why(step: RuleRef, rules: Sequence[RuleReport]) -> str:
     """Why a field has nothing, from its rule and the rule's direct parts."""
     own = [rule for rule in rules if rule.path == step.path]
     if failed := next((rule.error for rule in rules if rule.path.startswith(step.path) and rule.error), None):
@@ -168,7 +168,7 @@ def _why(step: Step, rules: Sequence[RuleReport]) -> str:
     return "gave nothing" + _unknown(step, rules)
 
 
-def _unknown(step: Step, rules: Sequence[RuleReport]) -> str:
+def _unknown(step: RuleRef, rules: Sequence[RuleReport]) -> str:
     asked = {
         key: count
         for rule in rules

@@ -8,6 +8,7 @@ at load. Which names there are, and what a YAML rule is made of, is rules.py's m
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.closures import (
@@ -25,8 +26,8 @@ from tunerd.mapping.closures import (
 from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.identity import exact_arguments
-from tunerd.mapping.names import Names, nearest, whole
 from tunerd.mapping.roles import TableAsked
+from tunerd.mapping.scope import NameScope, nearest, whole
 from tunerd.mapping.values import RuleError, true
 
 WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
@@ -44,12 +45,12 @@ class ExpressionError(Exception):
     """YAML may have cut the text: see GrammarError."""
 
 
-def compile_text(text: str, names: Names, context: Context, watch: WatchCall | None = None) -> Code:
+def compile_text(text: str, names: NameScope, context: Context, watch: WatchCall | None = None) -> Code:
     """Compile an expression of the root scope. Raises ExpressionError."""
     return _compile(text, _Compiler(names, context, watch), root=True)
 
 
-def tables_asked(text: str, names: Names, context: Context) -> list[TableAsked]:
+def tables_asked(text: str, names: NameScope, context: Context) -> list[TableAsked]:
     """Which tables an expression of the root scope looks into without a default, its names' own rules included."""
     found: list[TableAsked] = []
     compiler = _Compiler(names, context, None)
@@ -74,7 +75,7 @@ def tables_asked(text: str, names: Names, context: Context) -> list[TableAsked]:
 
 def compile_item(text: str, context: Context | None = None) -> Code:
     """Compile an expression that sees no names, only the current value: plain JMESPath. Raises ExpressionError."""
-    return _compile(text, _Compiler(Names(), context or Context(), None), root=False)
+    return _compile(text, _Compiler(NameScope(), context or Context(), None), root=False)
 
 
 def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
@@ -92,7 +93,7 @@ _ROOT_SCOPE: Final = frozenset({"or_expression", "and_expression", "not_expressi
 class _Compiler:
     """One method a node type. `root`: the code takes the slots, else the current value; `dotted`: a name after a dot."""
 
-    def __init__(self, names: Names, context: Context, watch: WatchCall | None) -> None:
+    def __init__(self, names: NameScope, context: Context, watch: WatchCall | None) -> None:
         self.names = names
         self.context = context
         self.watch = watch
@@ -130,7 +131,7 @@ class _Compiler:
         index = slot.index
         if self.names.guarded:
             return Code(lambda slots: whole(slots[index]))
-        return Code(lambda slots: slots[index], path=(index, ()))
+        return Code(itemgetter(index), path=(index, ()))
 
     def _subexpression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         first, *rest = tree["children"]

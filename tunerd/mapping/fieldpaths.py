@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS
-from tunerd.mapping.names import nearest
+from tunerd.mapping.scope import nearest
+from tunerd.tuner_fields import CREATE_CALL_FIELDS, ROWS
 
 REDACTED: Final = "[redacted]"
 ANY: Final = "*"
 DEEP: Final = "**"
-ROW_MEMBERS: Final = ("text", "words", "tool", "node", "metadata")
+_REDACTABLE: Final = ("text", "words", "tool", "node", "metadata")
 """What may be taken out of a row: its role and times are what Tuner asks of it."""
 _NEEDED: Final = frozenset({"call_id", "call_type", ROWS, "start_timestamp", "end_timestamp"})
 _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>\*\*|\*|[A-Za-z_][\w-]*))(?:\[\*?\])*(?:\.(?=.)|$)')
@@ -46,8 +46,8 @@ def field_path(text: str) -> FieldPath:
         raise ValueError(f"`{name}` is no field of a call{nearest(name, CREATE_CALL_FIELDS)}")
     if len(steps) == 1 and name in _NEEDED:
         raise ValueError(f"`{name}` can't be left out: every call needs it")
-    if name == ROWS and steps[1] not in ROW_MEMBERS:
-        raise ValueError(f"of a row, {', '.join(ROW_MEMBERS)} can be redacted; not `{steps[1]}`")
+    if name == ROWS and steps[1] not in _REDACTABLE:
+        raise ValueError(f"of a row, {', '.join(_REDACTABLE)} can be redacted; not `{steps[1]}`")
     return FieldPath(text, tuple(steps))
 
 

@@ -10,17 +10,16 @@ import orjson
 
 from tunerd.call import Form, Refusal
 from tunerd.location import MAX_URL_CHARS, url_problem
-from tunerd.mapping.limits import CREATE_CALL_FIELDS, ROWS, SEND_CALLS_FIELDS, check_create_call
+from tunerd.mapping.limits import check_create_call
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
 _AGAIN: Final = "map it again with `tunerd remap`"
 
 
 def fields_not_carried(form: Form) -> frozenset[str]:
     """Fields of the mapping (current names) that the form has no place for; `check` lists those that are mapped."""
-    if form is Form.CREATE_CALL:
-        return frozenset()
-    return CREATE_CALL_FIELDS - SEND_CALLS_FIELDS - {"user_sentiment"}
+    return frozenset() if form is Form.CREATE_CALL else ONLY_CREATE_CALL
 
 
 def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:

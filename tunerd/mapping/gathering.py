@@ -6,8 +6,8 @@ its documents stands in source.py; how they are written as one text, and in whic
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -16,11 +16,12 @@ from tunerd.call import KEPT_HEAD_BYTES, Document, Fragment, Origin, Refusal, Re
 from tunerd.config.quantities import DURATION_FORM, parse_duration
 from tunerd.mapping.functions import Run
 from tunerd.mapping.functions.times import epoch_ms
-from tunerd.mapping.names import nearest
-from tunerd.mapping.rows import number_of, text_of
+from tunerd.mapping.row_values import number_of, text_of
 from tunerd.mapping.rules import RuleCompiler, key_place
 from tunerd.mapping.ruleset import alternatives
+from tunerd.mapping.scope import nearest
 from tunerd.mapping.values import missing, true
+from tunerd.outcome import FailReason
 from tunerd.places import Node
 
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -217,14 +218,32 @@ def pack(documents: Sequence[Document]) -> bytes:
     return orjson.dumps({_PACKED: packed})
 
 
-def set_aside(kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal, source: str) -> RefusedDocument:
-    """All documents of a call as a refusal: those that the ledger `kept` with it, and new ones. No rule is asked."""
+def together(kept: bytes | None, fragments: Sequence[Fragment], source: str) -> list[Document]:
+    """All documents of a call in their order: those that the ledger `kept` with it, and new ones."""
     known = unpack(orjson.loads(kept), source) if kept is not None else None
-    documents = merged(known or (), [document_of(one) for one in fragments])
+    return merged(known or (), [document_of(one) for one in fragments])
+
+
+def set_aside(kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal, source: str) -> RefusedDocument:
+    """All documents of a call as a refusal. No rule is asked."""
+    documents = together(kept, fragments, source)
     packed, last = pack(documents), documents[-1]
     return RefusedDocument(
         origin=last.origin, refusal=refusal, head=packed[:KEPT_HEAD_BYTES], document=packed, settled_at=last.settled_at
     )
+
+
+def with_absent(refusal: Refusal, rules: DocumentRules | None, there: Container[str], *, alone: bool) -> Refusal:
+    """The refusal of a call, and which of its parts never came: what is missing often stands in one of them. `alone`: each
+    document is a call, and the part stands in another document."""
+    absent = [name for name, _ in rules.parts if name not in there] if rules is not None else []
+    if not absent or refusal.reason not in (FailReason.UNMAPPABLE, FailReason.INVALID):
+        return refusal
+    never = f"part `{absent[0]}`" if len(absent) == 1 else f"parts {', '.join(f'`{name}`' for name in absent)}"
+    why = f"its {never} never came"
+    if alone:
+        why = f"with `gather: null` each document is a whole call, and this one has no {never}"
+    return replace(refusal, what=f"{refusal.what}; {why}")
 
 
 def unpack(value: Any, source: str) -> list[Document] | None:

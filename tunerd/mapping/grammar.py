@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 from jmespath import exceptions, lexer
 from jmespath.parser import ParsedResult, Parser
 
-from tunerd.mapping.slips import hint
+from tunerd.mapping.syntax_hints import hint
 
 Tree: TypeAlias = dict[str, Any]
 """A node of jmespath's tree: type, children, value; and `start`, the offset in the text, where a name stands."""

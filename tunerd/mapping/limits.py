@@ -1,52 +1,30 @@
-"""What Tuner's two request forms take, field by field, and the strict checks of a whole body.
+"""The strict checks of a whole body: what Tuner's two request forms take, by the tables of tuner_fields.py.
 
-The tables are the contract: payload.py fits values to them, forms.py and the tests check bodies against them. Nothing
-is repaired here. A check names the first place that is wrong and never quotes what stands there.
+payload.py fits values to the same tables; forms.py and the tests check bodies here. Nothing is repaired. A check names the first
+place that is wrong and never quotes its value.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from tunerd.call import Refusal
-from tunerd.location import MAX_URL_CHARS
 from tunerd.outcome import FailReason
-
-ROWS: Final = "transcript_with_tool_calls"
-
-MAX_CALL_ID: Final = 200
-MAX_CALL_TYPE: Final = 100
-MAX_REASON: Final = 100
-SENTIMENTS: Final = ("positive", "neutral", "negative", "unknown")
-ROLES: Final = frozenset({"user", "agent", "agent_function", "agent_result", "node_transition"})
-
-TEXTS: Final[Mapping[str, int | None]] = {
-    "user_sentiment": None,
-    "call_status": 100,
-    "disconnection_reason": MAX_REASON,
-    "caller_phone_number": 50,
-    "recording_multi_channel_url": MAX_URL_CHARS,
-    "transcript": None,
-    "sip_call_id": None,
-    "recipient": None,
-    "recording_file_extension": None,
-}
-"""Optional text fields of create-call and how many characters they take (None: no limit is stated)."""
-NUMBERS: Final = ("duration_ms", "agent_version", "call_cost")
-BOOLEANS: Final = ("call_successful", "in_voicemail")
-OBJECTS: Final = ("collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw", "sip_headers")
-UPLOAD_ASKS: Final = ("recording_s3_multi_channel", "recording_s3_caller_channel")
-"""Fields whose type is not stated: any plain value."""
-
-REQUIRED: Final = ("call_id", "call_type", ROWS, "start_timestamp", "end_timestamp", "recording_url")
-CREATE_CALL_FIELDS: Final = frozenset({*REQUIRED, *TEXTS, *NUMBERS, *BOOLEANS, *OBJECTS, *UPLOAD_ASKS})
-SEND_CALLS_FIELDS: Final = frozenset({*REQUIRED, "userSentiment"})
-
-_TOOL_TEXTS: Final = ("name", "request_id", "error")
-_ROW_TIMES: Final = ("start_ms", "end_ms", "duration_ms")
+from tunerd.tuner_fields import (
+    CALL_FIELDS,
+    CREATE_CALL_FIELDS,
+    NODE_FIELDS,
+    OPTIONAL_FIELDS,
+    ROW_FIELDS,
+    ROWS,
+    SEND_CALLS_FIELDS,
+    SENTIMENTS,
+    TOOL_FIELDS,
+    WORD_FIELDS,
+    TunerField,
+)
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """A Refusal on its way up to the public function that returns it; never leaves the package."""
 
     def __init__(self, where: str, what: str, reason: FailReason = FailReason.INVALID) -> None:
@@ -62,8 +40,12 @@ def row_at(number: int, field: str = "") -> str:
 def check_create_call(body: Mapping[str, Any]) -> Refusal | None:
     """The first reason why create-call would not take this whole body, or None. Strict: nothing is coerced."""
     try:
-        _create_call(body)
-    except Refused as refused:
+        _check_required(body, limits=True)
+        _check_fields(body, OPTIONAL_FIELDS)
+        for number, row in enumerate(body[ROWS]):
+            _check_row(row_at(number), row)
+        _check_names(body, CREATE_CALL_FIELDS)
+    except RefusalError as refused:
         return refused.refusal
     return None
 
@@ -71,152 +53,83 @@ def check_create_call(body: Mapping[str, Any]) -> Refusal | None:
 def check_send_calls(body: Mapping[str, Any]) -> Refusal | None:
     """The first reason why send-calls would not take this whole body (exactly the fields of its table), or None."""
     try:
-        _required(body, limits=False)
-        mood = body.get("userSentiment")
-        if mood is not None and mood not in SENTIMENTS:
-            raise Refused("userSentiment", f"has to be one of {', '.join(SENTIMENTS)}")
+        _check_required(body, limits=False)
+        sentiment = body.get("userSentiment")
+        if sentiment is not None and sentiment not in SENTIMENTS:
+            raise RefusalError("userSentiment", f"has to be one of {', '.join(SENTIMENTS)}")
         for number, row in enumerate(body[ROWS]):
-            if not isinstance(row, Mapping):
-                raise Refused(row_at(number), "a message has to be an object of role and content")
-            if not (isinstance(row.get("role"), str) and row["role"]):
-                raise Refused(row_at(number, "role"), "has to be text and not empty")
-            if not isinstance(row.get("content"), str):
-                raise Refused(row_at(number, "content"), "has to be text")
-            for name in row:
-                if name not in ("role", "content"):
-                    raise Refused(row_at(number, name), "send-calls messages are role and content, nothing else")
-        _known(body, SEND_CALLS_FIELDS)
-    except Refused as refused:
+            _check_message(number, row)
+        _check_names(body, SEND_CALLS_FIELDS)
+    except RefusalError as refused:
         return refused.refusal
     return None
 
 
-def _create_call(body: Mapping[str, Any]) -> None:
-    _required(body, limits=True)
-    for name, limit in TEXTS.items():
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not str:
-            raise Refused(name, "has to be text")
-        if limit is not None and len(value) > limit:
-            raise Refused(name, f"is longer than {limit} characters")
-        if name == "user_sentiment" and value not in SENTIMENTS:
-            raise Refused(name, f"has to be one of {', '.join(SENTIMENTS)}, in lower case")
-    for name in NUMBERS:
-        value = body.get(name)
-        if value is not None and not _is_number(value):
-            raise Refused(name, "has to be a number")
-        if name == "agent_version" and value is not None and value < 0:
-            raise Refused(name, "has to be 0 or more")
-    for name in BOOLEANS:
-        if body.get(name) is not None and type(body[name]) is not bool:
-            raise Refused(name, "has to be true or false")
-    for name in OBJECTS:
-        if body.get(name) is not None and not isinstance(body[name], Mapping):
-            raise Refused(name, "has to be an object")
-    for name in UPLOAD_ASKS:
-        if isinstance(body.get(name), list | Mapping):
-            raise Refused(name, "has to be a plain value")
-    for number, row in enumerate(body[ROWS]):
-        _check_row(number, row)
-    _known(body, CREATE_CALL_FIELDS)
-
-
-def _known(body: Mapping[str, Any], names: frozenset[str]) -> None:
-    for name in body:
-        if name not in names:
-            raise Refused(name, "is no field of this request form")
-
-
-def _required(body: Mapping[str, Any], *, limits: bool) -> None:
-    for name, limit in (("call_id", MAX_CALL_ID), ("call_type", MAX_CALL_TYPE)):
-        _check_text(name, body.get(name), limit if limits else None)
+def _check_required(body: Mapping[str, Any], *, limits: bool) -> None:
+    """What both forms demand. send-calls states no limits beyond the types."""
+    for name in ("call_id", "call_type"):
+        _check_text(name, body.get(name), limits=limits)
     rows = body.get(ROWS)
     if not isinstance(rows, list) or not rows:
-        raise Refused(ROWS, "has to be a list with at least one row")
+        raise RefusalError(ROWS, "has to be a list with at least one row")
     for name in ("start_timestamp", "end_timestamp"):
-        if type(body.get(name)) is not int:
-            raise Refused(name, "has to be a whole number: epoch milliseconds")
+        if fault := CALL_FIELDS[name].fault(body.get(name)):
+            raise RefusalError(name, fault)
     if limits and body["end_timestamp"] < body["start_timestamp"]:
-        raise Refused("end_timestamp", "is before start_timestamp")
-    _check_text("recording_url", body.get("recording_url"), MAX_URL_CHARS if limits else None)
+        raise RefusalError("end_timestamp", "is before start_timestamp")
+    _check_text("recording_url", body.get("recording_url"), limits=limits)
 
 
-def _check_text(name: str, value: object, limit: int | None) -> None:
-    if type(value) is not str or not value:
-        raise Refused(name, "is required, as text")
-    if limit is not None and len(value) > limit:
-        raise Refused(name, f"is longer than {limit} characters")
+def _check_text(name: str, value: object, *, limits: bool) -> None:
+    fault = "is required, as text" if type(value) is not str or not value else CALL_FIELDS[name].fault(value) if limits else None
+    if fault:
+        raise RefusalError(name, fault)
 
 
-def _check_row(number: int, row: Any) -> None:
+def _check_fields(holder: Mapping[str, Any], fields: Mapping[str, TunerField], at: str = "") -> None:
+    """Each field by its kind and limit; one that is not required may be null or left out."""
+    for name, field in fields.items():
+        value = holder.get(name)
+        if (value is not None or field.required) and (fault := field.fault(value)):
+            raise RefusalError(f"{at}{name}", fault)
+
+
+def _check_names(body: Mapping[str, Any], known: frozenset[str]) -> None:
+    for name in body:
+        if name not in known:
+            raise RefusalError(name, "is no field of this request form")
+
+
+def _check_message(number: int, row: Any) -> None:
     if not isinstance(row, Mapping):
-        raise Refused(row_at(number), "a row has to be an object")
-    role = row.get("role")
-    if type(role) is not str or role not in ROLES:
-        raise Refused(row_at(number, "role"), f"has to be one of {', '.join(sorted(ROLES))}")
-    if row.get("text") is not None and type(row["text"]) is not str:
-        raise Refused(row_at(number, "text"), "has to be text")
-    for name in _ROW_TIMES:
-        if row.get(name) is not None and type(row[name]) is not int:
-            raise Refused(row_at(number, name), "has to be a whole number of milliseconds")
-    words = row.get("words")
-    if words is not None:
-        _check_words(number, words)
+        raise RefusalError(row_at(number), "a message has to be an object of role and content")
+    if not (isinstance(row.get("role"), str) and row["role"]):
+        raise RefusalError(row_at(number, "role"), "has to be text and not empty")
+    if not isinstance(row.get("content"), str):
+        raise RefusalError(row_at(number, "content"), "has to be text")
+    for name in row:
+        if name not in ("role", "content"):
+            raise RefusalError(row_at(number, name), "send-calls messages are role and content, nothing else")
+
+
+def _check_row(at: str, row: Any) -> None:
+    if not isinstance(row, Mapping):
+        raise RefusalError(at, "a row has to be an object")
+    _check_fields(row, ROW_FIELDS, f"{at}.")
+    words, tool, node = row.get("words"), row.get("tool"), row.get("node")
+    if words is not None and not isinstance(words, list):
+        raise RefusalError(f"{at}.words", "has to be a list")
+    for position, word in enumerate(words or ()):
+        if not isinstance(word, Mapping):
+            raise RefusalError(f"{at}.words[{position}]", "a word has to be an object")
+        _check_fields(word, WORD_FIELDS, f"{at}.words[{position}].")
     timed = bool(words) or (
         row.get("start_ms") is not None and (row.get("end_ms") is not None or row.get("duration_ms") is not None)
     )
-    if not timed and role in ("user", "agent"):
-        raise Refused(row_at(number), "speech needs words, start_ms and end_ms, or start_ms and duration_ms")
-    if row.get("tool") is not None:
-        _check_tool(number, row["tool"])
-    if row.get("node") is not None:
-        _check_node(number, row["node"])
-    if row.get("metadata") is not None and not isinstance(row["metadata"], Mapping):
-        raise Refused(row_at(number, "metadata"), "has to be an object")
-
-
-def _check_words(number: int, words: Any) -> None:
-    if not isinstance(words, list):
-        raise Refused(row_at(number, "words"), "has to be a list")
-    for position, word in enumerate(words):
-        at = f"words[{position}]"
-        if not isinstance(word, Mapping):
-            raise Refused(row_at(number, at), "a word has to be an object")
-        if type(word.get("word")) is not str:
-            raise Refused(row_at(number, f"{at}.word"), "is required, as text")
-        for name in ("start_ms", "end_ms"):
-            if type(word.get(name)) is not int:
-                raise Refused(row_at(number, f"{at}.{name}"), "has to be a whole number of milliseconds")
-        if word.get("confidence") is not None and not _is_number(word["confidence"]):
-            raise Refused(row_at(number, f"{at}.confidence"), "has to be a number")
-
-
-def _check_tool(number: int, tool: Any) -> None:
-    if not isinstance(tool, Mapping):
-        raise Refused(row_at(number, "tool"), "has to be an object")
-    for name in _TOOL_TEXTS:
-        if tool.get(name) is not None and type(tool[name]) is not str:
-            raise Refused(row_at(number, f"tool.{name}"), "has to be text")
-    for name in ("params", "result"):
-        if tool.get(name) is not None and not isinstance(tool[name], Mapping):
-            raise Refused(row_at(number, f"tool.{name}"), 'has to be an object (wrap other values: {"value": ...})')
-    if tool.get("is_error") is not None and type(tool["is_error"]) is not bool:
-        raise Refused(row_at(number, "tool.is_error"), "has to be true or false")
-    if tool.get("start_ms") is not None and type(tool["start_ms"]) is not int:
-        raise Refused(row_at(number, "tool.start_ms"), "has to be a whole number of milliseconds")
-
-
-def _check_node(number: int, node: Any) -> None:
-    if not isinstance(node, Mapping):
-        raise Refused(row_at(number, "node"), "has to be an object")
-    for name in ("from", "to"):
-        if type(node.get(name)) is not str:
-            raise Refused(row_at(number, f"node.{name}"), "is required, as text")
-    if node.get("reason") is not None and type(node["reason"]) is not str:
-        raise Refused(row_at(number, "node.reason"), "has to be text")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    if not timed and row["role"] in ("user", "agent"):
+        raise RefusalError(at, "speech needs words, start_ms and end_ms, or start_ms and duration_ms")
+    for name, value, fields in (("tool", tool, TOOL_FIELDS), ("node", node, NODE_FIELDS)):
+        if value is not None and not isinstance(value, Mapping):
+            raise RefusalError(f"{at}.{name}", "has to be an object")
+        if value is not None:
+            _check_fields(value, fields, f"{at}.{name}.")

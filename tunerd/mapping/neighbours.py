@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Final
 
-from tunerd.mapping.rows import spoken_length
-from tunerd.mapping.transcript import LONGEST_PACE_MS, LONGEST_PAUSE_MS, SPEECH, WORD_SLACK_MS, Row, longest_ms
+from tunerd.mapping.row_values import spoken_length
+from tunerd.mapping.transcript import LONGEST_PACE_MS, LONGEST_PAUSE_MS, SPEECH, WORD_SLACK_MS, TranscriptRow, longest_ms
 
 by_start = itemgetter("start_ms")
 
@@ -18,10 +18,10 @@ def count(repairs: dict[str, int], name: str, times: int = 1) -> None:
         repairs[name] = repairs.get(name, 0) + times
 
 
-def spread(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
+def spread(rows: Sequence[TranscriptRow], length: int, repairs: dict[str, int]) -> None:
     """Untimed speech between the end before and the start after it, each row in proportion to its characters + 10. Of a
     row before that has only a start, its own share goes first. What it takes to say the text bounds the length of a row."""
-    before: Row | None = None
+    before: TranscriptRow | None = None
     at = 0
     while at < len(rows):
         row = rows[at]
@@ -29,7 +29,7 @@ def spread(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
             before = row if "start_ms" in row else before
             at += 1
             continue
-        run: list[Row] = []
+        run: list[TranscriptRow] = []
         while at < len(rows) and "start_ms" not in rows[at]:
             if rows[at]["role"] in SPEECH:
                 run.append(rows[at])
@@ -55,14 +55,14 @@ def spread(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
         count(repairs, "spread", len(run))
 
 
-def carry(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
+def carry(rows: Sequence[TranscriptRow], length: int, repairs: dict[str, int]) -> None:
     """Untimed tool and node rows: at the end of the row before, not after the next timed start, never backwards."""
     following: list[int | None] = []
     upcoming: int | None = None
     for row in reversed(rows):
         following.append(upcoming)
         upcoming = row.get("start_ms", upcoming)
-    before: Row | None = None
+    before: TranscriptRow | None = None
     for row, after in zip(rows, reversed(following), strict=True):
         if "start_ms" not in row:
             at = 0
@@ -79,7 +79,7 @@ def carry(rows: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
         before = row
 
 
-def order(rows: list[Row], repairs: dict[str, int]) -> None:
+def order(rows: list[TranscriptRow], repairs: dict[str, int]) -> None:
     last = moved = 0
     for row in rows:
         start = row["start_ms"]
@@ -92,7 +92,7 @@ def order(rows: list[Row], repairs: dict[str, int]) -> None:
         count(repairs, "reordered", moved)
 
 
-def doubt(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
+def doubt(timed: Sequence[TranscriptRow], length: int, repairs: dict[str, int]) -> None:
     """Count what no conversation does, most often a wrong unit (seconds given as milliseconds): nothing is changed, since a
     strange call may still be a true one. Only times that were given say anything: ends are not estimated yet."""
     speech = [row for row in timed if row["role"] in SPEECH]
@@ -100,13 +100,15 @@ def doubt(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
         return
     first: int = speech[0]["start_ms"]
     last: int = speech[-1]["start_ms"]
-    latest = max(last, max((row["end_ms"] for row in speech if "end_ms" in row), default=last))
-    within = speech if "end_ms" in speech[-1] else speech[:-1]
-    said = sum(len(row.get("text", "")) for row in within)
-    # Whole seconds are rounded: a second more may have passed. Rows that all share one instant have no pace.
-    rounded = 1000 if all(row["start_ms"] % 1000 == 0 for row in speech) else 0
-    if latest > first and said >= _SAYS_MUCH and said * 1000 > FASTEST_PER_S * (latest - first + rounded):
-        count(repairs, "spoken_too_fast")
+    latest = max([last, *[row["end_ms"] for row in speech if "end_ms" in row]])
+    said = sum([len(row["text"]) for row in speech if "text" in row])
+    if "end_ms" not in speech[-1]:
+        said -= len(speech[-1].get("text", ""))  # nothing says how long that took
+    if latest > first and said >= _SAYS_MUCH and said * 1000 > FASTEST_PER_S * (latest - first):
+        # Whole seconds are rounded: a second more may have passed. Rows that all share one instant have no pace.
+        rounded = 1000 if all(row["start_ms"] % 1000 == 0 for row in speech) else 0
+        if said * 1000 > FASTEST_PER_S * (latest - first + rounded):
+            count(repairs, "spoken_too_fast")
     if len(speech) > 2 and said >= _SAYS_MUCH and length > 1000 and latest * TIMES_APART < length:
         count(repairs, "much_shorter_than_call")
     if latest > 1000 and latest > length * TIMES_APART:
@@ -121,7 +123,7 @@ _SAYS_MUCH: Final = 20
 """Characters; fewer say nothing about a pace."""
 
 
-def end_speech(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> None:
+def end_speech(timed: Sequence[TranscriptRow], length: int, repairs: dict[str, int]) -> None:
     """Speech ends when the next begins that starts later, else with the call; but it takes no longer than its text."""
     nearest: int | None = None
     later: int | None = None
@@ -145,7 +147,7 @@ def end_speech(timed: Sequence[Row], length: int, repairs: dict[str, int]) -> No
     count(repairs, "end_from_call", from_call)
 
 
-def fit_words(timed: Iterable[Row], repairs: dict[str, int]) -> None:
+def fit_words(timed: Iterable[TranscriptRow], repairs: dict[str, int]) -> None:
     for row in timed:
         words = row.get("words")
         if words is None:
@@ -169,9 +171,9 @@ def fit_words(timed: Iterable[Row], repairs: dict[str, int]) -> None:
             del row["words"]
 
 
-def complete_tools(rows: Iterable[Row], repairs: dict[str, int]) -> None:
+def complete_tools(rows: Iterable[TranscriptRow], repairs: dict[str, int]) -> None:
     calls: dict[str, str | None] = {}
-    early: list[Row] = []
+    early: list[TranscriptRow] = []
     for row in rows:
         tool = row.get("tool")
         if tool is None:
@@ -195,13 +197,13 @@ def complete_tools(rows: Iterable[Row], repairs: dict[str, int]) -> None:
             _name(tool, calls[tool["request_id"]], repairs)
 
 
-def _name(tool: Row, name: str | None, repairs: dict[str, int]) -> None:
+def _name(tool: TranscriptRow, name: str | None, repairs: dict[str, int]) -> None:
     if name is not None:
         tool["name"] = name
         count(repairs, "name_from_call")
 
 
-def complete_nodes(rows: Iterable[Row], repairs: dict[str, int]) -> None:
+def complete_nodes(rows: Iterable[TranscriptRow], repairs: dict[str, int]) -> None:
     here = "start"
     for row in rows:
         node = row.get("node")

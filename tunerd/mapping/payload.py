@@ -11,24 +11,14 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Json, Refusal
-from tunerd.mapping.limits import (
-    BOOLEANS,
-    MAX_CALL_ID,
-    MAX_CALL_TYPE,
-    MAX_REASON,
-    NUMBERS,
-    OBJECTS,
-    ROWS,
-    SENTIMENTS,
-    TEXTS,
-    UPLOAD_ASKS,
-    Refused,
-)
-from tunerd.mapping.rows import bool_of, number_of, object_of, text_of, whole
+from tunerd.mapping.limits import RefusalError
+from tunerd.mapping.row_values import bool_of, number_of, object_of, text_of, whole
 from tunerd.mapping.timeline import Placed
 from tunerd.mapping.values import lost_digits, missing
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import CALL_FIELDS, OPTIONAL_FIELDS, ROWS, SENTIMENTS, FieldKind
 
+_LIMITS: Final = {name: field.limit for name, field in CALL_FIELDS.items() if field.limit is not None}
 MAX_DEPTH: Final = 200
 """Nesting that a payload may have; orjson writes 254 levels, and the row around it takes some."""
 
@@ -54,14 +44,13 @@ def build(fields: Mapping[str, Json], placed: Placed, *, form: Form | None) -> P
     """Put the payload together. `fields` are not changed; rows come from `placed`."""
     try:
         return _build(fields, placed, form)
-    except Refused as refused:
+    except RefusalError as refused:
         return refused.refusal
 
 
 def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payload:
     strict = form is Form.CREATE_CALL
-    call_id = _required(fields, "call_id", MAX_CALL_ID if strict else None)
-    call_type = _required(fields, "call_type", MAX_CALL_TYPE if strict else None)
+    call_id, call_type = (_required(fields, name, strict=strict) for name in ("call_id", "call_type"))
     body: dict[str, Any] = {
         "call_id": call_id,
         "call_type": call_type,
@@ -79,8 +68,8 @@ def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payl
             left_out.append(name)
         else:
             body[name] = fitting
-    if len(body.get("disconnection_reason", "")) > MAX_REASON:
-        body["disconnection_reason"] = body["disconnection_reason"][:MAX_REASON]
+    if len(body.get("disconnection_reason", "")) > _LIMITS["disconnection_reason"]:
+        body["disconnection_reason"] = body["disconnection_reason"][: _LIMITS["disconnection_reason"]]
         repairs["cut"] = 1
     body[ROWS] = placed.rows
     try:
@@ -88,7 +77,7 @@ def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payl
     except TypeError:  # lone surrogates, numbers beyond 64 bits, too deep
         body_json = orjson.dumps(_mended(body, left_out, repairs))
         call_id = orjson.loads(body_json)["call_id"]
-    fits = placed.fits_create_call and len(call_id) <= MAX_CALL_ID and len(call_type) <= MAX_CALL_TYPE
+    fits = placed.fits_create_call and len(call_id) <= _LIMITS["call_id"] and len(call_type) <= _LIMITS["call_type"]
     return Payload(
         call_id=call_id,
         started_at_ms=placed.start_ms,
@@ -99,20 +88,20 @@ def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payl
     )
 
 
-def _required(fields: Mapping[str, Any], name: str, limit: int | None) -> str:
+def _required(fields: Mapping[str, Any], name: str, *, strict: bool) -> str:
     value = fields.get(name)
     if missing(value):
-        raise Refused(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
+        raise RefusalError(name, "gave nothing, and every call needs it", FailReason.UNMAPPABLE)
     if lost_digits(value):
         # JSON numbers beyond 64 bits arrive rounded: two ids would become one.
-        raise Refused(name, "is a number that cannot be kept digit by digit: have it written as text")
+        raise RefusalError(name, "is a number that cannot be kept digit by digit: have it written as text")
     text = text_of(value)
     if text is None:
-        raise Refused(name, "has to be text")
+        raise RefusalError(name, "has to be text")
     if not text.strip():
-        raise Refused(name, "is blank, and every call needs it", FailReason.UNMAPPABLE)
-    if limit is not None and len(text) > limit:
-        raise Refused(name, f"is longer than the {limit} characters that create-call takes; shorten it by a rule")
+        raise RefusalError(name, "is blank, and every call needs it", FailReason.UNMAPPABLE)
+    if strict and len(text) > _LIMITS[name]:
+        raise RefusalError(name, f"is longer than the {_LIMITS[name]} characters that create-call takes; shorten it by a rule")
     return text
 
 
@@ -137,7 +126,7 @@ def _phone(value: Any) -> str | None:
     text = (text_of(value) or "").strip()
     digits = text.translate(_PHONE_MARKS)
     number = digits if digits.lstrip("+").isdecimal() else text
-    return number if 0 < len(number) <= 50 else None
+    return number if 0 < len(number) <= _LIMITS["caller_phone_number"] else None
 
 
 _PHONE_MARKS = str.maketrans("", "", " -.()/\u00a0")
@@ -148,7 +137,7 @@ def _duration(value: Any) -> int | None:
     return None if number is None or number < 0 else whole(number)
 
 
-def _version(value: Any) -> int | float | None:
+def _count(value: Any) -> int | float | None:
     number = number_of(value)
     return None if number is None or number < 0 else number
 
@@ -157,27 +146,21 @@ def _plain(value: Any) -> bool | int | float | str | None:
     return value if isinstance(value, bool | int | float | str) else None
 
 
-def _fit_of(name: str) -> Callable[[Any], Any]:
-    if name in _OWN:
-        return _OWN[name]
-    if name in TEXTS:
-        return _text(TEXTS[name])
-    if name in BOOLEANS:
-        return bool_of
-    if name in OBJECTS:
-        return object_of
-    return _plain
-
-
-_OWN: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "user_sentiment": _sentiment,
+_FIT: Final[Mapping[FieldKind | str, Callable[[Any], Any]]] = {
     "disconnection_reason": _text(None),
     "caller_phone_number": _phone,
     "duration_ms": _duration,
-    "agent_version": _version,
-    "call_cost": number_of,
+    FieldKind.SENTIMENT: _sentiment,
+    FieldKind.COUNT: _count,
+    FieldKind.NUMBER: number_of,
+    FieldKind.BOOLEAN: bool_of,
+    FieldKind.OBJECT: object_of,
+    FieldKind.PLAIN: _plain,
 }
-_OPTIONAL: Final = tuple((name, _fit_of(name)) for name in (*NUMBERS, *BOOLEANS, *TEXTS, *OBJECTS, *UPLOAD_ASKS))
+"""By name where a field has a way of its own, else by kind."""
+_OPTIONAL: Final = tuple(
+    (name, _FIT.get(name) or _FIT.get(field.kind) or _text(field.limit)) for name, field in OPTIONAL_FIELDS.items()
+)
 
 
 # What JSON can't hold. Rare, so looked for only after writing failed.
@@ -190,7 +173,9 @@ def _mended(body: Mapping[str, Any], left_out: list[str], repairs: dict[str, int
             mended[name] = _mend(value, MAX_DEPTH, repairs)
         except _TooDeep:
             if name == ROWS:
-                raise Refused(ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule") from None
+                raise RefusalError(
+                    ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule"
+                ) from None
             left_out.append(name)
     return mended
 

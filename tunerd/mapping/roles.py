@@ -46,13 +46,26 @@ class Dropped:
     """It became a row of the agent's after all (`unknown_roles: agent`)."""
 
 
-def dropped_row(slots: list[Any], tables: Sequence[TableAsked], row: Mapping[str, Any]) -> Dropped | None:
-    """Of a row without a role: what is lost with it. None where it says nothing."""
-    said = row.get("text")
+def row_without_role(
+    slots: list[Any], rules: Mapping[str, Run], tables: Sequence[TableAsked], unknown_roles: UnknownRoles
+) -> dict[str, Any] | None:
+    """What becomes of a row whose `role:` rule gave nothing; `rules`: those of its other members. Where it says something, that
+    is noted, and with `unknown_roles: agent` it becomes a row of the agent's."""
+    said = rules["text"](slots) if "text" in rules else None
     if missing(said) or (isinstance(said, str) and not said.strip()):
-        said = row.get("words")
+        said = rules["words"](slots) if "words" in rules else None
         if missing(said):
             return None
+    why, role = _why(slots, tables)
+    is_taken = unknown_roles == "agent" and why != "not_speech"
+    slots[DROPS_SLOT].append(Dropped(why, role, said, is_taken))
+    if not is_taken:
+        return None
+    return {"role": "agent", **{name: value for name, rule in rules.items() if (value := rule(slots)) is not None}}
+
+
+def _why(slots: list[Any], tables: Sequence[TableAsked]) -> tuple[Why, str]:
+    """Why a row has no role, and the role as the document has it."""
     name = ""
     for asked in tables:
         key = asked.key(slots)
@@ -61,15 +74,15 @@ def dropped_row(slots: list[Any], tables: Sequence[TableAsked], row: Mapping[str
         name = name or str(key)
         table = asked.table(slots)
         if not asked.by_pattern and isinstance(table, dict) and _names(table, str(key)):
-            return Dropped("not_speech", str(key), said)
+            return "not_speech", str(key)
     if name.casefold() in _NEVER_SPEECH:
-        return Dropped("not_speech", name, said)
-    return Dropped("unknown_role" if name else "no_role", name, said)
+        return "not_speech", name
+    return "unknown_role" if name else "no_role", name
 
 
 def _names(table: Mapping[str, Any], key: str) -> bool:
     """Whether the table has the key, with null."""
-    return key in table or key.casefold() in (name.casefold() for name in table)
+    return None in table.values() and (key in table or key.casefold() in [name.casefold() for name in table])
 
 
 def forget_said(drops: list[Dropped], since: int, rows: Sequence[Any]) -> None:

@@ -8,26 +8,23 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
-from tunerd.mapping.blocks import Block, WithoutRole, listed, looped, no_rows, object_run, single
+from tunerd.mapping.blocks import NO_ROWS, Block, WithoutRole, listed, looped, object_block, value_of
 from tunerd.mapping.closures import constant
 from tunerd.mapping.expressions import ExpressionError, compile_text, tables_asked
 from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import exactly, lets_of_identities
-from tunerd.mapping.names import Names, Slot, nearest
-from tunerd.mapping.roles import DROPS_SLOT, TableAsked, UnknownRoles, dropped_row, forget_said
-from tunerd.mapping.trace import RECORDER_SLOT, Step, optional, traced, watching
+from tunerd.mapping.roles import DROPS_SLOT, TableAsked, UnknownRoles, row_without_role
+from tunerd.mapping.scope import NameScope, Slot, nearest
+from tunerd.mapping.trace import TRACE_SLOT, RuleRef, optional, traced, watching
 from tunerd.mapping.values import RuleError, exact, missing
 from tunerd.places import Node, Place, Problem
+from tunerd.tuner_fields import NODE_FIELDS, ROW_FIELDS, TOOL_FIELDS
 
-ROW_MEMBERS: Final = frozenset(
-    {"role", "text", "more", "start_at", "end_at", "start_ms", "end_ms", "duration_ms", "words", "tool", "node", "metadata"}
-)
-TOOL_MEMBERS: Final = frozenset({"name", "request_id", "params", "result", "is_error", "error", "start_ms"})
-NODE_MEMBERS: Final = frozenset({"from", "to", "reason"})
 _ROW_TIMES: Final = frozenset({"start_at", "end_at"})
 _BLOCK_WORDS: Final = frozenset({"for_each", "let", "when", "rows"})
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
@@ -35,7 +32,6 @@ _WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
 _KEY: Final = re.compile(r"[\w-]+")
 _QUOTE: Final = "put the expression in quotes"
 MAX_DEPTH: Final = 60
-_NO_ROWS: Final = Block(no_rows)
 
 
 class RuleCompiler:
@@ -45,10 +41,10 @@ class RuleCompiler:
         self.context = replace(context, reserve=self._reserve)
         self.with_places = with_places
         self.unknown_roles = unknown_roles
-        self.roots = Names(guarded=with_places)
+        self.roots = NameScope(guarded=with_places)
         self.problems: list[Problem] = []
-        self.steps: list[Step] = []
-        self.size = max(RECORDER_SLOT, DROPS_SLOT) + 1
+        self.steps: list[RuleRef] = []
+        self.size = max(TRACE_SLOT, DROPS_SLOT) + 1
         """How many slots a run needs."""
 
     # Names
@@ -67,7 +63,7 @@ class RuleCompiler:
         """A slot without a name."""
         return self._slot().index
 
-    def _bind(self, names: Names, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
+    def _bind(self, names: NameScope, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
         if not _NAME.fullmatch(name):
             self.problem(place, path, f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter")
         elif name in names.all():
@@ -95,7 +91,7 @@ class RuleCompiler:
     def lets(
         self,
         members: dict[str, Node],
-        names: Names,
+        names: NameScope,
         path: str,
         into: list[tuple[int, Code]],
         read_by: Sequence[Node | None] = (),
@@ -116,7 +112,7 @@ class RuleCompiler:
             if code.value is UNKNOWN:
                 into.append((slot.index, code))
 
-    def _tables(self, rule: Node, names: Names) -> list[TableAsked]:
+    def _tables(self, rule: Node, names: NameScope) -> list[TableAsked]:
         """Which tables a rule looks into: whoever gets nothing from it may have asked for a role that none of them names."""
         if isinstance(rule.value, tuple):
             return [each for item in rule.value for each in self._tables(item, names)]
@@ -134,13 +130,15 @@ class RuleCompiler:
         finally:
             self.context = before
 
-    def identity(self, node: Node, path: str, names: Names) -> Code:
+    def identity(self, node: Node, path: str, names: NameScope) -> Code:
         """Compile a rule whose value tells calls, recordings or the like from each other: a number that may have lost digits
         is an error wherever it would be part of that (identity.py)."""
         with self._exact():
             return self.rule(node, path, names, identity=True)
 
-    def rule(self, node: Node, path: str, names: Names, *, rows: bool = False, depth: int = 0, identity: bool = False) -> Code:
+    def rule(
+        self, node: Node, path: str, names: NameScope, *, rows: bool = False, depth: int = 0, identity: bool = False
+    ) -> Code:
         """Compile one rule. `rows`: its blocks are rows of a transcript. `identity`: its value is guarded as one. Problems are
         noted, and null stands in."""
         if depth > MAX_DEPTH:
@@ -172,7 +170,7 @@ class RuleCompiler:
             self.problem(node.place, path, str(error))
             return constant(None)
 
-    def step(self, node: Node, path: str) -> Step:
+    def step(self, node: Node, path: str) -> RuleRef:
         value = node.value
         if isinstance(value, str):
             text = " ".join(value.split())
@@ -182,9 +180,9 @@ class RuleCompiler:
             text = "a table" if "const" in value else "a block"
         else:
             text = "null" if value is None else str(value).lower()
-        return Step(path, node.place, text)
+        return RuleRef(path, node.place, text)
 
-    def _text(self, node: Node, text: str, path: str, names: Names, number: int) -> Code:
+    def _text(self, node: Node, text: str, path: str, names: NameScope, number: int) -> Code:
         try:
             return compile_text(text, names, self.context, watching(number) if self.with_places else None)
         except ExpressionError as error:
@@ -199,7 +197,7 @@ class RuleCompiler:
             self.problem(_place_in(node, text, error.at), path, what)
             return constant(None)
 
-    def _first_of(self, node: Node, items: Sequence[Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+    def _first_of(self, node: Node, items: Sequence[Node], path: str, names: NameScope, rows: bool, depth: int) -> Code:
         if not items:
             self.problem(node.place, path, "an empty list gives nothing: write null, or {const: []}")
             return constant(None)
@@ -258,7 +256,7 @@ class RuleCompiler:
             self.problem(node.place, path, f"YAML split this at a comma or at `: `: {_QUOTE}")
         return odd
 
-    def instant(self, node: Node, path: str, names: Names) -> Run:
+    def instant(self, node: Node, path: str, names: NameScope) -> Run:
         """A rule whose value is read as an instant: epoch ms."""
         return self.as_time(self.rule(node, path, names), node, path).run
 
@@ -281,7 +279,7 @@ class RuleCompiler:
     # Blocks
 
     def _mapping(
-        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+        self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int, number: int
     ) -> Code:
         if "const" in members:
             if len(members) > 1:
@@ -290,18 +288,11 @@ class RuleCompiler:
         if self._misread(node, path):
             return constant(None)
         if "for_each" in members or "rows" in members:
-            emit = self._emitter(node, members, path, names, rows, depth, number).emit
-
-            def run(slots: Any) -> Any:
-                made: list[Any] = []
-                emit(slots, made)
-                return made or None
-
-            return Code(run)
-        return self._object(node, members, path, names, rows, depth)
+            return Code(value_of(self._emitter(node, members, path, names, rows, depth, number)))
+        return Code(value_of(self._object(node, members, path, names, rows, depth)))
 
     def _emitter(
-        self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int, number: int
+        self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int, number: int
     ) -> Block:
         """A block that gives rows (or items): for_each around, then let, when, and its object or its `rows`."""
         names = names.inner()
@@ -311,18 +302,15 @@ class RuleCompiler:
             heads = self.members(for_each, f"{path}.for_each") or {}
             if len(heads) != 1:
                 self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
-                return _NO_ROWS
+                return NO_ROWS
             (name, rule) = next(iter(heads.items()))
             each = self.rule(rule, f"{path}.for_each", names, depth=depth + 1)
             item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
-        body = self._rows(node, inner, path, names, rows, depth) if "rows" in members else None
-        if body is not None and rows and each is not None:
-            body = _remembered(body)
-        if body is None:
-            body = single(self._object(node, inner, path, names, rows, depth).run)
+        compile_body = self._rows if "rows" in members else self._object
+        body = compile_body(node, inner, path, names, rows, depth)
         if each is not None:
-            body = looped(self._counted_items(each.run, number), item, body.emit)
+            body = looped(self._counted_items(each.run, number), item, body.emit, is_row=rows)
         return self._counted(body, number)
 
     def _counted_items(self, each: Run, number: int) -> Run:
@@ -332,7 +320,7 @@ class RuleCompiler:
         def counted(slots: Any) -> Any:
             items = each(slots)
             if items.__class__ is list:
-                slots[RECORDER_SLOT].at(number).items += len(items)
+                slots[TRACE_SLOT].at(number).items += len(items)
             return items
 
         return counted
@@ -345,11 +333,11 @@ class RuleCompiler:
         def counted(slots: list[Any], made: list[Any]) -> None:
             before = len(made)
             emit(slots, made)
-            slots[RECORDER_SLOT].at(number).rows += len(made) - before
+            slots[TRACE_SLOT].at(number).rows += len(made) - before
 
         return Block(counted)
 
-    def _rows(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Block:
+    def _rows(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Block:
         for name in members:
             if name not in _BLOCK_WORDS:
                 self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
@@ -357,28 +345,28 @@ class RuleCompiler:
         given = members["rows"]
         if not isinstance(given.value, tuple) or not given.value:
             self.problem(given.place, f"{path}.rows", "rows takes a list of blocks")
-            return _NO_ROWS
+            return NO_ROWS
         blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(given.value)]
         return listed([(index, code.run) for index, code in lets], when.run if when else None, blocks)
 
-    def _row(self, node: Node, path: str, names: Names, rows: bool, depth: int) -> Block:
+    def _row(self, node: Node, path: str, names: NameScope, rows: bool, depth: int) -> Block:
         if not isinstance(node.value, dict) or "const" in node.value:
             self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
-            return _NO_ROWS
+            return NO_ROWS
         if depth > MAX_DEPTH:
             self.problem(node.place, path, "rules are nested too deep here")
-            return _NO_ROWS
+            return NO_ROWS
         number = len(self.steps)
         self.steps.append(self.step(node, path))
         return self._emitter(node, node.value, path, names, rows, depth, number)
 
-    def _prelude(self, members: dict[str, Node], path: str, names: Names) -> tuple[list[tuple[int, Code]], Code | None]:
+    def _prelude(self, members: dict[str, Node], path: str, names: NameScope) -> tuple[list[tuple[int, Code]], Code | None]:
         lets: list[tuple[int, Code]] = []
         self.lets(members, names, path, lets)
         when = members.get("when")
         return lets, None if when is None or when.value is None else self.rule(when, f"{path}.when", names)
 
-    def _object(self, node: Node, members: dict[str, Node], path: str, names: Names, rows: bool, depth: int) -> Code:
+    def _object(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Block:
         """let, when and fields of one object: null members are left out, an object of nothing (or without the role that
         it has a rule for) is null."""
         names = names.inner()
@@ -390,47 +378,24 @@ class RuleCompiler:
             if name in _BLOCK_WORDS or rule.value is None:
                 continue
             at = f"{path}.{name}"
-            if rows and name not in ROW_MEMBERS:
-                hint = nearest(name, ROW_MEMBERS) if name != "content" else " (did you mean `text`?)"
+            if rows and name not in ROW_FIELDS:
+                hint = nearest(name, ROW_FIELDS) if name != "content" else " (did you mean `text`?)"
                 self.problem(key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
                 continue
             if rows and name in ("tool", "node"):
-                self._check_members(rule, at, TOOL_MEMBERS if name == "tool" else NODE_MEMBERS)
+                self._check_members(rule, at, TOOL_FIELDS if name == "tool" else NODE_FIELDS)
             code = self.rule(rule, at, names, depth=depth + 1)
             if rows and name in _ROW_TIMES:
                 code = self.as_time(code, rule, at)
             if rows and name == "metadata" and self.with_places:
                 code = Code(optional(code.run))
             if name == "role":
-                role = code
+                role = Code(code.run) if self.with_places else code
                 if rows and (tables := self._tables(rule, names)):
-                    without_role = self._without_role(tables)
+                    without_role = partial(row_without_role, tables=tables, unknown_roles=self.unknown_roles)
             else:
                 made.append((name, code))
-        if not members:
-            return constant(None)
-        run = object_run(
-            [(index, code.run) for index, code in lets],
-            when,
-            role,
-            made,
-            without_role,
-        )
-        return Code(run)
-
-    def _without_role(self, tables: Sequence[TableAsked]) -> WithoutRole:
-        """What becomes of a row whose role no table gave. It is noted where it says something."""
-        speaks = self.unknown_roles == "agent"
-
-        def without_role(slots: list[Any], row: dict[str, Any]) -> dict[str, Any] | None:
-            dropped = dropped_row(slots, tables, row)
-            if dropped is None:
-                return None
-            is_taken = speaks and dropped.why != "not_speech"
-            slots[DROPS_SLOT].append(replace(dropped, is_taken=is_taken))
-            return {"role": "agent", **row} if is_taken else None
-
-        return without_role
+        return object_block([(index, code.run) for index, code in lets], when, role, made, without_role)
 
     def _check_members(self, node: Node, path: str, known: Collection[str]) -> None:
         if isinstance(node.value, dict) and "const" not in node.value:
@@ -454,20 +419,6 @@ def _first_rows(runs: Sequence[Run]) -> Run:
         return None
 
     return run
-
-
-def _remembered(item: Block) -> Block:
-    """The blocks of one item: what one of them leaves out, and another one has, is not lost."""
-    emit = item.emit
-
-    def emit_item(slots: list[Any], made: list[Any]) -> None:
-        drops, before = slots[DROPS_SLOT], len(made)
-        since = len(drops)
-        emit(slots, made)
-        if len(drops) > since:
-            forget_said(drops, since, made[before:])
-
-    return Block(emit_item)
 
 
 def _place_in(node: Node, text: str, at: int) -> Place:

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from tunerd.mapping.functions import Code, Run
-from tunerd.mapping.names import Broken, Names, nearest
 from tunerd.mapping.rules import RuleCompiler, key_place
-from tunerd.mapping.trace import Misfit, Step
+from tunerd.mapping.scope import Broken, NameScope, nearest
+from tunerd.mapping.trace import Misfit, RuleRef
 from tunerd.places import Node
 
 
@@ -17,17 +17,17 @@ class RuleSet:
     """A compiled `call:` or `manifest:`."""
 
     lets: list[tuple[int, Run]] = field(default_factory=list)
-    refuse: list[tuple[str, Run, Step]] = field(default_factory=list)
+    refuse: list[tuple[str, Run, RuleRef]] = field(default_factory=list)
     when: Run | None = None
-    when_step: Step | None = None
+    when_step: RuleRef | None = None
     not_call: list[Run] = field(default_factory=list)
     """One of them is true: the document is known to be no call (or no recording)."""
     strict: bool = False
     """A document for which neither `when` nor `not_call` is true is refused, not left out."""
     fields: list[tuple[str, Run]] = field(default_factory=list)
-    steps: dict[str, Step] = field(default_factory=dict)
+    steps: dict[str, RuleRef] = field(default_factory=dict)
     """The rule of each field."""
-    names: Names = field(default_factory=Names)
+    names: NameScope = field(default_factory=NameScope)
     """What rules outside the mapping see (strategies, agent): roots and top-level let names."""
 
     def let(self, slots: list[Any]) -> None:

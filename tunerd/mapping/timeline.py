@@ -1,6 +1,6 @@
 """The timeline: rows as the rules gave them become rows that Tuner takes, ordered and timed from the start of the call.
 
-The order of the steps stands here, and the call's own times. Each row by itself is read in transcript.py and rows.py, what
+The order of the steps stands here, and the call's own times. Each row by itself is read in transcript.py and row_values.py, what
 rows know from each other is in neighbours.py. Each repair is counted under its name (docs/decisions/timeline.md).
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunerd.call import Form, Json, Refusal
-from tunerd.mapping.limits import Refused, row_at
+from tunerd.mapping.limits import RefusalError, row_at
 from tunerd.mapping.neighbours import (
     by_start,
     carry,
@@ -22,8 +22,8 @@ from tunerd.mapping.neighbours import (
     order,
     spread,
 )
-from tunerd.mapping.rows import LONGEST_TIME, number_of, spoken_length, time_of, whole
-from tunerd.mapping.transcript import OUTSIDE_MS, PACE_MS, SPEECH, Reading, Row, given_rows, raw_text, read
+from tunerd.mapping.row_values import LONGEST_TIME, number_of, spoken_length, time_of, whole
+from tunerd.mapping.transcript import OUTSIDE_MS, PACE_MS, SPEECH, ReadRows, TranscriptRow, given_rows, raw_text, read
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
 
@@ -32,7 +32,7 @@ from tunerd.outcome import FailReason
 class Placed:
     """Rows ready for Tuner in its current field names, and the call's times. Every time is a whole number."""
 
-    rows: list[Row]
+    rows: list[TranscriptRow]
     start_ms: int
     """Epoch milliseconds."""
     end_ms: int
@@ -51,7 +51,7 @@ def place(fields: Mapping[str, Json], *, form: Form | None, untimed: Literal["re
     """
     try:
         return _place(fields, form, untimed)
-    except Refused as refused:
+    except RefusalError as refused:
         return refused.refusal
 
 
@@ -65,9 +65,9 @@ def _place(fields: Mapping[str, Any], form: Form | None, untimed: str) -> Placed
         end = start + _latest_end(rows)
         repairs["call_end_from_rows"] = 1
     if not 0 <= start <= LONGEST_TIME or end > LONGEST_TIME:
-        raise Refused("start_timestamp", "the call's times are no epoch milliseconds: unit or time zone?")
+        raise RefusalError("start_timestamp", "the call's times are no epoch milliseconds: unit or time zone?")
     if end < start:
-        raise Refused("end_timestamp", "is before start_timestamp: unit or time zone?")
+        raise RefusalError("end_timestamp", "is before start_timestamp: unit or time zone?")
     length = end - start
     if reading.earliest < 0 or reading.latest > length:
         _keep_in_call(reading, length, repairs)
@@ -76,7 +76,9 @@ def _place(fields: Mapping[str, Any], form: Form | None, untimed: str) -> Placed
     may_spread = untimed == "spread"
     if reading.untimed_speech and form is Form.CREATE_CALL and not may_spread:
         number = next(n for n, row in zip(reading.numbers, rows, strict=True) if "start_ms" not in row and row["role"] in SPEECH)
-        raise Refused(row_at(number), "speech without a time: give start_at or start_ms, or set `untimed: spread` to estimate")
+        raise RefusalError(
+            row_at(number), "speech without a time: give start_at or start_ms, or set `untimed: spread` to estimate"
+        )
     whole_timeline = form is not Form.SEND_CALLS and not reading.foreign_roles and (may_spread or not reading.untimed_speech)
     if whole_timeline and (reading.untimed_speech or reading.untimed_others):
         if reading.untimed_speech:
@@ -87,7 +89,7 @@ def _place(fields: Mapping[str, Any], form: Form | None, untimed: str) -> Placed
     if whole_timeline or not (reading.untimed_speech or reading.untimed_others):
         if unordered:
             order(rows, repairs)
-        timed: Sequence[Row] = rows
+        timed: Sequence[TranscriptRow] = rows
     else:
         timed = sorted((row for row in rows if "start_ms" in row), key=by_start)
     if not reading.untimed_speech:
@@ -130,7 +132,7 @@ def _instant(fields: Mapping[str, Any], name: str) -> int | None:
         return None
     number = number_of(value)
     if number is None:
-        raise Refused(name, "has to be a time (epoch_ms reads numbers, ISO 8601 and RFC 2822)")
+        raise RefusalError(name, "has to be a time (epoch_ms reads numbers, ISO 8601 and RFC 2822)")
     return whole(number)
 
 
@@ -138,7 +140,7 @@ def _start_from_rows(numbers: Sequence[int], given: Sequence[Any]) -> int:
     earliest: int | None = None
     for number, row in zip(numbers, given, strict=True):
         if not isinstance(row, Mapping):
-            raise Refused(row_at(number), "a row has to be an object")
+            raise RefusalError(row_at(number), "a row has to be an object")
         at = time_of(row.get("start_at"), number, "start_at")
         relative = time_of(row.get("start_ms"), number, "start_ms")
         if at is not None and relative is not None:
@@ -152,7 +154,7 @@ def _start_from_rows(numbers: Sequence[int], given: Sequence[Any]) -> int:
         if earliest is None or at < earliest:
             earliest = at
     if earliest is None:
-        raise Refused(
+        raise RefusalError(
             "start_timestamp",
             "gave nothing, and no row has a start_at that could tell when the call began",
             FailReason.UNMAPPABLE,
@@ -160,7 +162,7 @@ def _start_from_rows(numbers: Sequence[int], given: Sequence[Any]) -> int:
     return earliest
 
 
-def _latest_end(rows: Sequence[Row]) -> int:
+def _latest_end(rows: Sequence[TranscriptRow]) -> int:
     """From the start of the call. Speech of which only the start is known counts with the usual pace."""
     latest: int | None = None
     for row in rows:
@@ -173,13 +175,13 @@ def _latest_end(rows: Sequence[Row]) -> int:
         if latest is None or end > latest:
             latest = end
     if latest is None:
-        raise Refused(
+        raise RefusalError(
             "end_timestamp", "gave nothing, and no row has a time that could tell when the call ended", FailReason.UNMAPPABLE
         )
     return latest
 
 
-def _keep_in_call(reading: Reading, length: int, repairs: dict[str, int]) -> None:
+def _keep_in_call(reading: ReadRows, length: int, repairs: dict[str, int]) -> None:
     """A little outside happens (clocks, late rows); far outside is another unit or another time zone."""
     before = after = 0
     for number, row in zip(reading.numbers, reading.rows, strict=True):
@@ -188,9 +190,9 @@ def _keep_in_call(reading: Reading, length: int, repairs: dict[str, int]) -> Non
         start: int = row["start_ms"]
         end: int = row.get("end_ms", start)
         if start < -OUTSIDE_MS or start > length + OUTSIDE_MS:
-            raise Refused(row_at(number), "starts more than 60 s outside the call: unit or time zone?")
+            raise RefusalError(row_at(number), "starts more than 60 s outside the call: unit or time zone?")
         if end > length + OUTSIDE_MS:
-            raise Refused(row_at(number), "ends more than 60 s after the call: unit or time zone?")
+            raise RefusalError(row_at(number), "ends more than 60 s after the call: unit or time zone?")
         if start < 0:
             before += 1
             row["start_ms"] = 0

@@ -12,14 +12,14 @@ from tunerd.mapping.functions import Function, Run
 from tunerd.mapping.values import InexactError, RuleError, missing
 from tunerd.places import Place
 
-RECORDER_SLOT: Final = 0
-"""Where a traced run finds its Recorder among the slots."""
+TRACE_SLOT: Final = 0
+"""Where a traced run finds its Trace among the slots."""
 _SAMPLES: Final = 3
 _UNKNOWN_KEYS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RuleRef:
     """One rule of a mapping."""
 
     path: str
@@ -40,7 +40,7 @@ def place_text(place: Place) -> str:
 class Misfit(Exception):
     """A rule failed, and it is known which."""
 
-    def __init__(self, step: Step, function: str, what: str, *, inexact: bool = False) -> None:
+    def __init__(self, step: RuleRef, function: str, what: str, *, inexact: bool = False) -> None:
         super().__init__(f"{step}: {function}{': ' if function else ''}{what}")
         self.step = step
         self.function = function
@@ -67,7 +67,7 @@ class CallTrace:
 
 
 @dataclass(slots=True)
-class StepTrace:
+class RuleTrace:
     """How one rule went, over all the items it ran for."""
 
     runs: int = 0
@@ -83,23 +83,23 @@ class StepTrace:
 
 
 @dataclass(slots=True)
-class Recorder:
-    steps: dict[int, StepTrace] = field(default_factory=dict)
+class Trace:
+    steps: dict[int, RuleTrace] = field(default_factory=dict)
     """By the step's number."""
     left_out: list[Misfit] = field(default_factory=list)
 
-    def at(self, number: int) -> StepTrace:
+    def at(self, number: int) -> RuleTrace:
         trace = self.steps.get(number)
         if trace is None:
-            trace = self.steps[number] = StepTrace()
+            trace = self.steps[number] = RuleTrace()
         return trace
 
 
-def traced(run: Run, number: int, step: Step) -> Run:
+def traced(run: Run, number: int, step: RuleRef) -> Run:
     """The rule with its eyes open: notes the value, and turns any error into a Misfit that names the place."""
 
     def watched(slots: Any) -> Any:
-        trace = slots[RECORDER_SLOT].at(number)
+        trace = slots[TRACE_SLOT].at(number)
         try:
             value = run(slots)
         except Misfit:
@@ -130,7 +130,7 @@ def optional(run: Run) -> Run:
         try:
             return run(slots)
         except Misfit as misfit:
-            slots[RECORDER_SLOT].left_out.append(misfit)
+            slots[TRACE_SLOT].left_out.append(misfit)
             return None
 
     return lenient
@@ -146,13 +146,13 @@ def watching(number: int) -> WatchCall:
 
         def watched(slots: Any) -> Any:
             value = run(slots)
-            trace: StepTrace = slots[RECORDER_SLOT].at(number)
+            trace: RuleTrace = slots[TRACE_SLOT].at(number)
             call = trace.calls.setdefault(position, CallTrace(function.name))
             call.calls += 1
             if value is None:
                 call.nulls += 1
             if len(call.samples) < _SAMPLES:
-                got = [runs[n](slots) for n in range(len(runs)) if n not in function.expressions]
+                got = [_argument(runs[n], slots) for n in range(len(runs)) if n not in function.expressions]
                 call.samples.append((got, value))
             if value is None and function.name in ("lookup", "classify"):
                 _note_unknown(call, runs[0], slots)
@@ -161,6 +161,14 @@ def watching(number: int) -> WatchCall:
         return watched
 
     return watch
+
+
+def _argument(run: Run, slots: Any) -> Any:
+    """What the call got. An argument that the call did not ask for, because one before it was null, may be one that fails."""
+    try:
+        return run(slots)
+    except (RuleError, Misfit) as error:
+        return f"({error})"
 
 
 def _note_unknown(call: CallTrace, key: Callable[[Any], Any], slots: Any) -> None:

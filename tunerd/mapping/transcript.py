@@ -1,15 +1,15 @@
 """Reading the transcript: the rows as the rules gave them, cleaned and placed one by one (steps 1 and 3 of the timeline).
 
 Times come out in whole milliseconds from the start of the call, not yet limited to it. What a row's fields mean is in
-rows.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
+row_values.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from tunerd.mapping.limits import ROLES, ROWS, Refused, row_at
-from tunerd.mapping.rows import (
+from tunerd.mapping.limits import RefusalError, row_at
+from tunerd.mapping.row_values import (
     joined_text,
     node_of,
     object_of,
@@ -22,8 +22,10 @@ from tunerd.mapping.rows import (
 )
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
+from tunerd.tuner_fields import ROLES, ROWS
 
-Row: TypeAlias = dict[str, Any]
+TranscriptRow: TypeAlias = dict[str, Any]
+Words: TypeAlias = list[dict[str, Any]]
 
 SPEECH: Final = ("user", "agent")
 PACE_MS: Final = 75
@@ -42,12 +44,12 @@ def longest_ms(text: str) -> int:
 
 
 def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]:
-    """The rows, those that go on in the next one joined, and of each where it stood. Raises Refused without any row."""
+    """The rows, those that go on in the next one joined, and of each where it stood. Raises RefusalError without any row."""
     given = fields.get(ROWS)
     if missing(given):
-        raise Refused(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
+        raise RefusalError(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
     if not isinstance(given, list | tuple):
-        raise Refused(ROWS, "has to be a list of rows")
+        raise RefusalError(ROWS, "has to be a list of rows")
     for row in given:
         if row.__class__ is dict and "more" in row:
             return _join_continued(given)
@@ -104,167 +106,166 @@ def raw_text(row: Mapping[str, Any], number: int) -> str:
 
 
 @dataclass(slots=True)
-class Reading:
-    rows: list[Row]
-    numbers: list[int]
+class ReadRows:
+    """The rows as they are read one after the other, and what the later steps have to do with them."""
+
+    rows: list[TranscriptRow] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     """Of each row: where it stood in the given list."""
-    earliest: int
-    latest: int
-    unordered: bool
-    untimed_speech: bool
-    untimed_others: bool
-    open_speech: bool
+    earliest: int = 0
+    latest: int = 0
+    unordered: bool = False
+    untimed_speech: bool = False
+    untimed_others: bool = False
+    open_speech: bool = False
     """Some speech has a start and no end."""
-    worded: bool
-    tools: bool
-    nodes: bool
-    foreign_roles: bool
+    worded: bool = False
+    tools: bool = False
+    nodes: bool = False
+    foreign_roles: bool = False
 
 
-def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: bool, repairs: dict[str, int]) -> Reading:
-    """Clean and place every row. `strict`: only the five roles pass. Raises Refused.
-
-    One long loop on purpose: it runs for every row of every call, and a call of a function costs as much as a field.
-    """
-    rows: list[Row] = []
-    kept: list[int] = []
-    earliest = latest = last = 0
-    start: Any
-    end: Any
-    unordered = untimed_speech = untimed_others = open_speech = worded = tools = nodes = foreign_roles = False
+def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: bool, repairs: dict[str, int]) -> ReadRows:
+    """Clean and place every row. `strict`: only the five roles pass. Raises RefusalError."""
+    made = ReadRows()
+    rows, kept = made.rows, made.numbers
+    last = 0
     for number, row in zip(numbers, given, strict=True):
         if row.__class__ is not dict and not isinstance(row, Mapping):
-            raise Refused(row_at(number), "a row has to be an object")
+            raise RefusalError(row_at(number), "a row has to be an object")
         get = row.get
-        role = get("role")
-        if role.__class__ is not str or not role:
-            raise Refused(row_at(number, "role"), "a row needs a role, as text")
-        text = get("text")
-        if not text:
-            text = get("content")
-        if text.__class__ is str:
-            text = text.strip()
-        elif text is not None:
-            text = joined_text(text, number)
-        out: Row = {"role": role, "text": text} if text else {"role": role}
-
-        words = tool = None
-        if role == "agent" or role == "user":
-            speech = True
-            words = get("words")
-            if words:
-                words = words_of(words, number)
-            if words:
-                if not text:
-                    text = out["text"] = text_of_words(words)
-                    repairs["text_from_words"] = repairs.get("text_from_words", 0) + 1
-            elif not text:
-                continue
+        content = _content(get, number, made, strict, repairs)
+        if content is None:
+            continue
+        out, words = content
+        start, end = _times(get, number, origin, out, words, repairs)
+        if start is None:
+            if out["role"] in SPEECH:
+                made.untimed_speech = True
+            else:
+                made.untimed_others = True
         else:
-            if role not in ROLES:
-                if strict:
-                    raise Refused(
-                        row_at(number, "role"), f"is none of {', '.join(sorted(ROLES))}: map it with lookup(role, roles)"
-                    )
-                foreign_roles = True
-                if not text and (words := get("words")):
-                    text = out["text"] = text_of_words(words_of(words, number))
-                    words = None
-            speech = False
-            tool = get("tool")
-            if tool is not None:
-                tool = tool_of(tool, number, repairs)
-            node = get("node")
-            if node is not None:
-                node = node_of(node, number)
-            if tool:
-                out["tool"] = tool
-                tools = True
-            if node:
-                out["node"] = node
-                nodes = True
-            elif not tool and not text:
-                continue
-
-        start = get("start_at")
-        if start.__class__ is not int and start is not None:
-            start = time_of(start, number, "start_at")
-        if start is not None:
-            start -= origin
-        else:
-            start = get("start_ms")
-            if start.__class__ is not int and start is not None:
-                start = time_of(start, number, "start_ms")
-        end = get("end_at")
-        if end.__class__ is not int and end is not None:
-            end = time_of(end, number, "end_at")
-        if end is not None:
-            end -= origin
-        else:
-            end = get("end_ms")
-            if end.__class__ is not int and end is not None:
-                end = time_of(end, number, "end_ms")
-        if start is None or end is None:
-            duration = get("duration_ms")
-            if duration.__class__ is not int and duration is not None:
-                duration = time_of(duration, number, "duration_ms")
-            if start is None:
-                if words:
-                    start = words[0]["start_ms"]
-                elif end is not None:
-                    if duration is not None:
-                        start = end - duration
-                    else:
-                        start = max(end - PACE_MS * spoken_length(text), min(end, 0)) if speech and text else end
-                        repairs["start_from_end"] = repairs.get("start_from_end", 0) + 1
-                elif tool is not None:
-                    start = _tool_start(get("tool"), number)
-            if end is None and start is not None:
-                if duration is not None:
-                    end = start + duration
-                elif words:
-                    spoken_to = max([word["end_ms"] for word in words])
-                    if start - WORD_SLACK_MS <= spoken_to <= start + 2 * longest_ms(text or "") + OUTSIDE_MS:
-                        end = spoken_to
-        if words and start is not None and start > words[0]["start_ms"]:
-            start, end = outer_times(words, get("words"), start, end)
-        if start is not None:
             out["start_ms"] = start
             if start < last:
-                unordered = True
+                made.unordered = True
             else:
                 last = start
-            if start < earliest:
-                earliest = start
-            elif start > latest:
-                latest = start
-            if end is None:
-                if speech:
-                    open_speech = True
-            else:
-                if end < start:
-                    end = start
-                    repairs["end_before_start"] = repairs.get("end_before_start", 0) + 1
-                elif end > latest:
-                    latest = end
+            if start < made.earliest:
+                made.earliest = start
+            elif start > made.latest:
+                made.latest = start
+            if end is not None:
                 out["end_ms"] = end
-        elif speech:
-            untimed_speech = True
-        else:
-            untimed_others = True
+                if end > made.latest:
+                    made.latest = end
+            elif out["role"] in SPEECH:
+                made.open_speech = True
         if words:
             out["words"] = words
-            worded = True
+            made.worded = True
         metadata = get("metadata")
         if metadata and (metadata := object_of(metadata)):
             out["metadata"] = metadata
         rows.append(out)
         kept.append(number)
     if not rows:
-        raise Refused(ROWS, "no row says anything: no text, words, tool or node in any of them")
-    return Reading(
-        rows, kept, earliest, latest, unordered, untimed_speech, untimed_others, open_speech, worded, tools, nodes, foreign_roles
-    )
+        raise RefusalError(ROWS, "no row says anything: no text, words, tool or node in any of them")
+    return made
+
+
+def _content(
+    get: Callable[[str], Any], number: int, made: ReadRows, strict: bool, repairs: dict[str, int]
+) -> tuple[TranscriptRow, Words | None] | None:
+    """Role, text, tool and node of a row, and its words; None where it says nothing. One function on purpose, as `_times` is: it
+    runs for every row of every call, and a call of a function costs as much as a field."""
+    role = get("role")
+    if role.__class__ is not str or not role:
+        raise RefusalError(row_at(number, "role"), "a row needs a role, as text")
+    text = get("text")
+    if not text:
+        text = get("content")
+    if text.__class__ is str:
+        text = text.strip()
+    elif text is not None:
+        text = joined_text(text, number)
+    out: TranscriptRow = {"role": role, "text": text} if text else {"role": role}
+    if role == "agent" or role == "user":
+        words = get("words")
+        if words and (words := words_of(words, number)):
+            if not text:
+                out["text"] = text_of_words(words)
+                repairs["text_from_words"] = repairs.get("text_from_words", 0) + 1
+            return out, words
+        return (out, None) if text else None
+    if role not in ROLES:
+        if strict:
+            raise RefusalError(row_at(number, "role"), f"is none of {', '.join(sorted(ROLES))}: map it with lookup(role, roles)")
+        made.foreign_roles = True
+        if not text and (words := get("words")):
+            text = out["text"] = text_of_words(words_of(words, number))
+    tool, node = get("tool"), get("node")
+    if tool is not None and (tool := tool_of(tool, number, repairs)):
+        out["tool"] = tool
+        made.tools = True
+    if node is not None and (node := node_of(node, number)):
+        out["node"] = node
+        made.nodes = True
+    return (out, None) if text or tool or node else None
+
+
+def _times(
+    get: Callable[[str], Any], number: int, origin: int, out: TranscriptRow, words: Words | None, repairs: dict[str, int]
+) -> tuple[int | None, int | None]:
+    """When a row starts and ends, from the start of the call: as given, else by its length, its words or its tool."""
+    start: Any = get("start_at")
+    if start.__class__ is not int and start is not None:
+        start = time_of(start, number, "start_at")
+    if start is not None:
+        start -= origin
+    else:
+        start = get("start_ms")
+        if start.__class__ is not int and start is not None:
+            start = time_of(start, number, "start_ms")
+    end: Any = get("end_at")
+    if end.__class__ is not int and end is not None:
+        end = time_of(end, number, "end_at")
+    if end is not None:
+        end -= origin
+    else:
+        end = get("end_ms")
+        if end.__class__ is not int and end is not None:
+            end = time_of(end, number, "end_ms")
+    if start is None or end is None:
+        duration = get("duration_ms")
+        if duration.__class__ is not int and duration is not None:
+            duration = time_of(duration, number, "duration_ms")
+        if start is None:
+            if words:
+                start = words[0]["start_ms"]
+            elif end is not None:
+                start = end - duration if duration is not None else _start_before(end, out, repairs)
+            elif "tool" in out:
+                start = _tool_start(get("tool"), number)
+        if end is None and start is not None:
+            if duration is not None:
+                end = start + duration
+            elif words:
+                spoken_to = max([word["end_ms"] for word in words])
+                if start - WORD_SLACK_MS <= spoken_to <= start + 2 * longest_ms(out["text"]) + OUTSIDE_MS:
+                    end = spoken_to
+    if words and start is not None and start > words[0]["start_ms"]:
+        start, end = outer_times(words, get("words"), start, end)
+    if start is not None and end is not None and end < start:
+        repairs["end_before_start"] = repairs.get("end_before_start", 0) + 1
+        return start, start
+    return start, end
+
+
+def _start_before(end: int, out: TranscriptRow, repairs: dict[str, int]) -> int:
+    """The start of a row of which only the end is known: of speech at the usual pace, within the call."""
+    repairs["start_from_end"] = repairs.get("start_from_end", 0) + 1
+    text = out.get("text")
+    return max(end - PACE_MS * spoken_length(text), min(end, 0)) if text and out["role"] in SPEECH else end
 
 
 def _tool_start(tool: Any, number: int) -> int | None:

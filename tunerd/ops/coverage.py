@@ -1,5 +1,5 @@
-"""What the rules of each source leave out: rows whose role no table names, and a source all of whose documents are ignored.
-One listener to the events; it tells each such thing once, as an event of its own, and `status` reads it.
+"""What the rules of each source ignore: rows whose role is in no table, and sources whose documents are all ignored.
+It listens to the events, emits each finding once as an event of its own, and `status` reads it.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Final
 from tunerd import events as e
 
 IGNORED_IN_A_ROW: Final = 20
-"""So many documents that nothing but a false `when:` leaves out, and no call or recording before: the rules may be wrong."""
+"""After this many documents that only a false `when:` ignores, without a call or a recording, the rules may be wrong."""
 _MOST_ROLES: Final = 50
 
 
@@ -19,22 +19,22 @@ class SourceCoverage:
     """One source, since the start."""
 
     admitted: int = 0
-    """Calls and recordings, those of earlier runs counted as one."""
+    """Calls and recordings; those of earlier runs count as one."""
     ignored: int = 0
     ignored_in_a_row: int = 0
-    """Since the last document that became something else, or was known to be no call."""
-    is_told: bool = False
+    """Since the last document that was not ignored, or that `not_call:` recognised."""
+    is_reported: bool = False
     rows_dropped: Counter[str] = field(default_factory=Counter)
     unknown_roles: dict[str, None] = field(default_factory=dict)
 
     @property
     def only_ignored(self) -> int:
-        """How many documents in a row were ignored, where that is worth telling; else 0."""
+        """Documents ignored in a row, if they are enough to report; else 0."""
         return self.ignored_in_a_row if not self.admitted and self.ignored_in_a_row >= IGNORED_IN_A_ROW else 0
 
 
 class Coverage:
-    """Call it with each event. `emit` gets what it finds, and hands it to all listeners."""
+    """Call it with each event. `emit` gets the findings, for all listeners."""
 
     def __init__(self, emit: e.Emit) -> None:
         self._emit = emit
@@ -44,7 +44,7 @@ class Coverage:
         return self._sources.setdefault(source, SourceCoverage())
 
     def has_admitted(self, sources: Iterable[str]) -> None:
-        """These had calls in an earlier run."""
+        """These sources had calls in an earlier run."""
         for source in sources:
             self.of(source).admitted += 1
 
@@ -66,8 +66,8 @@ class Coverage:
                 source = self.of(event.source)
                 source.admitted += 1
                 source.ignored_in_a_row = 0
-                if source.is_told:
-                    source.is_told = False
+                if source.is_reported:
+                    source.is_reported = False
                     self._emit(e.OnlyIgnored(source=event.source, count=0))
             case e.CallFailed():
                 self.of(event.source).ignored_in_a_row = 0
@@ -86,8 +86,8 @@ class Coverage:
         source = self.of(event.source)
         source.ignored += 1
         source.ignored_in_a_row = 0 if event.known else source.ignored_in_a_row + 1
-        if source.only_ignored and not source.is_told:
-            source.is_told = True
+        if source.only_ignored and not source.is_reported:
+            source.is_reported = True
             self._emit(e.OnlyIgnored(source=event.source, count=source.only_ignored))
 
     def roles(self, source: str) -> Sequence[str]:

@@ -1,7 +1,7 @@
-"""Whether this process still makes progress: a pure decision over measured facts, and the thin probe that measures them.
+"""Whether this process still makes progress: a pure decision over measured values, and the probe that measures them.
 
-/healthz and the systemd watchdog share it. Tuner, the disk or a source being in trouble is never a reason to be
-restarted: a restart would not mend it.
+/healthz and the systemd watchdog share it. Trouble with Tuner, the disk or a source is never a reason for a restart: a restart
+would not help.
 """
 
 import asyncio
@@ -14,22 +14,22 @@ from tunerd.clock import Clock
 ANSWER_S: Final = 5.0
 """How long the ledger's writer may take to answer."""
 MARGIN_S: Final = 30.0
-"""How much longer than its timeout an attempt may last before something must be wrong."""
+"""How much longer than its timeout an attempt may last before the process counts as stuck."""
 LAG_S: Final = 10.0
-"""How late the event loop may be. (It is never late by more than 0.05 s in a healthy process.)"""
+"""How late the event loop may be. (In a healthy process it is never more than 0.05 s late.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
     writer_answers: bool
     oldest_attempt_s: float | None
-    """Age of the oldest open HTTP attempt; None: none is open."""
+    """Age of the oldest open HTTP attempt; None: no attempt is open."""
     attempt_timeout_s: float
     loop_lag_s: float
 
 
 def ailment(vitals: Vitals) -> str | None:
-    """Why the process should be restarted, in one sentence; None: it is well. Pure."""
+    """Why the process should be restarted, in one sentence; None: it is healthy. Pure."""
     if not vitals.writer_answers:
         return f"the ledger's writer did not answer within {ANSWER_S:.0f} s"
     if vitals.oldest_attempt_s is not None and vitals.oldest_attempt_s > vitals.attempt_timeout_s + MARGIN_S:
@@ -39,16 +39,16 @@ def ailment(vitals: Vitals) -> str | None:
     return None
 
 
-class Writer(Protocol):
+class LedgerWriter(Protocol):
     async def alive(self) -> bool: ...
 
 
 class Health:
-    """Measures the vitals. `attempt_timeout_s` is asked each time, since a reload may change it."""
+    """Measures the vitals. `attempt_timeout_s` is called each time, since a reload may change it."""
 
     def __init__(
         self,
-        writer: Writer,
+        writer: LedgerWriter,
         oldest_attempt_age: Callable[[], float | None],
         attempt_timeout_s: Callable[[], float],
         *,
@@ -79,7 +79,7 @@ class Health:
 
 
 async def lag_of(clock: Clock, stop: asyncio.Event, seconds: float) -> float | None:
-    """Wait `seconds`, and give how much later than that the loop came back; None: `stop` was set meanwhile."""
+    """Wait `seconds`, and return how much later than that the loop woke up; None: `stop` was set meanwhile."""
     began = clock.monotonic()
     if await clock.wait(stop, seconds):
         return None

@@ -1,5 +1,5 @@
-"""Which `Host` header the status page answers. A page of the web can make a browser ask any address under the page's own
-name (DNS rebinding) and read the answer; by an address, or by a name of this machine, it cannot. Pure.
+"""Which `Host` headers the status page answers. A web page can make a browser request any address under the page's own name
+(DNS rebinding) and read the answer; under an IP address, or a name of this machine, it cannot. Pure.
 """
 
 import ipaddress
@@ -12,8 +12,7 @@ _HOST: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)(?:%[^\]\s]*)?\]|(?P<nam
 
 
 def is_answered(host: str, hosts: Collection[str]) -> bool:
-    """Whether a request with this Host header may see the status: its host is an address, a name of the loopback, or one
-    of `hosts`."""
+    """Whether a request with this Host header may see the status: its host is an IP address, a loopback name, or in `hosts`."""
     found = _HOST.fullmatch(host.strip())
     if found is None:
         return False

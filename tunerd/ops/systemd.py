@@ -1,4 +1,4 @@
-"""sd_notify without a library: READY, RELOADING, STOPPING, STATUS, and the watchdog that is tied to progress.
+"""sd_notify without a library: READY, RELOADING, STOPPING, STATUS, and the watchdog, which is fed only while there is progress.
 
 Outside systemd (no NOTIFY_SOCKET) everything here does nothing.
 """
@@ -18,8 +18,8 @@ _MUST_ARRIVE_S: Final = 2.0
 
 
 class Notifier:
-    """Sends to systemd's socket. Never raises: a supervisor that does not listen is its own affair. What must not get
-    lost (a service without its READY is killed) waits for room in a full socket, the rest does not."""
+    """Sends to systemd's socket. Never raises, whether or not systemd listens. Messages that must arrive (a service without
+    its READY is killed) wait for room in a full socket; the others do not."""
 
     def __init__(self, address: str | None) -> None:
         # An address that starts with @ is an abstract socket, whose name starts with a zero byte.
@@ -37,7 +37,7 @@ class Notifier:
         self._send("READY=1", *_status(status), wait_s=_MUST_ARRIVE_S)
 
     def reloading(self) -> None:
-        """Before a reload; `ready` tells its end. The time is CLOCK_MONOTONIC, as systemd demands."""
+        """Before a reload; `ready` ends it. The time is CLOCK_MONOTONIC, as systemd requires."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", wait_s=_MUST_ARRIVE_S)
 
     def stopping(self, status: str = "") -> None:
@@ -82,11 +82,11 @@ async def feed_watchdog(
     stop: asyncio.Event,
     status: Callable[[], str] = lambda: "",
 ) -> None:
-    """Until `stop`: tell systemd that we are alive, as long as we really are. A process that makes no progress stays
-    silent (its STATUS says why) and is restarted by systemd."""
+    """Until `stop`: feed the watchdog while the process makes progress. Otherwise STATUS says why it is not fed, and systemd
+    restarts the process."""
     while (lag_s := await lag_of(clock, stop, every_s)) is not None:
         if ill := await health.ailment(lag_s):
-            notifier.status(f"not well: {ill}")
+            notifier.status(f"unhealthy: {ill}")
         else:
             notifier.alive()
             notifier.status(status())

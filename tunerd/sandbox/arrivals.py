@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from tunerd.call import Form
-from tunerd.sandbox.forms import FieldProblem
+from tunerd.sandbox.body_check import FieldProblem
 
 NOT_ANSWERED: Final = 0
 URL_SHOWN: Final = 80

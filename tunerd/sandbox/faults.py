@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FixedAnswer:
     """Answers with this status and does not look at the request; nothing is accepted. For 204 and 304 the body is left out."""
 
     status: int
@@ -39,7 +39,7 @@ class LoseAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class HoldAnswer:
     """Does the ordinary thing and records it, but the answer goes out only when `release` is set (or the sandbox stops)."""
 
     release: asyncio.Event
@@ -74,7 +74,7 @@ class Garbage:
     status: int = 200
 
 
-Planned: TypeAlias = Answer | Ordinary | LoseAnswer | Hold | Hang | Reset | Redirect | Garbage
+Planned: TypeAlias = FixedAnswer | Ordinary | LoseAnswer | HoldAnswer | Hang | Reset | Redirect | Garbage
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ def _failure(what: str) -> Planned:
         case "garbage":
             return Garbage()
         case _:
-            return Answer(int(what))
+            return FixedAnswer(int(what))
 
 
 class Bucket:

@@ -23,18 +23,43 @@ from aiohttp.http_exceptions import ContentEncodingError
 from tunerd.call import Form
 from tunerd.clock import SystemClock
 from tunerd.sandbox import page
-from tunerd.sandbox.answers import UNCHECKED, Accounts, CallKey, Ending, Request, credentials, error, refuse_key, retry_after
+from tunerd.sandbox.accounts import (
+    UNCHECKED,
+    AccountKey,
+    Accounts,
+    CallRequest,
+    Response,
+    credentials,
+    error,
+    refuse_key,
+    retry_after,
+)
 from tunerd.sandbox.arrivals import NOT_ANSWERED, Arrival, Journal
-from tunerd.sandbox.control import read_control
-from tunerd.sandbox.faults import Answer, Bucket, Faults, Garbage, Hang, Hold, LoseAnswer, Ordinary, Planned, Redirect, Reset
-from tunerd.sandbox.forms import Judged, judge
+from tunerd.sandbox.body_check import Judged, judge
+from tunerd.sandbox.faults import (
+    Bucket,
+    Faults,
+    FixedAnswer,
+    Garbage,
+    Hang,
+    HoldAnswer,
+    LoseAnswer,
+    Ordinary,
+    Planned,
+    Redirect,
+    Reset,
+)
+from tunerd.sandbox.plan_request import read_plan_request
 
 CALL_PATH: Final = "/api/v1/public/call"
 CONTROL_PATH: Final = "/_sandbox/plan"
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 _UNREAD: Final = Judged(problems=())
-_PAGE_HEADERS: Final = {"Cache-Control": "no-store", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+}
 
 
 class Sandbox:
@@ -80,7 +105,7 @@ class Sandbox:
         self._release = asyncio.Event()
         self._bucket = Bucket()
         self._accounts = Accounts()
-        self._attempts: Counter[CallKey] = Counter()
+        self._attempts: Counter[AccountKey] = Counter()
         self._arrived = asyncio.Event()
         self._never = asyncio.Event()
         self._clock = SystemClock()
@@ -104,7 +129,7 @@ class Sandbox:
     def hold(self, call_id: str | None = None) -> asyncio.Event:
         """The next request (of this call) is dealt with and recorded, but answered only when the event given is set."""
         release = asyncio.Event()
-        self.plan(Hold(release), call_id=call_id)
+        self.plan(HoldAnswer(release), call_id=call_id)
         return release
 
     async def wait_for(self, done: Callable[[Sequence[Arrival]], bool], ceiling_s: float = 20.0) -> None:
@@ -166,7 +191,7 @@ class Sandbox:
     async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
         body, unreadable = await self._read(request)
         form, key = credentials(request.headers)
-        asked = Request(
+        asked = CallRequest(
             form=form,
             key=key,
             workspace=request.query.get("workspace_id", ""),
@@ -183,7 +208,7 @@ class Sandbox:
         self._arrived = asyncio.Event()
         return await self._carry_out(request, planned, end)
 
-    async def _read(self, request: web.BaseRequest) -> tuple[bytes, Ending | None]:
+    async def _read(self, request: web.BaseRequest) -> tuple[bytes, Response | None]:
         """The body, decompressed; with the end of the request where it could not be read."""
         chunks: list[bytes] = []
         size = 0
@@ -192,10 +217,10 @@ class Sandbox:
                 size += len(chunk)
                 if size > self._max_body_bytes:
                     why = error(f"the body is longer than {self._max_body_bytes} bytes")
-                    return b"", Ending(413, "too large", why, headers={"Connection": "close"})
+                    return b"", Response(413, "too large", why, headers={"Connection": "close"})
                 chunks.append(chunk)
         except (ContentEncodingError, web.RequestPayloadError):
-            return b"", Ending(400, "refused", error("the body does not fit its Content-Encoding"))
+            return b"", Response(400, "refused", error("the body does not fit its Content-Encoding"))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks), None
 
     def _next(self, call_id: str | None) -> Planned:
@@ -203,43 +228,45 @@ class Sandbox:
             return own.popleft()
         return self._plans.popleft() if self._plans else self.faults.draw(self._random)
 
-    def _planned_end(self, planned: Planned) -> Ending | None:
+    def _planned_end(self, planned: Planned) -> Response | None:
         """The end of a request that nobody looks at; None: it is dealt with in the ordinary way."""
         match planned:
-            case Answer(status, wish, body, content_type, headers):
+            case FixedAnswer(status, wish, body, content_type, headers):
                 told = {**headers, **retry_after(wish, self.faults, status)}
                 said = error("planned") if body is None else body
-                return Ending(status, "planned", said, headers=told, content_type=content_type)
+                return Response(status, "planned", said, headers=told, content_type=content_type)
             case Redirect(url, status):
-                return Ending(status, "redirected", error("elsewhere"), headers={"Location": url})
+                return Response(status, "redirected", error("elsewhere"), headers={"Location": url})
             case Garbage(body, content_type, status):
-                return Ending(status, "garbage", body, content_type=content_type)
+                return Response(status, "garbage", body, content_type=content_type)
             case Reset():
-                return Ending(NOT_ANSWERED, "reset")
+                return Response(NOT_ANSWERED, "reset")
             case Hang():
-                return Ending(NOT_ANSWERED, "hangs")
-            case Ordinary() | LoseAnswer() | Hold():
+                return Response(NOT_ANSWERED, "hangs")
+            case Ordinary() | LoseAnswer() | HoldAnswer():
                 return None
             case _:
                 assert_never(planned)
 
-    def _throttled(self) -> Ending | None:
+    def _throttled(self) -> Response | None:
         faults = self.faults
         over_limit = faults.limit is not None and self.in_flight > faults.limit
         if over_limit or (faults.rate is not None and not self._bucket.take(faults.rate, time.monotonic())):
-            return Ending(429, "throttled", error("too many requests"), headers=retry_after(None, faults, 429))
+            return Response(429, "throttled", error("too many requests"), headers=retry_after(None, faults, 429))
         return None
 
-    def _ordinary_end(self, asked: Request, judged: Judged) -> Ending:
+    def _ordinary_end(self, asked: CallRequest, judged: Judged) -> Response:
         if self._check:
             return self._accounts.answer(asked, judged, self.faults)
         return refuse_key(asked, self.faults) or UNCHECKED[asked.form or Form.SEND_CALLS]
 
-    def _count(self, end: Ending, planned: Planned) -> None:
+    def _count(self, end: Response, planned: Planned) -> None:
         self.total += 1
         self.counts[_note(end, planned)] += 1
 
-    def _record(self, asked: Request, body: bytes, judged: Judged, end: Ending, planned: Planned, *, compressed: bool) -> None:
+    def _record(
+        self, asked: CallRequest, body: bytes, judged: Judged, end: Response, planned: Planned, *, compressed: bool
+    ) -> None:
         call = (asked.workspace, asked.agent, judged.call_id or "")
         self._attempts[call] += 1
         arrival = Arrival(
@@ -265,7 +292,7 @@ class Sandbox:
         if self._on_arrival is not None:
             self._on_arrival(arrival)
 
-    async def _carry_out(self, request: web.BaseRequest, planned: Planned, end: Ending) -> web.StreamResponse:
+    async def _carry_out(self, request: web.BaseRequest, planned: Planned, end: Response) -> web.StreamResponse:
         if not isinstance(planned, Reset | Hang) and (delay_s := self.faults.delay_s(self._random)):
             # The pause ends early too: a client that leaves, and stop(), cancel the handler.
             await self._clock.wait(self._never, delay_s)
@@ -277,7 +304,7 @@ class Sandbox:
                 return _dropped(request)
             case Reset():
                 return _dropped(request, reset=True)
-            case Hold(release):
+            case HoldAnswer(release):
                 await release.wait()
             case _:
                 pass
@@ -313,7 +340,7 @@ class Sandbox:
         if request.content_type != "application/json":
             return _json(415, {"problems": ["Content-Type must be application/json"]})
         body, unreadable = await self._read(request)
-        said = read_control(body) if unreadable is None else ["the body cannot be read"]
+        said = read_plan_request(body) if unreadable is None else ["the body cannot be read"]
         if isinstance(said, list):
             return _json(422, {"problems": said})
         self.faults = said.changed(self.faults)
@@ -340,7 +367,7 @@ class _Listener(web.Server):
         super().connection_made(handler, transport)
 
 
-def _note(end: Ending, planned: Planned) -> str:
+def _note(end: Response, planned: Planned) -> str:
     return f"{end.note}, answer lost" if isinstance(planned, LoseAnswer) else end.note
 
 

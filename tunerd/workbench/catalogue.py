@@ -14,7 +14,7 @@ _NAME: Final = 26
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class PresetInfo:
     name: str
     heads: Mapping[str, str]
     """from, maps, lacks: a paragraph each."""
@@ -37,12 +37,12 @@ class Entry:
         return first if first[1:2].isupper() else first[:1].upper() + first[1:]
 
 
-def entry(name: str) -> Entry:
+def preset_info(name: str) -> PresetInfo:
     """Raises KeyError for an unknown name."""
     text, members = presets.text(name), presets.load(name)
     listed = members["recording"].value if "recording" in members else ()
     strategies = [item.value for item in listed if isinstance(item.value, dict)] if isinstance(listed, tuple) else []
-    return Entry(
+    return PresetInfo(
         name=name,
         heads=_heads(text),
         calls="call" in members,
@@ -82,7 +82,7 @@ def _variables(node: Node) -> Iterator[str]:
 
 def lines() -> Iterator[str]:
     """All presets, a line or two each."""
-    entries = [entry(name) for name in presets.names()]
+    entries = [preset_info(name) for name in presets.names()]
     for title, chosen in (("Calls", [one for one in entries if one.calls]),
                           ("Recordings", [one for one in entries if not one.calls])):  # fmt: skip
         yield title

@@ -10,18 +10,18 @@ import orjson
 
 from tunerd.call import Call, Document, ManifestStrategy, Mapped, Refusal, RefusedDocument, UrlStrategy
 from tunerd.visible import visible
-from tunerd.workbench.bench import Bench
 from tunerd.workbench.compare import Change, changes, field_of, lines
-from tunerd.workbench.examples import recording_fields
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.evaluation import Unit, mapped, units
+from tunerd.workbench.example_runs import recording_fields
 from tunerd.workbench.report import wrapped
 from tunerd.workbench.request import request_of
 from tunerd.workbench.shown import count
-from tunerd.workbench.trial import Unit, mapped, units
 
 _FIELDS_SHOWN: Final = 20
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     UNCHANGED = "unchanged"
     CHANGED = "changed"
     NOW_REFUSED = "now refused"
@@ -38,7 +38,7 @@ class Difference:
 
     origins: Sequence[str]
     call_id: str | None
-    kind: Kind
+    kind: DifferenceKind
     changes: Sequence[Change] = ()
     before: str = ""
     """Refusals in words: with the old rules, with the new ones."""
@@ -57,10 +57,10 @@ class Total:
 
     @property
     def differs(self) -> bool:
-        return any(times for kind, times in self.kinds.items() if kind != Kind.UNCHANGED)
+        return any(times for kind, times in self.kinds.items() if kind != DifferenceKind.UNCHANGED)
 
     def lines(self) -> Iterator[str]:
-        told = ", ".join(f"{self.kinds[kind]:,} {kind}" for kind in Kind if self.kinds[kind])
+        told = ", ".join(f"{self.kinds[kind]:,} {kind}" for kind in DifferenceKind if self.kinds[kind])
         yield f"{count(self.kinds.total(), 'document or call', 'documents and calls')} compared: {told or 'none'}"
         if self.fields:
             yield "In how many a field changed:"
@@ -81,7 +81,9 @@ class _View:
     refusal: str
 
 
-def differences(old: Bench, new: Bench | None, reads: Iterable[Document | RefusedDocument]) -> Iterator[Difference]:
+def differences(
+    old: CompiledSource, new: CompiledSource | None, reads: Iterable[Document | RefusedDocument]
+) -> Iterator[Difference]:
     """What was read, mapped by both. `new` None: the new configuration has no such source."""
     read = list(reads)
     before = [(unit, _view(mapped(old, unit), old)) for unit in units(old, read)]
@@ -98,25 +100,25 @@ def differences(old: Bench, new: Bench | None, reads: Iterable[Document | Refuse
         if origins is not None:
             yield _difference(unit, view, after.pop(origins)[1])
         else:
-            yield Difference(origins=unit.origins, call_id=view.call_id, kind=Kind.NOT_READ)
+            yield Difference(origins=unit.origins, call_id=view.call_id, kind=DifferenceKind.NOT_READ)
     for unit, view in after.values():
-        yield Difference(origins=unit.origins, call_id=view.call_id, kind=Kind.ONLY_NEW, after=view.refusal)
+        yield Difference(origins=unit.origins, call_id=view.call_id, kind=DifferenceKind.ONLY_NEW, after=view.refusal)
 
 
 def _difference(unit: Unit, old: _View, new: _View) -> Difference:
-    kind = Kind.UNCHANGED
+    kind = DifferenceKind.UNCHANGED
     found: list[Change] = []
     if old.kind == new.kind or "refused" not in (old.kind, new.kind):
         found = list(changes(old.value, new.value))
-        kind = Kind.CHANGED if found or old.refusal != new.refusal else Kind.UNCHANGED
+        kind = DifferenceKind.CHANGED if found or old.refusal != new.refusal else DifferenceKind.UNCHANGED
         if new.kind == "ignored" and old.kind != "ignored":
-            kind, found = Kind.NOW_LEFT_OUT, []
+            kind, found = DifferenceKind.NOW_LEFT_OUT, []
         elif old.kind == "ignored" and new.kind != "ignored":
-            kind, found = Kind.NOW_ACCEPTED, []
+            kind, found = DifferenceKind.NOW_ACCEPTED, []
     elif new.kind == "refused":
-        kind = Kind.NOW_REFUSED
+        kind = DifferenceKind.NOW_REFUSED
     else:
-        kind = Kind.NOW_LEFT_OUT if new.kind == "ignored" else Kind.NOW_ACCEPTED
+        kind = DifferenceKind.NOW_LEFT_OUT if new.kind == "ignored" else DifferenceKind.NOW_ACCEPTED
     return Difference(
         origins=unit.origins,
         call_id=new.call_id or old.call_id,
@@ -127,13 +129,13 @@ def _difference(unit: Unit, old: _View, new: _View) -> Difference:
     )
 
 
-def _view(made: Mapped, bench: Bench) -> _View:
+def _view(made: Mapped, compiled: CompiledSource) -> _View:
     value: dict[str, Any] = {}
     refusal = made.refused.refusal if made.refused is not None else None
     if made.recording is not None:
         value["recording"] = recording_fields(made.recording)
     if made.call is not None:
-        request = request_of(made.call, bench)
+        request = request_of(made.call, compiled)
         if isinstance(request, Refusal):
             refusal = request
         else:
@@ -163,7 +165,7 @@ def drawn(difference: Difference, most: int | None) -> Iterator[str]:
     """One difference as lines; `most`: changes shown."""
     origins = ", ".join(difference.origins[:3]) + (", ..." if len(difference.origins) > 3 else "")
     who = f"  {visible(difference.call_id)}" if difference.call_id else ""
-    what = "" if difference.kind is Kind.CHANGED else f"  {difference.kind}"
+    what = "" if difference.kind is DifferenceKind.CHANGED else f"  {difference.kind}"
     yield f"{visible(origins)}{who}{what}"
     if difference.before and difference.before != difference.after:
         yield from wrapped(f"was refused, {difference.before}", "      ", "    ")

@@ -7,38 +7,38 @@ import orjson
 from tunerd.call import Refusal
 from tunerd.mapping.explanation import RuleReport
 from tunerd.mapping.values import kind
+from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.report import merged, outcome_of
-from tunerd.workbench.request import Request, form_used
-from tunerd.workbench.trial import Trial
+from tunerd.workbench.request import RequestPreview, form_used
 
 
-def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
+def as_json(evaluation: Evaluation, *, rules: bool = False) -> dict[str, Any]:
     """The same for programs. Values stand as they are."""
-    origin = trial.unit.unread.origin if trial.unit.unread else trial.unit.documents[0].origin
+    origin = evaluation.unit.unread.origin if evaluation.unit.unread else evaluation.unit.documents[0].origin
     made: dict[str, Any] = {"path": origin.path, "offset": origin.offset}
-    if trial.explanation is None:
-        refusal = None if trial.refusal is None else _refusal_json(trial.refusal)
-        return {**made, "source": trial.bench.source.name, "outcome": "refused", "refusal": refusal}
-    explanation = trial.explanation
+    if evaluation.explanation is None:
+        refusal = None if evaluation.refusal is None else _refusal_json(evaluation.refusal)
+        return {**made, "source": evaluation.compiled.source.name, "outcome": "refused", "refusal": refusal}
+    explanation = evaluation.explanation
     call, recording = explanation.mapped.call, explanation.mapped.recording
-    if trial.unit.fragments:
+    if evaluation.unit.fragments:
         made["gathered"] = {
-            "key": trial.unit.fragments[0].key,
-            "complete": trial.complete,
+            "key": evaluation.unit.fragments[0].key,
+            "complete": evaluation.complete,
             "documents": [
-                {"path": one.origin.path, "offset": one.origin.offset, "part": one.part} for one in trial.unit.fragments
+                {"path": one.origin.path, "offset": one.origin.offset, "part": one.part} for one in evaluation.unit.fragments
             ],
         }
     made |= {
-        "source": trial.bench.source.name,
-        "preset": trial.bench.source.preset,
-        "outcome": outcome_of(trial),
-        "refusal": None if trial.refusal is None else _refusal_json(trial.refusal),
+        "source": evaluation.compiled.source.name,
+        "preset": evaluation.compiled.source.preset,
+        "outcome": outcome_of(evaluation),
+        "refusal": None if evaluation.refusal is None else _refusal_json(evaluation.refusal),
         "call": None if call is None else {
             "call_id": call.call_id,
             "agent": call.agent,
             "destination": call.destination,
-            "form": form_used(call, trial.bench).value,
+            "form": form_used(call, evaluation.compiled).value,
             "payload": orjson.loads(call.payload),
         },
         "recording": None if recording is None else {
@@ -71,7 +71,7 @@ def as_json(trial: Trial, *, rules: bool = False) -> dict[str, Any]:
     return made
 
 
-def request_json(request: Request | Refusal) -> dict[str, Any]:
+def request_json(request: RequestPreview | Refusal) -> dict[str, Any]:
     if isinstance(request, Refusal):
         return {"refusal": _refusal_json(request)}
     return {

@@ -14,9 +14,9 @@ from tunerd.mapping import presets
 from tunerd.mapping.expressions import compile_item
 from tunerd.mapping.functions import Run
 from tunerd.mapping.values import RuleError, true
-from tunerd.workbench.bench import Bench, preset_bench
-from tunerd.workbench.catalogue import entry
-from tunerd.workbench.trial import mapped, units
+from tunerd.workbench.catalogue import preset_info
+from tunerd.workbench.compiled import CompiledSource, compile_preset
+from tunerd.workbench.evaluation import mapped, units
 
 PLACEHOLDER: Final = "https://recordings.example.com/"
 """For what a preset wants to know from the environment."""
@@ -137,15 +137,15 @@ def recognise(reads: Sequence[Document | RefusedDocument], environ: Mapping[str,
     return sorted(found, key=lambda match: -match.score)
 
 
-def bench_of(name: str, environ: Mapping[str, str]) -> Bench:
+def compiled_preset(name: str, environ: Mapping[str, str]) -> CompiledSource:
     """The preset with a stand-in for each variable that is not set."""
     return _bench(name, tuple(sorted(environ.items())))
 
 
 @lru_cache(maxsize=128)
-def _bench(name: str, environ: tuple[tuple[str, str], ...]) -> Bench:
+def _bench(name: str, environ: tuple[tuple[str, str], ...]) -> CompiledSource:
     known = dict(environ)
-    return preset_bench(name, dict.fromkeys(entry(name).environment, PLACEHOLDER) | known, None)
+    return compile_preset(name, dict.fromkeys(preset_info(name).environment, PLACEHOLDER) | known, None)
 
 
 def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str]) -> Match | None:
@@ -153,10 +153,10 @@ def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str])
     hinted = _share(_shared_marks(name), documents)
     if not marked and not hinted and name in MARKS:
         return None
-    bench = bench_of(name, environ)
+    compiled = compiled_preset(name, environ)
     calls = recordings = ignored = refused = 0
-    for unit in units(bench, documents):
-        made = mapped(bench, unit)
+    for unit in units(compiled, documents):
+        made = mapped(compiled, unit)
         calls += made.call is not None
         recordings += made.recording is not None
         ignored += made.ignored is not None

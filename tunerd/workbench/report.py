@@ -12,14 +12,14 @@ import orjson
 from tunerd.call import Call, Refusal
 from tunerd.mapping.explanation import CallReport, Explanation, FieldReport, RuleReport
 from tunerd.mapping.forms import fields_not_carried
-from tunerd.mapping.limits import ROWS
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.places import Place
+from tunerd.tuner_fields import ROWS
 from tunerd.visible import visible, visible_json
-from tunerd.workbench.bench import Bench
-from tunerd.workbench.request import Request, form_used
+from tunerd.workbench.compiled import CompiledSource
+from tunerd.workbench.evaluation import Evaluation
+from tunerd.workbench.request import RequestPreview, form_used
 from tunerd.workbench.shown import WIDTH, count, short, where
-from tunerd.workbench.trial import Trial
 
 _ROWS_SHOWN: Final = 8
 _ORIGINS_SHOWN: Final = 5
@@ -27,22 +27,22 @@ _NAME: Final = 28
 _TEXT: Final = 38
 
 
-def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator[str]:
+def lines(evaluation: Evaluation, *, rules: bool = False, whole: bool = False) -> Iterator[str]:
     """The report of one document. `rules`: every rule besides; `whole`: nothing is shortened."""
-    for origin in trial.unit.origins[:_ORIGINS_SHOWN]:
+    for origin in evaluation.unit.origins[:_ORIGINS_SHOWN]:
         yield visible(origin)
-    if len(trial.unit.origins) > _ORIGINS_SHOWN:
-        yield f"and {len(trial.unit.origins) - _ORIGINS_SHOWN:,} more"
-    explanation = trial.explanation
+    if len(evaluation.unit.origins) > _ORIGINS_SHOWN:
+        yield f"and {len(evaluation.unit.origins) - _ORIGINS_SHOWN:,} more"
+    explanation = evaluation.explanation
     if explanation is None:
-        if trial.refusal is not None:
-            yield from _refusal(trial.refusal)
+        if evaluation.refusal is not None:
+            yield from _refusal(evaluation.refusal)
         return
-    source = trial.bench.source
+    source = evaluation.compiled.source
     preset = f"preset {source.preset}" if source.preset else ""
-    yield f"  {preset}" if trial.bench.made_up else f"  source {source.name}" + (f", {preset}" if preset else "")
-    yield from _gathered(trial)
-    yield from _outcome(trial, explanation)
+    yield f"  {preset}" if evaluation.compiled.made_up else f"  source {source.name}" + (f", {preset}" if preset else "")
+    yield from _gathered(evaluation)
+    yield from _outcome(evaluation, explanation)
     if explanation.fields and (explanation.mapped.ignored is None or rules):
         yield ""
         for field in explanation.fields:
@@ -50,7 +50,7 @@ def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator
     if explanation.mapped.call is not None:
         yield from _rows(explanation.mapped.call, whole=whole)
     yield from _repairs(explanation)
-    yield from _left_out(explanation, trial.bench)
+    yield from _left_out(explanation, evaluation.compiled)
     if explanation.strategies and explanation.mapped.ignored is None:
         yield ""
         yield "  Where its recording comes from"
@@ -66,23 +66,23 @@ def lines(trial: Trial, *, rules: bool = False, whole: bool = False) -> Iterator
             yield from _rule(rule, whole=whole)
 
 
-def outcome_of(trial: Trial) -> str:
+def outcome_of(evaluation: Evaluation) -> str:
     """`call`, `recording`, `call and recording`, `ignored`, `refused`."""
-    if trial.explanation is None or trial.refusal is not None:
+    if evaluation.explanation is None or evaluation.refusal is not None:
         return "refused"
-    mapped = trial.explanation.mapped
+    mapped = evaluation.explanation.mapped
     if mapped.ignored is not None:
         return "ignored"
     return " and ".join(name for name, it in (("call", mapped.call), ("recording", mapped.recording)) if it is not None)
 
 
-def estimated(trial: Trial) -> list[str]:
+def estimated(evaluation: Evaluation) -> list[str]:
     """Which times of a mapped call the document did not tell: each is a guess, and said to be one."""
-    call = trial.explanation.mapped.call if trial.explanation is not None else None
-    if call is None or trial.explanation is None:
+    call = evaluation.explanation.mapped.call if evaluation.explanation is not None else None
+    if call is None or evaluation.explanation is None:
         return []
     found = []
-    repairs = trial.explanation.repairs
+    repairs = evaluation.explanation.repairs
     if rows := repairs.get("spread"):
         found.append(f"the times of {count(rows, 'row')} are estimated: nothing in it says when they were spoken")
     if orjson.loads(call.payload)["end_timestamp"] == call.origin.mtime_ns // 1_000_000:
@@ -99,25 +99,25 @@ def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
     ) or [first or indent]  # fmt: skip
 
 
-def _gathered(trial: Trial) -> Iterator[str]:
-    fragments = trial.unit.fragments
+def _gathered(evaluation: Evaluation) -> Iterator[str]:
+    fragments = evaluation.unit.fragments
     if not fragments:
         return
     parts = ", ".join(dict.fromkeys(fragment.part for fragment in fragments if fragment.part is not None))
     yield f"  gathered from {count(len(fragments), 'document')}, key {short(fragments[0].key)}" + (f": {parts}" if parts else "")
-    if not trial.complete:
+    if not evaluation.complete:
         yield f"  not complete: mapped with what is there, {fragments[-1].wait_s:g} s after its last document"
-    if trial.unit.cut is not None:
-        yield from _refusal(trial.unit.cut)
+    if evaluation.unit.cut is not None:
+        yield from _refusal(evaluation.unit.cut)
 
 
-def _outcome(trial: Trial, explanation: Explanation) -> Iterator[str]:
-    mapped, bench = explanation.mapped, trial.bench
-    if trial.refusal is not None:
-        yield from _refusal(trial.refusal)
+def _outcome(evaluation: Evaluation, explanation: Explanation) -> Iterator[str]:
+    mapped, compiled = explanation.mapped, evaluation.compiled
+    if evaluation.refusal is not None:
+        yield from _refusal(evaluation.refusal)
     if mapped.call is not None:
-        to = "" if bench.made_up else f" for {mapped.call.destination}, agent {visible(mapped.call.agent)}"
-        yield f"  call {visible(mapped.call.call_id)}{to} ({form_used(mapped.call, bench).value})"
+        to = "" if compiled.made_up else f" for {mapped.call.destination}, agent {visible(mapped.call.agent)}"
+        yield f"  call {visible(mapped.call.call_id)}{to} ({form_used(mapped.call, compiled).value})"
     if mapped.recording is not None:
         url = "there will be none" if mapped.recording.url is None else visible(mapped.recording.url)
         yield f"  recording, key {visible(mapped.recording.key)}: {url}"
@@ -233,7 +233,7 @@ REPAIRS: Final[Mapping[str, str]] = {
 DOUBTS: Final = ("spoken_too_fast", "much_shorter_than_call", "much_longer_than_call")
 
 
-def _left_out(explanation: Explanation, bench: Bench) -> Iterator[str]:
+def _left_out(explanation: Explanation, compiled: CompiledSource) -> Iterator[str]:
     fields = {field.name: field for field in explanation.fields}
     told = [
         f"{name}: its value does not fit Tuner's limit or kind" if name in fields else f"{name}: its rule failed"
@@ -242,7 +242,7 @@ def _left_out(explanation: Explanation, bench: Bench) -> Iterator[str]:
     ]
     call = explanation.mapped.call
     if call is not None:
-        names = sorted(fields_not_carried(form_used(call, bench)) & orjson.loads(call.payload).keys())
+        names = sorted(fields_not_carried(form_used(call, compiled)) & orjson.loads(call.payload).keys())
         if names:
             told.append(f"send-calls has no place for: {', '.join(names)}")
     told += [
@@ -312,7 +312,7 @@ def _call(call: CallReport, *, whole: bool) -> Iterator[str]:
 # The request
 
 
-def request_lines(request: Request | Refusal, *, pretty: bool) -> Iterator[str]:
+def request_lines(request: RequestPreview | Refusal, *, pretty: bool) -> Iterator[str]:
     """Notes as comments, then the request as it goes over the wire; `pretty`: the body indented, for reading."""
     if isinstance(request, Refusal):
         yield from _refusal(request)

@@ -13,7 +13,7 @@ from tunerd import __version__
 from tunerd.call import Call, Fail, Form, ManifestStrategy, Refusal, SendAnyway, Strategy, UrlStrategy
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import FailReason
-from tunerd.workbench.bench import MADE_UP_AGENT, Bench
+from tunerd.workbench.compiled import MADE_UP_AGENT, CompiledSource
 
 HIDDEN: Final = "(hidden)"
 STAND_IN: Final = "https://recording.invalid/stand-in.wav"
@@ -21,7 +21,7 @@ STAND_IN: Final = "https://recording.invalid/stand-in.wav"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RequestPreview:
     form: Form
     url: str
     headers: Mapping[str, str]
@@ -33,19 +33,19 @@ class Request:
     """What of it is not what will be sent, one sentence each."""
 
 
-def form_used(call: Call, bench: Bench) -> Form:
-    """The bench's form; where that is not known, create-call if the call meets it."""
-    return bench.form or call.checked_for or Form.SEND_CALLS
+def form_used(call: Call, compiled: CompiledSource) -> Form:
+    """The form of the compiled source; where that is not known, create-call if the call meets it."""
+    return compiled.form or call.checked_for or Form.SEND_CALLS
 
 
-def request_of(call: Call, bench: Bench) -> Request | Refusal:
+def request_of(call: Call, compiled: CompiledSource) -> RequestPreview | Refusal:
     """The request, or why the form does not take the call."""
-    form = form_used(call, bench)
+    form = form_used(call, compiled)
     if isinstance(call.on_missing, Fail) and not any(_answers(strategy) for strategy in call.strategies):
         what = "no strategy can find a recording for this call, and `on_missing: fail`"
         return Refusal(reason=FailReason.RECORDING_MISSING, where="recording", what=what)
     notes: list[str] = []
-    if bench.form is None:
+    if compiled.form is None:
         notes.append(f"the form is not known without the key; {form.value} is taken (choose with --form)")
     url, stand_in, note = _recording_url(call)
     if note:
@@ -53,11 +53,11 @@ def request_of(call: Call, bench: Bench) -> Request | Refusal:
     body = freeze_body(call.payload, url, call.checked_for, form)
     if isinstance(body, Refusal):
         return body
-    destination = bench.destination
+    destination = compiled.destination
     base_url = destination.base_url if destination else "https://api.usetuner.ai"
     workspace = destination.workspace_id if destination else 1
     agent = call.agent or MADE_UP_AGENT
-    if bench.made_up:
+    if compiled.made_up:
         notes.append("workspace and agent are made up: there is no configuration")
     target = URL(base_url.rstrip("/") + "/api/v1/public/call").with_query(
         workspace_id=str(workspace), agent_remote_identifier=agent
@@ -68,14 +68,14 @@ def request_of(call: Call, bench: Bench) -> Request | Refusal:
         "Accept": "application/json",
         "Accept-Encoding": "identity",
     }
-    if bench.compress:
+    if compiled.compress:
         headers["Content-Encoding"] = "gzip"
         notes.append("the body is shown before compression")
     if form is Form.SEND_CALLS:
         headers["X-API-Key"] = HIDDEN
     else:
         headers["Authorization"] = f"Bearer {HIDDEN}"
-    return Request(form=form, url=str(target), headers=headers, body=body, stand_in=stand_in, notes=tuple(notes))
+    return RequestPreview(form=form, url=str(target), headers=headers, body=body, stand_in=stand_in, notes=tuple(notes))
 
 
 def _answers(strategy: Strategy) -> bool:

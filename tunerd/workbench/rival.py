@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from tunerd.call import Call, Document, UrlStrategy
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.values import RuleError
+from tunerd.workbench.evaluation import mapped, units
 from tunerd.workbench.propose import propose
-from tunerd.workbench.recognise import Match, bench_of
+from tunerd.workbench.recognise import Match, compiled_preset
 from tunerd.workbench.row_rules import Proposal
-from tunerd.workbench.trial import mapped, units
 
 _CLOSE_MS = 1000
 
@@ -25,8 +25,8 @@ def loses(match: Match, documents: Sequence[Document], environ: Mapping[str, str
     proposal = propose([one.value for one in documents], one_file=True)
     if proposal is None or not proposal.calls or not proposal.speaks:
         return False
-    bench = bench_of(match.preset, environ)
-    made = [mapped(bench, unit) for unit in units(bench, documents)]
+    compiled = compiled_preset(match.preset, environ)
+    made = [mapped(compiled, unit) for unit in units(compiled, documents)]
     calls = [one for one in made if one.call is not None]
     if not calls:
         return match.recordings == 0

@@ -9,9 +9,9 @@ from typing import Any, Final
 from tunerd.mapping.explanation import Explanation
 from tunerd.places import Place
 from tunerd.visible import visible
+from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
 from tunerd.workbench.shown import count, short, where
-from tunerd.workbench.trial import Trial
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12
@@ -34,7 +34,7 @@ class _Unknown:
 
 
 class Summary:
-    """Takes one trial after the other."""
+    """Takes one evaluation after the other."""
 
     def __init__(self) -> None:
         self.documents = 0
@@ -54,20 +54,20 @@ class Summary:
         self._unknown: dict[tuple[str, Place], _Unknown] = {}
         self._no_row: dict[tuple[str, Place], list[int]] = {}
 
-    def add(self, trial: Trial) -> None:
-        self.documents += len(trial.unit.origins)
-        self.outcomes[outcome_of(trial)] += 1
-        source, explanation = trial.bench.source.name, trial.explanation
-        if trial.unit.fragments:
+    def add(self, evaluation: Evaluation) -> None:
+        self.documents += len(evaluation.unit.origins)
+        self.outcomes[outcome_of(evaluation)] += 1
+        source, explanation = evaluation.compiled.source.name, evaluation.explanation
+        if evaluation.unit.fragments:
             self._gathers.add(source)
-            self.gathered[0] += len(trial.unit.fragments)
+            self.gathered[0] += len(evaluation.unit.fragments)
             self.gathered[1] += 1
-        refusal = trial.refusal
+        refusal = evaluation.refusal
         if refusal is not None:
-            at = "" if trial.unit.unread else _place(refusal.where)
+            at = "" if evaluation.unit.unread else _place(refusal.where)
             key = refusal.reason.value, at, refusal.what
             self.refused[key] += 1
-            self.examples.setdefault(key, trial.unit.origins[0])
+            self.examples.setdefault(key, evaluation.unit.origins[0])
         if explanation is not None and explanation.mapped.ignored is None:
             self._add(source, explanation)
         else:
@@ -188,8 +188,8 @@ class Ids:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], list[tuple[int, str]]] = {}
 
-    def add(self, trial: Trial) -> None:
-        call = trial.explanation.mapped.call if trial.explanation else None
+    def add(self, evaluation: Evaluation) -> None:
+        call = evaluation.explanation.mapped.call if evaluation.explanation else None
         if call is not None and (len(self._seen) < _IDS_KEPT or (call.agent, call.call_id) in self._seen):
             origins = self._seen.setdefault((call.agent, call.call_id), [])
             origins.append((call.started_at_ms, str(call.origin)))

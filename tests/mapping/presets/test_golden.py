@@ -6,7 +6,7 @@ import pytest
 from tests.mapping.presets.golden import Case, body_of, cases, map_file, told
 from tunerd.call import Form
 from tunerd.mapping.limits import check_create_call, check_send_calls
-from tunerd.sandbox.forms import judge
+from tunerd.sandbox.body_check import judge
 
 CASES = cases()
 

@@ -7,7 +7,7 @@ from tests.mapping.presets.golden import Case, body_of
 from tests.mapping.presets2.golden import cases, expected_of, outcomes, told
 from tunerd.call import Form
 from tunerd.mapping.limits import check_create_call, check_send_calls
-from tunerd.sandbox.forms import judge
+from tunerd.sandbox.body_check import judge
 
 CASES = cases()
 

@@ -6,7 +6,7 @@ import pytest
 
 from tunerd.config import Redact
 from tunerd.mapping.detectors import is_card
-from tunerd.mapping.redact import MARGIN, WINDOW, Redaction
+from tunerd.mapping.redaction import MARGIN, WINDOW, Redaction
 
 
 def found(text: str, *kinds: str) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tunerd.config import Redact
-from tunerd.mapping.redact import Redaction
+from tunerd.mapping.redaction import Redaction
 
 REDACTION = Redaction(Redact())
 PIECES = st.sampled_from(

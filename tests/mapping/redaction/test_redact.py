@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from tunerd.config import Redact
-from tunerd.mapping.redact import Redaction
+from tunerd.mapping.redaction import Redaction
 
 CARD, IBAN, MAIL, PHONE = "4111 1111 1111 1111", "CH93 0076 2011 6238 5295 7", "bob@example.org", "+41 44 668 18 00"
 

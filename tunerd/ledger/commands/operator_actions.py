@@ -62,7 +62,8 @@ def requeue(store: Store, row_id: int, now: float) -> State:
     if row.recording_url is not None and is_served:
         store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh)
     else:
-        store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh)
+        unserved = {"recording_url": None, "recording_expires_at": None}
+        store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh, **unserved)
         if row.seeks:
             store.wants.seek(row.row, True)
         resolve(store, row, now)

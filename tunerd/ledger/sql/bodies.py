@@ -19,7 +19,10 @@ BODY_OF: Final = "SELECT checked_for, matching, head, payload, document FROM bod
 MATCHING: Final = "SELECT matching FROM body WHERE row = ?"
 PAYLOAD: Final = "SELECT payload, checked_for FROM body WHERE row = ?"
 DOCUMENT: Final = "SELECT document FROM body WHERE row = ?"
-NEWEST_SENT: Final = "SELECT row FROM call WHERE state = 'sent' AND state IN ('sent', 'failed', 'ignored') ORDER BY changed_at DESC, row DESC LIMIT ?"
+NEWEST_SENT: Final = (
+    "SELECT row FROM call WHERE state = 'sent' AND state IN ('sent', 'failed', 'ignored') "
+    "ORDER BY changed_at DESC, row DESC LIMIT ?"
+)
 """At a start: the sent calls that still have their bodies."""
 DELETE_BODY: Final = "DELETE FROM body WHERE row = ?"
 FROZEN: Final = "SELECT body FROM frozen WHERE row = ?"

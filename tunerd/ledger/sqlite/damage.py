@@ -15,7 +15,7 @@ from tunerd.ledger.sql.columns import Unsound
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
 from tunerd.ledger.sqlite.database import SqliteDatabase
-from tunerd.ledger.sqlite.errors import is_trouble, words_for
+from tunerd.ledger.sqlite.errors import LedgerDamaged, is_trouble, words_for
 from tunerd.ledger.sqlite.salvage import SIDES, Salvaged, repair, salvage
 
 _CHECK_S: Final = 5.0
@@ -43,7 +43,7 @@ def open_sound(
                 raise
             if is_reopened:
                 mark_suspect(path)
-                raise Unsound("damaged") from None
+                raise LedgerDamaged from None
             return _rebuild(path, now, keep_sent_s, may_rebuild)
     except sqlite3.Error as exc:
         if is_reopened:

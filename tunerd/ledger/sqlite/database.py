@@ -16,8 +16,8 @@ from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
 
-_MOST: Final = 256
-"""Rows of one statement: a whole batch of the writer's."""
+_MOST: Final = 64
+"""Rows of one statement. SQLite keeps each prepared statement with a copy of the values that it wrote last."""
 _ROUND: Final = 8
 
 LAST_NUMBER: Final = "SELECT coalesce(max(row), 0) FROM call UNION SELECT value FROM meta WHERE name = 'last_row'"

@@ -31,6 +31,9 @@ def is_trouble(exc: BaseException) -> bool:
 class LedgerDamaged(sqlite3.DatabaseError):
     """Damage was found while tunerd ran: the process ends, and the next start rebuilds the ledger."""
 
+    def __init__(self) -> None:
+        super().__init__("the ledger's file is damaged; tunerd rebuilds it when it is started again")
+
 
 class LedgerGone(Exception):
     """The ledger's file was removed or replaced while tunerd ran: what is written would be lost, so the process ends."""

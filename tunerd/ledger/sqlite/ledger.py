@@ -230,7 +230,7 @@ class SqliteLedger:
         return await self._alone(lambda store: store.is_rebuilt())
 
     async def resends_quarantined(self) -> None:
-        """What might be sent twice is quarantined (tunerd/rebuilt.py): from now on this ledger is like any other."""
+        """What might be sent twice is quarantined (tunerd/post_recovery.py): from now on this ledger is like any other."""
         await self._see_through(lambda store: store.resends_quarantined())
 
     def on_due(self, wake: Callable[[str], None]) -> None:

@@ -28,7 +28,7 @@ class OpenFile:
         self._watch.remember()
 
     def reopen(self) -> Store:
-        """Another connection to the file. Raises sqlite3.Error, or Unsound for a damaged file."""
+        """Another connection to the file. Raises sqlite3.Error."""
         store, _ = open_sound(self.path, self._now, self._keep_sent_s, is_reopened=True)
         self.writes_through(store)
         return store

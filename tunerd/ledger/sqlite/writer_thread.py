@@ -223,7 +223,7 @@ class WriterThread:
         """Damage cannot be repaired while tunerd runs: the process ends, and the next start rebuilds the ledger. SQLite's own
         words may quote what a row holds."""
         self._file.mark_suspect()
-        return LedgerDamaged("the ledger's file is damaged; tunerd rebuilds it when it is started again")
+        return LedgerDamaged()
 
     def _run_alone(self, job: Job[Any], report: Report) -> None:
         try:

@@ -55,53 +55,53 @@ def _alike(function: str, values: Any) -> list[Any]:
     return values  # type: ignore[no-any-return]
 
 
-@_built_in("avg(list)", "mean of a list of numbers")
+@_built_in("avg(list)", "the mean of a list of numbers")
 def _avg(values: Any) -> Any:
     return sum(_numbers("avg", values)) / len(values) if values else None
 
 
-@_built_in("sum(list)", "sum of a list of numbers")
+@_built_in("sum(list)", "the sum of a list of numbers")
 def _sum(values: Any) -> Any:
     return sum(_numbers("sum", values))
 
 
-@_built_in("max(list)", "greatest of a list of numbers or text")
+@_built_in("max(list)", "the greatest value in a list of numbers or texts")
 def _max(values: Any) -> Any:
     return max(_alike("max", values), default=None)
 
 
-@_built_in("min(list)", "least of a list of numbers or text")
+@_built_in("min(list)", "the least value in a list of numbers or texts")
 def _min(values: Any) -> Any:
     return min(_alike("min", values), default=None)
 
 
-@_built_in("sort(list)", "the list in order")
+@_built_in("sort(list)", "the list, sorted")
 def _sort(values: Any) -> Any:
     return sorted(_alike("sort", values))
 
 
-@_built_in("ceil(number)", "the next whole number up")
+@_built_in("ceil(number)", "the number, rounded up to a whole number")
 def _ceil(value: Any) -> Any:
     if not is_number(value):
         raise refuse("ceil", "a number", value)
     return value if lost_digits(value) else math.ceil(value)
 
 
-@_built_in("floor(number)", "the next whole number down")
+@_built_in("floor(number)", "the number, rounded down to a whole number")
 def _floor(value: Any) -> Any:
     if not is_number(value):
         raise refuse("floor", "a number", value)
     return value if lost_digits(value) else math.floor(value)
 
 
-@_built_in("length(x)", "characters of a text, items of a list, members of an object")
+@_built_in("length(x)", "the number of characters of a text, items of a list or members of an object")
 def _length(value: Any) -> Any:
     if value.__class__ not in (str, list, dict):
         raise refuse("length", "text, a list or an object", value)
     return len(value)
 
 
-@_built_in("contains(list or text, x)", "whether x is in it")
+@_built_in("contains(list or text, x)", "true if the list or text contains x")
 def _contains(where: Any, what: Any) -> Any:
     if where.__class__ is str:
         return what.__class__ is str and what in where
@@ -109,17 +109,17 @@ def _contains(where: Any, what: Any) -> Any:
     return any(equal(one, what) for one in listed) if lost_digits(what) else what in listed
 
 
-@_built_in("starts_with(text, start)", "whether the text begins so")
+@_built_in("starts_with(text, start)", "true if the text begins with `start`")
 def _starts_with(value: Any, start: Any) -> Any:
     return _text("starts_with", value).startswith(_text("starts_with", start))
 
 
-@_built_in("ends_with(text, end)", "whether the text ends so")
+@_built_in("ends_with(text, end)", "true if the text ends with `end`")
 def _ends_with(value: Any, end: Any) -> Any:
     return _text("ends_with", value).endswith(_text("ends_with", end))
 
 
-@_built_in("join(glue, list)", "the texts of a list as one")
+@_built_in("join(glue, list)", "the texts of a list as one text, with `glue` between them")
 def _join(glue: Any, parts: Any) -> Any:
     for part in _list("join", parts):
         if part.__class__ is not str:
@@ -127,22 +127,22 @@ def _join(glue: Any, parts: Any) -> Any:
     return _text("join", glue).join(parts)
 
 
-@_built_in("reverse(list or text)", "back to front")
+@_built_in("reverse(list or text)", "the list or text in reverse order")
 def _reverse(value: Any) -> Any:
     return value[::-1] if value.__class__ is str else _list("reverse", value)[::-1]
 
 
-@_built_in("keys(object)", "names of its members")
+@_built_in("keys(object)", "a list of the names of the members")
 def _keys(value: Any) -> Any:
     return list(_object("keys", value))
 
 
-@_built_in("values(object)", "values of its members")
+@_built_in("values(object)", "a list of the values of the members")
 def _values(value: Any) -> Any:
     return list(_object("values", value).values())
 
 
-@_built_in("merge(object, ...)", "one object of all members; the last of a name wins")
+@_built_in("merge(object, ...)", "one object with all members; if a name occurs twice, the last one counts")
 def _merge(*objects: Any) -> Any:
     merged: dict[str, Any] = {}
     for one in objects:
@@ -150,7 +150,7 @@ def _merge(*objects: Any) -> Any:
     return merged
 
 
-@_built_in("map(&expression, list)", "the expression for each item, nulls kept", expressions=(0,))
+@_built_in("map(&expression, list)", "a list with the value of the expression for each item; nulls are kept", expressions=(0,))
 def _map(expression: Run, values: Any) -> Any:
     return [expression(value) for value in _list("map", values)]
 
@@ -171,32 +171,32 @@ def _key(function: str, expression: Run) -> Callable[[Any], Any]:
     return key
 
 
-@_built_in("sort_by(list, &expression)", "the list in the order of the expression", expressions=(1,))
+@_built_in("sort_by(list, &expression)", "the list, sorted by the value of the expression", expressions=(1,))
 def _sort_by(values: Any, expression: Run) -> Any:
     return sorted(_list("sort_by", values), key=_key("sort_by", expression))
 
 
-@_built_in("min_by(list, &expression)", "the item for which the expression is least", expressions=(1,))
+@_built_in("min_by(list, &expression)", "the item with the least value of the expression", expressions=(1,))
 def _min_by(values: Any, expression: Run) -> Any:
     return min(_list("min_by", values), key=_key("min_by", expression), default=None)
 
 
-@_built_in("max_by(list, &expression)", "the item for which the expression is greatest", expressions=(1,))
+@_built_in("max_by(list, &expression)", "the item with the greatest value of the expression", expressions=(1,))
 def _max_by(values: Any, expression: Run) -> Any:
     return max(_list("max_by", values), key=_key("max_by", expression), default=None)
 
 
-@_built_in("to_array(x)", "a list as it is, anything else as a list of one")
+@_built_in("to_array(x)", "a list unchanged; any other value as a list with this one item")
 def _to_array(value: Any) -> Any:
     return value if value.__class__ is list else [value]
 
 
-@_built_in("to_string(x)", "text as it is, anything else as JSON")
+@_built_in("to_string(x)", "a text unchanged; any other value as JSON")
 def _to_string(value: Any) -> Any:
     return value if value.__class__ is str else json.dumps(value, separators=(",", ":"))
 
 
-@_built_in("to_number(x)", "a number as it is, text that reads as one; anything else is null")
+@_built_in("to_number(x)", "a number unchanged; a text of digits as a number; null for anything else")
 def _to_number(value: Any) -> Any:
     if is_number(value):
         return value
@@ -208,12 +208,12 @@ def _to_number(value: Any) -> Any:
         return found if math.isfinite(found := float(value)) else None
 
 
-@_built_in("not_null(x, ...)", "the first that is not null", nulls=Nulls.SEEN)
+@_built_in("not_null(x, ...)", "the first argument that is not null", nulls=Nulls.SEEN)
 def _not_null(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-@_built_in("type(x)", "string, number, boolean, array, object or null", nulls=Nulls.SEEN)
+@_built_in("type(x)", "the kind of the value: string, number, boolean, array, object or null", nulls=Nulls.SEEN)
 def _type(value: Any) -> Any:
     names = {str: "string", bool: "boolean", list: "array", dict: "object", int: "number", float: "number"}
     return names.get(value.__class__, "null")

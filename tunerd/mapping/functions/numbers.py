@@ -37,7 +37,7 @@ def _all(function: str, values: tuple[Any, ...]) -> list[int | float] | None:
     return None if None in read else read  # type: ignore[return-value]
 
 
-@REGISTRY.add("add(a, b, ...)", "sum; numbers or text of digits")
+@REGISTRY.add("add(a, b, ...)", "the sum; takes numbers or texts of digits")
 def _add(*values: Any) -> Any:
     read = _all("add", values)
     return None if read is None else reduce(lambda a, b: a + b, read)
@@ -49,13 +49,13 @@ def _subtract(a: Any, b: Any) -> Any:
     return None if read is None else read[0] - read[1]
 
 
-@REGISTRY.add("multiply(a, b, ...)", "product")
+@REGISTRY.add("multiply(a, b, ...)", "the product")
 def _multiply(*values: Any) -> Any:
     read = _all("multiply", values)
     return None if read is None else reduce(lambda a, b: a * b, read)
 
 
-@REGISTRY.add("divide(a, b)", "a / b; null when b is 0")
+@REGISTRY.add("divide(a, b)", "a / b; null if b is 0")
 def _divide(a: Any, b: Any) -> Any:
     read = _all("divide", (a, b))
     if read is None or read[1] == 0:
@@ -65,7 +65,7 @@ def _divide(a: Any, b: Any) -> Any:
     return read[0] / read[1]
 
 
-@REGISTRY.add("round(x[, digits])", "rounded half up, to a whole number or so many digits (at most 12)")
+@REGISTRY.add("round(x[, digits])", "the number, rounded half up to a whole number or to `digits` places (at most 12)")
 def _round(value: Any, digits: Any = 0) -> Any:
     number, places = read_number("round", value), read_number("round", digits)
     if number is None or places is None:
@@ -78,7 +78,7 @@ def _round(value: Any, digits: Any = 0) -> Any:
     return float(rounded) if places else int(rounded)
 
 
-@REGISTRY.add("abs(x)", "without its sign; a number or text of digits")
+@REGISTRY.add("abs(x)", "the number without its sign; takes a number or a text of digits")
 def _abs(value: Any) -> Any:
     number = read_number("abs", value)
     return None if number is None else abs(number)
@@ -97,13 +97,18 @@ def _prepare_if(codes: Sequence[Code], context: Context) -> Run:
 
 
 @REGISTRY.add(
-    "if(condition, then[, else])", "JMESPath truth (0 is true); both sides are evaluated", nulls=Nulls.SEEN, prepare=_prepare_if
+    "if(condition, then[, else])",
+    "`then` if the condition is true (as in JMESPath, 0 is true), or else `else` or null; both are evaluated",
+    nulls=Nulls.SEEN,
+    prepare=_prepare_if,
 )
 def _if(condition: Any, then: Any, otherwise: Any = None) -> Any:
     return then if true(condition) else otherwise
 
 
-@REGISTRY.add("to_bool(x)", "true, yes, 1, false, no, 0 in any case; other text and numbers are null")
+@REGISTRY.add(
+    "to_bool(x)", "true for true, yes and 1; false for false, no and 0 (in upper or lower case); null for other texts and numbers"
+)
 def _to_bool(value: Any) -> Any:
     if value.__class__ is bool:
         return value
@@ -114,9 +119,7 @@ def _to_bool(value: Any) -> Any:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())
 
 
-@REGISTRY.add(
-    "int64(x)", "a 64-bit integer as exporters wrap it ({$numberLong: text}, {low, high}) as a number; everything else as it came"
-)
+@REGISTRY.add("int64(x)", "the number in a wrapped 64-bit integer ({$numberLong: text}, {low, high}); any other value unchanged")
 def _int64(value: Any) -> Any:
     if value.__class__ is not dict:
         return value

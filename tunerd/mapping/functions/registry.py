@@ -21,7 +21,7 @@ class Nulls(StrEnum):
 
     GIVE_NULL = "null if any argument is null"
     FIRST = "null if the first argument is null"
-    SEEN = "looks at nulls itself"
+    SEEN = "handles null itself"
 
 
 @dataclass(frozen=True, slots=True)

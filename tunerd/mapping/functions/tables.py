@@ -89,7 +89,8 @@ def _lookup_in_document(codes: Sequence[Code], memory: int) -> Run:
 
 @REGISTRY.add(
     "lookup(key, table[, default])",
-    "in an object by key (exact, then any case), in a list by position; a null key, table or hit gives the default",
+    "the value in an object by its key (first the exact key, then in any case), or in a list by its position; "
+    "the default if key, table or value is null",
     nulls=Nulls.SEEN,
     prepare=_prepare_lookup,
     texts=True,
@@ -151,7 +152,7 @@ def _prepare_find(codes: Sequence[Code], context: Context) -> Run | None:
 
 
 @REGISTRY.add(
-    "find(list, field, value)", "the first object of the list whose field equals the value", prepare=_prepare_find, texts=True
+    "find(list, field, value)", "the first object in the list whose field equals the value", prepare=_prepare_find, texts=True
 )
 def _find(items: Any, field: Any, value: Any) -> Any:
     if items.__class__ is not list:
@@ -161,7 +162,10 @@ def _find(items: Any, field: Any, value: Any) -> Any:
     return next((item for item in items if item.__class__ is dict and equal(item.get(field), value)), None)
 
 
-@REGISTRY.add("from_pairs(list, key_field, value_field)", "a list of {name, value} as one object; the last of a name wins")
+@REGISTRY.add(
+    "from_pairs(list, key_field, value_field)",
+    "one object from a list of {name, value}; if a name occurs twice, the last one counts",
+)
 def _from_pairs(items: Any, key_field: Any, value_field: Any) -> Any:
     if items.__class__ is not list:
         raise refuse("from_pairs", "a list", items)

@@ -61,7 +61,7 @@ def _prepare_regex(codes: Sequence[Code], context: Context) -> Run | None:
 
 @REGISTRY.add(
     "regex(text, pattern)",
-    "no match: null; else the named groups, or {match}",
+    "an object with the named groups of the first match, or {match} if the pattern has none; null without a match",
     prepare=_prepare_regex,
     texts=True,
 )
@@ -69,43 +69,45 @@ def _regex(value: Any, pattern: Any) -> Any:
     return compiled("regex", text_of("regex", pattern)).groups(text_of("regex", value))
 
 
-@REGISTRY.add("concat(x, ...)", "one text of all parts; null if one part is null (no half URLs)", texts=True)
+@REGISTRY.add(
+    "concat(x, ...)", "one text of all parts; null if one part is null (so that no incomplete URL is built)", texts=True
+)
 def _concat(*parts: Any) -> Any:
     return "".join([text_of("concat", part) for part in parts])
 
 
-@REGISTRY.add("lower(text)", "in lower case", texts=True)
+@REGISTRY.add("lower(text)", "the text in lower case", texts=True)
 def _lower(value: Any) -> Any:
     return text_of("lower", value).lower()
 
 
-@REGISTRY.add("upper(text)", "in upper case", texts=True)
+@REGISTRY.add("upper(text)", "the text in upper case", texts=True)
 def _upper(value: Any) -> Any:
     return text_of("upper", value).upper()
 
 
-@REGISTRY.add("strip(text[, characters])", "without white space (or those characters) at both ends", texts=True)
+@REGISTRY.add("strip(text[, characters])", "the text without white space (or without `characters`) at both ends", texts=True)
 def _strip(value: Any, characters: Any = None) -> Any:
     if characters is None and value.__class__ is str:
         return value.strip()
     return text_of("strip", value).strip(None if characters is None else text_of("strip", characters))
 
 
-@REGISTRY.add("replace(text, old, new)", "with every old replaced", texts=True)
+@REGISTRY.add("replace(text, old, new)", "the text with every `old` replaced by `new`", texts=True)
 def _replace(value: Any, old: Any, new: Any) -> Any:
     if not (what := text_of("replace", old)):
         raise RuleError("replace", "cannot replace empty text")
     return text_of("replace", value).replace(what, text_of("replace", new))
 
 
-@REGISTRY.add("split(text, separator)", "its parts as a list", texts=True)
+@REGISTRY.add("split(text, separator)", "a list of the parts between the separators", texts=True)
 def _split(value: Any, separator: Any) -> Any:
     if not (at := text_of("split", separator)):
         raise RuleError("split", "cannot split at empty text")
     return text_of("split", value).split(at)
 
 
-@REGISTRY.add("truncate(text, n)", "at most its first n characters", texts=True)
+@REGISTRY.add("truncate(text, n)", "at most the first n characters", texts=True)
 def _truncate(value: Any, length: Any) -> Any:
     if length.__class__ is not int or length < 0:
         raise refuse("truncate", "a whole number of characters", length)
@@ -113,13 +115,15 @@ def _truncate(value: Any, length: Any) -> Any:
 
 
 @REGISTRY.add(
-    "lines(text)", "its lines, stripped, without empty ones; a line ends at LF, CR LF or CR and nothing else", texts=True
+    "lines(text)",
+    "a list of the lines, each without white space at both ends; empty lines are left out; only LF, CR LF and CR end a line",
+    texts=True,
 )
 def _lines(value: Any) -> Any:
     return split_lines(text_of("lines", value))
 
 
-@REGISTRY.add("from_json(x)", "text that is JSON as its value; everything else as it came")
+@REGISTRY.add("from_json(x)", "the value of a text that is JSON; any other value unchanged")
 def _from_json(value: Any) -> Any:
     if value.__class__ is not str or not _MAY_BE_JSON(value):
         return value
@@ -129,12 +133,12 @@ def _from_json(value: Any) -> Any:
         return value
 
 
-@REGISTRY.add("url_quote(x)", 'with %XX for what a URL does not take; "/" is kept', texts=True)
+@REGISTRY.add("url_quote(x)", 'the text with %XX for characters that a URL cannot contain; "/" is kept', texts=True)
 def _url_quote(value: Any) -> Any:
     return quote(text_of("url_quote", value), safe="/")
 
 
-@REGISTRY.add("url_decode(x)", "with %XX decoded", texts=True)
+@REGISTRY.add("url_decode(x)", "the text with %XX decoded", texts=True)
 def _url_decode(value: Any) -> Any:
     return unquote(text_of("url_decode", value))
 
@@ -167,7 +171,7 @@ def _patterns(table: Any) -> list[tuple[Any, Any]]:
 
 @REGISTRY.add(
     "classify(text, table[, default])",
-    "table of pattern: value, tried in order, case ignored; the value of the first that is found in the text",
+    "the value of the first pattern in `table` that is found in the text (case ignored), or else the default; null without text",
     nulls=Nulls.SEEN,
     prepare=_prepare_classify,
     texts=True,

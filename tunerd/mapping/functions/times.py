@@ -263,8 +263,8 @@ def instants(code: Code, zone: tzinfo) -> Run:
 
 @REGISTRY.add(
     "epoch_ms(x[, zone or format[, the other]])",
-    "an instant as epoch ms: epoch s, ms, us or ns by magnitude (0 is null), ISO 8601, RFC 2822; `%...` is a strptime format. "
-    "A zone that the text itself names wins",
+    "a point in time as epoch milliseconds, from epoch s, ms, us or ns (recognised by size; 0 is null), ISO 8601 or RFC 2822. "
+    "`%...` is a strptime format. If the text names a zone, that zone is used",
     prepare=_prepare_epoch,
 )
 def _epoch_ms(value: Any, *given: Any) -> Any:
@@ -288,7 +288,10 @@ def _duration(function: str, value: Any, per_unit: int) -> int | None:
     return half_up(float(found[1]) * (_UNIT_MS[unit.lower()] if unit else per_unit))
 
 
-@REGISTRY.add("seconds_to_ms(x)", 'a number, text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text wins)')
+@REGISTRY.add(
+    "seconds_to_ms(x)",
+    'milliseconds from seconds: a number, a text of digits, or "3.84s" "200ms" "2m" "1h" (a unit in the text is used)',
+)
 def _seconds_to_ms(value: Any) -> Any:
     if value.__class__ is float and -1e15 < value < 1e15:
         return _floor(value * 1000 + 0.5)
@@ -297,6 +300,6 @@ def _seconds_to_ms(value: Any) -> Any:
     return _duration("seconds_to_ms", value, 1000)
 
 
-@REGISTRY.add("minutes_to_ms(x)", "the same, where a plain number is minutes")
+@REGISTRY.add("minutes_to_ms(x)", "milliseconds from minutes, from the same forms")
 def _minutes_to_ms(value: Any) -> Any:
     return _duration("minutes_to_ms", value, 60_000)

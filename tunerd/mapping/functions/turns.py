@@ -27,8 +27,8 @@ def _check_patterns(codes: Sequence[Code], context: Context) -> None:
 
 @REGISTRY.add(
     "turns(text, speakers[, patterns])",
-    "a transcript of lines `Speaker: words` as a list of {who, text}: `speakers` is a table or a list of the names, `patterns` a "
-    "table for others, as classify takes it. A line without a known speaker belongs to the turn before it",
+    "a list of {who, text} from a transcript of lines `Speaker: words`. `speakers` is a table or a list of the names, `patterns` "
+    "a table as for classify. A line without a known speaker is added to the turn before it",
     nulls=Nulls.FIRST,
     prepare=_check_patterns,
 )

@@ -12,8 +12,8 @@ from typing import Final, Literal
 from tunerd.config import ManifestRule, Source, UrlRule
 from tunerd.config.quantities import parse_duration
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.mapping.limits import ROWS
 from tunerd.places import Node, Place, Problem
+from tunerd.tuner_fields import ROWS
 
 _DEFAULTS: Final = (("within", "10m"), ("wait", "30m"))
 _MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})

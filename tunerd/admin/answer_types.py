@@ -1,0 +1,288 @@
+"""What orders answer. Each type is the JSON that it is shown as: /status.json, the control socket and every `--json` share them.
+
+They are stable (docs/status-json.md): a field may be added; a change of meaning raises `version`. Instants are Unix seconds.
+Nothing here reads or writes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tunerd.ledger import StoredCall, StoredEvent, Story
+from tunerd.ops.mask import redact, without_query
+from tunerd.statuses import DestinationStatus, SourceStatus
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRow:
+    row: int
+    state: str
+    source: str
+    destination: str
+    agent: str
+    call_id: str | None
+    path: str
+    offset: int
+    started_at: float | None
+    admitted_at: float
+    due_at: float | None
+    attempts: int
+    http_status: int | None
+    reason: str | None
+    where: str
+    detail: str
+    tuner_call_id: str | None
+    recording_url: str | None
+    """Without its query, where signed URLs carry their key."""
+    dismissed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    at: float
+    what: str
+    http_status: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginRow:
+    path: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryRow:
+    call: CallRow
+    origins: Sequence[OriginRow]
+    events: Sequence[EventRow]
+    waits_for: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsPage:
+    version: int = VERSION
+    calls: Sequence[CallRow]
+    next_after_row: int | None
+    """Ask again with this for the next page; null: this was the last page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryPage:
+    version: int = VERSION
+    stories: Sequence[StoryRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallProblem:
+    """A call for which an order could not be carried out."""
+
+    row: int
+    call_id: str | None
+    path: str
+    offset: int
+    reason: str
+    what: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """The result of an order over calls (retry, remap, dismiss, forget): of one page, or of all pages added up."""
+
+    version: int = VERSION
+    done: dict[str, int] = field(default_factory=dict)
+    """State afterwards -> number of calls (`due`, `waiting`, ...); also `dismissed`, `forgotten`, `recording`."""
+    failed: list[CallProblem] = field(default_factory=list)
+    """Mapped again and still refused."""
+    skipped: list[CallProblem] = field(default_factory=list)
+    """Left as they were, each with the reason."""
+    next_after_row: int | None = None
+
+    def count(self, state: str, count: int = 1) -> None:
+        if count:
+            self.done[state] = self.done.get(state, 0) + count
+
+    def fail(self, call: StoredCall, reason: str, what: str) -> None:
+        self.failed.append(_problem(call, reason, what))
+
+    def skip(self, call: StoredCall, reason: str, what: str) -> None:
+        self.skipped.append(_problem(call, reason, what))
+
+    def add(self, page: "Report") -> None:
+        """Count the report of one page into this one."""
+        for state, count in page.done.items():
+            self.count(state, count)
+        self.failed += page.failed
+        self.skipped += page.skipped
+        self.next_after_row = page.next_after_row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentRow:
+    """A stored document, whole: only for the user that tunerd runs as, never for a log or the status page."""
+
+    row: int
+    source: str
+    path: str
+    offset: int
+    mtime_ns: int
+    admitted_at: float
+    document: str
+    """The JSON text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentsPage:
+    version: int = VERSION
+    documents: Sequence[DocumentRow]
+    """Newest first."""
+    without: int
+    """Calls passed over because the ledger holds no document for them, or no longer does."""
+    next_after_row: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateRow:
+    count: int
+    oldest_admitted_at: float | None
+    oldest_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrandedRow:
+    destination: str
+    """Empty for a manifest source."""
+    manifest: str
+    """The manifest source that is not configured and whose recordings the calls need; else empty."""
+    waiting: int
+    due: int
+    may_have_arrived: int
+    """Of these: calls with an attempt that ended without an answer."""
+    command: str
+    """The command that maps them again with the current rules."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonRow:
+    running: bool
+    """False: no daemon runs; the command read the ledger itself."""
+    version: str
+    pid: int | None
+    ledger: str
+    """The path of the ledger's file."""
+    started_at: float | None
+    ready: bool
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigRow:
+    file: str
+    last_reload_successful: bool
+    last_reload_at: float | None
+    problems: Sequence[str]
+    """Why the last reload was refused; the daemon keeps the previous configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusDocument:
+    version: int = VERSION
+    generated_at: float
+    daemon: DaemonRow
+    config: ConfigRow
+    calls: dict[str, StateRow]
+    pending_bytes: int
+    waiting_bytes: int
+    destinations: Sequence[DestinationStatus]
+    sources: Sequence[SourceStatus]
+    stranded: Sequence[StrandedRow]
+    """Calls whose destination or manifest source is not configured."""
+    last_failures: Sequence[CallRow]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigurationDocument:
+    """The configuration that the daemon has loaded: only for the user that it runs as, never for a log or the status page."""
+
+    version: int = VERSION
+    file: str
+    text: str
+    """What the file contained when it was loaded."""
+    environment: dict[str, str]
+    """The variables that it refers to, without keys, as the daemon sees them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleDocument:
+    version: int = VERSION
+    left: dict[str, int]
+    """Open state -> calls; `tunerd drain` waits for `due`, `sending` and `gathering`."""
+    idle: bool
+    """Nothing is due, being sent or being gathered, and every file seen has been read."""
+    looked: int
+    """The number of the last finished scan that POST /v1/look asked for: every directory was listed after that request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationNames:
+    """The names of the destinations that were paused or resumed."""
+
+    version: int = VERSION
+    destinations: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReloadResult:
+    version: int = VERSION
+    problems: Sequence[str]
+    """What is wrong with the file (the daemon then keeps the previous configuration); empty: it was loaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescanStarted:
+    version: int = VERSION
+    look: int
+    """The number of the scan: `looked` of /v1/idle reaches it when every directory has been listed."""
+
+
+def call_row(call: StoredCall) -> CallRow:
+    return CallRow(
+        row=call.row,
+        state=call.state.value,
+        source=call.source,
+        destination=call.destination,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.path,
+        offset=call.offset,
+        started_at=None if call.started_at_ms is None else call.started_at_ms / 1000,
+        admitted_at=call.admitted_at,
+        due_at=call.due_at,
+        attempts=call.attempts,
+        http_status=call.status,
+        reason=call.reason,
+        where=redact(call.where),
+        detail=redact(call.detail),
+        tuner_call_id=call.tuner_call_id,
+        recording_url=None if call.recording_url is None else without_query(call.recording_url),
+        dismissed=call.dismissed,
+    )
+
+
+def story_row(story: Story) -> StoryRow:
+    return StoryRow(
+        call=call_row(story.call),
+        origins=[OriginRow(path=path, offset=offset) for path, offset in story.origins],
+        events=[_event_row(event) for event in story.events],
+        waits_for=[redact(line) for line in story.waits_for],
+    )
+
+
+def _event_row(event: StoredEvent) -> EventRow:
+    return EventRow(at=event.at, what=event.what, http_status=event.status, detail=redact(event.detail))
+
+
+def _problem(call: StoredCall, reason: str, what: str) -> CallProblem:
+    return CallProblem(row=call.row, call_id=call.call_id, path=call.path, offset=call.offset, reason=reason, what=what)

@@ -1,0 +1,91 @@
+"""Finding the daemon that a command is for: by the place of its ledger, or by its configuration file. Blocking."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunerd.admin.api import OrderRefused, StatusOrder
+from tunerd.admin.client import TIMEOUT_S, AdminClient
+from tunerd.admin.protocol import BOUND_AS, RUN_DIRECTORY, ControlError, socket_places
+
+
+def find_daemon(
+    ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+) -> AdminClient | None:
+    """The daemon that holds this ledger; None: nobody answers. Raises ControlError where one is that we may not ask."""
+    *likely, of_the_service = socket_places(ledger, env, run_directory)
+    for path in likely:
+        client = AdminClient(path, timeout_s)
+        if client.answers():
+            return client
+    client = AdminClient(of_the_service, timeout_s)
+    try:
+        return client if client.answers() else None
+    except ControlError as exc:
+        if isinstance(exc.__cause__, PermissionError) and _is_for_us(ledger):
+            return None  # the service's directory, on this machine for another ledger
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundDaemon:
+    client: AdminClient
+    ledger: str | None
+    """Where its ledger is, as it says."""
+
+
+def find_daemon_of_file(
+    config_file: Path, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+) -> FoundDaemon | None:
+    """The daemon that was started with this configuration file, wherever its ledger is. Raises ControlError where there
+    are several, or where the only ones may not be asked."""
+    found: dict[str, FoundDaemon] = {}
+    refused: ControlError | None = None
+    for path in _sockets_here(env, run_directory):
+        client = AdminClient(path, timeout_s)
+        try:
+            status = client.ask_now(StatusOrder()) if client.answers() else None
+        except ControlError as exc:
+            refused = exc if isinstance(exc.__cause__, PermissionError) else refused
+            continue
+        except OrderRefused:
+            continue
+        if status is not None and _is_same_file(status.config.file, config_file):
+            found[os.path.realpath(path)] = FoundDaemon(client=client, ledger=status.daemon.ledger)
+    if len(found) > 1:
+        raise ControlError(f"several daemons run with {config_file}; choose one with --socket: {', '.join(sorted(found))}")
+    if not found and refused is not None and not os.access(config_file, os.R_OK):
+        raise refused
+    return next(iter(found.values()), None)
+
+
+def _sockets_here(env: Mapping[str, str], run_directory: str) -> Iterator[Path]:
+    """Control sockets of this machine or container: in the directories of the service, and wherever a daemon listens
+    (the kernel names the path under which a socket was bound)."""
+    directories = [
+        Path(directory) for directory in (*env.get("RUNTIME_DIRECTORY", "").split(":")[:1], run_directory) if directory
+    ]
+    with suppress(OSError):
+        for line in Path("/proc/net/unix").read_text("utf-8", "surrogateescape").splitlines():
+            fields = line.split(" ", 7)
+            if len(fields) == 8 and os.path.basename(fields[7]).startswith(BOUND_AS) and fields[7].startswith("/"):
+                directories.append(Path(fields[7]).parent)
+    for directory in dict.fromkeys(directories):
+        with suppress(OSError):
+            yield from sorted(path for path in directory.iterdir() if path.suffix == ".sock" and path.is_socket())
+
+
+def _is_same_file(one: str, other: Path) -> bool:
+    """The same path, whatever links lead to its directory: the file itself may have been replaced, or be gone."""
+    first, second = os.path.abspath(one), os.path.abspath(other)
+    return first == second or (
+        os.path.basename(first) == os.path.basename(second)
+        and os.path.realpath(os.path.dirname(first)) == os.path.realpath(os.path.dirname(second))
+    )
+
+
+def _is_for_us(ledger: str) -> bool:
+    """It is not there yet, or we may read and write it: the daemon of such a ledger would be ours."""
+    return not os.path.exists(ledger) or os.access(ledger, os.R_OK | os.W_OK, effective_ids=True)

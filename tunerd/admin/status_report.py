@@ -1,0 +1,162 @@
+"""The status report, for /status.json, `tunerd status`, the page and systemd. It reads; it changes nothing."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tunerd.admin.answer_types import ConfigRow, DaemonRow, IdleDocument, StateRow, StatusDocument, StrandedRow, call_row
+from tunerd.call import State
+from tunerd.ledger import Filter, Gate, Gauges, Inspection, Stranded
+from tunerd.ops.coverage import Coverage, SourceCoverage
+from tunerd.ops.mask import redact
+from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
+
+LAST_FAILURES: Final = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Facts:
+    """What app.py knows about the process, and keeps up to date here."""
+
+    version: str
+    config_file: str
+    ledger: str = ""
+    running: bool = True
+    """False: a command reads the ledger without a daemon."""
+    started_at: float | None = None
+    ready: bool = False
+    stopping: bool = False
+    last_reload_successful: bool = True
+    last_reload_at: float | None = None
+    problems: tuple[str, ...] = ()
+    coverage: Coverage | None = None
+    """What the rules ignore; None: no daemon runs."""
+    other_readers: Mapping[str, str] = field(default_factory=dict)
+    """Source -> another tunerd that reads its directory with a ledger of its own."""
+    stranded: Callable[[], Sequence[Stranded]] = tuple
+
+
+class StatusReport:
+    """Built from values that are kept anyway, and one small query for the last failures."""
+
+    def __init__(
+        self,
+        ledger: Inspection,
+        facts: Facts,
+        now: Callable[[], float],
+        *,
+        destinations: Callable[[], Sequence[DestinationStatus]] = tuple,
+        sources: Callable[[], Sequence[SourceStatus]] = tuple,
+        intake_busy: Callable[[], bool] = lambda: False,
+        looked: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._ledger = ledger
+        self._facts = facts
+        self._now = now
+        self._destinations = destinations
+        self._sources = sources
+        self._intake_busy = intake_busy
+        self._looked = looked
+
+    def gauges(self) -> Gauges:
+        return self._ledger.gauges()
+
+    def destinations(self) -> Sequence[DestinationStatus]:
+        return self._destinations()
+
+    def sources(self) -> Sequence[SourceStatus]:
+        return self._sources()
+
+    def stranded(self) -> int:
+        """Calls whose destination or manifest source is not configured."""
+        return sum(one.waiting + one.due for one in self._facts.stranded())
+
+    def ready(self) -> bool:
+        """True from the opening of the ledger until the stop, whatever Tuner, the disk or the sources do."""
+        return self._facts.ready and not self._facts.stopping
+
+    def in_short(self) -> str:
+        """One line for systemd: `12 due, 3 waiting, 1 failed; paused: tuner.example/42 (auth)`."""
+        calls = self._ledger.gauges().calls
+        counts = [f"{calls[state]} {state.value}" for state in State if calls.get(state) and state is not State.IGNORED]
+        paused = [f"{d.name} ({d.pause.reason.value})" for d in self._destinations() if d.pause]
+        return (", ".join(counts) or "no calls yet") + (f"; paused: {', '.join(paused)}" if paused else "")
+
+    async def document(self) -> StatusDocument:
+        gauges, now, facts = self._ledger.gauges(), self._now(), self._facts
+        failures = await self._ledger.calls(Filter(states=frozenset({State.FAILED})), limit=LAST_FAILURES, newest=True)
+        return StatusDocument(
+            generated_at=now,
+            daemon=DaemonRow(
+                running=facts.running,
+                version=facts.version,
+                pid=os.getpid() if facts.running else None,
+                ledger=facts.ledger,
+                started_at=facts.started_at,
+                ready=self.ready(),
+                stopping=facts.stopping,
+            ),
+            config=ConfigRow(
+                file=facts.config_file,
+                last_reload_successful=facts.last_reload_successful,
+                last_reload_at=facts.last_reload_at,
+                problems=[redact(problem) for problem in facts.problems],
+            ),
+            calls={state.value: _state_row(gauges, state, now) for state in State},
+            pending_bytes=gauges.pending_bytes,
+            waiting_bytes=gauges.waiting_bytes,
+            destinations=[_without_secrets(status) for status in self._destinations()],
+            sources=[self._with_coverage(status) for status in self._sources()],
+            stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
+            last_failures=[call_row(call) for call in failures],
+        )
+
+    def _with_coverage(self, status: SourceStatus) -> SourceStatus:
+        """With what the daemon knows about the source that intake does not."""
+        coverage = self._facts.coverage.of(status.name) if self._facts.coverage is not None else SourceCoverage()
+        return replace(
+            status,
+            detail=redact(status.detail),
+            only_ignored=coverage.only_ignored,
+            rows_dropped=dict(coverage.rows_dropped),
+            unknown_roles=list(coverage.unknown_roles),
+            also_read_by=self._facts.other_readers.get(status.name),
+        )
+
+    def idle(self) -> IdleDocument:
+        """Whether everything that can be sent has been sent: `tunerd drain` asks until this is true for a while."""
+        calls = self._ledger.gauges().calls
+        left = {state.value: calls.get(state, 0) for state in State if state.is_open}
+        due = max(0, left[State.DUE.value] - sum(one.due for one in self._facts.stranded()))
+        moving = due + left[State.SENDING.value] + left[State.GATHERING.value]
+        return IdleDocument(left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
+
+
+def stored_destination(name: str, gate: Gate) -> DestinationStatus:
+    """A destination as the ledger remembers it: what a command shows when no daemon runs."""
+    return DestinationStatus(
+        name=name,
+        pause=None if gate.pause is None else PauseStatus(reason=gate.pause, since=gate.paused_since, detail=gate.detail),
+        closed_until=gate.closed_until,
+        agents=[AgentStatus(agent=agent, reason=reason, since=since) for agent, (reason, since) in sorted(gate.agents.items())],
+    )
+
+
+def _stranded_row(one: Stranded) -> StrandedRow:
+    states = ",".join(name for name, count in (("waiting", one.waiting), ("due", one.due)) if count)
+    return StrandedRow(destination=one.destination, manifest=one.manifest, waiting=one.waiting, due=one.due,
+                       may_have_arrived=one.may_have_arrived, command=f"tunerd remap --state {states}")  # fmt: skip
+
+
+def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:
+    at = gauges.oldest_at.get(state)
+    return StateRow(
+        count=gauges.calls.get(state, 0), oldest_admitted_at=at, oldest_age_s=None if at is None else max(0.0, now - at)
+    )
+
+
+def _without_secrets(status: DestinationStatus) -> DestinationStatus:
+    if status.pause is None:
+        return status
+    return replace(status, pause=replace(status.pause, detail=redact(status.pause.detail)))

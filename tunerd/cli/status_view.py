@@ -1,0 +1,113 @@
+"""`tunerd status` as text: the daemon, its calls by state, destinations, sources, stranded calls, last failures."""
+
+from typing import Final
+
+from tunerd.admin.answer_types import StatusDocument, StrandedRow
+from tunerd.cli.drawing import STATE_COLOURS, ago, count_of, name_of, next_probe, say_wrapped, span, why
+from tunerd.cli.terminal import say, style
+from tunerd.outcome import IntakeReason
+from tunerd.statuses import DestinationStatus, SourceStatus
+
+_PROBLEMS_SHOWN: Final = 5
+_SOURCE_TO_DO: Final = {
+    IntakeReason.MISSING: "the directory does not exist, or another one is in its place; reading resumes when it is back",
+    IntakeReason.DENIED: "this process cannot read the directory: give it read and search permission (r-x); see its log",
+}
+
+
+def draw_status(status: StatusDocument) -> None:
+    now = status.generated_at
+    _daemon(status)
+    say()
+    for state, row in status.calls.items():
+        if row.count or state in ("due", "sent", "failed"):
+            oldest = "" if row.oldest_age_s is None or not row.count else f"   oldest {ago(row.oldest_age_s)}"
+            hint = "   tunerd failed" if state == "failed" and row.count else ""
+            colour = STATE_COLOURS.get(state) if row.count else None
+            say(f"  {style(f'{state:<10}', fg=colour)}{row.count:>11,}{oldest}{hint}")
+    if status.destinations:
+        say()
+        say("Destinations")
+        for destination in status.destinations:
+            _destination(destination, now)
+    if status.sources:
+        say()
+        say("Sources")
+        for source in status.sources:
+            _source(source)
+    for stranded in status.stranded:
+        say()
+        _stranded(stranded)
+    if status.last_failures:
+        say()
+        say("Last failures")
+        for call in status.last_failures:
+            say(f"  {name_of(call)}   {style(call.reason or '', fg='red')}   {ago(now - call.admitted_at)}")
+            say_wrapped(why(call), "    ")
+
+
+def _daemon(status: StatusDocument) -> None:
+    daemon, config = status.daemon, status.config
+    if daemon.running:
+        since = "" if daemon.started_at is None else f" for {span(status.generated_at - daemon.started_at)}"
+        state = "stopping" if daemon.stopping else "running" if daemon.ready else "starting"
+        say(f"tunerd {daemon.version} is {state}{since} (process {daemon.pid})")
+    else:
+        say(style("tunerd is not running", fg="yellow") + "; this is the content of its ledger")
+    say(f"configuration {config.file}")
+    if not config.last_reload_successful:
+        say(style("  the last reload was refused; tunerd keeps the previous configuration:", fg="red"))
+        for problem in config.problems[:_PROBLEMS_SHOWN]:
+            say_wrapped(problem, "    ")
+
+
+def _destination(status: DestinationStatus, now: float) -> None:
+    limit = f" of {status.limit}" if status.limit else ""
+    uploads = f"   {status.in_flight}{limit} uploads in flight" if status.limit or status.in_flight else ""
+    say(f"  {status.name}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if status.dry_run else ""))
+    if (pause := status.pause) is not None:
+        since = "" if pause.since is None else f" for {span(now - pause.since)}"
+        detail = f": {pause.detail}" if pause.detail else ""
+        say_wrapped(f"paused ({pause.reason.value}){since}{next_probe(pause, now)}{detail}", "    ", fg="yellow")
+    if status.closed_until is not None and status.closed_until > now:
+        say(f"    no uploads for {span(status.closed_until - now)}: Tuner asked for this wait (Retry-After)")
+    for agent in status.agents:
+        since = "" if agent.since is None else f" for {span(now - agent.since)}"
+        say(f"    agent {agent.agent} " + style(f"paused ({agent.reason.value})", fg="yellow") + since)
+
+
+def _source(status: SourceStatus) -> None:
+    counts = count_of(status.files, "file") + (f", {status.settling:,} not read yet" if status.settling else "")
+    counts += f", {status.late_parts:,} parts arrived after their call was sent" if status.late_parts else ""
+    state = style(f"paused ({status.paused.value})", fg="yellow") if status.paused else counts
+    say(f"  {status.name}   {state}" + ("" if status.watching or status.paused else ", found by scans"))
+    say_wrapped(status.path, "    ")
+    for warning in _warnings(status):
+        say_wrapped(warning, "    ", fg="yellow")
+
+
+def _warnings(status: SourceStatus) -> list[str]:
+    warnings = [_SOURCE_TO_DO[status.paused]] if status.paused in _SOURCE_TO_DO else []
+    if status.only_ignored:
+        warnings.append(f"`when:` ignored the last {status.only_ignored:,} documents, and none became a call. Check the rules: "
+                        "tunerd explain FILE")  # fmt: skip
+    if status.unknown_roles:
+        dropped = sum(count for reason, count in status.rows_dropped.items() if reason != "not_speech")
+        lost = f"; {dropped:,} rows were dropped" if dropped else ""
+        warnings.append(f"roles missing from the table of roles: {', '.join(status.unknown_roles)}{lost}")
+    if status.also_read_by:
+        warnings.append(f"{status.also_read_by} also reads it: with two ledgers, each call is sent twice")
+    if (one := status.unreadable_example) is not None:
+        count = f"{status.unreadable:,} cannot be read, for example" if status.unreadable > 1 else "not read:"
+        warnings.append(f"{count} {one.path}: {one.why}; tunerd keeps trying until it can be read or is gone")
+    return warnings
+
+
+def _stranded(row: StrandedRow) -> None:
+    if row.destination:
+        cause = f"their destination {row.destination} is not configured, so they are not sent"
+    else:
+        cause = f"they need recordings of the source {row.manifest}, which is not configured"
+    stranded = f"Stranded: {count_of(row.waiting + row.due, 'call')}: {cause}"
+    say_wrapped(f"{stranded}. Restore it, or map them again with the current rules:", "", fg="yellow")
+    say(f"  {row.command}")

@@ -1,0 +1,307 @@
+"""A destination while the daemon runs: its gate, key, parked workers and open attempts, and what status pages see of it.
+
+The order of the steps is run.py's; here is what each of them needs of the destination.
+"""
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from tunerd.call import Form, Refusal
+from tunerd.clock import Clock
+from tunerd.config import Delivery as Settings
+from tunerd.config import Destination
+from tunerd.delivery.key import Key
+from tunerd.delivery.pacing import Pacing, Permit
+from tunerd.delivery.parking import WorkerParking
+from tunerd.delivery.retry import decide
+from tunerd.events import (
+    AlreadyThereStreak,
+    AttemptEnded,
+    CallFailed,
+    CallRetried,
+    CallSent,
+    ConcurrencyChanged,
+    Emit,
+    Event,
+)
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen, WritePath
+from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
+from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
+
+STREAK: Final = 10
+LOOK_AT_LEAST_S: Final = 30.0
+"""However sure it is that nothing is due: the ledger is asked this often."""
+
+Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
+"""Exactly one attempt; raises nothing that a server or a network can cause."""
+
+Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
+"""Makes the Upload of a destination; called again for each reload."""
+
+
+class FreezeBody(Protocol):
+    """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
+
+    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
+
+
+class DestinationPool:
+    def __init__(
+        self,
+        destination: Destination,
+        settings: Settings,
+        *,
+        ledger: WritePath,
+        connect: Connect,
+        freeze: FreezeBody,
+        clock: Clock,
+        emit: Emit,
+        chance: Callable[[], float],
+    ) -> None:
+        self.name = destination.name
+        self.key = Key(destination)
+        self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
+        self.parking = WorkerParking(clock)
+        self.is_retired = False
+        """No longer configured: attempts that are open end, no other begins."""
+        self.next_due_at: float | None = None
+        """As the last look into the ledger said that found nothing due."""
+        self._dry_since_news = -1
+        self._dry_at = -math.inf
+        self.handed: deque[tuple[Permit, Claimed]] = deque()
+        """Calls that were admitted and handed over with a permit each; the next worker that comes by takes one."""
+        self.reserved = 0
+        """Permits for calls whose admission is being written."""
+        self.upload: Upload = connect(destination, self.key, settings)
+        self.settings = settings
+        self._connect = connect
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._chance = chance
+        self._freezers = {form: _freezer(freeze, form) for form in Form}
+        self._streaks: dict[str, int] = {}
+        self._open: dict[int, float] = {}
+        self.key.on_change(self.key_changed)
+
+    def restore(self, gate: Gate | None) -> None:
+        """Begin where the last process stopped."""
+        now = self._clock.now()
+        if gate is not None:
+            self._tell(self.pacing.restore(gate, now))
+        self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
+        if self.key.value is None:
+            self.key_changed()
+
+    def change(self, destination: Destination, settings: Settings) -> None:
+        """Another configuration for the same destination: from the next attempt on. Raises what `connect` raises, and
+        then nothing has changed."""
+        upload = self._connect(destination, self.key, settings)
+        self.upload, self.settings = upload, settings
+        self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
+        self.key.follow(destination)
+        self.parking.notify_all()
+
+    def found_nothing(self, next_due_at: float | None, news: int) -> None:
+        """A look into the ledger that began after `news` found no call that may go out now."""
+        self.next_due_at = next_due_at
+        self._dry_since_news = news
+        self._dry_at = self._clock.now()
+
+    def found_no_probe(self) -> None:
+        """There is no call with which a key could be tried."""
+        self._tell(self.pacing.nothing_to_probe(self._clock.now()))
+
+    def need_not_look(self) -> float | None:
+        """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
+        now = self._clock.now()
+        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses():
+            return None
+        return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
+
+    def is_idle(self) -> bool:
+        """Nothing in flight and, as far as is known, nothing due now."""
+        return not self._open and not self.handed and (self.settings.dry_run or self.has_nothing_due())
+
+    def has_nothing_due(self, by: float | None = None) -> bool:
+        """The last look found nothing that is due `by` then (now), and nothing has happened since."""
+        later = self.next_due_at is None or self.next_due_at > (self._clock.now() if by is None else by)
+        return later and self._dry_since_news == self.parking.news
+
+    def freeze(self, form: Form) -> Freeze:
+        return self._freezers[form]
+
+    def key_changed(self) -> None:
+        present = self.key.value is not None
+        self._tell(
+            self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local)
+        )
+        self.parking.notify()
+
+    def pause(self, why: str = "") -> None:
+        self._tell(self.pacing.operator_pause(self._clock.now(), why))
+        self.parking.notify()
+
+    def resume(self) -> None:
+        self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
+        self.parking.notify()
+
+    def started(self, claimed: Claimed) -> float:
+        """An attempt begins; gives its start on the monotonic clock."""
+        self._open[claimed.row] = at = self._clock.monotonic()
+        return at
+
+    def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
+        """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
+        now, took_s = self._clock.now(), self._clock.monotonic() - started_at
+        self._open.pop(claimed.row, None)
+        self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
+        rejecting = self.pacing.paused is PauseReason.REJECTING
+        outcome = self.pacing.attribute(claimed.row, outcome, now)
+        self._tell(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
+        self._count_already_there(claimed, outcome)
+        return decide(
+            outcome,
+            claimed,
+            now=now,
+            chance=self._chance(),
+            give_up_after_s=self.settings.give_up_after_s,
+            last_accepted_at=self.pacing.last_accepted_at,
+            probe=permit.probe,
+            rejecting=rejecting,
+        )
+
+    def broken_off(self, permit: Permit, claimed: Claimed) -> Settlement:
+        """The attempt was cancelled by a stop: due again at once, and nobody knows whether it arrived."""
+        self._open.pop(claimed.row, None)
+        self.pacing.cancelled(permit, claimed.agent)
+        self._emit(AttemptEnded(destination=self.name, outcome="retry", took_s=0.0))
+        return Deferred(
+            due_at=self._clock.now(),
+            reason=RetryReason.TIMEOUT,
+            status=None,
+            detail="broken off by a stop before the answer came",
+            counts=False,
+            surely_not_arrived=False,
+        )
+
+    def told(self, claimed: Claimed, settlement: Settlement) -> None:
+        """The settlement is durable: tell what became of the call."""
+        now = self._clock.now()
+        match settlement:
+            case Delivered():
+                self._emit(
+                    CallSent(
+                        source=claimed.source,
+                        call_id=claimed.call_id,
+                        tuner_call_id=settlement.tuner_call_id,
+                        already_there=settlement.already_there,
+                        delivery_s=now - claimed.settled_at,
+                        attempts=claimed.attempts + 1,
+                    )
+                )
+            case Deferred(reason=RetryReason() as reason):
+                if settlement.counts:
+                    self._emit(
+                        CallRetried(
+                            source=claimed.source,
+                            call_id=claimed.call_id,
+                            reason=reason,
+                            status=settlement.status,
+                            due_in_s=max(0.0, settlement.due_at - now),
+                            attempts=claimed.attempts + 1,
+                            detail=settlement.detail,
+                        )
+                    )
+            case Deferred():
+                pass  # a pause: told once, for all its calls
+            case Ended():
+                self._emit(
+                    CallFailed(
+                        source=claimed.source,
+                        reason=settlement.reason,
+                        call_id=claimed.call_id,
+                        path=claimed.read_from,
+                        where="",
+                        what=settlement.detail,
+                        status=settlement.status,
+                    )
+                )
+
+    def keep_gate(self) -> Awaitable[None] | None:
+        """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `gate_is_kept` waits."""
+        if not self.pacing.dirty:
+            return None
+        self.pacing.dirty = False
+        return self._ledger.set_gate(self.name, self.pacing.gate(), self._clock.now())
+
+    async def gate_is_kept(self, kept: Awaitable[None] | None) -> None:
+        """Wait until it is durable. A ledger that cannot be written now gets it later."""
+        if kept is None:
+            return
+        try:
+            await kept
+        except LedgerUnavailable:
+            self.pacing.dirty = True
+
+    def open_attempts(self) -> int:
+        return len(self._open)
+
+    def oldest_attempt_at(self) -> float | None:
+        """On the monotonic clock."""
+        return min(self._open.values(), default=None)
+
+    def status(self) -> DestinationStatus:
+        pauses = self.pacing.pauses()
+        own = next((pause for pause in pauses if pause.agent is None), None)
+        return DestinationStatus(
+            name=self.name,
+            pause=None if own is None else PauseStatus(reason=own.reason, since=own.since, detail=own.detail,
+                                                       next_probe_at=own.next_probe_at),
+            closed_until=self.pacing.closed_until,
+            agents=[AgentStatus(agent=pause.agent, reason=pause.reason, since=pause.since)
+                    for pause in pauses if pause.agent is not None],
+            in_flight=self.pacing.in_flight,
+            limit=self.pacing.limit,
+            form=self.key.form,
+            dry_run=self.settings.dry_run,
+        )  # fmt: skip
+
+    def _tell(self, told: Sequence[Event]) -> None:
+        for event in told:
+            self._emit(event)
+
+    def _count_already_there(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Only first attempts: that a repeated one is there already is as it should be."""
+        if claimed.attempts or claimed.first_attempt_at is not None or not isinstance(outcome, Sent):
+            return
+        if not outcome.already_there:
+            self._streaks.pop(claimed.source, None)
+            return
+        count = self._streaks.get(claimed.source, 0) + 1
+        self._streaks[claimed.source] = count
+        if count == STREAK:
+            self._emit(AlreadyThereStreak(source=claimed.source, count=count))
+
+
+def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
+    def frozen(call: Unfrozen) -> bytes | Refusal:
+        return freeze(call.payload, call.recording_url, call.checked_for, form)
+
+    return frozen
+
+
+def _name(outcome: Outcome) -> str:
+    match outcome:
+        case Sent():
+            return "sent"
+        case Retry():
+            return "retry"
+        case Failed():
+            return "failed"
+        case Refused():
+            return "refused"
+        case Unconfirmed():
+            return "unconfirmed"

@@ -1,0 +1,65 @@
+"""The names that rules see: which there are where, and in which slot the value of each stands during a run."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunerd.mapping.functions import UNKNOWN
+from tunerd.mapping.roles import TableAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where a name's value stands: a place in the list of slots, or known at load."""
+
+    index: int
+    value: Any = UNKNOWN
+    tables: Sequence[TableAsked] = ()
+    """The tables that its rule asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """In a slot: the rule that should have filled it failed. Whoever reads it fails alike."""
+
+    error: Exception
+
+
+@dataclass(slots=True)
+class NameScope:
+    """The names that an expression sees: lexical scopes, inner ones over outer ones, without shadowing."""
+
+    outer: "NameScope | None" = None
+    slots: dict[str, Slot] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Shared by all scopes of a mapping: the names that some expression reads."""
+    guarded: bool = False
+    """A slot may hold a Broken; reading it raises what broke it."""
+
+    def inner(self) -> "NameScope":
+        return NameScope(self, {}, self.used, self.guarded)
+
+    def find(self, name: str) -> Slot | None:
+        scope: NameScope | None = self
+        while scope is not None:
+            if (slot := scope.slots.get(name)) is not None:
+                self.used.add(name)
+                return slot
+            scope = scope.outer
+        return None
+
+    def all(self) -> list[str]:
+        return [*(self.outer.all() if self.outer else ()), *self.slots]
+
+
+def whole(value: Any) -> Any:
+    if value.__class__ is Broken:
+        raise value.error
+    return value
+
+
+def nearest(name: str, among: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no name is near."""
+    found = difflib.get_close_matches(name, list(among), n=1, cutoff=0.6)
+    return f" (did you mean `{found[0]}`?)" if found else ""

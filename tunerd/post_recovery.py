@@ -1,0 +1,97 @@
+"""After a damaged ledger was rebuilt: what would be sent a second time is counted before any of it goes.
+
+The files are read again, and what the salvaged rows do not know looks new. create-call answers 409 for it; send-calls
+would keep every call twice. So such destinations stand still until all is read, and from a thousand calls on until an
+operator has looked (`tunerd resume`). The hold is an operator's pause in the ledger: it outlives a restart.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from tunerd.call import Form, State
+from tunerd.clock import Clock
+from tunerd.ledger import Filter, Gate, LedgerUnavailable, StoredCall
+from tunerd.outcome import PauseReason
+
+MOST_AGAIN: Final = 1000
+"""So many calls may be sent again without being asked for."""
+COUNTING: Final = "the ledger was damaged and rebuilt: its files are read again, and what would be sent twice is counted"
+WAITING: Final = (
+    f"the ledger was damaged and rebuilt: over {MOST_AGAIN:,} calls are due that may have been sent before, and this request "
+    "form would keep them twice; `tunerd resume` sends them"
+)
+_LOOK_EVERY_S: Final = 1.0
+_PAGE: Final = 500
+
+
+class HeldLedger(Protocol):
+    async def is_rebuilt(self) -> bool: ...
+    async def resends_quarantined(self) -> None: ...
+    async def gates(self) -> Mapping[str, Gate]: ...
+    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]: ...
+    async def calls(
+        self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False
+    ) -> Sequence[StoredCall]: ...
+
+
+class HeldDelivery(Protocol):
+    async def pause(self, name: str, why: str = "") -> None: ...
+    async def resume(self, name: str) -> None: ...
+
+
+async def quarantine_resends(ledger: HeldLedger, forms: Mapping[str, Form | None], *, now: float) -> dict[str, float]:
+    """Before delivery begins: pause each destination that would store a repeated call twice, if the ledger was rebuilt,
+    by whomever and whenever, and this was not done since; or was and the count was broken off. `forms` by destination;
+    None: not known without a key. Gives the names to count for, and since when."""
+    gates, held, rebuilt = await ledger.gates(), dict[str, float](), await ledger.is_rebuilt()
+    for name, form in forms.items():
+        gate = gates.get(name, Gate())
+        if gate.pause is PauseReason.OPERATOR:
+            if gate.detail == COUNTING:
+                held[name] = now if gate.paused_since is None else gate.paused_since
+        elif rebuilt and form is not Form.CREATE_CALL:
+            paused = Gate(closed_until=gate.closed_until, pause=PauseReason.OPERATOR, paused_since=now, detail=COUNTING,
+                          agents=gate.agents)  # fmt: skip
+            await ledger.set_gate(name, paused, now)
+            held[name] = now
+    if rebuilt:
+        await ledger.resends_quarantined()  # the pauses are in the ledger by now, and outlive this process as the mark did
+    return held
+
+
+async def release_resends(
+    held: Mapping[str, float],
+    ledger: HeldLedger,
+    delivery: HeldDelivery,
+    all_read: Callable[[], bool],
+    clock: Clock,
+    stop: asyncio.Event,
+) -> None:
+    """Once `all_read` says that every file was read again, resume the destinations with at most MOST_AGAIN such calls;
+    the others stay paused, and say why."""
+    left = dict(held)
+    while left and not await clock.wait(stop, _LOOK_EVERY_S):
+        is_done = all_read()
+        for name, since in list(left.items()):
+            try:
+                count = await _again(ledger, name, since)
+                if count > MOST_AGAIN:
+                    await delivery.pause(name, WAITING)
+                elif is_done:
+                    await delivery.resume(name)
+                else:
+                    continue
+            except LedgerUnavailable:
+                continue  # the ledger tells of it; looked at again
+            del left[name]
+
+
+async def _again(ledger: HeldLedger, destination: str, since: float) -> int:
+    """Due calls of a destination that were admitted since the rebuild; counting ends beyond MOST_AGAIN."""
+    count = after_row = 0
+    where = Filter(states=frozenset({State.DUE}), since=since)
+    while count <= MOST_AGAIN and (rows := await ledger.calls(where, after_row=after_row, limit=_PAGE)):
+        count += sum(row.destination == destination for row in rows)
+        after_row = rows[-1].row
+    return count

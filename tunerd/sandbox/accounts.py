@@ -1,0 +1,128 @@
+"""What Tuner would answer to a request: keys, query, body, known ids; and the bytes of each answer. No sockets here."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import orjson
+
+from tunerd.call import Form
+from tunerd.sandbox.body_check import FieldProblem, Judged
+from tunerd.sandbox.faults import Faults
+
+AccountKey: TypeAlias = tuple[str, str, str]
+"""workspace, agent, call id: what Tuner keeps apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """How a request ends."""
+
+    status: int
+    note: str
+    body: bytes = b""
+    accepted: bool = False
+    problems: tuple[FieldProblem, ...] = ()
+    headers: Mapping[str, str] | None = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRequest:
+    """What counts of a POST to the call endpoint."""
+
+    form: Form | None
+    """By the key's header; None: neither or both."""
+    key: str
+    workspace: str
+    agent: str
+    content_type: str
+
+
+class Accounts:
+    """What the stand-in has accepted so far, for each workspace and agent."""
+
+    def __init__(self) -> None:
+        self._accepted: Counter[AccountKey] = Counter()
+
+    def answer(self, request: CallRequest, judged: Judged, faults: Faults) -> Response:
+        """What Tuner would answer; a good call is accepted by this."""
+        if refusal := refuse_key(request, faults):
+            return refusal
+        if request.agent in faults.forbid_agents:
+            return Response(403, "forbidden", error("this key may not send calls of this agent"))
+        if wrong := _query_problems(request.workspace, request.agent):
+            return Response(400, "refused", error("the query is not complete", wrong), problems=wrong)
+        if request.content_type != "application/json":
+            return Response(415, "refused", error("Content-Type must be application/json"))
+        if judged.problems:
+            status = 400 if judged.not_json else faults.reject
+            return Response(status, "refused", error("the body is not valid", judged.problems), problems=judged.problems)
+        assert request.form is not None  # noqa: S101 - refuse_key answers it
+        return self._accept(request.form, (request.workspace, request.agent, judged.call_id or ""))
+
+    def _accept(self, form: Form, call: AccountKey) -> Response:
+        known = self._accepted[call]
+        if form is Form.CREATE_CALL and known:
+            return Response(409, "known", error("this call_id exists already; nothing was updated"))
+        self._accepted[call] = known + 1
+        answer: dict[str, object]
+        if form is Form.CREATE_CALL:
+            answer = {"id": self._accepted.total(), "provider_call_id": call[2], "is_new": True}
+        else:
+            seal = hashlib.sha256("\0".join((*call, str(known))).encode()).hexdigest()[:12]
+            answer = {"success": True, "callId": call[2], "tunerCallId": f"tc_{seal}", "message": _RECEIVED}
+        return Response(200, "accepted again" if known else "accepted", orjson.dumps(answer), accepted=True)
+
+
+_RECEIVED: Final = "Call data received successfully."
+
+UNCHECKED: Final = {
+    Form.SEND_CALLS: Response(
+        200, "accepted", orjson.dumps({"success": True, "callId": "", "tunerCallId": "tc_unchecked", "message": _RECEIVED}), True
+    ),
+    Form.CREATE_CALL: Response(200, "accepted", orjson.dumps({"id": 1, "provider_call_id": "", "is_new": True}), True),
+}
+"""For requests that nobody looked at."""
+
+
+def credentials(headers: Mapping[str, str]) -> tuple[Form | None, str]:
+    """The form and the key that the headers name; (None, "") for neither or both."""
+    own, authorization = headers.get("X-API-Key"), headers.get("Authorization")
+    if own and authorization is None:
+        return Form.SEND_CALLS, own
+    if own is None and authorization is not None and authorization.startswith("Bearer ") and len(authorization) > 7:
+        return Form.CREATE_CALL, authorization[7:]
+    return None, ""
+
+
+def refuse_key(request: CallRequest, faults: Faults) -> Response | None:
+    if request.form is None:
+        return Response(401, "no key", error("send either X-API-Key or Authorization: Bearer"))
+    if not faults.is_good(request.key):
+        return Response(401, "wrong key", error("this key is not known"))
+    return None
+
+
+def _query_problems(workspace: str, agent: str) -> tuple[FieldProblem, ...]:
+    problems = []
+    if not (workspace.isascii() and workspace.isdecimal()):
+        problems.append(FieldProblem(field="query.workspace_id", problem="a whole number is required"))
+    if not agent:
+        problems.append(FieldProblem(field="query.agent_remote_identifier", problem="is required"))
+    return tuple(problems)
+
+
+def error(what: str, problems: Sequence[FieldProblem] = ()) -> bytes:
+    told: dict[str, object] = {"success": False, "error": what}
+    if problems:
+        told["errors"] = [{"field": each.field, "problem": each.problem} for each in problems]
+    return orjson.dumps(told)
+
+
+def retry_after(own: int | str | None, faults: Faults, status: int) -> dict[str, str]:
+    """The Retry-After header: the answer's own wish, else the standing one, which goes with 429 and 503."""
+    wish = faults.retry_after if own is None and status in (429, 503) else own
+    return {} if wish is None else {"Retry-After": str(wish)}

@@ -1,0 +1,79 @@
+"""A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tunerd.call import Form, Hold
+from tunerd.config import Config, Destination, ManifestRule, Source
+from tunerd.mapping import SourceMapping, compile_source, manifest_sources, presets
+from tunerd.places import ConfigError, Problem
+
+MADE_UP_AGENT: Final = "your-agent"
+_MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledSource:
+    """One source."""
+
+    source: Source
+    destination: Destination | None
+    """None for a source that only brings recordings."""
+    mapping: SourceMapping
+    form: Form | None
+    """The request form its calls are mapped for; None: not known (there is no key to tell by)."""
+    made_up: bool = False
+    """Workspace and agent are stand-ins: there is no configuration."""
+    compress: bool = False
+
+
+def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> CompiledSource:
+    """A preset alone, with a made-up workspace and agent; whatever manifest sources it looks into are taken to be there.
+    Raises KeyError for an unknown name, ConfigError for a preset that does not compile."""
+    members = presets.load(name)
+    form = form or Form.CREATE_CALL
+    calls = "call" in members
+    source = Source(
+        name=name,
+        path="/",
+        preset=name,
+        agent_remote_identifier=MADE_UP_AGENT if calls else None,
+        destination=_MADE_UP.name if calls else "",
+        on_missing=Hold(hold_s=0.0),
+    )
+    destination = replace(_MADE_UP, api=form.value) if calls else None
+    looked_for = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
+    mapping = compile_source(source, destination, sources_with_started_at=looked_for, environ=environ, form=form)
+    return CompiledSource(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
+
+
+def compile_config(
+    config: Config, environ: Mapping[str, str], forms: Mapping[str, Form], form: Form | None = None
+) -> dict[str, CompiledSource]:
+    """Every source of a configuration by its name. `forms`: by destination, where it is known; `form`: use this one for
+    all. Keys are not looked at. Raises ConfigError with the problems of all sources."""
+    destinations = {one.name: replace(one, api_key=None) for one in config.destinations}
+    brings = manifest_sources(config.sources)
+    compiled: dict[str, CompiledSource] = {}
+    problems: list[Problem] = []
+    for at, source in enumerate(config.sources):
+        destination = destinations.get(source.destination)
+        known = form or forms.get(source.destination) or (destination.form if destination else None)
+        try:
+            mapping = compile_source(
+                source, destination, sources_with_started_at=brings, environ=environ, form=known, path=f"sources[{at}]"
+            )
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        compiled[source.name] = CompiledSource(
+            source=source,
+            destination=destination,
+            mapping=mapping,
+            form=known,
+            compress=config.delivery.compress,
+        )
+    if problems:
+        raise ConfigError(problems)
+    return compiled
