@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Form, State
-from tunerd.ledger import LedgerRefused
+from tunerd.ledger import Filter, LedgerRefused
 from tunerd.ledger.rows import CallRow, RowKind
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sqlite import SqliteLedger
@@ -85,6 +85,19 @@ async def test_the_file_is_set_up_as_decided(tmp_path: Path) -> None:
     asked = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "journal_mode", "auto_vacuum")]
     db.close()
     assert asked == [APPLICATION_ID, "wal", 2]
+
+
+async def test_a_number_is_not_given_again(tmp_path: Path) -> None:
+    """Not even if the newest row is erased right after a restart: somebody may still remember its number."""
+    path = tmp_path / "ledger.db"
+    await make(path)
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    (first,) = await ledger.calls(Filter())
+    await ledger.forget(first.call_id or "", NOW)
+    await put(ledger, make_call("call-2"))
+    (second,) = await ledger.calls(Filter())
+    await ledger.close()
+    assert second.row > first.row
 
 
 def test_rows_are_read_as_they_were_written() -> None:

@@ -1,7 +1,7 @@
-"""How a call finds its recording (the rules of docs/recordings.md). Pure: what is known goes in, a decision comes out.
+"""How a call finds its recording (the rules of docs/recordings.md). Pure: known facts go in, a decision comes out.
 
-A wrong join puts one customer's audio at another's call, so every doubt here ends in "none": a null key, a tie, a recording
-that another call is nearer to. What is near is taken at once; what is farther away has to have been known for a while.
+A wrong match puts one customer's audio at another's call. So every doubt ends in "none": a null key, a tie, a recording to
+which another call is nearer. A near recording is taken at once; a farther one only after it has been known for a while.
 """
 
 import math
@@ -18,7 +18,7 @@ from tunerd.ledger import FarRule
 from tunerd.outcome import FailReason
 
 EXPIRES_SOON_S: Final = 120.0
-"""A farther recording is taken this long before its URL expires, however short it has been known."""
+"""A farther recording is taken this long before its URL expires, even if it has not been known for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +31,18 @@ class Free:
     expires_at: float | None = None
     known_at: float = 0.0
     path: str = ""
-    """Of the manifest that told it last: what a person knows it by."""
+    """Of the manifest that described it last: a person knows it by this."""
 
 
 class Standing(StrEnum):
-    """How far a call has come with what it looked for."""
+    """Whether a call still takes a recording."""
 
     OPEN = "open"
-    """It takes the recording that is its own."""
+    """It takes a recording."""
     CLOSED = "closed"
-    """It takes none any more (sent without one, dismissed), but what would be its own is nobody else's."""
+    """It no longer takes one (sent without, dismissed), but the recording that belongs to it goes to no other call."""
     SERVED = "served"
-    """It has its recording. Another one that is nearer to it than to anybody else is given to nobody."""
+    """It has its recording. A second one that is nearer to it than to any other call goes to no call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Seeker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partner:
-    """The recording that is the call's own, as far as is known now: neither of the two has anything nearer."""
+    """The recording that belongs to the call, as far as is known now: neither of the two has anything nearer."""
 
     found: Free
     is_near: bool
@@ -67,7 +67,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tie:
-    """The call and others, or it and several recordings, are equally near: nobody gets anything."""
+    """Several calls, or several recordings, are equally near to each other: no call gets any of them."""
 
     recordings: tuple[Free, ...]
     others: int
@@ -76,7 +76,7 @@ class Tie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A recording that a strategy may answer with, from `at` on."""
+    """A recording with which a strategy may answer, from `at` on."""
 
     found: Free
     at: float
@@ -84,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absence:
-    """What a manifest strategy has been told for good: there is none (or it expired), since when."""
+    """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
 
     at: float
     expired: bool = False
@@ -92,7 +92,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """A strategy that this decision answers with "absent" or "expired"; the recording that says so is used up."""
+    """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
 
     position: int
     recording: int
@@ -115,7 +115,7 @@ class Use:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitUntil:
     at: float
-    """When time alone may change the answer."""
+    """When time alone may change the decision."""
     closes: tuple[Closing, ...] = ()
 
 
@@ -130,12 +130,12 @@ Decision: TypeAlias = Use | WaitUntil | Exhausted
 
 
 Closeness: TypeAlias = tuple[bool, float]
-"""Sorts: first what is near, then what is farther; in each by how far apart (ms) the two started."""
+"""Sorts near pairs before farther ones, and each by how far apart (ms) the two started."""
 
 
 def closeness(seeker: Seeker, started_at_ms: int | None) -> Closeness | None:
-    """None: they cannot belong together. Near: the recording starts beside the start of the call or during the call; with
-    `within: any` everything is. Without a start it is as far away as can be."""
+    """None: they cannot belong together. A recording is near if it starts close to the start of the call, or during the call.
+    With `within: any` every recording may belong, and none is far; one without a start is the last choice."""
     if started_at_ms is None:
         return (False, math.inf) if seeker.within_ms is None else None
     apart = abs(started_at_ms - seeker.started_at_ms)
@@ -148,8 +148,8 @@ def closeness(seeker: Seeker, started_at_ms: int | None) -> Closeness | None:
 
 
 def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Partner | Tie]:
-    """Which recording is whose: the two that are nearest to each other first, then the nearest of the rest. Whoever is in a
-    tie gets nothing, and what is in a tie nobody does. The order of the arguments says nothing."""
+    """Which recording belongs to which call: first the two that are nearest to each other, then the nearest of the others. A call
+    in a tie gets none, and a recording in a tie goes to none. The order of the arguments does not matter."""
     pairs: dict[tuple[int, int], Closeness] = {}
     for seeker in seekers:
         for one in free if seeker.standing is not Standing.SERVED else ():
@@ -175,7 +175,7 @@ def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Pa
 
 
 def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Free], gone: set[int]) -> list[tuple[int, int]]:
-    """Equally near to one call and with the same URL: whichever of them it takes is right."""
+    """Of several that are equally near to one call and have the same URL, any is right: keep the first."""
     seen: dict[tuple[int, str], int] = {}
     kept = []
     for call, row in pairs:
@@ -188,14 +188,14 @@ def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Fr
 
 
 def _is_served_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) -> bool:
-    """Perhaps a second recording of a call that has its own, and surely not of one that began minutes away."""
+    """Whether a call that has its recording is at least as near: this is perhaps a second recording of that call."""
     served = (closeness(seeker, one.started_at_ms) for seeker in seekers if seeker.standing is Standing.SERVED)
     return any(other is not None and other <= close for other in served)
 
 
 def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:
-    """From when on the call may take it. A farther one is taken when both sides have known each other for the strategy's
-    wait, or shortly before it expires."""
+    """From when on the call may take it. A farther one is taken when call and recording have both been known for the strategy's
+    wait, or shortly before the recording expires."""
     if partner.is_near:
         return -math.inf
     found = partner.found
@@ -218,9 +218,9 @@ def decide(
 ) -> Decision:
     """What becomes of a call. `offers` and `answers` go by the strategy's position.
 
-    Strategies are asked top to bottom while their waits run side by side: a later one counts only when all before it
-    have answered "absent" or their wait is over. A URL that has expired is no answer but an absence. A recording that may
-    only be taken later keeps its strategy waiting until then.
+    Strategies are asked top to bottom while their waits run at the same time: a later one counts only when all before it have
+    answered "absent" or their wait is over. A URL that has expired counts as absent. A recording that may only be taken later
+    keeps its strategy waiting until then.
     """
     closes: list[Closing] = []
     open_until: list[float] = []  # waits of unanswered strategies that still run

@@ -42,7 +42,7 @@ def waits_for(
 def looks_for(
     strategy: Strategy, answer: Absence | None, until: float, offered: Candidate | Tie | None, started_at_ms: int
 ) -> str:
-    """One line for `status CALL_ID`; never a URL (its query may be a secret)."""
+    """One line for a strategy."""
     if isinstance(strategy, UrlStrategy):
         return f"url: {'in the document' if strategy.url is not None else 'absent'}"
     head = f"manifest {strategy.source}, key {strategy.key!r}"
@@ -58,7 +58,7 @@ def looks_for(
 
 
 def tie_words(tie: Tie) -> str:
-    """Names the candidates of a tie."""
+    """The recordings of a tie, by the manifests that describe them."""
     names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
@@ -72,7 +72,7 @@ def _started(one: Free) -> str:
 
 
 def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:
-    """A recording that is waiting to be taken, and what would have taken it at once."""
+    """A recording that will be taken later, and the setting that would take it at once."""
     apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
     side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
     return (

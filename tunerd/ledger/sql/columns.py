@@ -1,4 +1,4 @@
-"""How a record stands in a table: each field of its type is a column of the same name, and is listed nowhere else.
+"""How a record is stored in a table: each field of its type is a column of the same name, and is listed nowhere else.
 
 A column's form follows from the field's type: flags are 0 and 1, enumerations their text. SQL text cannot hold every file name
 (they need not be UTF-8): Python carries odd bytes as lone surrogates, which are stored as characters of the private use area.

@@ -1,7 +1,7 @@
 """The seam between the store and a database engine: what sql/ needs that SQLite and PostgreSQL do in ways of their own.
 
 Everything else in sql/ is written in the SQL that both understand (docs/decisions/one-ledger.md lists its rules):
-parameters are `?` in order or `:name`, and neither sign stands in a statement for anything else.
+parameters are `?` in order or `:name`, and a statement uses neither sign for anything else.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

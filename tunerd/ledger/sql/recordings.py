@@ -26,7 +26,7 @@ FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
 SAME_ID: Final = f"{_RECORDING} WHERE source = ? AND id = ? AND id <> '' LIMIT 1"
 SAME_START: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
-    "AND started_at_ms BETWEEN :start - :apart AND :start + :apart ORDER BY abs(started_at_ms - :start), row LIMIT 1"
+    "AND started_at_ms BETWEEN :earliest AND :latest ORDER BY abs(started_at_ms - :start), row LIMIT 1"
 )
 SAME_URL: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
@@ -77,12 +77,14 @@ class Recordings:
         if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
             return same[0]
         values: dict[str, object] = {"source": r.source, "key": r.key, "any_id": int(not r.id)}
-        has_start = r.started_at_ms is not None
-        if has_start and (same := self._rows(SAME_START, values | {"start": r.started_at_ms, "apart": apart_ms})):
-            return same[0]
+        start = r.started_at_ms
+        if start is not None:
+            near = {"start": start, "earliest": start - apart_ms, "latest": start + apart_ms}
+            if same := self._rows(SAME_START, values | near):
+                return same[0]
         bare = None if r.url is None else r.url.partition("?")[0]
         values |= {
-            "any_start": int(not has_start), "bare": bare, "begins": None if bare is None else f"{bare}?",
+            "any_start": int(start is None), "bare": bare, "begins": None if bare is None else f"{bare}?",
             "has_url": int(bare is not None),
         }  # fmt: skip
         same = self._rows(SAME_URL, values)

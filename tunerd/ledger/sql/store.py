@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tunerd.call import State
 from tunerd.ledger import Gauges
-from tunerd.ledger.rows import Body, CallRow
+from tunerd.ledger.rows import Body, CallRow, RowKind
 from tunerd.ledger.sql import calls as call_table
 from tunerd.ledger.sql.bodies import Bodies
 from tunerd.ledger.sql.call_history import CallHistory
@@ -118,7 +118,8 @@ class Store:
             self.may_be_disposable(row)
 
     def _note(self, row: CallRow) -> None:
-        self.calls.note(row)
+        if row.kind is not RowKind.CALL:
+            self.calls.note(row)
         if row.state is State.DUE:
             self.due.note(row.destination, row.agent)
 

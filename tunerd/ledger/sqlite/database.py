@@ -87,7 +87,8 @@ class SqliteDatabase:
         return self._numbers[table]
 
     def retire_number(self, table: str, number: int) -> None:
-        if table == "call" and number >= self._last_number(table):
+        if table == "call" and number >= self._last_number(table):  # the table itself may not know the number any more
+            self._numbers[table] = number
             self.execute(KEEP_LAST_NUMBER, (number,))
 
     def insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[object]], key: Sequence[str] = ()) -> None:

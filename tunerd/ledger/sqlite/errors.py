@@ -1,4 +1,4 @@
-"""Which errors of SQLite pass, which mean damage, and what an operator is told."""
+"""Which errors of SQLite pass, which mean damage, and the words for an operator."""
 
 import sqlite3
 from typing import Final

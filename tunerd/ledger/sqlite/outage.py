@@ -1,4 +1,4 @@
-"""An outage of the ledger's disk: since when, what the operator was told, what has to be done before the next try.
+"""An outage of the ledger's disk: since when it lasts, what was reported of it, what has to be done before the next try.
 
 A full disk has a second part: once calls that are there can be settled again, what brings new rows is still refused until the
 reserve could be taken again. What the reserve gave back is for the calls that are there.
