@@ -69,7 +69,7 @@ def command(
     wanted = Form(form) if form else None
     rule_set = _RuleSet(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
     evaluations = _Evaluations(rule_set, files, source)
-    view: _View = _Totals(as_json) if summary else _Json(rules) if as_json else _Text(rules, body, whole)
+    view: _ExplainOutput = _Totals(as_json) if summary else _Json(rules) if as_json else _Text(rules, body, whole)
     ids, is_failed = Ids(), False
     for evaluation in evaluations:
         ids.add(evaluation)
@@ -145,7 +145,7 @@ class _Evaluations:
                 yield evaluate(compiled, unit)
 
 
-class _View(Protocol):
+class _ExplainOutput(Protocol):
     """How the evaluations are shown."""
 
     def add(self, evaluation: Evaluation, request: RequestPreview | Refusal | None) -> None: ...
