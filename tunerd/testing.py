@@ -18,10 +18,10 @@ from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.database import SqliteDatabase
 from tunerd.ledger.sqlite.jobs import Job
 from tunerd.ledger.sqlite.ledger import SqliteLedger
 from tunerd.ledger.sqlite.open_file import OpenFile
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
 
 __all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]
 

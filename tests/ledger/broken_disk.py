@@ -14,10 +14,10 @@ from tunerd.events import Emit
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import connect_reader, prepare, scripts
-from tunerd.ledger.sqlite.database import SqliteDatabase
 from tunerd.ledger.sqlite.open_file import OpenFile
 from tunerd.ledger.sqlite.reader_thread import ReaderThread
 from tunerd.ledger.sqlite.reserve import Reserve
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
 from tunerd.ledger.sqlite.writer_thread import WriterThread
 
 

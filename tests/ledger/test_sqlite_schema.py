@@ -8,7 +8,7 @@ import pytest
 
 from tunerd.call import Form, State
 from tunerd.ledger import Filter, LedgerRefused
-from tunerd.ledger.rows import CallRow, RowKind
+from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
@@ -102,8 +102,8 @@ async def test_a_number_is_not_given_again(tmp_path: Path) -> None:
 
 def test_rows_are_read_as_they_were_written() -> None:
     """The order in which a row's columns are read is the order in which they are written: no two are mixed up."""
-    row = CallRow(kind=RowKind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
-    for number, field in enumerate(dataclasses.fields(CallRow)):
+    row = LedgerRow(kind=RowKind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
+    for number, field in enumerate(dataclasses.fields(LedgerRow)):
         if field.name not in ("kind", "state", "form") and not isinstance(getattr(row, field.name), bool):
             setattr(row, field.name, f"value {number}")
     for turn in range(64):  # every pair of the switches differs in one of these

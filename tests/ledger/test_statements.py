@@ -10,7 +10,7 @@ import pytest
 
 from tunerd.ledger import sql, sqlite
 from tunerd.ledger.sql.calls import CALL
-from tunerd.ledger.sql.columns import Columns
+from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.files import MARK
 from tunerd.ledger.sql.groups import GROUP
 from tunerd.ledger.sql.recordings import RECORDING
@@ -33,7 +33,7 @@ STATEMENTS = {
 
 AT_A_START = {"calls.SENDING", "store.TALLY", "due_calls.AGENTS", "destinations.GATES"}
 NOW_AND_THEN = {"calls.SHIFT", "calls.MOVABLE", "calls.OPEN_BY_DESTINATION", "calls.SENT_TO", "wants.LOOKED_FOR", "wants.SHIFT",
-                "recordings.SHIFT", "groups.SHIFT", "groups.NEXT_SOURCE", "database.LAST_NUMBER"}  # fmt: skip
+                "recordings.SHIFT", "groups.SHIFT", "groups.NEXT_SOURCE", "sqlite_database.LAST_NUMBER"}  # fmt: skip
 """A jump of the clock, and what is stranded: asked so seldom that they may walk a table."""
 SORTS = {"recordings.SAME_START", "recordings.SAME_URL", "wants.SEEKERS_WITHOUT_WINDOW", "wants.RIVALS_WITHOUT_WINDOW", "wants.FAR_DUE",
          "cuts.FIRST_OF_CALL", "groups.COMPACT", "files.AT_PATH", "cuts.ROWS_OF_SOURCE", "calls.REFUSED_UNNAMED"}  # fmt: skip
@@ -94,7 +94,9 @@ def test_each_index_is_walked_by_a_statement(db: sqlite3.Connection) -> None:
         ("file", MARK, ("vanished_at", "disposed", "kept")),
     ],
 )
-def test_a_record_is_its_table(db: sqlite3.Connection, table: str, columns: Columns[object], others: tuple[str, ...]) -> None:
+def test_a_record_is_its_table(
+    db: sqlite3.Connection, table: str, columns: RecordColumns[object], others: tuple[str, ...]
+) -> None:
     """The fields of a record and the columns of its table are the same."""
     assert {name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (table,))} == {*columns.names, *others}
 

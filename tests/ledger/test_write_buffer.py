@@ -8,10 +8,10 @@ import pytest
 
 from tests.ledger.parts import NOW
 from tunerd.call import State
-from tunerd.ledger.rows import Body, CallRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
-from tunerd.ledger.sqlite.database import sqlite_of
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 from tunerd.ledger.states import Move
 
 
@@ -22,12 +22,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.db.close()
 
 
-def row(call_id: str) -> CallRow:
-    return CallRow(kind=RowKind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
+def row(call_id: str) -> LedgerRow:
+    return LedgerRow(kind=RowKind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
                path="/calls/log", admitted_at=NOW, changed_at=NOW, due_at=NOW)  # fmt: skip
 
 
-def add(store: Store, *call_ids: str) -> list[CallRow]:
+def add(store: Store, *call_ids: str) -> list[LedgerRow]:
     rows = [row(call_id) for call_id in call_ids]
     for one in rows:
         store.add(one, Body(payload=b"{}", document=one.call_id.encode() if one.call_id else None))

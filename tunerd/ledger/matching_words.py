@@ -10,14 +10,14 @@ from typing import Final
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
 from tunerd.ledger.matching import Absence, Candidate, Free, Tie, wants_of
-from tunerd.ledger.rows import Body, CallRow, Want
+from tunerd.ledger.rows import Body, LedgerRow, Want
 
 _NAMED: Final = 4
 """Recordings of a tie that are named."""
 
 
 def waits_for(
-    row: CallRow, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
+    row: LedgerRow, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
 ) -> Sequence[str]:
     """What a call that is not sent looks for: one line a strategy, and one more if only `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:

@@ -31,7 +31,7 @@ class RowKind(StrEnum):
 
 
 @dataclass(slots=True)
-class CallRow:
+class LedgerRow:
     """A call as the ledger keeps it: small, without its document. Only the store changes one. (Its fields may be given by
     position, which is how it is read: by keyword that takes six times as long.)"""
 

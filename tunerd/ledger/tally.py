@@ -6,7 +6,7 @@ from typing import Final
 
 from tunerd.call import State
 from tunerd.ledger import Gauges
-from tunerd.ledger.rows import CallRow, RowKind
+from tunerd.ledger.rows import LedgerRow, RowKind
 
 _OPEN: Final = frozenset(state for state in State if state.is_open)
 
@@ -27,7 +27,7 @@ class Tally:
         other.calls = self.calls.copy()
         return other
 
-    def add(self, row: CallRow, sign: int = 1) -> None:
+    def add(self, row: LedgerRow, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""
         self.add_rows(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
 

@@ -12,7 +12,7 @@ from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.keep_recording import keep
 from tunerd.ledger.commands.place_call import place
 from tunerd.ledger.commands.refuse import complete, ignore, refuse, supersede
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.outcome import FailReason
 
@@ -63,7 +63,7 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
     )
 
 
-def _untouched(admission: Admission, placed: Sequence[tuple[AdmitVerdict, CallRow]]) -> Sequence[tuple[Call, CallRow]]:
+def _untouched(admission: Admission, placed: Sequence[tuple[AdmitVerdict, LedgerRow]]) -> Sequence[tuple[Call, LedgerRow]]:
     """New calls that depend on nothing but their own document: matching has not changed them since they were placed."""
     times = Counter(row.row for _, row in placed)
     return [
@@ -73,6 +73,6 @@ def _untouched(admission: Admission, placed: Sequence[tuple[AdmitVerdict, CallRo
     ]
 
 
-def _failed(row: CallRow) -> FailedCall:
+def _failed(row: LedgerRow) -> FailedCall:
     refusal = Refusal(reason=FailReason(row.reason or FailReason.UNMAPPABLE), where=row.place, what=row.detail)
     return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)

@@ -9,7 +9,7 @@ from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, Res
 from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.matching import Absence
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -76,7 +76,7 @@ def claim(store: Store, asks: Sequence[ClaimRequest]) -> Sequence[Claim]:
 
 def hand_over(
     store: Store,
-    new: Sequence[tuple[Call, CallRow]],
+    new: Sequence[tuple[Call, LedgerRow]],
     offers: Sequence[Reservation],
     now: float,
     found: list[Matched | FailedCall | None],
@@ -121,7 +121,7 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
 
 
-def _try(store: Store, row: CallRow, ask: ClaimRequest, failed: list[FailedCall]) -> Claimed | None:
+def _try(store: Store, row: LedgerRow, ask: ClaimRequest, failed: list[FailedCall]) -> Claimed | None:
     """Hand the call out. None: its URL had expired or its body could not be made; if that failed it, `failed` has it."""
     if row.recording_expires_at is not None and row.recording_expires_at <= ask.now:
         ended: Matched | FailedCall | bytes | None = _expire(store, row, ask.now)
@@ -134,7 +134,7 @@ def _try(store: Store, row: CallRow, ask: ClaimRequest, failed: list[FailedCall]
     return None
 
 
-def _expire(store: Store, row: CallRow, now: float) -> Matched | FailedCall | None:
+def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | None:
     """The URL is no longer served: the next strategy answers, or the call fails. Its frozen body holds the URL and is thawed."""
     store.thaw(row)
     described = [
@@ -152,7 +152,7 @@ def _expire(store: Store, row: CallRow, now: float) -> Matched | FailedCall | No
     return resolve(store, row, now)
 
 
-def _freeze(store: Store, row: CallRow, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
+def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
@@ -172,14 +172,14 @@ def _freeze(store: Store, row: CallRow, form: Form, freeze: Freeze, now: float) 
     return made
 
 
-def _frozen(store: Store, row: CallRow) -> bytes | None:
+def _frozen(store: Store, row: LedgerRow) -> bytes | None:
     if row.patch is None:
         return store.bodies.frozen(row.row)
     payload, _ = store.bodies.payload(row.row)
     return None if payload is None else apply_delta(payload, row.patch)
 
 
-def _hand_out(store: Store, row: CallRow, body: bytes, now: float) -> Claimed:
+def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
     clock = _clock(store, row.destination, row.agent, now)
     paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
     columns: dict[str, object] = {"claimed_at": now}

@@ -5,7 +5,7 @@ from hashlib import blake2b
 from typing import Final
 
 from tunerd.call import Fragment, State
-from tunerd.ledger.rows import Body, CallRow, KeptGroup, RowKind
+from tunerd.ledger.rows import Body, KeptGroup, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -66,11 +66,11 @@ _TAKEN_BACK: Final = (State.WAITING, State.DUE, State.IGNORED)
 first."""
 
 
-def is_replaceable(row: CallRow) -> bool:
+def is_replaceable(row: LedgerRow) -> bool:
     return row.state not in (State.SENDING, State.SENT) and not row.may_have_arrived
 
 
-def take_back(store: Store, row: CallRow, now: float, why: str = "more of it came") -> bool:
+def take_back(store: Store, row: LedgerRow, now: float, why: str = "more of it came") -> bool:
     """Gather the call again. False: it may have arrived, or the documents that it was made of are not kept, so that nothing can
     be joined with them. It keeps its recording, and looks for one again when it is mapped again."""
     if not is_replaceable(row):
@@ -83,7 +83,7 @@ def take_back(store: Store, row: CallRow, now: float, why: str = "more of it cam
     return True
 
 
-def note_late(store: Store, row: CallRow, count: int, now: float) -> None:
+def note_late(store: Store, row: LedgerRow, count: int, now: float) -> None:
     parts, count_no_more = ("a part", "counts no more") if count == 1 else (f"{count} parts", "count no more")
     store.history.add(
         row,
@@ -93,9 +93,9 @@ def note_late(store: Store, row: CallRow, count: int, now: float) -> None:
     )
 
 
-def _open(store: Store, fragment: Fragment, now: float) -> CallRow:
+def _open(store: Store, fragment: Fragment, now: float) -> LedgerRow:
     origin = fragment.origin
-    row = CallRow(
+    row = LedgerRow(
         kind=RowKind.GROUP,
         state=State.GATHERING,
         source=fragment.source,
@@ -112,7 +112,7 @@ def _open(store: Store, fragment: Fragment, now: float) -> CallRow:
     return row
 
 
-def _was_seen(store: Store, row: CallRow, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
+def _was_seen(store: Store, row: LedgerRow, fragment: Fragment, digest: bytes, is_log: bool) -> bool:
     origin = fragment.origin
     if digest in store.groups.digests(row.row, origin):
         return True
@@ -124,14 +124,14 @@ def _was_seen(store: Store, row: CallRow, fragment: Fragment, digest: bytes, is_
     return last is not None and origin.offset <= last
 
 
-def _note_file(store: Store, row: CallRow, fragment: Fragment) -> None:
+def _note_file(store: Store, row: LedgerRow, fragment: Fragment) -> None:
     """Once for each file, because a log may give thousands of documents."""
     origin = fragment.origin
     if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.history.origins(row)):
         store.note_origin(row, origin.source, origin.path, origin.offset)
 
 
-def _with(group: KeptGroup, row: CallRow, fragment: Fragment, now: float) -> KeptGroup:
+def _with(group: KeptGroup, row: LedgerRow, fragment: Fragment, now: float) -> KeptGroup:
     """The group after one more document, and when to look at it."""
     look_at = now + fragment.wait_s
     if row.state is not State.GATHERING or row.fragments_size > MOST_BYTES:

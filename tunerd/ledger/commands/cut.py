@@ -7,7 +7,7 @@ from dataclasses import replace
 from tunerd.call import Cut, CutBy, KeyStyle, Origin, State
 from tunerd.ledger import Admission, FileMark, PossibleGap
 from tunerd.ledger.commands.collect import is_replaceable, take_back
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE
 from tunerd.outcome import FailReason
@@ -41,7 +41,7 @@ def cut(store: Store, admission: Admission, now: float) -> None:
     _look_at(store, set(lifted) - set(is_cut), now, only_incomplete=True)
 
 
-def cut_of(store: Store, row: CallRow) -> PossibleGap | None:
+def cut_of(store: Store, row: LedgerRow) -> PossibleGap | None:
     """Whether the call may lack a part, as far as the documents of its source are known."""
     found = store.cuts.of(row.row)
     if found is None:

@@ -18,7 +18,7 @@ from tunerd.ledger.commands.cut import cut_of
 from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.place_call import SAME_START_MS, again, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
-from tunerd.ledger.rows import Body, CallRow, KeptGroup, RowKind
+from tunerd.ledger.rows import Body, KeptGroup, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 
@@ -89,14 +89,14 @@ def gather(store: Store, results: Sequence[GroupResult], now: float) -> Gathered
     )
 
 
-def _look_again(store: Store, group: KeptGroup, row: CallRow, one: GroupResult, at: float, now: float) -> None:
+def _look_again(store: Store, group: KeptGroup, row: LedgerRow, one: GroupResult, at: float, now: float) -> None:
     if group.version == one.version:  # otherwise documents came since, and have set their own time
         if row.fragments_size and row.state not in (State.GATHERING, State.SENDING, State.SENT):
             take_back(store, row, now)  # they came while it was being sent, or after it failed
         store.groups.set(replace(group, look_at=at))
 
 
-def _discard(store: Store, group: KeptGroup, row: CallRow, version: int) -> None:
+def _discard(store: Store, group: KeptGroup, row: LedgerRow, version: int) -> None:
     if group.version == version:
         store.set_body(row, Body())
         _consume(store, row)
@@ -104,7 +104,7 @@ def _discard(store: Store, group: KeptGroup, row: CallRow, version: int) -> None
 
 
 def _too_late(
-    store: Store, group: KeptGroup, row: CallRow, one: GroupResult, now: float, *, changes_nothing: bool = False
+    store: Store, group: KeptGroup, row: LedgerRow, one: GroupResult, now: float, *, changes_nothing: bool = False
 ) -> int:
     """The call was sent before these documents came, or while they waited for its attempt to end; or what it was made of is not
     kept (redaction), so that they cannot be joined with it. Their files stay, unless they change nothing."""
@@ -123,7 +123,7 @@ def _too_late(
     return len(fragments)
 
 
-def _is_the_same(store: Store, row: CallRow, result: object) -> bool:
+def _is_the_same(store: Store, row: LedgerRow, result: object) -> bool:
     """Whether all documents make now what was sent. Of most calls it is no longer known what was sent."""
     body = store.bodies.get(row.row)
     if body is None or not isinstance(result, Call):
@@ -132,7 +132,7 @@ def _is_the_same(store: Store, row: CallRow, result: object) -> bool:
 
 
 def _write(
-    store: Store, group: KeptGroup, row: CallRow, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
+    store: Store, group: KeptGroup, row: LedgerRow, result: Call | RefusedDocument | IgnoredDocument, found: _Found, now: float
 ) -> tuple[AdmitVerdict, State]:
     """The row becomes what its documents make. From now on they are kept as its document."""
     was = row.state
@@ -154,7 +154,9 @@ def _write(
     return verdict, row.state
 
 
-def _put(store: Store, row: CallRow, call: Call, verdict: AdmitVerdict, found: _Found, now: float) -> tuple[AdmitVerdict, State]:
+def _put(
+    store: Store, row: LedgerRow, call: Call, verdict: AdmitVerdict, found: _Found, now: float
+) -> tuple[AdmitVerdict, State]:
     others = [other for other in store.calls.with_id(call.workspace, call.agent, call.call_id) if other.row != row.row]
     for other in others:
         if other.started_at_ms is not None and abs(other.started_at_ms - call.started_at_ms) <= SAME_START_MS:
@@ -179,12 +181,12 @@ def _put(store: Store, row: CallRow, call: Call, verdict: AdmitVerdict, found: _
     return verdict, row.state
 
 
-def _consume(store: Store, row: CallRow) -> None:
+def _consume(store: Store, row: LedgerRow) -> None:
     store.groups.empty_fragments(row.row)
     store.change(row, size=row.size - row.fragments_size, fragments_size=0)
 
 
-def _leave_out(store: Store, group: KeptGroup, row: CallRow, now: float) -> None:
+def _leave_out(store: Store, group: KeptGroup, row: LedgerRow, now: float) -> None:
     """Its documents are kept for a while: a later one may make a call of them after all."""
     store.recordings.give_back(row.row)
     body = store.bodies.get(row.row)

@@ -22,7 +22,7 @@ from tunerd.ledger.matching import (
     wants_of,
 )
 from tunerd.ledger.matching_words import tie_words
-from tunerd.ledger.rows import CallRow, Want
+from tunerd.ledger.rows import LedgerRow, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE, Move
 from tunerd.outcome import FailReason
@@ -40,7 +40,7 @@ _WORDS: Mapping[FailReason, str] = {
 }
 
 
-def first_wants(row: CallRow, strategies: Sequence[Strategy]) -> Sequence[Want]:
+def first_wants(row: LedgerRow, strategies: Sequence[Strategy]) -> Sequence[Want]:
     """What a call looks for that is new or was rewritten."""
     return [
         Want(
@@ -57,7 +57,7 @@ def first_wants(row: CallRow, strategies: Sequence[Strategy]) -> Sequence[Want]:
     ]
 
 
-def resolve(store: Store, row: CallRow, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
+def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
     """Decide a call whose wants are in the ledger, and carry the decision out: it is due, waits longer, or is failed."""
     known = store.bodies.matching(row.row)
     if known is None:
@@ -81,7 +81,7 @@ def resolve(store: Store, row: CallRow, now: float, move: Move = Move.DECIDE) ->
 
 
 def look(
-    store: Store, row: CallRow, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
+    store: Store, row: LedgerRow, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
 ) -> Mapping[int, Candidate | Tie]:
     """What the ledger has for each of a call's wants. Reads only."""
     offers: dict[int, Candidate | Tie] = {}
@@ -137,11 +137,11 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
     return found, seen
 
 
-def is_revivable(row: CallRow) -> bool:
+def is_revivable(row: LedgerRow) -> bool:
     return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
-def _carry_out(store: Store, row: CallRow, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
     for closing in decision.closes:
         store.recordings.take(closing.recording, row.row)
         store.wants.answer(row.row, closing.position, Absence(at=now, expired=closing.expired))
@@ -186,7 +186,7 @@ def _carry_out(store: Store, row: CallRow, decision: Decision, now: float, move:
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)
 
 
-def fail(store: Store, row: CallRow, refusal: Refusal, now: float, move: Move) -> FailedCall:
+def fail(store: Store, row: LedgerRow, refusal: Refusal, now: float, move: Move) -> FailedCall:
     """The ledger itself fails a call."""
     store.move(
         row,

@@ -10,7 +10,7 @@ from tunerd.call import Recording, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
 from tunerd.ledger.matching import Absence
-from tunerd.ledger.rows import CallRow, KeptRecording, Want
+from tunerd.ledger.rows import KeptRecording, LedgerRow, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -64,7 +64,7 @@ def _apart_ms(one: KeptRecording, other: KeptRecording) -> float:
 
 
 def _describe_again(
-    store: Store, row: CallRow, old: KeptRecording, described: KeptRecording, now: float
+    store: Store, row: LedgerRow, old: KeptRecording, described: KeptRecording, now: float
 ) -> Matched | FailedCall | None:
     """The call that has the recording keeps it; the new description counts until the call's body is made."""
     wants = [want for want in store.wants.of(row.row) if (want.source, want.key) == (old.source, old.key)]
@@ -90,14 +90,14 @@ def _describe_again(
     return _renew(store, row, expired, described, now)
 
 
-def _reopen(store: Store, row: CallRow, wants: Sequence[Want], described: KeptRecording) -> None:
+def _reopen(store: Store, row: LedgerRow, wants: Sequence[Want], described: KeptRecording) -> None:
     """The manifest had said that there will never be a recording, and now describes one: `match` looks at it again."""
     for want in wants:
         store.wants.answer(row.row, want.position, None)
     store.recordings.change(replace(described, taken_by=None))
 
 
-def _renew(store: Store, row: CallRow, want: Want, described: KeptRecording, now: float) -> Matched:
+def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, now: float) -> Matched:
     """A fresh URL for a call whose recording had expired."""
     store.move(
         row,

@@ -7,7 +7,7 @@ from tunerd.call import State
 from tunerd.ledger import Filter, StoredCall, Story
 from tunerd.ledger.commands.join import look
 from tunerd.ledger.matching_words import waits_for
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.store import Store
 
@@ -59,7 +59,7 @@ def story(store: Store, call_id: str) -> Sequence[Story]:
     ]
 
 
-def _waits_for(store: Store, row: CallRow) -> Sequence[str]:
+def _waits_for(store: Store, row: LedgerRow) -> Sequence[str]:
     body, wants = store.bodies.get(row.row), store.wants.of(row.row)
     looks = body is not None and row.state in (State.WAITING, State.FAILED)
     return waits_for(row, body, wants, look(store, row, body.strategies, wants, 0.0) if looks and body is not None else {})

@@ -8,7 +8,7 @@ from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.refuse import is_superseded
 from tunerd.ledger.matching import Use, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
-from tunerd.ledger.rows import Body, CallRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -17,7 +17,7 @@ SAME_START_MS: Final = 1000
 """Two documents with one call id are the same call if they started this close together."""
 
 
-def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerdict, CallRow]:
+def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerdict, LedgerRow]:
     """Find or make the row of a call. One that is waiting still has to be matched."""
     origin = call.origin
     if not is_log:  # the same place of a log that rotated is another document
@@ -49,14 +49,14 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
     return AdmitVerdict.NEW, row
 
 
-def _decide_before(row: CallRow, call: Call, now: float) -> None:
+def _decide_before(row: LedgerRow, call: Call, now: float) -> None:
     """Most calls bring their URL: they are written once, as due, and not first as waiting."""
     decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now)
     if isinstance(decision, Use):
         row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
 
 
-def again(store: Store, row: CallRow, call: Call, now: float) -> tuple[AdmitVerdict, CallRow]:
+def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVerdict, LedgerRow]:
     """The same call from another document. It replaces the first document if that surely did not arrive and is older; then the
     call is waiting, and has to be matched."""
     origin = call.origin
@@ -76,7 +76,7 @@ def again(store: Store, row: CallRow, call: Call, now: float) -> tuple[AdmitVerd
     return (AdmitVerdict.REVIVED if was_failed else AdmitVerdict.REPLACED), row
 
 
-def rewrite(store: Store, row: CallRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
+def rewrite(store: Store, row: LedgerRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew."""
     store.recordings.give_back(row.row)
     store.set_body(row, body_of(call))
@@ -116,8 +116,8 @@ def rewrite(store: Store, row: CallRow, call: Call, now: float, kind: RowKind = 
     _set_wants(store, row, body_of(call))
 
 
-def _new_row(call: Call, now: float) -> CallRow:
-    return CallRow(
+def _new_row(call: Call, now: float) -> LedgerRow:
+    return LedgerRow(
         kind=RowKind.CALL,
         state=State.WAITING,
         source=call.origin.source,
@@ -148,7 +148,7 @@ def body_of(call: Call) -> Body:
     )
 
 
-def _conflict_words(holder: CallRow, call: Call) -> str:
+def _conflict_words(holder: LedgerRow, call: Call) -> str:
     apart_s = abs((holder.started_at_ms or 0) - call.started_at_ms) / 1000
     return (
         f"the call of {holder.path} has the same id, but started {apart_s:.0f} s apart from this one; "
@@ -156,14 +156,14 @@ def _conflict_words(holder: CallRow, call: Call) -> str:
     )
 
 
-def conflict_into(store: Store, row: CallRow, holder: CallRow, call: Call, now: float) -> FailedCall:
+def conflict_into(store: Store, row: LedgerRow, holder: LedgerRow, call: Call, now: float) -> FailedCall:
     """A row that was mapped again has an id that another call holds."""
     rewrite(store, row, call, now, RowKind.CONFLICT)
     refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))
     return fail(store, row, refusal, now, Move.DECIDE)
 
 
-def _set_wants(store: Store, row: CallRow, body: Body) -> None:
+def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:
     wants = first_wants(row, body.strategies)
     if wants or row.seeks:
         store.wants.set(row.row, wants)

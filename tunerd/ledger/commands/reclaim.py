@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tunerd.call import State
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move, may
 
@@ -13,7 +13,7 @@ _FAILED: Final = "the ledger's disk failed while it was being sent"
 _UNHELD: Final = "it was marked as being sent, but no worker held it"
 
 
-def reclaim(store: Store, row: CallRow, now: float, why: str = _ENDED) -> None:
+def reclaim(store: Store, row: LedgerRow, now: float, why: str = _ENDED) -> None:
     """A call that was being sent is due again, with its body: no worker holds it, and nobody knows whether it arrived."""
     if may(row.state, Move.RELEASE):
         store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)

@@ -6,7 +6,7 @@ from typing import Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Continued
-from tunerd.ledger.rows import Body, CallRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -35,7 +35,7 @@ def refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> 
     if not is_log:
         for row in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.IGNORED):
             store.drop(row)
-    row = CallRow(
+    row = LedgerRow(
         kind=RowKind.REFUSED,
         state=State.FAILED,
         source=origin.source,
@@ -56,7 +56,7 @@ def refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> 
     store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
 
-def refuse_into(store: Store, row: CallRow, refused: RefusedDocument, now: float, *, note: bool) -> None:
+def refuse_into(store: Store, row: LedgerRow, refused: RefusedDocument, now: float, *, note: bool) -> None:
     """Write what was refused into its row, which stays (or becomes) a failed one. `note`: its story gets an event."""
     store.recordings.give_back(row.row)
     store.set_body(row, Body(document=refused.document, head=refused.head))
@@ -93,7 +93,7 @@ def ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> 
         for row in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.REFUSED):
             if is_superseded(store, row, (), ignored.call_id):
                 store.drop(row)
-    row = CallRow(
+    row = LedgerRow(
         kind=RowKind.IGNORED,
         state=State.IGNORED,
         source=origin.source,
@@ -108,7 +108,7 @@ def ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> 
     store.disposable.add((origin.source, origin.path))
 
 
-def is_superseded(store: Store, row: CallRow, documents: Sequence[bytes | None], call_id: str | None) -> bool:
+def is_superseded(store: Store, row: LedgerRow, documents: Sequence[bytes | None], call_id: str | None) -> bool:
     """Whether what is read now removes a refusal: its place could not be read before, or this is the same call, or the very same
     document. Another document at its path does not remove it: a call that no rule could map would vanish."""
     if row.call_id is not None and row.call_id == call_id:

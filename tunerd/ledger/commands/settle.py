@@ -3,7 +3,7 @@
 from tunerd.call import State
 from tunerd.ledger import Deferred, Delivered, Ended, Gate, Settlement
 from tunerd.ledger.pause_clock import PauseClock
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -23,7 +23,7 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
             _end(store, row, settlement, now)
 
 
-def _attempted(row: CallRow) -> dict[str, object]:
+def _attempted(row: LedgerRow) -> dict[str, object]:
     """Columns of a row that has one more attempt behind it."""
     return {
         "attempts": row.attempts + 1,
@@ -31,7 +31,7 @@ def _attempted(row: CallRow) -> dict[str, object]:
     }
 
 
-def _deliver(store: Store, row: CallRow, done: Delivered, now: float) -> None:
+def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
     if row.form is not None and row.patch is None:
         store.bodies.drop_frozen(row.row)
     store.move(
@@ -53,7 +53,7 @@ def _deliver(store: Store, row: CallRow, done: Delivered, now: float) -> None:
         store.groups.compact(row.row)
 
 
-def _defer(store: Store, row: CallRow, done: Deferred, now: float) -> None:
+def _defer(store: Store, row: LedgerRow, done: Deferred, now: float) -> None:
     store.move(
         row,
         Move.DEFER,
@@ -72,7 +72,7 @@ def _defer(store: Store, row: CallRow, done: Deferred, now: float) -> None:
     store.history.add(row, now, "retried" if done.counts else "refused", done.status, why)
 
 
-def _end(store: Store, row: CallRow, done: Ended, now: float) -> None:
+def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
     store.move(
         row,
         Move.END,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tunerd.ledger import StoredEvent
-from tunerd.ledger.rows import EVENTS_KEPT, CallRow
+from tunerd.ledger.rows import EVENTS_KEPT, LedgerRow
 from tunerd.ledger.sql.columns import from_text, to_text
 from tunerd.ledger.sql.database import Execute
 
@@ -23,17 +23,17 @@ class CallHistory:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
 
-    def add_origin(self, row: CallRow, source: str, path: str, offset: int) -> None:
+    def add_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
         self._execute(ADD_ORIGIN, (row.row, source, to_text(path), offset))
 
-    def origins(self, row: CallRow, limit: int = _NO_LIMIT) -> set[tuple[str, str, int]]:
+    def origins(self, row: LedgerRow, limit: int = _NO_LIMIT) -> set[tuple[str, str, int]]:
         """Every (source, path, offset) at which the call's document was read."""
         if not row.copies:
             return {(row.source, row.path, row.offset)}
         further = self._execute(ORIGINS, (row.row, limit))
         return {(row.source, row.path, row.offset), *((source, from_text(path), at) for source, path, at in further)}
 
-    def add(self, row: CallRow, at: float, what: str, status: int | None = None, detail: str = "") -> None:
+    def add(self, row: LedgerRow, at: float, what: str, status: int | None = None, detail: str = "") -> None:
         """Note one event of the call; the last EVENTS_KEPT are kept."""
         if row.event_count < 0:  # the row was read from the table: it does not say how many there are
             row.event_count = self._execute(LAST_EVENT, (row.row,)).fetchone()[0]
@@ -42,7 +42,7 @@ class CallHistory:
         if row.event_count > EVENTS_KEPT:
             self._execute(DELETE_OLD_EVENTS, (row.row, row.event_count - EVENTS_KEPT))
 
-    def events(self, row: CallRow) -> list[StoredEvent]:
+    def events(self, row: LedgerRow) -> list[StoredEvent]:
         found = self._execute(EVENTS, (row.row,))
         return [StoredEvent(at=at, what=what, status=status, detail=from_text(detail)) for at, what, status, detail in found]
 

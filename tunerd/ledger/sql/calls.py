@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from tunerd.call import State
-from tunerd.ledger.rows import CallRow, RowKind
-from tunerd.ledger.sql.columns import Columns, to_text
+from tunerd.ledger.rows import LedgerRow, RowKind
+from tunerd.ledger.sql.columns import RecordColumns, to_text
 from tunerd.ledger.sql.database import Execute
 
-CALL: Final = Columns("call", CallRow, without=("event_count",))
+CALL: Final = RecordColumns("call", LedgerRow, without=("event_count",))
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
 
 BY_ROW: Final = f"{_CALL} WHERE row = ?"
@@ -74,7 +74,7 @@ class Calls:
 
     def __init__(self, ask: Execute) -> None:
         self._ask = ask
-        self._expected: dict[tuple[str, str, str], list[CallRow]] = {}
+        self._expected: dict[tuple[str, str, str], list[LedgerRow]] = {}
         self._has_conflicts = self._has_named_refusals = True
         """False while the table surely has no such row: most ledgers have none, and then nothing is asked."""
 
@@ -82,7 +82,7 @@ class Calls:
         self._has_conflicts = self._ask(HAS_CONFLICTS).fetchone() is not None
         self._has_named_refusals = self._ask(HAS_NAMED_REFUSALS).fetchone() is not None
 
-    def note(self, row: CallRow) -> None:
+    def note(self, row: LedgerRow) -> None:
         """The row is new or was changed."""
         if row.kind is RowKind.CONFLICT:
             self._has_conflicts = True
@@ -92,10 +92,10 @@ class Calls:
     def forget_expected(self) -> None:
         self._expected = {}
 
-    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[CallRow]:
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[LedgerRow]:
         return [_row_of(columns) for columns in self._ask(sql, values)]
 
-    def get(self, row: int) -> CallRow | None:
+    def get(self, row: int) -> LedgerRow | None:
         columns = self._ask(BY_ROW, (row,)).fetchone()
         return None if columns is None else _row_of(columns)
 
@@ -112,7 +112,7 @@ class Calls:
                 if known is not None:
                     known.append(row)
 
-    def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[CallRow]:
+    def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[LedgerRow]:
         """Rows of kind CALL or CONFLICT with the id, the holder first."""
         found = self._expected.pop((workspace, agent, call_id), None)
         names = (call_id, agent, workspace)
@@ -120,38 +120,38 @@ class Calls:
             found = self._rows(HOLDER, names)
         return found + self._rows(CONFLICTS, names) if self._has_conflicts else found
 
-    def named(self, call_id: str) -> Sequence[CallRow]:
+    def named(self, call_id: str) -> Sequence[LedgerRow]:
         """Every row with the call id, whatever its kind, in row order."""
         found = self._rows(HOLDERS, (call_id,)) + self._rows(OTHERS_NAMED, (call_id,))
         return sorted(found, key=lambda row: row.row)
 
-    def at_origin(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[CallRow]:
+    def at_origin(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[LedgerRow]:
         """Rows of a kind whose document is at this place, in row order."""
         return self._rows(AT_ORIGIN, (source, to_text(path), offset, str(kind)))
 
-    def refused_unnamed(self, source: str, path: str) -> Sequence[CallRow]:
+    def refused_unnamed(self, source: str, path: str) -> Sequence[LedgerRow]:
         return self._rows(REFUSED_UNNAMED, (source, to_text(path)))
 
-    def refused_as(self, source: str, call_id: str) -> Sequence[CallRow]:
+    def refused_as(self, source: str, call_id: str) -> Sequence[LedgerRow]:
         return self._rows(REFUSED_AS, (call_id, source)) if self._has_named_refusals else ()
 
     # Time.
 
-    def undecided(self, now: float, limit: int) -> Sequence[CallRow]:
+    def undecided(self, now: float, limit: int) -> Sequence[LedgerRow]:
         return self._rows(UNDECIDED, (now, limit))
 
     def next_undecided(self) -> float | None:
         return self._ask(NEXT_UNDECIDED).fetchone()[0]  # type: ignore[no-any-return]
 
-    def sending(self) -> Sequence[CallRow]:
+    def sending(self) -> Sequence[LedgerRow]:
         return self._rows(SENDING)
 
-    def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[CallRow]:
+    def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[LedgerRow]:
         """Rows in these states since `before` or longer, oldest first."""
         found = [row for state in states for row in self._rows(STALE, (str(state), before, limit))]
         return sorted(found, key=lambda row: (row.changed_at, row.row))[:limit]
 
-    def failed_with_body(self, limit: int) -> Sequence[CallRow]:
+    def failed_with_body(self, limit: int) -> Sequence[LedgerRow]:
         return self._rows(FAILED_WITH_BODY, (limit,))
 
     def movable(self, destination: str, after_row: int, limit: int) -> Sequence[int]:

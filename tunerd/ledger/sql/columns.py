@@ -51,7 +51,7 @@ def quoted(names: Sequence[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-class Columns(Generic[R]):
+class RecordColumns(Generic[R]):
     """The columns of one record type in one table. `names` and `listed` have them in the order of `values` and `record`."""
 
     def __init__(

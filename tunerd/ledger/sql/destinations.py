@@ -22,7 +22,7 @@ ADD_ACCEPTED: Final = "INSERT INTO accepted (base_url) VALUES (?) ON CONFLICT DO
 HAS_ACCEPTED: Final = "SELECT 1 FROM accepted WHERE base_url = ?"
 
 
-class Destinations:
+class DestinationTable:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
         self._gates: dict[str, tuple[Gate, PauseClock]] = {}

@@ -10,7 +10,7 @@ from typing import Final
 
 from tunerd.call import Form
 from tunerd.ledger import Pick
-from tunerd.ledger.rows import CallRow
+from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.bodies import FORMS
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.database import Execute
@@ -60,7 +60,7 @@ AGENTS: Final = "SELECT DISTINCT destination, agent FROM call WHERE state IN ('d
 
 class DueCalls:
     def __init__(
-        self, ask: Execute, get: Callable[[int], CallRow | None], payload_is: Callable[[int, bytes | None, Form | None], None]
+        self, ask: Execute, get: Callable[[int], LedgerRow | None], payload_is: Callable[[int, bytes | None, Form | None], None]
     ) -> None:
         self._ask = ask
         self._get = get
@@ -77,7 +77,7 @@ class DueCalls:
         """A call of the agent is due."""
         self.agents.setdefault(destination, set()).add(agent)
 
-    def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> CallRow | None:
+    def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> LedgerRow | None:
         found: int | None = None
         if pick is Pick.NEWEST:  # they may all be backing off: after a look at some the oldest one is taken
             found = self._first(NEWEST, (destination,), due_by, not_agents)
@@ -91,7 +91,7 @@ class DueCalls:
 
     def pick_many(
         self, destination: str, picks: Sequence[Pick], due_by: float, now: float, not_agents: frozenset[str]
-    ) -> Sequence[CallRow | None]:
+    ) -> Sequence[LedgerRow | None]:
         """As many picks at once, no row twice, payloads with them. None proves nothing: `pick` may still find one. What is found
         has to be claimed, or otherwise dealt with, before the next statement."""
         if not_agents:
@@ -101,7 +101,7 @@ class DueCalls:
             "destination": destination, "due_by": due_by, "soon": now + EXPIRING_WITHIN_S, "look_at": LOOK_AT,
             "count": len(picks), "newest": wanted[Pick.NEWEST], "expiring": wanted[Pick.EXPIRING],
         }  # fmt: skip
-        found: dict[Pick, deque[CallRow]] = {pick: deque() for pick in Pick}
+        found: dict[Pick, deque[LedgerRow]] = {pick: deque() for pick in Pick}
         for pick, payload, checked_for, *columns in self._ask(PICK_MANY, values).fetchall():
             row = CALL.record(columns)
             self._payload_is(row.row, payload, FORMS[checked_for])
@@ -121,12 +121,12 @@ class DueCalls:
         rows = self._ask(sql, values)
         return next((row for row, due_at, agent in rows if due_at <= due_by and agent not in not_agents), None)
 
-    def _oldest_among(self, destination: str, due_by: float, not_agents: frozenset[str]) -> CallRow | None:
+    def _oldest_among(self, destination: str, due_by: float, not_agents: frozenset[str]) -> LedgerRow | None:
         """Some agents are paused and may have thousands of due calls: the others are asked one by one."""
         agents = self.agents.get(destination, set()) - not_agents
         found = [row for agent in agents if (row := self._row(OLDEST_OF_AGENT, (destination, agent, due_by))) is not None]
         return min(found, key=lambda row: (row.due_at or 0.0, row.row), default=None)
 
-    def _row(self, sql: str, values: Sequence[object]) -> CallRow | None:
+    def _row(self, sql: str, values: Sequence[object]) -> LedgerRow | None:
         columns = self._ask(sql, values).fetchone()
         return None if columns is None else CALL.record(columns)

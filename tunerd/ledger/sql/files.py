@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tunerd.ledger import FileMark
-from tunerd.ledger.sql.columns import Columns, from_text, to_signed, to_text
+from tunerd.ledger.sql.columns import RecordColumns, from_text, to_signed, to_text
 from tunerd.ledger.sql.database import Execute
 
-MARK: Final = Columns("file", FileMark, without=("is_there",))
+MARK: Final = RecordColumns("file", FileMark, without=("is_there",))
 _MARK: Final = f"SELECT {MARK.listed} FROM file"
 _STATE: Final = "vanished_at, disposed, kept"
 """Columns that say something of the path, and are no part of the mark."""

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from tunerd.call import Fragment, Origin
 from tunerd.ledger.rows import KeptGroup
-from tunerd.ledger.sql.columns import Columns, from_text, to_text
+from tunerd.ledger.sql.columns import RecordColumns, from_text, to_text
 from tunerd.ledger.sql.database import Execute
 
-GROUP: Final = Columns("gathering", KeptGroup, key=("row",), text=("key",))
+GROUP: Final = RecordColumns("gathering", KeptGroup, key=("row",), text=("key",))
 _GROUP: Final = f"SELECT {GROUP.listed} FROM gathering"
 _AT: Final = 'row = ? AND log = ? AND "offset" = ? AND (log > 0 OR path = ?)'
 """A place: of a log by its number, of a whole file by its path."""

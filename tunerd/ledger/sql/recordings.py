@@ -6,12 +6,12 @@ from typing import Any, Final, TypeAlias
 
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
-from tunerd.ledger.sql.columns import Columns, from_text
+from tunerd.ledger.sql.columns import RecordColumns, from_text
 from tunerd.ledger.sql.database import Database
 
 NEAR: Final = 8
 """How many recordings, or calls, on each side of a start are looked at."""
-RECORDING: Final = Columns("recording", KeptRecording, key=("row",))
+RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
     "SELECT row, url, started_at_ms, expires_at, known_at, path FROM recording "

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 from tunerd.call import State
 from tunerd.ledger import Gauges
-from tunerd.ledger.rows import Body, CallRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql import calls as call_table
 from tunerd.ledger.sql.bodies import Bodies
 from tunerd.ledger.sql.call_history import CallHistory
 from tunerd.ledger.sql.calls import Calls
 from tunerd.ledger.sql.cuts import Cuts
 from tunerd.ledger.sql.database import Cursor, Database
-from tunerd.ledger.sql.destinations import Destinations
+from tunerd.ledger.sql.destinations import DestinationTable
 from tunerd.ledger.sql.due_calls import DueCalls
 from tunerd.ledger.sql.files import Files
 from tunerd.ledger.sql.groups import Groups
@@ -50,7 +50,7 @@ class Store:
         """Destinations of which a call was made due in this transaction."""
         self.disposable: set[tuple[str, str]] = set()
         """(source, path) of files that may have become disposable in this transaction."""
-        self.claimed: dict[int, CallRow | None] = {}
+        self.claimed: dict[int, LedgerRow | None] = {}
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.touched: dict[Touched, None] = {}
         """Recordings and calls that changed, in that order; commands/join.py looks at what is near to them."""
@@ -60,7 +60,7 @@ class Store:
         self.history = CallHistory(db.execute)
         self.recordings = Recordings(db, self.touched)
         self.wants = Wants(db, self.touched)
-        self.destinations = Destinations(db.execute)
+        self.destinations = DestinationTable(db.execute)
         self.files = Files(db.execute)
         self.groups = Groups(db.execute)
         self.cuts = Cuts(db.execute)
@@ -82,7 +82,7 @@ class Store:
 
     # Rows. These keep the tally, and what a claim holds, in step with the table.
 
-    def add(self, row: CallRow, body: Body) -> None:
+    def add(self, row: LedgerRow, body: Body) -> None:
         """A new row; `row.row` is set."""
         row.row = self.db.next_number("call")
         row.size = body.size + row.fragments_size
@@ -93,7 +93,7 @@ class Store:
         if row.state is State.DUE:
             self.woken[row.destination] += 1
 
-    def change(self, row: CallRow, **columns: object) -> None:
+    def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
@@ -107,7 +107,7 @@ class Store:
         if row.state is State.SENDING:
             self.claimed[row.row] = row
 
-    def move(self, row: CallRow, move: Move, after: State, now: float, **columns: object) -> None:
+    def move(self, row: LedgerRow, move: Move, after: State, now: float, **columns: object) -> None:
         """As `change`, to a state that the table of states.py allows."""
         check(row.state, move, after)
         self.claimed.pop(row.row, None)
@@ -117,17 +117,17 @@ class Store:
         elif after in (State.SENT, State.IGNORED):
             self.may_be_disposable(row)
 
-    def _note(self, row: CallRow) -> None:
+    def _note(self, row: LedgerRow) -> None:
         if row.kind is not RowKind.CALL:
             self.calls.note(row)
         if row.state is State.DUE:
             self.due.note(row.destination, row.agent)
 
-    def claimed_row(self, row: int) -> CallRow | None:
+    def claimed_row(self, row: int) -> LedgerRow | None:
         """A row that a worker gives back; as a rule nothing has to be read."""
         return self.claimed.get(row) or self.calls.get(row)
 
-    def drop(self, row: CallRow) -> None:
+    def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
         self.tally.add(row, -1)
         if row.state is State.SENT:
@@ -144,7 +144,7 @@ class Store:
 
     # Bodies.
 
-    def set_body(self, row: CallRow, body: Body) -> None:
+    def set_body(self, row: LedgerRow, body: Body) -> None:
         """Put another body in place of the row's; a frozen one is thawed."""
         self.thaw(row)
         self.buffer.set_body(row.row, body)
@@ -152,7 +152,7 @@ class Store:
         if row.size != size:
             self.change(row, size=size)
 
-    def thaw(self, row: CallRow) -> None:
+    def thaw(self, row: LedgerRow) -> None:
         """Forget the frozen body: the next claim makes it anew."""
         if row.form is not None:
             if row.patch is None:
@@ -161,18 +161,18 @@ class Store:
 
     # Places.
 
-    def note_origin(self, row: CallRow, source: str, path: str, offset: int) -> None:
+    def note_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
         """Another place at which the call's document was read; the place in the row itself needs no note."""
         if (source, path, offset) != (row.source, row.path, row.offset):
             self.history.add_origin(row, source, path, offset)
             if not row.copies:
                 self.change(row, copies=True)
 
-    def may_be_disposable(self, row: CallRow) -> None:
+    def may_be_disposable(self, row: LedgerRow) -> None:
         """The row no longer keeps the files that it was read from."""
         self.disposable.update((source, path) for source, path, _ in self.history.origins(row))
 
-    def keep_files(self, row: CallRow) -> None:
+    def keep_files(self, row: LedgerRow) -> None:
         """The files that the row was read from are never disposable again: it is removed without having been sent."""
         for source, path, _ in self.history.origins(row):
             self.files.keep(source, path)

@@ -9,12 +9,12 @@ from typing import Final
 from tunerd.ledger import FarRule
 from tunerd.ledger.matching import Absence
 from tunerd.ledger.rows import Want
-from tunerd.ledger.sql.columns import Columns
+from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.database import Database
 from tunerd.ledger.sql.recordings import NEAR, Touched
 
-WANT: Final = Columns("want", Want, key=("call", "position"), without=("standing",))
-_READ: Final = Columns("want", Want)
+WANT: Final = RecordColumns("want", Want, key=("call", "position"), without=("standing",))
+_READ: Final = RecordColumns("want", Want)
 """With the standing, which a question works out."""
 _IS_OPEN: Final = "seeking = 1 AND (answered_at IS NULL OR expired = 1)"
 _STANDING: Final = f"""CASE WHEN {_IS_OPEN} THEN 'open' WHEN EXISTS (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from tunerd.ledger.rows import Body, CallRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.bodies import BODY, body_values
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.database import Database
@@ -19,7 +19,7 @@ class WriteBuffer:
 
     def forget(self) -> None:
         """The transaction is rolled back."""
-        self._new: list[CallRow] = []
+        self._new: list[LedgerRow] = []
         self._numbers: set[int] = set()
         """Of the rows in `_new`."""
         self._changed: dict[int, dict[str, object]] = {}
@@ -27,7 +27,7 @@ class WriteBuffer:
         self._bodiless: dict[int, None] = {}
         self._is_empty = True
 
-    def add(self, row: CallRow, body: Body) -> None:
+    def add(self, row: LedgerRow, body: Body) -> None:
         """The row is read when it is written: it includes every change until then."""
         self._is_empty = False
         self._new.append(row)
@@ -35,7 +35,7 @@ class WriteBuffer:
         if row.kind is not RowKind.IGNORED:
             self._bodies[row.row] = body
 
-    def change(self, row: CallRow, columns: dict[str, object]) -> None:
+    def change(self, row: LedgerRow, columns: dict[str, object]) -> None:
         if row.row in self._numbers:
             return
         self._is_empty = False

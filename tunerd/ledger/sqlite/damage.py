@@ -14,9 +14,9 @@ from tunerd.ledger.commands.reclaim import reclaim_all
 from tunerd.ledger.sql.columns import Unsound
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.database import SqliteDatabase
 from tunerd.ledger.sqlite.errors import LedgerDamaged, is_trouble, words_for
 from tunerd.ledger.sqlite.salvage import SIDES, Salvaged, repair, salvage
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
 
 _CHECK_S: Final = 5.0
 _CHECK_STEPS: Final = 100_000

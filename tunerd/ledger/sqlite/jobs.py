@@ -45,7 +45,7 @@ class Job(Generic[T]):
 
 
 @dataclass(slots=True)
-class Report:
+class BatchReport:
     """What the writer has to say to the event loop after one batch."""
 
     jobs: list[Job[Any]] = field(default_factory=list)

@@ -40,7 +40,6 @@ from tunerd.ledger import (
 from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect_reader
-from tunerd.ledger.sqlite.database import sqlite_of
 from tunerd.ledger.sqlite.directory import FreeSpace
 from tunerd.ledger.sqlite.disposable_files import DisposableFiles
 from tunerd.ledger.sqlite.errors import LedgerGone
@@ -48,6 +47,7 @@ from tunerd.ledger.sqlite.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.sqlite.open_file import OpenFile, open_file
 from tunerd.ledger.sqlite.reader_thread import ReaderThread
 from tunerd.ledger.sqlite.reserve import Reserve
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 from tunerd.ledger.sqlite.writer_thread import WriterThread
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from tunerd.events import Event, LedgerRolledBack
 from tunerd.ledger import lock as locks
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_other_files
-from tunerd.ledger.sqlite.database import sqlite_of
 from tunerd.ledger.sqlite.directory import check_directory
 from tunerd.ledger.sqlite.inode_watch import InodeWatch
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 
 
 class OpenFile:

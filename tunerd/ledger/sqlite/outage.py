@@ -9,7 +9,7 @@ from typing import Final
 from tunerd.clock import Clock
 from tunerd.events import LedgerHealed, LedgerTrouble
 from tunerd.ledger.sqlite.errors import is_full, needs_reopening, words_for
-from tunerd.ledger.sqlite.jobs import Report
+from tunerd.ledger.sqlite.jobs import BatchReport
 from tunerd.ledger.sqlite.reserve import Reserve
 
 _SHORT_S: Final = 60.0
@@ -42,7 +42,7 @@ class Outage:
     def is_reported(self) -> bool:
         return self._reported_since is not None
 
-    def begin(self, exc: BaseException, report: Report) -> None:
+    def begin(self, exc: BaseException, report: BatchReport) -> None:
         """A commit failed."""
         if self._since is None:
             self._since = self._clock.monotonic()
@@ -61,7 +61,7 @@ class Outage:
     def commits_again(self) -> None:
         self._since = None
 
-    def end(self, report: Report) -> None:
+    def end(self, report: BatchReport) -> None:
         """Everything that was kept is written."""
         self._reserve.take()
         self._say_healed(report, self._clock.monotonic())
@@ -74,14 +74,14 @@ class Outage:
         self._short = at, min(least, free)
         return is_late or free >= least + _ROOM_BYTES
 
-    def refill(self, report: Report) -> None:
+    def refill(self, report: BatchReport) -> None:
         """Take the reserve; if it fits, the disk is no longer short."""
         if self._reserve.take():
             at, _ = self._short or (0.0, 0)
             self._short = None
             self._say_healed(report, at)
 
-    def _say_healed(self, report: Report, since: float) -> None:
+    def _say_healed(self, report: BatchReport, since: float) -> None:
         began = since if self._reported_since is None else self._reported_since
         self._reported_since = None
         report.events.append(LedgerHealed(lasted_s=self._clock.monotonic() - began))

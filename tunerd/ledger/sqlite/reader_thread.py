@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ledger.sql.columns import Unsound
 from tunerd.ledger.sql.store import Store
-from tunerd.ledger.sqlite.database import SqliteDatabase, sqlite_of
 from tunerd.ledger.sqlite.errors import is_damage
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase, sqlite_of
 
 T = TypeVar("T")
 

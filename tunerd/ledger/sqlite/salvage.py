@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tunerd.call import State
 from tunerd.ledger.commands.join import first_wants
-from tunerd.ledger.rows import CallRow, RowKind
+from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.columns import Unsound, quoted
 from tunerd.ledger.sql.store import Store
@@ -189,12 +189,12 @@ def repair(store: Store, now: float) -> tuple[int, int]:
     return len(lost), unread
 
 
-def _calls(store: Store, sql: str) -> list[CallRow]:
+def _calls(store: Store, sql: str) -> list[LedgerRow]:
     numbers = store.ask(sql).fetchall()
     return [row for (number,) in numbers if (row := store.calls.get(number)) is not None]
 
 
-def _lose(store: Store, row: CallRow, now: float) -> None:
+def _lose(store: Store, row: LedgerRow, now: float) -> None:
     for source, path, _ in store.history.origins(row):
         store.files.delete(source, path)
     store.groups.delete_empty(row.row)

@@ -1,5 +1,6 @@
-"""The writer thread owns the connection, and commits together what was queued while its last commit ran.
+"""The writer thread is one long file because its batches, its commits and its recovery from a failing disk share one state.
 
+It owns the connection, and commits together what was queued while its last commit ran.
 Commands come in as jobs; their results go back to the event loop with one call_soon_threadsafe for each batch. While nothing can
 be committed (disk full, I/O error) impatient jobs fail at once; patient ones (settle, release: their results must not be lost)
 are kept and tried again until a commit succeeds.
@@ -20,12 +21,12 @@ from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.commands.claim import claim
 from tunerd.ledger.commands.reclaim import take_over
 from tunerd.ledger.sql.store import Store
-from tunerd.ledger.sqlite.database import sqlite_of
 from tunerd.ledger.sqlite.errors import LedgerDamaged, is_damage, is_trouble, words_for
-from tunerd.ledger.sqlite.jobs import Job, Report
+from tunerd.ledger.sqlite.jobs import BatchReport, Job
 from tunerd.ledger.sqlite.open_file import OpenFile
 from tunerd.ledger.sqlite.outage import Outage
 from tunerd.ledger.sqlite.reserve import Reserve
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ class WriterThread:
                 pass
         except BaseException as exc:  # a defect: everybody who waits, or asks later, must learn of it
             self._dead = exc
-            report = Report(jobs=self._kept)
+            report = BatchReport(jobs=self._kept)
             while True:
                 try:
                     job = self._queue.get_nowait()
@@ -124,7 +125,7 @@ class WriterThread:
     def _turn(self) -> bool:
         """Take a batch, run it, report. False: closed."""
         batch, is_closing = self._collect()
-        report = Report()
+        report = BatchReport()
         try:
             if self._outage.is_on:
                 self._keep_patient(batch, report, "the ledger cannot be written now; tunerd tries again every second")
@@ -174,7 +175,7 @@ class WriterThread:
                 return batch, False
         return batch, True
 
-    def _run(self, batch: list[Job[Any]], report: Report) -> None:
+    def _run(self, batch: list[Job[Any]], report: BatchReport) -> None:
         if batch[-1].alone:  # it ended its batch
             *together, alone = batch
             if together:
@@ -183,7 +184,7 @@ class WriterThread:
         else:
             self._commit(batch, report)
 
-    def _commit(self, batch: Sequence[Job[Any]], report: Report) -> bool:
+    def _commit(self, batch: Sequence[Job[Any]], report: BatchReport) -> bool:
         """One transaction for all of them. If one raises they run singly, so that only the culprit sees the error."""
         store = self._store
         try:
@@ -225,7 +226,7 @@ class WriterThread:
         self._file.mark_suspect()
         return LedgerDamaged()
 
-    def _run_alone(self, job: Job[Any], report: Report) -> None:
+    def _run_alone(self, job: Job[Any], report: BatchReport) -> None:
         try:
             job.result = job.run(self._store)
         except Exception as exc:
@@ -237,26 +238,28 @@ class WriterThread:
 
     # While the disk fails.
 
-    def _fail(self, batch: Sequence[Job[Any]], exc: Exception, report: Report) -> None:
+    def _fail(self, batch: Sequence[Job[Any]], exc: Exception, report: BatchReport) -> None:
         """A batch could not be written."""
         self._outage.begin(exc, report)
         self._keep_patient(batch, report, words_for(exc), exc)
 
-    def _keep_patient(self, batch: Sequence[Job[Any]], report: Report, words: str, cause: BaseException | None = None) -> None:
+    def _keep_patient(
+        self, batch: Sequence[Job[Any]], report: BatchReport, words: str, cause: BaseException | None = None
+    ) -> None:
         for job in batch:
             if job.patient:
                 self._kept.append(job)
             else:
                 self._refuse(job, words, report, cause)
 
-    def _turn_away(self, batch: Sequence[Job[Any]], report: Report) -> list[Job[Any]]:
+    def _turn_away(self, batch: Sequence[Job[Any]], report: BatchReport) -> list[Job[Any]]:
         """The disk is still short: refuse what brings new rows, give back the rest."""
         for job in batch:
             if job.grows:
                 self._refuse(job, "the disk of the ledger is nearly full; free some space, then tunerd continues", report)
         return [job for job in batch if not job.grows]
 
-    def _refill(self, report: Report) -> None:
+    def _refill(self, report: BatchReport) -> None:
         if self._outage.should_refill():
             self._shorten_log()
             self._outage.refill(report)
@@ -269,12 +272,12 @@ class WriterThread:
             pass  # the file has no room to grow either, or somebody reads: the log stays as it is
 
     @staticmethod
-    def _refuse(job: Job[Any], words: str, report: Report, cause: BaseException | None = None) -> None:
+    def _refuse(job: Job[Any], words: str, report: BatchReport, cause: BaseException | None = None) -> None:
         job.error = LedgerUnavailable(words)
         job.error.__cause__ = cause
         report.jobs.append(job)
 
-    def _heal(self, report: Report) -> None:
+    def _heal(self, report: BatchReport) -> None:
         """Try one commit: of what is kept, or of a write that changes nothing."""
         if not (self._is_reopened(report) and self._can_commit()):
             return
@@ -289,7 +292,7 @@ class WriterThread:
         else:
             self._outage.end(report)
 
-    def _is_reopened(self, report: Report) -> bool:
+    def _is_reopened(self, report: BatchReport) -> bool:
         """Replace the connection if that is necessary. False: it did not work."""
         if not self._outage.must_reopen:
             return True
@@ -328,7 +331,7 @@ class WriterThread:
             return False
         return True
 
-    def _last(self, report: Report) -> None:
+    def _last(self, report: BatchReport) -> None:
         """The ledger is closed."""
         if self._kept:
             self._heal(report)
@@ -338,7 +341,7 @@ class WriterThread:
 
     # To the event loop.
 
-    def _send(self, report: Report) -> None:
+    def _send(self, report: BatchReport) -> None:
         if not (report.jobs or report.events or report.woken or report.disposable):
             return
         try:
@@ -346,7 +349,7 @@ class WriterThread:
         except RuntimeError:
             pass  # the loop is closed: nobody waits any more
 
-    def _deliver(self, report: Report) -> None:
+    def _deliver(self, report: BatchReport) -> None:
         unwanted: list[Job[Any]] = []
         for job in report.jobs:
             if job.row is not None:
