@@ -164,8 +164,8 @@ def _plain(text: str | None) -> str:
 
 
 def _summary(sandbox: Sandbox) -> str:
-    told = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.counts.items()))
-    return f"{sandbox.total} requests" + (f" ({told})" if told else "")
+    counts = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.counts.items()))
+    return f"{sandbox.total} requests" + (f" ({counts})" if counts else "")
 
 
 def _write_whole(path: Path, text: str) -> None:
