@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("throughput", "processor_time", "call_path", "log_line", "latency", "loop", "idle", "mapping")
+NAMES = ("throughput", "processor_time", "call_path", "latency", "loop", "idle", "mapping", "log")
 
 
 def main() -> None:

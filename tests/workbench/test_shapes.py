@@ -9,8 +9,9 @@ from tests.mapping.sources import document
 from tunerd.loading.config_file import read_text
 from tunerd.workbench.compiled import compile_config
 from tunerd.workbench.evaluation import evaluate, units
+from tunerd.workbench.file_groups import SampleFile
 from tunerd.workbench.recognise import recognise
-from tunerd.workbench.starter import SampleFile, starter
+from tunerd.workbench.starter import starter
 
 NAMES = st.sampled_from(
     ["id", "call_id", "room", "start", "ended_at", "duration", "messages", "turns", "role", "speaker", "text", "content", "timestamp",

@@ -42,9 +42,7 @@ def _are_calls(elements: Sequence[dict[str, Any]]) -> bool:
     """Each has an id of a call and a start, and an end, a length, audio, or who said what; none is a turn of a transcript."""
     if any(name.lower() in _SAID and isinstance(member, str) for name, member in elements[0].items()):
         return False
-    shape = Shape()
-    for element in elements:
-        shape.add(element)
+    shape = Shape.of(elements)
     finder = Finder(shape, ())
     if finder.call_id() is None or finder.start() is None:
         return False
@@ -54,7 +52,6 @@ def _are_calls(elements: Sequence[dict[str, Any]]) -> bool:
 
 def _is_a_call(value: dict[str, Any], path: Sequence[str]) -> bool:
     """Whether what stands around the list is a call by itself."""
-    shape = Shape()
-    shape.add({name: member for name, member in value.items() if name != path[0]})
-    finder = Finder(shape, ())
+    around = {name: member for name, member in value.items() if name != path[0]}
+    finder = Finder(Shape.of([around]), ())
     return finder.call_id() is not None and finder.start() is not None

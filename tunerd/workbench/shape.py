@@ -4,7 +4,7 @@ Only looking is done here; what is made of it is propose.py's.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -67,6 +67,13 @@ class Shape:
     """Values that are no lists, by path, of all documents that have them; objects among them."""
     lists: dict[Path, list[Any]] = field(default_factory=dict)
     """Items of lists by path, of all documents together."""
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> "Shape":
+        shape = cls()
+        for value in values:
+            shape.add(value)
+        return shape
 
     def add(self, value: Any) -> None:
         self.documents += 1
