@@ -139,8 +139,8 @@ def command(
             seed=seed,
             max_body_bytes=max_body,
             keep=_KEPT,
-            on_arrival=tell,
         )
+        sandbox.on_arrival = tell
         url = await sandbox.start(*listen)
         if ready_file is not None:
             _write_whole(ready_file, url + "\n")
