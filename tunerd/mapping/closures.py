@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tunerd.mapping.functions import Code, Function, Nulls, Run
-from tunerd.mapping.values import equal
+from tunerd.mapping.values import equal, missing
 
 _ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "lt": lambda a, b: a < b,
@@ -112,6 +112,30 @@ def ordered(how: str) -> Callable[[Any, Any], Any]:
         if a.__class__ is str:
             return order(a, b) if b.__class__ is str else None
         return order(a, b) if a.__class__ in (int, float) and b.__class__ in (int, float) else None
+
+    return run
+
+
+def first_of(runs: Sequence[Run]) -> Run:
+    """The first value that is not missing. Most lists have two rules: these need no loop."""
+    if len(runs) == 2:
+        first, second = runs
+
+        def run_two(slots: Any) -> Any:
+            value = first(slots)
+            if value or not missing(value):
+                return value
+            value = second(slots)
+            return None if missing(value) else value
+
+        return run_two
+
+    def run(slots: Any) -> Any:
+        for one in runs:
+            value = one(slots)
+            if value or not missing(value):
+                return value
+        return None
 
     return run
 
