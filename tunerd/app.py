@@ -109,7 +109,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
         await _settle_stranded(strandings)
         status = StatusReport(ledger, facts, clock.now, destinations=delivery.statuses, sources=intake.statuses,
                         intake_busy=intake.busy, looked=intake.looked)  # fmt: skip
-        metrics.read_off(status)
+        metrics.add_gauges(status)
         calls = CallOrders(ledger, lambda: wiring.mappings, wiring.read_again, clock.now)
         reload = _then(partial(_reload, wiring, options.config_file, environ, notifier, metrics, level), strandings.look_again)
         health = Health(ledger, delivery.oldest_attempt_age, lambda: wiring.config.delivery.timeout_s)

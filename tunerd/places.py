@@ -1,4 +1,4 @@
-"""Where something stands in a YAML file: the nodes that the loader gives, and the problems it finds. Pure.
+"""Places in a YAML file: the nodes that the loader gives, and the problems that it finds. Pure.
 
 Every message about the configuration starts from a Place, so that it can say file:line:column.
 """

@@ -34,7 +34,7 @@ class FieldKind(StrEnum):
     ROLE = f"one of {', '.join(sorted(ROLES))}"
     NESTED = "a list or an object with fields of its own"
     RULE_ONLY = "no field of Tuner's"
-    """Rules may give it; something else is made of it."""
+    """Rules may give it; tunerd makes other fields of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ NODE_FIELDS: Final[Mapping[str, TunerField]] = {
 RECORDING_FIELDS: Final[Mapping[str, TunerField]] = {
     "key": TunerField(_K.RULE_ONLY, "What calls look for. Required."),
     "id": TunerField(
-        _K.RULE_ONLY, "Which recording it is: the same id again is the same recording told again, and the newer document wins."),
+        _K.RULE_ONLY, "Which recording it is: the same id again means the same recording, and the newer document wins."),
     "url": TunerField(_K.RULE_ONLY, "Where the audio is. Required, unless absent_when says that there is none."),
     "started_at": TunerField(_K.RULE_ONLY, "When the recording began, in any time form."),
     "duration_ms": TunerField(_K.RULE_ONLY, "Length in milliseconds."),

@@ -84,7 +84,7 @@ def test_many_calls_are_bounded_and_summed_up(tmp_path: Path) -> None:
     plant(tmp_path, **many)
     new = CONFIG.replace("doc.mood", "[doc.mood, {const: neutral}]").replace("text: m.text", "text: upper(m.text)")
     result = diff(tmp_path, new, tmp_path / "calls")
-    assert "and 10 more that differ (--all shows them)" in result.stdout
+    assert "and 10 more calls that differ (--all shows them)" in result.stdout
     assert "30  transcript_with_tool_calls[].text" in squeezed(result.stdout).replace(" 30 ", " 30  ")
     assert result.stdout.count("n29.json") == 0
     assert diff(tmp_path, new, tmp_path / "calls", "--all").stdout.count("n29.json") == 1
@@ -146,7 +146,7 @@ def test_the_newest_documents_of_the_ledger(tmp_path: Path) -> None:
     assert "c-0" not in result.stdout
     result = diff(tmp_path, text, "--from-ledger", 300, old=text)
     assert (result.exit_code, result.stdout) == (0, "7 documents and calls compared: 7 unchanged\n")
-    assert "the ledger keeps 7 documents" in result.stderr
+    assert "the ledger holds 7 documents" in result.stderr
 
 
 def test_documents_of_the_ledger_keep_the_time_of_their_file(tmp_path: Path) -> None:

@@ -104,10 +104,10 @@ def test_fields_with_values_are_shown_when_another_raised(tmp_path: Path) -> Non
 
 
 NOT_READ = {
-    "excluded": ("calls/x-draft.json", "does not fit include, exclude or recursive"),
-    "not included": ("calls/one.txt", "does not fit include, exclude or recursive"),
-    "a dot": ("calls/.one.json", "does not fit include, exclude or recursive"),
-    "below": ("calls/sub/one.json", "does not fit include, exclude or recursive"),
+    "excluded": ("calls/x-draft.json", "include, exclude or recursive of the source exclude it"),
+    "not included": ("calls/one.txt", "include, exclude or recursive of the source exclude it"),
+    "a dot": ("calls/.one.json", "include, exclude or recursive of the source exclude it"),
+    "below": ("calls/sub/one.json", "include, exclude or recursive of the source exclude it"),
     "old": ("calls/old.json", "older than ignore_older (1d)"),
     "a link that leaves": ("calls/link.json", "leaves the directory"),
 }

@@ -230,7 +230,7 @@ def test_an_unknown_shape_gets_rules_that_map_it(tmp_path: Path, shape: str) -> 
     result, sources = written(tmp_path, file)
     assert result.exit_code == 0, result.stderr
     assert "call.json: gives a call (source agent)" in result.stderr
-    assert "Guesses, to be looked at" in result.stderr
+    assert "Guesses, to be checked" in result.stderr
     assert "call" in sources["agent"]
     shown = invoke(
         "explain", "-c", tmp_path / "config.yaml", "--form", "create-call", "--json", "--body", "--source", "agent", file

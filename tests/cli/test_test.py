@@ -128,7 +128,7 @@ def test_names_choose_and_no_example_is_a_failure(tmp_path: Path) -> None:
         "tests:\n" + example("expect_ignored: true", call(draft=True), "a draft") + example("expect: {call_id: x}", name="b")
     )
     assert check(tmp_path, examples, "DRAFT").exit_code == 0
-    assert "no example has such a name" in check(tmp_path, examples, "zzz").stderr
+    assert "no example has this name" in check(tmp_path, examples, "zzz").stderr
     assert check(tmp_path, "").exit_code == 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from tunerd.cli.documents import source_of
+from tunerd.cli.input_files import source_of
 from tunerd.loading.config_file import load_text
 
 CONFIG = """
@@ -44,6 +44,6 @@ def test_the_source_whose_scan_would_take_it(tmp_path: Path, file: str, source: 
 )
 def test_a_file_that_no_source_would_take_is_asked_about(tmp_path: Path, file: str) -> None:
     """Several sources have calls, so nobody guesses; the message lists them, and --source decides."""
-    with pytest.raises(click.UsageError, match="Say --source with one of: calls, egress, logs, deep"):
+    with pytest.raises(click.UsageError, match="choose one with --source: calls, egress, logs, deep"):
         source_named(tmp_path, file)
     assert source_named(tmp_path, file, "logs") == "logs"

@@ -1,4 +1,4 @@
-"""Every rule of the configuration has a file that breaks it; the message it must give stands in its first comment."""
+"""Every rule of the configuration has a file that breaks it; its first comment is the message that it must give."""
 
 import re
 from pathlib import Path

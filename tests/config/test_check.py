@@ -126,7 +126,7 @@ def test_warnings_fail_only_strict(tmp_path: Path) -> None:
 def test_print_shows_what_is_in_force_without_secrets(tmp_path: Path) -> None:
     """Defaults are filled in, keys are hidden."""
     result = run(tmp_path, good(key=SECRET), "--print")
-    assert 'rescan: "30s"' in result.output
+    assert "rescan: 30s" in result.output
     assert "(hidden)" in result.output
     assert SECRET not in result.output
 

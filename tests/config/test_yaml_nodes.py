@@ -77,8 +77,8 @@ def test_every_duplicate_key_is_told_with_both_lines() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_yaml("a: 1\nb: 2\na: 3\nc: {d: 1, d: 2}\n", "f")
     assert [str(problem) for problem in caught.value.problems] == [
-        "f:3:1: `a` stands here a second time (first in line 1): keep one",
-        "f:4:11: `d` stands here a second time (first in line 4): keep one",
+        "f:3:1: `a` is given twice (first in line 1): keep one",
+        "f:4:11: `d` is given twice (first in line 4): keep one",
     ]
 
 

@@ -52,12 +52,6 @@ VARIANTS = (
     Variant(name="the first line has a key, other suffixes", is_keyed=False, is_numbered=False, keep=7),
     Variant(name="the first line has a key, generations are deleted unread", is_keyed=False, keep=5, is_patient=False),
 )
-TRIED = (
-    VARIANTS if "TUNERD_ROTATION_KILLS" in os.environ else [each for each in VARIANTS if each.name == "the first line has a key"]
-)
-"""Known failures: of about 200 calls one may be sent without its lines in the older generation (if each line has a key, after
-a kill), or still wait for its end (other suffixes, deleted generations). Until this is fixed, only `make gather-rotation` runs
-the other variants."""
 
 
 @dataclass(slots=True)
@@ -233,9 +227,8 @@ async def live_and_die(config: Path, chance: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail("TUNERD_ROTATION_KILLS" not in os.environ, reason="open: see TRIED", strict=False)
 @pytest.mark.timeout(190 + 15 * KILLS)
-@pytest.mark.parametrize("variant", TRIED, ids=[variant.name for variant in TRIED])
+@pytest.mark.parametrize("variant", VARIANTS, ids=[variant.name for variant in VARIANTS])
 async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Variant) -> None:
     """At whatever moment the daemon is killed, no words are doubled, reordered or from another call, and no call is lost
     without a trace."""

@@ -56,6 +56,16 @@ def test_another_log_may_have_been_between() -> None:
     assert ends(succession(there(between), [NEW, there(before)], [before], may_wait=True)) == ["k1"]
 
 
+def test_a_file_that_is_no_log_is_not_waited_for() -> None:
+    """It is not read as it is, so it may have been between; another one that is not read is waited for all the same."""
+    before, odd = log(1), Seen(f"{LOG}.x", inode=77, size=10, mtime_ns=600, is_left_out=True)
+    assert ends(succession(NEW, [there(before), odd], [before], may_wait=True)) == ["k1"]
+    assert (
+        ends(succession(NEW, [there(before), odd, replace(odd, inode=78, is_left_out=False)], [before], may_wait=True))
+        == "not yet"
+    )
+
+
 def test_in_one_tick_of_the_clock() -> None:
     """The one that was found later was there later; one that is not known is no proof."""
     one, two = log(1, path=f"{LOG}.2"), log(2)

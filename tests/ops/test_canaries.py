@@ -103,7 +103,7 @@ async def test_none_sings_on_http(tmp_path: Path) -> None:
     keep_out(SECRETS["own key"])
     bench = await planted()
     metrics = Metrics(CollectorRegistry(), ["agent"], version="1", now=lambda: NOW)
-    metrics.read_off(bench.status)
+    metrics.add_gauges(bench.status)
     for event in every_event(LEAKY):
         metrics(event)
 

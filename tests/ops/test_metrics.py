@@ -34,7 +34,7 @@ NAMES = {
 def make(sources: tuple[str, ...] = ("agent",), reading: Reading | None = None) -> tuple[Metrics, CollectorRegistry]:
     registry = CollectorRegistry()
     metrics = Metrics(registry, sources, version="1.2.3", now=lambda: NOW)
-    metrics.read_off(reading or Reading())
+    metrics.add_gauges(reading or Reading())
     return metrics, registry
 
 

@@ -143,7 +143,7 @@ async def test_quiet_unchecked(tmp_path: Path) -> None:
         (["--listen", "http://127.0.0.1:80"], "write host:port"),
         (["--fail", "often"], "write an HTTP status"),
         (["--fail", "503:0.7", "--fail", "reset:0.7"], "more than 1"),
-        (["--latency", "soon"], "duration like 250ms"),
+        (["--latency", "soon"], "is not a duration; write 500ms"),
         (["--lose-answers", "2"], "0<=x<=1"),
         (["--no-check", "--journal", "arrivals.ndjson"], "only counts"),
     ],

@@ -41,7 +41,7 @@ class OrderRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The calls that an order is about, one page of them. An argument that is left out does not narrow the selection."""
+    """The calls that an order is about, one page of them. An omitted argument does not narrow the selection."""
 
     states: frozenset[State] = frozenset()
     reasons: frozenset[str] = frozenset()
@@ -141,7 +141,7 @@ class RetryOrder(Selection, Order[answers.Report]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemapOrder(Selection, Order[answers.Report]):
-    """Map calls that are not sent yet again, with the rules that are loaded now.
+    """Map unsent calls again, with the rules that are loaded now.
 
     A call that is being sent, or has been sent, is left as it is."""
 

@@ -1,5 +1,5 @@
-"""The `tunerd` command: one file a command. A command's module is imported only when it is called, so that
-`tunerd run` does not pay for what only others need.
+"""The `tunerd` command: one file a command. A command's module is imported only when it is called, so that `tunerd run` does not
+pay for what only others need.
 """
 
 import importlib
@@ -12,27 +12,27 @@ from tunerd import __version__
 from tunerd.visible import visible
 
 _COMMANDS: Final = {
-    "run": "Run the daemon (or, with --once, send what is there and end).",
-    "check": "Check the configuration; --online also tries the key.",
-    "explain": "Show what the rules make of files, field by field; sends nothing.",
-    "send": "Send one file now and show the answer.",
-    "status": "Show where the calls stand, or the whole story of one.",
-    "failed": "List the calls that failed, and why.",
-    "retry": "Send failed calls again, mapped with today's rules.",
-    "remap": "Map calls again that are not sent yet.",
+    "run": "Run the daemon; with --once, send what is there and exit.",
+    "check": "Check the configuration; with --online, also try address and key.",
+    "explain": "Show how the rules map files, field by field; nothing is sent.",
+    "send": "Send the calls of one file now, and show Tuner's answer.",
+    "status": "Show calls, pauses and sources, or the history of one call.",
+    "failed": "List failed calls with their reasons.",
+    "retry": "Send failed calls again, mapped with the current rules.",
+    "remap": "Map unsent calls again, with the current rules.",
     "dismiss": "Mark failed calls as handled.",
-    "forget": "Erase everything about a call.",
+    "forget": "Erase everything the ledger holds about a call.",
     "pause": "Stop sending to a destination.",
-    "resume": "Go on sending to a destination.",
+    "resume": "Resume sending to a destination.",
     "audit": "Compare the documents on disk with the ledger.",
-    "drain": "Wait until everything due is sent (for container shutdown hooks).",
-    "sandbox": "Run a stand-in for Tuner on this machine.",
-    "demo": "Watch tunerd work on sample calls; needs no account.",
+    "drain": "Wait until everything due is sent, for shutdown hooks.",
+    "sandbox": "Run a local stand-in for Tuner.",
+    "demo": "Watch tunerd deliver sample calls; needs no account.",
     "schema": "Print the JSON Schema of the configuration.",
     "presets": "List the presets, or show one.",
-    "init": "Write a configuration, from real files if there are some.",
-    "test": "Check the examples of the configuration.",
-    "diff": "Show what another configuration would change in the bodies of real calls.",
+    "init": "Write a configuration, based on real files if there are some.",
+    "test": "Check the examples in the configuration.",
+    "diff": "Show what a new configuration would change in real calls.",
 }
 
 
@@ -50,7 +50,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as exc:
-            vars(exc)["message"] = visible(exc.message)  # click prints it; a file name or an id may stand in it
+            vars(exc)["message"] = visible(exc.message)  # click prints it, and it may contain a file name or an id
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -62,6 +62,6 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="tunerd")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Get every finished voice call, with its recording, into Tuner."""
+    """Deliver every finished voice call, with its recording, to Tuner."""
     if os.environ.get("NO_COLOR"):  # click does not look at it
         ctx.color = False

@@ -40,7 +40,7 @@ _OPTIONS: Final[Mapping[str, Option]] = {
                            help="One or more of waiting, due and failed."),
     "reasons": click.option("--reason", "reasons", multiple=True, type=click.Choice([one.value for one in FailReason]),
                             metavar="REASON", help="Only calls that failed for this reason (repeatable)."),
-    "sources": click.option("--source", "sources", multiple=True, help="Only calls of this source (repeatable)."),
+    "sources": click.option("--source", "sources", multiple=True, metavar="NAME", help="Only calls of this source (repeatable)."),
     "since": click.option("--since", type=SINCE, metavar="WHEN",
                           help="Only calls read since this time: 2h, 7d, 2026-11-22."),
     "place": click.option("--place", type=PLACE, metavar="PATH[@OFFSET]",

@@ -15,8 +15,8 @@ from tunerd.admin.audit_report import Audit, AuditDocument, PlaceRow, RowsSeen, 
 from tunerd.admin.client import AdminClient
 from tunerd.call import Document, State
 from tunerd.cli.admin import ask, every_call
-from tunerd.cli.documents import read
 from tunerd.cli.drawing import place
+from tunerd.cli.input_files import read
 from tunerd.cli.options import SINCE, exit_bad_config, json_option
 from tunerd.cli.target import Target, read_known, target_options
 from tunerd.cli.terminal import say, say_json

@@ -1,4 +1,4 @@
-"""`tunerd check`: everything that is wrong with the configuration, or what it amounts to."""
+"""`tunerd check`: every problem of the configuration, or a summary of it."""
 
 import asyncio
 import os
@@ -18,13 +18,13 @@ _MADE_UP_AGENT: Final = "tunerd-check"
 
 @click.command("check")
 @config_option
-@click.option("--strict", is_flag=True, help="Warnings (a missing directory or key file, ...) fail the check, too.")
-@click.option("--online", is_flag=True, help="Post an empty call to each destination, to try address and key.")
-@click.option("--print", "show", is_flag=True, help="Also print the configuration in force, defaults filled in, keys hidden.")
+@click.option("--strict", is_flag=True, help="Fail on warnings, too (a missing directory or key file, ...).")
+@click.option("--online", is_flag=True, help="Post an empty call to each destination, to try its address and key.")
+@click.option("--print", "show", is_flag=True, help="Also print the effective configuration: with defaults, keys hidden.")
 def command(config: Path, strict: bool, online: bool, show: bool) -> None:
-    """Check the configuration, and say what it amounts to.
+    """Check the configuration, and summarise it.
 
-    Every problem is told at once, with file, line and column. Exit code: 0 fine; 1 warnings with --strict, or a
+    All problems are listed at once, with file, line and column. Exit code: 0 no problem; 1 warnings with --strict, or a
     destination that --online could not use; 78 a configuration that `run` would refuse.
 
     \b
@@ -54,7 +54,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
 
 
 def summary(config: Config) -> list[str]:
-    """A line for each destination and source, and what a request form leaves out."""
+    """A line for each destination and source, and the fields that its request form cannot carry."""
     lines = [f"  destination {destination.name}: {_form_text(destination)}" for destination in config.destinations]
     destinations = {destination.name: destination for destination in config.destinations}
     for source in config.sources:
@@ -79,7 +79,7 @@ def _not_carried(source: Source, destination: Destination) -> list[str]:
 
 
 def _fields(source: Source, mapping: str) -> frozenset[str]:
-    """The fields that a source maps: its preset's, and its own (null switches one off)."""
+    """The fields that a source maps: its preset's and its own (null disables one)."""
     from tunerd.mapping import presets
 
     effective = presets.effective(source)
@@ -93,12 +93,12 @@ def _form_text(destination: Destination) -> str:
 
     form = form_known(destination)
     if form is None:
-        return "request form by the key, which is not there yet"
+        return "request form not known: its key is not there yet"
     return f"request form {form.value}" + (" (by the key)" if destination.form is None else "")
 
 
 async def _try_all(config: Config) -> bool:
-    """Try every destination; True if all are good."""
+    """Try every destination; True if all can be used."""
     from tunerd.delivery.probe import probe_destination
 
     good = True
@@ -106,8 +106,8 @@ async def _try_all(config: Config) -> bool:
         named = [source.agent_remote_identifier for source in config.sources if source.destination == destination.name]
         agents = list(dict.fromkeys(agent for agent in named if agent))
         for agent in agents or [_MADE_UP_AGENT]:
-            trial = await probe_destination(destination, agent, config.delivery, os.environ)
-            made_up = "" if agents else f"; {agent} is made up, because a rule names the agent of each call"
-            say(f"online: {destination.name}: {trial.says}{made_up}", err=not trial.good)
-            good = good and trial.good
+            probed = await probe_destination(destination, agent, config.delivery, os.environ)
+            made_up = "" if agents else f" (with the made-up agent {agent}, because a rule sets the agent of each call)"
+            say(f"online: {destination.name}: {probed.says}{made_up}", err=not probed.good)
+            good = good and probed.good
     return good

@@ -1,4 +1,4 @@
-"""`tunerd demo`: the whole way of a call on this machine, with a stand-in for Tuner; no account, no server, no traces."""
+"""`tunerd demo`: how calls travel, on this machine and with a stand-in for Tuner; without an account, and without leftovers."""
 
 import asyncio
 import json
@@ -36,9 +36,9 @@ Example:
 
 @click.command("demo", epilog=_EPILOG)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
-              help="Use this directory, and leave it. It must not hold a ledger yet.")  # fmt: skip
+              help="Use this directory, and keep it. It must not contain a ledger yet.")  # fmt: skip
 def command(keep: Path | None) -> None:
-    """Start a stand-in for Tuner and a real daemon, give it sample calls, trouble included, and show what becomes of them."""
+    """Start a stand-in for Tuner and a real daemon, give it sample calls, also with problems, and show how they are delivered."""
     with tempfile.TemporaryDirectory(prefix="tunerd-demo-") as temporary:
         directory = keep or Path(temporary)
         _make_ready(directory)
@@ -47,25 +47,25 @@ def command(keep: Path | None) -> None:
         except (TimeoutError, ControlError, OrderRefused) as exc:
             why = f" ({exc})" if str(exc) else ""
             say(err=True)
-            say(f"The demo got stuck{why}; this is what the daemon said:", err=True)
+            say(f"The demo is stuck{why}. The last lines of the daemon's log:", err=True)
             say_lines(_tail(directory / "tunerd.log"), err=True)
             sys.exit(1)
-    where = "" if keep is None else f"  ls {keep}\n                                     what the demo left\n"
+    where = "" if keep is None else f"  ls {keep}\n                                     the files of the demo\n"
     say_lines(f"""
 What to type next:
 {where}  tunerd sandbox                     a stand-in for Tuner to point your own configuration at
-  tunerd check -c config.yaml        is my configuration right?
-  tunerd explain -c config.yaml FILE what do my rules make of this file?
-  tunerd run -c config.yaml          the daemon""")
+  tunerd check -c config.yaml        check your configuration
+  tunerd explain -c config.yaml FILE show how your rules map this file
+  tunerd run -c config.yaml          run the daemon""")
 
 
 def _make_ready(directory: Path) -> None:
-    """The directory, or one line and exit 1: calls of an earlier demo would be known already, and never arrive."""
+    """Create the directory, or exit with 1: the calls of an earlier demo would be known already, and never arrive."""
     wrong = None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if (directory / "ledger.db").exists():
-            wrong = f"{directory} holds a ledger already: name another directory, or delete this one"
+            wrong = f"{directory} already contains a ledger: choose another directory, or delete this one"
     except OSError as exc:
         wrong = f"{directory} cannot be used: {exc.strerror}"
     if wrong is not None:
@@ -104,7 +104,7 @@ class _Demo:
         stack.push_async_callback(self._stop_daemon)
         await self._until(lambda: find_daemon(str(self._directory / "ledger.db")) is not None)
         await self._until(self._has_looked_around)
-        say_lines("A stand-in for Tuner and `tunerd run` are up, on this machine alone.")
+        say_lines("A stand-in for Tuner and `tunerd run` are running, on this machine only.")
 
     async def _arrivals(self) -> None:
         say_lines("\n1. Calls arrive as files, and as lines of a log")
@@ -112,18 +112,18 @@ class _Demo:
                         "a Vapi report, mapped by the preset")  # fmt: skip
         lines = "".join(json.dumps(samples.log_line(f"log-{n}")) + "\n" for n in (1, 2, 3))
         log = self._directory / "log" / "calls.ndjson"
-        await self._see("log-3", lambda: _append(log, lines), "three lines of a log of our own")
+        await self._see("log-3", lambda: _append(log, lines), "three lines of a log")
 
     async def _late_recording(self) -> None:
-        say_lines("\n2. A recording that comes later than its call")
+        say_lines("\n2. A recording that arrives after its call")
         self._put("rooms/room-1.json", samples.room_call("room-1", "lobby"))
         await self._until_counts(State.WAITING, 1)
-        say_lines("   room-1   waits for its recording (Tuner keeps the first version of a call: better late than without)")
+        say_lines("   room-1   waits for its recording (Tuner keeps the first version of a call, so tunerd waits)")
         await self._see("room-1", lambda: self._put("egress/EG_lobby.json", samples.egress_manifest("lobby")),
-                        "the manifest is there, and the call went out with its audio")  # fmt: skip
+                        "the manifest arrived, and the call was sent with its recording")  # fmt: skip
 
     async def _broken_file(self) -> None:
-        say_lines("\n3. A file that is broken")
+        say_lines("\n3. A broken file")
         broken = self._directory / "rooms" / "room-2.json"
         broken.write_text('{"call": "room-2", "began": 17676')
         await self._until_counts(State.FAILED, 1)
@@ -131,10 +131,10 @@ class _Demo:
         say_lines(f"   room-2   failed({failure.reason}): {failure.detail}")
         self._put("egress/EG_terrace.json", samples.egress_manifest("terrace"))
         await self._see("room-2", lambda: self._put("rooms/room-2.json", samples.room_call("room-2", "terrace")),
-                        "the file was repaired: it replaced its failed row by itself")  # fmt: skip
+                        "the file was repaired, and automatically replaced its failed call")  # fmt: skip
 
     async def _retry(self) -> None:
-        say_lines("\n4. Tuner has a bad moment")
+        say_lines("\n4. Tuner is unavailable for a moment")
         self._tuner.plan(FixedAnswer(503), FixedAnswer(503), call_id="vapi-2")
         await self._see("vapi-2", lambda: self._put("vapi/vapi-2.json", samples.vapi_report("vapi-2")),
                         "answered 503 twice, then accepted: the same bytes each time")  # fmt: skip
@@ -147,10 +147,10 @@ class _Demo:
         arrived = f"{len(accepted)} calls, each exactly once, in {self._tuner.total} requests"
         say_lines(f"\nIn the ledger: {counts}. At the stand-in: {arrived}.")
 
-    # How it looks at things.
+    # How the demo watches the daemon.
 
     async def _see(self, call_id: str, act: Callable[[], object], what: str) -> None:
-        """Do something, wait until the call is accepted, tell how long that took."""
+        """Do something, wait until the call is accepted, and say how long that took."""
         began = time.monotonic()
         act()
         async with asyncio.timeout(_CEILING_S):
@@ -183,7 +183,7 @@ class _Demo:
                 await self._clock.wait(self._never, _LOOK_S)
 
     def _put(self, place: str, document: Any) -> None:
-        """As a careful writer does: beside its place, then renamed into it."""
+        """As a careful writer does: written beside its place, then renamed."""
         target = self._directory / place
         beside = target.with_name(f".{target.name}.tmp")
         beside.write_text(json.dumps(document))

@@ -1,4 +1,4 @@
-"""`tunerd diff`: what another configuration would change in the bodies of real calls."""
+"""`tunerd diff`: what a new configuration would change in the bodies of real calls."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ from tunerd.admin.answer_types import DocumentRow
 from tunerd.admin.api import Admin, DocumentsOrder
 from tunerd.call import Document, Origin, RefusedDocument
 from tunerd.cli.admin import ask
-from tunerd.cli.benches import benches_or_exit, cannot_read, config_or_exit, files_of, wanted_by
-from tunerd.cli.documents import read, source_of
+from tunerd.cli.compiling import compiled_or_exit, config_or_exit
+from tunerd.cli.input_files import cannot_read, files_of, read, source_of, wanted_by
+from tunerd.cli.options import FILE
 from tunerd.cli.target import Target
 from tunerd.cli.terminal import say, say_plain_json
 from tunerd.config import Config
@@ -26,34 +27,36 @@ Examples:
   tunerd diff /etc/tunerd/config.yaml new.yaml /var/spool/calls
   tunerd diff /etc/tunerd/config.yaml new.yaml --from-ledger 200
 
-Nothing is sent, and nothing in the ledger changes. --from-ledger takes the newest documents that the ledger of
-OLD still keeps (`ledger.keep_documents`, 200 by default), by the running daemon or without one. It shows what
-was said in the calls: mind who sees it. Exit code: 0 nothing would change; 1 something would; 2 usage, or a
-file that cannot be read; 75 another process holds the ledger; 78 a bad configuration.
+Nothing is sent, and the ledger is not changed. --from-ledger maps the newest documents that the ledger of OLD
+still holds (`ledger.keep_documents`, 200 by default), with or without a running daemon. The output contains what
+was said in the calls: take care who sees it. Exit code: 0 nothing would change; 1 something would; 2 usage, or a
+file that cannot be read; 75 another process holds the ledger; 78 an invalid configuration.
 """
 _CALLS_SHOWN: Final = 20
 _CHANGES_SHOWN: Final = 10
-_TROUBLE: Final = 2
+_UNREADABLE: Final = 2
 
 Read = Document | RefusedDocument
 
 
 @click.command("diff", epilog=_EPILOG)
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
-@click.option("--from-ledger", "newest", type=click.IntRange(min=1), metavar="N", help="The newest N documents of the ledger.")
-@click.option("--source", help="The source (of OLD) that FILE is of; by default the one that would read it.")
-@click.option("--all", "whole", is_flag=True, help="Every call and every change.")
-@click.option("--json", "as_json", is_flag=True, help="The same as JSON, with every change.")
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@click.argument("files", nargs=-1, type=FILE, metavar="[FILE]...")
+@click.option(
+    "--from-ledger", "newest", type=click.IntRange(min=1), metavar="N", help="Map the N newest documents of the ledger."
+)
+@click.option("--source", metavar="NAME", help="The source in OLD whose rules map FILE (default: the source that would read it).")
+@click.option("--all", "whole", is_flag=True, help="Show every call and every change.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every change.")
 def command(
     old: Path, new: Path, files: tuple[Path, ...], newest: int | None, source: str | None, whole: bool, as_json: bool
 ) -> None:
-    """Map real documents with the rules of configuration OLD and of NEW, and show what would change in the bodies."""
+    """Map real documents with the rules of the configurations OLD and NEW, and show how the request bodies differ."""
     if bool(files) == (newest is not None):
-        raise click.UsageError("name files (or directories), or take documents with --from-ledger N")
+        raise click.UsageError("name files or directories, or use --from-ledger N")
     before, after = config_or_exit(old), config_or_exit(new)
-    compiled, others = benches_or_exit(before), benches_or_exit(after)
+    compiled, others = compiled_or_exit(before), compiled_or_exit(after)
     if newest is not None:
         reads, failed = _from_ledger(old, newest), False
     else:
@@ -68,11 +71,11 @@ def command(
             if one.kind is not DifferenceKind.UNCHANGED:
                 found.append(one)
     _tell(total, found, whole=whole, as_json=as_json)
-    sys.exit(_TROUBLE if failed else 1 if total.differs else 0)
+    sys.exit(_UNREADABLE if failed else 1 if total.differs else 0)
 
 
 def _other(compiled: CompiledSource, others: dict[str, CompiledSource]) -> CompiledSource | None:
-    """The source of the same name; where it was renamed, the only one that reads the same directory."""
+    """The source of the same name; if it was renamed, the only one that reads the same directory."""
     if compiled.source.name in others:
         return others[compiled.source.name]
     same = [one for one in others.values() if one.source.path == compiled.source.path]
@@ -106,8 +109,8 @@ def _from_ledger(config_file: Path, newest: int) -> dict[str, list[Read]]:
 
     rows, without = ask(Target(config=config_file), documents)
     if len(rows) < newest:
-        passed = f"; of {without:,} calls it keeps none (`ledger.keep_documents`)" if without else ""
-        say(f"tunerd: the ledger keeps {len(rows):,} documents{passed}", err=True)
+        passed = f"; it holds none for {without:,} calls (`ledger.keep_documents`)" if without else ""
+        say(f"tunerd: the ledger holds {len(rows):,} documents{passed}", err=True)
     found: dict[str, list[Read]] = {}
     for row in rows:
         found.setdefault(row.source, []).append(_document(row))
@@ -141,7 +144,7 @@ def _lines(found: list[Difference], *, whole: bool) -> Iterator[str]:
         yield from drawn(one, None if whole else _CHANGES_SHOWN)
         yield ""
     if not whole and len(found) > _CALLS_SHOWN:
-        yield f"and {len(found) - _CALLS_SHOWN:,} more that differ (--all shows them)"
+        yield f"and {len(found) - _CALLS_SHOWN:,} more calls that differ (--all shows them)"
         yield ""
 
 

@@ -1,4 +1,4 @@
-"""`tunerd init`: a configuration to begin with, from real files where there are some."""
+"""`tunerd init`: a first configuration, based on real files if there are some."""
 
 import os
 import sys
@@ -9,8 +9,8 @@ from typing import Final
 
 import click
 
-from tunerd.cli.benches import cannot_read, files_of, fits
-from tunerd.cli.documents import read, would_read
+from tunerd.cli.input_files import cannot_read, files_of, read, wanted_by_name, would_read
+from tunerd.cli.options import FILE
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
 from tunerd.config.settings import keys_of
@@ -30,11 +30,10 @@ Examples:
   tunerd init --from call.json --from EG_a1b2.json -o config.yaml
   tunerd init --from /var/spool/calls --workspace 42 -o config.yaml
 
-The configuration goes to the output (or to -o FILE), what was recognised, mapped and guessed to the error
-output. `tunerd check` accepts it; what is yours to change is marked in it. Exit code: 0; 1 some of the files
-are not mapped by it, or cannot be read; 2 usage.
+The configuration is printed on stdout, or written to -o FILE. What was recognised, mapped and guessed is printed
+on stderr. `tunerd check` accepts the configuration; comments mark what you have to change. Exit code: 0; 1 some
+of the files are not mapped by it, or cannot be read; 2 usage.
 """
-_PATH: Final = click.Path(path_type=Path)
 _FILES: Final = 200
 _DOCUMENTS: Final = 500
 _SHOWN: Final = 40
@@ -46,36 +45,34 @@ _INCLUDE: Final = (*keys_of(Source)["include"].default, "*.form")
     "--from",
     "files",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=FILE,
     metavar="FILE",
-    help="A real file, or a directory of them. May be given several times.",
+    help="A real file, or a directory with such files (repeatable).",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there; an existing file is left alone."
-)
-@click.option("--workspace", type=click.IntRange(min=1), help="The number of your workspace in Tuner.")
-@click.option("--agent", help="Tuner's name of your agent.")
-@click.argument("more", nargs=-1, type=_PATH, metavar="[FILE]...")
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to this file; an existing file is not overwritten.")
+@click.option("--workspace", type=click.IntRange(min=1), help="Number of your workspace in Tuner.")
+@click.option("--agent", help="Name of your agent in Tuner.")
+@click.argument("more", nargs=-1, type=FILE, metavar="[FILE]...")
 def command(
     files: tuple[Path, ...], output: Path | None, workspace: int | None, agent: str | None, more: tuple[Path, ...]
 ) -> None:
     """Write a commented configuration: a short one, or one that maps the files named with --from.
 
-    The platform of each file is recognised; for unknown shapes rules are proposed by the names of the fields, and what
-    was a guess is said.
+    The platform of each file is recognised. For unknown formats, rules are proposed from the names of fields, and guesses are
+    listed.
     """
     if more and not files:
         raise click.UsageError("name files with --from FILE")
     if output is not None and output.exists():
-        raise click.UsageError(f"{output} is there already; name another file")
+        raise click.UsageError(f"{output} exists; choose another file")
     found, failed = _read(*files, *more)
     if (files or more) and not any(file.reads for file in found):
-        say("tunerd: there is nothing to read in these files", err=True)
+        say("tunerd: these files contain nothing to read", err=True)
         sys.exit(1)
     made = starter(found, os.environ, workspace_id=workspace, agent=agent)
     if found and "- name:" not in made.text:
         _tell(made, [])
-        say("tunerd: no source could be made of these files; `tunerd init` alone writes one to begin with", err=True)
+        say("tunerd: no source can be made of these files; run `tunerd init` alone for a configuration to start from", err=True)
         sys.exit(1)
     results, estimates, good = _tried(made.text, output, found)
     made.unsure += estimates
@@ -84,7 +81,7 @@ def command(
         say_lines(made.text.removesuffix("\n"))
     else:
         output.write_text(made.text, "utf-8")
-        say(f"{output} is written; look through it, then: tunerd check -c {output}", err=True)
+        say(f"{output} is written. Review it, then run: tunerd check -c {output}", err=True)
     sys.exit(1 if failed or not good else 0)
 
 
@@ -92,7 +89,7 @@ def _read(*paths: Path) -> tuple[list[SampleFile], bool]:
     found: list[SampleFile] = []
     failed = False
     source = Source(name="init", path="/")
-    for path, _ in islice(files_of(paths, fits(_INCLUDE)), _FILES):
+    for path, _ in islice(files_of(paths, wanted_by_name(_INCLUDE)), _FILES):
         try:
             found.append(SampleFile(os.path.abspath(path), list(islice(read(source, path), _DOCUMENTS))))
         except (OSError, ValueError) as exc:
@@ -102,14 +99,14 @@ def _read(*paths: Path) -> tuple[list[SampleFile], bool]:
 
 
 def _tried(text: str, output: Path | None, files: Sequence[SampleFile]) -> tuple[list[str], list[str], bool]:
-    """What the configuration makes of the very files, one line each; which times of it are estimates; whether all is well."""
+    """How the configuration maps the same files, one line each; which of its times are estimates; whether all are mapped."""
     try:
         reading = read_text(text, str(output or "config.yaml"), {"TUNER_API_KEY": "made-up"})
         if reading.problems:
             raise ConfigError(reading.problems)
         sources = compile_config(reading.config, os.environ, {})
     except ConfigError as exc:
-        return ["the configuration has problems; please report this: " + "; ".join(map(str, exc.problems))], [], False
+        return ["the configuration is invalid; please report this: " + "; ".join(map(str, exc.problems))], [], False
     lines: list[str] = []
     estimates: list[str] = []
     good, outcomes = True, set[str]()
@@ -122,14 +119,14 @@ def _tried(text: str, output: Path | None, files: Sequence[SampleFile]) -> tuple
                 where += f" and {count(len(unit.origins) - 1, 'document')} more"
             outcome, refusal = outcome_of(evaluation), evaluation.refusal
             outcomes.add(outcome)
-            told = f"left out on purpose by source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
+            result = f"is ignored by the rules of source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
             if refusal is not None:
-                told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
+                result = f"is refused by source {name}: {refusal.where}: {refusal.what}"
                 good = False
-            lines.append(f"{where}: {told}")
+            lines.append(f"{where}: {result}")
             estimates += [f"{where}: {what}" for what in estimated(evaluation)]
     if outcomes == {"ignored"}:
-        lines.append("nothing of these files would be sent: every document is left out")
+        lines.append("nothing in these files would be sent: the rules ignore every document")
         good = False
     return lines, estimates, good
 
@@ -142,7 +139,7 @@ def _tell(made: Starter, results: Sequence[str]) -> None:
     for title, lines in (
         ("Recognised", made.found),
         ("With this configuration", results),
-        ("Guesses, to be looked at", made.unsure),
+        ("Guesses, to be checked", made.unsure),
     ):
         if lines:
             say(title, err=True)

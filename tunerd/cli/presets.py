@@ -1,4 +1,4 @@
-"""`tunerd presets`: the ready-made rules, listed or shown."""
+"""`tunerd presets`: list the ready-made rules, or show one of them."""
 
 import click
 
@@ -8,9 +8,9 @@ _EPILOG = """\b
 Examples:
   tunerd presets
   tunerd presets show vapi
-  tunerd explain --preset vapi call.json     what it makes of a file of yours
+  tunerd explain --preset vapi call.json     how it maps a file of yours
 
-In a configuration: `preset: vapi` in a source; fields beside it under `call:` replace the preset's.
+In a configuration, write `preset: vapi` in a source; fields under `call:` replace those of the preset.
 Exit code: 0; 2 there is no such preset.
 """
 

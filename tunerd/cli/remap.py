@@ -1,4 +1,4 @@
-"""`tunerd remap`: map calls that are not sent yet again, after a rule was corrected."""
+"""`tunerd remap`: map unsent calls again, after a rule was corrected."""
 
 import sys
 

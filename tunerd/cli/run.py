@@ -1,4 +1,4 @@
-"""`tunerd run`: the daemon; with --once the way to backfill."""
+"""`tunerd run`: the daemon; with --once a backfill."""
 
 import asyncio
 import gc
@@ -14,55 +14,47 @@ import click
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
 from tunerd.cli.admin import FAILURE, LOCKED, fail
-from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.options import DURATION, config_option, exit_bad_config
 from tunerd.cli.terminal import say
-from tunerd.config.quantities import parse_duration
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.lifecycle import RunResult
 from tunerd.ops.http import ListenError
 from tunerd.places import ConfigError
 
 SWITCH_S: Final = 0.001
-"""After so long a thread that works in Python gives way to one that waits; Python's own 5 ms are waited anew by the event
-loop for each socket that it writes to, while files are read and the ledger is written."""
+"""A thread that runs Python code gives way to a waiting one after this time. With Python's default of 5 ms, the event loop
+would wait that long again for each socket that it writes to, while files are read and the ledger is written."""
 NAMED: Final = 20
-"""So many files that could not be read are named at the end."""
+"""Files that could not be read, named at the end."""
 _EPILOG = """\b
 Examples:
   tunerd run -c /etc/tunerd/config.yaml
-  tunerd run --once --wait 10m        (backfill: read what is there, send it, end)
+  tunerd run --once --wait 10m        (backfill: read what is there, send it, exit)
 \b
-Signals: SIGTERM, SIGINT drain and end (a second one ends at once); SIGHUP reads the configuration again.
-With --once an outage of Tuner is waited out, however long it takes (--wait 10m bounds it); only where
-nothing has answered since the start it ends after 5 minutes.
+Signals: SIGTERM and SIGINT drain and exit (a second one exits at once); SIGHUP reloads the configuration.
+With --once, tunerd waits for outages of Tuner to end, without limit (limit the wait with --wait 10m). Only if
+Tuner has not answered at all since the start, it exits after 5 minutes.
 \b
-Exit code 0: all sent, or stopped; 1: with --once, some failed or are left, or a file or directory could
-not be read; 75: another instance holds the ledger; 78: the configuration is wrong.
+Exit code 0: all sent, or stopped; 1: with --once, some calls failed or are left, or a file or directory could
+not be read; 75: another instance holds the ledger; 78: the configuration is invalid.
 """
-
-
-def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return parse_duration(value)
-    except ValueError as exc:
-        raise click.BadParameter("write 30s, 10m, 1h") from exc
 
 
 @click.command("run", epilog=_EPILOG)
 @config_option
 @click.option("--once", is_flag=True,
-              help="Read what is there, deliver it, and end. An outage of Tuner is waited out; --wait bounds that.")  # fmt: skip
-@click.option("--wait", "wait_s", callback=_duration, metavar="DURATION",
-              help="With --once: how long open calls may still find their recording or be retried; then it ends.")  # fmt: skip
-@click.option("--watch-config", is_flag=True, help="Take a changed configuration by itself (looked at every 5 s, by content).")
-@click.option("--wait-for-lock", "wait_for_lock_s", callback=_duration, metavar="DURATION",
-              help="How long to wait for another instance to give the ledger back.")  # fmt: skip
+              help="Read what is there, deliver it, and exit. Waits for outages to end; limit the wait with --wait.")  # fmt: skip
+@click.option("--wait", "wait_s", type=DURATION, metavar="DURATION",
+              help="With --once: how long to wait for recordings and retries before exiting.")  # fmt: skip
+@click.option(
+    "--watch-config", is_flag=True, help="Reload automatically when the file changes (its content is compared every 5 s)."
+)
+@click.option("--wait-for-lock", "wait_for_lock_s", type=DURATION, metavar="DURATION",
+              help="How long to wait for another instance to release the ledger.")  # fmt: skip
 def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, wait_for_lock_s: float | None) -> None:
-    """Run the daemon: watch the sources, deliver every call, until it is told to stop."""
+    """Run the daemon: watch the sources and deliver every call, until it is stopped."""
     if wait_s is not None and not once:
-        raise click.UsageError("--wait goes with --once")
+        raise click.UsageError("--wait needs --once")
     from tunerd.app import Options, run
 
     _collect_seldom()
@@ -80,7 +72,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
             fail(str(exc), LOCKED if getattr(exc, "locked", False) else 1)
         except (ListenError, ControlError) as exc:
             fail(str(exc))
-        except KeyboardInterrupt:  # before the daemon minds signals itself: while it waits for the lock
+        except KeyboardInterrupt:  # before the daemon handles signals itself: while it waits for the lock
             sys.exit(130)
         except Exception as exc:
             for line in _ending(exc):
@@ -94,15 +86,15 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
 
 
 def _collect_seldom() -> None:
-    """Python's collector of cycles: what was imported stays, so it need not look at that again, and calls in hand leave
-    hardly any cycles. At its ordinary pace it takes a fourteenth of the time in which the daemon delivers."""
+    """Python's garbage collector need not examine what was imported, since that stays, and delivering leaves hardly any cycles.
+    With its default thresholds, it takes a fourteenth of the time in which the daemon delivers."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 5, 5)
 
 
 def _loop(main: Coroutine[None, None, RunResult]) -> RunResult:
-    """With uvloop where it is installed (the extra `fast`)."""
+    """With uvloop, if it is installed (the extra `fast`)."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -112,8 +104,8 @@ def _loop(main: Coroutine[None, None, RunResult]) -> RunResult:
 
 
 def _ending(exc: BaseException) -> Iterator[str]:
-    """What ended the daemon: our own exceptions in their words; of all others the type and the place, because a foreign
-    message may quote what it choked on."""
+    """Why the daemon ended: the message of our own exceptions; of all others only the type and the place, because a foreign
+    message may quote the data that it failed on."""
     if isinstance(exc, BaseExceptionGroup):
         for one in exc.exceptions:
             yield from _ending(one)
@@ -121,7 +113,7 @@ def _ending(exc: BaseException) -> Iterator[str]:
     if type(exc).__module__.startswith("tunerd."):
         yield str(exc)
         return
-    yield f"ended by a defect, {type(exc).__name__}; please report it with these lines:"
+    yield f"tunerd ended because of a defect ({type(exc).__name__}). Please report it with these lines:"
     for frame in traceback.extract_tb(exc.__traceback__):
         yield f"  {frame.filename}:{frame.lineno} {frame.name}"
 
@@ -131,27 +123,27 @@ def _unsent(gauges: Gauges) -> int:
 
 
 def troubles(left: RunResult) -> Iterator[str]:
-    """What a `run --once` could not do and its counts don't say, a line each."""
+    """What a `run --once` could not do, beside what its counts say; a line each."""
     for quiet in left.without_contact:
-        yield f"{quiet.base_url} has not answered once ({quiet.detail}); check base_url and the network; nothing is lost"
+        yield f"{quiet.base_url} has never answered ({quiet.detail}): check base_url and the network. No call is lost"
     if left.all_left_out:
         yield (
-            f"all {left.all_left_out:,} documents were left out by the rules (`when:`, `not_call:`): nothing was sent; "
+            f"the rules ignored all {left.all_left_out:,} documents (`when:`, `not_call:`), so nothing was sent; "
             "`tunerd explain FILE` shows why"
         )
     for one in left.unread[:NAMED]:
         yield f"not read: {one.path} (source {one.source}): {one.why}"
     if len(left.unread) > NAMED:
-        yield f"not read: {len(left.unread) - NAMED} more; `tunerd audit` compares what is on disk with the ledger"
+        yield f"not read: {len(left.unread) - NAMED} more; `tunerd audit` compares the files on disk with the ledger"
     for one in left.kept[:NAMED]:
         yield f"after_sent left {one.path} (source {one.source}): {one.why}"
     if len(left.kept) > NAMED:
-        yield f"after_sent left {len(left.kept) - NAMED} more files for the same reason; the next run looks at them again"
+        yield f"after_sent left {len(left.kept) - NAMED} more files for the same reason; the next run checks them again"
 
 
 def counts(gauges: Gauges) -> str:
-    """`3 sent, 1 failed, 2 waiting for their recording`."""
-    words = {State.WAITING: "waiting for their recording", State.DUE: "still due", State.SENDING: "still being sent"}
+    """`3 sent, 1 failed, 2 waiting for a recording`."""
+    words = {State.WAITING: "waiting for a recording", State.DUE: "still due", State.SENDING: "still being sent"}
     parts = [f"{gauges.calls.get(state, 0)} {state.value}" for state in (State.SENT, State.FAILED)]
     rest = [state for state in State if (state.is_open or state is State.IGNORED) and gauges.calls.get(state)]
     parts += [f"{gauges.calls[state]} {words.get(state, state.value)}" for state in rest]
@@ -161,7 +153,7 @@ def counts(gauges: Gauges) -> str:
 
 @contextmanager
 def _progress(once: bool) -> Iterator[Callable[[Gauges], None]]:
-    """A bar on a terminal while `--once` works; else nothing."""
+    """A progress bar on a terminal while `--once` works; else nothing."""
     if not (once and sys.stdout.isatty()):
         yield lambda _: None
         return

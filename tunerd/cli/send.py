@@ -1,4 +1,4 @@
-"""`tunerd send`: one file now, past the ledger, with the answer shown."""
+"""`tunerd send`: send the calls of one file now, without the ledger, and show the answers."""
 
 import asyncio
 import os
@@ -9,8 +9,9 @@ import click
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
 from tunerd.carried_key import keyed
-from tunerd.cli.documents import compile_or_exit, documents_of, source_of
-from tunerd.cli.options import config_option, exit_bad_config, load_or_exit
+from tunerd.cli.compiling import mappings_or_exit
+from tunerd.cli.input_files import read_or_exit, source_of
+from tunerd.cli.options import FILE, config_option, exit_bad_config, load_or_exit
 from tunerd.cli.terminal import say
 from tunerd.clock import SystemClock
 from tunerd.config import Config, Destination
@@ -27,29 +28,29 @@ Example:
   tunerd send call.json
   tunerd send call.json --recording-url https://audio.example/call.wav
 \b
-Nothing is written to the ledger, and nothing is tried twice. Exit code 0: Tuner took every call; 1: it did not.
+Nothing is written to the ledger, and nothing is retried. Exit code 0: Tuner accepted every call; 1: it did not.
 """
 
 
 @click.command("send", epilog=_EPILOG)
 @config_option
-@click.option("--source", help="The source whose rules to use; by default the one that would read the file.")
-@click.option("--recording-url", metavar="URL", help="The audio, for calls whose recording comes by manifest.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--source", metavar="NAME", help="Use the rules of this source (default: the source that would read the file).")
+@click.option("--recording-url", metavar="URL", help="Recording URL for calls whose recording comes from a manifest.")
+@click.argument("file", type=FILE)
 def command(config: Path, source: str | None, recording_url: str | None, file: Path) -> None:
-    """Map FILE and send its calls now, one attempt each; show what Tuner answers."""
+    """Map FILE and send its calls now, with one attempt each, and show what Tuner answers."""
     loaded = load_or_exit(config)
     try:
         refuse_proxies(loaded, os.environ)
     except ConfigError as exc:
         exit_bad_config(exc)
-    mappings = compile_or_exit(loaded)
+    mappings = mappings_or_exit(loaded)
     chosen = source_of(loaded, file, source)
     sent = 0
     calls: list[Call] = []
     mapping = mappings[chosen.name]
     parts: list[Fragment | RefusedDocument] = []
-    for read in documents_of(chosen, file):
+    for read in read_or_exit(chosen, file):
         for document in mapping.elements(read) if isinstance(read, Document) else (read,):
             call = _call(document, mapping, parts)
             if call is not None:
@@ -62,21 +63,21 @@ def command(config: Path, source: str | None, recording_url: str | None, file: P
 
 
 def _gathered(mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -> list[Call]:
-    """Of a source that gathers: the calls that the file's documents make, whether they are whole or not."""
+    """For a source that gathers: the calls that the documents of the file make, complete or not."""
     calls: list[Call] = []
     of_calls = keyed(parts)
     for key, together in of_calls.calls.items():
         if (cut := of_calls.cuts.get(key)) is not None:
-            _tell(RefusedDocument(origin=together[-1].origin, refusal=cut))
+            _report(RefusedDocument(origin=together[-1].origin, refusal=cut))
             continue
         mapped = mapping.gather(None, together) if key else None
         if mapped is not None and mapped.call is not None:
             calls.append(mapped.call)
         elif mapped is not None and mapped.refused is not None:
-            _tell(mapped.refused)
+            _report(mapped.refused)
         else:
-            told = f"call {key}: the rules leave it out" if key else f"{len(together)} documents without a key"
-            say(f"{told} (no call)")
+            text = f"call {key}: ignored by the rules" if key else f"{len(together)} documents without a key"
+            say(f"{text} (no call)")
     return calls
 
 
@@ -91,16 +92,16 @@ def _call(document: Document | RefusedDocument, mapping: SourceMapping, parts: l
             parts.append(mapped.fragment)
             return None
         if refused is None:
-            say(f"{document.origin}: no call (the rules leave it out, or it is a recording)")
+            say(f"{document.origin}: no call (the rules ignore it, or it is a recording)")
             return None
     assert refused is not None  # noqa: S101 - one of the two it is
     if mapping.gathers:
         parts.append(refused)
-    _tell(refused)
+    _report(refused)
     return None
 
 
-def _tell(refused: RefusedDocument) -> None:
+def _report(refused: RefusedDocument) -> None:
     say(f"{refused.origin}: {refused.refusal.reason.value}: {refused.refusal.where}: {refused.refusal.what}", err=True)
 
 
@@ -125,7 +126,7 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
         return False
     url = recording_url or next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
     if url is None:
-        say(f"{call.call_id}: its recording comes by manifest; name it with --recording-url", err=True)
+        say(f"{call.call_id}: its recording comes from a manifest; give its URL with --recording-url", err=True)
         return False
     body = freeze_body(call.payload, url, call.checked_for, key.form)
     if isinstance(body, Refusal):

@@ -1,4 +1,4 @@
-"""`tunerd test`: the examples of the configuration, checked against its rules."""
+"""`tunerd test`: check the examples in the configuration against its rules."""
 
 import os
 import sys
@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from tunerd.call import Document, Form, RefusedDocument
-from tunerd.cli.benches import benches_or_exit, config_or_exit
-from tunerd.cli.documents import read, would_read
-from tunerd.cli.options import config_option, exit_bad_config
+from tunerd.cli.compiling import compiled_or_exit, config_or_exit
+from tunerd.cli.input_files import read, would_read
+from tunerd.cli.options import FILE, config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
 from tunerd.loading.tests_section import read_examples_file
@@ -31,30 +31,30 @@ Example, in the configuration (or in a file of its own, named with --tests):
         call_id: c-1
         length(transcript_with_tool_calls): 3
         transcript_with_tool_calls[1].tool.name: book_table
-    - name: drafts are left out
+    - name: drafts are ignored
       input: {id: c-2, draft: true}
       expect_ignored: true
 
 \b
   tunerd test -c config.yaml
-  tunerd test -c config.yaml tool     only those with `tool` in their name
+  tunerd test -c config.yaml tool     only examples with `tool` in their name
 
-No key, no ledger and no network is needed. Exit code: 0 all pass; 1 some do not, or there is none;
-2 usage; 78 a bad configuration or a bad example.
+Neither a key nor a ledger nor a network is needed. Exit code: 0 all pass; 1 some fail, or there is none;
+2 usage; 78 an invalid configuration or example.
 """
 
 
 @click.command("test", epilog=_EPILOG)
 @config_option
-@click.option("--tests", "file", type=click.Path(path_type=Path), metavar="FILE", help="Examples of this file instead.")
+@click.option("--tests", "file", type=FILE, metavar="FILE", help="Check the examples in this file instead.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
-    """Check the examples: what the rules make of a document, against what they have to make of it."""
+    """Check the examples: compare how the rules map a document with what is expected."""
     loaded = config_or_exit(config)
     examples = _examples(loaded, file)
     chosen = [one for one in examples if not names or any(name.casefold() in one.name.casefold() for name in names)]
     if not chosen:
-        what = "no example has such a name" if examples else "there are no examples: add `tests:` (see tunerd test --help)"
+        what = "no example has this name" if examples else "there are no examples; add `tests:` (see tunerd test --help)"
         say(f"tunerd: {what}", err=True)
         sys.exit(1)
     failed = 0
@@ -66,8 +66,8 @@ def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
             say(line)
     passed = len(chosen) - failed
     colour = "red" if failed else "green"
-    told = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
-    say(style(told, fg=colour))
+    text = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
+    say(style(text, fg=colour))
     sys.exit(1 if failed else 0)
 
 
@@ -81,20 +81,20 @@ def _examples(config: Config, file: Path | None) -> Sequence[Example]:
 
 
 class _ExampleRunner:
-    """The rules for each request form that some example asks for."""
+    """The rules for each request form that an example uses."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._compiled: dict[str | None, dict[str, CompiledSource]] = {}
 
     def result(self, example: Example) -> ExampleResult:
-        # Without `form:` it is that of the configuration or of its key, as for `run`; without a key the lenient one.
+        # Without `form:` the form is that of the configuration or of its key, as for `run`; without a key the lenient one.
         if example.form not in self._compiled:
             form = Form(example.form) if example.form else None
-            self._compiled[example.form] = benches_or_exit(self._config, form)
+            self._compiled[example.form] = compiled_or_exit(self._config, form)
         compiled = self._compiled[example.form][example.source]
         if example.file and not would_read(compiled.source, os.path.join(compiled.source.path, example.file)):
-            place = "its place or name does not fit include, exclude or recursive of the source"
+            place = "include, exclude or recursive of the source exclude it"
             return ExampleResult(example, problems=[f"`run` does not read a file {example.file}: {place}"])
         try:
             return run(example, compiled, _documents(example, compiled))

@@ -1,6 +1,6 @@
 """The configuration as everything else sees it: each key is declared once (models.py), with its units and its JSON Schema.
 
-Reading a file into it is loading/'s matter, which stands above mapping/: what is here knows no rule.
+loading/ reads a file into it. That package knows mapping/; this one does not.
 """
 
 from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key

@@ -10,9 +10,9 @@ MAX_KEY_BYTES: Final = 8192
 
 
 class KeyUnusable(Exception):
-    """There is no key to send: the file is missing, empty, not readable, or holds what cannot be a key. Heals by itself
-    when the file is mended. The message names the file, never its content. `local`: this process has no descriptor left
-    to open it with, which says nothing about the key."""
+    """There is no key to send: the file is missing, empty, not readable, or holds what cannot be a key. Sending resumes when
+    the file is repaired. The message names the file, never its content. `local`: this process has no file descriptor left to
+    open it with, which says nothing about the key."""
 
     def __init__(self, message: str, *, local: bool = False) -> None:
         super().__init__(message)
@@ -20,7 +20,7 @@ class KeyUnusable(Exception):
 
 
 def read_key(destination: Destination) -> str:
-    """The key as it is now, without the line end of its file. Reads the file anew at each call; raises KeyUnusable."""
+    """The key as it is now, without the line end of its file. Reads the file at each call; raises KeyUnusable."""
     if destination.api_key_file is None:
         if destination.api_key is None:
             raise KeyUnusable("no API key is configured: set tuner.api_key_file, tuner.api_key or TUNER_API_KEY")

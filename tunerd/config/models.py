@@ -1,7 +1,7 @@
 """The configuration in force, frozen and with every default; and, in the annotations, each key that people write, declared once.
 
 A field with a Setting is a key (settings.py); the others are worked out by loading/. Nothing below app.py sees a whole Config:
-each part is handed what is its own.
+app.py hands each part its own section.
 """
 
 from collections.abc import Mapping
@@ -156,7 +156,7 @@ class Log:
 class Config:
     file: str
     text: Secret = field(default=Secret(""))
-    """What the file held when it was read; a key may stand in it."""
+    """What the file held when it was read; it may contain an API key."""
     destinations: tuple[Destination, ...]
     sources: tuple[Source, ...]
     delivery: Delivery = Delivery()
@@ -167,7 +167,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""
     places: Mapping[str, Place] = field(default_factory=dict, repr=False)
-    """Where the plain keys stand: `ledger.url`, `sources[0].path`; for what is only found out later, as by a reload."""
+    """The place of each plain key in the file (`ledger.url`, `sources[0].path`), for problems found later, as by a reload."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,19 @@
 """Config -> YAML text with every default filled in and every secret hidden: what is in force, for a person. Pure."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
+
+import yaml
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
 from tunerd.config.quantities import duration_text
 from tunerd.config.secret import HIDDEN
 from tunerd.config.settings import ValueKind, keys_of
-from tunerd.places import Node
 
 
 def redacted(config: Config) -> str:
-    """YAML of the configuration in force. Keys are `(hidden)`, queries of URLs are cut, rules stand as they were written.
+    """YAML of the configuration in force. Keys are `(hidden)`, queries of URLs are cut, rules are shown as they were written.
 
     It is made to be read: with several destinations it is not a file to load again.
     """
@@ -26,17 +25,17 @@ def redacted(config: Config) -> str:
         "http": {"listen": config.http.listen or None, "hosts": list(config.http.hosts)},
         "log": _section(config.log),
     }
-    return "\n".join(_lines(shown, 0)) + "\n"
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
 
 def _destination(destination: Destination) -> dict[str, Any]:
-    key = {"api_key_file": destination.api_key_file} if destination.api_key_file else {"api_key": HIDDEN}
+    by_file = destination.api_key_file is not None
     return {
         "name": destination.name,
         "base_url": destination.base_url,
         "workspace_id": destination.workspace_id,
         "api": destination.api,
-        **(key if destination.api_key_file or destination.api_key else {"api_key": None}),
+        **({"api_key_file": destination.api_key_file} if by_file else {"api_key": HIDDEN if destination.api_key else None}),
         "ca_file": destination.ca_file,
     }
 
@@ -56,10 +55,6 @@ def _source(source: Source) -> dict[str, Any]:
                 shown["on_missing"] = {"send": urlunsplit((*urlsplit(url)[:3], "", ""))}
     if source.redact is not None:
         shown["redact"] = {**_section(source.redact), "patterns": dict(source.redact.patterns)}
-    for name in ("agent", "gather", "call", "manifest"):
-        node = getattr(source, name)
-        if isinstance(node, Node):
-            shown[name] = node.bare()
     if source.recording is not None:
         shown["recording"] = [_strategy(rule) for rule in source.recording]
     return shown
@@ -67,44 +62,18 @@ def _source(source: Source) -> dict[str, Any]:
 
 def _strategy(rule: UrlRule | ManifestRule) -> dict[str, Any]:
     if isinstance(rule, UrlRule):
-        return {"url": rule.url.bare()} | ({"expires_at": rule.expires_at.bare()} if rule.expires_at else {})
-    within = "any" if rule.within_s is None else duration_text(rule.within_s)
-    return {"manifest": rule.manifest, "key": rule.key.bare(), "within": within, "wait": duration_text(rule.wait_s)}
+        return _section(rule)
+    return {**_section(rule), "within": "any" if rule.within_s is None else duration_text(rule.within_s)}
 
 
 def _section(model: Any) -> dict[str, Any]:
+    """Each key as it would be written; rules that are not there, and forms of their own, are left out."""
     declared: type = type(model)
-    plain = [key for key in keys_of(declared).values() if key.kind not in (ValueKind.RULE, ValueKind.OWN)]
-    return {key.name: key.written(getattr(model, key.field)) for key in plain}
-
-
-def _lines(value: Any, indent: int) -> list[str]:
-    """Block style down to the rules' level, JSON (which is YAML) for what is short or deeper."""
-    pad = "  " * indent
-    lines: list[str] = []
-    if isinstance(value, Mapping):
-        for name, member in value.items():
-            if isinstance(member, Mapping | list) and member and (indent < 4 or isinstance(member, Mapping)) and _long(member):
-                lines += [f"{pad}{_name(name)}:", *_lines(member, indent + 1)]
-            else:
-                lines.append(f"{pad}{_name(name)}: {_json(member)}")
-    elif isinstance(value, list):
-        for member in value:
-            if isinstance(member, Mapping) and member and _long(member):
-                first, *rest = _lines(member, indent + 1)
-                lines += [f"{pad}- {first.lstrip()}", *rest]
-            else:
-                lines.append(f"{pad}- {_json(member)}")
-    return lines
-
-
-def _long(value: Any) -> bool:
-    return len(_json(value)) > 60
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _name(name: str) -> str:
-    return name if name.replace("_", "").isalnum() and name.isascii() and not name[:1].isdigit() else json.dumps(name)
+    shown: dict[str, Any] = {}
+    for key in keys_of(declared).values():
+        value = getattr(model, key.field)
+        if key.kind is ValueKind.RULE and value is not None:
+            shown[key.name] = value.bare()
+        elif key.kind not in (ValueKind.RULE, ValueKind.OWN):
+            shown[key.name] = key.written(value)
+    return shown

@@ -1,7 +1,7 @@
 """How a key of the configuration is declared, once, in the annotation of its field, and what is read off that declaration. Pure.
 
 `drain_s: Annotated[Seconds, Setting("How long a stop may take.")] = 20.0` declares the key `drain`: name, kind of value, bounds,
-default and description. The reader (loading/), the JSON Schema and the printer all go by it. The declarations stand in models.py.
+default and description. The reader (loading/), the JSON Schema and the printer use it. The declarations are in models.py.
 """
 
 from collections.abc import Callable, Mapping

@@ -79,7 +79,7 @@ class ManifestRule:
             takes="a duration like 10m, or any",
         ),
     ] = 600.0
-    """None stands for `any`, which is not the default: rooms are reused, and a wrong join is worse than none."""
+    """None means `any`. It is not the default: rooms are reused, and a wrong match is worse than none."""
     near_s: Annotated[
         Seconds,
         Setting(
@@ -233,13 +233,13 @@ class Source:
 
     @property
     def stores_documents(self) -> bool:
-        """Whether documents, and heads of refused ones, may stand in the ledger as they are."""
+        """Whether the ledger may keep documents, and the beginnings of refused ones, unredacted."""
         return self.redact is None or not self.redact.stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """An entry of `tests:`: a document, and what the rules have to make of it."""
+    """An entry of `tests:`: a document, and what the rules must give for it."""
 
     name: Annotated[str, Setting("What the example shows, in a few words.")]
     place: Place
@@ -247,7 +247,7 @@ class Example:
     input: Annotated[
         Node | None,
         Setting(
-            "The document, as YAML or as JSON text; a list stands for several documents.",
+            "The document, as YAML or as JSON text; a list means several documents.",
             schema={"type": ["object", "array", "string"]},
         ),
     ] = None

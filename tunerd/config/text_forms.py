@@ -98,7 +98,7 @@ def parse_ledger_url(value: object) -> str:
         raise Unusable
     scheme, separator, rest = value.partition("://")
     if scheme.lower() in ("postgresql", "postgres") and separator:
-        raise ValueError(f"PostgreSQL comes in a later version; until then one instance with {LEDGER_URL}")
+        raise ValueError(f"PostgreSQL is not supported yet; write {LEDGER_URL}")
     if scheme.lower() != "sqlite" or not separator:
         raise ValueError(f"write {LEDGER_URL}")
     if not rest.startswith("/"):
@@ -136,7 +136,7 @@ def parse_within(value: object) -> float | None:
 
 
 def parse_seconds(value: object) -> float:
-    """Of a duration as it is written, or of a number of seconds."""
+    """A written duration, or a number of seconds."""
     try:
         if isinstance(value, str):
             return parse_duration(value)

@@ -1,7 +1,7 @@
-"""YAML text -> Node: every value with its place, read the way a person means it.
+"""YAML text -> Node: every value with its place, read as a person means it.
 
 Only the language YAML lives here: 1.2 core scalars, no duplicate keys, no tags, bounded aliases, one clear line for what
-does not parse. What the keys mean is file.py's and mapping's matter. No input or output.
+does not parse. loading/ and mapping/ know what the keys mean. No input or output.
 """
 
 import re
@@ -28,8 +28,8 @@ _INT: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})|0o[0-7]{1,20}|0x[0-9a-fA-
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_END: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-_QUOTE_IT: Final = "if this is one value (an expression, an API key), put the whole of it in quotes"
-"""What stands there is never repeated by a message: an API key that begins with one of YAML's signs looks just like this."""
+_QUOTE_IT: Final = "if this is one value (an expression, an API key), put all of it in quotes"
+"""No message repeats the value: an API key that begins with one of YAML's signs looks just like this."""
 
 
 def parse_yaml(text: str, file: str) -> Node:
@@ -158,7 +158,7 @@ class _Builder:
         known = self._anchors.get(anchor or "")
         if known is None:
             if any(frame.anchor == anchor for frame in self._open):
-                self._problem(place, "this alias stands inside the value that it names: that never ends")
+                self._problem(place, "this alias is inside the value that it names, so the value would never end")
             else:
                 self._problem(place, f"YAML reads `*` and what follows as an alias of nothing above; {_QUOTE_IT}")
             known = (Node(None, place), 1)
@@ -178,7 +178,7 @@ class _Builder:
         if not frame.mapping:
             frame.items.append(node)
         elif frame.key is None:
-            self._problem(node.place, "a key must be text; if this is an expression, put the whole of it in quotes")
+            self._problem(node.place, "a key must be text; if this is an expression, put all of it in quotes")
             frame.key, frame.merging = ("", node.place), False
         else:
             (key, place), frame.key = frame.key, None
@@ -186,7 +186,7 @@ class _Builder:
                 frame.merged.append(node)
             elif key in frame.values:
                 first = frame.keys[key].line
-                self._problem(place, f"`{key}` stands here a second time (first in line {first}): keep one")
+                self._problem(place, f"`{key}` is given twice (first in line {first}): keep one")
             else:
                 frame.values[key] = node
                 frame.keys[key] = place
@@ -233,13 +233,13 @@ def _words(exc: yaml.MarkedYAMLError, line: str, column: int) -> str:
     if "\t" in line[: len(line) - len(line.lstrip())]:
         return "a tab in the indentation; YAML wants spaces"
     if "cannot start any token" in problem:
-        return f"a value cannot start with `{char}` without quotes: put the whole of it in quotes"
+        return f"a value cannot start with `{char}` without quotes: put all of it in quotes"
     if "mapping values are not allowed" in problem:
         return "a second `: ` in this value, or a wrong indentation; put a value that has `: ` in it in quotes"
     if "quoted scalar" in context and "end of stream" in problem:
         return f"the quote{opened} is never closed"
     if "escape" in problem:
-        return "an unknown \\ escape in double quotes; in single quotes a \\ stands for itself"
+        return "an unknown \\ escape in double quotes; in single quotes a \\ is a plain character"
     if "flow" in context:
         return f"the [ or {{{opened} is not closed, or a comma is missing; {_QUOTE_IT}"
     if "anchor" in context or "alias" in context:
@@ -249,9 +249,9 @@ def _words(exc: yaml.MarkedYAMLError, line: str, column: int) -> str:
     if "directive" in context or "incompatible" in problem:
         return "a line that starts with `%` is a YAML directive; none is needed here"
     if "document start" in problem:
-        return "something stands after the end of the configuration; check the indentation and the brackets"
+        return "there is text after the end of the configuration; check the indentation and the brackets"
     if "key" in problem or "block end" in problem or "'-' indicator" in problem:
-        return f"this does not fit what stands before it: check the indentation; {_QUOTE_IT}"
+        return f"this does not fit the lines before it: check the indentation; {_QUOTE_IT}"
     return "YAML cannot be read from here on: check quotes, brackets and indentation"
 
 

@@ -105,6 +105,10 @@ class FileIndex:
         if recent:
             self._used(relative)
 
+    def is_left_out(self, relative: str, sign: int) -> bool:
+        """Whether a file is not read on purpose, as it is now. May be asked in any thread."""
+        return self.signatures.get(relative) == sign and relative not in self.logs
+
     def numbered(self, log: int) -> None:
         """This number is taken."""
         if log > self.last_log:

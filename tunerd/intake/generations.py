@@ -14,6 +14,7 @@ from tunerd.intake.admission import Made
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Batch
 from tunerd.intake.known_logs import KnownLogs, is_named_after, is_rotated_name
+from tunerd.intake.scan import signature_of
 from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
 from tunerd.ledger import FileMark
 
@@ -115,7 +116,8 @@ class Generations:
                 except OSError:
                     return None
                 if stat.S_ISREG(at.st_mode):
-                    found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns)
+                    is_left_out = self._index.is_left_out(self._index.relative(entry.path), signature_of(at))
+                    found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns, is_left_out)
         return found
 
     def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:

@@ -19,6 +19,8 @@ class Seen:
     inode: int
     size: int
     mtime_ns: int
+    is_left_out: bool = False
+    """It is not read as it is: it is no log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     since = 0 if at_home is None else at_home.mtime_ns  # what was written before the last one is not between
     unread = [seen for seen in older if seen.mtime_ns >= since and not _is_read(seen, read.get(seen.inode))]
     is_unread = bool(unread)
-    if may_wait and is_unread:
+    if may_wait and not all(seen.is_left_out for seen in unread):
         return NotYet(sum(mark.offset for seen in unread if (mark := read.get(seen.inode)) is not None))
     if at_home is not None and at_home.home_inode == new.inode:
         return Nobodys([at_home])  # it was truncated

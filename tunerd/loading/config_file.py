@@ -1,6 +1,6 @@
 """A configuration file and the environment -> Config, or every problem at once, each with file:line:column.
 
-The steps stand here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
+The steps are here, one line each; yaml_nodes.py reads YAML, environment.py fills in variables, reading.py reads
 values; tuner.py and the *_section.py files the sections that need more. Rules are compiled by mapping/.
 """
 
@@ -39,13 +39,13 @@ def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True
     """Read and check a configuration; every default filled in, every path absolute.
 
     With `resolve_secrets=False` (for commands that only need the ledger) keys are neither read nor demanded. Raises
-    ConfigError with all problems. What may heal by itself (a missing directory or key file) is in `warnings`.
+    ConfigError with all problems. What may be repaired later (a missing directory or key file) is in `warnings`.
     """
     return load_text(_read(path), str(path), environ, resolve_secrets=resolve_secrets)
 
 
 def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
-    """As `load`, for text that stands for the content of `file`."""
+    """As `load`, for text that is taken as the content of `file`."""
     reading = read_text(text, file, environ, resolve_secrets=resolve_secrets)
     if reading.problems:
         raise ConfigError(reading.problems)
@@ -57,7 +57,7 @@ class PartialConfig:
     """As much of a configuration as could be read, with its problems."""
 
     config: Config
-    """Not to be used while there are problems, but to look for more of them: what was wrong is left out of it."""
+    """Without what was wrong: while there are problems, it only serves to look for more of them."""
     problems: Sequence[Problem]
     paths: Sequence[str]
     """Of each of the config's sources: `sources[0]`."""
@@ -97,7 +97,7 @@ class _Noted(dict[str, str]):
 
 
 def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> PartialConfig:
-    """As `read_file`, for text that stands for the content of `file`."""
+    """As `read_file`, for text that is taken as the content of `file`."""
     base = os.path.dirname(os.path.abspath(file))
     substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
     root, reader = substituted.root, ConfigReader(substituted, base, environ, resolve_secrets=resolve_secrets)

@@ -1,7 +1,7 @@
 """`${NAME}` and `${NAME:-default}` in the values of a configuration, filled in after YAML was parsed. Pure.
 
 Because it happens after parsing, no content of a variable can change the structure of the file. Rules are left alone:
-there `env.NAME` is the way.
+they use `env.NAME`.
 """
 
 import re
@@ -23,9 +23,9 @@ _INSIDE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 class Substituted:
     root: Node
     filled: set[Place] = field(default_factory=set)
-    """Values that came (partly) from the environment: never quoted in a message, numbers may stand in them as text."""
+    """Values that came (partly) from the environment: no message quotes them, and a number may be given as text."""
     broken: set[Place] = field(default_factory=set)
-    """Values that could not be filled: their problem is told, nothing more should be said of them."""
+    """Values that could not be filled in: their problem is noted already."""
     problems: list[Problem] = field(default_factory=list)
 
 

@@ -32,7 +32,7 @@ class LedgerPlace:
 
 
 def read_ledger(reader: ConfigReader, node: Node | None, root: Node) -> LedgerConfig:
-    """The section; the defaults stand in for what was wrong."""
+    """The section, with defaults in place of what was wrong."""
     block = reader.section(node, "ledger", LedgerConfig, root)
     config = LedgerConfig(**block.values)
     kind = _volatile(config.path)
@@ -60,7 +60,7 @@ def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlac
 
 
 def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:
-    """What stands there like the URL of a ledger, if it is one only; text without the section has it at the default."""
+    """The only text that looks like the URL of a ledger, if there is exactly one; without a `ledger:` section the default."""
     bare = _COMMENT.sub("", text)
     found = {one["quoted"] or one["plain"].rstrip("}]") for one in _URL.finditer(bare) if "${" not in one.group()}
     found |= {one["quoted"] or one["plain"] for one in _URL.finditer(bare) if "${" in one.group()}

@@ -6,7 +6,7 @@ from tunerd.config import Source
 
 
 def may_share(one: Source, other: Source) -> bool:
-    """Whether both may read some file (paths without links). A pattern that the other excludes word by word is told apart."""
+    """Whether both may read some file. Links in paths are resolved. A pattern that the other excludes does not count."""
     if one.path != other.path and not (_holds(one, other) or _holds(other, one)):
         return False
     ours = [pattern for pattern in one.include if pattern not in other.exclude]

@@ -51,7 +51,7 @@ class ConfigReader:
         self.warnings.append(Problem(place=at if isinstance(at, Place) else at.place, path=path, message=message))
 
     def is_broken(self, node: Node) -> bool:
-        """Its problem has been told already (a variable that is not set)."""
+        """Its problem has been noted already (a variable that is not set)."""
         return node.place in self._broken
 
     def members(self, node: Node | None, path: str, known: Iterable[str], where: str = "") -> dict[str, Node]:
@@ -93,7 +93,7 @@ class ConfigReader:
         return block
 
     def whole(self, node: Node | None, path: str, model: type[M]) -> M:
-        """A section without forms of its own; the defaults stand in for what was wrong."""
+        """A section without forms of its own, with defaults in place of what was wrong."""
         return model(**self.section(node, path, model).values)
 
     def absolute(self, path: str) -> str:
@@ -119,7 +119,7 @@ class ConfigReader:
             return None
 
     def shown(self, node: Node) -> str:
-        """What stands there, for a message: quoted if it is short and cannot be a secret, else by its kind."""
+        """The value for a message: quoted if it is short and cannot be a secret, else only its kind."""
         if node.place in self._filled:
             return f"what the environment gives ({self.kind_of(node)})"
         if isinstance(node.value, str) and 0 < len(node.value) <= _SHOWN_CHARS and "\n" not in node.value:
@@ -226,11 +226,11 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def _no_name(name: str, known: tuple[str, ...]) -> str:
-    """For what stands in a key's place and may hold a secret: it is not repeated."""
+    """For text in a key's place, which may be a secret: it is not repeated."""
     begins = next((one for one in known if name.startswith(f"{one}:")), None)
     if begins is not None:
         return f"a blank is missing after `{begins}:`"
-    return f"an unknown key stands here; known here: {', '.join(known)}"
+    return f"this is not a known key; known here: {', '.join(known)}"
 
 
 def _unknown(name: str, known: tuple[str, ...], where: str) -> str:

@@ -75,7 +75,7 @@ def _patterns(reader: ConfigReader, node: Node, path: str) -> dict[str, str]:
     for name, child in node.value.items():
         at = join(path, name)
         if not _RULE_NAME.fullmatch(name) or name in _TAKEN:
-            why = "has a meaning already" if name in _TAKEN else "small letters, - and _ only, as it stands in texts as [name]"
+            why = "has a meaning already" if name in _TAKEN else "only small letters, - and _, because texts will show [name]"
             reader.problem((node.keys or {}).get(name, child.place), at, f"the name `{name}` can't be used: {why}")
         text = reader.text(child, at, "a regular expression in single quotes")
         if text is not None:

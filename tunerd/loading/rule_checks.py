@@ -1,6 +1,5 @@
-"""Everything that can be wrong with a configuration, told together: what config_file.py finds, what the rules say when they
-are compiled, and a proxy of the environment that cannot be used. For `tunerd check`; the daemon looks at the same
-three when it loads.
+"""Everything that can be wrong with a configuration, reported together: what config_file.py finds, what the compiler of the rules
+finds, and a proxy of the environment that cannot be used. For `tunerd check`; the daemon checks the same three when it loads.
 """
 
 from collections.abc import Mapping
@@ -36,12 +35,12 @@ def check_file(path: Path, environ: Mapping[str, str]) -> Config:
     warnings = [replace(problem, message=_ONLY_THERE) for problem in of_the_service]
     if problems:
         raise ConfigError(problems)
-    told = dict.fromkeys(map(str, warnings))
-    return replace(reading.config, warnings=(*reading.config.warnings, *told))
+    added = dict.fromkeys(map(str, warnings))
+    return replace(reading.config, warnings=(*reading.config.warnings, *added))
 
 
 def form_known(destination: Destination) -> Form | None:
-    """The request form by the configuration or by the key as it is now; None while there is no key."""
+    """The request form by the configuration or by the present key; None while there is no key."""
     if destination.form is not None:
         return destination.form
     try:
@@ -56,13 +55,13 @@ def _of_the_rules(reading: PartialConfig, environ: Mapping[str, str]) -> list[Pr
     wrong = {problem.path for problem in reading.problems}
     found: list[Problem] = []
     for path, source in zip(reading.paths, sources, strict=True):
-        mended = _as_far_as_right(source, path, wrong)
-        if mended.preset is None and mended.call is None and mended.manifest is None:
-            continue  # That nothing can be compiled was told.
+        usable = _usable_part(source, path, wrong)
+        if usable.preset is None and usable.call is None and usable.manifest is None:
+            continue  # Nothing can be compiled; that is among the problems.
         destination = destinations.get(source.destination)
         try:
             compile_source(
-                mended,
+                usable,
                 destination,
                 sources_with_started_at=manifest_sources(sources),
                 environ=environ,
@@ -75,12 +74,12 @@ def _of_the_rules(reading: PartialConfig, environ: Mapping[str, str]) -> list[Pr
     return found
 
 
-def _as_far_as_right(source: Source, path: str, wrong: set[str]) -> Source:
-    """The source with harmless values where its own were refused already, so that nothing is told twice."""
-    mended: dict[str, Any] = {}
+def _usable_part(source: Source, path: str, wrong: set[str]) -> Source:
+    """The source with harmless values where its own were refused already, so that no problem is reported twice."""
+    harmless: dict[str, Any] = {}
     if any(each.startswith((f"{path}.recording", f"{path}.on_missing")) for each in wrong):
-        mended |= {"recording": (), "on_missing": SendAnyway(url="https://example.com/")}
+        harmless |= {"recording": (), "on_missing": SendAnyway(url="https://example.com/")}
     if f"{path}.agent" in wrong:
-        mended["agent_remote_identifier"] = "unknown"
-    mended |= {name: None for name in ("preset", "path_groups", "call", "manifest") if f"{path}.{name}" in wrong}
-    return replace(source, **mended)
+        harmless["agent_remote_identifier"] = "unknown"
+    harmless |= {name: None for name in ("preset", "path_groups", "call", "manifest") if f"{path}.{name}" in wrong}
+    return replace(source, **harmless)

@@ -1,4 +1,4 @@
-"""`recording:` and `on_missing:` of a source: how a call finds its audio, and what becomes of it without. Pure.
+"""`recording:` and `on_missing:` of a source: how a call finds its audio, and what happens to a call that finds none. Pure.
 
 The rules inside stay Nodes. Strategies of a preset are checked here, too: against the sources that are there.
 """
@@ -22,7 +22,7 @@ def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[U
             want = "`- url: rule`, or `- manifest: source` with `key: rule`"
             reader.problem(item, at, f"a strategy is {want}; not {reader.kind_of(item)}")
         elif ("url" in item.value) == ("manifest" in item.value):
-            which = "both: make two of it" if "url" in item.value else "neither"
+            which = "both: make two strategies" if "url" in item.value else "neither"
             reader.problem(item, at, f"a strategy has either `url:` or `manifest:`; this one has {which}")
         elif "url" in item.value:
             block = reader.section(item, at, UrlRule)
@@ -45,22 +45,22 @@ def check_strategy(
 ) -> None:
     """Whether the source that a strategy names brings recordings (`brings`: with or without their start). A strategy of a
     preset is a problem of the line `preset:`, in the block of the source."""
-    name, tell, manifest, within = rule.manifest, block, "manifest", "within"
+    name, at, manifest, within = rule.manifest, block, "manifest", "within"
     if preset is not None:
-        tell, manifest, within = preset, "preset", "preset"
+        at, manifest, within = preset, "preset", "preset"
     if name in brings:
         if not brings[name] and rule.within_s is not None:
             say = "write `within: any`, or give its `manifest:` a `started_at:`"
-            tell.problem(within, f"the recordings of `{name}` have no start to compare with: {say}")
+            at.problem(within, f"the recordings of `{name}` have no start to compare with: {say}")
     elif name in sources:
-        tell.problem(manifest, f"the source `{name}` gives no recordings: it needs a `manifest:` (or a preset that has one)")
+        at.problem(manifest, f"the source `{name}` gives no recordings: it needs a `manifest:` (or a preset that has one)")
     elif preset is not None:
         say = "which is not here: add it, or write `recording:`"
-        tell.problem(manifest, f"its preset looks for recordings in a source named `{name}`, {say}")
+        at.problem(manifest, f"its preset looks for recordings in a source named `{name}`, {say}")
     else:
         near = nearest(name, brings)
         hint = f"did you mean `{near}`?" if near else f"sources with recordings here: {', '.join(brings) or 'none'}"
-        tell.problem(manifest, f"there is no source `{name}`; {hint}")
+        at.problem(manifest, f"there is no source `{name}`; {hint}")
 
 
 def read_on_missing(source: ConfigBlock) -> OnMissing | None:

@@ -81,7 +81,7 @@ class Destinations:
         self._first = self._make(top) if "workspace_id" in top.values else None
 
     def of(self, source: str, own: TunerBlock) -> Destination | None:
-        """The destination of a source; None with a problem noted. A missing key or workspace is told once a block."""
+        """The destination of a source; None with a problem noted. A missing key or workspace is reported once a block."""
         block = own.over(self._top)
         if "workspace_id" not in block.given:
             self._tell(block, "workspace_id", "is missing: the number of the workspace in Tuner, `workspace_id: 42`")

@@ -1,7 +1,7 @@
-"""The metrics: one `match` over the events for what is counted, one collector for what is read off at scrape time.
+"""The metrics: one `match` over the events for what is counted, one collector for what is read at scrape time.
 
-Every name and label is in docs/metrics.md; renaming one is a breaking change. No call ids in labels, every reason and
-state at zero from the start, nothing here asks the ledger a question that needs a query.
+Every name and label is in docs/metrics.md; renaming one is a breaking change. Labels contain no call ids, every reason and
+state is at zero from the start, and nothing here needs a query of the ledger.
 """
 
 import platform
@@ -24,9 +24,9 @@ from tunerd.statuses import DestinationStatus, SourceStatus
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused", "unconfirmed")
 FIELDS_A_SOURCE: Final = 18
-"""More fields (or repairs) than this are counted together as `other`: labels stay few whatever the rules say."""
+"""More fields (or repairs) than this are counted together as `other`: labels stay few, whatever the rules contain."""
 KINDS_A_SOURCE: Final = 8
-"""As many kinds of redactions."""
+"""The same for kinds of redactions."""
 
 _ATTEMPT_BUCKETS: Final = (0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_BUCKETS: Final = (0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
@@ -34,8 +34,8 @@ _WAIT_BUCKETS: Final = (1, 10, 60, 300, 900, 1800, 3600, 4 * 3600, 24 * 3600)
 _OTHER: Final = "other"
 
 
-class Reading(Protocol):
-    """What a scrape reads off: values that are kept anyway."""
+class Gauged(Protocol):
+    """What a scrape reads: values that are kept anyway."""
 
     def gauges(self) -> Gauges: ...
     def destinations(self) -> Sequence[DestinationStatus]: ...
@@ -51,23 +51,25 @@ class Metrics:
         self._now = now
         self._admitted = _Count("calls_admitted", "Calls that entered the ledger.", "source")
         self._sent = _Count("calls_sent", "Calls that Tuner accepted.", "source")
-        self._failed = _Count("calls_failed", "Calls that are not tried again by themselves.", "source", "reason")
-        self._retried = _Count("calls_retried", "Attempts after which a call is due again.", "reason")
-        self._late = _Count("parts_late", "Documents of gathered calls that came after their call was sent.", "source")
+        self._failed = _Count("calls_failed", "Calls that failed, and are not retried automatically.", "source", "reason")
+        self._retried = _Count("calls_retried", "Attempts that will be retried.", "reason")
+        self._late = _Count("parts_late", "Documents of gathered calls that arrived after their call was sent.", "source")
         self._duplicate = _Count("calls_duplicate", "Documents of a call that was already known.", "source")
         self._already_there = _Count("calls_already_there", "First attempts that Tuner answered with 409.")
         self._read = _Count("documents_read", "Documents read from disk.", "source")
-        self._ignored = _Count("documents_ignored", "Documents that the rules leave out on purpose.", "source")
-        self._stuck = _Count("stuck", "What the self-check of delivery found in nobody's hands and repaired.", "what")
-        self._rows_dropped = _Count("rows_dropped", "Rows of transcripts that say something and have no role.", "source", "why")
+        self._ignored = _Count("documents_ignored", "Documents that the rules ignore on purpose.", "source")
+        self._stuck = _Count("stuck", "What the self-check of delivery found stuck and repaired.", "what")
+        self._rows_dropped = _Count("rows_dropped", "Rows of transcripts that were dropped, by reason.", "source", "why")
         self._only_ignored: dict[str, int] = {}
-        self._rule_null = _Few("rule_null", "Rules that gave nothing.", "source", "field")
-        self._rule_error = _Few("rule_error", "Rules that failed; the optional field was left out.", "source", "field")
-        self._repairs = _Few("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
-        self._redactions = _Few("redactions", "Texts that redaction took out of calls.", "source", "kind", most=KINDS_A_SOURCE)
-        self._upload = _Spread("upload_duration_seconds", "One HTTP attempt.", "outcome", _ATTEMPT_BUCKETS)
-        self._delivery = _Spread("call_delivery_seconds", "From file settled to accepted.", "source", _DELIVERY_BUCKETS)
-        self._wait = _Spread("recording_wait_seconds", "How long calls waited for their recording.", "source", _WAIT_BUCKETS)
+        self._rule_null = _LimitedCount("rule_null", "Rules that gave no value.", "source", "field")
+        self._rule_error = _LimitedCount("rule_error", "Rules that failed; their optional field was omitted.", "source", "field")
+        self._repairs = _LimitedCount("timeline_repairs", "Repairs made to the times of transcripts.", "source", "repair")
+        self._redactions = _LimitedCount(
+            "redactions", "Texts that redaction removed from calls.", "source", "kind", most=KINDS_A_SOURCE
+        )
+        self._upload = _Histogram("upload_duration_seconds", "One HTTP attempt.", "outcome", _ATTEMPT_BUCKETS)
+        self._delivery = _Histogram("call_delivery_seconds", "From file settled to accepted.", "source", _DELIVERY_BUCKETS)
+        self._wait = _Histogram("recording_wait_seconds", "How long calls waited for their recording.", "source", _WAIT_BUCKETS)
         self._reload_ok, self._reload_at = True, now()
         build = GaugeMetricFamily("tunerd_build_info", "The running version; always 1.", labels=("version", "python"))
         build.add_metric((version, platform.python_version()), 1)
@@ -86,26 +88,19 @@ class Metrics:
     def know(self, sources: Iterable[str]) -> None:
         """Every series of these sources exists from now on, at zero."""
         for source in sources:
-            for metric in (
-                self._admitted,
-                self._sent,
-                self._duplicate,
-                self._late,
-                self._read,
-                self._ignored,
-                self._delivery,
-                self._wait,
-            ):
+            for metric in (self._admitted, self._sent, self._duplicate, self._late, self._read, self._ignored):
                 metric.know(source)
+            self._delivery.know(source)
+            self._wait.know(source)
             for reason in FailReason:
                 self._failed.know(source, reason.value)
             for why in ROWS_DROPPED:
                 self._rows_dropped.know(source, why)
             self._only_ignored.setdefault(source, 0)
 
-    def read_off(self, reading: Reading) -> None:
-        """From now on each scrape shows what `reading` says: states, ages, pauses, bytes, uploads in flight."""
-        self._registry.register(_Collector(lambda: _read_off(reading, self._now())))
+    def add_gauges(self, gauged: Gauged) -> None:
+        """From now on each scrape shows states, ages, pauses, bytes and uploads in flight."""
+        self._registry.register(_Collector(lambda: _gauges(gauged, self._now())))
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The scrape, and its content type: OpenMetrics where the asker wants it, else the text format."""
@@ -164,36 +159,27 @@ class Metrics:
 
     def _counted(self) -> Iterable[Metric]:
         for counted in (
-            *(
-                self._admitted,
-                self._sent,
-                self._failed,
-                self._retried,
-                self._duplicate,
-                self._late,
-                self._already_there,
-                self._stuck,
-            ),
-            *(self._read, self._ignored, self._rows_dropped, self._rule_null, self._rule_error, self._repairs, self._redactions),
-            *(self._upload, self._delivery, self._wait),
-        ):
+            self._admitted, self._sent, self._failed, self._retried, self._duplicate, self._late, self._already_there,
+            self._stuck, self._read, self._ignored, self._rows_dropped, self._rule_null, self._rule_error, self._repairs,
+            self._redactions, self._upload, self._delivery, self._wait,
+        ):  # fmt: skip
             yield counted.family()
         only = GaugeMetricFamily(
             "tunerd_source_only_ignored",
-            "Documents in a row that were left out; none became a call.",
+            "Documents in a row that were ignored while none became a call.",
             labels=("source",),
         )
         for source, ignored in self._only_ignored.items():
             only.add_metric((source,), ignored)
         yield only
-        yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load was taken.", self._reload_ok)
+        yield GaugeMetricFamily("tunerd_config_last_reload_successful", "1: the last (re)load succeeded.", self._reload_ok)
         yield GaugeMetricFamily(
-            "tunerd_config_last_reload_success_timestamp_seconds", "When a configuration was last taken.", self._reload_at
+            "tunerd_config_last_reload_success_timestamp_seconds", "When a configuration was last loaded.", self._reload_at
         )
         yield self._build
 
 
-# Counting itself. The library's own counters cost 2 microseconds each, twelve of them a call: a dictionary costs a tenth.
+# The library's own counters take 2 microseconds each, twelve of them a call; a dictionary takes a tenth.
 
 
 class _Count:
@@ -218,8 +204,8 @@ class _Count:
         return family
 
 
-class _Few(_Count):
-    """By (source, name from the rules): at most `most` names of a source, then `other`."""
+class _LimitedCount(_Count):
+    """By (source, name from the rules): at most `most` names a source, then `other`."""
 
     def __init__(self, name: str, text: str, *labels: str, most: int = FIELDS_A_SOURCE) -> None:
         super().__init__(name, text, *labels)
@@ -231,7 +217,7 @@ class _Few(_Count):
         super().add(*labels, by=by)
 
 
-class _Spread:
+class _Histogram:
     """A histogram by one label."""
 
     def __init__(self, name: str, text: str, label: str, bounds: Sequence[float]) -> None:
@@ -264,15 +250,15 @@ class _Collector(Collector):
         self._families = families
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: or registering would already read."""
+        """Nothing: otherwise registering would already read."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
         return self._families()
 
 
-def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
-    gauges, destinations, sources = reading.gauges(), reading.destinations(), reading.sources()
+def _gauges(gauged: Gauged, now: float) -> Iterable[Metric]:
+    gauges, destinations, sources = gauged.gauges(), gauged.destinations(), gauged.sources()
 
     calls = GaugeMetricFamily("tunerd_calls", "Calls in the ledger.", labels=("state",))
     for state in State:
@@ -284,7 +270,7 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
         at = gauges.oldest_at.get(state)
         oldest.add_metric((state.value,), 0.0 if at is None else max(0.0, now - at))
     delivery = GaugeMetricFamily(
-        "tunerd_delivery_paused", "Destinations, and agents of destinations, that stand still.", labels=("reason",)
+        "tunerd_delivery_paused", "Destinations, and agents of destinations, that are paused.", labels=("reason",)
     )
     pauses = [one.reason for d in destinations for one in (d.pause, *d.agents) if one is not None]
     for pause in PauseReason:
@@ -298,11 +284,11 @@ def _read_off(reading: Reading, now: float) -> Iterable[Metric]:
     for source in sources:
         unreadable.add_metric((source.name,), source.unreadable)
     yield from (calls, oldest, delivery, intake, unreadable)
-    yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts under way.", sum(d.in_flight for d in destinations))
+    yield GaugeMetricFamily("tunerd_uploads_in_flight", "HTTP attempts in flight.", sum(d.in_flight for d in destinations))
     yield GaugeMetricFamily(
-        "tunerd_upload_concurrency_limit", "Attempts that may be under way at once.", sum(d.limit or 0 for d in destinations)
+        "tunerd_upload_concurrency_limit", "Attempts that may be in flight at once.", sum(d.limit or 0 for d in destinations)
     )
     yield GaugeMetricFamily(
-        "tunerd_calls_stranded", "Open calls whose destination or manifest source is not configured.", reading.stranded()
+        "tunerd_calls_stranded", "Open calls whose destination or manifest source is not configured.", gauged.stranded()
     )
     yield GaugeMetricFamily("tunerd_ledger_pending_bytes", "Documents and payloads of open calls.", gauges.pending_bytes)
