@@ -1,4 +1,4 @@
-"""`python -m benchmarks [throughput] [latency] [loop] [idle] [mapping]`: measure, and print a table (docs/performance.md has one)."""
+"""`python -m benchmarks [throughput] [processor_time] [call_path] ...`: measure, and print a table (docs/performance.md has one)."""
 
 import asyncio
 import importlib
@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 
-NAMES = ("throughput", "latency", "loop", "idle", "mapping")
+NAMES = ("throughput", "processor_time", "call_path", "latency", "loop", "idle", "mapping", "log")
 
 
 def main() -> None:

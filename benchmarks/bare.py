@@ -9,11 +9,12 @@ from pathlib import Path
 import aiohttp
 
 
-async def main(url: str, file: Path, concurrency: int) -> None:
+async def main(url: str, file: Path, concurrency: int, form: str = "create-call") -> None:
     lines = file.read_bytes().splitlines()
     count, bodies = len(lines), iter(lines)
     target = f"{url}/api/v1/public/call?workspace_id=42&agent_remote_identifier=bench"
-    headers = {"Authorization": "Bearer tr_api_bench", "Content-Type": "application/json"}
+    key = {"X-API-Key": "bench"} if form == "send-calls" else {"Authorization": "Bearer tr_api_bench"}
+    headers = {**key, "Content-Type": "application/json"}
 
     async def work(session: aiohttp.ClientSession) -> None:
         for body in bodies:
@@ -28,4 +29,4 @@ async def main(url: str, file: Path, concurrency: int) -> None:
     print(json.dumps({"seconds": time.monotonic() - began, "cpu_ms": (time.process_time() - cpu) / count * 1000}))
 
 
-asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+asyncio.run(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))

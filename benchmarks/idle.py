@@ -72,9 +72,9 @@ async def _idle_cpu(directory: Path, url: str, files: int) -> float:
         while (await client.ask(StatusOrder())).calls["ignored"].count < files:
             await asyncio.sleep(1)
         await asyncio.sleep(10)
-        before, began = _cpu_s(pid), time.monotonic()
+        before, began = cpu_s(pid), time.monotonic()
         await asyncio.sleep(WINDOW_S)
-        return (_cpu_s(pid) - before) / (time.monotonic() - began) * 100
+        return (cpu_s(pid) - before) / (time.monotonic() - began) * 100
 
 
 def resident_mb(pid: int) -> float:
@@ -84,6 +84,6 @@ def resident_mb(pid: int) -> float:
     raise ValueError("no VmRSS")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK

@@ -1,7 +1,13 @@
 """Documents for measurements: a 20-row call of about 4 KB, and rules that map it."""
 
 import json
+from pathlib import Path
 from typing import Any
+
+from tunerd.call import Document, Form, Origin
+from tunerd.loading.config_file import load_text
+from tunerd.mapping import compile_sources
+from tunerd.mapping.forms import freeze_body
 
 WORDS = "thank you for calling the town library we are open until seven this evening and the reading room until nine".split()
 
@@ -51,3 +57,19 @@ ledger: {{url: "sqlite://{directory}/ledger.db"}}
 http: {{listen: null}}
 log: {{format: json, level: warning}}
 """
+
+
+def bodies(directory: Path, url: str, calls: int, form: Form) -> Path:
+    """A file with the bodies that tunerd would post of these calls, one a line."""
+    mapping = compile_sources(load_text(config(str(directory), url), "bench", {}), {})["calls"]
+    file = directory / "bodies"
+    with file.open("wb") as out:
+        for number in range(calls):
+            value = document(number)
+            origin = Origin(source="calls", path="/x")
+            call = mapping.map(Document(origin=origin, raw=b"", value=value, settled_at=0)).call
+            assert call is not None
+            body = freeze_body(call.payload, value["audio"], call.checked_for, form)
+            assert isinstance(body, bytes)
+            out.write(body + b"\n")
+    return file

@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks import made
 from benchmarks.bars import at_least
 from benchmarks.servers import counting_server, daemon
+from tunerd.call import Form
 
 CALLS = 4000
 CONCURRENCY = 32
@@ -53,25 +54,15 @@ async def _pipeline(directory: Path, server: "object", calls: int) -> float:
 
 
 async def _bare(directory: Path, url: str, calls: int) -> float:
-    """In a process of its own, as tunerd is."""
-    from tunerd.call import Document, Form, Origin
-    from tunerd.loading.config_file import load_text
-    from tunerd.mapping import compile_sources
-    from tunerd.mapping.forms import freeze_body
+    bodies = made.bodies(directory, url, calls, Form.CREATE_CALL)
+    return (await bare_loop(url, bodies, CONCURRENCY, Form.CREATE_CALL))["seconds"]
 
-    mapping = compile_sources(load_text(made.config(str(directory), url), "bench", {}), {})["calls"]
-    bodies = directory / "bodies"
-    with bodies.open("wb") as out:
-        for number in range(calls):
-            value = made.document(number)
-            origin = Origin(source="calls", path="/x")
-            call = mapping.map(Document(origin=origin, raw=b"", value=value, settled_at=0)).call
-            assert call is not None
-            body = freeze_body(call.payload, value["audio"], call.checked_for, Form.CREATE_CALL)
-            assert isinstance(body, bytes)
-            out.write(body + b"\n")
+
+async def bare_loop(url: str, bodies: Path, concurrency: int, form: Form) -> dict[str, float]:
+    """In a process of its own, as tunerd is: `seconds` it took, and `cpu_ms` of processor time for each call."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.bare", url, str(bodies), str(CONCURRENCY), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "benchmarks.bare", url, str(bodies), str(concurrency), form.value, stdout=asyncio.subprocess.PIPE
     )
-    out_text, _ = await process.communicate()
-    return float(json.loads(out_text)["seconds"])
+    out, _ = await process.communicate()
+    found: dict[str, float] = json.loads(out)
+    return found

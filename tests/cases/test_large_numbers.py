@@ -93,7 +93,7 @@ async def test_written_as_text_each_gets_its_own(tmp_path: Path) -> None:
         config = tmp_path / "tunerd.yaml"
         config.write_text(_config(tuner.url, tmp_path, call_key="doc.leg"))
         code, said = await tunerd("run", "-c", str(config), "--once")
-        assert (code, "5 sent, 0 failed, 1 waiting for their recording" in said) == (1, True), said  # B waits for its own
+        assert (code, "5 sent, 0 failed, 1 waiting for a recording" in said) == (1, True), said  # B waits for its own
         bodies = await tuner.bodies()
     urls = {call_id: body["recording_url"] for call_id, body in bodies.items()}
     assert urls["A"] == "https://audio.example/of-A.wav"

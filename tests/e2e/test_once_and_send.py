@@ -60,7 +60,7 @@ async def test_once_tells_what_failed_and_what_is_left_with_1(tmp_path: Path) ->
         put(tmp_path / "calls" / "alone.json", call_document("alone", room="nobody"))
         code, said = await tunerd("run", "-c", config, "--once")
         assert code == 1, said
-        assert "1 sent, 1 failed, 1 waiting for their recording" in said
+        assert "1 sent, 1 failed, 1 waiting for a recording" in said
         assert "Traceback" not in said
 
 
@@ -233,7 +233,7 @@ async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
         assert re.search(r" [0-3]/4 0:00:\d\d", said)
         bar, _, after = said.rpartition("\x1b[2K")
         assert "━" in bar
-        assert after == "3 sent, 0 failed, 1 waiting for their recording\r\n"
+        assert after == "3 sent, 0 failed, 1 waiting for a recording\r\n"
         _, piped = await tunerd("run", "-c", config, "--once")
         assert "━" not in piped
 
@@ -271,5 +271,5 @@ async def test_once_says_at_once_that_nobody_answers(tmp_path: Path) -> None:
     assert code == 1, said
     (line,) = [json.loads(line) for line in said.splitlines() if "no answer from Tuner yet" in line]
     assert (line["base_url"], "--wait" in line["hint"]) == ("http://127.0.0.1:9", True)
-    assert "http://127.0.0.1:9 has not answered once (127.0.0.1:9 cannot be reached" in said
+    assert "http://127.0.0.1:9 has never answered (127.0.0.1:9 cannot be reached" in said
     assert "0 sent, 0 failed, 1 still due" in said

@@ -127,7 +127,7 @@ async def test_a_renamed_manifest_source_is_told(tmp_path: Path, how: str) -> No
                 line = other.told("calls are stranded: their destination or manifest source is not configured")[0]
                 assert (line["manifest"], line["waiting"]) == ("recordings", 1)
                 _, out = await command(config, "status")
-                assert "they look for recordings of the source recordings, which is not configured" in " ".join(out.split())
+                assert "they need recordings of the source recordings, which is not configured" in " ".join(out.split())
                 code, out = await command(config, "remap", "--state", "waiting")
                 assert code == 0, out
                 manifest = {"room": "room-1", "url": "https://audio.example/1.wav", "started": 1_767_225_600_000}

@@ -41,7 +41,7 @@ class OrderRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The calls that an order is about, one page of them. An argument that is left out does not narrow the selection."""
+    """The calls that an order is about, one page of them. An omitted argument does not narrow the selection."""
 
     states: frozenset[State] = frozenset()
     reasons: frozenset[str] = frozenset()

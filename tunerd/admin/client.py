@@ -38,7 +38,7 @@ class AdminClient:
         self._quick_s = min(quick_s, timeout_s)
 
     def answers(self) -> bool:
-        """Whether somebody listens. Raises ControlError where rights are missing."""
+        """Whether a daemon listens. Raises ControlError if this user may not connect."""
         connection = _SocketConnection(self.path, self._quick_s)
         try:
             connection.connect()

@@ -14,7 +14,7 @@ from tunerd.admin.protocol import BOUND_AS, RUN_DIRECTORY, ControlError, socket_
 def find_daemon(
     ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
 ) -> AdminClient | None:
-    """The daemon that holds this ledger; None: nobody answers. Raises ControlError where one is that we may not ask."""
+    """The daemon that holds this ledger; None: no daemon answers. Raises ControlError for one that this user may not ask."""
     *likely, of_the_service = socket_places(ledger, env, run_directory)
     for path in likely:
         client = AdminClient(path, timeout_s)
@@ -25,7 +25,7 @@ def find_daemon(
         return client if client.answers() else None
     except ControlError as exc:
         if isinstance(exc.__cause__, PermissionError) and _is_for_us(ledger):
-            return None  # the service's directory, on this machine for another ledger
+            return None  # the directory of the service, which holds another ledger
         raise
 
 
@@ -33,14 +33,14 @@ def find_daemon(
 class FoundDaemon:
     client: AdminClient
     ledger: str | None
-    """Where its ledger is, as it says."""
+    """The path of its ledger, as it answers."""
 
 
 def find_daemon_of_file(
     config_file: Path, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
 ) -> FoundDaemon | None:
-    """The daemon that was started with this configuration file, wherever its ledger is. Raises ControlError where there
-    are several, or where the only ones may not be asked."""
+    """The daemon that was started with this configuration file, wherever its ledger is. Raises ControlError if there are
+    several, or if this user may not ask the only ones."""
     found: dict[str, FoundDaemon] = {}
     refused: ControlError | None = None
     for path in _sockets_here(env, run_directory):
@@ -87,5 +87,5 @@ def _is_same_file(one: str, other: Path) -> bool:
 
 
 def _is_for_us(ledger: str) -> bool:
-    """It is not there yet, or we may read and write it: the daemon of such a ledger would be ours."""
+    """Whether this user may read and write the ledger, or it does not exist yet: its daemon would run as this user."""
     return not os.path.exists(ledger) or os.access(ledger, os.R_OK | os.W_OK, effective_ids=True)

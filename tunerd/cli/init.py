@@ -119,11 +119,11 @@ def _tried(text: str, output: Path | None, files: Sequence[SampleFile]) -> tuple
                 where += f" and {count(len(unit.origins) - 1, 'document')} more"
             outcome, refusal = outcome_of(evaluation), evaluation.refusal
             outcomes.add(outcome)
-            told = f"is ignored by the rules of source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
+            result = f"is ignored by the rules of source {name}" if outcome == "ignored" else f"gives a {outcome} (source {name})"
             if refusal is not None:
-                told = f"is refused by source {name}: {refusal.where}: {refusal.what}"
+                result = f"is refused by source {name}: {refusal.where}: {refusal.what}"
                 good = False
-            lines.append(f"{where}: {told}")
+            lines.append(f"{where}: {result}")
             estimates += [f"{where}: {what}" for what in estimated(evaluation)]
     if outcomes == {"ignored"}:
         lines.append("nothing in these files would be sent: the rules ignore every document")

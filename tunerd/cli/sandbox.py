@@ -101,8 +101,9 @@ def command(
 
     sandbox = Sandbox(
         faults=Faults(**faults), check=not no_check, show=show, journal=journal, seed=seed, max_body_bytes=max_body_bytes,
-        keep=_KEPT, on_arrival=report,
+        keep=_KEPT,
     )  # fmt: skip
+    sandbox.on_arrival = report
     try:
         asyncio.run(_serve(sandbox, listen, ready_file, faults["require_key"]))
     except OSError as exc:
@@ -164,8 +165,8 @@ def _plain(text: str | None) -> str:
 
 
 def _summary(sandbox: Sandbox) -> str:
-    told = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.counts.items()))
-    return f"{sandbox.total} requests" + (f" ({told})" if told else "")
+    counts = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.counts.items()))
+    return f"{sandbox.total} requests" + (f" ({counts})" if counts else "")
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -76,8 +76,8 @@ def _gathered(mapping: SourceMapping, parts: list[Fragment | RefusedDocument]) -
         elif mapped is not None and mapped.refused is not None:
             _report(mapped.refused)
         else:
-            told = f"call {key}: ignored by the rules" if key else f"{len(together)} documents without a key"
-            say(f"{told} (no call)")
+            text = f"call {key}: ignored by the rules" if key else f"{len(together)} documents without a key"
+            say(f"{text} (no call)")
     return calls
 
 

@@ -66,8 +66,8 @@ def command(config: Path, file: Path | None, names: tuple[str, ...]) -> None:
             say(line)
     passed = len(chosen) - failed
     colour = "red" if failed else "green"
-    told = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
-    say(style(told, fg=colour))
+    text = f"{count(passed, 'example passes', 'examples pass')}" + (f", {failed:,} failed" if failed else "")
+    say(style(text, fg=colour))
     sys.exit(1 if failed else 0)
 
 

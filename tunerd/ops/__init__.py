@@ -1,5 +1,3 @@
-"""What outsiders see of tunerd, and what they ask of it: logs, metrics, HTTP pages, the control socket, systemd.
-
-Two `match` statements listen to events (event_logger.py, metrics.py); desk.py is the third, small conductor: what an operator
-asks of the ledger. Nothing in here decides anything about a call by itself.
+"""What is visible of tunerd from outside: logs, metrics, HTTP pages, health, systemd. Listeners to the events (event_logger.py,
+metrics.py, coverage.py) and readers of values that are kept anyway; nothing here changes a call.
 """

@@ -78,7 +78,7 @@ class EventLogger:
         for kind, count in self._storms.items():
             if (more := count - LINES_A_MINUTE) > 0:
                 hint = _STORM_HINTS.get(kind, "tunerd status")
-                self._log.warning(f"{more} more lines of this kind were left out", kind=kind, hint=hint)
+                self._log.warning(f"{more} more lines of this kind were suppressed", kind=kind, hint=hint)
         self._sent = self._already_there = 0
         for counted in (self._retried, self._failed, self._storms):
             counted.clear()

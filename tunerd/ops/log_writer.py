@@ -18,6 +18,8 @@ from tunerd.ops.mask import redact
 from tunerd.visible import visible
 
 LevelName: TypeAlias = Literal["debug", "info", "warning", "error"]
+Render: TypeAlias = Callable[[str, str, Mapping[str, object]], bytes]
+"""(level, event, fields) -> the line."""
 
 LINES_A_MINUTE: Final = 10
 """Lines of each kind that a storm could multiply; the rest is only counted."""
@@ -47,7 +49,7 @@ class LogWriter:
     """Writes lines to a stream: straight to its descriptor where it has one, since a buffer would keep, and pile up, what a
     full disk refuses. A stream that cannot be written (full disk, closed pipe) loses lines; it never stops the daemon."""
 
-    def __init__(self, out: TextIO, render: Callable[[str, str, Mapping[str, object]], str], level: LogLevel) -> None:
+    def __init__(self, out: TextIO, render: Render, level: LogLevel) -> None:
         self._out = out
         self._render = render
         self._level = level
@@ -63,9 +65,9 @@ class LogWriter:
         line = self._render(level, redact(event), clean)
         try:
             if self._fd is None:
-                self._out.write(line + "\n")
+                self._out.write(line.decode() + "\n")
             else:
-                os.write(self._fd, (line + "\n").encode(errors="backslashreplace"))
+                os.write(self._fd, line + b"\n")
         except (OSError, ValueError):  # ValueError: closed
             pass
 
@@ -94,21 +96,22 @@ def open_log(
     return LogWriter(out, render, LogLevel(level) if isinstance(level, str) else level)
 
 
-def _json_line(now: Callable[[], float]) -> Callable[[str, str, Mapping[str, object]], str]:
-    def render(level: str, event: str, fields: Mapping[str, object]) -> str:
-        return encoded({"ts": _iso(now()), "level": level, "event": event, **fields}).decode()
+def _json_line(now: Callable[[], float]) -> Render:
+    def render(level: str, event: str, fields: Mapping[str, object]) -> bytes:
+        return encoded({"ts": _iso(now()), "level": level, "event": event, **fields})
 
     return render
 
 
-def _text_line(now: Callable[[], float], *, terminal: bool) -> Callable[[str, str, Mapping[str, object]], str]:
+def _text_line(now: Callable[[], float], *, terminal: bool) -> Render:
     coloured = terminal and not os.environ.get("NO_COLOR")
     begin = _ERASE if terminal else ""
 
-    def render(level: str, event: str, fields: Mapping[str, object]) -> str:
+    def render(level: str, event: str, fields: Mapping[str, object]) -> bytes:
         rest = " ".join(f"{name}={_plain(value)}" for name, value in fields.items())
         head = f"{_COLOURS.get(level, '')}{level:<7}{_RESET}" if coloured else f"{level:<7}"
-        return f"{begin}{_iso(now())[11:23]} {head} {visible(event)}{'  ' if rest else ''}{rest}"
+        line = f"{begin}{_iso(now())[11:23]} {head} {visible(event)}{'  ' if rest else ''}{rest}"
+        return line.encode(errors="backslashreplace")
 
     return render
 
@@ -132,6 +135,8 @@ def _plain(value: object) -> str:
 def _clean(value: object) -> object:
     if isinstance(value, str):
         return redact(value)
+    if isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {str(name): _clean(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -183,7 +188,7 @@ class _Bridge(logging.Handler):
     def _sum_up(self) -> None:
         for (name, _), count in self._counts.items():
             if count > LINES_A_MINUTE:
-                self._log.warning("more lines like the last ones were left out", logger=name, count=count - LINES_A_MINUTE)
+                self._log.warning("more lines like the last ones were suppressed", logger=name, count=count - LINES_A_MINUTE)
         self._counts.clear()
 
     def _write(self, record: logging.LogRecord) -> None:

@@ -4,18 +4,18 @@ Own fields, let names and refusals replace the preset's of the same name, each a
 too); null switches one off.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tunerd.config import ManifestRule, Source, UrlRule
-from tunerd.config.quantities import parse_duration
+from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.places import Node, Place, Problem
 from tunerd.tuner_fields import ROWS
 
-_DEFAULTS: Final = (("within", "10m"), ("wait", "30m"))
 _MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})
 
 
@@ -96,24 +96,15 @@ def effective(source: Source) -> Effective:
 
 
 def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
-    """The strategies of a preset as it ships. A configuration's loader reads the same ones with all its checks
-    (loading/strategies.py); this is for whoever compiles a source without one."""
-    rules: list[UrlRule | ManifestRule] = []
-    for item in node.value if isinstance(node.value, tuple) else ():
-        members = item.value if isinstance(item.value, dict) else {}
-        if "url" in members:
-            rules.append(UrlRule(url=members["url"], expires_at=members.get("expires_at")))
-            continue
-        within, waits = (str(members[name].value) if name in members else default for name, default in _DEFAULTS)
-        rules.append(
-            ManifestRule(
-                manifest=str(members["manifest"].value),
-                key=members["key"],
-                within_s=None if within == "any" else parse_duration(within),
-                wait_s=parse_duration(waits),
-            )
-        )
-    return tuple(rules)
+    """The strategies of a preset as it ships; loading/strategies.py checks them against the sources of a configuration."""
+    found = [item.value for item in (node.value if isinstance(node.value, tuple) else ()) if isinstance(item.value, dict)]
+    return tuple(UrlRule(**members) if "url" in members else _manifest_rule(members) for members in found)
+
+
+def _manifest_rule(members: Mapping[str, Node]) -> ManifestRule:
+    parse = {"within": ("within_s", parse_within), "near": ("near_s", parse_seconds), "wait": ("wait_s", parse_seconds)}
+    times: dict[str, Any] = {field: parse_it(members[name].value) for name, (field, parse_it) in parse.items() if name in members}
+    return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **times)
 
 
 def _unknown_roles(preset: dict[str, Node], own: Node | None) -> Literal["reject", "drop", "agent"]:
