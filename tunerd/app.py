@@ -146,7 +146,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
             if every_s := watchdog_every_s(environ, os.getpid()):
                 beside.create_task(feed_watchdog(notifier, health, every_s, clock, ended, status.in_short))
             if options.watch_config:
-                beside.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+                beside.create_task(watch_content(options.config_file, config.text.reveal(), hangup.set, clock, ended))
             stranding = beside.create_task(strandings.run(ended))
             others = beside.create_task(_look_for_others(wiring, clock, emit, ended))
             reloads = beside.create_task(_reload_at(hangup, reload))

@@ -65,6 +65,14 @@ def test_what_the_environment_gives_is_not_repeated(where: str) -> None:
     assert SECRET not in told
 
 
+def test_a_number_from_the_environment_is_not_repeated_as_a_hint() -> None:
+    """`listen: 9464` is answered with the address to write; what a variable gives is not."""
+    assert "write 127.0.0.1:9464" in "\n".join(problems("http: {listen: 9464}\n" + REST, {}))
+    told = "\n".join(problems("http: {listen: '${PIN}'}\n" + REST, {"PIN": "739154"}))
+    assert "http.listen" in told
+    assert "739154" not in told
+
+
 def test_nor_on_the_terminal(tmp_path: Path) -> None:
     """`check` prints the problems; a key of Tuner's form in a place that is repeated is masked there, too."""
     config = tmp_path / "config.yaml"

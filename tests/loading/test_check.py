@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from tests.config.test_load import SECRET
+from tests.loading.test_load import SECRET
 from tunerd.call import Form
 from tunerd.cli import main
 from tunerd.delivery.probe import judge
