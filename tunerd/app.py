@@ -36,7 +36,7 @@ from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Event, Started, S
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
-from tunerd.intake.read import read_documents, read_place
+from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import FAR_NOT_YET, Claimed, Filter, Gauges, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
