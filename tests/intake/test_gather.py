@@ -81,7 +81,7 @@ class Running:
 
     async def payload(self, call_id: str) -> dict[str, Any]:
         row = (await self.the(call_id)).row
-        payload, _ = self.ledger.change(lambda store: store.payload(row))
+        payload, _ = self.ledger.change(lambda store: store.bodies.payload(row))
         read: dict[str, Any] = json.loads(payload)
         return read
 
