@@ -44,7 +44,7 @@ class Explanation:
     """Every rule, in the order of the configuration."""
     strategies: Sequence[StrategyReport]
     redactions: Sequence[tuple[str, str]] = ()
-    """Path in the call, and the kind of what was taken out there; the values above stand as the document has them."""
+    """Path in the call, and the kind of what was taken out there; the values above are not redacted."""
 
     @property
     def repairs(self) -> Mapping[str, int]:

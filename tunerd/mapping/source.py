@@ -1,7 +1,7 @@
 """A source's rules at work: what was read in; calls, recordings, refusals or nothing out. Never raises for what a document holds.
 
-Which document is meant (elements, envelopes, parts of a call), and what is tried again with places, stands here. How one document
-is mapped is document_mapper.py's matter, what the rules are made of building.py's.
+This file decides which document is meant (elements, envelopes, parts of a call), and what is run again with places. How one
+document is mapped is document_mapper.py's matter, what the rules are made of building.py's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +87,7 @@ class SourceMapping:
         return Mapped(each=each)
 
     def map(self, document: Document) -> Mapped:
-        """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
+        """What the document gives. Never raises for the content of a document. Of a source that gathers it may also be what the
         ledger kept of a gathered call (Call.document)."""
         if self._bare.gather is not None and (documents := unpack(document.value, self._source.name)) is not None:
             return self._gather(documents) or Mapped()
@@ -131,7 +131,7 @@ class SourceMapping:
 
     def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None:
         """The call that documents of one key make: those that the ledger `kept` with it (Call.document), and new ones.
-        None: it is not complete, and its wait is not over. Never raises for what stands in them."""
+        None: it is not complete, and its wait is not over. Never raises for their content."""
         return self._gather(together(kept, fragments, self._source.name), wait_is_over=wait_is_over)
 
     def set_aside(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal) -> RefusedDocument:
@@ -168,7 +168,7 @@ class SourceMapping:
     def _start_group(
         self, documents: Sequence[Document], compiled: Compiled, trace: Trace | None, of_documents: Trace | None
     ) -> tuple[DocumentRun, frozenset[str]]:
-        """A run over all documents, and the parts that are there. What part each is, is told by today's rules."""
+        """A run over all documents, and the parts that are there. The current rules decide which part each one is."""
         rules, group = compiled.gather, compiled.group
         if rules is None or group is None:
             raise TypeError(f"source {self._source.name} does not gather")
@@ -293,7 +293,7 @@ def _refusal_of(error: Exception) -> Refusal:
 
 
 def _is_settled(run: DocumentRun, mapped: Mapped | None) -> bool:
-    """Whether the rules know the document: what stands inside it is of no interest then."""
+    """Whether the rules know the document: then nothing is looked for inside it."""
     if run.is_known or mapped is None:
         return run.is_known
     return mapped.fragment is not None or (mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED)

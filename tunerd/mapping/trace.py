@@ -46,7 +46,7 @@ class Misfit(Exception):
         self.function = function
         self.what = what
         self.inexact = inexact
-        """A number that may have lost digits would have told things apart: no fallback makes that good."""
+        """A number that may have lost digits would have become an identity: no fallback makes up for that."""
 
     @property
     def told(self) -> str:
@@ -99,7 +99,7 @@ class Trace:
 
 
 def traced(run: Run, number: int, step: RuleRef) -> Run:
-    """The rule with its eyes open: notes the value, and turns any error into a Misfit that names the place."""
+    """Wraps a rule to record its values and to locate its errors: any error becomes a Misfit that names the place."""
 
     def watched(slots: Any) -> Any:
         trace = slots[TRACE_SLOT].rules[number]
@@ -113,7 +113,7 @@ def traced(run: Run, number: int, step: RuleRef) -> Run:
         except RecursionError:
             trace.error = "nested too deep"
             raise Misfit(step, "", "the value is nested too deep") from None
-        except Exception as error:  # a document can hold anything: whatever it breaks is told with its place
+        except Exception as error:  # a document can hold anything; the error names the rule
             trace.error = type(error).__name__
             raise Misfit(step, "", f"the value can't be worked on ({type(error).__name__})") from None
         trace.runs += 1

@@ -216,7 +216,7 @@ class Ids:
             what = (
                 "the same start: sent once"
                 if one["same_start"]
-                else "DIFFERENT starts: only one would be sent, the others fail (id_conflict); mend the call_id rule"
+                else "DIFFERENT starts: only one would be sent, the others fail (id_conflict); correct the call_id rule"
             )
             yield from wrapped(f"{one['call_id']}: {what}", "      ", "  ")
             for origin in one["documents"][:5]:

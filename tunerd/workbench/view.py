@@ -1,6 +1,6 @@
 """What became of one document, as plain JSON values: `--json` prints them, report.py draws the same as lines.
 
-Values stand as the document has them; nothing is shortened.
+Values are those of the document, unshortened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ View: TypeAlias = dict[str, Any]
 
 
 def view_of(evaluation: Evaluation) -> View:
-    """Everything that is told of a document, or of the documents of a gathered call."""
+    """Everything to report about a document, or about the documents of a gathered call."""
     origin = evaluation.unit.unread.origin if evaluation.unit.unread else evaluation.unit.documents[0].origin
     made: dict[str, Any] = {"path": origin.path, "offset": origin.offset}
     if evaluation.explanation is None:
