@@ -15,7 +15,7 @@ from tunerd.mapping.document_mapper import DocumentMapper
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.elements import elements_of
 from tunerd.mapping.envelopes import inside
-from tunerd.mapping.explanation import Explanation, explanation_of, reports
+from tunerd.mapping.explanation import Explanation, explanation_of
 from tunerd.mapping.gathering import MOST_BYTES, Piece, newest_parts, pack, together, unpack, with_absent
 from tunerd.mapping.trace import Misfit, Trace
 from tunerd.mapping.values import RuleError, true
@@ -118,9 +118,8 @@ class SourceMapping:
         compiled = run.compiled
         return explanation_of(
             mapped,
-            steps=compiled.steps,
             fields={**(compiled.manifest.steps if compiled.manifest else {}), **(compiled.call.steps if compiled.call else {})},
-            trace=run.trace or Trace(),
+            rules=run.trace.rules if run.trace is not None else (),
             values=run.values,
             errors=run.errors,
             strategies=[(rules.path, rules.text) for rules in compiled.strategies],
@@ -144,8 +143,7 @@ class SourceMapping:
         """`explain`, over all documents of a call."""
         run, mapped, trace = self._gather_with_places(together(None, fragments, self._source.name), True)
         explanation = self._explanation(run, mapped or Mapped())
-        of_documents = reports(self._compiled_with_places().steps, trace)
-        return replace(explanation, rules=[*of_documents, *explanation.rules])
+        return replace(explanation, rules=[*trace.rules, *explanation.rules])
 
     def _gather(self, documents: Sequence[Document], *, wait_is_over: bool = True) -> Mapped | None:
         try:
@@ -156,11 +154,12 @@ class SourceMapping:
             return mapped and self._after_failure(run, mapped, error)
 
     def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[DocumentRun, Mapped | None, Trace]:
-        compiled, trace = self._compiled_with_places(), Trace()
+        compiled = self._compiled_with_places()
+        group, trace = compiled.group or compiled, Trace(compiled.steps)
         whole = replace(documents[-1], raw=pack(documents))
-        run, parts = self._mapper.start(whole, compiled.group or compiled, Trace()), frozenset[str]()
+        run, parts = self._mapper.start(whole, group, Trace(group.steps)), frozenset[str]()
         try:
-            run, parts = self._start_group(documents, compiled, Trace(), trace)
+            run, parts = self._start_group(documents, compiled, Trace(group.steps), trace)
             return run, self._map_group(run, documents, parts, wait_is_over=wait_is_over), trace
         except Exception as error:
             run.document = replace(run.document, raw=whole.raw)
@@ -249,7 +248,7 @@ class SourceMapping:
     def _tried(
         self, document: Document, compiled: Compiled, with_places: bool
     ) -> tuple[DocumentRun, Mapped | None, Exception | None]:
-        run = self._mapper.start(document, compiled, Trace() if with_places else None)
+        run = self._mapper.start(document, compiled, Trace(compiled.steps) if with_places else None)
         try:
             return run, self._mapper.map(run), None
         except Exception as error:

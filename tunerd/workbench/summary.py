@@ -10,8 +10,8 @@ from tunerd.mapping.explanation import Explanation
 from tunerd.places import Place
 from tunerd.visible import visible
 from tunerd.workbench.evaluation import Evaluation
-from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
-from tunerd.workbench.shown import count, short, where
+from tunerd.workbench.shown import count, short, where, wrapped
+from tunerd.workbench.view import REPAIRS, merged, outcome_of
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12
@@ -84,12 +84,12 @@ class Summary:
                 self._errors[(report.name, report.why.removeprefix("left out: "))] += 1
         for rule in merged(explanation.rules):
             if rule.items:
-                counts = self._no_row.setdefault((rule.path, rule.place), [0, 0])
+                counts = self._no_row.setdefault((rule.path, rule.ref.place), [0, 0])
                 counts[0] += rule.items
                 counts[1] += rule.rows
-            for call in rule.calls:
+            for call in rule.calls.values():
                 if call.unknown:
-                    unknown = self._unknown.setdefault((rule.path, rule.place), _Unknown(rule.rule))
+                    unknown = self._unknown.setdefault((rule.path, rule.ref.place), _Unknown(rule.ref.text))
                     for value, times in call.unknown.items():
                         if value in unknown.values or len(unknown.values) < _VALUES_KEPT:
                             unknown.values[value] += times

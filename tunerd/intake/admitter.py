@@ -1,25 +1,24 @@
-"""Steps 3 and 4 for the batches of a file: mapped where they were read, then handed to the ledger; while a batch becomes durable
-the next one is read and mapped. The order of all steps stands in source_reader.py.
+"""Steps 3 and 4: the batches of a file are mapped in the thread that read them, then handed to the ledger. While a batch becomes
+durable the next one is read and mapped. file_reader.py has the order of all steps.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from tunerd.call import Document, Mapped, RefusedDocument
-from tunerd.clock import Clock
-from tunerd.config import Source
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import JournalEntry, Phase, Section, batch_at
-from tunerd.intake.gather import InThread, Patiently, with_waits_from_writing
+from tunerd.intake.gather import with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
-from tunerd.intake.inspection import Batch, Inspection, Look
+from tunerd.intake.inspection import Inspection
+from tunerd.intake.looks import Batch, Look
 from tunerd.intake.quarantine import crashed, section_of, split
 from tunerd.intake.refused_lines import RefusedLines, is_noise
-from tunerd.ledger import Admission, Admitted, WritePath
+from tunerd.intake.source_runtime import SourceRuntime
+from tunerd.ledger import Admission, Admitted
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
@@ -40,33 +39,21 @@ class Handed:
     durable: "asyncio.Future[Admitted]"
 
 
-class Entry:
-    """One source's way into the ledger."""
+class Admitter:
+    """Maps the documents of one source and admits them."""
 
-    def __init__(
-        self,
-        source: Source,
-        mapper: Mapper,
-        ledger: WritePath,
-        clock: Clock,
-        entered: Entered,
-        patiently: Patiently,
-        in_thread: InThread,
-        one_maps: threading.Lock,
-        generations: Generations | None,
-    ) -> None:
-        """`generations`: of a source whose calls are gathered."""
-        self.mapper, self._one_maps = mapper, one_maps
-        self._source, self._ledger, self._clock, self._generations = source, ledger, clock, generations
-        self._entered, self._patiently, self.in_thread = entered, patiently, in_thread
+    def __init__(self, runtime: SourceRuntime, mapper: Mapper, generations: Generations | None, entered: Entered) -> None:
+        """`generations`: of a source whose calls are gathered. `entered` is called when a batch is durable."""
+        self.mapper, self.runtime = mapper, runtime
+        self._source, self._ledger, self._clock = runtime.source, runtime.ledger, runtime.clock
+        self._generations, self._entered = generations, entered
 
-    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileEntry":
+    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileBatches":
         """`final`: waits count from when a document was written. `postponed`: how often it was."""
-        return FileEntry(self, hold, final, postponed)
+        return FileBatches(self, hold, final, postponed)
 
     def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
-        """Step 3, in the thread that read them; one document at a time over all sources, since only one thread can compute
-        and the others would hold up the event loop in turn."""
+        """Step 3, in the thread that read them."""
         made: list[Made] = []
         ignores_noise = self._source.not_json == "ignore" and batch.mark is not None and not batch.mark.whole
         for one in batch.documents:
@@ -80,7 +67,7 @@ class Entry:
             if hold.is_suspect and hold.is_quarantined(section):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
-            with self._one_maps:
+            with self.runtime.shared.mapping:
                 hold.note(Phase.MAPPING, section)
                 made += self._map_one(one).of(one)
         hold.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
@@ -103,7 +90,7 @@ class Entry:
         if generations is None or mark is None or not is_new_log(batch):
             return None
         begins = Begins.UNKNOWN if made is None else Begins.EMPTY if not made else how_it_begins(made[0])
-        return await self.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
+        return await self.runtime.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
 
     def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
         """Step 2b: documents without a key go with the one before them."""
@@ -121,15 +108,15 @@ class Entry:
     async def see_through(self, handed: Handed) -> None:
         """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
         first = iter((handed.durable,))
-        admitted = await self._patiently(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
+        admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
         self._entered(handed, admitted)
 
 
-class FileEntry:
+class FileBatches:
     """The batches of one file, in order. Always `close()`."""
 
-    def __init__(self, entry: Entry, hold: JournalEntry, final: bool, postponed: int) -> None:
-        self._entry, self._hold, self._final, self._postponed = entry, hold, final, postponed
+    def __init__(self, admitter: Admitter, hold: JournalEntry, final: bool, postponed: int) -> None:
+        self._admitter, self._hold, self._final, self._postponed = admitter, hold, final, postponed
         self._carry = Carry()
         self._refused = RefusedLines()
         self._handed: Handed | None = None
@@ -138,34 +125,34 @@ class FileEntry:
     async def read(self, step: Callable[[], Look]) -> Look:
         """The next step of the file's reading (steps 1 and 2) and the mapping of what it gave (step 3): one way into the
         thread, and one back."""
-        return await self._entry.in_thread(lambda: self._read(step))
+        return await self._admitter.runtime.in_thread(lambda: self._read(step))
 
     def _read(self, step: Callable[[], Look]) -> Look:
         look = step()
         if isinstance(look, Batch) and not self._hold.is_taken_singly(_section_of(look)):
-            self._made = self._entry.map(look, self._hold)
+            self._made = self._admitter.map(look, self._hold)
         return look
 
     async def enter(self, batch: Batch, inspection: Inspection) -> None:
         """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
         is read while another one is admitted; each document alone where one of the batch may have ended the process."""
         if not self._hold.is_taken_singly(_section_of(batch)):
-            beginning = await self._entry.beginning(batch, self._made, self._postponed)
+            beginning = await self._admitter.beginning(batch, self._made, self._postponed)
             await self._enter(batch, self._made, beginning, inspection)
             if self._hold.is_suspect:
                 await self.end()
             return
-        beginning = await self._entry.beginning(batch, None, self._postponed)
+        beginning = await self._admitter.beginning(batch, None, self._postponed)
         for part in split(batch):
-            made = await self._entry.in_thread(lambda part=part: self._entry.map(part, self._hold))  # type: ignore[misc]
+            made = await self._admitter.runtime.in_thread(lambda part=part: self._admitter.map(part, self._hold))  # type: ignore[misc]
             await self._enter(part, made, beginning, inspection)
             await self.end()
 
     async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
-        carried = self._entry.gathered(self._carry, batch, made, beginning, final=self._final)
+        carried = self._admitter.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
         await self.end()
-        self._handed = self._entry.hand_over(batch, carried, inspection)
+        self._handed = self._admitter.hand_over(batch, carried, inspection)
 
     def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
         """Not a row for each of a million empty lines."""
@@ -179,7 +166,7 @@ class FileEntry:
     async def end(self) -> None:
         """What was handed over is durable."""
         if self._handed is not None:
-            await self._entry.see_through(self._handed)
+            await self._admitter.see_through(self._handed)
             if (mark := self._handed.batch.mark) is not None and not mark.whole:
                 self._hold.passed(mark.offset)
             self._handed = None
