@@ -25,6 +25,7 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
+NODES = {module: list(ast.walk(tree)) for module, tree in TREES.items()}
 
 MAX_LINES = 420
 MAX_LINES_WITHOUT_ARGUMENT = 300
@@ -88,7 +89,7 @@ MAY_IMPORT = {
 
 def _imports(module: str) -> Iterator[str]:
     """Every name that a module imports, `from package import module` as the module."""
-    for node in ast.walk(TREES[module]):
+    for node in NODES[module]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -109,7 +110,7 @@ def _unit(module: str) -> str:
 
 def _calls(module: str) -> Iterator[tuple[str, ast.Call]]:
     """`name(...)` and `owner.name(...)` as text, with the call itself."""
-    for node in ast.walk(TREES[module]):
+    for node in NODES[module]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
             yield f"{owner}.{node.func.attr}", node
@@ -241,7 +242,7 @@ def functions_too_long() -> set[str]:
     return {
         f"{path.relative_to(ROOT).as_posix()} {node.name}"
         for module, path in MODULES.items()
-        for node in ast.walk(TREES[module])
+        for node in NODES[module]
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
     }
@@ -252,7 +253,7 @@ def constructors_with_too_many_arguments() -> set[str]:
     return {
         f"{path.relative_to(ROOT).as_posix()} {owner.name}"
         for module, path in MODULES.items()
-        for owner in ast.walk(TREES[module])
+        for owner in NODES[module]
         if isinstance(owner, ast.ClassDef)
         for node in owner.body
         if isinstance(node, ast.FunctionDef) and node.name == "__init__"

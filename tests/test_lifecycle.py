@@ -16,7 +16,7 @@ from tunerd.delivery.ports import Ports, Upload
 from tunerd.delivery.run import DeliveryService
 from tunerd.events import CallAdmitted, Unanswered
 from tunerd.intake.admission_gate import Limits
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Claimed
 from tunerd.lifecycle import NO_CONTACT_S, Conductors, RunResult, Stop, once
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
@@ -59,7 +59,7 @@ async def backfill(
 
     delivery = DeliveryService([destination("http://127.0.0.1:9")], Settings(), Ports(ledger=ledger, connect=connect, freeze=as_it_is,
                         clock=clock, emit=told, chance=lambda: 0.5))  # fmt: skip
-    intake = Intake([source(root)], ledger, {"agent": map_call}, clock, told, limits)
+    intake = Intake([source(root)], ledger, {"agent": map_call}, clock, told, IntakeOptions(limits=limits or Limits()))
     conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges, drain_s=lambda: 5.0,
                             stopping=lambda: None, without_contact=contacts.without_contact)  # fmt: skip
     task = asyncio.create_task(once(conductors, stop, clock, wait_s=wait_s, progress=lambda _: None))

@@ -11,7 +11,7 @@ The way of a call, and where each step lives:
 7. decide   delivery/retry.py, delivery/pacing.py   when again, or never
 8. settle   ledger/             written down
 
-intake/source_reader.py runs steps 1-4, delivery/run.py steps 5-8; app.py puts them together.
+intake/file_reader.py runs steps 1-4, delivery/run.py steps 5-8; app.py puts them together.
 """
 
 __version__ = "0.1.0"

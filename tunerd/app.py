@@ -188,7 +188,7 @@ def _start_beside(
     if held:
         group.create_task(release_resends(held, ledger, delivery, lambda: is_all_read(runtime.intake), clock, ended))
     if options.watch_config:
-        group.create_task(watch_content(options.config_file, hangup.set, clock, ended))
+        group.create_task(watch_content(options.config_file, runtime.config.text.reveal(), hangup.set, clock, ended))
     return [
         group.create_task(follow_clock(ledger, delivery, clock, runtime.emit, ended)),
         group.create_task(look_for_others(runtime, clock, runtime.emit, ended)),

@@ -100,19 +100,23 @@ async def take_far_ones(delivery: FarDelivery, all_read: Callable[[], bool], clo
     await delivery.set_far_rule(FarRule())
 
 
-async def watch_content(file: Path, changed: Callable[[], None], clock: Clock, stop: asyncio.Event) -> None:
-    """Call `changed` when the file's content is another one (a ConfigMap changes by symlink, times say nothing)."""
-    before = await asyncio.to_thread(_digest, file)
+async def watch_content(file: Path, loaded: str, changed: Callable[[], None], clock: Clock, stop: asyncio.Event) -> None:
+    """Call `changed` when the content is no longer the loaded one (a ConfigMap changes by symlink, times say nothing)."""
+    before: bytes | None = _digest(loaded.encode())
     while not await clock.wait(stop, WATCH_EVERY_S):
-        now = await asyncio.to_thread(_digest, file)
+        now = await asyncio.to_thread(_digest_of, file)
         if now not in (None, before):
             before = now
             changed()
 
 
-def _digest(file: Path) -> bytes | None:
+def _digest_of(file: Path) -> bytes | None:
     """None while it cannot be read (it is being replaced)."""
     try:
-        return blake2b(file.read_bytes(), digest_size=16).digest()
+        return _digest(file.read_bytes())
     except OSError:
         return None
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

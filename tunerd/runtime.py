@@ -28,7 +28,7 @@ from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read import read_documents, read_place
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Claimed
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.lifecycle import Stop
@@ -97,8 +97,8 @@ async def build_runtime(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
-    intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, limits_of(config.ledger),
-                    in_hand=f"{config.ledger.path}.in-hand", gathers=_gathers(mappings), set_aside=set_aside)  # fmt: skip
+    options = IntakeOptions(limits=limits_of(config.ledger), in_hand=f"{config.ledger.path}.in-hand", set_aside=set_aside)
+    intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,

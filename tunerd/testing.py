@@ -16,12 +16,12 @@ import orjson
 from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
-from tunerd.ledger.sql.gather_tables import GatherTables
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.inode_watch import InodeWatch
+from tunerd.ledger.sqlite.jobs import Job
 from tunerd.ledger.sqlite.ledger import SqliteLedger
-from tunerd.ledger.sqlite.writer import Job
+from tunerd.ledger.sqlite.open_file import OpenFile
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
 
 __all__ = ["FakeClock", "MemoryLedger", "Recorder", "make_call"]
 
@@ -155,7 +155,7 @@ class _AtOnce:
         self._told(woken, ripe)
         return result
 
-    async def ask(self, question: Callable[[GatherTables], T]) -> T:
+    async def ask(self, question: Callable[[Store], T]) -> T:
         return question(self._store)
 
     async def close(self) -> None:
@@ -170,8 +170,10 @@ class MemoryLedger(SqliteLedger):
         nowhere = Path(":memory:")
         db = connect(nowhere)
         prepare(db, nowhere, 0.0, scripts())
-        self.at_once = _AtOnce(Store(db), self._told)
-        super().__init__(nowhere, None, InodeWatch(nowhere), self.at_once, lambda _: self.at_once, 0)
+        store = Store(SqliteDatabase(db))
+        store.load()
+        self.at_once = _AtOnce(store, lambda woken, disposable: self.committed(woken, disposable))
+        super().__init__(nowhere, OpenFile(nowhere, None, 0.0, 0.0), self.at_once, lambda _: self.at_once, 0)
         weakref.finalize(self, db.close)  # Python 3.13 warns of a connection that nobody closed.
 
     def change(self, run: Callable[[Store], T]) -> T:

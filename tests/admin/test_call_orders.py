@@ -230,7 +230,7 @@ async def test_a_row_that_vanishes_in_between_is_told(order: type[RetryOrder | R
     bench = Bench()
 
     def rule(document: Document) -> Mapped:
-        bench.ledger.change(lambda store: store.drop(store.named("call-1")[0]))
+        bench.ledger.change(lambda store: store.drop(store.calls.named("call-1")[0]))
         return remade()(document)
 
     bench.rules["agent"] = Rules(rule)

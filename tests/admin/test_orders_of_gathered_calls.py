@@ -88,7 +88,7 @@ async def test_a_failed_call_whose_documents_are_gone_is_not_made_of_one_of_them
     bench = bench_of(mapping)
     await gather(bench, mapping, fragments(mapping, [ANALYZED]))
     (row,) = (await bench.ask(CallsOrder(**FAILED))).calls
-    bench.ledger.change(lambda store: store.drop_body(row.row))
+    bench.ledger.change(lambda store: store.bodies.remove(row.row))
     bench.places[row.path, row.offset] = document(ANALYZED, row.path)
     report = await bench.ask(RetryOrder(**FAILED))
     assert "no copy of the documents" in report.skipped[0].what
@@ -102,5 +102,5 @@ async def test_remap_of_a_call_that_waits() -> None:
     await gather(bench, old, fragments(old, [ENDED, ANALYZED]))
     assert (await bench.ask(RemapOrder(dismissed=None))).done == {"waiting": 1}
     (row,) = await bench.ledger.calls(Filter(dismissed=None))
-    payload, _ = bench.ledger.change(lambda store: store.payload(row.row))
+    payload, _ = bench.ledger.change(lambda store: store.bodies.payload(row.row))
     assert b"web_call" in (payload or b"")

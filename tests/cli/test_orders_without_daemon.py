@@ -134,4 +134,4 @@ async def test_damage_that_a_command_meets_on_its_way_is_one_line(directory: Pat
     """What no check at the start saw: refused with what to do, as a ledger that is damaged at the start is."""
     with pytest.raises(LedgerRefused, match="is damaged; `tunerd run` rebuilds it"):
         async with open_admin(Target(config=directory / "config.yaml")):
-            raise LedgerDamaged("the ledger's file is damaged")
+            raise LedgerDamaged

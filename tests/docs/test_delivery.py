@@ -8,7 +8,7 @@ from tests.docs.fences import DOCS
 from tunerd.call import State
 from tunerd.config import Delivery, LedgerConfig, Source
 from tunerd.config.settings import keys_of
-from tunerd.delivery.retry import Answer, judge
+from tunerd.delivery.retry import HttpAnswer, judge
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, Scope, Sent, Unconfirmed
 
 PAGE = (DOCS / "delivery.md").read_text()
@@ -38,7 +38,7 @@ def _in_words(outcome: Outcome) -> str:
 @pytest.mark.parametrize(("status", "body", "words"), _CASES)
 def test_an_answer_means_what_the_table_says(status: int, body: bytes, words: str) -> None:
     """Each cell, up to a remark, says what the code does with the answer."""
-    outcome = judge(Answer(status=status, body=body), now=0.0, retry_after_max_s=3600.0)
+    outcome = judge(HttpAnswer(status=status, body=body), now=0.0, retry_after_max_s=3600.0)
     assert re.split(r" \(|; |(?<=^sent): ", words.strip())[0] == _in_words(outcome)
 
 
@@ -54,7 +54,7 @@ def test_a_2xx_means_what_the_table_of_bodies_says(body: str, words: str) -> Non
     """Each example body means the same with every status from 200 to 299."""
     assert len(_SUCCESSES) >= 18
     for status in range(200, 300):
-        assert _in_words(judge(Answer(status=status, body=body.encode()), now=0.0, retry_after_max_s=3600.0)) == words
+        assert _in_words(judge(HttpAnswer(status=status, body=body.encode()), now=0.0, retry_after_max_s=3600.0)) == words
 
 
 def test_states_and_pauses_are_all_there() -> None:

@@ -13,7 +13,7 @@ from tunerd.call import Document, Mapped
 from tunerd.clock import SystemClock
 from tunerd.config import Source
 from tunerd.events import Event
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Admission, Admitted
 from tunerd.ledger.sqlite import SqliteLedger
 
@@ -55,7 +55,7 @@ async def main(directory: Path) -> None:
         {"agent": _map},
         SystemClock(),
         _quiet,
-        in_hand=str(directory / "ledger.db.in-hand"),  # type: ignore[arg-type]
+        IntakeOptions(in_hand=str(directory / "ledger.db.in-hand")),  # type: ignore[arg-type]
     )
     await intake.sweep()
     intake.close()

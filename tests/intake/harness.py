@@ -12,12 +12,17 @@ from typing import Any
 from tunerd.call import Document, IgnoredDocument, Mapped, Recording
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
-from tunerd.intake.admission_gate import Limits
-from tunerd.intake.entry import Mapper
+from tunerd.events import Emit
+from tunerd.intake.admission_gate import AdmissionGate, Limits
+from tunerd.intake.admitter import Mapper
+from tunerd.intake.crash_journal import CrashJournal
+from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.inotify import Watcher
 from tunerd.intake.scan import Listing, scan
+from tunerd.intake.source_files import SourceFiles
+from tunerd.intake.source_runtime import Shared, SourceRuntime
 from tunerd.intake.source_tree import SourceTree
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.statuses import UnreadFile
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -83,7 +88,8 @@ async def running(
 ) -> AsyncIterator[Running]:
     ledger, told, stop = ledger or MemoryLedger(), Recorder(), asyncio.Event()
     every = {one.name: mapper if one.destination else map_manifest for one in sources}
-    intake = Intake(sources, ledger, {**every, **(mappings or {})}, clock or SystemClock(), told, limits, watcher)
+    options = IntakeOptions(limits=limits or Limits(), watcher=watcher)
+    intake = Intake(sources, ledger, {**every, **(mappings or {})}, clock or SystemClock(), told, options)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(intake.run(stop))
         try:
@@ -104,6 +110,27 @@ async def swept(*sources: Source, ledger: MemoryLedger | None = None, mapper: Ma
     finally:
         intake.close()
     return Running(intake, ledger, told, asyncio.Event(), unread), left
+
+
+def files_of(settings: Source, **parts: Any) -> SourceFiles:
+    """What is known of a source's files; `parts` replace some of it."""
+    return replace(SourceFiles.of(settings, DescriptorLimit()), **parts)
+
+
+def runtime_of(settings: Source, clock: Clock, emit: Emit, kind: type[SourceRuntime] = SourceRuntime) -> SourceRuntime:
+    """A source's runtime over a ledger in memory."""
+    ledger = MemoryLedger()
+    gate = AdmissionGate(ledger.gauges, Limits(), clock)
+    shared = Shared(
+        ledger=ledger,
+        clock=clock,
+        emit=emit,
+        gate=gate,
+        watcher=Watcher(),
+        descriptors=DescriptorLimit(),
+        journal=CrashJournal(None),
+    )
+    return kind(settings, shared)
 
 
 def age(path: Path, seconds: float) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from tunerd.call import Cut, CutBy, Document, Fragment, KeyStyle, Mapped, Origin, Recording, Refusal, RefusedDocument
 from tunerd.intake.carry import Carried, Carry
-from tunerd.intake.inspection import Batch
+from tunerd.intake.looks import Batch
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 

@@ -12,6 +12,10 @@ def test_waiting_in_vain_counts_by_time() -> None:
     assert due.waited_s(2.0) == 1.0
     due.wait_for(11, 2.0)
     assert due.waited_s(2.5) == 0.5
+    due.wait_for(3, 3.0)  # one of the logs that it waits for is read to its end, and the next one is begun
+    assert due.waited_s(3.5) == 0.5
+    due.wait_for(4, 4.0)
+    assert due.waited_s(4.5) == 0.5
 
 
 def test_a_file_that_grew_meanwhile_goes_on_waiting() -> None:

@@ -12,15 +12,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.intake.harness import listed, source
+from tests.intake.harness import files_of, listed, source
 from tests.intake.test_source_tree import exchange
 from tunerd.call import Document
 from tunerd.intake.after_sent import leftovers
-from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
-from tunerd.intake.followed_logs import FollowedLogs
-from tunerd.intake.inspection import Batch, Compare, Inspection, LeftOut, Now, Recognized
+from tunerd.intake.inspection import Inspection, Now
+from tunerd.intake.looks import Batch, Compare, LeftOut, Recognized
 from tunerd.intake.removal import Changed, Removal, Removed, Unfinished, aside_name
 from tunerd.intake.scan import Names
 from tunerd.intake.source_tree import SourceTree
@@ -209,7 +208,8 @@ class Files(RuleBasedStateMachine):
     def _inspect(self, relative: str, is_closed: bool) -> None:
         due = Due(relative, 0.0, 0.0, closed=is_closed)
         now = Now(time.time(), 1e6, final=True)
-        inspection = Inspection(self.source, self.tree, self.names, due, now, self.index, FollowedLogs(DescriptorLimit()))
+        files = files_of(self.source, tree=self.tree, names=self.names, index=self.index)
+        inspection = Inspection(self.source, files, due, now)
         try:
             look = inspection.look()
             if isinstance(look, Compare):

@@ -17,7 +17,7 @@ from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, Event, PartsLate
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Admission, Filter
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source
@@ -81,7 +81,7 @@ class Running:
 
     async def payload(self, call_id: str) -> dict[str, Any]:
         row = (await self.the(call_id)).row
-        payload, _ = self.ledger.change(lambda store: store.payload(row))
+        payload, _ = self.ledger.change(lambda store: store.bodies.payload(row))
         read: dict[str, Any] = json.loads(payload)
         return read
 
@@ -90,7 +90,8 @@ class Running:
 
 
 def intake_of(mapping: SourceMapping, ledger: Any, told: Recorder, limits: Limits | None = None) -> Intake:
-    return Intake([mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, limits, gathers={"agent": mapping})
+    options = IntakeOptions(limits=limits or Limits())
+    return Intake([mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, options, {"agent": mapping})
 
 
 @asynccontextmanager
@@ -331,7 +332,13 @@ async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Pa
         CrashJournal(in_hand).begin("agent", "gather:1").note(Phase.MAPPING, FILE)
     told = Recorder()
     intake = Intake(
-        [mapping._source], ledger, {"agent": mapping.map}, SystemClock(), told, in_hand=in_hand, gathers={"agent": mapping}
+        [mapping._source],
+        ledger,
+        {"agent": mapping.map},
+        SystemClock(),
+        told,
+        IntakeOptions(in_hand=in_hand),
+        gathers={"agent": mapping},
     )
     await intake.sweep()
     intake.close()

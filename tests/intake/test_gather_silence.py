@@ -21,7 +21,7 @@ from tunerd.clock import Clock, SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, PartsLate
 from tunerd.intake.abandoned_groups import EVERY_S
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Admission, Filter, Ledger
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source, presets
@@ -205,7 +205,7 @@ async def test_what_was_left_out_is_kept_for_a_day_and_no_longer(calls: Path, le
 @asynccontextmanager
 async def without_its_source(ledger: Any, *, clock: Clock) -> AsyncIterator[Recorder]:
     told, stop = Recorder(), asyncio.Event()
-    intake = Intake([], ledger, {}, clock, told, set_aside=set_aside)
+    intake = Intake([], ledger, {}, clock, told, IntakeOptions(set_aside=set_aside))
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(intake.run(stop))
         try:
@@ -294,7 +294,7 @@ async def test_groups_of_sources_that_gather_are_left_to_them(calls: Path) -> No
     put(calls / "1.json", ended())
     told, stop = Recorder(), asyncio.Event()
     sources = ([mapping._source], ledger, {"agent": mapping.map})
-    intake = Intake(*sources, Hurried(), told, gathers={"agent": mapping}, set_aside=set_aside)
+    intake = Intake(*sources, Hurried(), told, IntakeOptions(set_aside=set_aside), {"agent": mapping})
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(intake.run(stop))
         await told.until(DocumentsRead)

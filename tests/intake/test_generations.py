@@ -7,7 +7,7 @@ import pytest
 
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.generations import Begins, Generations
-from tunerd.intake.inspection import Batch
+from tunerd.intake.looks import Batch
 from tunerd.intake.succession import Nobodys
 from tunerd.ledger import FileMark
 

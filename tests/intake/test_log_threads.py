@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.intake.harness import map_call, source
+from tests.intake.harness import files_of, map_call, source
 from tunerd.call import Document
 from tunerd.clock import SystemClock
 from tunerd.config import Source
@@ -19,10 +19,9 @@ from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import Due, moved_key
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
-from tunerd.intake.inspection import Batch, Inspection, Later, Now, Unchanged
+from tunerd.intake.inspection import Inspection, Now
 from tunerd.intake.log_identity import LookUp
-from tunerd.intake.scan import Names
-from tunerd.intake.source_tree import SourceTree
+from tunerd.intake.looks import Batch, Later, Unchanged
 from tunerd.intake.sources import Intake
 from tunerd.ledger import FileMark
 from tunerd.testing import MemoryLedger, Recorder
@@ -41,7 +40,7 @@ class Reader:
 
     def inspection(self, name: str, *, moved_log: int = 0) -> Inspection:
         due, now = Due(name, 0.0, 0.0, moved_log=moved_log), Now(0.0, 1e6, final=True)
-        return Inspection(self.source, SourceTree(self.source.path), Names(self.source), due, now, self.index, self.followed)
+        return Inspection(self.source, files_of(self.source, index=self.index, followed=self.followed), due, now)
 
     def read(self, name: str) -> FileMark:
         """As a worker does: what was read is known to all before the log is free."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from tests.descriptors import no_descriptors
-from tests.intake.harness import put, running, source, swept
+from tests.intake.harness import files_of, put, running, runtime_of, source, swept
 from tests.intake.test_run import send, until, until_scanned
 from tunerd.call import ManifestStrategy, State
 from tunerd.clock import SystemClock
@@ -27,15 +27,12 @@ from tunerd.events import (
     RecordingMatched,
     WatchDegraded,
 )
-from tunerd.intake.admission_gate import AdmissionGate, Limits, Pauses
-from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.admission_gate import AdmissionGate, Limits
 from tunerd.intake.due_queue import DueQueue
-from tunerd.intake.file_index import FileIndex
-from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.removal import aside_name
-from tunerd.intake.scan import Names
+from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.ledger import Admission, Gauges, Retention
 from tunerd.outcome import IntakeReason
 from tunerd.testing import FakeClock, MemoryLedger, make_call
@@ -233,25 +230,19 @@ async def test_a_look_that_is_asked_for_sees_what_is_there(tmp_path: Path) -> No
 async def test_events_that_are_lost_during_a_scan_want_another(tmp_path: Path) -> None:
     """The scan that is going on may have passed the place already."""
     hints, clock, stop = DueQueue(), FakeClock(), asyncio.Event()
-    settings = source(tmp_path, rescan_s=3600.0)
-    known, pauses = FileIndex(str(tmp_path)), Pauses("agent", lambda _: None, clock.now)
+    settings = source(tmp_path, rescan_s=3600.0, watch="poll")
 
-    async def in_thread(work: Callable[[], T]) -> T:
-        listing = work()
-        if lookout.last_scan_at is None:
-            put(tmp_path / "a.json", {"id": "a"})
-            lookout.tell(Hint.LOST, str(tmp_path))
-        return listing
+    class Losing(SourceRuntime):
+        async def in_thread(self, work: Callable[[], T]) -> T:
+            listing = work()
+            if monitor.last_scan_at is None:
+                put(tmp_path / "a.json", {"id": "a"})
+                monitor.tell(Hint.LOST, str(tmp_path))
+            return listing
 
-    async def vanished(paths: list[str]) -> None:
-        raise AssertionError(paths)
-
-    lookout = DirectoryMonitor(
-        settings, Names(settings, None), known, hints, FollowedLogs(DescriptorLimit()), None, clock,
-        lambda _: None, pauses, in_thread, vanished,
-    )  # fmt: skip
+    monitor = DirectoryMonitor(runtime_of(settings, clock, lambda _: None, Losing), files_of(settings, due=hints))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        group.create_task(lookout.scan_forever(stop))
+        group.create_task(monitor.scan_forever(stop))
         while not len(hints):
             await clock.advance(0.1)
             assert clock.monotonic() < 1000 + 10, "the next regular scan is an hour away"
@@ -339,6 +330,7 @@ import os, sys
 from tunerd.config import Source
 from tunerd.intake import removal
 from tunerd.intake.content import content_hash
+from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
 how, root, path, target = sys.argv[1:]

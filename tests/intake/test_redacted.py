@@ -15,7 +15,7 @@ CANARY = "4111 1111 1111 1111"
 
 
 def head_and_document(row: int, store: Store) -> bytes:
-    body = store.body(row) or Body()
+    body = store.bodies.get(row) or Body()
     return body.head + (body.document or b"")
 
 

@@ -15,7 +15,7 @@ from tests.descriptors import open_descriptors
 from tests.intake.harness import source
 from tests.intake.test_source_tree import busy, exchange
 from tunerd.intake.content import content_hash, hash_of
-from tunerd.intake.removal import ASIDE, Changed, Ending, Failed, Missing, Removal, Removed, Unfinished, aside_name
+from tunerd.intake.removal import ASIDE, Changed, Ending, Missing, NotRemoved, Removal, Removed, Unfinished, aside_name
 from tunerd.intake.source_tree import SourceTree
 from tunerd.intake.writers import has_writer
 from tunerd.ledger import FileMark
@@ -262,7 +262,7 @@ def test_a_link_for_move_to_is_not_followed(root: Path, tmp_path: Path) -> None:
     mark = put(root / "a.json", '{"id": 1}')
     for move_to in ("done/", "done/more"):
         ending = remove(root, mark, move_to)
-        assert isinstance(ending, Failed)
+        assert isinstance(ending, NotRemoved)
         assert "symbolic link" in ending.why
     assert os.listdir(tmp_path / "private") == []
     assert os.listdir(root).count("a.json") == 1

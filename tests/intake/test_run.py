@@ -565,7 +565,7 @@ async def test_a_defect_of_the_mapping_sets_one_document_aside(tmp_path: Path) -
 
 
 async def test_a_list_of_many_documents_goes_in_in_batches(tmp_path: Path) -> None:
-    """At most 256 in one transaction; the file is marked with the last of them."""
+    """At most 64 in one transaction; the file is marked with the last of them."""
     seen: list[tuple[int, FileMark | None, bool]] = []
 
     class Watching(MemoryLedger):
@@ -573,12 +573,12 @@ async def test_a_list_of_many_documents_goes_in_in_batches(tmp_path: Path) -> No
             seen.append((len(admission.calls), admission.mark, admission.replaces_failed))
             return await super().admit(admission, now)
 
-    put(tmp_path / "a.json", [{"id": f"c{i}"} for i in range(600)])
+    put(tmp_path / "a.json", [{"id": f"c{i}"} for i in range(150)])
     run, _ = await swept(source(tmp_path), ledger=Watching())
     assert [(count, mark is not None, first) for count, mark, first in seen] == [
-        (256, False, True), (256, False, False), (88, True, False),
+        (64, False, True), (64, False, False), (22, True, False),
     ]  # fmt: skip
-    assert len(run.ids()) == 600
+    assert len(run.ids()) == 150
 
 
 @pytest.mark.parametrize("after_sent", ["delete", "move_to"])

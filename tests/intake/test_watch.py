@@ -8,22 +8,18 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from tests.intake.harness import age, listed, put, running, source
+from tests.intake.harness import age, files_of, listed, put, running, runtime_of, source
 from tunerd.clock import SystemClock
 from tunerd.events import CallAdmitted, WatchDegraded
 from tunerd.intake import inotify
-from tunerd.intake.admission_gate import Pauses
-from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import MOST, DueQueue
 from tunerd.intake.file_index import FileIndex
-from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
 from tunerd.intake.scan import Names, is_temporary, signature
@@ -361,30 +357,19 @@ async def test_a_listing_of_many_names_leaves_the_loop_its_turns(tmp_path: Path)
         if not ended:
             asyncio.get_running_loop().call_soon(count_turns)
 
-    async def in_thread(work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
-
-    async def vanished(paths: list[str]) -> None:
-        await asyncio.sleep(0)
-
-    clock, told = SystemClock(), Recorder()
-    settings = source(tmp_path, ignore_older_s=3600.0)
-    known = Told(str(tmp_path))
-    pauses = Pauses("agent", told, clock.now)
-    lookout = DirectoryMonitor(
-        settings, Names(settings), known, Counting(), FollowedLogs(DescriptorLimit()), None, clock, told,
-        pauses, in_thread, vanished,
-    )  # fmt: skip
+    settings = source(tmp_path, ignore_older_s=3600.0, watch="poll")
+    files = files_of(settings, index=Told(str(tmp_path)), due=Counting())
+    monitor = DirectoryMonitor(runtime_of(settings, SystemClock(), Recorder()), files)
     for number in range(count):
         (tmp_path / f"new{number}.json").touch()
         old = tmp_path / f"old{number}.json"
         old.touch()
         age(old, 7200)
     count_turns()
-    await lookout.scan_once()
+    await monitor.scan_once()
     for path in tmp_path.iterdir():
         path.unlink()
-    await lookout.scan_once()
+    await monitor.scan_once()
     ended = True
     assert handled.total() == 3 * count  # new, old; and the old ones, which are known, gone
     assert max(handled.values()) <= 2 * AT_ONCE  # the end of one part, and the next

@@ -14,11 +14,11 @@ from tunerd.events import Emit
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import connect_reader, prepare, scripts
-from tunerd.ledger.sqlite.damage import mark_suspect
-from tunerd.ledger.sqlite.errors import Reserve
-from tunerd.ledger.sqlite.inode_watch import InodeWatch
-from tunerd.ledger.sqlite.reader import ReaderThread
-from tunerd.ledger.sqlite.writer import WriterThread
+from tunerd.ledger.sqlite.open_file import OpenFile
+from tunerd.ledger.sqlite.reader_thread import ReaderThread
+from tunerd.ledger.sqlite.reserve import Reserve
+from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
+from tunerd.ledger.sqlite.writer_thread import WriterThread
 
 
 class Fault(Enum):
@@ -99,29 +99,31 @@ async def ledger_on(disk: Disk, path: Path, clock: Clock, emit: Emit) -> AsyncIt
         assert isinstance(db, Connection)
         db.disk = Disk()
         prepare(db, path, clock.now(), scripts())
+        store = Store(SqliteDatabase(db))
+        store.load()
         db.disk = disk
-        return Store(db)
+        return store
 
-    def opened_again() -> Store:
-        if disk.cannot_open:
-            disk.cannot_open -= 1
-            raise disk.error(Fault.IO_ERROR)
-        disk.reopened += 1
-        if disk.forgets is not None:
-            with sqlite3.connect(path) as beside:
-                disk.forgets(beside)
-            beside.close()
-            disk.forgets = None
-        return opened()
+    class File(OpenFile):
+        def reopen(self) -> Store:
+            if disk.cannot_open:
+                disk.cannot_open -= 1
+                raise disk.error(Fault.IO_ERROR)
+            disk.reopened += 1
+            if disk.forgets is not None:
+                with sqlite3.connect(path) as beside:
+                    disk.forgets(beside)
+                beside.close()
+                disk.forgets = None
+            return opened()
 
-    store, reserve, loop = opened(), Reserve(path), asyncio.get_running_loop()
+    store, reserve, loop, file = opened(), Reserve(path), asyncio.get_running_loop(), File(path, None, clock.now(), 0.0)
     reserve.take()
-    ledger = SqliteLedger(
-        path, None, InodeWatch(path), ReaderThread(partial(connect_reader, path), partial(mark_suspect, path)),
-        lambda itself: WriterThread(opened_again, store, reserve, loop=loop, clock=clock, emit=emit, told=itself._told,
-                              suspect=lambda: None),
-        0,
-    )  # fmt: skip
+
+    def writer(ledger: SqliteLedger) -> WriterThread:
+        return WriterThread(store, file, reserve, loop=loop, clock=clock, emit=emit, committed=ledger.committed)
+
+    ledger = SqliteLedger(path, file, ReaderThread(partial(connect_reader, path), file.mark_suspect), writer, 0)
     try:
         yield ledger
     finally:

@@ -7,7 +7,7 @@ import pytest
 
 from tunerd.call import Origin, Refusal, RefusedDocument, State, UrlStrategy
 from tunerd.ledger import Admission, AdmitVerdict, Continued, Filter, Ledger
-from tunerd.ledger.commands.admit import FAILURES_OF_A_PLACE
+from tunerd.ledger.commands.refuse import FAILURES_OF_A_PLACE
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 

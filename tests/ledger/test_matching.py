@@ -21,11 +21,11 @@ from tunerd.ledger.matching import (
     Use,
     WaitUntil,
     decide,
-    looks_for,
     partners,
     taken_from,
     wants_of,
 )
+from tunerd.ledger.matching_words import looks_for
 from tunerd.outcome import FailReason
 
 from .parts import NOW, egress

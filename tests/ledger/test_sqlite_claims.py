@@ -10,7 +10,8 @@ from tests.ledger.parts import FORM, NOW, SENT, file_mark, freeze
 from tests.ledger.test_write_buffer import statements
 from tunerd.call import State
 from tunerd.ledger import Admission, Claimed, Pick, Settlement
-from tunerd.ledger.commands import admit, send
+from tunerd.ledger.commands import admit, claim
+from tunerd.ledger.commands import settle as settling
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
 from tunerd.testing import make_call
@@ -32,18 +33,20 @@ def put(store: Store, *call_ids: str, path: str = "/calls/a.json", mtime_ns: int
 
 def take(store: Store, count: int, now: float = NOW + 1) -> list[Claimed]:
     store.begin(full=False)
-    claims = send.claim(store, [ask(now) for _ in range(count)])
+    claims = claim.claim(store, [ask(now) for _ in range(count)])
     store.commit()
     return [claim.claimed for claim in claims if claim.claimed is not None]
 
 
-def ask(now: float) -> send.Ask:
-    return send.Ask(destination="tuner", form=FORM, freeze=freeze, now=now, pick=Pick.OLDEST, not_agents=frozenset(), due_by=None)
+def ask(now: float) -> claim.ClaimRequest:
+    return claim.ClaimRequest(
+        destination="tuner", form=FORM, freeze=freeze, now=now, pick=Pick.OLDEST, not_agents=frozenset(), due_by=None
+    )
 
 
 def settle(store: Store, row: int, settlement: Settlement, now: float = NOW + 2) -> set[tuple[str, str]]:
     store.begin(full=False)
-    send.settle(store, row, settlement, now)
+    settling.settle(store, row, settlement, now)
     return store.commit()[1]
 
 
@@ -59,8 +62,8 @@ def test_a_batch_is_a_statement_each_for_claims_and_deliveries(store: Store) -> 
     seen = statements(store)
     store.begin(full=False)
     for one in held:
-        send.settle(store, one.row, SENT, NOW + 2)
-    claims = send.claim(store, [ask(NOW + 2) for _ in range(32)])
+        settling.settle(store, one.row, SENT, NOW + 2)
+    claims = claim.claim(store, [ask(NOW + 2) for _ in range(32)])
     store.commit()
     assert sum(claim.claimed is not None for claim in claims) == 32
     assert seen == ["BEGIN", "UPDATE", "WITH", "UPDATE", "INSERT", "COMMIT"], "the last INSERT counts the commit"
@@ -71,7 +74,7 @@ def test_what_is_in_hand_keeps_no_payload(store: Store) -> None:
     """A large call that is being sent is in memory once, as the body that its worker posts."""
     put(store, "a", "b")
     take(store, 1)
-    assert store._payloads == {}
+    assert store.bodies._payloads == {}
 
 
 def test_a_rollback_gives_back_what_was_claimed(store: Store) -> None:
@@ -79,13 +82,13 @@ def test_a_rollback_gives_back_what_was_claimed(store: Store) -> None:
     put(store, "a", "b")
     before = table(store)
     store.begin(full=False)
-    send.claim(store, [ask(NOW + 1)])
+    claim.claim(store, [ask(NOW + 1)])
     store.rollback()
-    assert (table(store), store.in_hand) == (before, {})
+    assert (table(store), store.claimed) == (before, {})
     (held,) = take(store, 1)
     claimed = table(store)
     store.begin(full=False)
-    send.settle(store, held.row, SENT, NOW + 2)
+    settling.settle(store, held.row, SENT, NOW + 2)
     store.rollback()
     assert table(store) == claimed
     settle(store, held.row, SENT)

@@ -281,7 +281,7 @@ async def test_after_a_failed_sync_the_file_is_opened_anew_and_checked(tmp_path:
         assert int(admitted) <= calls - 100, "whatever was said to be admitted is there"
         assert not told.seen(LedgerRebuilt)
     else:
-        assert said == "Unsound damaged\n"
+        assert said == "LedgerDamaged the ledger's file is damaged; tunerd rebuilds it when it is started again\n"
         assert told.seen(LedgerRebuilt)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Form, State
-from tunerd.ledger import LedgerRefused
-from tunerd.ledger.rows import Row, RowKind
-from tunerd.ledger.sql.codec import row_of, values_of
+from tunerd.ledger import Filter, LedgerRefused
+from tunerd.ledger.rows import LedgerRow, RowKind
+from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import APPLICATION_ID, connect, prepare, scripts
 from tunerd.testing import Recorder, make_call
@@ -87,77 +87,30 @@ async def test_the_file_is_set_up_as_decided(tmp_path: Path) -> None:
     assert asked == [APPLICATION_ID, "wal", 2]
 
 
-ENDED = "state IN ('sent', 'failed', 'ignored')"
-HOT = [
-    (
-        "oldest",
-        "SELECT row FROM call WHERE state = 'due' AND destination = ? AND due_at <= ? ORDER BY due_at, row LIMIT 1",
-        "call_due ",
-    ),
-    (
-        "newest",
-        "SELECT row, due_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row DESC LIMIT 256",
-        "call_due_row",
-    ),
-    (
-        "expiring",
-        "SELECT row FROM call WHERE state = 'due' AND destination = ? AND recording_expires_at IS NOT NULL "
-        "AND recording_expires_at <= ? ORDER BY recording_expires_at, row LIMIT 256",
-        "call_expiring",
-    ),
-    ("waits", "SELECT row FROM call WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT 1", "call_waiting "),
-    (
-        "free",
-        "SELECT row FROM recording WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms >= ? "
-        "ORDER BY started_at_ms, row LIMIT 8",
-        "recording_free",
-    ),
-    (
-        "seekers",
-        "SELECT call FROM want INDEXED BY want_open WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1) AND source = ? AND key = ? "
-        "AND started_at_ms < ? ORDER BY started_at_ms DESC, call DESC, position DESC LIMIT 8",
-        "want_open",
-    ),
-    (
-        "rivals",
-        "SELECT call FROM want WHERE source = ? AND key = ? AND started_at_ms >= ? ORDER BY started_at_ms, call, position LIMIT 8",
-        "want_key",
-    ),
-    ("farther ones", "SELECT call FROM want WHERE look_at IS NOT NULL AND look_at <= ? LIMIT 8", "want_look"),
-    ("a known id", "SELECT row FROM recording WHERE source = ? AND id = ? AND id <> '' LIMIT 1", "recording_id"),
-    (
-        "stale",
-        f"SELECT row FROM call WHERE state = ? AND {ENDED} AND changed_at <= ? ORDER BY changed_at, row LIMIT 9",
-        "call_ended",
-    ),
-    ("failed", "SELECT row FROM call WHERE (state = 'failed') AND dismissed = ? ORDER BY row LIMIT 100", "call_failed"),
-]
-
-
-@pytest.mark.parametrize(("sql", "index"), [row[1:] for row in HOT], ids=[row[0] for row in HOT])
-async def test_hot_questions_walk_one_index(tmp_path: Path, sql: str, index: str) -> None:
-    """No sorting, no scan: what a claim or a match asks stays cheap with any number of pending calls."""
+async def test_a_number_is_not_given_again(tmp_path: Path) -> None:
+    """Not even if the newest row is erased right after a restart: somebody may still remember its number."""
     path = tmp_path / "ledger.db"
-    db = connect(path)
-    prepare(db, path, NOW, scripts())
-    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", (0,) * sql.count("?")))
-    db.close()
-    assert "SCAN" not in plan
-    assert "TEMP B-TREE" not in plan
-    assert index.strip() in plan
+    await make(path)
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    (first,) = await ledger.calls(Filter())
+    await ledger.forget(first.call_id or "", NOW)
+    await put(ledger, make_call("call-2"))
+    (second,) = await ledger.calls(Filter())
+    await ledger.close()
+    assert second.row > first.row
 
 
 def test_rows_are_read_as_they_were_written() -> None:
     """The order in which a row's columns are read is the order in which they are written: no two are mixed up."""
-    row = Row(kind=RowKind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
-    for number, field in enumerate(dataclasses.fields(Row)):
+    row = LedgerRow(kind=RowKind.CALL, state=State.DUE, source="", path="", admitted_at=0.0, changed_at=0.0)
+    for number, field in enumerate(dataclasses.fields(LedgerRow)):
         if field.name not in ("kind", "state", "form") and not isinstance(getattr(row, field.name), bool):
             setattr(row, field.name, f"value {number}")
     for turn in range(64):  # every pair of the switches differs in one of these
         for number, name in enumerate(("may_have_arrived", "frozen_by_claim", "gathers", "dismissed", "seeks", "copies")):
             setattr(row, name, bool(turn >> number & 1))
-        row.form, row.told = Form.SEND_CALLS, -1
-        assert row_of(values_of(row)) == row
+        row.form, row.event_count = Form.SEND_CALLS, -1
+        assert CALL.record(CALL.values(row)) == row
 
 
 def test_sound_rows_in_every_table_pass_the_check_at_the_start(tmp_path: Path) -> None:

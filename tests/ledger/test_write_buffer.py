@@ -8,9 +8,10 @@ import pytest
 
 from tests.ledger.parts import NOW
 from tunerd.call import State
-from tunerd.ledger.rows import Body, Row, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 from tunerd.ledger.states import Move
 
 
@@ -21,12 +22,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.db.close()
 
 
-def row(call_id: str) -> Row:
-    return Row(kind=RowKind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
+def row(call_id: str) -> LedgerRow:
+    return LedgerRow(kind=RowKind.CALL, state=State.DUE, source="calls", destination="tuner", workspace="42", agent="a", call_id=call_id,
                path="/calls/log", admitted_at=NOW, changed_at=NOW, due_at=NOW)  # fmt: skip
 
 
-def add(store: Store, *call_ids: str) -> list[Row]:
+def add(store: Store, *call_ids: str) -> list[LedgerRow]:
     rows = [row(call_id) for call_id in call_ids]
     for one in rows:
         store.add(one, Body(payload=b"{}", document=one.call_id.encode() if one.call_id else None))
@@ -36,7 +37,7 @@ def add(store: Store, *call_ids: str) -> list[Row]:
 def statements(store: Store) -> list[str]:
     """Of what follows: the first word of each statement that SQLite begins."""
     seen: list[str] = []
-    store.db.set_trace_callback(lambda sql: seen.append(sql.split()[0]))
+    sqlite_of(store).connection.set_trace_callback(lambda sql: seen.append(sql.split()[0]))
     return seen
 
 
@@ -52,10 +53,10 @@ def test_what_was_changed_is_read(store: Store) -> None:
     store.change(older, status=503)
     store.set_body(older, Body(payload=b'{"of": 2}'))
     for _ in ("within", "after the commit"):
-        seen = {one.call_id: one for call_id in ("older", "newer") for one in store.with_id("42", "a", call_id)}
+        seen = {one.call_id: one for call_id in ("older", "newer") for one in store.calls.with_id("42", "a", call_id)}
         assert (seen["newer"].detail, seen["older"].detail, seen["older"].status) == ("of the newer", "of the older", 503)
-        assert store.payload(older.row)[0] == b'{"of": 2}'
-        if store.db.in_transaction:
+        assert store.bodies.payload(older.row)[0] == b'{"of": 2}'
+        if sqlite_of(store).connection.in_transaction:
             store.commit()
 
 
@@ -80,7 +81,7 @@ def test_a_new_row_takes_an_id_that_was_given_up(store: Store) -> None:
     store.change(first, call_id="other")
     (second,) = add(store, "wanted")
     store.commit()
-    assert [one.row for one in store.with_id("42", "a", "wanted")] == [second.row]
+    assert [one.row for one in store.calls.with_id("42", "a", "wanted")] == [second.row]
 
 
 def test_an_id_cannot_be_held_twice(store: Store) -> None:
@@ -102,11 +103,11 @@ def test_forty_rows_are_few_statements(store: Store) -> None:
     store.begin(full=False)
     for one in rows:
         store.move(one, Move.CLAIM, State.SENDING, NOW, claimed_at=NOW)
-        store.drop_body(one.row)
+        store.bodies.remove(one.row)
     seen.clear()
     store.commit()
     assert seen == ["UPDATE", "DELETE", "INSERT", "COMMIT"]
-    assert len(store.sending()) == 40
+    assert len(store.calls.sending()) == 40
     assert store.db.execute("SELECT count(*) FROM body").fetchone() == (0,)
 
 
@@ -114,11 +115,11 @@ def test_bodies_of_sent_calls_go_some_at_a_time(store: Store) -> None:
     """Of many that are kept up to an eighth more stay for a while; of few, none."""
     for kept, most in ((80, 90), (4, 4)):
         store.begin(full=False)
-        store.keep_bodies(kept)
+        store.bodies.keep(kept)
         rows = add(store, *(f"{kept}-{number}" for number in range(120)))
         for one in rows:
-            store.retire_body(one)
+            store.bodies.note_sent(one.row)
         store.commit()
         there = store.db.execute("SELECT count(*) FROM body").fetchone()[0]
         assert kept <= there <= most
-        assert store.body(rows[-1].row) is not None
+        assert store.bodies.get(rows[-1].row) is not None

@@ -17,11 +17,10 @@ from tunerd.config import Config, Source
 from tunerd.config.settings import keys_of
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Evaluation, evaluate, units
-from tunerd.workbench.plain import as_json as evaluation_json
-from tunerd.workbench.plain import request_json
-from tunerd.workbench.report import lines, outcome_of, request_lines
+from tunerd.workbench.report import lines, request_lines
 from tunerd.workbench.request import RequestPreview, request_of
 from tunerd.workbench.summary import Ids, Summary
+from tunerd.workbench.view import evaluation_json, outcome_of, request_json, view_of
 
 _INCLUDE: Final = keys_of(Source)["include"].default
 _EPILOG = """\b
@@ -164,7 +163,7 @@ class _Text:
             say()
         self._is_first = False
         if request is None or self._rules:
-            for line in lines(evaluation, rules=self._rules, whole=self._whole):
+            for line in lines(view_of(evaluation), rules=self._rules, whole=self._whole):
                 say(line)
         if request is not None:
             for line in request_lines(request, pretty=sys.stdout.isatty()):

@@ -20,9 +20,9 @@ from tunerd.visible import visible
 from tunerd.workbench.compiled import compile_config
 from tunerd.workbench.evaluation import evaluate, units
 from tunerd.workbench.file_groups import SampleFile
-from tunerd.workbench.report import estimated, outcome_of, wrapped
-from tunerd.workbench.shown import count
+from tunerd.workbench.shown import count, wrapped
 from tunerd.workbench.starter import Starter, starter
+from tunerd.workbench.view import estimated, outcome_of
 
 _EPILOG = """\b
 Examples:

@@ -101,8 +101,9 @@ def command(
 
     sandbox = Sandbox(
         faults=Faults(**faults), check=not no_check, show=show, journal=journal, seed=seed, max_body_bytes=max_body_bytes,
-        keep=_KEPT, on_arrival=report,
+        keep=_KEPT,
     )  # fmt: skip
+    sandbox.on_arrival = report
     try:
         asyncio.run(_serve(sandbox, listen, ready_file, faults["require_key"]))
     except OSError as exc:

@@ -19,8 +19,7 @@ from tunerd.visible import visible
 from tunerd.workbench.compare import lines
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.example_runs import ExampleResult, inline_documents, origin_of, run
-from tunerd.workbench.report import wrapped
-from tunerd.workbench.shown import count, where
+from tunerd.workbench.shown import count, where, wrapped
 
 _EPILOG = """\b
 Example, in the configuration (or in a file of its own, named with --tests):

@@ -1,6 +1,6 @@
 """What one batch of mapped documents becomes: the admission for the ledger, and the facts that are told once it is durable.
 
-Values only: source_reader.py commits the one and emits the others.
+Values only: admitter.py commits the one, file_reader.py emits the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from tunerd.events import (
     RecordingMatched,
 )
 from tunerd.intake.carry import Carried
-from tunerd.intake.inspection import Batch
+from tunerd.intake.looks import Batch
 from tunerd.ledger import Admission, Admitted, AdmitVerdict, Continued, FailedCall, Matched
 
 Made: TypeAlias = tuple[Document | RefusedDocument, Mapped]

@@ -8,25 +8,23 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, assert_never
 
-from tunerd.clock import Clock
-from tunerd.config import Source
-from tunerd.events import Emit, FileDisposed
-from tunerd.intake.file_index import FileIndex
-from tunerd.intake.monitor import InThread
+from tunerd.events import FileDisposed
 from tunerd.intake.removal import (
     ASIDE,
     Changed,
     Ending,
-    Failed,
     Missing,
+    NotRemoved,
     Removal,
     Removed,
     Unfinished,
     is_original,
     original_of,
 )
+from tunerd.intake.source_files import SourceFiles
+from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.intake.source_tree import SourceTree
-from tunerd.ledger import FileMark, LedgerUnavailable, Positions
+from tunerd.ledger import FileMark, LedgerUnavailable
 
 AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0
@@ -42,21 +40,11 @@ LookAgain: TypeAlias = Callable[[str], None]
 class AfterSent:
     """after_sent of one source, beside the reading: a hundred files at a time in a thread."""
 
-    def __init__(
-        self,
-        source: Source,
-        tree: SourceTree,
-        ledger: Positions,
-        index: FileIndex,
-        clock: Clock,
-        emit: Emit,
-        in_thread: InThread,
-        look_again: LookAgain,
-    ) -> None:
-        self._name, self._recursive, self._tree = source.name, source.recursive, tree
-        self._ledger, self._index, self._look_again = ledger, index, look_again
-        self._clock, self._emit, self._in_thread = clock, emit, in_thread
-        self._removal = None if source.after_sent == "keep" else Removal(source, tree, clock.now)
+    def __init__(self, runtime: SourceRuntime, files: SourceFiles, look_again: LookAgain) -> None:
+        source = runtime.source
+        self._name, self._recursive, self._tree, self._index = source.name, source.recursive, files.tree, files.index
+        self._runtime, self._ledger, self._clock, self._look_again = runtime, runtime.ledger, runtime.clock, look_again
+        self._removal = None if source.after_sent == "keep" else Removal(source, files.tree, runtime.clock.now)
         self._again: dict[str, tuple[float, float]] = {}
         """Of files that could not go: when to try again (monotonic), and how long that wait was."""
         self._told: set[str] = set()
@@ -110,7 +98,7 @@ class AfterSent:
         if not marks:
             return 0
         try:
-            endings = await self._in_thread(lambda: removal.remove(marks, self._index.closed))
+            endings = await self._runtime.in_thread(lambda: removal.remove(marks, self._index.closed))
         except OSError:  # the root is not there: the scan says so, and nothing known is dropped
             endings = [Missing()] * len(marks)
         return sum([await self._note(mark.path, ending) for mark, ending in zip(marks, endings, strict=True)])
@@ -123,13 +111,13 @@ class AfterSent:
                 self._told.discard(path)
                 self._index.disposed(self._index.relative(path))
                 await self._ledger.disposed(self._name, path, self._clock.now())
-                self._emit(FileDisposed(source=self._name, path=path, how=how))
+                self._runtime.emit(FileDisposed(source=self._name, path=path, how=how))
                 return True
-            case Failed(why, is_aside):
+            case NotRemoved(why, is_aside):
                 self._is_tidy = self._is_tidy and not is_aside
                 if path not in self._told:
                     self._told.add(path)
-                    self._emit(FileDisposed(source=self._name, path=path, how=f"failed: {why}"))
+                    self._runtime.emit(FileDisposed(source=self._name, path=path, how=f"failed: {why}"))
                 self._put_off(path, LONGEST_S)
             case Unfinished(why, seconds):
                 if self._is_once:
@@ -164,12 +152,12 @@ class AfterSent:
     async def _tidy(self, removal: Removal) -> bool:
         """Finish, or take back, what a crash left half done. False: the directory cannot be read yet."""
         try:
-            left = await self._in_thread(lambda: leftovers(self._tree, recursive=self._recursive))
+            left = await self._runtime.in_thread(lambda: leftovers(self._tree, recursive=self._recursive))
         except OSError:
             return False
         for aside in left:
             mark = await self._mark_of(aside)
-            ending = await self._in_thread(lambda a=aside, m=mark: removal.finish(a, m))  # type: ignore[misc]
+            ending = await self._runtime.in_thread(lambda a=aside, m=mark: removal.finish(a, m))  # type: ignore[misc]
             await self._note(mark.path if mark is not None else self._index.absolute(aside), ending)
         return True
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import CarriedKey
-from tunerd.intake.inspection import Batch
+from tunerd.intake.looks import Batch
 from tunerd.intake.succession import Follows, Nobodys
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason

@@ -1,7 +1,7 @@
 """The crash journal: a small file beside the ledger that says which documents are being worked on. After a crash the next
 process reads in it which of them may have caused it.
 
-quarantine.py and source_reader.py act on it. Nothing is synced: what a process has written outlives it, and a power cut is no
+admitter.py and file_reader.py act on it. Nothing is synced: what a process has written outlives it, and a power cut is no
 document's fault. The ledger's lock covers this file too.
 """
 

@@ -40,9 +40,9 @@ class Due:
 
     def wait_for(self, read_up_to: int, now: float) -> None:
         """Its beginning has to wait for other logs, which were read up to there."""
-        is_more = read_up_to > self.waited_at
-        self.waited_at, self.waits_since = max(self.waited_at, read_up_to), now if is_more else self.waits_since
-        self.postponed = 1 if is_more else self.postponed + 1
+        has_changed = read_up_to != self.waited_at  # less of it: one of them is read to its end
+        self.waited_at, self.waits_since = read_up_to, now if has_changed else self.waits_since
+        self.postponed = 1 if has_changed else self.postponed + 1
 
     def waited_s(self, now: float) -> float:
         """How long in vain."""

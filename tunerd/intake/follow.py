@@ -1,7 +1,7 @@
 """Reads on in logs (NDJSON): what has come since they were left. Synchronous, for a worker thread, in turns.
 
 Which log a file is, and from where it is read, is log_identity.py's business; when to look at it, and what becomes durable,
-source_reader.py's.
+file_reader.py's.
 """
 
 from collections.abc import Iterator

@@ -5,22 +5,23 @@ in carry.py. The values are pure; Gatherer looks, for one source.
 import asyncio
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from tunerd.call import Call, Fragment, Mapped, Refusal, RefusedDocument, State
 from tunerd.carried_key import incomplete
-from tunerd.clock import Clock
-from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Emit, Event, PartsLate
+from tunerd.events import CallAdmitted, CallDuplicate, DocumentIgnored, DocumentMapped, Event, PartsLate
 from tunerd.intake.admission import Made, failures_of, refused_event
-from tunerd.intake.crash_journal import FILE, CrashJournal, Phase
+from tunerd.intake.crash_journal import FILE, Phase
 from tunerd.intake.inspection import LARGE_BYTES
+from tunerd.intake.monitor import DirectoryMonitor
 from tunerd.intake.quarantine import TWICE
-from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, Gathered, GatherPath, Group, GroupResult, TooLate
-from tunerd.outcome import FailReason
-
-T = TypeVar("T")
+from tunerd.intake.source_files import SourceFiles
+from tunerd.intake.source_runtime import SourceEnded, SourceRuntime
+from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, Gathered, Group, GroupResult, TooLate
+from tunerd.outcome import FailReason, IntakeReason
 
 _BUSY_S: Final = 2.0
 """Until the next look at a call that is being sent, or may have arrived."""
@@ -40,16 +41,6 @@ class Gather(Protocol):
 
     def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None: ...
     def set_aside(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal) -> RefusedDocument: ...
-
-
-class Patiently(Protocol):
-    """Asks the ledger, and again while it cannot be written."""
-
-    async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T: ...
-
-
-class InThread(Protocol):
-    async def __call__(self, work: Callable[[], T]) -> T: ...
 
 
 def with_waits_from_writing(made: Sequence[Made], now: float) -> list[Made]:
@@ -125,40 +116,42 @@ def _size_of(group: Group) -> int:
 class Gatherer:
     """Looks at the groups of one source whenever one of them wants it."""
 
-    def __init__(
-        self,
-        source: str,
-        ledger: GatherPath,
-        gather: Gather,
-        clock: Clock,
-        emit: Emit,
-        patiently: Patiently,
-        in_thread: InThread,
-        unread_since: Callable[[], float | None],
-        unread_in_folders: Callable[[], Mapping[str, float]],
-        journal: CrashJournal,
-    ) -> None:
-        """`unread_since`: since when (Unix seconds) files have been seen, or may be there, that are not read yet; None:
-        everything is read. Waits that ended later than that are not over: the missing part may be in such a file.
-        `unread_in_folders`: the same for each folder below the source's directory, by absolute path. Files of a folder are
-        read in no certain order: one that says "done" must not be taken at its word before those that were there with it."""
+    def __init__(self, runtime: SourceRuntime, files: SourceFiles, monitor: DirectoryMonitor, gather: Gather) -> None:
         self.rules = gather
-        self._journal = journal
-        self._source, self._ledger, self._clock, self._emit = source, ledger, clock, emit
-        self._patiently, self._in_thread = patiently, in_thread
-        self._unread_since, self._unread_in_folders = unread_since, unread_in_folders
         self.news = asyncio.Event()
         """Documents were admitted."""
+        self._runtime, self._files, self._monitor = runtime, files, monitor
+        self._source, self._ledger, self._clock = runtime.name, runtime.ledger, runtime.clock
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Look until `stop`, which has to come with `news`."""
-        while not stop.is_set():
-            self.news.clear()
-            next_at = await self.look()
-            if await self._clock.wait(stop, _AGAIN_S):
-                return
-            wait_s = None if next_at is None else max(_AGAIN_S, min(next_at - self._clock.now(), 3600.0))
-            await self._clock.wait(self.news, wait_s)
+    async def run(self) -> None:
+        """Look until the source ends, which has to come with `news`."""
+        stop = self._runtime.ending
+        with suppress(SourceEnded):
+            while not stop.is_set():
+                self.news.clear()
+                next_at = await self.look()
+                if await self._clock.wait(stop, _AGAIN_S):
+                    return
+                wait_s = None if next_at is None else max(_AGAIN_S, min(next_at - self._clock.now(), 3600.0))
+                await self._clock.wait(self.news, wait_s)
+
+    def _unread_since(self) -> float | None:
+        """Since when (Unix seconds) there may be files that are not read; None: everything is read. Waits that ended later are
+        not over: the missing part may be in such a file. While the directory is gone, or was not listed in full yet, that is
+        long ago: no wait ends then. While the ledger is full of calls that gather, nothing can be read before some of them
+        end."""
+        if not self._monitor.knows_all:
+            return 0.0
+        gauges = self._ledger.gauges()
+        if self._runtime.pauses.reason is IntakeReason.FULL and gauges.gathering_bytes * 2 > gauges.pending_bytes:
+            return None
+        return self._files.due.unread_since()
+
+    def _unread_in_folders(self) -> dict[str, float]:
+        """The same for each folder below the source's directory, by absolute path. Files of a folder are read in no certain
+        order: one that says "done" must not be taken at its word before those that were there with it."""
+        folders = self._files.due.unread_in_folders()
+        return {self._files.index.absolute(folder): seen_at for folder, seen_at in folders.items()}
 
     async def look(self) -> float | None:
         """Look at every group that wants it now; gives when the next one does."""
@@ -166,7 +159,7 @@ class Gatherer:
             now = self._clock.now()
             unread = self._unread_since()
             ended_by = now if unread is None else unread
-            groups, next_at = await self._patiently(
+            groups, next_at = await self._runtime.ask(
                 lambda now=now, ended_by=ended_by: self._ledger.groups(self._source, now, _GROUPS, ended_by=ended_by)  # type: ignore[misc]
             )
             if not groups:
@@ -199,26 +192,28 @@ class Gatherer:
                     result = _result_of(group, mapped, now)
             looks.append((group, mapped))
             results.append(result)
-        gathered = await self._patiently(lambda: self._ledger.gather(results, self._clock.now()))
+        gathered = await self._runtime.ask(lambda: self._ledger.gather(results, self._clock.now()))
         for event in events_of(self._source, looks, gathered):
-            self._emit(event)
+            self._runtime.emit(event)
 
     async def _incomplete(self, group: Group, refusal: Refusal) -> Mapped:
         """It may lack a part: with all its documents it waits for a person."""
         if _size_of(group) > LARGE_BYTES:
-            return Mapped(refused=await self._in_thread(lambda: self.rules.set_aside(group.kept, group.fragments, refusal)))
+            return Mapped(
+                refused=await self._runtime.in_thread(lambda: self.rules.set_aside(group.kept, group.fragments, refusal))
+            )
         return Mapped(refused=self.rules.set_aside(group.kept, group.fragments, refusal))
 
     async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
         """As for a document alone: neither a defect of ours nor the death of the process over it stops all others."""
-        hold = self._journal.begin(self._source, f"gather:{group.row}")
+        hold = self._runtime.journal.begin(self._source, f"gather:{group.row}")
         if hold.is_quarantined(FILE):
             hold.end(cleared=True)
             return self._set_aside(group, TWICE)
         hold.note(Phase.MAPPING, FILE)
         try:
             if _size_of(group) > LARGE_BYTES:
-                mapped = await self._in_thread(lambda: self._map_one(group, wait_is_over))
+                mapped = await self._runtime.in_thread(lambda: self._map_one(group, wait_is_over))
             else:
                 await asyncio.sleep(0)
                 mapped = self._map_one(group, wait_is_over)

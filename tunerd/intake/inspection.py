@@ -1,5 +1,5 @@
 """One look at one file: is it settled, what kind is it, and the documents in it that are not known yet. Synchronous,
-for a worker thread; each answer is a value, and source_reader.py acts on it.
+for a worker thread; each answer is a value, and file_reader.py acts on it.
 """
 
 import os
@@ -13,15 +13,15 @@ from tunerd.config import Source
 from tunerd.intake.chain import Chain
 from tunerd.intake.content import content_hash
 from tunerd.intake.due_queue import Due
-from tunerd.intake.file_index import FileIndex
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, read_on
-from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.framing import may_be_log
 from tunerd.intake.known_logs import cut_names
 from tunerd.intake.log_identity import Answer, Identified, LogIdentity, LookUp, SameFile, Wait
+from tunerd.intake.looks import Batch, Compare, Large, Later, LeftOut, Look, NotRegular, Recognized, Unchanged, Working
 from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, read_whole
-from tunerd.intake.scan import Names, signature, signature_of, why_odd
-from tunerd.intake.source_tree import LeavesSource, SourceTree
+from tunerd.intake.scan import signature, signature_of, why_odd
+from tunerd.intake.source_files import SourceFiles
+from tunerd.intake.source_tree import LeavesSource
 from tunerd.ledger import FileMark
 
 LARGE_BYTES: Final = 256 * 1024
@@ -32,83 +32,6 @@ _WAITS: Final = 100
 _RACY_NS: Final = 20_000_000
 """Two writes within the file system's time grain leave the same mtime; an event then says more than the stat."""
 
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Gone, or as it was when it was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotRegular:
-    """Not a regular file of the directory."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """A whole file was read at this path, and its stat is no proof that this is it: ask the ledger for its mark, and then
-    `compare`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recognized:
-    """The file that was read: it had vanished, or it was given another owner, linked, copied over itself, restored."""
-
-    mark: FileMark
-    """By which it is known from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A file that `ignore_older` leaves out, and still does."""
-
-    signature: int
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Not settled, or not complete: look again in `seconds`."""
-
-    seconds: float
-    first: int = 0
-    """The log of this number has to be read before."""
-    is_busy: bool = False
-    """Somebody else is reading it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Working:
-    """A turn is over, and nothing came of it yet: ask for `more`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Large:
-    """There is a lot to read: take a turn among the large ones, then ask for the batches."""
-
-
-@dataclass(slots=True)
-class Batch:
-    documents: Sequence[Read]
-    mark: FileMark | None
-    """Becomes durable with these documents; None while more of a whole file follows."""
-    first: bool
-    last: bool
-    later_s: float | None = None
-    """Look again then: something behind the last document is not complete."""
-    refused_tail: int | None = None
-    """The unfinished last line was refused at this signature."""
-    continues: FileMark | None = None
-    """Of a log: the mark that it goes on from."""
-    same_log: str | None = None
-    """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
-    noise: int = 0
-    """Lines of it that were left out as no JSON (`not_json: ignore`)."""
-
-
-Look: TypeAlias = (
-    Unchanged | NotRegular | Compare | Recognized | LeftOut | Later | Large | Working | LookUp | SameFile | Batch
-)  # fmt: skip
 Looking: TypeAlias = Generator[Look, Answer, None]
 
 
@@ -125,14 +48,13 @@ class Inspection:
     """Use: `look()`; after a Compare `compare()`; after a Large or a Batch that is not the last, `more()` until one is;
     always `close()`."""
 
-    def __init__(
-        self, source: Source, tree: SourceTree, names: Names, due: Due, now: Now, index: FileIndex, followed: FollowedLogs
-    ) -> None:
-        self._source, self._tree, self._names, self._due, self._now = source, tree, names, due, now
-        self._index, self._own, self._followed = index, index.logs.get(due.path), followed
-        self._moved = followed.of_number(due.moved_log) if due.moved_log else None
-        self._refused_tail = index.refused_tails.get(due.path)
-        self.path = os.path.join(tree.root, due.path) if self._moved is None else self._moved.mark.path
+    def __init__(self, source: Source, files: SourceFiles, due: Due, now: Now) -> None:
+        self._source, self._due, self._now = source, due, now
+        self._tree, self._names, self._index, self._followed = files.tree, files.names, files.index, files.followed
+        self._own = files.index.logs.get(due.path)
+        self._moved = files.followed.of_number(due.moved_log) if due.moved_log else None
+        self._refused_tail = files.index.refused_tails.get(due.path)
+        self.path = os.path.join(files.root, due.path) if self._moved is None else self._moved.mark.path
         """Absolute; of a log that was moved elsewhere the last one that it had in the directory."""
         self._open = ExitStack()
         self._file: Opened | None = None

@@ -5,22 +5,17 @@ What a hinted file holds is for inspection.py. Nothing known is dropped while th
 
 import asyncio
 import errno
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Final, TypeVar
 
-from tunerd.clock import Clock
-from tunerd.config import Source
-from tunerd.events import Emit, FileIgnored, LogLeft, WatchDegraded
-from tunerd.intake.admission_gate import Pauses
+from tunerd.events import FileIgnored, LogLeft, WatchDegraded
 from tunerd.intake.descriptors import MOST
-from tunerd.intake.due_queue import DueQueue
-from tunerd.intake.file_index import FileIndex
-from tunerd.intake.followed_logs import FollowedLogs
-from tunerd.intake.inotify import Hint, Watcher, WatchLimit
+from tunerd.intake.inotify import Hint, WatchLimit
 from tunerd.intake.known_logs import KnownLogs
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, Names, may_read, scan
-from tunerd.intake.source_tree import OpenTree, SourceTree
+from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, may_read, scan
+from tunerd.intake.source_files import SourceFiles
+from tunerd.intake.source_runtime import SourceRuntime
+from tunerd.intake.source_tree import OpenTree
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
 
@@ -32,34 +27,14 @@ AT_ONCE: Final = 500
 _POLL_S: Final = 2.0
 
 
-class InThread(Protocol):
-    """Runs blocking work in one of the source's threads."""
-
-    async def __call__(self, work: Callable[[], T]) -> T: ...
-
-
 class DirectoryMonitor:
-    def __init__(
-        self,
-        source: Source,
-        names: Names,
-        index: FileIndex,
-        due: DueQueue,
-        followed: FollowedLogs,
-        watcher: Watcher | None,
-        clock: Clock,
-        emit: Emit,
-        pauses: Pauses,
-        in_thread: InThread,
-        vanished: Callable[[list[str]], Awaitable[None]],
-    ) -> None:
-        self._source, self._names, self._index, self._due = source, names, index, due
-        self._followed = followed
-        self._watcher = watcher if source.watch == "events" else None
-        self._clock, self._emit, self._pauses = clock, emit, pauses
-        self._in_thread, self._vanished = in_thread, vanished
-        self._root = os.path.abspath(source.path)
-        self.tree = SourceTree(self._root)
+    def __init__(self, runtime: SourceRuntime, files: SourceFiles) -> None:
+        self._runtime, self._source = runtime, runtime.source
+        self._names, self._index, self._due, self._followed, self._tree = (
+            *(files.names, files.index, files.due, files.followed, files.tree),
+        )
+        self._watcher = runtime.shared.watcher if runtime.source.watch == "events" else None
+        self._clock, self._emit, self._pauses, self._root = runtime.clock, runtime.emit, runtime.pauses, files.root
         self._identity: tuple[int, int] | None = None
         self._told: set[str] = set()
         self._no_watch: str | None = None
@@ -132,7 +107,7 @@ class DirectoryMonitor:
 
     async def is_denied(self) -> bool:
         """Whether a file cannot be read because the directory cannot: then the scan that says so is due now."""
-        denied = self._unreadable or not await self._in_thread(lambda: may_read(self._root))
+        denied = self._unreadable or not await self._runtime.in_thread(lambda: may_read(self._root))
         if denied:
             self._due.scan_now.set()
         return denied
@@ -157,7 +132,7 @@ class DirectoryMonitor:
         self._logs = KnownLogs(paths=log_paths)
         self._turn += 1
         try:
-            listing = await self._in_thread(
+            listing = await self._runtime.in_thread(
                 lambda: self._scanned(
                     lambda inside: scan(
                         inside, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
@@ -190,7 +165,7 @@ class DirectoryMonitor:
         self.last_scan_at = self._clock.now()
         self._tell_degraded()
         if first:
-            await self._in_thread(self._open_logs)
+            await self._runtime.in_thread(self._open_logs)
         await self._act_on(listing, first=first)
         self.knows_all = not listing.more
         return listing.more
@@ -202,7 +177,7 @@ class DirectoryMonitor:
         self._unreadable = True
 
     def _scanned(self, work: Callable[[OpenTree], Listing]) -> Listing:
-        with self.tree.opened() as inside:
+        with self._tree.opened() as inside:
             return work(inside)
 
     def _arm(self, directory: str, fd: int) -> None:
@@ -241,11 +216,13 @@ class DirectoryMonitor:
         for i in range(0, len(listing.vanished), AT_ONCE):
             gone = listing.vanished[i : i + AT_ONCE]
             try:
-                await self._vanished([self._index.absolute(relative) for relative in gone])
+                paths = [self._index.absolute(relative) for relative in gone]
+                await self._runtime.ledger.vanished(self._source.name, paths, self._clock.now())
             except LedgerUnavailable:
                 return  # the next scan finds them gone again
             for relative in gone:
                 self._index.vanished(relative)
+            await asyncio.sleep(0)
 
     def _open_logs(self) -> None:
         """In a thread: the logs that were written to last, before anything happens to them."""
@@ -253,7 +230,7 @@ class DirectoryMonitor:
         self._followed.adopt(marks, self._open, self._clock.monotonic())
 
     def _open(self, path: str) -> int:
-        with self.tree.opened() as inside:
+        with self._tree.opened() as inside:
             return inside.open(self._index.relative(path))
 
     async def poll_forever(self, stop: asyncio.Event) -> None:
@@ -265,7 +242,7 @@ class DirectoryMonitor:
         if not len(self._followed):
             return
         now = self._clock.monotonic()
-        polled = await self._in_thread(lambda: self._followed.poll(now))
+        polled = await self._runtime.in_thread(lambda: self._followed.poll(now))
         for path in polled.grown:
             self._hint(self._index.relative(path), closed=False)
         for log in polled.moved:
@@ -276,7 +253,7 @@ class DirectoryMonitor:
     async def read_first(self, log: int) -> None:
         """Another file cannot be read before this log is read to its end."""
         now = self._clock.monotonic()
-        await self._in_thread(lambda: self._followed.leave_home(log, now))
+        await self._runtime.in_thread(lambda: self._followed.leave_home(log, now))
         self.read_moved(log)
 
     def read_moved(self, log: int) -> None:

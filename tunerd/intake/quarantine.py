@@ -1,5 +1,5 @@
 """After a crash: batches split into single documents, and how a document that ends the process is reported. Values, and one
-stat; crash_journal.py counts the deaths, entry.py and source_reader.py act on them.
+stat; crash_journal.py counts the deaths, admitter.py and file_reader.py act on them.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import Final
 
 from tunerd.call import Document, Origin, Refusal, RefusedDocument
 from tunerd.intake.crash_journal import Section
-from tunerd.intake.inspection import Batch
+from tunerd.intake.looks import Batch
 from tunerd.intake.read import Read
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason

@@ -57,13 +57,13 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class NotRemoved:
     why: str
     is_aside: bool = False
     """It could not even be put back under its name."""
 
 
-Ending: TypeAlias = Removed | Changed | Unfinished | Missing | Failed
+Ending: TypeAlias = Removed | Changed | Unfinished | Missing | NotRemoved
 
 
 def target_directory(source: Source) -> str | None:
@@ -104,7 +104,7 @@ class Removal:
             try:
                 with inside.folder(directory) as folder, _opened(name, folder) as fd:
                     if mark is None:
-                        return Failed("its name is not known any more, and its calls were sent: delete or move it yourself")
+                        return NotRemoved("its name is not known any more, and its calls were sent: delete or move it yourself")
                     original = os.path.basename(mark.path)
                     if _is_same(folder, original, fd):  # it was being put back
                         os.unlink(name, dir_fd=folder)
@@ -119,7 +119,7 @@ class Removal:
             except (FileNotFoundError, NotADirectoryError):
                 return Missing()
             except OSError as exc:
-                return Failed(_words(exc))
+                return NotRemoved(_words(exc))
 
     def _one(self, inside: OpenTree, mark: FileMark, writers: Writers, closed: Collection[str]) -> Ending:
         relative = os.path.relpath(mark.path, self._tree.root)
@@ -133,7 +133,7 @@ class Removal:
         except (FileNotFoundError, NotADirectoryError):
             return Missing()
         except OSError as exc:
-            return Failed(_words(exc))
+            return NotRemoved(_words(exc))
 
     def _unfinished(self, fd: int, path: str, writers: Writers, *, is_closed: bool) -> Unfinished | None:
         is_open = writers.has_writer(fd, path)
@@ -152,14 +152,14 @@ class Removal:
         if self._target is not None:
             with self._target_opened(inside, directory) as target:
                 if os.fstat(target).st_dev != before.st_dev:
-                    return Failed(_OTHER_FILE_SYSTEM)
+                    return NotRemoved(_OTHER_FILE_SYSTEM)
                 if all(_exists(target, place) for place in _places(name, target)):
-                    return Failed(_ALL_TAKEN)
+                    return NotRemoved(_ALL_TAKEN)
         try:
             _rename(name, folder, aside, folder)
         except FileExistsError:  # left by somebody
             _put_back(aside, name, folder)
-            return Failed(f"{aside} was in the way, and is put back beside it")
+            return NotRemoved(f"{aside} was in the way, and is put back beside it")
         try:
             after = os.fstat(fd)
             is_same = _is_same(folder, aside, fd) and (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
@@ -337,12 +337,12 @@ def _put_back(aside: str, name: str, folder: int) -> None:
             return
 
 
-def _put_back_after(exc: OSError, aside: str, name: str, folder: int) -> Failed:
+def _put_back_after(exc: OSError, aside: str, name: str, folder: int) -> NotRemoved:
     try:
         _put_back(aside, name, folder)
     except OSError:
-        return Failed(_words(exc), is_aside=True)
-    return Failed(_words(exc))
+        return NotRemoved(_words(exc), is_aside=True)
+    return NotRemoved(_words(exc))
 
 
 _rename_at: Callable[..., int] | None = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -1,9 +1,9 @@
 """All sources of a configuration: started, swept, changed on reload, ended. What happens
-to one file is source_reader.py's business."""
+to one file is file_reader.py's business."""
 
 import asyncio
-import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from tunerd.clock import Clock
@@ -11,14 +11,25 @@ from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
 from tunerd.intake.abandoned_groups import AbandonedGroups, SetAside
 from tunerd.intake.admission_gate import AdmissionGate, Limits
+from tunerd.intake.admitter import Mapper
 from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
-from tunerd.intake.entry import Mapper
-from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
-from tunerd.intake.source_reader import IntakeLedger, SourceReader
+from tunerd.intake.source_reader import SourceReader
+from tunerd.intake.source_runtime import IntakeLedger, Shared
 from tunerd.statuses import SourceStatus, UnreadFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeOptions:
+    limits: Limits = field(default_factory=Limits)
+    watcher: Watcher | None = None
+    """Replaces the kernel's file events."""
+    in_hand: str | None = None
+    """The crash journal's file."""
+    set_aside: SetAside | None = None
+    """Makes a refusal of documents whose source gathers no more."""
 
 
 class Intake:
@@ -31,23 +42,22 @@ class Intake:
         mappings: Mapping[str, Mapper],
         clock: Clock,
         emit: Emit,
-        limits: Limits | None = None,
-        watcher: Watcher | None = None,
-        in_hand: str | None = None,
+        options: IntakeOptions | None = None,
         gathers: Mapping[str, Gather] = MappingProxyType({}),
-        set_aside: SetAside | None = None,
     ) -> None:
-        """`mappings` by source name, and `gathers` for sources whose calls come of several documents; `watcher` replaces
-        the kernel's events; `in_hand`: the file that remembers over a crash what was being read; `set_aside` makes a
-        refusal of documents whose source gathers no more."""
-        self._ledger, self._clock, self._emit = ledger, clock, emit
-        self._gate = AdmissionGate(ledger.gauges, limits or Limits(), clock)
-        self._watcher = watcher or Watcher()
-        self._journal = CrashJournal(in_hand)
-        self._turns = FairTurns()
-        self._descriptors = DescriptorLimit(min_free_bytes=(limits or Limits()).min_free_bytes)
-        self._one_maps = threading.Lock()
+        """`mappings` by source name, and `gathers` for sources whose calls come of several documents."""
+        options = options or IntakeOptions()
+        self._shared = Shared(
+            ledger=ledger,
+            clock=clock,
+            emit=emit,
+            gate=AdmissionGate(ledger.gauges, options.limits, clock),
+            watcher=options.watcher or Watcher(),
+            descriptors=DescriptorLimit(min_free_bytes=options.limits.min_free_bytes),
+            journal=CrashJournal(options.in_hand),
+        )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
+        set_aside = options.set_aside
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._group: asyncio.TaskGroup | None = None
         self._asked = 0
@@ -58,11 +68,11 @@ class Intake:
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop`, then take every complete document that is there without settle delay, and end."""
         try:
-            self._watcher.open()
+            self._shared.watcher.open()
         except WatchLimit as exc:
             for name, one in self._sources.items():
                 if one.source.watch == "events":
-                    self._emit(WatchDegraded(source=name, detail=str(exc)))
+                    self._shared.emit(WatchDegraded(source=name, detail=str(exc)))
         try:
             await self._take_suspects()
             async with asyncio.TaskGroup() as self._group:
@@ -81,10 +91,10 @@ class Intake:
 
     def close(self) -> None:
         """Give threads and watches back; `run` does so itself."""
-        self._watcher.close()
+        self._shared.watcher.close()
         for one in self._sources.values():
             one.close()
-        self._journal.close()
+        self._shared.journal.close()
 
     async def _take_suspects(self) -> None:
         """After an unclean end: what was in hand goes first, one document at a time and nothing beside it, so that the
@@ -142,8 +152,8 @@ class Intake:
         """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
         removed ones end after the file in hand."""
         if limits is not None:
-            self._gate.change(limits)
-            self._descriptors.min_free_bytes = limits.min_free_bytes
+            self._shared.gate.change(limits)
+            self._shared.descriptors.min_free_bytes = limits.min_free_bytes
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
             if wanted.get(name) == one.source and (name in gathers) == one.gathers:
@@ -164,9 +174,5 @@ class Intake:
     def statuses(self) -> Sequence[SourceStatus]:
         return [one.status() for one in self._sources.values()]
 
-    def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> "SourceReader":
-        return SourceReader(
-            source, self._ledger, mapper, self._clock, self._emit, self._gate, self._watcher, self._turns, self._descriptors,
-            self._journal,
-            self._one_maps, gather,
-        )  # fmt: skip
+    def _make(self, source: Source, mapper: Mapper, gather: Gather | None) -> SourceReader:
+        return SourceReader(source, mapper, self._shared, gather)

@@ -44,7 +44,7 @@ class NotYet:
     """Another log has to be read to its end first."""
 
     read_up_to: int = 0
-    """How many bytes were read of the logs that are waited for: while these become more it is worth waiting."""
+    """How many bytes were read of the logs that are waited for: while this changes it is worth waiting."""
 
 
 def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *, may_wait: bool) -> Follows | Nobodys | NotYet:

@@ -1,6 +1,6 @@
-"""Whoever holds the lock file beside the ledger is the only process that opens it.
+"""The lock file beside the ledger: only the process that holds it opens the ledger.
 
-The kernel's lock (flock) decides, so a killed process never leaves a stale one; what is written inside only says who.
+The kernel's lock (flock) decides, so a killed process never leaves a stale one. The text in the file only names the holder.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ _POLL_S: Final = 0.1
 
 
 _COMMITS_AT: Final = 1024
-"""Offset of the count of commits in the lock file, behind what it says of the holder."""
+"""Offset of the number of commits in the lock file, behind the holder."""
 _COMMITS_BYTES: Final = 20
 
 
 class Lock:
-    """A held lock; `release` gives it back. The file stays: removing it would let two processes hold two locks."""
+    """A held lock. `release` leaves the file there: removing it would let two processes hold two locks."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self.commits = _commits(fd)
-        """How many commits the ledger had when its last process noted it."""
+        """How many commits the ledger had when its last process noted their number."""
 
     def note_commits(self, count: int) -> None:
-        """Remember how many commits the ledger has, in a second place. Not synced: after a power cut it is at most too
-        small. Any thread may call it; an error is none of the ledger's."""
+        """Note how many commits the ledger has, in a second place. Not synced: after a power cut the number may be too small.
+        Any thread may call it. An error is ignored, because the ledger does not depend on it."""
         self.commits = count
         if self._fd >= 0:
             try:
@@ -99,7 +99,7 @@ def _try(fd: int) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Who wrote the lock file, in words; it may be in the middle of writing."""
+    """Who wrote the lock file, in words; the writer may not have finished."""
     try:
         said = json.loads(path.read_bytes()[:_COMMITS_AT].rstrip(b"\0") or b"{}")
         since = datetime.fromtimestamp(said["since"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

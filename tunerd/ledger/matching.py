@@ -1,14 +1,13 @@
-"""How a call finds its recording (the rules of docs/recordings.md). Pure: what is known goes in, a decision comes out.
+"""How a call finds its recording (the rules of docs/recordings.md). Pure: known facts go in, a decision comes out.
 
-A wrong join puts one customer's audio at another's call, so every doubt here ends in "none": a null key, a tie, a recording
-that another call is nearer to. What is near is taken at once; what is farther away has to have been known for a while.
+A wrong match puts one customer's audio at another's call. So every doubt ends in "none": a null key, a tie, a recording to
+which another call is nearer. A near recording is taken at once; a farther one only after it has been known for a while.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
@@ -19,9 +18,7 @@ from tunerd.ledger import FarRule
 from tunerd.outcome import FailReason
 
 EXPIRES_SOON_S: Final = 120.0
-"""A farther recording is taken this long before its URL expires, however short it has been known."""
-_NAMED: Final = 4
-"""Candidates of a tie that are named."""
+"""A farther recording is taken this long before its URL expires, even if it has not been known for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +31,18 @@ class Free:
     expires_at: float | None = None
     known_at: float = 0.0
     path: str = ""
-    """Of the manifest that told it last: what a person knows it by."""
+    """Of the manifest that described it last: a person knows it by this."""
 
 
 class Standing(StrEnum):
-    """How far a call has come with what it looked for."""
+    """Whether a call still takes a recording."""
 
     OPEN = "open"
-    """It takes the recording that is its own."""
+    """It takes a recording."""
     CLOSED = "closed"
-    """It takes none any more (sent without one, dismissed), but what would be its own is nobody else's."""
+    """It no longer takes one (sent without, dismissed), but the recording that belongs to it goes to no other call."""
     SERVED = "served"
-    """It has its recording. Another one that is nearer to it than to anybody else is given to nobody."""
+    """It has its recording. A second one that is nearer to it than to any other call goes to no call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +59,7 @@ class Seeker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partner:
-    """The recording that is the call's own, as far as is known now: neither of the two has anything nearer."""
+    """The recording that belongs to the call, as far as is known now: neither of the two has anything nearer."""
 
     found: Free
     is_near: bool
@@ -70,7 +67,7 @@ class Partner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tie:
-    """The call and others, or it and several recordings, are equally near: nobody gets anything."""
+    """Several calls, or several recordings, are equally near to each other: no call gets any of them."""
 
     recordings: tuple[Free, ...]
     others: int
@@ -79,7 +76,7 @@ class Tie:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A recording that a strategy may answer with, from `at` on."""
+    """A recording with which a strategy may answer, from `at` on."""
 
     found: Free
     at: float
@@ -87,7 +84,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absence:
-    """What a manifest strategy has been told for good: there is none (or it expired), since when."""
+    """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
 
     at: float
     expired: bool = False
@@ -95,7 +92,7 @@ class Absence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closing:
-    """A strategy that this decision answers with "absent" or "expired"; the recording that says so is used up."""
+    """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
 
     position: int
     recording: int
@@ -118,7 +115,7 @@ class Use:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitUntil:
     at: float
-    """When time alone may change the answer."""
+    """When time alone may change the decision."""
     closes: tuple[Closing, ...] = ()
 
 
@@ -133,12 +130,12 @@ Decision: TypeAlias = Use | WaitUntil | Exhausted
 
 
 Closeness: TypeAlias = tuple[bool, float]
-"""Sorts: first what is near, then what is farther; in each by how far apart (ms) the two started."""
+"""Sorts near pairs before farther ones, and each by how far apart (ms) the two started."""
 
 
 def closeness(seeker: Seeker, started_at_ms: int | None) -> Closeness | None:
-    """None: they cannot belong together. Near: the recording starts beside the start of the call or during the call; with
-    `within: any` everything is. Without a start it is as far away as can be."""
+    """None: they cannot belong together. A recording is near if it starts close to the start of the call, or during the call.
+    With `within: any` every recording may belong, and none is far; one without a start is the last choice."""
     if started_at_ms is None:
         return (False, math.inf) if seeker.within_ms is None else None
     apart = abs(started_at_ms - seeker.started_at_ms)
@@ -151,8 +148,8 @@ def closeness(seeker: Seeker, started_at_ms: int | None) -> Closeness | None:
 
 
 def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Partner | Tie]:
-    """Which recording is whose: the two that are nearest to each other first, then the nearest of the rest. Whoever is in a
-    tie gets nothing, and what is in a tie nobody does. The order of the arguments says nothing."""
+    """Which recording belongs to which call: first the two that are nearest to each other, then the nearest of the others. A call
+    in a tie gets none, and a recording in a tie goes to none. The order of the arguments does not matter."""
     pairs: dict[tuple[int, int], Closeness] = {}
     for seeker in seekers:
         for one in free if seeker.standing is not Standing.SERVED else ():
@@ -178,7 +175,7 @@ def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Pa
 
 
 def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Free], gone: set[int]) -> list[tuple[int, int]]:
-    """Equally near to one call and with the same URL: whichever of them it takes is right."""
+    """Of several that are equally near to one call and have the same URL, any is right: keep the first."""
     seen: dict[tuple[int, str], int] = {}
     kept = []
     for call, row in pairs:
@@ -191,14 +188,14 @@ def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Fr
 
 
 def _is_served_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) -> bool:
-    """Perhaps a second recording of a call that has its own, and surely not of one that began minutes away."""
+    """Whether a call that has its recording is at least as near: this is perhaps a second recording of that call."""
     served = (closeness(seeker, one.started_at_ms) for seeker in seekers if seeker.standing is Standing.SERVED)
     return any(other is not None and other <= close for other in served)
 
 
 def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:
-    """From when on the call may take it. A farther one is taken when both sides have known each other for the strategy's
-    wait, or shortly before it expires."""
+    """From when on the call may take it. A farther one is taken when call and recording have both been known for the strategy's
+    wait, or shortly before the recording expires."""
     if partner.is_near:
         return -math.inf
     found = partner.found
@@ -221,9 +218,9 @@ def decide(
 ) -> Decision:
     """What becomes of a call. `offers` and `answers` go by the strategy's position.
 
-    Strategies are asked top to bottom while their waits run side by side: a later one counts only when all before it
-    have answered "absent" or their wait is over. A URL that has expired is no answer but an absence. A recording that may
-    only be taken later keeps its strategy waiting until then.
+    Strategies are asked top to bottom while their waits run at the same time: a later one counts only when all before it have
+    answered "absent" or their wait is over. A URL that has expired counts as absent. A recording that may only be taken later
+    keeps its strategy waiting until then.
     """
     closes: list[Closing] = []
     open_until: list[float] = []  # waits of unanswered strategies that still run
@@ -284,76 +281,6 @@ def _missing(
     if isinstance(on_missing, Hold) and silent_at + on_missing.hold_s > now:
         return WaitUntil(at=silent_at + on_missing.hold_s, closes=closes)
     return Exhausted(reason=FailReason.RECORDING_MISSING, closes=closes)
-
-
-def looks_for(
-    strategy: Strategy, answer: Absence | None, until: float, offered: Candidate | Tie | None, started_at_ms: int
-) -> str:
-    """One line for `status CALL_ID`; never a URL (its query may be a secret)."""
-    if isinstance(strategy, UrlStrategy):
-        return f"url: {'in the document' if strategy.url is not None else 'absent'}"
-    head = f"manifest {strategy.source}, key {strategy.key!r}"
-    if not strategy.key:
-        return f"manifest {strategy.source}: absent (null key)"
-    if isinstance(offered, Tie):
-        return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
-    if isinstance(offered, Candidate):
-        return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
-    if answer is not None:
-        return f"{head}: {'expired' if answer.expired else 'absent'}"
-    return f"{head}: no answer yet, waits until {_instant(until)}"
-
-
-def tie_words(tie: Tie) -> str:
-    """Names the candidates of a tie."""
-    names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
-    if len(tie.recordings) > _NAMED:
-        names.append(f"{len(tie.recordings) - _NAMED} more")
-    what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
-    whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
-    return f"{what}{whose}: {', '.join(names)}"
-
-
-def _started(one: Free) -> str:
-    return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
-
-
-def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:
-    """A recording that is waiting to be taken, and what would have taken it at once."""
-    apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
-    side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
-    return (
-        f"the recording of {offered.found.path} started {apart_s} s {side} the call, farther away "
-        f"than near: {strategy.near_s:g}s; "
-        f"it is taken at {_instant(offered.at)} unless a nearer one comes (near: {apart_s}s would take it at once)"
-    )
-
-
-def held_by(
-    strategies: Sequence[Strategy],
-    on_missing: OnMissing,
-    answers: Mapping[int, Absence | None],
-    *,
-    waits_from: float,
-    due_at: float,
-) -> str | None:
-    """One line for `status CALL_ID` on a call that only `on_missing: hold` keeps waiting, until `due_at`; None: a strategy's
-    own wait still runs."""
-    wanted = wants_of(strategies)
-    silent = [strategy for position, strategy in wanted if answers.get(position) is None]
-    if not isinstance(on_missing, Hold) or any(waits_from + strategy.wait_s >= due_at for strategy in silent):
-        return None
-    if silent:
-        why, counts = "no strategy has given one in time", "a recording or a newer document"
-    else:
-        why = "every strategy says that there is none"
-        counts = "a newer document, or its manifest written anew with a URL," if wanted else "a newer document"
-    return f"{why}; held until {_instant(due_at)} by on_missing: hold ({counts} still counts until then), then it fails"
-
-
-def _instant(at: float) -> str:
-    """As `status` writes it, too."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def wants_of(strategies: Sequence[Strategy]) -> Sequence[tuple[int, ManifestStrategy]]:

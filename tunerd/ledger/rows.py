@@ -1,14 +1,16 @@
-"""The shapes that a ledger keeps: one row a call, its body apart, recordings, wants. Pure; what keeps them is sql/store.py."""
+"""The records that a ledger keeps: one row a call, its body apart, recordings, what calls look for. Pure; sql/ stores them.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+The fields of a record are the columns of its table (sql/columns.py). What a column means is said here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Final
 
 from tunerd.call import Fail, Form, OnMissing, State, Strategy
-from tunerd.ledger import Gate, Gauges, StoredCall, StoredEvent
-from tunerd.ledger.matching import Absence, Candidate, Seeker, Standing, Tie, held_by, looks_for
+from tunerd.ledger import StoredCall, StoredEvent
+from tunerd.ledger.matching import Absence, Seeker, Standing
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -28,30 +30,31 @@ class RowKind(StrEnum):
     """Documents that are gathered and are no call (yet); its call id is their key."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Row:
-    """A call as the ledger keeps it: small, no document. Only the store changes one."""
+@dataclass(slots=True)
+class LedgerRow:
+    """A call as the ledger keeps it: small, without its document. Only the store changes one. (Its fields may be given by
+    position, which is how it is read: by keyword that takes six times as long.)"""
 
-    row: int = 0
     kind: RowKind
     state: State
     source: str
+    path: str
+    """`path`, `offset`, `mtime_ns`: the place of the document that counts now."""
+    admitted_at: float
+    changed_at: float
+    """When it came into its state: retention counts from here."""
+    row: int = 0
     destination: str = ""
     workspace: str = ""
     agent: str = ""
     call_id: str | None = None
-    path: str
-    """`path`, `offset`, `mtime_ns`: the place of the document that counts now."""
     offset: int = 0
     mtime_ns: int = 0
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
-    admitted_at: float
     settled_at: float = 0.0
-    changed_at: float
-    """When it came into its state: what retention counts from."""
     due_at: float | None = None
-    """due: when it may be claimed. waiting: when time alone may decide it. Else None."""
+    """due: when it may be claimed. waiting: when time alone may decide it. Otherwise None."""
     waits_from: float = 0.0
     attempts: int = 0
     first_attempt_at: float | None = None
@@ -63,6 +66,7 @@ class Row:
     status: int | None = None
     reason: str | None = None
     place: str = ""
+    """Of a failed row: the place in the document, or what else failed."""
     detail: str = ""
     tuner_call_id: str | None = None
     recording_url: str | None = None
@@ -70,24 +74,24 @@ class Row:
     joined: int | None = None
     """Position of the strategy by whose recording it is matched."""
     form: Form | None = None
-    """Set with the frozen body."""
+    """Set together with the frozen body."""
     patch: bytes | None = None
-    """The frozen body as a patch of the payload (body_delta.py); None with `form` set: it is kept whole."""
+    """The frozen body as a delta of the payload (body_delta.py). None while `form` is set: the body is kept whole."""
     frozen_by_claim: bool = False
-    """The claim that stands froze the body: releasing it thaws it again."""
+    """The claim that holds the call froze its body: releasing it thaws the body again."""
     size: int = 0
     """Bytes of document and payload, and of fragments that are in neither."""
     gathers: bool = False
-    """It comes of fragments (table gathering has its key)."""
+    """It is made of fragments (table gathering has its key)."""
     fragments_size: int = 0
     """Bytes of fragments that are not in its document."""
     dismissed: bool = False
     seeks: bool = False
     """It has wants (manifest strategies)."""
     copies: bool = False
-    """Its document stands at further places (table origin)."""
-    told: int = 0
-    """Events told so far (-1: not known); the last 20 are kept."""
+    """Its document was read at further places, too (table origin)."""
+    event_count: int = -1
+    """Events noted so far (-1: not known). This alone is no column."""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -99,10 +103,10 @@ class Row:
         """Where the document that counts was read: path, or path@offset."""
         return f"{self.path}@{self.offset}" if self.offset else self.path
 
-    def story(self, told: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
-        """What happened to it, oldest first. Coming and being sent stand in the row itself: the two that every call has
-        are never written twice."""
-        events = list(told)
+    def story(self, noted: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """What happened to it, oldest first. Its admission and its delivery are known from the row itself: the two events that
+        every call has are never written twice."""
+        events = list(noted)
         if self.kind is not RowKind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
@@ -154,7 +158,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptGroup:
-    """The key of a row that gathers, and when it wants a look."""
+    """The key of a row that gathers, and when to look at it."""
 
     row: int
     source: str
@@ -174,19 +178,29 @@ class KeptGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A manifest strategy of a call, as the ledger looks it up."""
+    """A manifest strategy of a call: what the ledger looks for."""
 
     call: int
     position: int
     source: str
     key: str
     started_at_ms: int
+    ended_at_ms: int | None
     within_ms: int | None
     near_ms: int
-    ended_at_ms: int | None
-    answer: Absence | None = None
+    answered_at: float | None = None
+    """Since when it is certain that there is no recording (or that its URL expired)."""
+    expired: bool = False
+    seeking: bool = True
+    """The call looks for recordings now."""
+    look_at: float | None = None
+    """When it may take a recording that is not near."""
     standing: Standing = Standing.OPEN
-    """Of its call, with this key."""
+    """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
+
+    @property
+    def absence(self) -> Absence | None:
+        return None if self.answered_at is None else Absence(at=self.answered_at, expired=self.expired)
 
     @property
     def seeker(self) -> Seeker:
@@ -202,6 +216,8 @@ class Want:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptRecording:
+    """A recording that a manifest described."""
+
     row: int = 0
     source: str
     key: str
@@ -209,139 +225,17 @@ class KeptRecording:
     url: str | None
     started_at_ms: int | None
     expires_at: float | None
-    duration_s: float | None
-    origin_source: str
     path: str
     offset: int
     mtime_ns: int
     admitted_at: float
-    """When it was told last: what retention counts from."""
+    """When a manifest described it last: retention counts from here."""
     known_at: float
-    """Since when it is known that a recording with this key starts then."""
+    """Since when a recording with this key and start is known."""
     taken_by: int | None = None
+    """The call that has it."""
 
     @property
     def version(self) -> tuple[int, int]:
-        """Orders two tellings of one recording."""
+        """Orders two descriptions of one recording."""
         return (self.mtime_ns, self.offset)
-
-
-def waits_for(
-    row: Row, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
-) -> Sequence[str]:
-    """What a call that is not sent looks for: one line a strategy, and one if only `on_missing: hold` keeps it waiting."""
-    if body is None or row.state is State.SENT:
-        return ()
-    answers = {want.position: want.answer for want in wants}
-    lines = [
-        looks_for(
-            strategy,
-            answers.get(position),
-            row.waits_from + getattr(strategy, "wait_s", 0.0),
-            offers.get(position),
-            row.started_at_ms or 0,
-        )
-        for position, strategy in enumerate(body.strategies)
-    ]
-    if row.state is State.WAITING and row.due_at is not None and not offers:
-        held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
-        lines += [held] if held is not None else []
-    return lines
-
-
-def shifted(gate: Gate, seconds: float) -> Gate:
-    """The gate after a jump of the wall clock: it stays closed, and paused, for as long as before."""
-    return replace(
-        gate,
-        closed_until=None if gate.closed_until is None else gate.closed_until + seconds,
-        paused_since=None if gate.paused_since is None else gate.paused_since + seconds,
-        agents={agent: (reason, since + seconds) for agent, (reason, since) in gate.agents.items()},
-        next_probe_at=None if gate.next_probe_at is None else gate.next_probe_at + seconds,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PauseClock:
-    """Counts the seconds that a destination, and single agents of it besides, stood paused. Runs on the wall clock, so
-    that a pause goes on while no process runs."""
-
-    at: float = 0.0
-    total_s: float = 0.0
-    agents: Mapping[str, float] = field(default_factory=dict)
-    """Seconds in which only the agent was paused."""
-
-    def advance(self, gate: Gate, now: float) -> "PauseClock":
-        """The clock at `now`, the gate having stood as given since the clock was last set."""
-        passed = max(0.0, now - self.at)
-        if gate.pause is not None:
-            return replace(self, at=now, total_s=self.total_s + passed)
-        if not gate.agents:
-            return replace(self, at=now)
-        agents = dict(self.agents)
-        for agent in gate.agents:
-            agents[agent] = agents.get(agent, 0.0) + passed
-        return replace(self, at=now, agents=agents)
-
-    def shown(self, agent: str) -> float:
-        return self.total_s + self.agents.get(agent, 0.0)
-
-    def shown_at(self, gate: Gate, now: float, agent: str) -> float:
-        """What `advance` would show, without making a new clock where none runs."""
-        if gate.pause is None and not gate.agents:
-            return self.shown(agent)
-        return self.advance(gate, now).shown(agent)
-
-
-_OPEN: Final = frozenset(state for state in State if state.is_open)
-
-
-class Tally:
-    """The gauges, kept by adding and taking away rows; never by counting."""
-
-    def __init__(self) -> None:
-        self.calls = dict.fromkeys(State, 0)
-        self.pending_bytes = 0
-        self.waiting_bytes = 0
-        self.gathering_bytes = 0
-        self.failed_bytes = 0
-        self.unmapped_bytes = 0
-        """Of failed documents that no rule could map, and that nobody has dismissed."""
-        self.left_out_bytes = 0
-
-    def copy(self) -> "Tally":
-        other = Tally()
-        other.calls = self.calls.copy()
-        other.pending_bytes, other.waiting_bytes, other.failed_bytes = self.pending_bytes, self.waiting_bytes, self.failed_bytes
-        other.gathering_bytes, other.left_out_bytes = self.gathering_bytes, self.left_out_bytes
-        other.unmapped_bytes = self.unmapped_bytes
-        return other
-
-    def add(self, row: Row, sign: int = 1) -> None:
-        """Count a row, or with sign -1 take it away again."""
-        self.add_group(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
-
-    def add_group(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:
-        if not (state is State.FAILED and dismissed):
-            self.calls[state] += count
-        if state in _OPEN:
-            self.pending_bytes += size
-            if state is State.WAITING:
-                self.waiting_bytes += size
-            elif state is State.GATHERING:
-                self.gathering_bytes += size
-        elif state is State.FAILED and (is_call or dismissed):
-            self.failed_bytes += size
-        elif state is State.FAILED:
-            self.unmapped_bytes += size
-        elif state is State.IGNORED:
-            self.left_out_bytes += size
-
-    def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
-        return Gauges(
-            calls=dict(self.calls),
-            oldest_at=dict(oldest_at),
-            pending_bytes=self.pending_bytes,
-            waiting_bytes=self.waiting_bytes,
-            gathering_bytes=self.gathering_bytes,
-            unmapped_bytes=self.unmapped_bytes,
-        )

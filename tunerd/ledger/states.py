@@ -1,6 +1,6 @@
-"""Which states a call may pass between, and by what. Pure: a table, and the question whether a step is in it.
+"""Which states a call may pass between, and by which move. Pure: a table, and the question whether a step is in it.
 
-How a step is decided (matching, retries) and how it is stored stand elsewhere.
+How a step is decided (matching, retries) and how it is stored is said elsewhere.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ class Move(StrEnum):
     """What happens to a call that is in the ledger."""
 
     DECIDE = "decide"
-    """Its recording was looked for: found, not yet, or never."""
+    """Its recording was looked for: it is there, may still come, or will not."""
     CLAIM = "claim"
     DELIVER = "deliver"
     DEFER = "defer"
-    """An attempt ended without an end: due again."""
+    """An attempt decided nothing: the call is due again."""
     END = "end"
     """Failed: by its attempt, or because its body could not be made."""
     RELEASE = "release"
     """A claim was given back."""
     REWRITE = "rewrite"
-    """A newer document, or the same one mapped again, took its place."""
+    """A newer document, or the same one mapped again, replaced it."""
     REOPEN = "reopen"
-    """Another document of a gathered call came before it was sent: it is awaited whole again."""
+    """Another document of a gathered call came before it was sent: it is gathered again."""
     REQUEUE = "requeue"
     """A person wants it sent again as it is."""
 
@@ -49,7 +49,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Move], frozenset[State]]] = {
     (State.SENDING, Move.DEFER): frozenset({State.DUE}),
     (State.SENDING, Move.END): frozenset({State.FAILED}),
     (State.SENDING, Move.RELEASE): frozenset({State.DUE}),
-    (State.FAILED, Move.DECIDE): frozenset({State.DUE}),  # the recording came after all
+    (State.FAILED, Move.DECIDE): frozenset({State.DUE}),  # its recording came late
     (State.FAILED, Move.REWRITE): _REWRITTEN,
     (State.FAILED, Move.REQUEUE): _DECIDED,
     (State.IGNORED, Move.REWRITE): _REWRITTEN,
@@ -58,18 +58,18 @@ TRANSITIONS: Final[Mapping[tuple[State, Move], frozenset[State]]] = {
     (State.FAILED, Move.REOPEN): frozenset({State.GATHERING}),
     (State.IGNORED, Move.REOPEN): frozenset({State.GATHERING}),
 }
-"""What is not in here does not happen: a sent call stays sent, a call in a worker's hands is nobody else's."""
+"""A step that is not in here does not happen: a sent call stays sent, and only its worker gives back a call that is sending."""
 
 REVIVABLE: Final = frozenset({FailReason.RECORDING_MISSING, FailReason.RECORDING_EXPIRED, FailReason.RECORDING_AMBIGUOUS})
-"""Failed for want of a recording: one that comes later puts the call to work again."""
+"""Failed without a recording: one that comes later puts the call to work again."""
 
 
 def may(state: State, move: Move) -> bool:
-    """Whether the move is anything for a call in this state."""
+    """Whether the table has this move for a call in this state."""
     return (state, move) in TRANSITIONS
 
 
 def check(state: State, move: Move, after: State) -> None:
-    """Raises AssertionError for a step that is not in the table: a defect, never an operator's fault."""
+    """Raises AssertionError for a step that is not in the table: that is a defect of tunerd."""
     if after not in TRANSITIONS.get((state, move), frozenset()):
         raise AssertionError(f"no {move} leads from {state} to {after}")

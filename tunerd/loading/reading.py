@@ -166,6 +166,7 @@ class ConfigReader:
     def _refuse(self, node: Node, path: str, key: ConfigKey, hint: str) -> None:
         # Under `tuner:` nothing is quoted: a key is easily pasted one line too high.
         shown = self.kind_of(node) if path.rpartition(".")[0].endswith("tuner") else self.shown(node)
+        hint = "" if node.place in self._filled else hint
         if key.kind in (ValueKind.TEXT, ValueKind.SECRET) and isinstance(node.value, bool | int | float):
             hint = "; put it in quotes"
         elif key.kind is ValueKind.CHOICE and isinstance(node.value, str):

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.functions import UNKNOWN, Code, Run
 from tunerd.mapping.roles import DROPS_SLOT, forget_said
-from tunerd.mapping.values import RuleError, kind, true
+from tunerd.mapping.values import RuleError, kind, missing, true
 
 Lets: TypeAlias = Sequence[tuple[int, Run]]
 """Slots, and what gives their values."""
@@ -160,6 +160,23 @@ def _object_run(role: Code | None, members: Sequence[tuple[str, Code]], without_
             if value is not None:
                 made[name] = value
         return made or None
+
+    return run
+
+
+def first_rows(runs: Sequence[Run]) -> Run:
+    """The first list of rows. What those before it left out is not lost: they gave no row at all."""
+
+    def run(slots: Any) -> Any:
+        drops = slots[DROPS_SLOT]
+        first = len(drops)
+        for one in runs:
+            since = len(drops)
+            value = one(slots)
+            if not missing(value):
+                del drops[first:since]
+                return value
+        return None
 
     return run
 

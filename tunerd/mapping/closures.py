@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tunerd.mapping.functions import Code, Function, Nulls, Run
-from tunerd.mapping.values import equal
+from tunerd.mapping.values import equal, missing
 
+_NUMBERS: Final = (int, float)
 _ORDER: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "lt": lambda a, b: a < b,
     "lte": lambda a, b: a <= b,
@@ -116,17 +117,44 @@ def ordered(how: str) -> Callable[[Any, Any], Any]:
     return run
 
 
-def flattened(values: list[Any]) -> list[Any]:
-    """Lists in the list are opened, one level; the same list where there are none."""
-    if list not in map(type, values):
-        return values
-    merged: list[Any] = []
-    for value in values:
-        if value.__class__ is list:
-            merged += value
-        else:
-            merged.append(value)
-    return merged
+def either(first: Run, second: Run) -> Run:
+    def run(scope: Any) -> Any:
+        value = first(scope)
+        return value if value or value.__class__ in _NUMBERS else second(scope)
+
+    return run
+
+
+def both(first: Run, second: Run) -> Run:
+    def run(scope: Any) -> Any:
+        value = first(scope)
+        return second(scope) if value or value.__class__ in _NUMBERS else value
+
+    return run
+
+
+def first_of(runs: Sequence[Run]) -> Run:
+    """The first value that is not missing. Most lists have two rules: these need no loop."""
+    if len(runs) == 2:
+        first, second = runs
+
+        def run_two(slots: Any) -> Any:
+            value = first(slots)
+            if value or not missing(value):
+                return value
+            value = second(slots)
+            return None if missing(value) else value
+
+        return run_two
+
+    def run(slots: Any) -> Any:
+        for one in runs:
+            value = one(slots)
+            if value or not missing(value):
+                return value
+        return None
+
+    return run
 
 
 def field(name: str) -> Code:
@@ -136,49 +164,6 @@ def field(name: str) -> Code:
         return current.get(name) if current.__class__ is dict else None
 
     return Code(run, field=name)
-
-
-def object_of_item(members: Sequence[tuple[str, Code]]) -> Run:
-    """`{name: expression, ...}` over the current item."""
-    runs = [(name, code.run) for name, code in members]
-
-    def run(current: Any) -> Any:
-        if current is None:
-            return None
-        return {name: member(current) for name, member in runs}
-
-    return run
-
-
-def objects_of_items(base: Run, members: Sequence[tuple[str, Code]]) -> Run:
-    """The same over every item of a list. Two loops on purpose: they run for every word of every call, and a field is read
-    here, without a call."""
-    steps = [(name, code.run, code.field, code.convert) for name, code in members]
-
-    def run(scope: Any) -> Any:
-        values = base(scope)
-        if values.__class__ is not list:
-            return None
-        listed: list[dict[str, Any]] = []
-        for value in values:
-            if value is None:
-                continue
-            made: dict[str, Any] = {}
-            get = value.get if value.__class__ is dict else _nothing
-            for name, member, field, convert in steps:
-                if field is None:
-                    made[name] = member(value)
-                else:
-                    found = get(field)
-                    made[name] = found if convert is None or found is None else convert(found)
-            listed.append(made)
-        return listed
-
-    return run
-
-
-def _nothing(name: str) -> None:
-    """Stands for the `get` of what is no object."""
 
 
 def call(function: Function, codes: Sequence[Code]) -> Code:

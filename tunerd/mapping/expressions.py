@@ -11,21 +11,11 @@ from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from tunerd.mapping.closures import (
-    call,
-    compared,
-    constant,
-    field,
-    flattened,
-    is_sole,
-    is_text,
-    object_of_item,
-    objects_of_items,
-    path,
-)
+from tunerd.mapping.closures import both, call, compared, constant, either, field, is_sole, is_text, path
 from tunerd.mapping.functions import FUNCTIONS, UNKNOWN, Code, Context, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.identity import exact_arguments
+from tunerd.mapping.projections import element, filtered, flattened, object_of_item, projected, projected_values
 from tunerd.mapping.roles import TableAsked
 from tunerd.mapping.scope import NameScope, nearest, whole
 from tunerd.mapping.values import RuleError, true
@@ -154,22 +144,11 @@ class _Compiler:
         before, after = code.run, then.run
         return Code(lambda scope: after(before(scope)))
 
-    def _index_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        return self._subexpression(tree, root, dotted)
+    _index_expression = _subexpression
 
     def _index(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
-        at = tree["value"]
-
-        def run(current: Any) -> Any:
-            if current.__class__ is not list:
-                return None
-            try:
-                return current[at]
-            except IndexError:
-                return None
-
-        return Code(run)
+        return Code(element(tree["value"]))
 
     def _slice(self, tree: Tree, root: bool, dotted: bool) -> Code:
         self._needs_item(tree, root)
@@ -182,9 +161,7 @@ class _Compiler:
         self._needs_item(tree, root)
         return Code(lambda current: current)
 
-    def _identity(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        self._needs_item(tree, root)
-        return Code(lambda current: current)
+    _identity = _current
 
     def _needs_item(self, tree: Tree, root: bool) -> None:
         if root:
@@ -201,57 +178,22 @@ class _Compiler:
 
     # Lists
 
+    def _base(self, tree: Tree, root: bool, dotted: bool) -> Run:
+        return self.code(tree["children"][0], root=root, dotted=dotted).run
+
     def _projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
-        if tree["children"][1]["type"] == "identity":
-
-            def run_plain(scope: Any) -> Any:
-                values = base(scope)
-                return [v for v in values if v is not None] if values.__class__ is list else None
-
-            return Code(run_plain)
-        item = self.code(tree["children"][1], root=False, dotted=True)
-        if item.members is not None:
-            return Code(objects_of_items(base, item.members))
-        each = item.run
-
-        def run(scope: Any) -> Any:
-            values = base(scope)
-            return [v for v in map(each, values) if v is not None] if values.__class__ is list else None
-
-        return Code(run)
+        base, is_plain = self._base(tree, root, dotted), tree["children"][1]["type"] == "identity"
+        return Code(projected(base, None if is_plain else self.code(tree["children"][1], root=False, dotted=True)))
 
     def _value_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
-        each = self._item(tree["children"][1], dotted=True)
-
-        def run(scope: Any) -> Any:
-            values = base(scope)
-            return [v for v in map(each, values.values()) if v is not None] if values.__class__ is dict else None
-
-        return Code(run)
+        return Code(projected_values(self._base(tree, root, dotted), self._item(tree["children"][1], dotted=True)))
 
     def _filter_projection(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
-        each = self._item(tree["children"][1], dotted=True)
-        holds = self._item(tree["children"][2])
-
-        def run(scope: Any) -> Any:
-            values = base(scope)
-            if values.__class__ is not list:
-                return None
-            return [v for value in values if true(holds(value)) and (v := each(value)) is not None]
-
-        return Code(run)
+        base, each = self._base(tree, root, dotted), self._item(tree["children"][1], dotted=True)
+        return Code(filtered(base, each, self._item(tree["children"][2])))
 
     def _flatten(self, tree: Tree, root: bool, dotted: bool) -> Code:
-        base = self.code(tree["children"][0], root=root, dotted=dotted).run
-
-        def run(scope: Any) -> Any:
-            values = base(scope)
-            return flattened(values) if values.__class__ is list else None
-
-        return Code(run)
+        return Code(flattened(self._base(tree, root, dotted)))
 
     def _multi_select_list(self, tree: Tree, root: bool, dotted: bool) -> Code:
         codes = [self.code(child, root=root) for child in tree["children"]]
@@ -277,25 +219,13 @@ class _Compiler:
         left, right = (self.code(child, root=root) for child in tree["children"])
         if left.value is not UNKNOWN:
             return left if true(left.value) else right
-        first, second = left.run, right.run
-
-        def run(scope: Any) -> Any:
-            value = first(scope)
-            return value if value or value.__class__ in (int, float) else second(scope)
-
-        return Code(run)
+        return Code(either(left.run, right.run))
 
     def _and_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         left, right = (self.code(child, root=root) for child in tree["children"])
         if left.value is not UNKNOWN:
             return right if true(left.value) else left
-        first, second = left.run, right.run
-
-        def run(scope: Any) -> Any:
-            value = first(scope)
-            return second(scope) if value or value.__class__ in (int, float) else value
-
-        return Code(run)
+        return Code(both(left.run, right.run))
 
     def _not_expression(self, tree: Tree, root: bool, dotted: bool) -> Code:
         code = self.code(tree["children"][0], root=root)

@@ -14,6 +14,8 @@ from tunerd.tuner_fields import CREATE_CALL_FIELDS, ROWS
 REDACTED: Final = "[redacted]"
 ANY: Final = "*"
 DEEP: Final = "**"
+TEXTS: Final = ("transcript", "disconnection_reason", "call_status")
+"""Fields of a call that hold what was said, or may."""
 _REDACTABLE: Final = ("text", "words", "tool", "node", "metadata")
 """What may be taken out of a row: its role and times are what Tuner asks of it."""
 _NEEDED: Final = frozenset({"call_id", "call_type", ROWS, "start_timestamp", "end_timestamp"})
@@ -51,18 +53,44 @@ def field_path(text: str) -> FieldPath:
     return FieldPath(text, tuple(steps))
 
 
-def erase(value: Any, steps: Sequence[str]) -> int:
+def take_out(body: dict[str, Any], path: FieldPath) -> int:
+    """What `fields:` names, out of the payload in place; how often."""
+    name, *rest = path.steps
+    if name not in body:
+        return 0
+    if not rest:
+        if name in TEXTS:
+            body[name] = REDACTED
+        else:
+            del body[name]
+        return 1
+    if name != ROWS or rest[0] not in ("text", "words"):
+        return _erase(body[name], rest)
+    count = 0
+    for row in body[ROWS]:
+        words = row.get("words") or ()
+        for word in words:
+            word["word"] = REDACTED
+        if rest[0] == "text" and "text" in row:
+            row["text"] = REDACTED
+            count += 1
+        elif words:
+            count += 1
+    return count
+
+
+def _erase(value: Any, steps: Sequence[str]) -> int:
     """Take out what stands at the path below `value`, in place, and give how often. Text becomes REDACTED, all else goes."""
     if isinstance(value, list):
-        return sum([erase(item, steps) for item in value])
+        return sum([_erase(item, steps) for item in value])
     if not isinstance(value, dict):
         return 0
     step, rest = steps[0], steps[1:]
     if step == DEEP:
-        count = erase(value, rest) if rest else 0
-        return count + sum([erase(item, steps) if rest else erase(value, (name,)) for name, item in list(value.items())])
+        count = _erase(value, rest) if rest else 0
+        return count + sum([_erase(item, steps) if rest else _erase(value, (name,)) for name, item in list(value.items())])
     names = list(value) if step == ANY else [step] if step in value else []
-    return sum([erase(value[name], rest) if rest else _erase_member(value, name) for name in names])
+    return sum([_erase(value[name], rest) if rest else _erase_member(value, name) for name in names])
 
 
 def _erase_member(holder: dict[str, Any], name: str) -> int:

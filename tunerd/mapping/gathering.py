@@ -17,7 +17,8 @@ from tunerd.config.quantities import DURATION_FORM, parse_duration
 from tunerd.mapping.functions import Run
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.row_values import number_of, text_of
-from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.rule_reader import key_place
+from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import alternatives
 from tunerd.mapping.scope import nearest
 from tunerd.mapping.values import missing, true

@@ -15,14 +15,13 @@ import orjson
 from tunerd.config import Redact
 from tunerd.mapping.aligned import Hit, blank_words
 from tunerd.mapping.detectors import DETECTORS, GONE, Span, is_card, may_hold_any, without_protected
-from tunerd.mapping.fieldpaths import REDACTED, FieldPath, erase, field_path
+from tunerd.mapping.fieldpaths import REDACTED, TEXTS, field_path, take_out
 from tunerd.mapping.patterns import compile_redaction, find_all
 from tunerd.tuner_fields import CALL_FIELDS, ROWS
 
 FIELD_KIND: Final = "field"
 """How what `fields:` took out is counted."""
-_TEXTS: Final = ("transcript", "disconnection_reason", "call_status")
-_SHORT_TEXTS: Final = ("disconnection_reason", "call_status")
+_SHORTTEXTS: Final = ("disconnection_reason", "call_status")
 _OBJECTS: Final = ("collected_dynamic_variables", "call_analysis", "metadata", "general_meta_data_raw")
 WINDOW: Final = 64 * 1024
 """Characters of a text that the detectors see at a time, so that no search holds up the whole process."""
@@ -65,11 +64,11 @@ class Redaction:
         found = _Pass(self, with_places)
         body: dict[str, Any] = orjson.loads(body_json)
         for path in self._fields:
-            found.count(FIELD_KIND, _take_out(body, path), path.text)
-        for name in _TEXTS:
+            found.count(FIELD_KIND, take_out(body, path), path.text)
+        for name in TEXTS:
             if isinstance(body.get(name), str):
                 body[name] = found.text(body[name], name)
-        for name in _SHORT_TEXTS:
+        for name in _SHORTTEXTS:
             if isinstance(body.get(name), str):
                 body[name] = body[name][: CALL_FIELDS[name].limit]
         for name in _OBJECTS:
@@ -240,32 +239,6 @@ def _around(spans: Sequence[Span], length: int) -> list[Span]:
         else:
             areas.append((begin, stop))
     return areas
-
-
-def _take_out(body: dict[str, Any], path: FieldPath) -> int:
-    """What `fields:` names, out of the payload in place; how often."""
-    name, *rest = path.steps
-    if name not in body:
-        return 0
-    if not rest:
-        if name in _TEXTS:
-            body[name] = REDACTED
-        else:
-            del body[name]
-        return 1
-    if name != ROWS or rest[0] not in ("text", "words"):
-        return erase(body[name], rest)
-    count = 0
-    for row in body[ROWS]:
-        words = row.get("words") or ()
-        for word in words:
-            word["word"] = REDACTED
-        if rest[0] == "text" and "text" in row:
-            row["text"] = REDACTED
-            count += 1
-        elif words:
-            count += 1
-    return count
 
 
 def _replaced(text: str, hits: Sequence[Hit]) -> str:

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from tunerd.mapping.functions import Code, Run
-from tunerd.mapping.rules import RuleCompiler, key_place
+from tunerd.mapping.rule_reader import key_place
+from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.scope import Broken, NameScope, nearest
 from tunerd.mapping.trace import Misfit, RuleRef
 from tunerd.places import Node

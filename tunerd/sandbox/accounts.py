@@ -4,13 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, assert_never
 
 import orjson
 
 from tunerd.call import Form
+from tunerd.sandbox.arrivals import NOT_ANSWERED
 from tunerd.sandbox.body_check import FieldProblem, Judged
-from tunerd.sandbox.faults import Faults
+from tunerd.sandbox.faults import Faults, FixedAnswer, Garbage, Hang, HoldAnswer, LoseAnswer, Ordinary, Planned, Redirect, Reset
 
 AccountKey: TypeAlias = tuple[str, str, str]
 """workspace, agent, call id: what Tuner keeps apart."""
@@ -126,3 +127,24 @@ def retry_after(own: int | str | None, faults: Faults, status: int) -> dict[str,
     """The Retry-After header: the answer's own wish, else the standing one, which goes with 429 and 503."""
     wish = faults.retry_after if own is None and status in (429, 503) else own
     return {} if wish is None else {"Retry-After": str(wish)}
+
+
+def planned_response(planned: Planned, faults: Faults) -> Response | None:
+    """The end of a request that nobody looks at; None: it is dealt with in the ordinary way."""
+    match planned:
+        case FixedAnswer(status, wish, body, content_type, headers):
+            told = {**headers, **retry_after(wish, faults, status)}
+            said = error("planned") if body is None else body
+            return Response(status, "planned", said, headers=told, content_type=content_type)
+        case Redirect(url, status):
+            return Response(status, "redirected", error("elsewhere"), headers={"Location": url})
+        case Garbage(body, content_type, status):
+            return Response(status, "garbage", body, content_type=content_type)
+        case Reset():
+            return Response(NOT_ANSWERED, "reset")
+        case Hang():
+            return Response(NOT_ANSWERED, "hangs")
+        case Ordinary() | LoseAnswer() | HoldAnswer():
+            return None
+        case _:
+            assert_never(planned)

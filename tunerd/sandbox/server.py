@@ -5,20 +5,16 @@ aiohttp's bare `web.Server` without router and application: it is also the serve
 
 import asyncio
 import random
-import socket
 import ssl
-import struct
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Final, Self
 
-import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
 
 from tunerd.call import Form
 from tunerd.clock import SystemClock
@@ -29,26 +25,15 @@ from tunerd.sandbox.accounts import (
     Accounts,
     CallRequest,
     Response,
-    credentials,
     error,
+    planned_response,
     refuse_key,
     retry_after,
 )
-from tunerd.sandbox.arrivals import NOT_ANSWERED, Arrival, Journal
+from tunerd.sandbox.arrivals import Arrival, Journal
 from tunerd.sandbox.body_check import Judged, judge
-from tunerd.sandbox.faults import (
-    Bucket,
-    Faults,
-    FixedAnswer,
-    Garbage,
-    Hang,
-    HoldAnswer,
-    LoseAnswer,
-    Ordinary,
-    Planned,
-    Redirect,
-    Reset,
-)
+from tunerd.sandbox.faults import Bucket, Faults, Hang, HoldAnswer, LoseAnswer, Planned, Reset
+from tunerd.sandbox.http_io import Listener, asked_by, dropped, json_response, read_body
 from tunerd.sandbox.plan_request import read_plan_request
 
 CALL_PATH: Final = "/api/v1/public/call"
@@ -79,7 +64,6 @@ class Sandbox:
         seed: int | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         keep: int | None = None,
-        on_arrival: Callable[[Arrival], None] | None = None,
     ) -> None:
         self.faults = faults or Faults()
         self.received: deque[Arrival] = deque(maxlen=keep)
@@ -94,12 +78,13 @@ class Sandbox:
         """TCP connections that were opened, ever."""
         self.url = ""
         """`http://127.0.0.1:PORT`, once started."""
+        self.on_arrival: Callable[[Arrival], None] | None = None
+        """Called with each Arrival as soon as it is recorded."""
         self._check = check
         self._show = show
         self._journal = Journal(journal) if journal is not None else None
         self._random = random.Random(seed)  # noqa: S311 - chance for tests, nothing secret
         self._max_body_bytes = max_body_bytes
-        self._on_arrival = on_arrival
         self._plans: deque[Planned] = deque()
         self._plans_of_call: defaultdict[str, deque[Planned]] = defaultdict(deque)
         self._release = asyncio.Event()
@@ -143,7 +128,7 @@ class Sandbox:
     async def start(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> str:
         """Listen, and give the URL; port 0 takes a free one. OSError where the address is taken."""
         # What is held or hangs is cut off at stop: this server is allowed to die.
-        runner = web.ServerRunner(_Listener(self, self._handle), shutdown_timeout=0.05)
+        runner = web.ServerRunner(Listener(self._handle, self._opened), shutdown_timeout=0.05)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port, ssl_context=tls, backlog=1024).start()
@@ -174,13 +159,16 @@ class Sandbox:
         await self.stop()
         self.close()
 
+    def _opened(self) -> None:
+        self.connections += 1
+
     # --- the call endpoint ----------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != CALL_PATH:
             return await self._own_endpoints(request)
         if request.method != "POST":
-            return _json(405, {"success": False, "error": "only POST"}, {"Allow": "POST"})
+            return json_response(405, {"success": False, "error": "only POST"}, {"Allow": "POST"})
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -189,64 +177,24 @@ class Sandbox:
             self.in_flight -= 1
 
     async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
-        body, unreadable = await self._read(request)
-        form, key = credentials(request.headers)
-        asked = CallRequest(
-            form=form,
-            key=key,
-            workspace=request.query.get("workspace_id", ""),
-            agent=request.query.get("agent_remote_identifier", ""),
-            content_type=request.content_type,
-        )
-        judged = judge(form, body) if self._check and unreadable is None else _UNREAD
+        body, unreadable = await read_body(request, self._max_body_bytes)
+        asked = asked_by(request)
+        judged = judge(asked.form, body) if self._check and unreadable is None else _UNREAD
         planned = self._next(judged.call_id)
-        end = self._planned_end(planned) or self._throttled() or unreadable or self._ordinary_end(asked, judged)
-        self._count(end, planned)
+        end = planned_response(planned, self.faults) or self._throttled() or unreadable or self._ordinary_end(asked, judged)
+        note = f"{end.note}, answer lost" if isinstance(planned, LoseAnswer) else end.note
+        self.total += 1
+        self.counts[note] += 1
         if self._check:
-            self._record(asked, body, judged, end, planned, compressed="Content-Encoding" in request.headers)
+            self._record(asked, body, judged, end, note, compressed="Content-Encoding" in request.headers)
         self._arrived.set()
         self._arrived = asyncio.Event()
         return await self._carry_out(request, planned, end)
-
-    async def _read(self, request: web.BaseRequest) -> tuple[bytes, Response | None]:
-        """The body, decompressed; with the end of the request where it could not be read."""
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            while chunk := await request.content.readany():
-                size += len(chunk)
-                if size > self._max_body_bytes:
-                    why = error(f"the body is longer than {self._max_body_bytes} bytes")
-                    return b"", Response(413, "too large", why, headers={"Connection": "close"})
-                chunks.append(chunk)
-        except (ContentEncodingError, web.RequestPayloadError):
-            return b"", Response(400, "refused", error("the body does not fit its Content-Encoding"))
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks), None
 
     def _next(self, call_id: str | None) -> Planned:
         if call_id is not None and (own := self._plans_of_call.get(call_id)):
             return own.popleft()
         return self._plans.popleft() if self._plans else self.faults.draw(self._random)
-
-    def _planned_end(self, planned: Planned) -> Response | None:
-        """The end of a request that nobody looks at; None: it is dealt with in the ordinary way."""
-        match planned:
-            case FixedAnswer(status, wish, body, content_type, headers):
-                told = {**headers, **retry_after(wish, self.faults, status)}
-                said = error("planned") if body is None else body
-                return Response(status, "planned", said, headers=told, content_type=content_type)
-            case Redirect(url, status):
-                return Response(status, "redirected", error("elsewhere"), headers={"Location": url})
-            case Garbage(body, content_type, status):
-                return Response(status, "garbage", body, content_type=content_type)
-            case Reset():
-                return Response(NOT_ANSWERED, "reset")
-            case Hang():
-                return Response(NOT_ANSWERED, "hangs")
-            case Ordinary() | LoseAnswer() | HoldAnswer():
-                return None
-            case _:
-                assert_never(planned)
 
     def _throttled(self) -> Response | None:
         faults = self.faults
@@ -260,13 +208,7 @@ class Sandbox:
             return self._accounts.answer(asked, judged, self.faults)
         return refuse_key(asked, self.faults) or UNCHECKED[asked.form or Form.SEND_CALLS]
 
-    def _count(self, end: Response, planned: Planned) -> None:
-        self.total += 1
-        self.counts[_note(end, planned)] += 1
-
-    def _record(
-        self, asked: CallRequest, body: bytes, judged: Judged, end: Response, planned: Planned, *, compressed: bool
-    ) -> None:
+    def _record(self, asked: CallRequest, body: bytes, judged: Judged, end: Response, note: str, *, compressed: bool) -> None:
         call = (asked.workspace, asked.agent, judged.call_id or "")
         self._attempts[call] += 1
         arrival = Arrival(
@@ -281,7 +223,7 @@ class Sandbox:
             status=end.status,
             accepted=end.accepted,
             attempt=1 if judged.call_id is None else self._attempts[call],
-            note=_note(end, planned),
+            note=note,
             rows=judged.rows,
             recording_url=judged.recording_url,
             problems=end.problems,
@@ -289,8 +231,8 @@ class Sandbox:
         if self._journal is not None:
             self._journal.write(arrival)
         self.received.append(arrival)
-        if self._on_arrival is not None:
-            self._on_arrival(arrival)
+        if self.on_arrival is not None:
+            self.on_arrival(arrival)
 
     async def _carry_out(self, request: web.BaseRequest, planned: Planned, end: Response) -> web.StreamResponse:
         if not isinstance(planned, Reset | Hang) and (delay_s := self.faults.delay_s(self._random)):
@@ -299,11 +241,11 @@ class Sandbox:
         match planned:
             case Hang(until):
                 await (until or self._never).wait()
-                return _dropped(request)
+                return dropped(request)
             case LoseAnswer():
-                return _dropped(request)
+                return dropped(request)
             case Reset():
-                return _dropped(request, reset=True)
+                return dropped(request, reset=True)
             case HoldAnswer(release):
                 await release.wait()
             case _:
@@ -322,27 +264,27 @@ class Sandbox:
             case "GET", "/arrivals.json":
                 return self._arrivals(request.query.get("since", "0"))
             case "GET", "/healthz":
-                return _json(200, {"ok": True})
+                return json_response(200, {"ok": True})
             case "POST", path if path == CONTROL_PATH:
                 return await self._control(request)
             case _:
-                return _json(404, {"success": False, "error": "no such path"})
+                return json_response(404, {"success": False, "error": "no such path"})
 
     def _arrivals(self, since: str) -> web.Response:
         if not since.isdecimal():
-            return _json(400, {"success": False, "error": "since: write the number of an arrival"})
+            return json_response(400, {"success": False, "error": "since: write the number of an arrival"})
         news = takewhile(lambda arrival: arrival.number > int(since), reversed(self.received))
         found = [arrival.facts(show=self._show) for arrival in news][::-1]
-        return _json(200, {"total": self.total, "in_flight": self.in_flight, "counts": self.counts, "arrivals": found})
+        return json_response(200, {"total": self.total, "in_flight": self.in_flight, "counts": self.counts, "arrivals": found})
 
     async def _control(self, request: web.BaseRequest) -> web.Response:
         # A page in a browser cannot send this type to another origin without asking first.
         if request.content_type != "application/json":
-            return _json(415, {"problems": ["Content-Type must be application/json"]})
-        body, unreadable = await self._read(request)
+            return json_response(415, {"problems": ["Content-Type must be application/json"]})
+        body, unreadable = await read_body(request, self._max_body_bytes)
         said = read_plan_request(body) if unreadable is None else ["the body cannot be read"]
         if isinstance(said, list):
-            return _json(422, {"problems": said})
+            return json_response(422, {"problems": said})
         self.faults = said.changed(self.faults)
         if said.clear:
             self._plans.clear()
@@ -352,35 +294,4 @@ class Sandbox:
             self._release = asyncio.Event()
         self.plan(*said.planned(self._release), call_id=said.call_id)
         waiting = len(self._plans) + sum(map(len, self._plans_of_call.values()))
-        return _json(200, self.faults.model_dump(exclude={"require_key"}) | {"planned": waiting})
-
-
-class _Listener(web.Server):
-    """Counts connections; and a client that leaves cancels its handler."""
-
-    def __init__(self, sandbox: Sandbox, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler, handler_cancellation=True, access_log=None)
-        self._sandbox = sandbox
-
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        self._sandbox.connections += 1
-        super().connection_made(handler, transport)
-
-
-def _note(end: Response, planned: Planned) -> str:
-    return f"{end.note}, answer lost" if isinstance(planned, LoseAnswer) else end.note
-
-
-def _json(status: int, value: object, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json", headers=headers)
-
-
-def _dropped(request: web.BaseRequest, *, reset: bool = False) -> web.Response:
-    """Ends the connection without a byte; the response given goes nowhere."""
-    transport = request.transport
-    if transport is not None:
-        connection = transport.get_extra_info("socket")
-        if reset and connection is not None:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-    return web.Response()
+        return json_response(200, self.faults.model_dump(exclude={"require_key"}) | {"planned": waiting})

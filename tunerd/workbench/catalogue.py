@@ -7,7 +7,7 @@ from typing import Final
 
 from tunerd.mapping import presets
 from tunerd.places import Node
-from tunerd.workbench.report import wrapped
+from tunerd.workbench.shown import wrapped
 
 _HEAD: Final = re.compile(r"# (from|maps|lacks): *(.*)")
 _NAME: Final = 26

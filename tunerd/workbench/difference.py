@@ -14,9 +14,8 @@ from tunerd.workbench.compare import Change, changes, field_of, lines
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Unit, mapped, units
 from tunerd.workbench.example_runs import recording_fields
-from tunerd.workbench.report import wrapped
 from tunerd.workbench.request import request_of
-from tunerd.workbench.shown import count
+from tunerd.workbench.shown import count, wrapped
 
 _FIELDS_SHOWN: Final = 20
 

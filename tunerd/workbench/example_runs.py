@@ -19,9 +19,9 @@ from tunerd.outcome import FailReason
 from tunerd.workbench.compare import ABSENT, Change, changes, same
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Evaluation, evaluate, units
-from tunerd.workbench.report import outcome_of
 from tunerd.workbench.request import STAND_IN
 from tunerd.workbench.shown import where
+from tunerd.workbench.view import outcome_of
 
 WRITTEN_AT_MS: Final = 1_782_900_060_000
 """`file.mtime` of every example: 2026-07-01 10:01:00 UTC, so that a fresh checkout changes nothing."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import textwrap
 from typing import Any, Final
 
 from tunerd.places import Place
@@ -49,3 +50,11 @@ def where(place: Place) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 call`, `1,200 calls`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def wrapped(text: str, indent: str, first: str | None = None) -> list[str]:
+    """Lines of at most eighty columns; what is long and whole (a URL, a path) stays so."""
+    return textwrap.wrap(
+        visible(text), WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    ) or [first or indent]  # fmt: skip

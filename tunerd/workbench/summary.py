@@ -10,8 +10,8 @@ from tunerd.mapping.explanation import Explanation
 from tunerd.places import Place
 from tunerd.visible import visible
 from tunerd.workbench.evaluation import Evaluation
-from tunerd.workbench.report import REPAIRS, merged, outcome_of, wrapped
-from tunerd.workbench.shown import count, short, where
+from tunerd.workbench.shown import count, short, where, wrapped
+from tunerd.workbench.view import REPAIRS, merged, outcome_of
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12

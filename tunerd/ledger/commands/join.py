@@ -1,4 +1,4 @@
-"""Calls and recordings find each other: matching.py decides, this carries it out on the stored rows."""
+"""Calls and recordings find each other: matching.py decides, and this carries it out on the stored rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -19,17 +19,16 @@ from tunerd.ledger.matching import (
     decide,
     partners,
     taken_from,
-    tie_words,
     wants_of,
 )
-from tunerd.ledger.rows import Row, Want
-from tunerd.ledger.sql.join_tables import JoinTables
+from tunerd.ledger.matching_words import tie_words
+from tunerd.ledger.rows import LedgerRow, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE, Move
 from tunerd.outcome import FailReason
 
 _AT_ONCE: Final = 256
-"""Places that one transaction looks around; what is left is looked at by the next."""
+"""Changes that one transaction looks at; the next transaction looks at the others."""
 _NEIGHBOURS: Final = 32
 _WORDS: Mapping[FailReason, str] = {
     FailReason.RECORDING_MISSING: "no strategy found its recording in time; a recording that comes later revives it, "
@@ -41,8 +40,8 @@ _WORDS: Mapping[FailReason, str] = {
 }
 
 
-def first_wants(row: Row, strategies: Sequence[Strategy]) -> Sequence[Want]:
-    """What a call that is new, or was rewritten, looks for."""
+def first_wants(row: LedgerRow, strategies: Sequence[Strategy]) -> Sequence[Want]:
+    """What a call looks for that is new or was rewritten."""
     return [
         Want(
             call=row.row,
@@ -58,23 +57,23 @@ def first_wants(row: Row, strategies: Sequence[Strategy]) -> Sequence[Want]:
     ]
 
 
-def resolve(store: Store, row: Row, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
-    """Decide a call whose wants stand in the ledger, and carry the decision out: due, waiting on, or failed."""
-    known = store.matching(row.row)
+def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) -> Matched | FailedCall | None:
+    """Decide a call whose wants are in the ledger, and carry the decision out: it is due, waits longer, or is failed."""
+    known = store.bodies.matching(row.row)
     if known is None:
         return None
     strategies, on_missing = known
-    wants = store.wants(row.row) if row.seeks else ()
+    wants = store.wants.of(row.row) if row.seeks else ()
     offers = look(store, row, strategies, wants, now)
     for want in wants:
         offered = offers.get(want.position)
         is_later = isinstance(offered, Candidate) and offered.at > now
-        store.look_again(row.row, want.position, offered.at if is_later and isinstance(offered, Candidate) else None)
+        store.wants.look_at(want, offered.at if is_later and isinstance(offered, Candidate) else None)
     decision = decide(
         strategies,
         on_missing,
         offers=offers,
-        answers={want.position: want.answer for want in wants if want.answer is not None},
+        answers={want.position: want.absence for want in wants if want.absence is not None},
         waits_from=row.waits_from,
         now=now,
     )
@@ -82,16 +81,16 @@ def resolve(store: Store, row: Row, now: float, move: Move = Move.DECIDE) -> Mat
 
 
 def look(
-    tables: JoinTables, row: Row, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
+    store: Store, row: LedgerRow, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
 ) -> Mapping[int, Candidate | Tie]:
     """What the ledger has for each of a call's wants. Reads only."""
     offers: dict[int, Candidate | Tie] = {}
     known: dict[tuple[str, str], Partner | Tie | None] = {}
     for want in wants:
-        if want.answer is not None and not want.answer.expired:
+        if want.absence is not None and not want.absence.expired:
             continue
         if (want.source, want.key) not in known:
-            known[want.source, want.key] = _partner(tables, want)
+            known[want.source, want.key] = _partner(store, want)
         partner, strategy = known[want.source, want.key], strategies[want.position]
         if isinstance(partner, Tie):
             if any(closeness(want.seeker, one.started_at_ms) is not None for one in partner.recordings):
@@ -100,37 +99,37 @@ def look(
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=not close[0])
-                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=tables.far, now=now)
+                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now)
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 
 
-def _partner(tables: JoinTables, want: Want) -> Partner | Tie | None:
-    """Among all that is near the call: the recordings, whoever else they may belong to, and what those others may have
-    instead."""
-    free = {one.row: one for one in tables.free_near(want.source, want.key, want.started_at_ms)}
+def _partner(store: Store, want: Want) -> Partner | Tie | None:
+    """What matching gives the call, among everything near it: the recordings, the other calls to which they may belong, and what
+    those may take instead."""
+    free = {one.row: one for one in store.recordings.free_near(want.source, want.key, want.started_at_ms)}
     if not free:
         return None
     starts = dict.fromkeys([want.started_at_ms, *(one.started_at_ms for one in free.values())])
-    rivals = {(w.call, w.position): w for at in starts for w in tables.rivals_near(want.source, want.key, at)}
+    rivals = {(w.call, w.position): w for at in starts for w in store.wants.rivals_near(want.source, want.key, at)}
     rivals[want.call, want.position] = want
     for other in [w for w in rivals.values() if w.call != want.call and w.standing is not Standing.SERVED][:_NEIGHBOURS]:
-        free |= {one.row: one for one in tables.free_near(want.source, want.key, other.started_at_ms)}
+        free |= {one.row: one for one in store.recordings.free_near(want.source, want.key, other.started_at_ms)}
     return partners([rival.seeker for rival in rivals.values()], list(free.values())).get(want.call)
 
 
 def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int]]:
-    """Decide whoever is near to what changed in this transaction: a recording that came, was taken or became free, a call
-    that looks no more. Gives what came of it, and the calls that were looked at."""
+    """Decide every call that is near to a change of this transaction: a recording that came, was taken or became free, or a call
+    that no longer looks for one. Returns the calls that were matched or failed, and the rows that were looked at."""
     found: list[Matched | FailedCall] = []
     seen: set[int] = set()
-    for _ in range(_AT_ONCE + 4 * len(store.touched)):  # all that changed, and what changes by that; never without an end
+    for _ in range(_AT_ONCE + 4 * len(store.touched)):  # also what changes by these; but there is an end
         if not store.touched:
             break
         source, key, started_at_ms = next(iter(store.touched))
         del store.touched[source, key, started_at_ms]
-        for call in dict.fromkeys(want.call for want in store.seekers_near(source, key, started_at_ms)):
-            row = store.get(call)
+        for call in dict.fromkeys(want.call for want in store.wants.seekers_near(source, key, started_at_ms)):
+            row = store.calls.get(call)
             if row is not None and (row.state is State.WAITING or is_revivable(row)):
                 seen.add(call)
                 ended = resolve(store, row, now)
@@ -138,18 +137,18 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
     return found, seen
 
 
-def is_revivable(row: Row) -> bool:
+def is_revivable(row: LedgerRow) -> bool:
     return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
-def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
     for closing in decision.closes:
-        store.take(closing.recording, row.row)
-        store.answer_want(row.row, closing.position, Absence(at=now, expired=closing.expired))
+        store.recordings.take(closing.recording, row.row)
+        store.wants.answer(row.row, closing.position, Absence(at=now, expired=closing.expired))
     match decision:
         case Use():
             if decision.recording is not None:
-                store.take(decision.recording, row.row)
+                store.recordings.take(decision.recording, row.row)
             store.move(
                 row,
                 move,
@@ -164,14 +163,14 @@ def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Mov
                 detail="",
             )
             if row.seeks:
-                store.open_wants(row.row, False)
+                store.wants.seek(row.row, False)
             if decision.recording is None:
                 return None
-            store.tell(row, now, "matched")
+            store.history.add(row, now, "matched")
             return Matched(source=row.source, call_id=row.call_id or "", waited_s=max(0.0, now - row.waits_from))
         case WaitUntil():
             if row.state is State.FAILED and move is Move.DECIDE:
-                return None  # still nothing: it stays failed
+                return None  # it stays failed
             if row.state is State.WAITING and move is Move.DECIDE:
                 if row.due_at != decision.at:
                     store.change(row, due_at=decision.at)
@@ -187,8 +186,8 @@ def _carry_out(store: Store, row: Row, decision: Decision, now: float, move: Mov
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)
 
 
-def fail(store: Store, row: Row, refusal: Refusal, now: float, move: Move) -> FailedCall:
-    """The ledger itself ends a call."""
+def fail(store: Store, row: LedgerRow, refusal: Refusal, now: float, move: Move) -> FailedCall:
+    """The ledger itself fails a call."""
     store.move(
         row,
         move,
@@ -199,7 +198,7 @@ def fail(store: Store, row: Row, refusal: Refusal, now: float, move: Move) -> Fa
         place=refusal.where,
         detail=refusal.what,
     )
-    store.tell(row, now, "failed", detail=f"{refusal.reason.value}: {refusal.what}")
+    store.history.add(row, now, "failed", detail=f"{refusal.reason.value}: {refusal.what}")
     if row.seeks and refusal.reason not in REVIVABLE:
-        store.open_wants(row.row, False)
+        store.wants.seek(row.row, False)
     return FailedCall(row=row.row, source=row.source, call_id=row.call_id, path=row.read_from, refusal=refusal)

@@ -1,8 +1,9 @@
--- Version 1: all states and tables of the ledger. A later version is a later file; none of these is ever edited.
--- Times are Unix seconds (REAL) unless the name says _ms or _ns. What a column means stands in rows.py.
+-- Version 1 of the ledger's tables. A later version is a later file; after the first release none of these is edited.
+-- Times are Unix seconds (REAL) unless the name says _ms or _ns. Flags are 0 and 1. rows.py says what a column means.
+-- tests/ledger/test_statements.py checks that each index is used, and that the columns are the fields of the records.
 
--- One small row a call (or refused, or ignored document). Documents and payloads stand apart, so that claims, lists and
--- retention never read them.
+-- One small row for each call (or refused, or ignored document). Documents and payloads are kept apart from it, so that claims,
+-- lists and retention never read them.
 CREATE TABLE call (
     row INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,                   -- call | conflict | refused | ignored | group
@@ -58,9 +59,9 @@ CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
 CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
-CREATE INDEX call_failed_fat ON call (changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed);
+CREATE INDEX call_failed_body ON call (state, changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed = 1);
 
--- What a row is made of. `payload` stands before `document`, so that reading one does not page through the other.
+-- What a row is made of. `payload` comes before `document`, so that reading one does not page through the other.
 CREATE TABLE body (
     row INTEGER PRIMARY KEY,
     checked_for TEXT,
@@ -70,13 +71,13 @@ CREATE TABLE body (
     document BLOB
 ) STRICT;
 
--- Frozen bodies that are no small patch of their payload (call.patch).
+-- Frozen bodies that are kept whole, since a delta of the payload (call.patch) would be hardly smaller.
 CREATE TABLE frozen (
     row INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 ) STRICT;
 
--- Further places of a call; the first stands in its row.
+-- Further places at which a call's document was read; the first is in its row.
 CREATE TABLE origin (
     row INTEGER NOT NULL,
     source TEXT NOT NULL,
@@ -86,7 +87,7 @@ CREATE TABLE origin (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX origin_place ON origin (source, path);
 
--- The last 20 for each call.
+-- The last 20 events of each call.
 CREATE TABLE event (
     row INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -105,8 +106,6 @@ CREATE TABLE recording (
     url TEXT,
     started_at_ms INTEGER,
     expires_at REAL,
-    duration_s REAL,
-    origin_source TEXT NOT NULL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
@@ -120,9 +119,8 @@ CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE take
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
 CREATE INDEX recording_age ON recording (admitted_at);
 
--- What a call looks for, or looked for: one row a manifest strategy. They stay as long as the call does, since a recording
--- that is nearer to a call that was sent than to any other is given to nobody. `seeking`: the call looks for recordings now.
--- `look_at`: when it may take one that is not near.
+-- What a call looks for, or looked for: one row for each manifest strategy. They are kept as long as the call is, since a recording
+-- that is nearer to a call that was sent than to any other is given to no call.
 CREATE TABLE want (
     call INTEGER NOT NULL,
     position INTEGER NOT NULL,
@@ -138,11 +136,11 @@ CREATE TABLE want (
     look_at REAL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX want_open ON want (source, key, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
+CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
 CREATE INDEX want_key ON want (source, key, started_at_ms, call, position);
 CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 
--- Calls that are gathered from several documents: the key of the row, and when it wants a look.
+-- Calls that are gathered from several documents: the key of the row, and when to look at it.
 CREATE TABLE gathering (
     row INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
@@ -156,8 +154,8 @@ CREATE TABLE gathering (
 CREATE UNIQUE INDEX gathering_key ON gathering (source, key);
 CREATE INDEX gathering_look ON gathering (source, look_at) WHERE look_at IS NOT NULL;
 
--- Their documents; NULL once they stand in body.document. A line of a log is known by the number of its log (file.log), whatever
--- the log is called by then; log 0: of a whole file, known by its path.
+-- Their documents; NULL once they are part of body.document. A line of a log is known by the number of its log (file.log),
+-- whatever the log is called by then; log 0 is a whole file, known by its path.
 CREATE TABLE fragment (
     row INTEGER NOT NULL,
     seq INTEGER NOT NULL,
@@ -176,8 +174,8 @@ CREATE TABLE fragment (
 ) STRICT;
 CREATE INDEX fragment_place ON fragment (row, log, "offset");
 
--- Where a gathered call was cut: it may lack a part. (In a table WITHOUT ROWID the columns of the key come first, in its order:
--- quick_check of SQLite 3.40 finds damage in any other.)
+-- Where a gathered call was cut: it may lack a part. (In a table WITHOUT ROWID the columns of the key come first, in its order,
+-- because quick_check of SQLite 3.40 reports damage otherwise.)
 CREATE TABLE cut (
     row INTEGER NOT NULL,
     log INTEGER NOT NULL,
@@ -189,11 +187,11 @@ CREATE TABLE cut (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX cut_place ON cut (source, log, path);
 
--- Logs whose end is not known: the gathered call that is carried there is cut.
+-- Logs whose end is not known: the gathered call that is carried at their end is cut.
 CREATE TABLE torn (
     source TEXT NOT NULL,
     log INTEGER NOT NULL,
-    lost INTEGER NOT NULL,                -- nowhere to be found; 0: truncated, or followed by nobody knows what
+    lost INTEGER NOT NULL,                -- 1: it cannot be found anywhere; 0: it was truncated, or not read to its end
     PRIMARY KEY (source, log)
 ) STRICT, WITHOUT ROWID;
 
@@ -204,8 +202,8 @@ CREATE TABLE key_style (
     own INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- How far each file has been read. Inode numbers are stored as signed 64 bit. A log has one row; while it is at no path that is
--- known (it was moved, and not found yet) its row stands as vanished under its last path, beside the row of what is there now.
+-- How far each file has been read. Inode numbers are stored as signed 64 bit. A log has one row; while it is at no known path (it
+-- was moved, and not found yet) its row is kept as vanished under its last path, beside the row of the file that is there now.
 CREATE TABLE file (
     source TEXT NOT NULL,
     path TEXT NOT NULL,
@@ -223,15 +221,14 @@ CREATE TABLE file (
     carry TEXT NOT NULL,
     home TEXT NOT NULL,                   -- of a log: the path at which it was first read, and the inode
     home_inode INTEGER NOT NULL,
-    changed_at REAL NOT NULL,
     vanished_at REAL,
     disposed INTEGER NOT NULL,
-    held INTEGER NOT NULL,
+    kept INTEGER NOT NULL,
     PRIMARY KEY (source, path, log)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX file_log ON file (source, log) WHERE log > 0;
-CREATE INDEX file_inode ON file (source, inode) WHERE log > 0;
-CREATE INDEX file_head ON file (source, substr(content, 1, 8)) WHERE log > 0;
+CREATE INDEX file_log ON file (source, log) WHERE log <> 0;
+CREATE INDEX file_inode ON file (source, inode, log) WHERE log <> 0;
+CREATE INDEX file_head ON file (source, substr(content, 1, 8), log) WHERE log <> 0;
 CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
 
 CREATE TABLE destination (
@@ -240,7 +237,7 @@ CREATE TABLE destination (
     clock TEXT NOT NULL                   -- JSON
 ) STRICT, WITHOUT ROWID;
 
--- Where calls were accepted whose rows are gone: a backlog may leave a base_url by itself only if it never accepted anything.
+-- Base URLs that accepted a call whose row is removed: a backlog is moved away from a base URL only if that never accepted one.
 CREATE TABLE accepted (
     base_url TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

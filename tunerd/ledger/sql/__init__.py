@@ -1,1 +1,1 @@
-"""How the ledger's rows stand in SQL: the tables, what is asked of them, and one transaction over them."""
+"""The tables of the ledger in SQL, every statement over them, and one transaction over all of them."""

@@ -1,117 +1,273 @@
-"""Store: what commands/ work on, over one connection, and its transactions. It lives in the writer thread."""
+"""Store: the tables of a ledger over one connection, and the transactions over all of them.
 
-import sqlite3
+It answers narrow questions and makes narrow changes inside one open transaction, and decides nothing: what a command means is
+said in commands/. Questions about one table are asked of its part (`store.recordings`); what concerns several tables is a method
+here. One thread uses a store at a time.
+"""
+
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from tunerd.call import State
 from tunerd.ledger import Gauges
-from tunerd.ledger.sql.codec import to_text
-from tunerd.ledger.sql.gather_tables import GatherTables
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.sql import calls as call_table
+from tunerd.ledger.sql.bodies import Bodies
+from tunerd.ledger.sql.call_history import CallHistory
+from tunerd.ledger.sql.calls import Calls
+from tunerd.ledger.sql.cuts import Cuts
+from tunerd.ledger.sql.database import Cursor, Database
+from tunerd.ledger.sql.destinations import DestinationTable
+from tunerd.ledger.sql.due_calls import DueCalls
+from tunerd.ledger.sql.files import Files
+from tunerd.ledger.sql.groups import Groups
+from tunerd.ledger.sql.recordings import Recordings, Touched
+from tunerd.ledger.sql.wants import Wants
+from tunerd.ledger.sql.write_buffer import WriteBuffer
+from tunerd.ledger.states import Move, check
+from tunerd.ledger.tally import Tally
+
+TALLY: Final = (
+    "SELECT state, dismissed, kind = 'call', count(*), coalesce(sum(size), 0) FROM call GROUP BY state, dismissed, kind = 'call'"
+)
+"""Only at a start."""
+PROBE: Final = "INSERT INTO meta (name, value) VALUES ('touched', 1) ON CONFLICT (name) DO UPDATE SET value = meta.value + 1"
+NOTE_REBUILT: Final = "INSERT INTO meta (name, value) VALUES ('rebuilt', 1) ON CONFLICT (name) DO UPDATE SET value = 1"
+IS_REBUILT: Final = "SELECT 1 FROM meta WHERE name = 'rebuilt'"
+RESENDS_QUARANTINED: Final = "DELETE FROM meta WHERE name = 'rebuilt'"
+
+_COUNTED: Final = frozenset({"state", "size", "dismissed", "kind"})
+"""Columns that the tally goes by."""
 
 
-class Store(GatherTables):
-    def __init__(self, db: sqlite3.Connection) -> None:
-        super().__init__(db)
-        self._full: bool | None = None
-        self.committed: Callable[[int], None] = lambda count: None
-        """Told after each commit how many there were in the ledger's life."""
-        self.load()
+class Store:
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self.buffer = WriteBuffer(db)
+        self.tally = Tally()
+        self.woken: Counter[str] = Counter()
+        """Destinations of which a call was made due in this transaction."""
+        self.disposable: set[tuple[str, str]] = set()
+        """(source, path) of files that may have become disposable in this transaction."""
+        self.claimed: dict[int, LedgerRow | None] = {}
+        """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
+        self.touched: dict[Touched, None] = {}
+        """Recordings and calls that changed, in that order; commands/join.py looks at what is near to them."""
+        self.calls = Calls(self.ask)
+        self.bodies = Bodies(self.ask, db.execute, self.buffer.drop_body)
+        self.due = DueCalls(self.ask, self.calls.get, self.bodies.payload_is)
+        self.history = CallHistory(db.execute)
+        self.recordings = Recordings(db, self.touched)
+        self.wants = Wants(db, self.touched)
+        self.destinations = DestinationTable(db.execute)
+        self.files = Files(db.execute)
+        self.groups = Groups(db.execute)
+        self.cuts = Cuts(db.execute)
 
     def load(self) -> None:
-        """Everything that is kept in memory beside the tables, read anew."""
-        self.load_calls()
-        self.load_joins()
-        self.woken, self.ripe = Counter(), set()
-        found = self.db.execute("SELECT value FROM meta WHERE name = 'commits'").fetchone()
-        self.commits: int = 0 if found is None else found[0]
+        """Read what is kept in memory besides the tables. A store that only answers questions does without."""
+        self.calls.load()
+        self.due.load()
+        self.bodies.load()
+        self.destinations.load()
+        self.tally = Tally()
+        for state, dismissed, is_call, count, size in self.ask(TALLY):
+            self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
+
+    def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
+        """Run a statement that needs the tables call and body as they are by now."""
+        self.buffer.write()
+        return self.db.execute(sql, values)
+
+    # Rows. These keep the tally, and what a claim holds, in step with the table.
+
+    def add(self, row: LedgerRow, body: Body) -> None:
+        """A new row; `row.row` is set."""
+        row.row = self.db.next_number("call")
+        row.size = body.size + row.fragments_size
+        row.event_count = 0
+        self.buffer.add(row, body)
+        self._note(row)
+        self.tally.add(row)
+        if row.state is State.DUE:
+            self.woken[row.destination] += 1
+
+    def change(self, row: LedgerRow, **columns: object) -> None:
+        """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
+        is_counted = not _COUNTED.isdisjoint(columns)
+        if is_counted:
+            self.tally.add(row, -1)
+        for name, value in columns.items():
+            setattr(row, name, value)
+        self.buffer.change(row, columns)
+        self._note(row)
+        if is_counted:
+            self.tally.add(row)
+        if row.state is State.SENDING:
+            self.claimed[row.row] = row
+
+    def move(self, row: LedgerRow, move: Move, after: State, now: float, **columns: object) -> None:
+        """As `change`, to a state that the table of states.py allows."""
+        check(row.state, move, after)
+        self.claimed.pop(row.row, None)
+        self.change(row, state=after, changed_at=now, **columns)
+        if after is State.DUE:
+            self.woken[row.destination] += 1
+        elif after in (State.SENT, State.IGNORED):
+            self.may_be_disposable(row)
+
+    def _note(self, row: LedgerRow) -> None:
+        if row.kind is not RowKind.CALL:
+            self.calls.note(row)
+        if row.state is State.DUE:
+            self.due.note(row.destination, row.agent)
+
+    def claimed_row(self, row: int) -> LedgerRow | None:
+        """A row that a worker gives back; as a rule nothing has to be read."""
+        return self.claimed.get(row) or self.calls.get(row)
+
+    def drop(self, row: LedgerRow) -> None:
+        """Remove a row with all that belongs to it. The recordings that it took stay."""
+        self.tally.add(row, -1)
+        if row.state is State.SENT:
+            self.destinations.note_accepted(row.workspace.rpartition("/")[0])
+        self.ask(call_table.DELETE, (row.row,))
+        self.bodies.delete(row.row)
+        self.history.delete(row.row)
+        self.db.retire_number("call", row.row)
+        if row.seeks:
+            self.wants.delete(row.row)
+        if row.gathers:
+            self.groups.delete(row.row)
+            self.cuts.lift_all(row.row)
+
+    # Bodies.
+
+    def set_body(self, row: LedgerRow, body: Body) -> None:
+        """Put another body in place of the row's; a frozen one is thawed."""
+        self.thaw(row)
+        self.buffer.set_body(row.row, body)
+        size = body.size + row.fragments_size
+        if row.size != size:
+            self.change(row, size=size)
+
+    def thaw(self, row: LedgerRow) -> None:
+        """Forget the frozen body: the next claim makes it anew."""
+        if row.form is not None:
+            if row.patch is None:
+                self.bodies.drop_frozen(row.row)
+            self.change(row, form=None, patch=None, frozen_by_claim=False)
+
+    # Places.
+
+    def note_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
+        """Another place at which the call's document was read; the place in the row itself needs no note."""
+        if (source, path, offset) != (row.source, row.path, row.offset):
+            self.history.add_origin(row, source, path, offset)
+            if not row.copies:
+                self.change(row, copies=True)
+
+    def may_be_disposable(self, row: LedgerRow) -> None:
+        """The row no longer keeps the files that it was read from."""
+        self.disposable.update((source, path) for source, path, _ in self.history.origins(row))
+
+    def keep_files(self, row: LedgerRow) -> None:
+        """The files that the row was read from are never disposable again: it is removed without having been sent."""
+        for source, path, _ in self.history.origins(row):
+            self.files.keep(source, path)
+
+    # The ledger as a whole.
+
+    def gauges(self) -> Gauges:
+        return self.tally.gauges(self._oldest_at())
+
+    def _oldest_at(self) -> dict[State, float]:
+        """Of each open state the admission of its first row."""
+        oldest: dict[State, float] = {}
+        for state, sql in ((State.WAITING, call_table.FIRST_WAITING), (State.GATHERING, call_table.FIRST_GATHERING)):
+            if self.tally.calls[state]:
+                oldest[state] = self.ask(sql).fetchone()[0]
+        if self.claimed:
+            first = self.claimed_row(min(self.claimed))
+            if first is not None:
+                oldest[State.SENDING] = first.admitted_at
+        if self.tally.calls[State.DUE]:
+            firsts = [self.ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in self.due.agents]
+            if found := [first for first in firsts if first is not None]:
+                oldest[State.DUE] = min(found)[1]
+        return oldest
+
+    def has_accepted(self, base_url: str) -> bool:
+        """Whether any call was accepted there, as far back as the ledger reaches."""
+        begins = f"{base_url}/"
+        sent = (len(begins), begins)
+        return self.destinations.has_accepted(base_url) or self.ask(call_table.SENT_TO, sent).fetchone() is not None
+
+    def open_by_destination(self) -> list[Any]:
+        """Rows of (destination, workspace, waiting, due, sending, may have arrived)."""
+        return self.ask(call_table.OPEN_BY_DESTINATION).fetchall()
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock jumped: what is due, and what waits, stays as far away as it was."""
+        self.calls.shift(seconds)
+        self.wants.shift(seconds)
+        self.recordings.shift(seconds)
+        self.groups.shift(seconds)
+        self.destinations.shift(seconds)
+        self.woken.update(list(self.destinations.gates()))
+
+    def probe_write(self) -> None:
+        """Write something that nobody reads: proves that the disk takes a commit, and syncs those before it."""
+        self.db.execute(PROBE)
+
+    # After damage: whether calls that may be sent twice were looked at since.
+
+    def note_rebuilt(self) -> None:
+        self.db.execute(NOTE_REBUILT)
+
+    def is_rebuilt(self) -> bool:
+        return self.db.execute(IS_REBUILT).fetchone() is not None
+
+    def resends_quarantined(self) -> None:
+        self.db.execute(RESENDS_QUARANTINED)
+
+    # Transactions.
 
     def begin(self, *, full: bool) -> None:
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
-        self._before = (self.tally.copy(), self._last_row, self._last_recording, dict(self._gates))
-        self._sets_before = (self.retired.copy(), self.bodies_kept, list(self.in_hand))
-        self._touched_before = dict(self.touched)
-        if full is not self._full:
-            self.db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
-            self._full = full
-        self._changes_before = self.db.total_changes
-        self.db.execute("BEGIN IMMEDIATE")
+        self._before = (self.tally.copy(), self.bodies.snapshot(), self.destinations.snapshot(), list(self.claimed),
+                        dict(self.touched))  # fmt: skip
+        self.db.begin(durable=full)
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
-        self._unwritten.write()
-        self._expected = {}
-        self._payloads = {}
-        has_changed = self.db.total_changes != self._changes_before  # a commit of nothing is not synced, and leaves no trace
-        if has_changed:
-            self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('commits', ?)", (self.commits + 1,))
-        self.db.execute("COMMIT")
-        if has_changed:
-            self.commits += 1
-            self.committed(self.commits)
-        done = ({name for name, calls in self.woken.items() if calls > 0}, self.ripe)
-        self.woken, self.ripe = Counter(), set()
+        self.buffer.write()
+        self._forget_hints()
+        self.db.commit()
+        done = ({name for name, calls in self.woken.items() if calls > 0}, self.disposable)
+        self.woken, self.disposable = Counter(), set()
         return done
 
     def rollback(self) -> bool:
-        """Undo the transaction, in memory too. Never raises: SQLite may have undone it by itself. False: the connection
-        cannot undo it, and is of no use any more."""
-        self._unwritten.forget()
-        self._expected = {}
-        self._payloads = {}
-        if self.db.in_transaction:
-            try:
-                self.db.execute("ROLLBACK")
-            except sqlite3.Error:
-                pass
-        self.tally, self._last_row, self._last_recording, self._gates = self._before
-        self.retired, self.bodies_kept, in_hand = self._sets_before
-        self.in_hand = dict.fromkeys(in_hand)  # the rows may have been changed: read them again
-        self.touched = self._touched_before
-        self.woken, self.ripe = Counter(), set()
-        return not self.db.in_transaction
+        """Undo the transaction, in memory too. Never raises. False: the connection has to be replaced."""
+        self.buffer.forget()
+        self._forget_hints()
+        is_undone = self.db.rollback()
+        tally, bodies, gates, claimed, touched = self._before
+        self.tally = tally
+        self.bodies.restore(bodies)
+        self.destinations.restore(gates)
+        self.claimed = dict.fromkeys(claimed)  # the rows may have been changed: read them again
+        self.replace_touched(touched)
+        self.woken, self.disposable = Counter(), set()
+        return is_undone
 
-    def gauges(self) -> Gauges:
-        return self.tally.gauges(self.oldest_at())
+    def replace_touched(self, touched: Mapping[Touched, None]) -> None:
+        kept = dict(touched)
+        self.touched.clear()
+        self.touched.update(kept)
 
-    def touch(self) -> None:
-        """A write that changes nothing that anyone reads: proves that the disk takes one."""
-        self.db.execute("INSERT INTO meta (name, value) VALUES ('touched', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1")
-
-    # After damage: nobody has yet looked at what may be sent twice.
-
-    def note_rebuilt(self) -> None:
-        self.db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('rebuilt', 1)")
-
-    def is_rebuilt(self) -> bool:
-        return self.db.execute("SELECT 1 FROM meta WHERE name = 'rebuilt'").fetchone() is not None
-
-    def resends_quarantined(self) -> None:
-        self.db.execute("DELETE FROM meta WHERE name = 'rebuilt'")
-
-    # Files whose path is there, or not.
-
-    def come_back(self, source: str, path: str) -> None:
-        sql = "UPDATE file SET vanished_at = NULL WHERE source = ? AND path = ? AND whole = 1 AND NOT disposed"
-        self.db.execute(sql, (source, to_text(path)))
-        self.ripe.add((source, path))
-
-    def vanish(self, source: str, paths: Sequence[str], now: float) -> None:
-        sql = "UPDATE file SET vanished_at = ? WHERE source = ? AND path = ? AND vanished_at IS NULL"
-        self.db.executemany(sql, [(now, source, to_text(path)) for path in paths])
-
-    def dispose(self, source: str, path: str, now: float) -> None:
-        sql = "UPDATE file SET vanished_at = ?, disposed = 1 WHERE source = ? AND path = ? AND whole = 1"
-        self.db.execute(sql, (now, source, to_text(path)))
-
-    # Outside of transactions.
-
-    def wipe(self) -> None:
-        """Nothing of what was deleted is left in the file: free pages are overwritten by being cut off, the log is
-        written back and emptied."""
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page and stop
-        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def give_pages_back(self, pages: int) -> None:
-        if self.db.execute("PRAGMA freelist_count").fetchone()[0] > pages:
-            self.db.executescript(f"PRAGMA incremental_vacuum({pages})")
+    def _forget_hints(self) -> None:
+        self.calls.forget_expected()
+        self.bodies.forget_payloads()

@@ -1,4 +1,4 @@
-"""Opening the SQLite file: pragmas, who may be trusted with it, migrations. Blocking; no rows are looked at."""
+"""Opening the SQLite file: pragmas, whose file it is, migrations. Blocking; it looks at no rows."""
 
 import os
 import sqlite3
@@ -11,26 +11,26 @@ from typing import Final
 from tunerd.ledger import LedgerRefused
 
 APPLICATION_ID: Final = 0x74756E72
-"""`tunr`, in the file's header: no other program's database is ever touched."""
+"""`tunr`, in the file's header: another program's database is never changed."""
 _CACHE_KIB: Final = 4096
 _PAGE_BYTES: Final = 4096
 _WAL_PAGES: Final = 4000
-"""Checkpoint after so many (16 MiB); on a small disk after fewer, since what is in the log needs its room in the file once
-more before the log gives it back."""
+"""Checkpoint after this many pages (16 MiB). On a small disk after fewer, because what is in the log needs the same room in the
+file before the log gives its room back."""
 _WAL_SHARE: Final = 8
-"""The log takes at most this part of the disk."""
+"""The log takes at most one part in this many of the disk."""
 
 
 @cache
 def scripts() -> Sequence[str]:
-    """The schema's versions, in order: the n-th leads from version n-1 to n. Read once in a process."""
+    """The schema's versions in order: the n-th leads from version n-1 to n. Read once in a process."""
     folder = resources.files("tunerd.ledger") / "schema"
     entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     return tuple(entry.read_text() for entry in entries if entry.name.endswith(".sql"))
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection that writes, for one thread at a time. Creates an empty file readable by its owner alone."""
+    """A connection that writes, for one thread at a time. An empty file that it creates is readable by its owner alone."""
     if str(path) != ":memory:" and not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=1.0)
@@ -69,8 +69,8 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection, path: Path, now: float, versions: Sequence[str]) -> None:
-    """Bring the schema to the newest version, keeping a copy of what was there; turn WAL on. Raises LedgerRefused for
-    a newer schema or another program's file, sqlite3.DatabaseError for a damaged one."""
+    """Bring the schema to the newest version, keep a copy of the file as it was, and turn WAL on. Raises LedgerRefused for a
+    newer schema or another program's file, and sqlite3.DatabaseError for a damaged file."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     owner: int = db.execute("PRAGMA application_id").fetchone()[0]
     tables: int = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
@@ -95,7 +95,7 @@ def prepare(db: sqlite3.Connection, path: Path, now: float, versions: Sequence[s
 
 
 def keep_copy(db: sqlite3.Connection, path: Path, version: int, now: float) -> Path:
-    """A whole copy as it is before a migration."""
+    """A whole copy of the file as it is before a migration."""
     copy = path.with_name(f"{path.name}.v{version}-{now:.0f}")
     os.close(os.open(copy, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     target = sqlite3.connect(copy)

@@ -1,4 +1,4 @@
-"""Whether the ledger's path still names the file that is open. SQLite itself goes on writing to a file that was deleted."""
+"""Whether the ledger's path still names the file that is open. SQLite itself continues to write to a file that was deleted."""
 
 import os
 from pathlib import Path

@@ -1,21 +1,19 @@
-"""SqliteLedger: the Ledger protocols, each method a job for the writer or a question to the reader.
+"""SqliteLedger has the methods of all Ledger protocols and is long because there are forty of them, of a few lines each.
 
-What a command means stands in ledger/commands/, how it is stored in the tables, when it is committed in writer.py.
+A method is a job for the writer or a question to the reader. What a command means is said in ledger/commands/, how rows are
+stored in ledger/sql/, and when they are committed in writer_thread.py.
 """
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
-from tunerd.events import Emit, LedgerRolledBack
-from tunerd.filesystem import is_network, kind_of
+from tunerd.events import Emit
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -31,7 +29,6 @@ from tunerd.ledger import (
     Gauges,
     Group,
     GroupResult,
-    LedgerRefused,
     LedgerUnavailable,
     Pick,
     Retention,
@@ -40,23 +37,22 @@ from tunerd.ledger import (
     Story,
     Stranded,
 )
-from tunerd.ledger import lock as locks
-from tunerd.ledger.commands import admit, desk, gather, send, strand, upkeep
+from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
 from tunerd.ledger.sql.store import Store
-from tunerd.ledger.sqlite import reader as ask
 from tunerd.ledger.sqlite.connect import connect_reader
-from tunerd.ledger.sqlite.damage import mark_suspect, open_sound, refuse_what_is_none
-from tunerd.ledger.sqlite.errors import LedgerGone, Reserve
-from tunerd.ledger.sqlite.inode_watch import InodeWatch
-from tunerd.ledger.sqlite.reader import AnswersQuestions, ReaderThread
-from tunerd.ledger.sqlite.writer import AcceptsJobs, Job, WriterThread
+from tunerd.ledger.sqlite.directory import FreeSpace
+from tunerd.ledger.sqlite.disposable_files import DisposableFiles
+from tunerd.ledger.sqlite.errors import LedgerGone
+from tunerd.ledger.sqlite.jobs import AcceptsJobs, AnswersQuestions, Job
+from tunerd.ledger.sqlite.open_file import OpenFile, open_file
+from tunerd.ledger.sqlite.reader_thread import ReaderThread
+from tunerd.ledger.sqlite.reserve import Reserve
+from tunerd.ledger.sqlite.sqlite_database import sqlite_of
+from tunerd.ledger.sqlite.writer_thread import WriterThread
 
 T = TypeVar("T")
 
-_RIPE_KEPT: Final = 2000
-"""Files remembered as candidates for `disposable`; beyond that it looks through all of them."""
 _ALIVE_WITHIN_S: Final = 10.0
-_FREE_CHECKED_S: Final = 1.0
 _VACUUM_PAGES: Final = 1000
 
 
@@ -66,25 +62,19 @@ class SqliteLedger:
     def __init__(
         self,
         path: Path,
-        lock: locks.Lock | None,
-        watch: InodeWatch,
+        file: OpenFile,
         reader: AnswersQuestions,
         writer: Callable[["SqliteLedger"], AcceptsJobs],
         min_free_bytes: int,
     ) -> None:
+        """`writer` makes the writer, which tells the ledger of its commits (`committed`)."""
         self.path = path
-        self._lock = lock
-        self._watch = watch
-        self._min_free_bytes = min_free_bytes
-        self._free_checked_at = -_FREE_CHECKED_S
-        self._is_full = False
+        self._file = file
+        self._free_space = FreeSpace(path.parent, min_free_bytes)
         self._wakes: list[Callable[[str], None]] = []
         self._taker: CallReceiver | None = None
-        self._ripe: dict[str, dict[str, None]] = {}
-        self._look_from: dict[str, str | None] = {}
-        """Where `disposable` looks on through a source's files; None: it has seen them all."""
-        self._overflowed: set[str] = set()
         self._reader = reader
+        self._disposable = DisposableFiles(reader)
         self._writer = writer(self)
 
     @classmethod
@@ -101,57 +91,24 @@ class SqliteLedger:
         may_rebuild: bool = True,
         clock: Clock | None = None,
     ) -> "SqliteLedger":
-        """Take the lock, make sure that the file is sound (a damaged one is set aside, and what can be read of it taken
-        over: LedgerRebuilt), bring its schema to the newest version, and make due again what was being sent.
+        """Take the lock, make sure that the file is sound, bring its schema to the newest version, and make calls due again that
+        were being sent. Raises LedgerRefused with one line.
 
-        `create=False`: a ledger that is not there is no reason to make one. `min_free_bytes`: admissions are refused
-        (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt ledger reads files again that are
-        younger than this. `may_rebuild=False`: a damaged file is refused, and left as it is. Raises LedgerRefused with
-        one line."""
-        _check_place(path, create)
-        await asyncio.to_thread(refuse_what_is_none, path)
-        lock = await locks.hold(path, now, wait_for_lock_s)
-        is_new = not await asyncio.to_thread(path.exists)
-        try:
-            store, told = await asyncio.to_thread(partial(open_sound, path, now, keep_sent_s, may_rebuild=may_rebuild))
-            reserve = Reserve(path)
-            reserve.take()
-        except BaseException:
-            lock.release()
-            raise
-        # The open itself may have committed what the last process had in hand: that is no change of that process.
-        rolled_back = max(0, lock.commits - store.commits) if told is None and not is_new else 0
-        lock.note_commits(store.commits)
-        store.committed = lock.note_commits
-        watch = InodeWatch(path)
-        watch.remember()
-        loop = asyncio.get_running_loop()
-
-        def opened_again() -> Store:
-            store, _ = open_sound(path, now, keep_sent_s, is_reopened=True)
-            store.committed = lock.note_commits
-            watch.remember()
-            return store
+        A damaged file is set aside, and what can be read of it is taken over (LedgerRebuilt); `may_rebuild=False`: it is refused
+        and left as it is. `create=False`: the ledger has to be there already. `min_free_bytes`: admissions are refused
+        (LedgerUnavailable) while less is free on the disk. `keep_sent_s`: a rebuilt ledger reads files again that are younger."""
+        file, store, found = await open_file(
+            path, now=now, wait_for_lock_s=wait_for_lock_s, create=create, keep_sent_s=keep_sent_s, may_rebuild=may_rebuild
+        )
+        reserve, loop, used_clock = Reserve(path), asyncio.get_running_loop(), clock or SystemClock()
+        reserve.take()
 
         def writer(ledger: "SqliteLedger") -> WriterThread:
-            return WriterThread(
-                opened_again,
-                store,
-                reserve,
-                loop=loop,
-                clock=clock or SystemClock(),
-                emit=emit,
-                told=ledger._told,
-                suspect=partial(mark_suspect, path),
-            )
+            return WriterThread(store, file, reserve, loop=loop, clock=used_clock, emit=emit, committed=ledger.committed)
 
-        ledger = cls(
-            path, lock, watch, ReaderThread(partial(connect_reader, path), partial(mark_suspect, path)), writer, min_free_bytes
-        )
-        if told is not None:
-            emit(told)
-        if rolled_back:
-            emit(LedgerRolledBack(commits=rolled_back))
+        ledger = cls(path, file, ReaderThread(partial(connect_reader, path), file.mark_suspect), writer, min_free_bytes)
+        for event in found:
+            emit(event)
         return ledger
 
     # Jobs.
@@ -161,7 +118,7 @@ class SqliteLedger:
         return await self._writer.submit(job)
 
     def _hand_over(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
-        """Queued when this returns, and tried again until it is committed. `row`: of the claim that this ends."""
+        """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
 
@@ -174,13 +131,9 @@ class SqliteLedger:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
         return await self._writer.submit(job)
 
-    def _told(self, woken: set[str], ripe: set[tuple[str, str]]) -> None:
-        for source, path in ripe:
-            candidates = self._ripe.setdefault(source, {})
-            if len(candidates) < _RIPE_KEPT:
-                candidates[path] = None
-            else:
-                self._overflowed.add(source)
+    def committed(self, woken: set[str], disposable: set[tuple[str, str]]) -> None:
+        """A commit may have made calls of these destinations due, and these (source, path) disposable."""
+        self._disposable.note(disposable)
         for destination in sorted(woken):
             for wake in self._wakes:
                 wake(destination)
@@ -193,7 +146,7 @@ class SqliteLedger:
         size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
         future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         try:
-            self._check_free()
+            self._free_space.check()
         except LedgerUnavailable as exc:
             future.set_exception(exc)
             return future
@@ -216,21 +169,7 @@ class SqliteLedger:
 
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
-        self._min_free_bytes, self._free_checked_at, self._is_full = min_free_bytes, -_FREE_CHECKED_S, False
-
-    def _check_free(self) -> None:
-        if not self._min_free_bytes:
-            return
-        at = asyncio.get_running_loop().time()
-        if at - self._free_checked_at >= _FREE_CHECKED_S:
-            self._free_checked_at = at
-            try:
-                disk = os.statvfs(self.path.parent)
-                self._is_full = disk.f_bavail * disk.f_frsize < self._min_free_bytes
-            except OSError as exc:
-                raise LedgerUnavailable(f"the ledger's directory cannot be asked for its free space ({exc.strerror})") from exc
-        if self._is_full:
-            raise LedgerUnavailable("the disk of the ledger has less than ledger.min_free left; make room, it goes on by itself")
+        self._free_space.require(min_free_bytes)
 
     def claim(
         self,
@@ -244,7 +183,7 @@ class SqliteLedger:
         due_by: float | None = None,
         only: int | None = None,
     ) -> Awaitable[Claim]:
-        ask = send.Ask(
+        ask = claim.ClaimRequest(
             destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
         )
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
@@ -252,7 +191,7 @@ class SqliteLedger:
         return self._claimed(self._writer.submit(job), now)
 
     async def _claimed(self, asked: "asyncio.Future[Claim]", now: float) -> Claim:
-        """Whoever claims may be cancelled when the answer is there, but did not reach them: then it goes back, too."""
+        """The worker may be cancelled when the answer is there but did not reach it: then the call is given back, too."""
         try:
             return await asked
         except asyncio.CancelledError:
@@ -260,38 +199,38 @@ class SqliteLedger:
                 self._give_back(now, asked.result())
             raise
 
-    def _give_back(self, now: float, claim: Claim) -> None:
-        """Whoever claimed was cancelled: nobody got the call."""
-        if claim.claimed is not None:
-            self.release(claim.claimed.row, now)
+    def _give_back(self, now: float, answer: Claim) -> None:
+        """The worker was cancelled: nobody holds the call."""
+        if answer.claimed is not None:
+            self.release(answer.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: send.settle(store, row, settlement, now), row)
+        return self._hand_over(lambda store: settle.settle(store, row, settlement, now), row)
 
     def release(self, row: int, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: send.release(store, row, now), row)
+        return self._hand_over(lambda store: settle.release(store, row, now), row)
 
     async def sending(self) -> Mapping[int, float]:
-        return await self._do(send.sending)
+        return await self._do(reclaim.sending)
 
     def unsettled(self) -> frozenset[int]:
         return self._writer.unsettled()
 
     async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
-        return await self._do(lambda store: send.reclaim_lost(store, claims, now), full=True)
+        return await self._do(lambda store: reclaim.reclaim_lost(store, claims, now), full=True)
 
     async def gates(self) -> Mapping[str, Gate]:
-        return await self._alone(lambda store: store.gates())
+        return await self._alone(lambda store: store.destinations.gates())
 
     def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: send.set_gate(store, destination, gate, now))
+        return self._hand_over(lambda store: settle.set_gate(store, destination, gate, now))
 
     async def is_rebuilt(self) -> bool:
-        """Whether it was rebuilt after damage and nobody has said `resends_quarantined` since. Outlives the process."""
+        """Whether the ledger was rebuilt after damage, and `resends_quarantined` was not called since. Outlives the process."""
         return await self._alone(lambda store: store.is_rebuilt())
 
     async def resends_quarantined(self) -> None:
-        """What would be sent twice is held back (tunerd/post_recovery.py): this ledger is one like any other."""
+        """What might be sent twice is quarantined (tunerd/post_recovery.py): from now on this ledger is like any other."""
         await self._see_through(lambda store: store.resends_quarantined())
 
     def on_due(self, wake: Callable[[str], None]) -> None:
@@ -302,81 +241,54 @@ class SqliteLedger:
     async def groups(
         self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
     ) -> tuple[Sequence[Group], float | None]:
-        return await self._reader.ask(lambda t: gather.wanting(t, source, now, limit, ended_by))
+        return await self._reader.ask(lambda store: group_results.groups(store, source, now, limit, ended_by))
 
     async def gathering_sources(self) -> Sequence[str]:
-        return await self._reader.ask(lambda t: t.gathering_sources())
+        return await self._reader.ask(lambda t: t.groups.sources())
 
     async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
-        return await self._do(lambda store: gather.gather(store, results, now), full=True, rows=len(results))
+        return await self._do(lambda store: group_results.gather(store, results, now), full=True, rows=len(results))
 
     # Positions.
 
     async def mark(self, source: str, path: str) -> FileMark | None:
-        found = await self._reader.ask(lambda t: ask.mark(t, source, path))
+        found = await self._reader.ask(lambda store: store.files.mark(source, path))
         if found is None:
             return None
         if found[1]:
-            await self._see_through(lambda store: store.come_back(source, path))
+            await self._see_through(lambda store: _come_back(store, source, path))
         return found[0]
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
-        return await self._reader.ask(lambda t: ask.marks(t, source, after_path, limit, vanished))
+        return await self._reader.ask(lambda store: store.files.marks(source, after_path, limit, vanished))
 
     async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
-        return await self._reader.ask(lambda t: ask.moved_logs(t, source, limit))
+        return await self._reader.ask(lambda store: store.files.moved_logs(source, limit))
 
     async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
-        return await self._reader.ask(lambda t: ask.logs_like(t, source, inode, head, limit))
+        return await self._reader.ask(lambda store: store.files.logs_like(source, inode, head, limit))
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._see_through(lambda store: store.set_mark(mark, now, is_as_read=True))
+        await self._see_through(lambda store: store.files.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
-        await self._see_through(lambda store: store.vanish(source, paths, now))
+        await self._see_through(lambda store: store.files.vanish(source, paths, now))
 
     async def disposable(
         self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
     ) -> Sequence[FileMark]:
-        found = {mark.path: mark for mark in await self._among_ripe(source, limit, leave)}
-        if len(found) < limit:
-            found |= {mark.path: mark for mark in await self._looked_through(source, limit - len(found), leave)}
-        while to_the_end and not found and self._look_from[source] is not None:
-            found = {mark.path: mark for mark in await self._looked_through(source, limit, leave)}
+        found = await self._disposable.find(source, limit, to_the_end, leave)
         if not found:
             return ()
-        try:  # what was settled before is synced by it
-            await self._do(lambda store: store.touch(), full=True)
+        try:  # this syncs what was settled before
+            await self._do(lambda store: store.probe_write(), full=True)
         except LedgerUnavailable:
             return ()
-        return list(found.values())
-
-    async def _among_ripe(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
-        candidates = self._ripe.get(source, {})
-        paths = list(islice((path for path in candidates if path not in leave), limit))
-        for path in paths:
-            del candidates[path]
-        marks = await self._reader.ask(lambda t: ask.disposable_among(t, source, paths)) if paths else ()
-        for mark in marks:
-            candidates[mark.path] = None  # until it is disposed
-        return marks
-
-    async def _looked_through(self, source: str, limit: int, leave: Container[str]) -> Sequence[FileMark]:
-        """At the start, and after an overflow, the files are looked through, a part a call."""
-        if source in self._overflowed and self._look_from.get(source) is None:
-            self._overflowed.discard(source)
-            self._look_from[source] = ""
-        after = self._look_from.setdefault(source, "")
-        if after is None:
-            return ()
-        marks, self._look_from[source] = await self._reader.ask(lambda t: ask.disposable_after(t, source, after, limit))
-        for mark in marks:
-            self._ripe.setdefault(source, {})[mark.path] = None
-        return [mark for mark in marks if mark.path not in leave]
+        return found
 
     async def disposed(self, source: str, path: str, now: float) -> None:
-        self._ripe.get(source, {}).pop(path, None)
-        await self._see_through(lambda store: store.dispose(source, path, now))
+        self._disposable.forget(source, path)
+        await self._see_through(lambda store: store.files.dispose(source, path, now))
 
     # Inspection.
 
@@ -384,16 +296,16 @@ class SqliteLedger:
         return self._writer.gauges
 
     async def calls(self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> Sequence[StoredCall]:
-        return await self._reader.ask(lambda t: ask.calls(t, where, after_row, limit, newest))
+        return await self._reader.ask(lambda store: listing.calls(store, where, after_row, limit, newest))
 
     async def story(self, call_id: str) -> Sequence[Story]:
-        return await self._reader.ask(lambda t: ask.story(t, call_id))
+        return await self._reader.ask(lambda store: listing.story(store, call_id))
 
     async def document(self, row: int) -> bytes | None:
-        return await self._reader.ask(lambda t: ask.document(t, row))
+        return await self._reader.ask(lambda store: store.bodies.document(row))
 
     async def alive(self) -> bool:
-        """True while the writer thread answers within 10 s, be it "unavailable": a full disk is no reason to restart."""
+        """True while the writer thread answers within 10 s. "Unavailable" is an answer: a full disk is no reason to restart."""
         try:
             async with asyncio.timeout(_ALIVE_WITHIN_S):
                 await self._alone(lambda store: None)
@@ -404,9 +316,9 @@ class SqliteLedger:
         return True
 
     async def check_place(self) -> None:
-        """Raises LedgerGone when the path no longer names the open file. Not while there is trouble: then it is opened
-        again, or is not there to be opened, which the trouble tells."""
-        if not self._writer.is_troubled and await asyncio.to_thread(self._watch.is_replaced):
+        """Raises LedgerGone when the path no longer names the open file. Not while the ledger cannot be written: then it is
+        opened again, or cannot be opened, which is reported."""
+        if not self._writer.is_troubled and await asyncio.to_thread(self._file.is_replaced):
             raise LedgerGone(
                 f"the ledger {self.path} was removed or replaced while tunerd ran; what it would write is lost, so it ends. "
                 "Put the ledger back if you have it; started without it, tunerd reads the sources again"
@@ -415,17 +327,17 @@ class SqliteLedger:
     # Desk.
 
     async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
-        return await self._do(lambda store: desk.replace(store, row, mapped, now), full=True)
+        return await self._do(lambda store: operator_actions.replace(store, row, mapped, now), full=True)
 
     async def requeue(self, row: int, now: float) -> State:
-        return await self._do(lambda store: desk.requeue(store, row, now))
+        return await self._do(lambda store: operator_actions.requeue(store, row, now))
 
     async def dismiss(self, rows: Sequence[int], now: float) -> int:
-        return await self._do(lambda store: desk.dismiss(store, rows, now), rows=len(rows))
+        return await self._do(lambda store: operator_actions.dismiss(store, rows, now), rows=len(rows))
 
     async def forget(self, call_id: str, now: float) -> int:
-        erased = await self._do(lambda store: desk.forget(store, call_id), full=True)
-        await self._alone(lambda store: store.wipe())
+        erased = await self._do(lambda store: operator_actions.forget(store, call_id), full=True)
+        await self._alone(lambda store: sqlite_of(store).wipe())
         return erased
 
     # Stranding.
@@ -437,34 +349,34 @@ class SqliteLedger:
         moved, after_row = 0, 0
         while True:
             page = partial(strand.follow, old=old, new=new, workspace=workspace, now=now, after_row=after_row)
-            done, goes_on_at = await self._do(page)
+            done, next_after = await self._do(page)
             moved += done
-            if goes_on_at is None:
+            if next_after is None:
                 break
-            after_row = goes_on_at
+            after_row = next_after
         return moved
 
     # Upkeep.
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
         try:
-            return await self._do(lambda store: upkeep.tick(store, now))
+            return await self._do(lambda store: timers.tick(store, now))
         except LedgerUnavailable:
             return (), now + 1.0
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
-        await self._alone(lambda store: setattr(store, "far", rule))
+        await self._alone(lambda store: setattr(store.wants, "far", rule))
         failed, next_at = await self.tick(now)
-        told = [*failed]
+        all_failed = [*failed]
         while next_at is not None and next_at <= now:
             failed, next_at = await self.tick(now)
-            told += failed
-        return told
+            all_failed += failed
+        return all_failed
 
     async def trim(self, keep: Retention, now: float) -> int:
         try:
-            gone = await self._do(lambda store: upkeep.trim(store, keep, now))
-            await self._alone(lambda store: store.give_pages_back(_VACUUM_PAGES))
+            gone = await self._do(lambda store: timers.trim(store, keep, now))
+            await self._alone(lambda store: sqlite_of(store).give_pages_back(_VACUUM_PAGES))
         except LedgerUnavailable:
             return 0
         return gone
@@ -475,31 +387,14 @@ class SqliteLedger:
     async def close(self) -> None:
         await self._writer.close()
         await self._reader.close()
-        self._watch.forget()
-        if self._lock is not None:
-            self._lock.release()
+        self._file.close()
 
 
-def _answer(ask: send.Ask, store: Store) -> Claim:
-    (claim,) = send.claim(store, [ask])
-    return claim
+def _answer(ask: claim.ClaimRequest, store: Store) -> Claim:
+    (answer,) = claim.claim(store, [ask])
+    return answer
 
 
-def _check_place(path: Path, create: bool) -> None:
-    kind = kind_of(path)
-    if is_network(kind):
-        raise LedgerRefused(
-            f"{path} lies on a network file system ({kind}), where its locks do not hold; "
-            "put ledger.url on a local disk (the sources may stay where they are)"
-        )
-    if not create and not path.exists():
-        raise LedgerRefused(f"there is no ledger at {path}; `tunerd run` makes it")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise LedgerRefused(f"the directory {path.parent} of the ledger cannot be made: {exc.strerror}") from exc
-    if path.is_dir():
-        raise LedgerRefused(f"{path} is a directory; ledger.url names a file")
-    for place in (path.parent, path) if path.exists() else (path.parent,):
-        if not os.access(place, os.W_OK):
-            raise LedgerRefused(f"{place} cannot be written (read-only, or another owner); the ledger needs a place of its own")
+def _come_back(store: Store, source: str, path: str) -> None:
+    store.files.come_back(source, path)
+    store.disposable.add((source, path))

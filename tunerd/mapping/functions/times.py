@@ -241,16 +241,6 @@ def _prepare_epoch(codes: Sequence[Code], context: Context) -> Run:
 def instants(code: Code, zone: tzinfo) -> Run:
     """The instant in any form as epoch ms. Whole epoch ms stay as they are: most rows have them."""
     moment = code.run
-    if code.path is not None and not code.path[1]:
-        slot = code.path[0]
-
-        def run_slot(slots: Any) -> Any:
-            value = slots[slot]
-            if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
-                return value
-            return None if value is None else epoch_ms(value, zone)
-
-        return run_slot
 
     def run(scope: Any) -> Any:
         value = moment(scope)

@@ -1,0 +1,184 @@
+"""Steps 3 and 4: the batches of a file are mapped in the thread that read them, then handed to the ledger. While a batch becomes
+durable the next one is read and mapped. file_reader.py has the order of all steps.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from tunerd.call import Document, Mapped, RefusedDocument
+from tunerd.intake.admission import Made, admission_of
+from tunerd.intake.carry import Carried, Carry
+from tunerd.intake.crash_journal import JournalEntry, Phase, Section, batch_at
+from tunerd.intake.gather import with_waits_from_writing
+from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
+from tunerd.intake.inspection import Inspection
+from tunerd.intake.looks import Batch, Look
+from tunerd.intake.quarantine import crashed, section_of, split
+from tunerd.intake.refused_lines import RefusedLines, is_noise
+from tunerd.intake.source_runtime import SourceRuntime
+from tunerd.ledger import Admission, Admitted
+
+Mapper: TypeAlias = Callable[[Document], Mapped]
+"""What mapping/ makes of one document; never raises on purpose."""
+
+Entered: TypeAlias = Callable[["Handed", Admitted], None]
+"""Told when a batch is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A batch that is in the ledger's hands."""
+
+    batch: Batch
+    made: Sequence[Made]
+    admission: Admission
+    inspection: Inspection | None
+    """Of the file, which is still open."""
+    durable: "asyncio.Future[Admitted]"
+
+
+class Admitter:
+    """Maps the documents of one source and admits them."""
+
+    def __init__(self, runtime: SourceRuntime, mapper: Mapper, generations: Generations | None, entered: Entered) -> None:
+        """`generations`: of a source whose calls are gathered. `entered` is called when a batch is durable."""
+        self.mapper, self.runtime = mapper, runtime
+        self._source, self._ledger, self._clock = runtime.source, runtime.ledger, runtime.clock
+        self._generations, self._entered = generations, entered
+
+    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileBatches":
+        """`final`: waits count from when a document was written. `postponed`: how often it was."""
+        return FileBatches(self, hold, final, postponed)
+
+    def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
+        """Step 3, in the thread that read them."""
+        made: list[Made] = []
+        ignores_noise = self._source.not_json == "ignore" and batch.mark is not None and not batch.mark.whole
+        for one in batch.documents:
+            if ignores_noise and is_noise(one):
+                batch.noise += 1
+                continue
+            if isinstance(one, RefusedDocument):
+                made.append((one, Mapped(refused=self._kept(one))))
+                continue
+            section = section_of(one)
+            if hold.is_suspect and hold.is_quarantined(section):
+                made.append((one, Mapped(refused=self._kept(crashed(one)))))
+                continue
+            with self.runtime.shared.mapping:
+                hold.note(Phase.MAPPING, section)
+                made += self._map_one(one).of(one)
+        hold.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
+        return made
+
+    def _map_one(self, document: Document) -> Mapped:
+        try:
+            return self.mapper(document)
+        except Exception as exc:
+            # A defect of ours on one document must not stop all others: it is set aside, visible, with its text.
+            what = f"the mapping failed on this document ({type(exc).__name__}), a defect in tunerd: please report it"
+            return Mapped(refused=self._kept(crashed(document, what)))
+
+    def _kept(self, refused: RefusedDocument) -> RefusedDocument:
+        return refused if self._source.stores_documents else refused.without_text()
+
+    async def beginning(self, batch: Batch, made: Sequence[Made] | None, postponed: int) -> Beginning:
+        """What stood before the first documents of a new log; `made`: they, where they are mapped already. Raises Postponed."""
+        generations, mark = self._generations, batch.mark
+        if generations is None or mark is None or not is_new_log(batch):
+            return None
+        begins = Begins.UNKNOWN if made is None else Begins.EMPTY if not made else how_it_begins(made[0])
+        return await self.runtime.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
+
+    def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
+        """Step 2b: documents without a key go with the one before them."""
+        if self._generations is None:
+            return Carried(made)
+        carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)
+        return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
+
+    def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
+        """Step 4 begins: the batch and its file's mark in one transaction."""
+        admission = admission_of(batch, carried)
+        durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
+        return Handed(batch, carried.made, admission, inspection, durable)
+
+    async def see_through(self, handed: Handed) -> None:
+        """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
+        first = iter((handed.durable,))
+        admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
+        self._entered(handed, admitted)
+
+
+class FileBatches:
+    """The batches of one file, in order. Always `close()`."""
+
+    def __init__(self, admitter: Admitter, hold: JournalEntry, final: bool, postponed: int) -> None:
+        self._admitter, self._hold, self._final, self._postponed = admitter, hold, final, postponed
+        self._carry = Carry()
+        self._refused = RefusedLines()
+        self._handed: Handed | None = None
+        self._made: Sequence[Made] = ()
+
+    async def read(self, step: Callable[[], Look]) -> Look:
+        """The next step of the file's reading (steps 1 and 2) and the mapping of what it gave (step 3): one way into the
+        thread, and one back."""
+        return await self._admitter.runtime.in_thread(lambda: self._read(step))
+
+    def _read(self, step: Callable[[], Look]) -> Look:
+        look = step()
+        if isinstance(look, Batch) and not self._hold.is_taken_singly(_section_of(look)):
+            self._made = self._admitter.map(look, self._hold)
+        return look
+
+    async def enter(self, batch: Batch, inspection: Inspection) -> None:
+        """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
+        is read while another one is admitted; each document alone where one of the batch may have ended the process."""
+        if not self._hold.is_taken_singly(_section_of(batch)):
+            beginning = await self._admitter.beginning(batch, self._made, self._postponed)
+            await self._enter(batch, self._made, beginning, inspection)
+            if self._hold.is_suspect:
+                await self.end()
+            return
+        beginning = await self._admitter.beginning(batch, None, self._postponed)
+        for part in split(batch):
+            made = await self._admitter.runtime.in_thread(lambda part=part: self._admitter.map(part, self._hold))  # type: ignore[misc]
+            await self._enter(part, made, beginning, inspection)
+            await self.end()
+
+    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
+        carried = self._admitter.gathered(self._carry, batch, made, beginning, final=self._final)
+        carried = replace(carried, made=self._without_nothing(batch, carried.made))
+        await self.end()
+        self._handed = self._admitter.hand_over(batch, carried, inspection)
+
+    def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
+        """Not a row for each of a million empty lines."""
+        if batch.first and batch.continues is not None:
+            self._refused = RefusedLines(batch.continues.refused, batch.continues.summary_at)
+        made = self._refused.into(made)
+        if batch.mark is not None and not batch.mark.whole:
+            batch.mark = replace(batch.mark, refused=self._refused.count, summary_at=self._refused.summary_at)
+        return made
+
+    async def end(self) -> None:
+        """What was handed over is durable."""
+        if self._handed is not None:
+            await self._admitter.see_through(self._handed)
+            if (mark := self._handed.batch.mark) is not None and not mark.whole:
+                self._hold.passed(mark.offset)
+            self._handed = None
+
+    def close(self) -> None:
+        """Nobody waits any more for what was handed over: it may become durable or not."""
+        if self._handed is not None:
+            self._handed.durable.cancel()
+            self._handed = None
+
+
+def _section_of(batch: Batch) -> Section:
+    if len(batch.documents) == 1:
+        return section_of(batch.documents[0])
+    return batch_at(batch.documents[0].origin.offset if batch.documents else 0)

@@ -1,0 +1,36 @@
+"""What is known of the files of one source: their names, what was read of them, which are due, which are open."""
+
+import os
+from dataclasses import dataclass
+
+from tunerd.config import Source
+from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.due_queue import DueQueue
+from tunerd.intake.file_index import FileIndex
+from tunerd.intake.followed_logs import FollowedLogs
+from tunerd.intake.removal import target_directory
+from tunerd.intake.scan import Names
+from tunerd.intake.source_tree import SourceTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFiles:
+    root: str
+    """Absolute."""
+    tree: SourceTree
+    names: Names
+    index: FileIndex
+    due: DueQueue
+    followed: FollowedLogs
+
+    @classmethod
+    def of(cls, source: Source, descriptors: DescriptorLimit) -> "SourceFiles":
+        root, target = os.path.abspath(source.path), target_directory(source)
+        return cls(
+            root=root,
+            tree=SourceTree(root),
+            names=Names(source, os.path.relpath(target, root) if target is not None else None),
+            index=FileIndex(root),
+            due=DueQueue(),
+            followed=FollowedLogs(descriptors),
+        )

@@ -1,0 +1,91 @@
+"""What all parts of one source use: its ledger, clock and threads, the events, and the reasons why it is paused."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
+
+from tunerd.clock import Clock
+from tunerd.config import Source
+from tunerd.events import Emit, Event, PartsLate
+from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
+from tunerd.intake.crash_journal import CrashJournal
+from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.fair_turns import FairTurns
+from tunerd.intake.inotify import Watcher
+from tunerd.ledger import GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.outcome import IntakeReason
+
+T = TypeVar("T")
+
+_THREADS: Final = 3
+"""The most threads of one source, for reading, scanning and after_sent, so that none holds up another."""
+
+
+class IntakeLedger(WritePath, GatherPath, Positions, Protocol):
+    """What intake needs of the ledger."""
+
+    def gauges(self) -> Gauges: ...
+
+
+class SourceEnded(Exception):
+    """The source ends while the ledger accepts nothing: files that were being read stay on disk, unmarked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What all sources have in common."""
+
+    ledger: IntakeLedger
+    clock: Clock
+    emit: Emit
+    gate: AdmissionGate
+    watcher: Watcher
+    descriptors: DescriptorLimit
+    journal: CrashJournal
+    turns: FairTurns = field(default_factory=FairTurns)
+    mapping: threading.Lock = field(default_factory=threading.Lock)
+    """One document is mapped at a time: only one thread can compute, and the others would hold up the event loop in turn."""
+
+
+class SourceRuntime:
+    """Of one source. `close` it at the end."""
+
+    def __init__(self, source: Source, shared: Shared) -> None:
+        self.source, self.shared = source, shared
+        self.name: Final = source.name
+        self.ledger, self.clock, self.journal = shared.ledger, shared.clock, shared.journal
+        self.pauses = Pauses(source.name, shared.emit, shared.clock.now)
+        self.ending = asyncio.Event()
+        """No new file is begun."""
+        self.late_parts = 0
+        """Documents of gathered calls that came after their call was sent, since the start."""
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=f"tunerd-{source.name}")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, PartsLate):
+            self.late_parts += event.count
+        self.shared.emit(event)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Runs blocking work in one of the source's threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Asks the ledger. While the ledger cannot be written the source is paused and asks again each second; nothing was
+        changed meanwhile. Raises SourceEnded."""
+        while True:
+            try:
+                answer = await question()
+            except LedgerUnavailable as exc:
+                self.pauses.begin(IntakeReason.DISK, f"the ledger cannot be written ({exc}); intake waits", by="commit")
+                if await self.clock.wait(self.ending, RETRY_S):
+                    raise SourceEnded from exc
+                continue
+            self.pauses.end(IntakeReason.DISK, by="commit")
+            return answer

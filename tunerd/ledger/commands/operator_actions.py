@@ -1,0 +1,99 @@
+"""What an operator changes: a row is mapped again, sent again, dismissed, or erased."""
+
+from collections.abc import Sequence
+
+from tunerd.call import Call, RefusedDocument, State
+from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.commands.place_call import SAME_START_MS, conflict_into, rewrite
+from tunerd.ledger.commands.refuse import refuse_into
+from tunerd.ledger.rows import RowKind
+from tunerd.ledger.sql.store import Store
+from tunerd.ledger.states import Move, may
+
+
+def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
+    """See OperatorActions.replace."""
+    row = store.calls.get(row_id)
+    if row is None:
+        raise LookupError(f"the ledger has no row {row_id} (any more)")
+    if not may(row.state, Move.REWRITE):
+        return row.state
+    if isinstance(mapped, RefusedDocument):
+        refuse_into(store, row, mapped, now, note=True)
+        return row.state
+    if row.gathers:
+        store.cuts.lift_all(row.row)  # a person asks for what is there to be sent
+    others = [r for r in store.calls.with_id(mapped.workspace, mapped.agent, mapped.call_id) if r.row != row_id]
+    holder = next((r for r in others if r.kind is RowKind.CALL), None)
+    if holder is None:
+        rewrite(store, row, mapped, now)
+        store.history.add(row, now, "remapped")
+        resolve(store, row, now)
+        return row.state
+    if holder.started_at_ms is not None and abs(holder.started_at_ms - mapped.started_at_ms) <= SAME_START_MS:
+        # The call is in the ledger already: this row was another copy of it.
+        store.note_origin(holder, mapped.origin.source, mapped.origin.path, mapped.origin.offset)
+        store.recordings.give_back(row.row)
+        store.drop(row)
+        return holder.state
+    conflict_into(store, row, holder, mapped, now)
+    return row.state
+
+
+def requeue(store: Store, row_id: int, now: float) -> State:
+    """See OperatorActions.requeue."""
+    row = store.calls.get(row_id)
+    if row is None:
+        raise LookupError(f"the ledger has no row {row_id} (any more)")
+    if row.kind is not RowKind.CALL or not may(row.state, Move.REQUEUE) or store.bodies.payload(row_id)[0] is None:
+        return row.state
+    store.thaw(row)
+    fresh: dict[str, object] = {
+        "attempts": 0,
+        "first_attempt_at": None,
+        "status": None,
+        "reason": None,
+        "place": "",
+        "detail": "",
+        "dismissed": False,
+        "waits_from": now,
+    }
+    is_served = row.recording_expires_at is None or row.recording_expires_at > now
+    if row.recording_url is not None and is_served:
+        store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh)
+    else:
+        unserved = {"recording_url": None, "recording_expires_at": None}
+        store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh, **unserved)
+        if row.seeks:
+            store.wants.seek(row.row, True)
+        resolve(store, row, now)
+    store.history.add(row, now, "requeued")
+    return row.state
+
+
+def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
+    """See OperatorActions.dismiss."""
+    count = 0
+    for row_id in rows:
+        row = store.calls.get(row_id)
+        if row is None or row.state is not State.FAILED or row.dismissed:
+            continue
+        store.change(row, dismissed=True)
+        if row.seeks:
+            store.wants.seek(row.row, False)
+        store.history.add(row, now, "dismissed")
+        count += 1
+    return count
+
+
+def forget(store: Store, call_id: str) -> int:
+    """See OperatorActions.forget (the rows; making it unrecoverable is the ledger's)."""
+    rows = store.calls.named(call_id)
+    if any(row.state is State.SENDING for row in rows):
+        raise ValueError("the call is being sent right now; try again in a moment")
+    for row in rows:
+        if row.state not in (State.SENT, State.IGNORED):
+            store.keep_files(row)
+        store.recordings.delete_taken(row.row)
+        store.drop(row)
+    return len(rows)

@@ -1,0 +1,176 @@
+"""A call becomes a row, or changes the row that has its id already."""
+
+from typing import Final
+
+from tunerd.call import Call, Refusal, State
+from tunerd.ledger import AdmitVerdict, FailedCall, Gate
+from tunerd.ledger.commands.join import fail, first_wants
+from tunerd.ledger.commands.refuse import is_superseded
+from tunerd.ledger.matching import Use, decide, wants_of
+from tunerd.ledger.pause_clock import PauseClock
+from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.sql.store import Store
+from tunerd.ledger.states import Move
+from tunerd.outcome import FailReason
+
+SAME_START_MS: Final = 1000
+"""Two documents with one call id are the same call if they started this close together."""
+
+
+def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerdict, LedgerRow]:
+    """Find or make the row of a call. One that is waiting still has to be matched."""
+    origin = call.origin
+    if not is_log:  # the same place of a log that rotated is another document
+        for refused in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.REFUSED):
+            if is_superseded(store, refused, [call.document], call.call_id):
+                store.drop(refused)
+        for ignored in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.IGNORED):
+            store.drop(ignored)
+    for refused in store.calls.refused_as(origin.source, call.call_id):
+        store.drop(refused)
+    namesakes = store.calls.with_id(call.workspace, call.agent, call.call_id)
+    for row in namesakes:
+        if row.started_at_ms is not None and abs(row.started_at_ms - call.started_at_ms) <= SAME_START_MS:
+            return again(store, row, call, now)
+    row = _new_row(call, now)
+    body = body_of(call)
+    _know_destination(store, call.destination, now)
+    holder = next((namesake for namesake in namesakes if namesake.kind is RowKind.CALL), None)
+    if holder is not None:
+        row.kind, row.state, row.due_at = RowKind.CONFLICT, State.FAILED, None
+        row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
+    elif not wants_of(call.strategies):
+        _decide_before(row, call, now)
+    store.add(row, body)
+    if holder is not None:
+        store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
+        return AdmitVerdict.CONFLICT, row
+    _set_wants(store, row, body)
+    return AdmitVerdict.NEW, row
+
+
+def _decide_before(row: LedgerRow, call: Call, now: float) -> None:
+    """Most calls bring their URL: they are written once, as due, and not first as waiting."""
+    decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now)
+    if isinstance(decision, Use):
+        row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
+
+
+def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVerdict, LedgerRow]:
+    """The same call from another document. It replaces the first document if that surely did not arrive and is older; then the
+    call is waiting, and has to be matched."""
+    origin = call.origin
+    store.note_origin(row, origin.source, origin.path, origin.offset)
+    if row.reason == FailReason.DOCUMENT_LOST and row.state is State.FAILED:  # what it was made of is back
+        rewrite(store, row, call, now)
+        store.history.add(row, now, "revived", detail="its document was read again")
+        return AdmitVerdict.REVIVED, row
+    is_newer = (origin.mtime_ns, origin.offset) > row.version
+    if not is_newer or row.may_have_arrived or row.kind is not RowKind.CALL or row.state in (State.SENDING, State.SENT):
+        if row.state is State.SENT:
+            store.disposable.add((origin.source, origin.path))
+        return AdmitVerdict.DUPLICATE, row
+    was_failed = row.state is State.FAILED
+    rewrite(store, row, call, now)
+    store.history.add(row, now, "revived" if was_failed else "replaced", detail="by a newer document")
+    return (AdmitVerdict.REVIVED if was_failed else AdmitVerdict.REPLACED), row
+
+
+def rewrite(store: Store, row: LedgerRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
+    """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew."""
+    store.recordings.give_back(row.row)
+    store.set_body(row, body_of(call))
+    _know_destination(store, call.destination, now)
+    place = (row.source, row.path, row.offset)
+    store.move(
+        row,
+        Move.REWRITE,
+        State.WAITING,
+        now,
+        kind=kind,
+        source=call.origin.source,
+        destination=call.destination,
+        workspace=call.workspace,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.origin.path,
+        offset=call.origin.offset,
+        mtime_ns=call.origin.mtime_ns,
+        started_at_ms=call.started_at_ms,
+        ended_at_ms=call.ended_at_ms,
+        settled_at=call.settled_at,
+        due_at=now,
+        waits_from=now,
+        attempts=0,
+        first_attempt_at=None,
+        status=None,
+        reason=None,
+        place="",
+        detail="",
+        recording_url=None,
+        recording_expires_at=None,
+        joined=None,
+        dismissed=False,
+    )
+    store.note_origin(row, *place)
+    _set_wants(store, row, body_of(call))
+
+
+def _new_row(call: Call, now: float) -> LedgerRow:
+    return LedgerRow(
+        kind=RowKind.CALL,
+        state=State.WAITING,
+        source=call.origin.source,
+        destination=call.destination,
+        workspace=call.workspace,
+        agent=call.agent,
+        call_id=call.call_id,
+        path=call.origin.path,
+        offset=call.origin.offset,
+        mtime_ns=call.origin.mtime_ns,
+        started_at_ms=call.started_at_ms,
+        ended_at_ms=call.ended_at_ms,
+        admitted_at=now,
+        settled_at=call.settled_at,
+        changed_at=now,
+        due_at=now,
+        waits_from=now,
+    )
+
+
+def body_of(call: Call) -> Body:
+    return Body(
+        document=call.document,
+        payload=call.payload,
+        strategies=call.strategies,
+        on_missing=call.on_missing,
+        checked_for=call.checked_for,
+    )
+
+
+def _conflict_words(holder: LedgerRow, call: Call) -> str:
+    apart_s = abs((holder.started_at_ms or 0) - call.started_at_ms) / 1000
+    return (
+        f"the call of {holder.path} has the same id, but started {apart_s:.0f} s apart from this one; "
+        "check the call_id rule, then `tunerd retry`"
+    )
+
+
+def conflict_into(store: Store, row: LedgerRow, holder: LedgerRow, call: Call, now: float) -> FailedCall:
+    """A row that was mapped again has an id that another call holds."""
+    rewrite(store, row, call, now, RowKind.CONFLICT)
+    refusal = Refusal(reason=FailReason.ID_CONFLICT, where="call_id", what=_conflict_words(holder, call))
+    return fail(store, row, refusal, now, Move.DECIDE)
+
+
+def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:
+    wants = first_wants(row, body.strategies)
+    if wants or row.seeks:
+        store.wants.set(row.row, wants)
+        if row.seeks != bool(wants):
+            store.change(row, seeks=bool(wants))
+
+
+def _know_destination(store: Store, destination: str, now: float) -> None:
+    if destination and store.destinations.get(destination) is None:
+        store.destinations.set(destination, Gate(), PauseClock(at=now))

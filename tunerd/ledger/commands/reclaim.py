@@ -1,0 +1,60 @@
+"""Calls that are `sending` while no worker holds them: after a start, after the disk failed, after a defect."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tunerd.call import State
+from tunerd.ledger.rows import LedgerRow
+from tunerd.ledger.sql.store import Store
+from tunerd.ledger.states import Move, may
+
+_ENDED: Final = "the process ended while it was being sent"
+_FAILED: Final = "the ledger's disk failed while it was being sent"
+_UNHELD: Final = "it was marked as being sent, but no worker held it"
+
+
+def reclaim(store: Store, row: LedgerRow, now: float, why: str = _ENDED) -> None:
+    """A call that was being sent is due again, with its body: no worker holds it, and nobody knows whether it arrived."""
+    if may(row.state, Move.RELEASE):
+        store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)
+        store.history.add(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: {why}")
+
+
+def reclaim_all(store: Store, now: float) -> None:
+    """At a start: every call that was being sent when the last process ended."""
+    for row in store.calls.sending():
+        reclaim(store, row, now)
+
+
+def sending(store: Store) -> dict[int, float]:
+    """See WritePath.sending."""
+    rows = [row for number in store.claimed if (row := store.claimed_row(number)) is not None and row.state is State.SENDING]
+    return {row.row: row.claimed_at or 0.0 for row in rows}
+
+
+def reclaim_lost(store: Store, claims: Mapping[int, float], now: float) -> int:
+    """See WritePath.reclaim."""
+    lost = [
+        row for number, at in claims.items()
+        if (row := store.calls.get(number)) is not None and row.state is State.SENDING and (row.claimed_at or 0.0) == at
+    ]  # fmt: skip
+    for row in lost:
+        reclaim(store, row, now, _UNHELD)
+    return len(lost)
+
+
+def take_over(store: Store, before: Store, now: float) -> None:
+    """Continue where another connection to the same file broke down. After a failed write nobody knows which of the last
+    transactions are on disk. A call that is `sending` there and that no worker holds is due again, as one that may have arrived;
+    a call that a worker holds is `sending`, until its settlement is written."""
+    store.replace_touched(before.touched)
+    store.wants.far = before.wants.far
+    for row in store.calls.sending():
+        if row.row in before.claimed:
+            store.claimed[row.row] = row
+        else:
+            reclaim(store, row, now, _FAILED)
+    for number in before.claimed:
+        known = None if number in store.claimed else store.calls.get(number)
+        if known is not None and known.state is State.DUE:
+            store.move(known, Move.CLAIM, State.SENDING, now, claimed_at=now, frozen_by_claim=False)

@@ -1,0 +1,107 @@
+"""Settle and release: a worker gives a call back; and the gate of its destination."""
+
+from tunerd.call import State
+from tunerd.ledger import Deferred, Delivered, Ended, Gate, Settlement
+from tunerd.ledger.pause_clock import PauseClock
+from tunerd.ledger.rows import LedgerRow
+from tunerd.ledger.sql.store import Store
+from tunerd.ledger.states import Move
+from tunerd.outcome import FailReason
+
+
+def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
+    """See WritePath.settle. A row that is not `sending` was settled before, or is gone: nothing happens."""
+    row = store.claimed_row(row_id)
+    if row is None or row.state is not State.SENDING:
+        return
+    match settlement:
+        case Delivered():
+            _deliver(store, row, settlement, now)
+        case Deferred():
+            _defer(store, row, settlement, now)
+        case Ended():
+            _end(store, row, settlement, now)
+
+
+def _attempted(row: LedgerRow) -> dict[str, object]:
+    """Columns of a row that has one more attempt behind it."""
+    return {
+        "attempts": row.attempts + 1,
+        "first_attempt_at": row.claimed_at if row.first_attempt_at is None else row.first_attempt_at,
+    }
+
+
+def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
+    if row.form is not None and row.patch is None:
+        store.bodies.drop_frozen(row.row)
+    store.move(
+        row,
+        Move.DELIVER,
+        State.SENT,
+        now,
+        due_at=None,
+        status=done.status,
+        tuner_call_id=done.tuner_call_id,
+        reason=None,
+        detail="Tuner already had it" if done.already_there else "",
+        form=None,
+        patch=None,
+        **_attempted(row),
+    )
+    store.bodies.note_sent(row.row)
+    if row.gathers:
+        store.groups.compact(row.row)
+
+
+def _defer(store: Store, row: LedgerRow, done: Deferred, now: float) -> None:
+    store.move(
+        row,
+        Move.DEFER,
+        State.DUE,
+        now,
+        due_at=done.due_at,
+        status=done.status,
+        reason=done.reason.value,
+        detail=done.detail,
+        may_have_arrived=row.may_have_arrived or not done.surely_not_arrived,
+        frozen_by_claim=False,
+        **(_attempted(row) if done.counts else {}),
+    )
+    tried = f"attempt {row.attempts}, " if done.counts else ""
+    why = f"{tried}{done.reason.value}: {done.detail}"
+    store.history.add(row, now, "retried" if done.counts else "refused", done.status, why)
+
+
+def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
+    store.move(
+        row,
+        Move.END,
+        State.FAILED,
+        now,
+        due_at=None,
+        status=done.status,
+        reason=done.reason.value,
+        detail=done.detail,
+        may_have_arrived=row.may_have_arrived or done.reason is not FailReason.REJECTED,
+        frozen_by_claim=False,
+        **_attempted(row),
+    )
+    why = f"attempt {row.attempts}, {done.reason.value}: {done.detail}"
+    store.history.add(row, now, "failed", done.status, why)
+
+
+def release(store: Store, row_id: int, now: float) -> None:
+    """See WritePath.release."""
+    row = store.calls.get(row_id)
+    if row is None or row.state is not State.SENDING:
+        return
+    if row.frozen_by_claim:
+        store.thaw(row)
+    store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
+
+
+def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:
+    """See WritePath.set_gate."""
+    known = store.destinations.get(destination)
+    clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)
+    store.destinations.set(destination, gate, clock)

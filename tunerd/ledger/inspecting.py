@@ -1,0 +1,104 @@
+"""What commands, metrics and the status page see of a ledger. Values only; none of them holds a document or a payload."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tunerd.call import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Kept up to date with each commit; no query counts them."""
+
+    calls: Mapping[State, int]
+    oldest_at: Mapping[State, float]
+    """Admission time of the oldest call in each open state."""
+    pending_bytes: int
+    """Documents and payloads of open calls."""
+    waiting_bytes: int
+    """Of that: calls that wait for their recording."""
+    gathering_bytes: int = 0
+    """Of that: documents of calls that are not complete."""
+    unmapped_bytes: int = 0
+    """In addition: failed documents that no rule could map. They are kept whole until somebody acts, because the rules may be
+    wrong and can be repaired; so they count towards `max_pending_bytes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredCall:
+    """One row, as commands show it."""
+
+    row: int
+    state: State
+    source: str
+    destination: str
+    agent: str
+    call_id: str | None
+    path: str
+    offset: int
+    mtime_ns: int
+    """Modification time of the file that holds the document."""
+    started_at_ms: int | None
+    admitted_at: float
+    due_at: float | None
+    attempts: int
+    status: int | None
+    reason: str | None
+    where: str
+    detail: str
+    tuner_call_id: str | None
+    recording_url: str | None
+    dismissed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    at: float
+    what: str
+    """admitted, matched, attempt, retried, sent, failed, replaced, ..."""
+    status: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """All that is known of one row."""
+
+    call: StoredCall
+    origins: Sequence[tuple[str, int]]
+    events: Sequence[StoredEvent]
+    waits_for: Sequence[str]
+    """One line a strategy: what it looks for, and what it found. One more if only `on_missing: hold` keeps the call waiting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which rows to list; an empty set does not filter."""
+
+    states: frozenset[State] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+    call_ids: frozenset[str] = frozenset()
+    since: float | None = None
+    """Admitted at or after."""
+    dismissed: bool | None = False
+    """None: both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stranded:
+    """Open calls that the configuration no longer serves: calls of one destination, or calls that look for recordings of one
+    manifest source."""
+
+    destination: str = ""
+    workspace: str = ""
+    """base_url/workspace of the destination."""
+    manifest: str = ""
+    """The manifest source; then `destination` is empty."""
+    waiting: int = 0
+    due: int = 0
+    sending: int = 0
+    """Still open from before a reload."""
+    may_have_arrived: int = 0
+    has_accepted: bool = False
+    """The destination's base_url has accepted a call."""

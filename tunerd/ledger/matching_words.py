@@ -1,0 +1,109 @@
+"""What `status CALL_ID` and failed rows say of a call's search for its recording. Pure; no line holds a URL (its query may be a
+secret).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
+from tunerd.ledger.matching import Absence, Candidate, Free, Tie, wants_of
+from tunerd.ledger.rows import Body, LedgerRow, Want
+
+_NAMED: Final = 4
+"""Recordings of a tie that are named."""
+
+
+def waits_for(
+    row: LedgerRow, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
+) -> Sequence[str]:
+    """What a call that is not sent looks for: one line a strategy, and one more if only `on_missing: hold` keeps it waiting."""
+    if body is None or row.state is State.SENT:
+        return ()
+    answers = {want.position: want.absence for want in wants}
+    lines = [
+        looks_for(
+            strategy,
+            answers.get(position),
+            row.waits_from + getattr(strategy, "wait_s", 0.0),
+            offers.get(position),
+            row.started_at_ms or 0,
+        )
+        for position, strategy in enumerate(body.strategies)
+    ]
+    if row.state is State.WAITING and row.due_at is not None and not offers:
+        held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
+        lines += [held] if held is not None else []
+    return lines
+
+
+def looks_for(
+    strategy: Strategy, answer: Absence | None, until: float, offered: Candidate | Tie | None, started_at_ms: int
+) -> str:
+    """One line for a strategy."""
+    if isinstance(strategy, UrlStrategy):
+        return f"url: {'in the document' if strategy.url is not None else 'absent'}"
+    head = f"manifest {strategy.source}, key {strategy.key!r}"
+    if not strategy.key:
+        return f"manifest {strategy.source}: absent (null key)"
+    if isinstance(offered, Tie):
+        return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
+    if isinstance(offered, Candidate):
+        return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
+    if answer is not None:
+        return f"{head}: {'expired' if answer.expired else 'absent'}"
+    return f"{head}: no answer yet, waits until {_instant(until)}"
+
+
+def tie_words(tie: Tie) -> str:
+    """The recordings of a tie, by the manifests that describe them."""
+    names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
+    if len(tie.recordings) > _NAMED:
+        names.append(f"{len(tie.recordings) - _NAMED} more")
+    what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
+    whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
+    return f"{what}{whose}: {', '.join(names)}"
+
+
+def _started(one: Free) -> str:
+    return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
+
+
+def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:
+    """A recording that will be taken later, and the setting that would take it at once."""
+    apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
+    side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
+    return (
+        f"the recording of {offered.found.path} started {apart_s} s {side} the call, farther away "
+        f"than near: {strategy.near_s:g}s; "
+        f"it is taken at {_instant(offered.at)} unless a nearer one comes (near: {apart_s}s would take it at once)"
+    )
+
+
+def held_by(
+    strategies: Sequence[Strategy],
+    on_missing: OnMissing,
+    answers: Mapping[int, Absence | None],
+    *,
+    waits_from: float,
+    due_at: float,
+) -> str | None:
+    """One line for `status CALL_ID` on a call that only `on_missing: hold` keeps waiting, until `due_at`; None: a strategy's
+    own wait still runs."""
+    wanted = wants_of(strategies)
+    silent = [strategy for position, strategy in wanted if answers.get(position) is None]
+    if not isinstance(on_missing, Hold) or any(waits_from + strategy.wait_s >= due_at for strategy in silent):
+        return None
+    if silent:
+        why, counts = "no strategy has given one in time", "a recording or a newer document"
+    else:
+        why = "every strategy says that there is none"
+        counts = "a newer document, or its manifest written anew with a URL," if wanted else "a newer document"
+    return f"{why}; held until {_instant(due_at)} by on_missing: hold ({counts} still counts until then), then it fails"
+
+
+def _instant(at: float) -> str:
+    """As `status` writes it, too."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,0 +1,61 @@
+"""The seam between the store and a database engine: what sql/ needs that SQLite and PostgreSQL do in ways of their own.
+
+Everything else in sql/ is written in the SQL that both understand (docs/decisions/one-ledger.md lists its rules):
+parameters are `?` in order or `:name`, and a statement uses neither sign for anything else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+
+class Cursor(Protocol):
+    """The rows that a statement gives."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Execute(Protocol):
+    def __call__(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor: ...
+
+
+class Database(Protocol):
+    """One connection, in the hands of one thread at a time."""
+
+    execute: Execute
+    """Runs one statement."""
+
+    def begin(self, *, durable: bool) -> None:
+        """Open a transaction for writing. `durable`: its commit is on disk when `commit` returns; without it, with the next
+        commit that is."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> bool:
+        """Undo the transaction. Never raises: the database may have undone it itself. False: the connection cannot undo it, and
+        has to be replaced."""
+        ...
+
+    def next_number(self, table: str) -> int:
+        """The number of the table's next row. A number is never given twice, except after a rollback."""
+        ...
+
+    def retire_number(self, table: str, number: int) -> None:
+        """The row with this number is deleted."""
+        ...
+
+    def insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[object]], key: Sequence[str] = ()) -> None:
+        """Write rows in as few statements as the engine likes best. With `key` a row takes the place of one with the same key."""
+        ...
+
+    def update(self, table: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Set these columns of numbered rows: each row is its number, then its values."""
+        ...
+
+    def delete(self, table: str, numbers: Sequence[int]) -> None: ...
+
+    def close(self) -> None: ...

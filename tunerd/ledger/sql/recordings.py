@@ -1,0 +1,128 @@
+"""Table recording: what manifests described, and which call took it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+from tunerd.ledger.matching import Free
+from tunerd.ledger.rows import KeptRecording
+from tunerd.ledger.sql.columns import RecordColumns, from_text
+from tunerd.ledger.sql.database import Database
+
+NEAR: Final = 8
+"""How many recordings, or calls, on each side of a start are looked at."""
+RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
+_RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
+_FREE: Final = (
+    "SELECT row, url, started_at_ms, expires_at, known_at, path FROM recording "
+    "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
+)
+_TOUCHED: Final = "SELECT source, key, started_at_ms FROM recording WHERE"
+
+FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
+FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
+FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
+"""Recordings that no call has taken: the next ones on each side of a start, and some whose start nobody knows."""
+SAME_ID: Final = f"{_RECORDING} WHERE source = ? AND id = ? AND id <> '' LIMIT 1"
+SAME_START: Final = (
+    f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
+    "AND started_at_ms BETWEEN :earliest AND :latest ORDER BY abs(started_at_ms - :start), row LIMIT 1"
+)
+SAME_URL: Final = (
+    f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
+    "AND (:any_start = 1 OR started_at_ms IS NULL) "
+    "AND (url = :bare OR substr(url, 1, length(:begins)) = :begins OR (:has_url = 0 AND url IS NULL)) ORDER BY row LIMIT 1"
+)
+"""The same recording described again, known by its id, by key and start, or by key and URL. A URL counts without its query,
+which is signed anew for each description. With an id only those without one are compared."""
+TAKEN: Final = f"{_RECORDING} WHERE taken_by = ? ORDER BY row"
+TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ?"
+GIVE_BACK: Final = "UPDATE recording SET taken_by = NULL WHERE taken_by = ?"
+DELETE_TAKEN: Final = "DELETE FROM recording WHERE taken_by = ?"
+TOUCHED: Final = f"{_TOUCHED} row = ?"
+TOUCHED_TAKEN: Final = f"{_TOUCHED} taken_by = ?"
+DELETE_OLD: Final = (
+    "DELETE FROM recording WHERE row IN (SELECT row FROM recording WHERE admitted_at <= ? ORDER BY admitted_at LIMIT ?)"
+)
+SHIFT: Final = "UPDATE recording SET known_at = known_at + ? WHERE taken_by IS NULL"
+
+Touched: TypeAlias = tuple[str, str, int | None]
+"""Source, key and start of a recording or call that changed in a way which may concern its neighbours."""
+
+
+class Recordings:
+    """`touched` notes what changed, in that order; commands/join.py looks at what is near to it."""
+
+    def __init__(self, db: Database, touched: dict[Touched, None]) -> None:
+        self._db = db
+        self._execute = db.execute
+        self._touched = touched
+
+    def add(self, recording: KeptRecording) -> None:
+        self._write(RECORDING.insert, replace(recording, row=self._db.next_number("recording")))
+
+    def change(self, recording: KeptRecording) -> None:
+        self._touch(TOUCHED, recording.row)  # what it was until now
+        self._write(RECORDING.upsert, recording)
+
+    def _write(self, sql: str, recording: KeptRecording) -> None:
+        self._execute(sql, RECORDING.values(recording))
+        self._touched[recording.source, recording.key, recording.started_at_ms] = None
+
+    def _touch(self, which: str, value: int) -> None:
+        self._touched.update(dict.fromkeys(self._execute(which, (value,)).fetchall()))
+
+    def same(self, r: KeptRecording, apart_ms: int) -> KeptRecording | None:
+        """The recording that this one describes again."""
+        if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
+            return same[0]
+        values: dict[str, object] = {"source": r.source, "key": r.key, "any_id": int(not r.id)}
+        start = r.started_at_ms
+        if start is not None:
+            near = {"start": start, "earliest": start - apart_ms, "latest": start + apart_ms}
+            if same := self._rows(SAME_START, values | near):
+                return same[0]
+        bare = None if r.url is None else r.url.partition("?")[0]
+        values |= {
+            "any_start": int(start is None), "bare": bare, "begins": None if bare is None else f"{bare}?",
+            "has_url": int(bare is not None),
+        }  # fmt: skip
+        same = self._rows(SAME_URL, values)
+        return same[0] if same else None
+
+    def taken(self, call: int) -> Sequence[KeptRecording]:
+        """What the call has taken."""
+        return self._rows(TAKEN, (call,))
+
+    def take(self, recording: int, call: int) -> None:
+        self._touch(TOUCHED, recording)
+        self._execute(TAKE, (call, recording))
+
+    def give_back(self, call: int) -> None:
+        """Free every recording that the call has taken."""
+        self._touch(TOUCHED_TAKEN, call)
+        self._execute(GIVE_BACK, (call,))
+
+    def delete_taken(self, call: int) -> None:
+        self._touch(TOUCHED_TAKEN, call)
+        self._execute(DELETE_TAKEN, (call,))
+
+    def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
+        """Free recordings with the key: up to NEAR on each side of the start, and up to NEAR without a start."""
+        found: list[tuple[Any, ...]] = []
+        for sql in (FREE_FROM, FREE_BEFORE):
+            found += self._execute(sql, (source, key, started_at_ms))
+        found += self._execute(FREE_WITHOUT_START, (source, key))
+        return [
+            Free(row=row, url=url, started_at_ms=at, expires_at=expires, known_at=known, path=from_text(path))
+            for row, url, at, expires, known, path in found
+        ]
+
+    def delete_old(self, before: float, limit: int) -> int:
+        return self._execute(DELETE_OLD, (before, limit)).rowcount
+
+    def shift(self, seconds: float) -> None:
+        self._execute(SHIFT, (seconds,))
+
+    def _rows(self, sql: str, values: Any) -> list[KeptRecording]:
+        return [RECORDING.record(columns) for columns in self._execute(sql, values)]

@@ -1,0 +1,135 @@
+"""Table want: what calls look for, or looked for. The wants of a call are kept as long as the call is, since a recording that is
+nearer to a call that was sent than to any other is given to nobody.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from tunerd.ledger import FarRule
+from tunerd.ledger.matching import Absence
+from tunerd.ledger.rows import Want
+from tunerd.ledger.sql.columns import RecordColumns
+from tunerd.ledger.sql.database import Database
+from tunerd.ledger.sql.recordings import NEAR, Touched
+
+WANT: Final = RecordColumns("want", Want, key=("call", "position"), without=("standing",))
+_READ: Final = RecordColumns("want", Want)
+"""With the standing, which a question works out."""
+_IS_OPEN: Final = "seeking = 1 AND (answered_at IS NULL OR expired = 1)"
+_STANDING: Final = f"""CASE WHEN {_IS_OPEN} THEN 'open' WHEN EXISTS (
+    SELECT 1 FROM recording AS own WHERE own.taken_by = want.call AND own.source = want.source AND own.key = want.key
+) THEN 'served' ELSE 'closed' END"""
+_SEEKERS: Final = f"SELECT {WANT.listed}, 'open' FROM want WHERE {_IS_OPEN} AND source = ? AND key = ? AND"
+_RIVALS: Final = f"SELECT {WANT.listed}, {_STANDING} FROM want WHERE source = ? AND key = ? AND"
+_FROM: Final = f"started_at_ms >= ? ORDER BY started_at_ms, call, position LIMIT {NEAR}"
+_BEFORE: Final = f"started_at_ms < ? ORDER BY started_at_ms DESC, call DESC, position DESC LIMIT {NEAR}"
+_WITHOUT_WINDOW: Final = f"within_ms IS NULL ORDER BY call DESC, position LIMIT {NEAR}"
+
+SEEKERS_FROM: Final = f"{_SEEKERS} {_FROM}"
+SEEKERS_BEFORE: Final = f"{_SEEKERS} {_BEFORE}"
+SEEKERS_WITHOUT_WINDOW: Final = f"{_SEEKERS} {_WITHOUT_WINDOW}"
+"""Open wants with a key: the next ones on each side of a start; for a recording without a start, those that take any."""
+RIVALS_FROM: Final = f"{_RIVALS} {_FROM}"
+RIVALS_BEFORE: Final = f"{_RIVALS} {_BEFORE}"
+RIVALS_WITHOUT_WINDOW: Final = f"{_RIVALS} {_WITHOUT_WINDOW}"
+"""The same of all calls that are still known, with the standing of each."""
+OF_CALL: Final = f"SELECT {WANT.listed}, {_STANDING} FROM want WHERE call = ? ORDER BY position"
+TOUCHED: Final = "SELECT source, key, started_at_ms FROM want WHERE call = ?"
+DELETE: Final = "DELETE FROM want WHERE call = ?"
+ANSWER: Final = "UPDATE want SET answered_at = ?, expired = ? WHERE call = ? AND position = ?"
+LOOK_AT: Final = "UPDATE want SET look_at = ? WHERE call = ? AND position = ?"
+OPEN: Final = "UPDATE want SET seeking = 1 WHERE call = ?"
+CLOSE: Final = "UPDATE want SET seeking = 0, look_at = NULL WHERE call = ?"
+FAR_DUE: Final = (
+    "SELECT call FROM want WHERE look_at IS NOT NULL AND look_at <= ? GROUP BY call ORDER BY min(look_at), call LIMIT ?"
+)
+"""Calls that may take a recording that is not near."""
+NEXT_FAR: Final = "SELECT min(look_at) FROM want WHERE look_at IS NOT NULL"
+LOOKED_FOR: Final = (
+    "SELECT want.source, count(DISTINCT call.row) FROM want JOIN call ON call.row = want.call "
+    "WHERE seeking = 1 AND answered_at IS NULL AND call.state = 'waiting' GROUP BY want.source"
+)
+"""For what is stranded; asked now and then."""
+SHIFT: Final = "UPDATE want SET answered_at = answered_at + :seconds, look_at = look_at + :seconds"
+
+
+class Wants:
+    """`touched` as in recordings.py."""
+
+    def __init__(self, db: Database, touched: dict[Touched, None]) -> None:
+        self._db = db
+        self._execute = db.execute
+        self._touched = touched
+        self.far = FarRule()
+
+    def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
+        if started_at_ms is None:
+            return self._wants(SEEKERS_WITHOUT_WINDOW, (source, key))
+        near = (source, key, started_at_ms)
+        return self._wants(SEEKERS_FROM, near) + self._wants(SEEKERS_BEFORE, near)
+
+    def rivals_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
+        """As `seekers_near`, of all calls that are still known."""
+        if started_at_ms is None:
+            return self._wants(RIVALS_WITHOUT_WINDOW, (source, key))
+        near = (source, key, started_at_ms)
+        return self._wants(RIVALS_FROM, near) + self._wants(RIVALS_BEFORE, near)
+
+    def of(self, call: int) -> Sequence[Want]:
+        return self._wants(OF_CALL, (call,))
+
+    def set(self, call: int, wants: Sequence[Want]) -> None:
+        """Put these (open) wants in place of the call's."""
+        self.delete(call)
+        if wants:
+            self._db.insert("want", WANT.names, [WANT.values(want) for want in wants])
+            self._touched.update(dict.fromkeys((want.source, want.key, want.started_at_ms) for want in wants))
+
+    def delete(self, call: int) -> None:
+        self._touch(call)
+        self._execute(DELETE, (call,))
+
+    def answer(self, call: int, position: int, absence: Absence | None) -> None:
+        """Keep a strategy's answer. "Absent" closes the want for good; "expired" leaves it open for a fresh URL."""
+        values = (None, 0) if absence is None else (absence.at, int(absence.expired))
+        self._execute(ANSWER, (*values, call, position))
+
+    def look_at(self, want: Want, at: float | None) -> None:
+        """When the want may be answered by a recording that is not near."""
+        if want.look_at != at:
+            self._execute(LOOK_AT, (at, want.call, want.position))
+
+    def seek(self, call: int, is_seeking: bool) -> None:
+        """Whether the call looks for recordings now (not for what was answered "absent")."""
+        self._touch(call)
+        self._execute(OPEN if is_seeking else CLOSE, (call,))
+
+    # Time.
+
+    def far_due(self, now: float, limit: int) -> Sequence[int]:
+        """Calls that may take a recording now that is not near."""
+        if self.far.not_before > now:
+            return ()
+        until = math.inf if self.far.at_once else now
+        return [call for (call,) in self._execute(FAR_DUE, (until, limit))]
+
+    def next_far(self) -> float | None:
+        found: float | None = self._execute(NEXT_FAR).fetchone()[0]
+        if found is None or self.far.not_before == math.inf:
+            return None
+        return self.far.not_before if self.far.at_once else max(found, self.far.not_before)
+
+    def looked_for(self) -> Sequence[tuple[str, int]]:
+        """Manifest sources, and how many waiting calls look for recordings of each."""
+        return self._execute(LOOKED_FOR).fetchall()
+
+    def shift(self, seconds: float) -> None:
+        self._execute(SHIFT, {"seconds": seconds})
+
+    def _touch(self, call: int) -> None:
+        self._touched.update(dict.fromkeys(self._execute(TOUCHED, (call,)).fetchall()))
+
+    def _wants(self, sql: str, values: Sequence[object]) -> list[Want]:
+        return [_READ.record(columns) for columns in self._execute(sql, values)]

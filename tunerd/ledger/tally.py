@@ -1,0 +1,59 @@
+"""The gauges of the ledger, kept by adding and taking away rows and never by counting them."""
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Final
+
+from tunerd.call import State
+from tunerd.ledger import Gauges
+from tunerd.ledger.rows import LedgerRow, RowKind
+
+_OPEN: Final = frozenset(state for state in State if state.is_open)
+
+
+class Tally:
+    def __init__(self) -> None:
+        self.calls = dict.fromkeys(State, 0)
+        self.pending_bytes = 0
+        self.waiting_bytes = 0
+        self.gathering_bytes = 0
+        self.failed_bytes = 0
+        self.unmapped_bytes = 0
+        """Of failed documents that no rule could map, and that nobody has dismissed."""
+        self.left_out_bytes = 0
+
+    def copy(self) -> "Tally":
+        other = copy(self)
+        other.calls = self.calls.copy()
+        return other
+
+    def add(self, row: LedgerRow, sign: int = 1) -> None:
+        """Count a row, or with sign -1 take it away again."""
+        self.add_rows(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
+
+    def add_rows(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:
+        """Count rows that have these in common; `size` is of all of them together."""
+        if not (state is State.FAILED and dismissed):
+            self.calls[state] += count
+        if state in _OPEN:
+            self.pending_bytes += size
+            if state is State.WAITING:
+                self.waiting_bytes += size
+            elif state is State.GATHERING:
+                self.gathering_bytes += size
+        elif state is State.FAILED and (is_call or dismissed):
+            self.failed_bytes += size
+        elif state is State.FAILED:
+            self.unmapped_bytes += size
+        elif state is State.IGNORED:
+            self.left_out_bytes += size
+
+    def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
+        return Gauges(
+            calls=dict(self.calls),
+            oldest_at=dict(oldest_at),
+            pending_bytes=self.pending_bytes,
+            waiting_bytes=self.waiting_bytes,
+            gathering_bytes=self.gathering_bytes,
+            unmapped_bytes=self.unmapped_bytes,
+        )
