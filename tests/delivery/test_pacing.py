@@ -316,7 +316,7 @@ def test_an_operators_pause_holds_until_resume() -> None:
     assert not gate.acquire().probe
     assert gate.pauses() == ["+operator", "-operator"]
     restarted = Pacing("tuner", concurrency=1, rate_limit=None)
-    restarted.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
+    restarted.pauses.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
     assert restarted.acquire(NOW + 1e6) == Blocked()
 
 
