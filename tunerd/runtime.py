@@ -27,7 +27,7 @@ from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Stopping
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
-from tunerd.intake.read import read_documents, read_place
+from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Claimed
 from tunerd.ledger.sqlite import SqliteLedger

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import aiohttp.web
 import pytest
 
 from tests.admin.benches import Bench, Rules, refused, remade
@@ -322,3 +323,22 @@ async def test_many_ids_in_one_order(tmp_path: Path) -> None:
     async with serving(bench, tmp_path) as path:
         report = await AdminClient(path).ask(RetryOrder(call_ids=many))
     assert report.done == {"due": 1}
+
+
+async def test_a_daemon_of_another_version_is_one_line(tmp_path: Path) -> None:
+    """An order that it does not know, and an answer that this command cannot read: both say to use the same version."""
+    app = aiohttp.web.Application()
+
+    async def other(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.json_response({"version": 1, "left": "many"})
+
+    app.router.add_post("/v1/idle", other)
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    await aiohttp.web.UnixSite(runner, tmp_path / "s").start()
+    client = AdminClient(tmp_path / "s")
+    with pytest.raises(ControlError, match="does not know the order 'reload': use the same version"):
+        await client.ask(ReloadOrder())
+    with pytest.raises(ControlError, match=r"is not understood \(left must be a JSON object\): use the same version"):
+        await client.ask(IdleOrder())
+    await runner.cleanup()

@@ -196,7 +196,7 @@ def test_explain_tells_each_field_its_rule_and_why_it_is_empty() -> None:
         "absent: the rule gave nothing",
         "waits up to 1800 s for a recording of `egress` with this key, within 60 s of the call's start",
     ]
-    lookups = [call for rule in told.rules if rule.path.endswith(".who") for call in rule.calls]
+    lookups = [call for rule in told.rules if rule.path.endswith(".who") for call in rule.calls.values()]
     assert (lookups[0].function, lookups[0].calls, lookups[0].nulls) == ("lookup", 1, 1)
     assert lookups[0].samples == [(["robot", {"bot": "agent"}], None)]
     assert told.refusal is None

@@ -145,7 +145,7 @@ def _outcome(rule: Any, doc: Any, item: Any, *, with_places: bool) -> str | None
     if compiler.problems:
         return None
     slots: list[Any] = [None] * compiler.size
-    slots[TRACE_SLOT], slots[places[0]], slots[places[1]] = Trace(), doc, item
+    slots[TRACE_SLOT], slots[places[0]], slots[places[1]] = Trace(compiler.steps), doc, item
     try:
         return json.dumps(code.run(slots))
     except Exception:

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import socket
 import struct
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from json import JSONDecodeError
 from pathlib import Path
@@ -23,6 +24,7 @@ TIMEOUT_S: Final = 60.0
 QUICK_S: Final = 5.0
 """For orders that a daemon which makes progress answers at once."""
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR, errno.ENXIO)
+_SAME: Final = "use the same version of tunerd for both"
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user and group at the other end of a Unix socket."""
 
@@ -59,6 +61,8 @@ class AdminClient:
         try:
             connection.request("POST", f"/v1/{order.name}", encoded(order, exact=True))
             response = connection.getresponse()
+            if response.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+                raise ControlError(f"the daemon does not know the order {order.name!r}: {_SAME}")
             answer = decoded(response.read())
         except (OSError, HTTPException, JSONDecodeError) as exc:
             raise self._error(exc, connection) from exc
@@ -69,13 +73,11 @@ class AdminClient:
         if response.status != 200:
             raise OrderRefused(str(answer.get("error", f"the daemon answered {response.status}")))
         if answer.get("version") != VERSION:
-            raise ControlError(
-                f"the daemon speaks version {answer.get('version')}, this command version {VERSION}: run the daemon's tunerd"
-            )
+            raise ControlError(f"the daemon speaks version {answer.get('version')}, this command version {VERSION}: {_SAME}")
         try:
             return cast(A, from_json(order.answer, answer, is_lenient=True))
         except ValueError as exc:
-            raise ControlError(f"the daemon's answer at {self.path} is not understood ({exc}): run the daemon's tunerd") from exc
+            raise ControlError(f"the daemon's answer at {self.path} is not understood ({exc}): {_SAME}") from exc
 
     def _error(self, exc: Exception, connection: "_SocketConnection") -> ControlError:
         if isinstance(exc, TimeoutError):

@@ -102,15 +102,21 @@ def _handler(
     async def handle(request: web.Request) -> web.StreamResponse:
         answer: object
         try:
-            order = from_json(kind, await arguments(request, kind))
-            status, answer = 200, await service.ask(order)
-        except (OrderRefused, ValueError) as exc:
+            status, answer = 200, await service.ask(_order(kind, await arguments(request, kind)))
+        except OrderRefused as exc:
             status, answer = 400, {"error": str(exc)}
         except LedgerUnavailable as exc:
             status, answer = 503, {"error": f"the ledger cannot be written now: {exc}"}
         return web.Response(body=encoded(answer, exact=True), status=status, content_type="application/json")
 
     return handle
+
+
+def _order(kind: type[Order[Any]], arguments: object) -> Order[Any]:
+    try:
+        return from_json(kind, arguments)
+    except ValueError as exc:
+        raise OrderRefused(str(exc)) from exc
 
 
 async def _from_body(request: web.Request, _: type[Order[Any]]) -> object:
@@ -122,13 +128,11 @@ async def _from_body(request: web.Request, _: type[Order[Any]]) -> object:
 
 async def _from_query(request: web.Request, kind: type[Order[Any]]) -> object:
     hints = get_type_hints(kind)
-    return {
-        name: [_scalar(each, str) for each in texts]
-        if get_origin(hints.get(name)) is frozenset
-        else _scalar(texts[0], hints.get(name))
-        for name in request.query
-        if (texts := request.query.getall(name))
-    }
+    found: dict[str, object] = {}
+    for name in request.query:
+        texts = request.query.getall(name)
+        found[name] = texts if get_origin(hints.get(name)) is frozenset else _scalar(texts[0], hints.get(name))
+    return found
 
 
 def _scalar(text: str, kind: Any) -> object:

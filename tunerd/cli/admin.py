@@ -119,7 +119,7 @@ def _usable(known: Known) -> Config:
 
 def _place_reader(known: Known) -> Callable[[str, str, int], Document | RefusedDocument]:
     def read(source: str, path: str, offset: int) -> Document | RefusedDocument:
-        from tunerd.intake.read import read_place
+        from tunerd.intake.read_again import read_place
 
         settings = next(one for one in _usable(known).sources if one.name == source)
         limit, root = settings.max_document_bytes, settings.path
@@ -148,6 +148,12 @@ async def all_pages(admin: Admin, order: O) -> Report:
     return total
 
 
+async def all_pages_of_ids(admin: Admin, order: O) -> tuple[Report, list[str]]:
+    """As `all_pages`, and the ids of the order that are not in the ledger."""
+    unknown = await _unknown_ids(admin, sorted(order.call_ids))
+    return await all_pages(admin, order), unknown
+
+
 async def every_call(admin: Admin, order: CallsOrder) -> AsyncIterator[CallRow]:
     """All calls of an order, a page of `limit` at a time."""
     after_row: int | None = 0
@@ -158,7 +164,7 @@ async def every_call(admin: Admin, order: CallsOrder) -> AsyncIterator[CallRow]:
         after_row = page.next_after_row
 
 
-async def unknown_ids(admin: Admin, call_ids: Sequence[str]) -> list[str]:
+async def _unknown_ids(admin: Admin, call_ids: Sequence[str]) -> list[str]:
     """Those of these ids that are not in the ledger."""
     known: set[str | None] = set()
     for start in range(0, len(call_ids), IDS_A_REQUEST):

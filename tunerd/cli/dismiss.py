@@ -2,9 +2,8 @@
 
 import sys
 
-from tunerd.admin.answer_types import Report
-from tunerd.admin.api import Admin, DismissOrder
-from tunerd.cli.admin import all_pages, ask, fail, unknown_ids
+from tunerd.admin.api import DismissOrder
+from tunerd.cli.admin import all_pages_of_ids, ask, fail
 from tunerd.cli.arguments import order_command
 from tunerd.cli.calls_view import draw_report
 from tunerd.cli.options import json_option
@@ -25,11 +24,7 @@ Dismissed calls stay in the ledger for `ledger.keep_failed`. `tunerd failed --di
 @order_command(DismissOrder, "call_ids", "reasons", "sources", "since", "place", "everything", epilog=_EPILOG)
 @json_option("Print the report as JSON.")
 def command(target: Target, order: DismissOrder, as_json: bool) -> None:
-    async def carry_out(admin: Admin) -> tuple[Report, list[str]]:
-        unknown = await unknown_ids(admin, sorted(order.call_ids))
-        return await all_pages(admin, order), unknown
-
-    report, unknown = ask(target, carry_out)
+    report, unknown = ask(target, lambda admin: all_pages_of_ids(admin, order))
     if as_json:
         say_json(report)
     else:

@@ -3,9 +3,8 @@
 import sys
 from dataclasses import replace
 
-from tunerd.admin.answer_types import Report
-from tunerd.admin.api import Admin, RetryOrder
-from tunerd.cli.admin import all_pages, ask, fail, unknown_ids
+from tunerd.admin.api import RetryOrder
+from tunerd.cli.admin import all_pages_of_ids, ask, fail
 from tunerd.cli.arguments import order_command
 from tunerd.cli.calls_view import draw_report
 from tunerd.cli.options import json_option
@@ -29,11 +28,7 @@ def command(target: Target, order: RetryOrder, as_json: bool) -> None:
     if order.call_ids or order.path is not None:
         order = replace(order, dismissed=None)
 
-    async def carry_out(admin: Admin) -> tuple[Report, list[str]]:
-        unknown = await unknown_ids(admin, sorted(order.call_ids))
-        return await all_pages(admin, order), unknown
-
-    report, unknown = ask(target, carry_out)
+    report, unknown = ask(target, lambda admin: all_pages_of_ids(admin, order))
     if as_json:
         say_json(report)
     else:

@@ -1,5 +1,5 @@
 """Which daemon a command is for. A running daemon is found by its socket, by the place of its ledger, or by the configuration
-file that it was started with; for none of these must the configuration on disk be valid.
+file that it was started with; none of these needs a valid configuration on disk.
 """
 
 import functools

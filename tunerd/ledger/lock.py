@@ -66,8 +66,7 @@ async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise LedgerRefused(
-                    f"the ledger {ledger} is held by {holder(path)}; stop that process, or run with --wait-for-lock",
-                    locked=True,
+                    f"the ledger {ledger} is held by {holder(path)}; stop that process, or run with --wait-for-lock", locked=True
                 )
             try:
                 async with asyncio.timeout(min(_POLL_S, left)):

@@ -4,7 +4,7 @@ The fields of a record are the columns of its table (sql/columns.py). What a col
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
@@ -115,28 +115,10 @@ class LedgerRow:
         return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
 
     def shown(self) -> StoredCall:
-        return StoredCall(
-            row=self.row,
-            state=self.state,
-            source=self.source,
-            destination=self.destination,
-            agent=self.agent,
-            call_id=self.call_id,
-            path=self.path,
-            offset=self.offset,
-            mtime_ns=self.mtime_ns,
-            started_at_ms=self.started_at_ms,
-            admitted_at=self.admitted_at,
-            due_at=self.due_at,
-            attempts=self.attempts,
-            status=self.status,
-            reason=self.reason,
-            where=self.place,
-            detail=self.detail,
-            tuner_call_id=self.tuner_call_id,
-            recording_url=self.recording_url,
-            dismissed=self.dismissed,
-        )
+        return StoredCall(where=self.place, **{name: getattr(self, name) for name in _SHOWN})
+
+
+_SHOWN: Final = tuple(field.name for field in fields(StoredCall) if field.name != "where")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

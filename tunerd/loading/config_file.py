@@ -15,7 +15,7 @@ from tunerd.config import Config, Delivery, Http, LedgerConfig, Log, ManifestRul
 from tunerd.config.models import SECTIONS
 from tunerd.config.settings import rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.loading.environment import Step, substitute
+from tunerd.loading.environment import PathStep, substitute
 from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
 from tunerd.loading.reading import ConfigReader
 from tunerd.loading.redact_section import read_redact
@@ -165,13 +165,13 @@ def _read(path: Path) -> str:
         raise refused("is not UTF-8 from here on; save the file as UTF-8", before.count(b"\n") + 1, column) from None
 
 
-def _left_alone(path: tuple[Step, ...]) -> bool:
+def _left_alone(path: tuple[PathStep, ...]) -> bool:
     """Rules, tests and what `redact:` looks for: `${` means nothing there."""
     keys = [step for step in path if isinstance(step, str)]
     return keys == ["tests"] or (len(keys) > 1 and keys[-1] in _RULES_IN.get(keys[-2], ()))
 
 
-def _left_alone_with_keys(path: tuple[Step, ...]) -> bool:
+def _left_alone_with_keys(path: tuple[PathStep, ...]) -> bool:
     """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
     return (path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")) or _left_alone(path)
 

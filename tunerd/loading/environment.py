@@ -11,8 +11,8 @@ from typing import Final, TypeAlias
 
 from tunerd.places import Node, Place, Problem
 
-Step: TypeAlias = str | int
-Skip: TypeAlias = Callable[[tuple[Step, ...]], bool]
+PathStep: TypeAlias = str | int
+Skip: TypeAlias = Callable[[tuple[PathStep, ...]], bool]
 """Whether the value at this path (and all below it) is left alone."""
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
@@ -36,14 +36,14 @@ def substitute(root: Node, environ: Mapping[str, str], skip: Skip) -> Substitute
     return done
 
 
-def path_text(path: tuple[Step, ...]) -> str:
+def path_text(path: tuple[PathStep, ...]) -> str:
     """`sources[0].path`."""
     if "api_key" in path:  # below it would be parts of a key that YAML took for a mapping
         path = path[: path.index("api_key") + 1]
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
 
 
-def _walk(node: Node, path: tuple[Step, ...], environ: Mapping[str, str], skip: Skip, done: Substituted) -> Node:
+def _walk(node: Node, path: tuple[PathStep, ...], environ: Mapping[str, str], skip: Skip, done: Substituted) -> Node:
     if skip(path):
         return node
     if isinstance(node.value, dict):
@@ -56,7 +56,7 @@ def _walk(node: Node, path: tuple[Step, ...], environ: Mapping[str, str], skip: 
     return node
 
 
-def _fill(node: Node, text: str, path: tuple[Step, ...], environ: Mapping[str, str], done: Substituted) -> Node:
+def _fill(node: Node, text: str, path: tuple[PathStep, ...], environ: Mapping[str, str], done: Substituted) -> Node:
     def problem(message: str, variable: str | None = None) -> str:
         done.broken.add(node.place)
         done.problems.append(Problem(place=node.place, path=path_text(path), message=message, variable=variable))

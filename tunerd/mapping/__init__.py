@@ -1,6 +1,6 @@
 """Rules, timeline and payload: a document in, a call or a recording (or a refusal in words) out. Pure.
 
-A document's way through the rules stands in source.py; expressions.py, rules.py and functions/ are the language.
+source.py takes a document through the rules; expressions.py, rules.py and functions/ implement the rule language.
 """
 
 from collections.abc import Mapping

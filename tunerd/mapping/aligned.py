@@ -30,7 +30,7 @@ Find = Callable[[str], Sequence[Hit]]
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """The letters and digits of a text, and where each stands in it."""
+    """The letters and digits of a text, and the offset of each in it."""
 
     chars: str
     places: Sequence[int]
@@ -56,7 +56,7 @@ def blank_words(
     words: Sequence[dict[str, Any]], text: str, hits: Sequence[Hit], find: Find
 ) -> tuple[list[Hit], Mapping[str, int]]:
     """Blank every word that a hit touches, in place; `hits` are those of the text. Gives what was found in the words and
-    stands in the text, too (hits to add to the text's), and how many words were blanked of each kind."""
+    is in the text, too (hits to add to the text's), and how many words were blanked of each kind."""
     said: list[str] = [word["word"] for word in words]
     joined = " ".join(said)
     own = find(joined)

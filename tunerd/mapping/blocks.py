@@ -44,7 +44,7 @@ def single(one: Run, asks: tuple[int, str, str] | None = None, asked: Run | None
 
 
 def value_of(block: Block) -> Run:
-    """The value of a block that stands where no rows are asked for; of one that gives several, their list."""
+    """The value of a block where rows are not expected; a block that gives several rows gives their list."""
     emit = block.emit
 
     def run(slots: Any) -> Any:

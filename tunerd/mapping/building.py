@@ -1,6 +1,6 @@
 """A source's rules, its preset's underneath -> compiled, or every problem at once.
 
-What a call and a recording are made of stands here; how one rule is compiled, in rules.py; what runs, in source.py.
+This file says which fields and strategies a call and a recording have. rules.py compiles one rule, source.py runs the result.
 """
 
 import re
@@ -66,7 +66,7 @@ class Compiled:
     documents: Run | None = None
     """Gives the list of documents in what was read."""
     gather: DocumentRules | None = None
-    """Of a source that gathers: what is asked of each document. Then `call` and what belongs to it stand in `group`."""
+    """Of a source that gathers: what is asked of each document. Then `group` holds `call` and what belongs to it."""
     group: "Compiled | None" = None
     """Of a source that gathers: the rules over all documents of a call."""
     complete: Run | None = None
@@ -183,7 +183,7 @@ class Builder:
         return call, strategies, self._agent(compiler, call, problems)
 
     def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
-        """The compiler's problems, told as the source's."""
+        """The compiler's problems, with the source's path before theirs."""
         problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
 
     def _zone(self, problems: list[Problem]) -> tzinfo:

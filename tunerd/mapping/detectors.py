@@ -1,4 +1,4 @@
-"""The built-in detectors: where card numbers, IBANs, e-mail addresses and phone numbers stand in one text. Pure.
+"""The built-in detectors: they find card numbers, IBANs, e-mail addresses and phone numbers in one text. Pure.
 
 Each is a check of the thing itself (issuer and Luhn, country and mod 97, a domain, a dialling form), so that order
 numbers, times and ids are left alone: docs/redaction.md has the tables. All of them take time in proportion to the text,
@@ -158,7 +158,7 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def _may_begin(text: str, start: int, past: int) -> bool:
-    """`past`: where the card before it ends, which is no number that goes on."""
+    """`past`: where the card before it ends; a new number may begin right there."""
     before = text[max(past, start - 2) : start]
     if not before:
         return True

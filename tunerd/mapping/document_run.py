@@ -1,6 +1,6 @@
-"""One document on its way through compiled rules: its slots, what the rules gave, and what has to be told of it.
+"""One document on its way through compiled rules: its slots, what the rules gave, and what to report.
 
-The steps that only need the rules stand here; what a call and a recording are made of them is document_mapper.py's matter.
+This file has the steps that only need the rules; document_mapper.py makes calls and recordings of their results.
 """
 
 from collections.abc import Mapping, Sequence

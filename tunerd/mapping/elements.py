@@ -21,7 +21,7 @@ def elements_of(document: Document, listed: Any) -> list[Document | RefusedDocum
     if not isinstance(listed, list):
         what = (
             f"gave {kind(listed)}, not a list of documents: correct the rule, then have the file written again; other documents "
-            "that stand beside it belong into a source of their own"
+            "in the same directory need a source of their own"
         )
         return [_refused(document, 0, "documents", what)]
     found: list[Document | RefusedDocument] = []

@@ -1,4 +1,4 @@
-"""Envelopes: what a webhook relay, a queue or a workflow tool puts around a platform's document, and what stands in them. Pure.
+"""Envelopes: what a webhook relay, a queue or a workflow tool puts around a platform's document, and the documents inside. Pure.
 
 Only shapes are known here. Which of the documents inside is meant, the rules of a preset say (source.py).
 """

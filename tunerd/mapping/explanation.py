@@ -8,43 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
-from tunerd.mapping.trace import RuleRef, RuleTrace, Trace
+from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
 from tunerd.places import Place
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallReport:
-    """One function call inside a rule."""
-
-    function: str
-    calls: int
-    nulls: int
-    samples: Sequence[tuple[Sequence[Any], Any]]
-    """The first few: arguments and answer."""
-    unknown: Mapping[str, int]
-    """What lookup or classify were asked for and did not know (the roles nobody mapped), and how often."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleReport:
-    """One rule: a let, an entry of a list, a member of a block."""
-
-    path: str
-    """`call.transcript_with_tool_calls.rows[2].start_ms`"""
-    rule: str
-    """The expression as written, or what other form it has."""
-    place: Place
-    runs: int
-    """How often it was evaluated; 0: not reached (or constant)."""
-    missing: int
-    """How often it gave nothing."""
-    value: Any
-    """The first value it gave."""
-    error: str | None
-    items: int
-    rows: int
-    calls: Sequence[CallReport]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +40,11 @@ class StrategyReport:
 class Explanation:
     mapped: Mapped
     fields: Sequence[FieldReport]
-    rules: Sequence[RuleReport]
+    rules: Sequence[RuleTrace]
     """Every rule, in the order of the configuration."""
     strategies: Sequence[StrategyReport]
     redactions: Sequence[tuple[str, str]] = ()
-    """Path in the call, and the kind of what was taken out there; the values above stand as the document has them."""
+    """Path in the call, and the kind of what was taken out there; the values above are not redacted."""
 
     @property
     def repairs(self) -> Mapping[str, int]:
@@ -97,9 +63,8 @@ class Explanation:
 def explanation_of(
     mapped: Mapped,
     *,
-    steps: Sequence[RuleRef],
     fields: Mapping[str, RuleRef],
-    trace: Trace,
+    rules: Sequence[RuleTrace],
     values: Mapping[str, Any],
     errors: Mapping[str, str],
     strategies: Sequence[tuple[str, str]],
@@ -107,7 +72,6 @@ def explanation_of(
     redactions: Sequence[tuple[str, str]] = (),
 ) -> Explanation:
     """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
-    rules = reports(steps, trace)
     return Explanation(
         mapped=mapped,
         fields=[_field(name, step, values.get(name), errors.get(name), rules) for name, step in fields.items()],
@@ -120,30 +84,7 @@ def explanation_of(
     )
 
 
-def reports(steps: Sequence[RuleRef], trace: Trace) -> list[RuleReport]:
-    """Every rule, in the order of the configuration."""
-    return [_rule(step, trace.steps.get(number, RuleTrace())) for number, step in enumerate(steps)]
-
-
-def _rule(step: RuleRef, trace: RuleTrace) -> RuleReport:
-    return RuleReport(
-        path=step.path,
-        rule=step.text,
-        place=step.place,
-        runs=trace.runs,
-        missing=trace.missing,
-        value=trace.value,
-        error=trace.error,
-        items=trace.items,
-        rows=trace.rows,
-        calls=[
-            CallReport(function=call.function, calls=call.calls, nulls=call.nulls, samples=call.samples, unknown=call.unknown)
-            for call in trace.calls.values()
-        ],
-    )
-
-
-def _field(name: str, step: RuleRef, value: Any, error: str | None, rules: Sequence[RuleReport]) -> FieldReport:
+def _field(name: str, step: RuleRef, value: Any, error: str | None, rules: Sequence[RuleTrace]) -> FieldReport:
     why = None
     if error is not None:
         why = f"left out: {error}"
@@ -152,7 +93,7 @@ def _field(name: str, step: RuleRef, value: Any, error: str | None, rules: Seque
     return FieldReport(name=name, rule=step.text, place=step.place, value=value, kind=kind(value), why=why)
 
 
-def _why(step: RuleRef, rules: Sequence[RuleReport]) -> str:
+def _why(step: RuleRef, rules: Sequence[RuleTrace]) -> str:
     """Why a field has nothing, from its rule and the rule's direct parts."""
     own = [rule for rule in rules if rule.path == step.path]
     if failed := next((rule.error for rule in rules if rule.path.startswith(step.path) and rule.error), None):
@@ -164,16 +105,16 @@ def _why(step: RuleRef, rules: Sequence[RuleReport]) -> str:
             return f"{rule.items} items gave no row{_unknown(step, rules)}"
     parts = [rule for rule in rules if rule.path.startswith(f"{step.path}[") and rule.path.endswith("]") and rule.runs]
     if parts:
-        return "; ".join(f"{part.rule}: nothing" for part in parts)
+        return "; ".join(f"{part.ref.text}: nothing" for part in parts)
     return "gave nothing" + _unknown(step, rules)
 
 
-def _unknown(step: RuleRef, rules: Sequence[RuleReport]) -> str:
+def _unknown(step: RuleRef, rules: Sequence[RuleTrace]) -> str:
     asked = {
         key: count
         for rule in rules
         if rule.path.startswith(step.path)
-        for call in rule.calls
+        for call in rule.calls.values()
         for key, count in call.unknown.items()
     }
     return f" (not in the table: {', '.join(f'{key} x{count}' for key, count in asked.items())})" if asked else ""

@@ -1,6 +1,6 @@
 """Parse tree -> one Python function: every expression is compiled once, at load.
 
-In the root scope a compiled expression takes the list of slots in which the named roots stand; in the item scope (inside
+In the root scope a compiled expression takes the list of slots that hold the named roots; in the item scope (inside
 `[? ]`, `[].`, `&`, after a pipe or a dot) it takes the current value. Names are resolved here, so a wrong one is told
 at load. Which names there are, and what a YAML rule is made of, is rules.py's matter.
 """
@@ -56,7 +56,7 @@ def tables_asked(text: str, names: NameScope, context: Context) -> list[TableAsk
             for child in children:
                 walk(child)
         elif children and isinstance(children[0], dict):
-            walk(children[0])  # what stands behind a dot or in brackets sees items, no names
+            walk(children[0])  # the rest sees items, not names
 
     with suppress(GrammarError, ExpressionError, RecursionError):  # compile_text tells of them
         walk(parse(text))

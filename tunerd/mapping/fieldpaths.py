@@ -1,6 +1,6 @@
 """Paths of `redact: fields:` into a mapped call: `call_analysis.summary`, `transcript_with_tool_calls[].tool.params.**.ssn`.
 
-Reading and checking them, and taking what stands there out of a call. Pure; problems are told as ValueError.
+It reads and checks paths, and takes what they name out of a call. Pure; a problem raises ValueError.
 """
 
 import re
@@ -80,7 +80,7 @@ def take_out(body: dict[str, Any], path: FieldPath) -> int:
 
 
 def _erase(value: Any, steps: Sequence[str]) -> int:
-    """Take out what stands at the path below `value`, in place, and give how often. Text becomes REDACTED, all else goes."""
+    """Take out what the path names below `value`, in place; returns how often. Text becomes REDACTED, all else goes."""
     if isinstance(value, list):
         return sum([_erase(item, steps) for item in value])
     if not isinstance(value, dict):

@@ -43,7 +43,7 @@ def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, fo
     wrong = check_create_call(fields)
     if wrong is not None:
         return _refusal(
-            wrong.where, f"{wrong.what}. It was mapped before the form was create-call: {_AGAIN} after mending the rule"
+            wrong.where, f"{wrong.what}. It was mapped before the form was create-call: correct the rule, then {_AGAIN}"
         )
     return orjson.dumps(fields)
 

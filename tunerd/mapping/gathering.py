@@ -1,7 +1,7 @@
 """`gather:`, compiled: which call a document belongs to, what part of it it is, and whether the call is complete. Pure.
 
 The key, the parts and `newest` are rules over one document, `complete` is one over all of them. How a call is mapped from
-its documents stands in source.py; how they are written as one text, and in which order they stand, here.
+its documents is in source.py; how they are ordered, and written as one text, is here.
 """
 
 import os
@@ -235,8 +235,8 @@ def set_aside(kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusa
 
 
 def with_absent(refusal: Refusal, rules: DocumentRules | None, there: Container[str], *, alone: bool) -> Refusal:
-    """The refusal of a call, and which of its parts never came: what is missing often stands in one of them. `alone`: each
-    document is a call, and the part stands in another document."""
+    """The refusal of a call, and which of its parts never came: what is missing is often in one of them. `alone`: each
+    document is a call, and the part is in another document."""
     absent = [name for name, _ in rules.parts if name not in there] if rules is not None else []
     if not absent or refusal.reason not in (FailReason.UNMAPPABLE, FailReason.INVALID):
         return refusal

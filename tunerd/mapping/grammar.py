@@ -14,7 +14,7 @@ from jmespath.parser import ParsedResult, Parser
 from tunerd.mapping.syntax_hints import hint
 
 Tree: TypeAlias = dict[str, Any]
-"""A node of jmespath's tree: type, children, value; and `start`, the offset in the text, where a name stands."""
+"""A node of jmespath's tree: type, children, value; and `start`, the offset of a name in the text."""
 
 MAX_LENGTH: Final = 10_000
 _LITERALS: Final = {"true": True, "false": False, "null": None}

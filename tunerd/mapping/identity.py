@@ -53,7 +53,7 @@ def _exact_inside(value: Any, function: str) -> Any:
 
 
 def names_read(nodes: Iterable[Node | None]) -> frozenset[str]:
-    """The names that these rules read. Rules that don't compile read none: their problem is told elsewhere."""
+    """The names that these rules read. Rules that don't compile read none; their problem is reported when they are compiled."""
     found: set[str] = set()
     for node in nodes:
         if node is not None:

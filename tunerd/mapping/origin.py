@@ -1,4 +1,4 @@
-"""What rules see of the place a document stands at: the root name `file`, and the groups of `path_groups`."""
+"""What rules see of the place of a document: the root name `file`, and the groups of `path_groups`."""
 
 import posixpath
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tunerd.mapping.patterns import Pattern
 def file_root(origin: Origin, root: str) -> dict[str, Any]:
     """The root name `file`.
 
-    path (absolute), relative (to the source's `path`), dir (the directory part of `relative`: "" for a file that stands in
+    path (absolute), relative (to the source's `path`), dir (the directory part of `relative`: "" for a file in
     the source's directory itself, so that a key made of it is missing there), name, stem (the name without its ending, and
     without .gz), offset (bytes before the document), mtime (epoch ms).
     """

@@ -1,7 +1,7 @@
-"""How patterns are written: Python's syntax, in the words of RE2; and what RE2 does not know, told in a person's words. Pure.
+"""How patterns are written: Python's syntax, in the words of RE2; and error messages for what RE2 does not know. Pure.
 
 Patterns mean what they mean in Python: \\d, \\w and \\s know all scripts (RE2's own know ASCII), \\Z is the end, {,3} is a
-repeat. What differs all the same stands in docs/rules.md: `$` and \\b.
+repeat. docs/rules.md lists what differs all the same: `$` and \\b.
 """
 
 import re

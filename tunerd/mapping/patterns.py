@@ -19,7 +19,7 @@ PIECE: Final = 1_000
 """Characters of a text in which all matches are looked for at a time: the work for these may grow with the square of the piece,
 so it must not grow with the text."""
 OVERLAP: Final = 250
-"""Of two pieces; a match up to this length is found wherever it stands."""
+"""Of two pieces; a match up to this length is found at any offset."""
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 
 

@@ -13,7 +13,7 @@ from tunerd.mapping.values import true
 from tunerd.outcome import FailReason
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
-"""A member's name that may be told: another one may be somebody's number or address."""
+"""A member's name that a message may quote: another one may be somebody's number or address."""
 _NAMES_SHOWN: Final = 8
 
 
@@ -28,7 +28,7 @@ class Judgement(Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the rules know the document: what stands inside it is of no interest then."""
+        """Whether the rules know the document: then nothing is looked for inside it."""
         return self in (Judgement.WANTED, Judgement.NO_CALL)
 
 

@@ -1,6 +1,6 @@
 """Redaction of a mapped call: by field, by pattern, by detector, before anything of it is stored or sent. Pure.
 
-What is looked at stands here: texts of the rows with their words, tool params and results, the plain transcript, the
+This file decides what is looked at: texts of the rows with their words, tool params and results, the plain transcript, the
 free-form objects; never ids, times, URLs, names of members and phone fields. What is found is detectors.py's matter.
 """
 
@@ -26,7 +26,7 @@ _OBJECTS: Final = ("collected_dynamic_variables", "call_analysis", "metadata", "
 WINDOW: Final = 64 * 1024
 """Characters of a text that the detectors see at a time, so that no search holds up the whole process."""
 MARGIN: Final = 512
-"""Of what is around a window they see so much, too: what lies over its end is found whole."""
+"""They also see this many characters around a window, so that a hit over its end is found whole."""
 _EDGE: Final = 64
 """How far from the ends of an area a hit is certain not to be cut."""
 _ROUNDS: Final = 10
@@ -119,7 +119,7 @@ class Redaction:
         return hits
 
     def number(self, value: int) -> str | None:
-        """What kind of thing a whole number is that stands in a free-form object: a card number, or wholly a pattern's."""
+        """What a whole number in a free-form object is: a card number, or the whole match of a pattern."""
         digits = str(value)
         for name, pattern in self._patterns:
             if pattern.whole(digits):

@@ -22,7 +22,7 @@ DROPS_SLOT: Final = 1
 _NEVER_SPEECH: Final = frozenset({"system", "developer", "tool", "function"})
 """Roles of chat messages that nobody says aloud. A table need not name them."""
 _TOLD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,40}", re.ASCII)
-"""A role that may be told in logs; another one may be a person's name, or a whole sentence."""
+"""A role that logs may name; another one may be a person's name, or a whole sentence."""
 _MOST_NAMES: Final = 20
 
 
@@ -104,7 +104,7 @@ def counted(drops: Sequence[Dropped]) -> dict[str, int]:
 
 
 def names_of(drops: Sequence[Dropped]) -> tuple[str, ...]:
-    """The roles that no table names, as they may be told: a strange one by its length alone."""
+    """The roles that no table names, as logs may name them: of an unusual one only its length."""
     found = (_told(one) for one in drops if one.why != "not_speech")
     return tuple(dict.fromkeys(found))[:_MOST_NAMES]
 

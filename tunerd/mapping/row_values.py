@@ -47,7 +47,7 @@ def number_of(value: Any) -> int | float | None:
 
 
 def text_of(value: Any) -> str | None:
-    """Text as it stands, a whole number as its digits; None for everything else."""
+    """Text unchanged, a whole number as its digits; None for everything else."""
     if isinstance(value, str):
         return value
     if type(value) is int:
@@ -140,7 +140,7 @@ def words_of(value: Any, number: int) -> list[dict[str, Any]]:
 
 def outer_times(words: Sequence[Mapping[str, Any]], given: Any, start: Any, end: Any) -> tuple[Any, Any]:
     """The times of a row whose rules took them from the first and the last of its words as they were given: where those
-    stand out of order, the least start and the greatest end are meant."""
+    are out of order, the least start and the greatest end are meant."""
     first, last = given[0], given[-1]
     if not isinstance(first, Mapping) or start != _word_time(first.get("start_ms")):
         return start, end

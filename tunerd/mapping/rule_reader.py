@@ -169,7 +169,7 @@ class RuleReader:
         def counted(slots: Any) -> Any:
             items = each(slots)
             if items.__class__ is list:
-                slots[TRACE_SLOT].at(number).items += len(items)
+                slots[TRACE_SLOT].rules[number].items += len(items)
             return items
 
         return counted
@@ -182,7 +182,7 @@ class RuleReader:
         def counted(slots: list[Any], made: list[Any]) -> None:
             before = len(made)
             emit(slots, made)
-            slots[TRACE_SLOT].at(number).rows += len(made) - before
+            slots[TRACE_SLOT].rules[number].rows += len(made) - before
 
         return Block(counted)
 

@@ -69,7 +69,7 @@ class RuleCompiler(RuleReader):
         self, node: Node, path: str, names: NameScope, *, rows: bool = False, depth: int = 0, identity: bool = False
     ) -> Code:
         """Compile one rule. `rows`: its blocks are rows of a transcript. `identity`: its value is guarded as one. Problems are
-        noted, and null stands in."""
+        noted, and the rule becomes null."""
         if depth > MAX_DEPTH:
             self.problem(node.place, path, "rules are nested too deep here")
             return constant(None)
@@ -102,7 +102,7 @@ class RuleCompiler(RuleReader):
             if code.value is UNKNOWN or not missing(code.value):
                 codes.append(code)
             if code.value is not UNKNOWN and not missing(code.value):
-                break  # what stands behind a constant is never asked
+                break  # rules behind a constant are never evaluated
         if not codes or codes[0].value is not UNKNOWN:
             return codes[0] if codes else constant(None)
         runs = [code.run for code in codes]

@@ -101,7 +101,7 @@ def compile_rules(
 
 
 def alternatives(node: Node | None, path: str) -> list[tuple[str, Node]]:
-    """`not_call:` as one rule, or as a list of rules of which one has to be true (a preset's stand behind a source's own)."""
+    """`not_call:` as one rule, or as a list of rules of which one has to be true (a preset's come after a source's own)."""
     if node is None or node.value is None:
         return []
     if not isinstance(node.value, tuple):

@@ -1,4 +1,4 @@
-"""The names that rules see: which there are where, and in which slot the value of each stands during a run."""
+"""The names that rules see: which names are visible where, and which slot holds the value of each during a run."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from tunerd.mapping.roles import TableAsked
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a name's value stands: a place in the list of slots, or known at load."""
+    """Where the value of a name is: in the list of slots, or known at load."""
 
     index: int
     value: Any = UNKNOWN

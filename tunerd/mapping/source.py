@@ -1,7 +1,7 @@
 """A source's rules at work: what was read in; calls, recordings, refusals or nothing out. Never raises for what a document holds.
 
-Which document is meant (elements, envelopes, parts of a call), and what is tried again with places, stands here. How one document
-is mapped is document_mapper.py's matter, what the rules are made of building.py's.
+This file decides which document is meant (elements, envelopes, parts of a call), and what is run again with places. How one
+document is mapped is document_mapper.py's matter, what the rules are made of building.py's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from tunerd.mapping.document_mapper import DocumentMapper
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.elements import elements_of
 from tunerd.mapping.envelopes import inside
-from tunerd.mapping.explanation import Explanation, explanation_of, reports
+from tunerd.mapping.explanation import Explanation, explanation_of
 from tunerd.mapping.gathering import MOST_BYTES, Piece, newest_parts, pack, together, unpack, with_absent
 from tunerd.mapping.trace import Misfit, Trace
 from tunerd.mapping.values import RuleError, true
@@ -87,7 +87,7 @@ class SourceMapping:
         return Mapped(each=each)
 
     def map(self, document: Document) -> Mapped:
-        """What the document gives. Never raises for what stands in it. Of a source that gathers it may also be what the
+        """What the document gives. Never raises for the content of a document. Of a source that gathers it may also be what the
         ledger kept of a gathered call (Call.document)."""
         if self._bare.gather is not None and (documents := unpack(document.value, self._source.name)) is not None:
             return self._gather(documents) or Mapped()
@@ -118,9 +118,8 @@ class SourceMapping:
         compiled = run.compiled
         return explanation_of(
             mapped,
-            steps=compiled.steps,
             fields={**(compiled.manifest.steps if compiled.manifest else {}), **(compiled.call.steps if compiled.call else {})},
-            trace=run.trace or Trace(),
+            rules=run.trace.rules if run.trace is not None else (),
             values=run.values,
             errors=run.errors,
             strategies=[(rules.path, rules.text) for rules in compiled.strategies],
@@ -132,7 +131,7 @@ class SourceMapping:
 
     def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None:
         """The call that documents of one key make: those that the ledger `kept` with it (Call.document), and new ones.
-        None: it is not complete, and its wait is not over. Never raises for what stands in them."""
+        None: it is not complete, and its wait is not over. Never raises for their content."""
         return self._gather(together(kept, fragments, self._source.name), wait_is_over=wait_is_over)
 
     def set_aside(self, kept: bytes | None, fragments: Sequence[Fragment], refusal: Refusal) -> RefusedDocument:
@@ -144,8 +143,7 @@ class SourceMapping:
         """`explain`, over all documents of a call."""
         run, mapped, trace = self._gather_with_places(together(None, fragments, self._source.name), True)
         explanation = self._explanation(run, mapped or Mapped())
-        of_documents = reports(self._compiled_with_places().steps, trace)
-        return replace(explanation, rules=[*of_documents, *explanation.rules])
+        return replace(explanation, rules=[*trace.rules, *explanation.rules])
 
     def _gather(self, documents: Sequence[Document], *, wait_is_over: bool = True) -> Mapped | None:
         try:
@@ -156,11 +154,12 @@ class SourceMapping:
             return mapped and self._after_failure(run, mapped, error)
 
     def _gather_with_places(self, documents: Sequence[Document], wait_is_over: bool) -> tuple[DocumentRun, Mapped | None, Trace]:
-        compiled, trace = self._compiled_with_places(), Trace()
+        compiled = self._compiled_with_places()
+        group, trace = compiled.group or compiled, Trace(compiled.steps)
         whole = replace(documents[-1], raw=pack(documents))
-        run, parts = self._mapper.start(whole, compiled.group or compiled, Trace()), frozenset[str]()
+        run, parts = self._mapper.start(whole, group, Trace(group.steps)), frozenset[str]()
         try:
-            run, parts = self._start_group(documents, compiled, Trace(), trace)
+            run, parts = self._start_group(documents, compiled, Trace(group.steps), trace)
             return run, self._map_group(run, documents, parts, wait_is_over=wait_is_over), trace
         except Exception as error:
             run.document = replace(run.document, raw=whole.raw)
@@ -169,7 +168,7 @@ class SourceMapping:
     def _start_group(
         self, documents: Sequence[Document], compiled: Compiled, trace: Trace | None, of_documents: Trace | None
     ) -> tuple[DocumentRun, frozenset[str]]:
-        """A run over all documents, and the parts that are there. What part each is, is told by today's rules."""
+        """A run over all documents, and the parts that are there. The current rules decide which part each one is."""
         rules, group = compiled.gather, compiled.group
         if rules is None or group is None:
             raise TypeError(f"source {self._source.name} does not gather")
@@ -249,7 +248,7 @@ class SourceMapping:
     def _tried(
         self, document: Document, compiled: Compiled, with_places: bool
     ) -> tuple[DocumentRun, Mapped | None, Exception | None]:
-        run = self._mapper.start(document, compiled, Trace() if with_places else None)
+        run = self._mapper.start(document, compiled, Trace(compiled.steps) if with_places else None)
         try:
             return run, self._mapper.map(run), None
         except Exception as error:
@@ -294,7 +293,7 @@ def _refusal_of(error: Exception) -> Refusal:
 
 
 def _is_settled(run: DocumentRun, mapped: Mapped | None) -> bool:
-    """Whether the rules know the document: what stands inside it is of no interest then."""
+    """Whether the rules know the document: then nothing is looked for inside it."""
     if run.is_known or mapped is None:
         return run.is_known
     return mapped.fragment is not None or (mapped.refused is not None and mapped.refused.refusal.reason is FailReason.REFUSED)

@@ -17,7 +17,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
 def hint(text: str, at: int) -> str:
-    """`: write ...` for what stands at this offset; empty where nothing likely comes to mind."""
+    """`: write ...` for the text at this offset; empty where there is no likely suggestion."""
     before, after = text[:at], text[at:]
     if (braced := _BRACED.fullmatch(text.strip())) is not None:
         return f": write it without the braces: `{braced[1]}`"

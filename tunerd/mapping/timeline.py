@@ -1,7 +1,7 @@
 """The timeline: rows as the rules gave them become rows that Tuner takes, ordered and timed from the start of the call.
 
-The order of the steps stands here, and the call's own times. Each row by itself is read in transcript.py and row_values.py, what
-rows know from each other is in neighbours.py. Each repair is counted under its name (docs/decisions/timeline.md).
+This file has the order of the steps, and the call's own times. Each row by itself is read in transcript.py and row_values.py,
+what rows know from each other is in neighbours.py. Each repair is counted under its name (docs/decisions/timeline.md).
 """
 
 from collections.abc import Mapping, Sequence

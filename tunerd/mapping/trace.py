@@ -46,7 +46,7 @@ class Misfit(Exception):
         self.function = function
         self.what = what
         self.inexact = inexact
-        """A number that may have lost digits would have told things apart: no fallback makes that good."""
+        """A number that may have lost digits would have become an identity: no fallback makes up for that."""
 
     @property
     def told(self) -> str:
@@ -68,10 +68,13 @@ class CallTrace:
 
 @dataclass(slots=True)
 class RuleTrace:
-    """How one rule went, over all the items it ran for."""
+    """How one rule went, over all the items it ran for: a let, an entry of a list, a member of a block."""
 
+    ref: RuleRef
     runs: int = 0
+    """How often it was evaluated; 0: not reached (or constant)."""
     missing: int = 0
+    """How often it gave nothing."""
     value: Any = None
     """The first value that was not missing."""
     error: str | None = None
@@ -81,25 +84,25 @@ class RuleTrace:
     """Of a block with for_each or rows: rows it gave."""
     calls: dict[int, CallTrace] = field(default_factory=dict)
 
+    @property
+    def path(self) -> str:
+        return self.ref.path
 
-@dataclass(slots=True)
+
 class Trace:
-    steps: dict[int, RuleTrace] = field(default_factory=dict)
-    """By the step's number."""
-    left_out: list[Misfit] = field(default_factory=list)
+    """What one run wrote down: every rule, in the order of the configuration."""
 
-    def at(self, number: int) -> RuleTrace:
-        trace = self.steps.get(number)
-        if trace is None:
-            trace = self.steps[number] = RuleTrace()
-        return trace
+    def __init__(self, refs: Sequence[RuleRef]) -> None:
+        self.rules = [RuleTrace(ref) for ref in refs]
+        """By the rule's number."""
+        self.left_out: list[Misfit] = []
 
 
 def traced(run: Run, number: int, step: RuleRef) -> Run:
-    """The rule with its eyes open: notes the value, and turns any error into a Misfit that names the place."""
+    """Wraps a rule to record its values and to locate its errors: any error becomes a Misfit that names the place."""
 
     def watched(slots: Any) -> Any:
-        trace = slots[TRACE_SLOT].at(number)
+        trace = slots[TRACE_SLOT].rules[number]
         try:
             value = run(slots)
         except Misfit:
@@ -110,7 +113,7 @@ def traced(run: Run, number: int, step: RuleRef) -> Run:
         except RecursionError:
             trace.error = "nested too deep"
             raise Misfit(step, "", "the value is nested too deep") from None
-        except Exception as error:  # a document can hold anything: whatever it breaks is told with its place
+        except Exception as error:  # a document can hold anything; the error names the rule
             trace.error = type(error).__name__
             raise Misfit(step, "", f"the value can't be worked on ({type(error).__name__})") from None
         trace.runs += 1
@@ -146,7 +149,7 @@ def watching(number: int) -> WatchCall:
 
         def watched(slots: Any) -> Any:
             value = run(slots)
-            trace: RuleTrace = slots[TRACE_SLOT].at(number)
+            trace: RuleTrace = slots[TRACE_SLOT].rules[number]
             call = trace.calls.setdefault(position, CallTrace(function.name))
             call.calls += 1
             if value is None:

@@ -1,7 +1,7 @@
 """Reading the transcript: the rows as the rules gave them, cleaned and placed one by one (steps 1 and 3 of the timeline).
 
 Times come out in whole milliseconds from the start of the call, not yet limited to it. What a row's fields mean is in
-row_values.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they go on in the next.
+row_values.py; what depends on other rows is in neighbours.py. The one exception are rows that say that they continue in the next.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +57,8 @@ def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]
 
 
 def _join_continued(given: Sequence[Any]) -> tuple[Sequence[int], Sequence[Any]]:
-    """A row with a true `more` goes on in the next row of its role, unless someone else speaks in between. Texts are put
-    together as they stand (streamed tokens bring their own blanks); the start is the first one's, the end the last one's."""
+    """A row with a true `more` continues in the next row of its role, unless someone else speaks in between. Texts are put
+    together unchanged (streamed tokens bring their own blanks); the start is the first one's, the end the last one's."""
     numbers: list[int] = []
     groups: list[list[Any]] = []
     unfinished: list[Any] | None = None

@@ -97,7 +97,7 @@ def in_short(url: str | None) -> str | None:
 
 class Journal:
     """An append-only NDJSON file, one Arrival a line, without bodies. A line is with the kernel before its answer goes out,
-    so that what a killed client was told is never more than what stands here."""
+    so a killed client was never told more than this file records."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

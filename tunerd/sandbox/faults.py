@@ -118,7 +118,7 @@ class Faults(BaseModel):
     latency_s: _Seconds = 0.0
     """Between deciding and answering."""
     jitter_s: _Seconds = 0.0
-    """Up to so much is added to or taken from the latency, evenly."""
+    """At most this is added to or taken from the latency, evenly."""
     retry_after: int | str | None = None
     """Goes with 429 and 503 that are not planned with one of their own."""
     limit: Annotated[int, Field(ge=1)] | None = None

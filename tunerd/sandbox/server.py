@@ -140,7 +140,7 @@ class Sandbox:
         return self.url
 
     async def stop(self) -> None:
-        """Cut every connection and stop listening. What was received stays; start() goes on with it."""
+        """Cut every connection and stop listening. What was received stays; start() continues with it."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()

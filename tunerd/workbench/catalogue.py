@@ -30,7 +30,7 @@ class PresetInfo:
 
     @property
     def in_short(self) -> str:
-        """The first sentence of `from`, or the part of it that names the document."""
+        """The first sentence of `from`, or its part that names the document."""
         first = re.split(r"[.:;] |, (?:saved|as|alone|one JSON) |[.]$", self.heads.get("from", ""), maxsplit=1)[0]
         if first.count("(") > first.count(")"):
             first = first[: first.rindex("(")].rstrip()

@@ -26,7 +26,7 @@ class Unit:
     fragments: Sequence[Fragment] = ()
     """Of a gathered call: its documents as the rules see them."""
     cut: Refusal | None = None
-    """Of a gathered call that may lack a part: it is not sent by itself."""
+    """Of a gathered call that may lack a part: `run` does not send it without `tunerd retry`."""
     unread: RefusedDocument | None = None
 
     @property
@@ -36,7 +36,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One unit and what became of it."""
+    """One unit and its result."""
 
     compiled: CompiledSource
     unit: Unit
@@ -45,7 +45,7 @@ class Evaluation:
     complete: bool = True
     """False for a gathered call that is only mapped when its wait is over."""
     unsent: Refusal | None = None
-    """The rules made a call of it, and `run` would fail it when it is to be posted."""
+    """The rules made a call, and `run` would fail that call when it posts it."""
 
     @property
     def refusal(self) -> Refusal | None:
@@ -92,7 +92,7 @@ def units(compiled: CompiledSource, reads: Iterable[Document | RefusedDocument])
 
 
 def evaluate(compiled: CompiledSource, unit: Unit) -> Evaluation:
-    """What the rules make of it, with everything they noted on the way."""
+    """The result of the rules, with every rule's trace."""
     if unit.unread is not None:
         return Evaluation(compiled=compiled, unit=unit, explanation=None)
     if not unit.fragments:

@@ -1,4 +1,4 @@
-"""Examples run: a document and what the rules have to make of it, and how what they make differs. Pure.
+"""Runs examples: maps a document and compares the result with what the example expects. Pure.
 
 Reading the input is the command's matter; it hands in documents.
 """

@@ -1,4 +1,4 @@
-"""Proposed rules for the fields of a call but its rows: by their names and values; and what of it is a guess."""
+"""Proposed rules for the fields of a call but its rows: by their names and values; and which rules are guesses."""
 
 from collections.abc import Callable
 from typing import TypeAlias

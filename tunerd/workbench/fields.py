@@ -180,7 +180,7 @@ class Finder:
         return None
 
     def equal(self, value: str) -> Path | None:
-        """Where this value stands, as text or number."""
+        """The path of this value, as text or number."""
         for path in sorted(self._paths, key=len):
             if any(
                 not isinstance(one, dict | bool) and one is not None and str(one) == value for one in self._shape.leaves[path]

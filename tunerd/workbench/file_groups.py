@@ -73,7 +73,7 @@ class Findings:
 
 
 def grouped(files: Sequence[SampleFile], environ: Mapping[str, str], made: Findings) -> list[FileGroup]:
-    """The groups, in the order in which their first files stand; files that can't be mapped are in none."""
+    """The groups, ordered by their first files. A file that can't be mapped is in none."""
     by_preset: dict[str, list[SampleFile]] = {}
     unknown: list[SampleFile] = []
     for file in [_apart(file, environ) for file in files]:
@@ -82,7 +82,7 @@ def grouped(files: Sequence[SampleFile], environ: Mapping[str, str], made: Findi
         documents = [one for one in file.reads[:LOOKED_AT] if isinstance(one, Document)]
         if file.match is not None and loses(file.match, documents, environ):
             made.unsure.append(
-                f"{_base(file)} looks like {file.match.preset} too, but that preset leaves out times or audio that stand in it"
+                f"{_base(file)} looks like {file.match.preset} too, but that preset leaves out times or audio that the file has"
             )
             file.match = None
         if file.match is None:

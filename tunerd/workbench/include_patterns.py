@@ -61,7 +61,7 @@ def _globs(names: Sequence[str], strangers: Sequence[str]) -> list[str]:
 
 
 def _abridged(name: str) -> Iterator[tuple[str, str]]:
-    """The name with a star for its last words (the ending stays), or for its first ones; and what the star stands for."""
+    """The name with a star for its last words (the ending stays), or for its first ones; and the text that the star replaces."""
     ending = _ENDING.search(name)
     stem = name[: ending.start()] if ending else name
     for word in _WORD_END.finditer(stem):

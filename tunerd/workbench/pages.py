@@ -51,7 +51,7 @@ def _are_calls(elements: Sequence[dict[str, Any]]) -> bool:
 
 
 def _is_a_call(value: dict[str, Any], path: Sequence[str]) -> bool:
-    """Whether what stands around the list is a call by itself."""
+    """Whether the object around the list is a call."""
     around = {name: member for name, member in value.items() if name != path[0]}
     finder = Finder(Shape.of([around]), ())
     return finder.call_id() is not None and finder.start() is not None

@@ -1,4 +1,4 @@
-"""Rules for documents that no preset knows, proposed by the names and values of their fields; and what of it is a guess.
+"""Rules for documents that no preset knows, proposed by the names and values of their fields; and which rules are guesses.
 
 The lines are YAML of one source: everything below `path:` and `include:`. Whoever uses them tries them on the documents.
 """
@@ -23,7 +23,7 @@ from tunerd.workbench.written import dotted, literal, quoted, step, steps
 
 
 def propose(values: Sequence[Any], *, one_file: bool) -> Proposal | None:
-    """Rules for these documents; None where nothing in them looks like a call or a recording. `one_file`: they all stand
+    """Rules for these documents; None where nothing in them looks like a call or a recording. `one_file`: they are all
     in one file, so that each may be only a part of a call."""
     objects = [value for value in values if isinstance(value, dict)]
     if not objects:

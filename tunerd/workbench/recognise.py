@@ -138,7 +138,7 @@ def recognise(reads: Sequence[Document | RefusedDocument], environ: Mapping[str,
 
 
 def compiled_preset(name: str, environ: Mapping[str, str]) -> CompiledSource:
-    """The preset with a stand-in for each variable that is not set."""
+    """The compiled preset, with a placeholder for each variable that is not set."""
     return _bench(name, tuple(sorted(environ.items())))
 
 

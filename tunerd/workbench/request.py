@@ -30,7 +30,7 @@ class RequestPreview:
     stand_in: bool
     """The recording's URL in it is made up."""
     notes: tuple[str, ...]
-    """What of it is not what will be sent, one sentence each."""
+    """What differs from the request that will be sent, one sentence each."""
 
 
 def form_used(call: Call, compiled: CompiledSource) -> Form:

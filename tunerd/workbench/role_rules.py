@@ -1,4 +1,5 @@
-"""Who speaks in documents that no preset knows: what each role of their rows becomes, by its words; and what of it is a guess."""
+"""Who speaks in documents that no preset knows: what each role of their rows becomes, by its words; and which roles are
+guesses."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Proposed rules for the rows of a transcript: their times and units, tools among them; what of it is a guess."""
+"""Proposed rules for the rows of a transcript: their times and units, with tools; and which rules are guesses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -146,7 +146,7 @@ def _one_of(names: Sequence[str]) -> str:
 
 
 def _offset(name: str, speech: Speech, made: Proposal, finder: Finder, *, length: bool = False) -> str:
-    """The rule that makes milliseconds of it."""
+    """The rule that converts the member to milliseconds."""
     folded, values = plain(name), speech.values(name)
     rule = f"m.{step(name)}"
     if any(isinstance(value, str) and value[-1:].isalpha() for value in values):

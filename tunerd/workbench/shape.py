@@ -1,6 +1,6 @@
 """The shape of documents that no preset knows: their leaves by path, their lists, and which of them look like a transcript.
 
-Only looking is done here; what is made of it is propose.py's.
+This file only looks; propose.py makes rules from what it finds.
 """
 
 import re
@@ -60,7 +60,7 @@ _END_WORDS: Final = frozenset(words("end ended ends stop stopped finish finished
 
 @dataclass(slots=True)
 class Shape:
-    """What stands where in some documents of one kind."""
+    """Which values and lists some documents of one kind have, by path."""
 
     documents: int = 0
     leaves: dict[Path, list[Any]] = field(default_factory=dict)

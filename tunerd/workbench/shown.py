@@ -12,7 +12,7 @@ WIDTH: Final = 80
 
 
 def short(value: Any, most: int = 60) -> str:
-    """A JSON value in at most `most` characters; what is longer is cut, and its size told."""
+    """A JSON value in at most `most` characters; a longer value is cut, with its size."""
     if isinstance(value, str):
         whole = json.dumps(value[: most + 1], ensure_ascii=False)
         if len(value) <= most and len(whole) <= most:
@@ -41,7 +41,7 @@ def _json(value: Any) -> str:
 
 
 def where(place: Place) -> str:
-    """`config.yaml:12`, `preset vapi:12`: short enough to stand beside a rule."""
+    """`config.yaml:12`, `preset vapi:12`: short enough for the line of a rule."""
     if place.file.startswith("preset "):
         return f"{place.file}:{place.line}"
     return f"{os.path.basename(place.file)}:{place.line}"

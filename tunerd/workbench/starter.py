@@ -1,5 +1,5 @@
 """Files of a team -> a commented configuration that maps them: a source for each platform that is recognised, proposed rules
-for what is not, and what of it was a guess. Pure: files are read by the command.
+for what is not, and a list of the guesses. Pure: files are read by the command.
 """
 
 import os
@@ -101,7 +101,7 @@ _EMPTY: Final = [
 ]  # fmt: skip
 
 _OWN_RECORDINGS: Final = [
-    "  # Where the audio is, is told by no file that was looked at. Write one such file for each recording, or say under the",
+    "  # None of the files that were read says where the audio is. Write one such file for each recording, or say under the",
     "  # source above how the URL is made: `- url: \"concat('https://...', ...)\"`.",
     "  - name: recordings",
     "    path: /var/spool/recordings",
@@ -159,7 +159,7 @@ def _overrides(preset: PresetInfo, environ: Mapping[str, str], made: Findings) -
     lines: list[str] = []
     for variable in preset.environment:
         if variable not in environ:
-            made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} stands for where the audio is served: change it")
+            made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} is a placeholder for the address of the audio: change it")
             name = _let_of(preset.name, variable)
             lines += (
                 ["manifest:", "  let:", f"    {name}: {{const: {quoted(PLACEHOLDER)}}}     # or set {variable}"] if name else []
@@ -194,7 +194,7 @@ def _strategies(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[
 
 
 def _joined(other: FileGroup, finder: Finder, environ: Mapping[str, str], *, gathers: bool) -> list[str] | None:
-    """Recordings whose key stands in the calls."""
+    """Recordings whose key is a value of the calls."""
     for recording in _recordings(other, environ):
         if (path := finder.equal(recording.key)) is not None:
             lines = ["recording:", f"  - manifest: {other.name}", f"    key: {quoted(_expression(path, gathers=gathers))}"]
@@ -238,7 +238,7 @@ def _first_call(group: FileGroup, environ: Mapping[str, str]) -> Call | None:
 def _absent_source(name: str, made: Findings) -> list[str]:
     made.unsure.append(f"recordings come from a source `{name}`, of which no file was looked at: its path is a guess")
     return [
-        "  # Recordings of the calls above. No file of it was looked at: put its directory here.",
+        "  # Recordings of the calls above. None of its files was read: put its directory here.",
         f"  - name: {name}",
         f"    path: {_SPOOL.format(name=name)}",
         f"    preset: {name}",

@@ -84,12 +84,12 @@ class Summary:
                 self._errors[(report.name, report.why.removeprefix("left out: "))] += 1
         for rule in merged(explanation.rules):
             if rule.items:
-                counts = self._no_row.setdefault((rule.path, rule.place), [0, 0])
+                counts = self._no_row.setdefault((rule.path, rule.ref.place), [0, 0])
                 counts[0] += rule.items
                 counts[1] += rule.rows
-            for call in rule.calls:
+            for call in rule.calls.values():
                 if call.unknown:
-                    unknown = self._unknown.setdefault((rule.path, rule.place), _Unknown(rule.rule))
+                    unknown = self._unknown.setdefault((rule.path, rule.ref.place), _Unknown(rule.ref.text))
                     for value, times in call.unknown.items():
                         if value in unknown.values or len(unknown.values) < _VALUES_KEPT:
                             unknown.values[value] += times
@@ -216,7 +216,7 @@ class Ids:
             what = (
                 "the same start: sent once"
                 if one["same_start"]
-                else "DIFFERENT starts: only one would be sent, the others fail (id_conflict); mend the call_id rule"
+                else "DIFFERENT starts: only one would be sent, the others fail (id_conflict); correct the call_id rule"
             )
             yield from wrapped(f"{one['call_id']}: {what}", "      ", "  ")
             for origin in one["documents"][:5]:

@@ -1,6 +1,6 @@
 """What became of one document, as plain JSON values: `--json` prints them, report.py draws the same as lines.
 
-Values stand as the document has them; nothing is shortened.
+Values are those of the document, unshortened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,9 @@ from typing import Any, Final, TypeAlias
 import orjson
 
 from tunerd.call import Refusal
-from tunerd.mapping.explanation import RuleReport
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
+from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind
-from tunerd.places import Place
 from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.request import RequestPreview, form_used
 from tunerd.workbench.shown import count
@@ -21,7 +20,7 @@ View: TypeAlias = dict[str, Any]
 
 
 def view_of(evaluation: Evaluation) -> View:
-    """Everything that is told of a document, or of the documents of a gathered call."""
+    """Everything to report about a document, or about the documents of a gathered call."""
     origin = evaluation.unit.unread.origin if evaluation.unit.unread else evaluation.unit.documents[0].origin
     made: dict[str, Any] = {"path": origin.path, "offset": origin.offset}
     if evaluation.explanation is None:
@@ -74,7 +73,7 @@ def view_of(evaluation: Evaluation) -> View:
             for one in explanation.strategies
         ],
         "unknown": {
-            rule.path: dict(call.unknown) for rule in rules for call in rule.calls if call.unknown
+            rule.path: dict(call.unknown) for rule in rules for call in rule.calls.values() if call.unknown
         },
         "rules": [_rule_json(rule) for rule in rules],
     }  # fmt: skip
@@ -141,13 +140,12 @@ REPAIRS: Final[Mapping[str, str]] = {
 DOUBTS: Final = ("spoken_too_fast", "much_shorter_than_call", "much_longer_than_call")
 
 
-def merged(rules: Sequence[RuleReport]) -> list[RuleReport]:
+def merged(rules: Sequence[RuleTrace]) -> list[RuleTrace]:
     """Times are compiled as two steps of one path (the rule, and its reading as a time): shown as one."""
-    found: dict[tuple[str, str, Place], RuleReport] = {}
+    found: dict[RuleRef, RuleTrace] = {}
     for rule in rules:
-        key = rule.path, rule.rule, rule.place
-        if key not in found or (rule.error and not found[key].error):
-            found[key] = rule
+        if rule.ref not in found or (rule.error and not found[rule.ref].error):
+            found[rule.ref] = rule
     return list(found.values())
 
 
@@ -168,12 +166,12 @@ def _refusal_json(refusal: Refusal) -> dict[str, str]:
     return {"reason": refusal.reason.value, "where": refusal.where, "what": refusal.what}
 
 
-def _rule_json(rule: RuleReport) -> dict[str, Any]:
+def _rule_json(rule: RuleTrace) -> dict[str, Any]:
     return {
         "path": rule.path,
-        "file": rule.place.file,
-        "line": rule.place.line,
-        "rule": rule.rule,
+        "file": rule.ref.place.file,
+        "line": rule.ref.place.line,
+        "rule": rule.ref.text,
         "runs": rule.runs,
         "missing": rule.missing,
         "first_value": rule.value,
@@ -184,6 +182,6 @@ def _rule_json(rule: RuleReport) -> dict[str, Any]:
         "functions": [
             {"function": call.function, "calls": call.calls, "nulls": call.nulls, "unknown": dict(call.unknown),
              "samples": [{"arguments": list(got), "gave": gave} for got, gave in call.samples]}
-            for call in rule.calls
+            for call in rule.calls.values()
         ],
     }  # fmt: skip

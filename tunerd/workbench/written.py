@@ -1,4 +1,4 @@
-"""Expressions and keys as they stand in YAML that is written for a person: plain where that is safe, quoted where it is not."""
+"""Expressions and keys in YAML that is written for a person: plain where that is safe, quoted where it is not."""
 
 import json
 import re

@@ -6,14 +6,7 @@ from typing import Final, TypeAlias
 
 from tunerd.call import Call, IgnoredDocument, RefusedDocument, State
 from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, FailedCall, Gathered, Group, GroupResult, Matched, TooLate
-from tunerd.ledger.commands.collect import (
-    LEFT_OUT_KEPT_S,
-    LEFT_OUT_MOST_BYTES,
-    MOST_BYTES,
-    is_replaceable,
-    note_late,
-    take_back,
-)
+from tunerd.ledger.commands.collect import LEFT_OUT_KEPT_S, LEFT_OUT_MOST_BYTES, MOST_BYTES, is_replaceable, note_late, take_back
 from tunerd.ledger.commands.cut import cut_of
 from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.place_call import SAME_START_MS, again, conflict_into, rewrite

@@ -188,16 +188,7 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
 
 def fail(store: Store, row: LedgerRow, refusal: Refusal, now: float, move: Move) -> FailedCall:
     """The ledger itself fails a call."""
-    store.move(
-        row,
-        move,
-        State.FAILED,
-        now,
-        due_at=None,
-        reason=refusal.reason.value,
-        place=refusal.where,
-        detail=refusal.what,
-    )
+    store.move(row, move, State.FAILED, now, due_at=None, reason=refusal.reason.value, place=refusal.where, detail=refusal.what)
     store.history.add(row, now, "failed", detail=f"{refusal.reason.value}: {refusal.what}")
     if row.seeks and refusal.reason not in REVIVABLE:
         store.wants.seek(row.row, False)

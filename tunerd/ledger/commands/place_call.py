@@ -76,42 +76,22 @@ def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVe
     return (AdmitVerdict.REVIVED if was_failed else AdmitVerdict.REPLACED), row
 
 
+_REWRITTEN: Final = (
+    "source", "destination", "workspace", "agent", "call_id", "path", "offset", "mtime_ns", "started_at_ms", "ended_at_ms",
+    "settled_at", "due_at", "waits_from", "attempts", "first_attempt_at", "status", "reason", "place", "detail", "recording_url",
+    "recording_expires_at", "joined", "dismissed",
+)  # fmt: skip
+"""Columns that a row has from its document, or that begin anew with another one."""
+
+
 def rewrite(store: Store, row: LedgerRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew."""
     store.recordings.give_back(row.row)
     store.set_body(row, body_of(call))
     _know_destination(store, call.destination, now)
     place = (row.source, row.path, row.offset)
-    store.move(
-        row,
-        Move.REWRITE,
-        State.WAITING,
-        now,
-        kind=kind,
-        source=call.origin.source,
-        destination=call.destination,
-        workspace=call.workspace,
-        agent=call.agent,
-        call_id=call.call_id,
-        path=call.origin.path,
-        offset=call.origin.offset,
-        mtime_ns=call.origin.mtime_ns,
-        started_at_ms=call.started_at_ms,
-        ended_at_ms=call.ended_at_ms,
-        settled_at=call.settled_at,
-        due_at=now,
-        waits_from=now,
-        attempts=0,
-        first_attempt_at=None,
-        status=None,
-        reason=None,
-        place="",
-        detail="",
-        recording_url=None,
-        recording_expires_at=None,
-        joined=None,
-        dismissed=False,
-    )
+    new = _new_row(call, now)
+    store.move(row, Move.REWRITE, State.WAITING, now, kind=kind, **{name: getattr(new, name) for name in _REWRITTEN})
     store.note_origin(row, *place)
     _set_wants(store, row, body_of(call))
 

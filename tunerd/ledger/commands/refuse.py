@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Continued
@@ -36,22 +36,9 @@ def refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> 
         for row in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.IGNORED):
             store.drop(row)
     row = LedgerRow(
-        kind=RowKind.REFUSED,
-        state=State.FAILED,
-        source=origin.source,
-        destination=refused.destination,
-        agent=refused.agent,
-        call_id=refused.call_id,
-        path=origin.path,
-        offset=origin.offset,
-        mtime_ns=origin.mtime_ns,
-        admitted_at=now,
-        settled_at=refused.settled_at,
-        changed_at=now,
-        reason=refused.refusal.reason.value,
-        place=refused.refusal.where,
-        detail=refused.refusal.what,
-    )
+        kind=RowKind.REFUSED, state=State.FAILED, source=origin.source, path=origin.path, offset=origin.offset, admitted_at=now,
+        changed_at=now, settled_at=refused.settled_at, call_id=refused.call_id, **_columns(refused),
+    )  # fmt: skip
     store.add(row, body)
     store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
 
@@ -60,19 +47,10 @@ def refuse_into(store: Store, row: LedgerRow, refused: RefusedDocument, now: flo
     """Write what was refused into its row, which stays (or becomes) a failed one. `note`: its story gets an event."""
     store.recordings.give_back(row.row)
     store.set_body(row, Body(document=refused.document, head=refused.head))
-    columns: dict[str, object] = {
+    columns = _columns(refused) | {
         "kind": RowKind.GROUP if row.gathers else RowKind.REFUSED,
         "call_id": refused.call_id or (row.call_id if row.gathers else None),
-        "destination": refused.destination,
-        "agent": refused.agent,
-        "mtime_ns": refused.origin.mtime_ns,
-        "due_at": None,
-        "recording_url": None,
-        "recording_expires_at": None,
-        "joined": None,
-        "reason": refused.refusal.reason.value,
-        "place": refused.refusal.where,
-        "detail": refused.refusal.what,
+        **dict.fromkeys(("due_at", "recording_url", "recording_expires_at", "joined")),
     }
     if not note:
         store.change(row, **columns)
@@ -82,6 +60,15 @@ def refuse_into(store: Store, row: LedgerRow, refused: RefusedDocument, now: flo
         store.wants.set(row.row, ())
         store.change(row, seeks=False)
     store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
+
+
+def _columns(refused: RefusedDocument) -> dict[str, Any]:
+    """Columns of a failed row that say what was refused, and why."""
+    refusal = refused.refusal
+    return {
+        "destination": refused.destination, "agent": refused.agent, "mtime_ns": refused.origin.mtime_ns,
+        "reason": refusal.reason.value, "place": refusal.where, "detail": refusal.what,
+    }  # fmt: skip
 
 
 def ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger.rows import Body
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.database import Execute
 
 BODY: Final = ("row", "checked_for", "matching", "head", "payload", "document")
@@ -28,13 +29,10 @@ DELETE_BODY: Final = "DELETE FROM body WHERE row = ?"
 FROZEN: Final = "SELECT body FROM frozen WHERE row = ?"
 KEEP_FROZEN: Final = "INSERT INTO frozen (row, body) VALUES (?, ?) ON CONFLICT (row) DO UPDATE SET body = excluded.body"
 DELETE_FROZEN: Final = "DELETE FROM frozen WHERE row = ?"
-BODIES_KEPT: Final = "SELECT value FROM meta WHERE name = 'bodies_kept'"
-SET_BODIES_KEPT: Final = (
-    "INSERT INTO meta (name, value) VALUES ('bodies_kept', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
 
 FORMS: Final[Mapping[str | None, Form | None]] = {None: None} | {form.value: form for form in Form}
 _REMOVE_AT_ONCE: Final = 32
+_BODIES_KEPT: Final = "bodies_kept"
 
 
 class Bodies:
@@ -53,8 +51,7 @@ class Bodies:
         """Of rows that were just picked or admitted: nothing has to be read, or written, for them."""
 
     def load(self) -> None:
-        kept = self._execute(BODIES_KEPT).fetchone()
-        self.kept = 200 if kept is None else kept[0]
+        self.kept = meta.number(self._execute, _BODIES_KEPT, 200)
         self._sent = deque(row for (row,) in reversed(self._execute(NEWEST_SENT, (self.kept,)).fetchall()))
 
     def snapshot(self) -> tuple[int, deque[int]]:
@@ -102,7 +99,7 @@ class Bodies:
         """How many bodies of sent calls to keep."""
         if count != self.kept:
             self.kept = count
-            self._execute(SET_BODIES_KEPT, (count,))
+            self._execute(meta.SET, (_BODIES_KEPT, count))
             self._remove_old()
 
     def _remove_old(self) -> None:

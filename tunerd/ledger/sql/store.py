@@ -13,6 +13,7 @@ from tunerd.call import State
 from tunerd.ledger import Gauges
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql import calls as call_table
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.bodies import Bodies
 from tunerd.ledger.sql.call_history import CallHistory
 from tunerd.ledger.sql.calls import Calls
@@ -32,9 +33,6 @@ TALLY: Final = (
     "SELECT state, dismissed, kind = 'call', count(*), coalesce(sum(size), 0) FROM call GROUP BY state, dismissed, kind = 'call'"
 )
 """Only at a start."""
-PROBE: Final = "INSERT INTO meta (name, value) VALUES ('touched', 1) ON CONFLICT (name) DO UPDATE SET value = meta.value + 1"
-NOTE_REBUILT: Final = "INSERT INTO meta (name, value) VALUES ('rebuilt', 1) ON CONFLICT (name) DO UPDATE SET value = 1"
-IS_REBUILT: Final = "SELECT 1 FROM meta WHERE name = 'rebuilt'"
 RESENDS_QUARANTINED: Final = "DELETE FROM meta WHERE name = 'rebuilt'"
 
 _COUNTED: Final = frozenset({"state", "size", "dismissed", "kind"})
@@ -219,15 +217,15 @@ class Store:
 
     def probe_write(self) -> None:
         """Write something that nobody reads: proves that the disk takes a commit, and syncs those before it."""
-        self.db.execute(PROBE)
+        self.db.execute(meta.PROBE)
 
     # After damage: whether calls that may be sent twice were looked at since.
 
     def note_rebuilt(self) -> None:
-        self.db.execute(NOTE_REBUILT)
+        self.db.execute(meta.SET, ("rebuilt", 1))
 
     def is_rebuilt(self) -> bool:
-        return self.db.execute(IS_REBUILT).fetchone() is not None
+        return meta.number(self.db.execute, "rebuilt", 0) == 1
 
     def resends_quarantined(self) -> None:
         self.db.execute(RESENDS_QUARANTINED)

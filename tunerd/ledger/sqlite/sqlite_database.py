@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Final, TypeVar
 
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import on_conflict_replace, quoted
 from tunerd.ledger.sql.database import Execute
 from tunerd.ledger.sql.store import Store
@@ -20,17 +21,12 @@ _MOST: Final = 64
 """Rows of one statement. SQLite keeps each prepared statement with a copy of the values that it wrote last."""
 _ROUND: Final = 8
 
-LAST_NUMBER: Final = "SELECT coalesce(max(row), 0) FROM call UNION SELECT value FROM meta WHERE name = 'last_row'"
+LAST_NUMBER: Final = "SELECT coalesce(max(row), 0) FROM call"
 LAST_RECORDING: Final = "SELECT coalesce(max(row), 0) FROM recording"
-KEEP_LAST_NUMBER: Final = (
-    "INSERT INTO meta (name, value) VALUES ('last_row', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
-"""The newest call was deleted: its number is not given again, in case somebody still remembers it."""
-COMMITS: Final = "SELECT value FROM meta WHERE name = 'commits'"
-KEEP_COMMITS: Final = (
-    "INSERT INTO meta (name, value) VALUES ('commits', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
-"""Counts the commits of the ledger's life: a file that was put back from a copy has fewer than the lock file says."""
+_LAST_DELETED: Final = "last_row"
+"""The newest call that was deleted: its number is not given again, in case somebody still remembers it."""
+_COMMITS: Final = "commits"
+"""Commits of the ledger's life: a file that was put back from a copy has fewer than the lock file says."""
 
 
 class SqliteDatabase:
@@ -39,8 +35,7 @@ class SqliteDatabase:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute: Execute = connection.execute
-        found = connection.execute(COMMITS).fetchone()
-        self.commits: int = 0 if found is None else found[0]
+        self.commits = meta.number(self.execute, _COMMITS, 0)
         self.committed: Callable[[int], None] = lambda count: None
         """Called after each commit that changed something, with the number of commits."""
         self._is_durable: bool | None = None
@@ -61,7 +56,7 @@ class SqliteDatabase:
         """A transaction that changed nothing is not counted: its commit needs no sync and leaves no trace."""
         has_changed = self.connection.total_changes != self._changes_before
         if has_changed:
-            self.execute(KEEP_COMMITS, (self.commits + 1,))
+            self.execute(meta.SET, (_COMMITS, self.commits + 1))
         self.execute("COMMIT")
         if has_changed:
             self.commits += 1
@@ -82,14 +77,14 @@ class SqliteDatabase:
 
     def _last_number(self, table: str) -> int:
         if table not in self._numbers:
-            found = self.execute(LAST_NUMBER if table == "call" else LAST_RECORDING)
-            self._numbers[table] = max(number for (number,) in found)
+            last: int = self.execute(LAST_NUMBER if table == "call" else LAST_RECORDING).fetchone()[0]
+            self._numbers[table] = max(last, meta.number(self.execute, _LAST_DELETED, 0)) if table == "call" else last
         return self._numbers[table]
 
     def retire_number(self, table: str, number: int) -> None:
         if table == "call" and number >= self._last_number(table):  # the table itself may not know the number any more
             self._numbers[table] = number
-            self.execute(KEEP_LAST_NUMBER, (number,))
+            self.execute(meta.SET, (_LAST_DELETED, number))
 
     def insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[object]], key: Sequence[str] = ()) -> None:
         for part in _parts(rows):

@@ -1,6 +1,6 @@
 """JMESPath's own functions, null-safe: a null argument gives null (only not_null and type look at nulls).
 
-`abs` stands in numbers.py, because it takes digit text too.
+`abs` is in numbers.py, because it takes digit text too.
 """
 
 import json

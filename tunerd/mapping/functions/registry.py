@@ -1,4 +1,4 @@
-"""What a function of the rule language is, and how one is registered. The functions themselves stand beside this file.
+"""What a function of the rule language is, and how one is registered. The functions are in the files beside this one.
 
 The documentation's function table is made from this registry.
 """

@@ -215,7 +215,7 @@ _TWO_ZONES: Final = RuleError("epoch_ms", "takes one zone and one format, not tw
 
 
 def _check_given(known: Sequence[Any]) -> None:
-    """A zone that is not there, or two formats, are told at load. Raises RuleError."""
+    """A zone that does not exist, or two formats, are an error at load. Raises RuleError."""
     texts = [str(one) for one in known if one is not UNKNOWN and one is not None]
     for text in texts:
         if "%" not in text:

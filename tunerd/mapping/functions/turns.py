@@ -19,7 +19,7 @@ _AROUND: Final = "*_#`>[]()<\"' \t-"
 
 
 def _check_patterns(codes: Sequence[Code], context: Context) -> None:
-    """Patterns that are known at load are told at load. Raises RuleError."""
+    """Checks patterns that are known at load. Raises RuleError."""
     if len(codes) == 3 and codes[2].value.__class__ is dict:
         for pattern in codes[2].value:
             compiled("turns", pattern, ignore_case=True)
@@ -68,7 +68,7 @@ def _readings(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_closed(label: str) -> bool:
-    """Whether a colon behind it stands in no brackets: `Agent (00:12): ...`."""
+    """Whether a colon behind it is outside of brackets: `Agent (00:12): ...`."""
     return label.count("(") == label.count(")") and label.count("[") == label.count("]")
 
 
