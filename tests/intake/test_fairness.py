@@ -12,7 +12,7 @@ from tests.intake.harness import map_call, put, running, source, swept
 from tunerd.call import Document, Mapped, Refusal, RefusedDocument
 from tunerd.events import CallAdmitted, CallFailed, LinesIgnored
 from tunerd.intake.fair_turns import FairTurns
-from tunerd.intake.read import read_documents
+from tunerd.intake.read_again import read_documents
 from tunerd.intake.refused_lines import ROWS_OF_A_FILE, is_hollow
 from tunerd.ledger import Filter
 from tunerd.outcome import FailReason

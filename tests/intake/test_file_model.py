@@ -20,8 +20,8 @@ from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Inspection, Now
 from tunerd.intake.looks import Batch, Compare, LeftOut, Recognized
+from tunerd.intake.names import Names
 from tunerd.intake.removal import Changed, Removal, Removed, Unfinished, aside_name
-from tunerd.intake.scan import Names
 from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
 

@@ -10,7 +10,7 @@ from tests.intake.harness import put, running, source
 from tests.intake.test_run import send, until, until_scanned
 from tests.intake.test_source_tree import busy, exchange
 from tunerd.events import FileDisposed, FileIgnored
-from tunerd.intake.read import read_place
+from tunerd.intake.read_again import read_place
 from tunerd.intake.source_tree import LeavesSource
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tunerd.call import Document, RefusedDocument
-from tunerd.intake.read import ITEMS_REFUSED, Incomplete, Odd, Read, of_descriptor, opened, read_documents, read_place, read_whole
+from tunerd.intake.document_maker import ITEMS_REFUSED, Read
+from tunerd.intake.opened import Odd, of_descriptor, opened
+from tunerd.intake.read import Incomplete, read_whole
+from tunerd.intake.read_again import read_documents, read_place
 from tunerd.outcome import FailReason
 
 DOCUMENT = '{"id": "é1", "said": ["\\" }", 1.5], "z": {}}'.encode()

@@ -22,7 +22,8 @@ from tunerd.intake.due_queue import MOST, DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inotify import HAS_INOTIFY, Hint, Tell, Watcher, WatchLimit
 from tunerd.intake.monitor import AT_ONCE, DirectoryMonitor
-from tunerd.intake.scan import Names, is_temporary, signature
+from tunerd.intake.names import Names, is_temporary
+from tunerd.intake.signature import signature
 from tunerd.ledger import FileMark
 from tunerd.testing import Recorder
 

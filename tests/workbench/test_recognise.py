@@ -10,7 +10,7 @@ from tests.mapping.sources import document
 from tests.mapping.test_samples_table import LINES
 from tests.real_parts import SAMPLES, needs_samples
 from tests.workbench.made import call
-from tunerd.intake.read import read_documents
+from tunerd.intake.read_again import read_documents
 from tunerd.mapping import presets
 from tunerd.workbench.recognise import MARKS, recognise
 

@@ -119,7 +119,7 @@ def _usable(known: Known) -> Config:
 
 def _place_reader(known: Known) -> Callable[[str, str, int], Document | RefusedDocument]:
     def read(source: str, path: str, offset: int) -> Document | RefusedDocument:
-        from tunerd.intake.read import read_place
+        from tunerd.intake.read_again import read_place
 
         settings = next(one for one in _usable(known).sources if one.name == source)
         limit, root = settings.max_document_bytes, settings.path

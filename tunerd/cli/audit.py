@@ -21,8 +21,9 @@ from tunerd.cli.options import SINCE, exit_bad_config, json_option
 from tunerd.cli.target import Target, read_known, target_options
 from tunerd.cli.terminal import say, say_json
 from tunerd.config import Config, Source
+from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
-from tunerd.intake.scan import Names, why_odd
+from tunerd.intake.scan import why_odd
 from tunerd.intake.source_tree import SourceTree
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources

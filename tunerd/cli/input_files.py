@@ -13,8 +13,9 @@ from tunerd.call import Document, RefusedDocument
 from tunerd.cli.terminal import say
 from tunerd.config import Config, Source
 from tunerd.config.quantities import duration_text
-from tunerd.intake.read import read_documents
-from tunerd.intake.scan import Names, why_odd
+from tunerd.intake.names import Names
+from tunerd.intake.read_again import read_documents
+from tunerd.intake.scan import why_odd
 from tunerd.intake.source_tree import SourceTree
 
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from tunerd.intake.scan import differ_in_inode_only, is_unchanged, signature
+from tunerd.intake.signature import differ_in_inode_only, is_unchanged, signature
 from tunerd.ledger import FileMark
 
 _RECENT: Final = 4_000

@@ -10,8 +10,9 @@ from typing import Final, Literal, TypeAlias
 
 from tunerd.call import Document
 from tunerd.intake.chain import Chain
+from tunerd.intake.document_maker import DocumentMaker, Read
 from tunerd.intake.framing import Lines
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Maker, Opened, Read, Unpacked, gzip_trouble, no_gzip
+from tunerd.intake.opened import CHUNK_BYTES, GZIP_ERRORS, TURN_BYTES, Opened, Unpacked, gzip_trouble, no_gzip
 from tunerd.ledger import FileMark
 
 BATCH_DOCUMENTS: Final = 64
@@ -39,70 +40,90 @@ def read_on(
     """What stands behind the place `at` which the file is, in batches of at most BATCH_DOCUMENTS and about BATCH_BYTES; at
     least one batch, the last one marked as such. None: a turn is over. `number`: the log's. A mark's size is 0 while
     something is behind it, so that the file never looks like one that is done with."""
-    offset = at.at
-    maker = Maker(source, file.path, file.stat.st_mtime_ns, settled_at, number)
-    lines, chain, unpacked = Lines(max_document_bytes, offset), _LineChain(at), Unpacked(file, max_document_bytes)
-    documents: list[Read] = []
-    size = turn = count = 0
-
-    def batch(*, last: bool = False, pending: int = 0) -> LogBatch:
-        at = lines.line_at
-        mark = FileMark(
-            source=source, path=file.path, device=file.stat.st_dev, inode=file.stat.st_ino,
-            size=file.size if last and not pending else 0, mtime_ns=file.stat.st_mtime_ns,
-            ctime_ns=file.stat.st_ctime_ns, offset=at, content=chain.at_line(at), whole=False, log=number,
-        )  # fmt: skip
-        return LogBatch(documents, mark, pending, last)
-
-    if offset == 0 and (what := no_gzip(file)) is not None:
-        documents.append(maker.refuse(0, file.size, b"", "gzip", what))
-        yield batch(last=True)
+    maker = DocumentMaker(source, file.path, file.stat.st_mtime_ns, settled_at, number)
+    reading = _Reading(file, maker, at, max_document_bytes)
+    if at.at == 0 and (what := no_gzip(file)) is not None:
+        yield reading.refused(maker.refuse(0, file.size, b"", "gzip", what))
         return
-    cut = False
+    is_cut = False
     try:
-        while chunk := file.file.read(CHUNK_BYTES):
-            chain.enter(chunk)
-            for found in lines.feed(chunk):
+        yield from reading.lines_so_far()
+    except EOFError:
+        is_cut = True  # a .gz that is still being written: the lines so far are good
+    except GZIP_ERRORS as exc:
+        yield reading.refused(maker.refuse(reading.lines.line_at, 0, b"", "gzip", gzip_trouble(exc)))
+        return
+    if not reading.is_over:
+        yield reading.ending(tail, is_cut=is_cut)
+
+
+class _Reading:
+    """The lines of one log from a place on."""
+
+    def __init__(self, file: Opened, maker: DocumentMaker, at: Chain, max_document_bytes: int) -> None:
+        self._file, self._maker, self._most = file, maker, max_document_bytes
+        self.lines = Lines(max_document_bytes, at.at)
+        self._chain, self._unpacked = _LineChain(at), Unpacked(file, max_document_bytes)
+        self._documents: list[Read] = []
+        self._size = 0
+        self.is_over = False
+        """What comes behind is not read."""
+
+    def lines_so_far(self) -> Iterator[LogBatch | None]:
+        """Batches of whole lines; the last lines are kept for `ending`. Raises what gzip raises."""
+        turn = count = 0
+        while chunk := self._file.file.read(CHUNK_BYTES):
+            self._chain.enter(chunk)
+            for found in self.lines.feed(chunk):
                 for one in found:
-                    documents += maker.of_line(one, max_document_bytes)
-                    size, count = size + one.length, count + 1
-                if len(documents) >= BATCH_DOCUMENTS or size >= BATCH_BYTES:
-                    yield batch()
-                    documents, size, turn = [], 0, 0
-            unpacked.read(len(chunk), count)
-            chain.leave(lines.line_at)
-            if lines.in_hole and (hole := file.skip_hole()):
-                lines.skip(hole)
-                chain.skip(hole)
+                    self._documents += self._maker.of_line(one, self._most)
+                    self._size, count = self._size + one.length, count + 1
+                if len(self._documents) >= BATCH_DOCUMENTS or self._size >= BATCH_BYTES:
+                    yield self._batch()
+                    self._documents, self._size, turn = [], 0, 0
+            self._unpacked.read(len(chunk), count)
+            self._chain.leave(self.lines.line_at)
+            if self.lines.in_hole and (hole := self._file.skip_hole()):
+                self.lines.skip(hole)
+                self._chain.skip(hole)
             turn += len(chunk)
-            if unpacked.is_too_much:
-                documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", unpacked.what))
-                yield batch(last=True)
+            if self._unpacked.is_too_much:
+                self.is_over = True
+                yield self.refused(self._maker.refuse(self.lines.line_at, 0, b"", "gzip", self._unpacked.what))
                 return
             if turn >= TURN_BYTES:
                 yield None
                 turn = 0
-    except EOFError:
-        cut = True  # a .gz that is still being written: the lines so far are good
-    except GZIP_ERRORS as exc:
-        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(exc)))
-        yield batch(last=True)
-        return
-    rest = lines.rest()
-    if not rest and not cut:
-        yield batch(last=True)
-        return
-    made = maker.of_line(rest[-1], max_document_bytes) if rest and not cut and tail != "leave" else []
-    if made and all(isinstance(one, Document) for one in made):
-        documents += [*(maker.made_of(hole) for hole in rest[:-1]), *made]
-        lines.take_rest()
-        yield batch(last=True)
-        return
-    if tail == "refuse" and cut:
-        documents.append(maker.refuse(lines.line_at, 0, b"", "gzip", gzip_trouble(EOFError())))
-    elif tail == "refuse":
-        documents.append(next(one for one in made if not isinstance(one, Document)))
-    yield batch(last=True, pending=sum(one.length for one in rest) or 1)
+
+    def ending(self, tail: Tail, *, is_cut: bool) -> LogBatch:
+        """The last batch. `is_cut`: the compressed content ends too early."""
+        rest = self.lines.rest()
+        if not rest and not is_cut:
+            return self._batch(last=True)
+        made = self._maker.of_line(rest[-1], self._most) if rest and not is_cut and tail != "leave" else []
+        if made and all(isinstance(one, Document) for one in made):
+            self._documents += [*(self._maker.made_of(hole) for hole in rest[:-1]), *made]
+            self.lines.take_rest()
+            return self._batch(last=True)
+        if tail == "refuse" and is_cut:
+            self._documents.append(self._maker.refuse(self.lines.line_at, 0, b"", "gzip", gzip_trouble(EOFError())))
+        elif tail == "refuse":
+            self._documents.append(next(one for one in made if not isinstance(one, Document)))
+        return self._batch(last=True, pending=sum(one.length for one in rest) or 1)
+
+    def refused(self, refusal: Read) -> LogBatch:
+        """The last batch: what is behind this cannot be read."""
+        self._documents.append(refusal)
+        return self._batch(last=True)
+
+    def _batch(self, *, last: bool = False, pending: int = 0) -> LogBatch:
+        at, file = self.lines.line_at, self._file
+        mark = FileMark(
+            source=self._maker.source, path=file.path, device=file.stat.st_dev, inode=file.stat.st_ino,
+            size=file.size if last and not pending else 0, mtime_ns=file.stat.st_mtime_ns,
+            ctime_ns=file.stat.st_ctime_ns, offset=at, content=self._chain.at_line(at), whole=False, log=self._maker.log,
+        )  # fmt: skip
+        return LogBatch(self._documents, mark, pending, last)
 
 
 class _LineChain:

@@ -11,7 +11,7 @@ from typing import Final
 
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.known_logs import is_rotated_name
-from tunerd.intake.read import GZIP_MAGIC
+from tunerd.intake.opened import GZIP_MAGIC
 from tunerd.ledger import FileMark
 
 UNLINKED_QUIET_S: Final = 5.0

@@ -1,6 +1,6 @@
 """Where one document ends and the next begins: bytes in, raw slices out, in bounded memory. Pure.
 
-Files are opened in read.py; what a document means is decided in mapping/. Duplicate keys: the last one wins, as with
+opened.py opens files; what a document means is decided in mapping/. Duplicate keys: the last one wins, as with
 every JSON reader the agents use themselves (docs/decisions).
 """
 

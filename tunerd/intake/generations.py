@@ -14,7 +14,7 @@ from tunerd.intake.admission import Made
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.known_logs import KnownLogs, is_named_after, is_rotated_name
 from tunerd.intake.looks import Batch
-from tunerd.intake.scan import signature_of
+from tunerd.intake.signature import signature_of
 from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
 from tunerd.ledger import FileMark
 

@@ -12,14 +12,17 @@ from tunerd.call import RefusedDocument
 from tunerd.config import Source
 from tunerd.intake.chain import Chain
 from tunerd.intake.content import content_hash
+from tunerd.intake.document_maker import Read
 from tunerd.intake.due_queue import Due
 from tunerd.intake.follow import BATCH_BYTES, BATCH_DOCUMENTS, Tail, read_on
 from tunerd.intake.framing import may_be_log
 from tunerd.intake.known_logs import cut_names
 from tunerd.intake.log_identity import Answer, Identified, LogIdentity, LookUp, SameFile, Wait
 from tunerd.intake.looks import Batch, Compare, Large, Later, LeftOut, Look, NotRegular, Recognized, Unchanged, Working
-from tunerd.intake.read import GZIP_ERRORS, Incomplete, Odd, Opened, Read, head_of, is_log, of_descriptor, read_whole
-from tunerd.intake.scan import signature, signature_of, why_odd
+from tunerd.intake.opened import GZIP_ERRORS, Odd, Opened, head_of, is_log, of_descriptor
+from tunerd.intake.read import Incomplete, read_whole
+from tunerd.intake.scan import why_odd
+from tunerd.intake.signature import signature, signature_of
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_tree import LeavesSource
 from tunerd.ledger import FileMark

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
 from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
 from tunerd.intake.known_logs import may_be_copy
-from tunerd.intake.read import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
+from tunerd.intake.opened import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
 
 _SMALL_BYTES: Final = 1024 * 1024

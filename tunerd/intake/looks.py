@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tunerd.intake.document_maker import Read
 from tunerd.intake.log_identity import LookUp, SameFile
-from tunerd.intake.read import Read
 from tunerd.ledger import FileMark
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from tunerd.call import Document, Origin, Refusal, RefusedDocument
 from tunerd.intake.crash_journal import Section
+from tunerd.intake.document_maker import Read
 from tunerd.intake.looks import Batch
-from tunerd.intake.read import Read
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 

@@ -8,8 +8,8 @@ from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
+from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
-from tunerd.intake.scan import Names
 from tunerd.intake.source_tree import SourceTree
 
 

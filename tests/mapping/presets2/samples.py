@@ -9,7 +9,7 @@ from tests.mapping.presets.golden import body_of, mapping_of
 from tests.mapping.presets2 import gathering
 from tests.real_parts import SAMPLES
 from tunerd.call import Document, Form, Mapped, RefusedDocument
-from tunerd.intake.read import read_documents
+from tunerd.intake.read_again import read_documents
 from tunerd.mapping.limits import check_create_call, check_send_calls
 
 
