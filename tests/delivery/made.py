@@ -9,8 +9,8 @@ from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
-from tunerd.delivery.destination_pool import Connect, FreezeBody
 from tunerd.delivery.key import Key
+from tunerd.delivery.ports import Connect, FreezeBody, Ports
 from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.ledger import Admission, Claimed
@@ -62,8 +62,8 @@ class Rig:
         self._clock = clock
         self.stopping = asyncio.Event()
         self.delivery = DeliveryService(
-            destinations, settings, ledger=ledger, connect=connect, freeze=freeze, clock=clock, emit=self.told,
-            chance=lambda: 0.5,
+            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, clock=clock, emit=self.told,
+            chance=lambda: 0.5)
         )  # fmt: skip
         self.task: asyncio.Task[None] | None = None
 

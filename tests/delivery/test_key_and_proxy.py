@@ -9,7 +9,7 @@ from yarl import URL
 from tests.delivery.made import destination
 from tunerd.call import Form
 from tunerd.delivery.key import Key, watch_keys
-from tunerd.delivery.pacing import Pacing
+from tunerd.delivery.pauses import DeliveryPauses
 from tunerd.delivery.proxy import proxy_for
 from tunerd.events import Event, KeyChanged, PauseBegan
 from tunerd.outcome import PauseReason
@@ -71,11 +71,11 @@ async def test_another_reason_why_there_is_no_key_is_told_once(tmp_path: Path) -
     file.write_text("")
     key = Key(destination(api_key=None, api_key_file=str(file)))
     clock, told, stop = FakeClock(), Recorder(), asyncio.Event()
-    began_at, gate = clock.now(), Pacing("tuner", concurrency=8, rate_limit=None)
+    began_at, pauses = clock.now(), DeliveryPauses("tuner")
     events: list[Event] = []
 
     def changed() -> None:
-        events.extend(gate.key_changed(clock.now(), present=key.value is not None, missing=key.missing))
+        events.extend(pauses.key_changed(clock.now(), present=key.value is not None, missing=key.missing))
 
     def two_lines() -> None:
         file.rmdir()
@@ -89,7 +89,7 @@ async def test_another_reason_why_there_is_no_key_is_told_once(tmp_path: Path) -
         for change in (file.unlink, file.mkdir, two_lines):
             change()
             await clock.advance(20)
-            (pause,) = gate.pauses()
+            (pause,) = pauses.views()
             assert (pause.reason, pause.detail, pause.since) == (PauseReason.AUTH, key.missing, began_at)
             reasons.append(key.missing)
         stop.set()

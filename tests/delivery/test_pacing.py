@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.delivery.made import NOW, SENT
-from tunerd.delivery.pacing import Blocked, Pacing, Permit
+from tunerd.delivery.pacing import Pacing
+from tunerd.delivery.permits import Blocked, Permit
 from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import Event, PauseBegan, PauseEnded
 from tunerd.ledger import Gate, Pick
@@ -39,7 +40,7 @@ class Gatekeeper:
 
     def attempt(self, outcome: Outcome, row: int = 1, agent: str = "a") -> Permit:
         permit = self.acquire()
-        assert self.pacing.taken(agent, self.now)
+        assert self.pacing.pauses.takes_agent(agent, self.now)
         self.told += self.pacing.ended(permit, row=row, agent=agent, outcome=outcome, took_s=0.1, now=self.now)
         return permit
 
@@ -84,7 +85,7 @@ def test_our_own_trouble_is_tried_each_second_and_ends_with_any_answer(answer: O
         assert gate.waits_until() == gate.now + 1
         gate.now += 1
     gate.attempt(answer, row=99)
-    assert gate.pacing.paused is None
+    assert gate.pacing.pauses.reason is None
     assert not gate.acquire().probe
     assert gate.pauses() == ["+local", "-local"]
 
@@ -96,7 +97,7 @@ def test_our_own_trouble_ends_no_other_pause(before: Refused) -> None:
     gate.attempt(before)
     gate.now += 30
     gate.attempt(LOCAL)
-    assert gate.pacing.paused is before.reason
+    assert gate.pacing.pauses.reason is before.reason
     assert gate.waits_until() == gate.now + 1
 
 
@@ -112,7 +113,7 @@ def test_our_own_trouble_does_not_outlive_the_process() -> None:
     """The next process has descriptors of its own."""
     gate = Gatekeeper()
     gate.attempt(LOCAL)
-    assert gate.pacing.gate() == Gate()
+    assert gate.pacing.pauses.gate() == Gate()
 
 
 def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:
@@ -121,25 +122,25 @@ def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:
     early = gate.acquire()
     gate.attempt(AUTH)
     gate.pacing.ended(early, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
-    assert gate.pacing.paused is PauseReason.AUTH
+    assert gate.pacing.pauses.reason is PauseReason.AUTH
 
 
 def test_another_key_is_tried_at_once() -> None:
     """The probe does not wait for its 30 s."""
     gate = Gatekeeper()
     gate.attempt(AUTH)
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
     assert gate.acquire().probe
 
 
 def test_without_a_key_nothing_goes_out() -> None:
     """A missing key pauses without any request; when it comes, it is tried at once."""
     gate = Gatekeeper()
-    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="the key file is missing")
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="the key file is missing")
     gate.now += 3600
     assert gate.waits_until() is None
-    assert gate.pacing.pauses()[0].next_probe_at is None
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    assert gate.pacing.pauses.views()[0].next_probe_at is None
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
     gate.attempt(SENT)
     assert gate.pauses() == ["+auth", "-auth"]
 
@@ -149,13 +150,13 @@ def test_403_pauses_the_agent_alone() -> None:
     gate = Gatekeeper()
     gate.attempt(AGENT, agent="bad")
     assert gate.acquire().not_agents == {"bad"}
-    assert gate.pacing.next_agent_probe_at() == NOW + 30
+    assert gate.pacing.pauses.next_agent_probe_at() == NOW + 30
     gate.now += 30
     first, second = gate.acquire(), gate.acquire()
     assert first.not_agents == frozenset()
-    assert gate.pacing.taken("bad", gate.now)
-    assert not gate.pacing.taken("bad", gate.now), "somebody probes already"
-    assert gate.pacing.taken("good", gate.now)
+    assert gate.pacing.pauses.takes_agent("bad", gate.now)
+    assert not gate.pacing.pauses.takes_agent("bad", gate.now), "somebody probes already"
+    assert gate.pacing.pauses.takes_agent("good", gate.now)
     gate.told += gate.pacing.ended(first, row=1, agent="bad", outcome=AGENT, took_s=0.1, now=gate.now)
     gate.pacing.unused(second, gate.now)
     assert gate.acquire().not_agents == {"bad"}
@@ -174,7 +175,7 @@ def test_ten_rejections_in_a_row_pause() -> None:
     gate.attempt(rejected(), 9)
     gate.now += 30
     gate.attempt(rejected(), 10)
-    assert gate.pacing.paused is PauseReason.REJECTING
+    assert gate.pacing.pauses.reason is PauseReason.REJECTING
     gate.now += 30
     gate.attempt(SENT, 11)
     assert gate.pauses() == ["+rejecting", "-rejecting"]
@@ -188,7 +189,7 @@ def test_the_pause_names_what_is_mostly_wrong(status: int, says: str) -> None:
     gate = Gatekeeper()
     for row in range(10):
         gate.attempt(rejected(status), row)
-    (pause,) = gate.pacing.pauses()
+    (pause,) = gate.pacing.pauses.views()
     assert says in pause.detail
 
 
@@ -201,7 +202,7 @@ def test_rejections_that_are_not_in_a_row_do_not_pause(between: Outcome) -> None
     gate.attempt(between, 100)
     for row in range(10, 19):
         gate.attempt(rejected(), row)
-    assert gate.pacing.paused is None
+    assert gate.pacing.pauses.reason is None
 
 
 @pytest.mark.parametrize(
@@ -222,14 +223,14 @@ def test_when_unreachable_begins(rows: int, spread_s: float, outcomes: list[Outc
     for number, outcome in enumerate(outcomes):
         gate.attempt(outcome, row=number % rows)
         gate.now += spread_s / (len(outcomes) - 1)
-    assert (gate.pacing.paused is PauseReason.UNREACHABLE) is paused
+    assert (gate.pacing.pauses.reason is PauseReason.UNREACHABLE) is paused
 
 
 def unreachable() -> Gatekeeper:
     gate = Gatekeeper()
     for row in range(10):
         gate.attempt(ERROR, row)
-    assert gate.pacing.paused is PauseReason.UNREACHABLE
+    assert gate.pacing.pauses.reason is PauseReason.UNREACHABLE
     return gate
 
 
@@ -251,7 +252,7 @@ def test_any_answer_ends_unreachable(outcome: Outcome, after: PauseReason | None
     gate = unreachable()
     gate.now += 30
     gate.attempt(outcome, 99)
-    assert gate.pacing.paused is after
+    assert gate.pacing.pauses.reason is after
 
 
 def test_an_unused_probe_is_not_spent() -> None:
@@ -272,7 +273,7 @@ def test_retry_after_closes_the_whole_destination() -> None:
         gate.pacing.ended(permit, row=1, agent="a", outcome=wished, took_s=0.1, now=gate.now)
     assert gate.waits_until() == NOW + 60
     again = Gatekeeper()
-    again.pacing.restore(gate.pacing.gate(), NOW + 1)
+    again.pacing.pauses.restore(gate.pacing.pauses.gate(), NOW + 1)
     again.now = NOW + 59.999
     assert again.waits_until() == NOW + 60
     again.now = NOW + 60
@@ -292,30 +293,30 @@ def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
     gate = Gatekeeper()
     gate.attempt(AGENT, agent="bad")
     gate.attempt(AUTH)
-    assert gate.pacing.dirty
-    kept = gate.pacing.gate()
+    assert gate.pacing.pauses.dirty
+    kept = gate.pacing.pauses.gate()
     assert (kept.pause, kept.paused_since, dict(kept.agents)) == (PauseReason.AUTH, NOW, {"bad": (PauseReason.AUTH, NOW)})
     again = Gatekeeper()
     again.now += 100
-    again.told += again.pacing.restore(kept, again.now)
+    again.told += again.pacing.pauses.restore(kept, again.now)
     assert again.pauses() == ["+auth", "+auth/bad"]
     assert again.acquire().probe
-    assert not again.pacing.dirty
+    assert not again.pacing.pauses.dirty
 
 
 def test_an_operators_pause_holds_until_resume() -> None:
     """No probe, whatever happens; resume ends every pause, and also one that was there before a restart."""
     gate = Gatekeeper()
     early = gate.acquire()
-    gate.told += gate.pacing.operator_pause(gate.now)
+    gate.told += gate.pacing.pauses.operator_pause(gate.now)
     gate.told += gate.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=gate.now)
     gate.now += 86_400
     assert gate.waits_until() is None
-    gate.told += gate.pacing.operator_resume(gate.now)
+    gate.told += gate.pacing.pauses.operator_resume(gate.now)
     assert not gate.acquire().probe
     assert gate.pauses() == ["+operator", "-operator"]
     restarted = Pacing("tuner", concurrency=1, rate_limit=None)
-    restarted.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
+    restarted.pauses.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
     assert restarted.acquire(NOW + 1e6) == Blocked()
 
 
@@ -439,14 +440,14 @@ def test_the_only_probe_outlives_a_restart_and_another_pause() -> None:
     gate.attempt(UNCONFIRMED, row=7)
     gate.now += 30
     gate.attempt(UNCONFIRMED, row=7)
-    assert gate.pacing.dirty
-    kept = gate.pacing.gate()
+    assert gate.pacing.pauses.dirty
+    kept = gate.pacing.pauses.gate()
     gate.pacing = Pacing("tuner", concurrency=8, rate_limit=None)
     gate.now += 10
-    gate.told += gate.pacing.restore(kept, gate.now)
+    gate.told += gate.pacing.pauses.restore(kept, gate.now)
     assert gate.waits_until() == gate.now + 50
-    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="no key")
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="no key")
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
     assert gate.attempt(UNCONFIRMED, row=7).row == 7
     assert gate.waits_until() == gate.now + 120
 
@@ -457,7 +458,7 @@ def test_a_probe_that_is_gone_leaves_its_place_to_others() -> None:
     gate.attempt(UNCONFIRMED, row=7)
     gate.now += 30
     permit = gate.acquire()
-    gate.pacing.probe_is_gone(permit)
+    gate.pacing.pauses.probe_is_gone(permit.row)
     gate.pacing.unused(permit, gate.now)
     assert gate.acquire() == Permit(pick=Pick.NEWEST, probe=True)
 
@@ -468,7 +469,7 @@ def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
     gate = Gatekeeper()
     gate.attempt(UNCONFIRMED, row=7)
     assert gate.pacing.attribute(7, UNCONFIRMED, gate.now) is UNCONFIRMED
-    gate.told += gate.pacing.operator_resume(gate.now)
+    gate.told += gate.pacing.pauses.operator_resume(gate.now)
     for row in range(100, 109):
         gate.now += 1
         gate.attempt(SENT, row=row)
@@ -487,12 +488,12 @@ def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
 def test_a_pause_for_want_of_a_key_ends_with_the_key() -> None:
     """Although nothing is due: nobody has refused this key. While a call is there, it is tried first."""
     gate = Gatekeeper()
-    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="gone")
-    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="gone")
+    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth"]
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
     assert gate.acquire().probe
-    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth", "-auth"]
 
 
@@ -501,34 +502,34 @@ def test_a_refused_key_stays_refused_while_nothing_is_due() -> None:
     for again in ("key", "restart"):
         gate = Gatekeeper()
         gate.attempt(AUTH)
-        gate.told += gate.pacing.nothing_to_probe(gate.now)
-        assert gate.pacing.paused is PauseReason.AUTH
+        gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
+        assert gate.pacing.pauses.reason is PauseReason.AUTH
         if again == "key":
-            gate.told += gate.pacing.key_changed(gate.now, present=True)
+            gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
         else:
-            kept, gate.pacing = gate.pacing.gate(), Pacing("tuner", concurrency=8, rate_limit=None)
-            gate.told += gate.pacing.restore(kept, gate.now)
-        gate.told += gate.pacing.nothing_to_probe(gate.now)
-        assert gate.pacing.paused is None
+            kept, gate.pacing = gate.pacing.pauses.gate(), Pacing("tuner", concurrency=8, rate_limit=None)
+            gate.told += gate.pacing.pauses.restore(kept, gate.now)
+        gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
+        assert gate.pacing.pauses.reason is None
 
 
 def test_a_paused_agent_without_calls_is_free_with_another_key() -> None:
     """As the destination is."""
     gate = Gatekeeper()
     gate.attempt(AGENT)
-    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth/a"]
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
-    gate.told += gate.pacing.nothing_to_probe(gate.now)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
     assert gate.pauses() == ["+auth/a", "-auth/a"]
 
 
 def test_no_descriptor_for_the_key_file_is_our_single_call_faults() -> None:
     """The pause is `local`, and ends when the file can be read."""
     gate = Gatekeeper()
-    gate.told += gate.pacing.key_changed(gate.now, present=False, missing="no descriptor", is_local=True)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="no descriptor", is_local=True)
     assert gate.waits_until() is None
-    gate.told += gate.pacing.key_changed(gate.now, present=True)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
     assert gate.pauses() == ["+local", "-local"]
 
 

@@ -15,8 +15,8 @@ from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.delivery.key import Key
-from tunerd.delivery.pacing import Permit
 from tunerd.delivery.parking import WorkerParking
+from tunerd.delivery.permits import Permit
 from tunerd.events import (
     AlreadyThereStreak,
     AttemptEnded,

@@ -16,6 +16,7 @@ from tests.delivery.made import as_it_is, destination, scripted
 from tests.ledger.broken_disk import Disk, Fault, ledger_on, looked_after
 from tunerd.call import State
 from tunerd.config import Delivery as Settings
+from tunerd.delivery.ports import Ports
 from tunerd.delivery.run import DeliveryService
 from tunerd.events import Stuck
 from tunerd.ledger import Admission, Claimed, Filter, LedgerUnavailable
@@ -57,8 +58,8 @@ class Life:
     def start(self) -> None:
         self.stop = asyncio.Event()
         self.delivery = DeliveryService(
-            [destination()], Settings(concurrency=4), ledger=self.ledger, connect=scripted(self.upload), freeze=as_it_is,
-            clock=self.clock, emit=self.told, chance=self.chance.random,
+            [destination()], Settings(concurrency=4), Ports(ledger=self.ledger, connect=scripted(self.upload), freeze=as_it_is,
+            clock=self.clock, emit=self.told, chance=self.chance.random)
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.delivery.run(self.stop))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunerd.clock import Clock
 from tunerd.config import Destination
-from tunerd.delivery.destination_pool import Upload
+from tunerd.delivery.ports import Upload
 from tunerd.events import Emit, Unanswered
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, Retry

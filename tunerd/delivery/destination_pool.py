@@ -5,16 +5,17 @@ The order of the steps is run.py's; here is what each of them needs of the desti
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Sequence
+from typing import Final
 
 from tunerd.call import Form, Refusal
-from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.key import Key
-from tunerd.delivery.pacing import Pacing, Permit
+from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.parking import WorkerParking
+from tunerd.delivery.permits import Permit
+from tunerd.delivery.ports import FreezeBody, Ports, Upload
 from tunerd.delivery.retry import decide
 from tunerd.events import (
     AlreadyThereStreak,
@@ -23,10 +24,9 @@ from tunerd.events import (
     CallRetried,
     CallSent,
     ConcurrencyChanged,
-    Emit,
     Event,
 )
-from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen, WritePath
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -34,32 +34,10 @@ STREAK: Final = 10
 LOOK_AT_LEAST_S: Final = 30.0
 """However sure it is that nothing is due: the ledger is asked this often."""
 
-Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
-"""Exactly one attempt; raises nothing that a server or a network can cause."""
-
-Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
-"""Makes the Upload of a destination; called again for each reload."""
-
-
-class FreezeBody(Protocol):
-    """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
-
-    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
-
 
 class DestinationPool:
-    def __init__(
-        self,
-        destination: Destination,
-        settings: Settings,
-        *,
-        ledger: WritePath,
-        connect: Connect,
-        freeze: FreezeBody,
-        clock: Clock,
-        emit: Emit,
-        chance: Callable[[], float],
-    ) -> None:
+    def __init__(self, destination: Destination, settings: Settings, ports: Ports) -> None:
+        clock = ports.clock
         self.name = destination.name
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
@@ -74,14 +52,11 @@ class DestinationPool:
         """Calls that were admitted and handed over with a permit each; the next worker that comes by takes one."""
         self.reserved = 0
         """Permits for calls whose admission is being written."""
-        self.upload: Upload = connect(destination, self.key, settings)
+        self.upload: Upload = ports.connect(destination, self.key, settings)
         self.settings = settings
-        self._connect = connect
-        self._ledger = ledger
-        self._clock = clock
-        self._emit = emit
-        self._chance = chance
-        self._freezers = {form: _freezer(freeze, form) for form in Form}
+        self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
+        self._emit, self._chance = ports.emit, ports.chance
+        self._freezers = {form: _freezer(ports.freeze, form) for form in Form}
         self._streaks: dict[str, int] = {}
         self._open: dict[int, float] = {}
         self.key.on_change(self.key_changed)
@@ -90,7 +65,7 @@ class DestinationPool:
         """Begin where the last process stopped."""
         now = self._clock.now()
         if gate is not None:
-            self._tell(self.pacing.restore(gate, now))
+            self._tell(self.pacing.pauses.restore(gate, now))
         self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
         if self.key.value is None:
             self.key_changed()
@@ -112,12 +87,12 @@ class DestinationPool:
 
     def found_no_probe(self) -> None:
         """There is no call with which a key could be tried."""
-        self._tell(self.pacing.nothing_to_probe(self._clock.now()))
+        self._tell(self.pacing.pauses.nothing_to_probe(self._clock.now()))
 
     def need_not_look(self) -> float | None:
         """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
         now = self._clock.now()
-        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses():
+        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.views():
             return None
         return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
 
@@ -136,16 +111,18 @@ class DestinationPool:
     def key_changed(self) -> None:
         present = self.key.value is not None
         self._tell(
-            self.pacing.key_changed(self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local)
+            self.pacing.pauses.key_changed(
+                self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
+            )
         )
         self.parking.notify()
 
     def pause(self, why: str = "") -> None:
-        self._tell(self.pacing.operator_pause(self._clock.now(), why))
+        self._tell(self.pacing.pauses.operator_pause(self._clock.now(), why))
         self.parking.notify()
 
     def resume(self) -> None:
-        self._tell(self.pacing.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
+        self._tell(self.pacing.pauses.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
         self.parking.notify()
 
     def started(self, claimed: Claimed) -> float:
@@ -158,7 +135,7 @@ class DestinationPool:
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
-        rejecting = self.pacing.paused is PauseReason.REJECTING
+        rejecting = self.pacing.pauses.reason is PauseReason.REJECTING
         outcome = self.pacing.attribute(claimed.row, outcome, now)
         self._tell(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
         self._count_already_there(claimed, outcome)
@@ -232,10 +209,10 @@ class DestinationPool:
 
     def keep_gate(self) -> Awaitable[None] | None:
         """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `gate_is_kept` waits."""
-        if not self.pacing.dirty:
+        if not self.pacing.pauses.dirty:
             return None
-        self.pacing.dirty = False
-        return self._ledger.set_gate(self.name, self.pacing.gate(), self._clock.now())
+        self.pacing.pauses.dirty = False
+        return self._ledger.set_gate(self.name, self.pacing.pauses.gate(), self._clock.now())
 
     async def gate_is_kept(self, kept: Awaitable[None] | None) -> None:
         """Wait until it is durable. A ledger that cannot be written now gets it later."""
@@ -244,7 +221,7 @@ class DestinationPool:
         try:
             await kept
         except LedgerUnavailable:
-            self.pacing.dirty = True
+            self.pacing.pauses.dirty = True
 
     def open_attempts(self) -> int:
         return len(self._open)
@@ -254,13 +231,13 @@ class DestinationPool:
         return min(self._open.values(), default=None)
 
     def status(self) -> DestinationStatus:
-        pauses = self.pacing.pauses()
+        pauses = self.pacing.pauses.views()
         own = next((pause for pause in pauses if pause.agent is None), None)
         return DestinationStatus(
             name=self.name,
             pause=None if own is None else PauseStatus(reason=own.reason, since=own.since, detail=own.detail,
                                                        next_probe_at=own.next_probe_at),
-            closed_until=self.pacing.closed_until,
+            closed_until=self.pacing.pauses.closed_until,
             agents=[AgentStatus(agent=pause.agent, reason=pause.reason, since=pause.since)
                     for pause in pauses if pause.agent is not None],
             in_flight=self.pacing.in_flight,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
-from tunerd.delivery.pacing import Permit
+from tunerd.delivery.permits import Permit
 from tunerd.ledger import Claimed, Reservation, WritePath
 
 

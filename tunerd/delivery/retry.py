@@ -95,52 +95,33 @@ def decide(
         case Sent():
             return Delivered(status=outcome.status, tuner_call_id=outcome.tuner_call_id, already_there=outcome.already_there)
         case Failed() if rejecting and outcome.reason is FailReason.REJECTED:
-            return Deferred(
-                due_at=now + rest_s,
-                reason=PauseReason.REJECTING,
-                status=outcome.status,
-                detail=outcome.detail,
-                counts=False,
-                surely_not_arrived=True,
-            )
+            return _paused(outcome, PauseReason.REJECTING, due_at=now + rest_s)
         case Failed():
             return Ended(reason=outcome.reason, status=outcome.status, detail=outcome.detail)
         case Refused():
-            return Deferred(
-                due_at=now if outcome.reason in (PauseReason.AUTH, PauseReason.LOCAL) else now + rest_s,
-                reason=outcome.reason,
-                status=outcome.status,
-                detail=outcome.detail,
-                counts=False,
-                surely_not_arrived=True,
-            )
+            is_any_calls = outcome.reason in (PauseReason.AUTH, PauseReason.LOCAL)
+            return _paused(outcome, outcome.reason, due_at=now if is_any_calls else now + rest_s)
         case Unconfirmed():
-            return Deferred(
-                due_at=now,
-                reason=PauseReason.ENDPOINT,
-                status=outcome.status,
-                detail=outcome.detail,
-                counts=True,
-                surely_not_arrived=False,
-            )
+            return Deferred(due_at=now, reason=PauseReason.ENDPOINT, status=outcome.status, detail=outcome.detail, counts=True,
+                            surely_not_arrived=False)  # fmt: skip
+        case Retry() if _is_over(claimed, now, give_up_after_s, last_accepted_at):
+            detail = f"given up after {_days(give_up_after_s)} while other calls were accepted; at last: {outcome.detail}"
+            return Ended(reason=FailReason.GAVE_UP, status=outcome.status, detail=detail)
         case Retry():
-            if _is_over(claimed, now, give_up_after_s, last_accepted_at):
-                detail = f"given up after {_days(give_up_after_s)} while other calls were accepted; at last: {outcome.detail}"
-                return Ended(reason=FailReason.GAVE_UP, status=outcome.status, detail=detail)
-            if outcome.retry_after_s is not None:
-                delay_s = outcome.retry_after_s
-            else:
+            delay_s = outcome.retry_after_s
+            if delay_s is None:
                 delay_s = max(backoff_s(claimed.attempts + 1, chance), rest_s)
-            return Deferred(
-                due_at=now + delay_s,
-                reason=outcome.reason,
-                status=outcome.status,
-                detail=outcome.detail,
-                counts=True,
-                surely_not_arrived=outcome.surely_not_arrived,
-            )
+            return Deferred(due_at=now + delay_s, reason=outcome.reason, status=outcome.status, detail=outcome.detail,
+                            counts=True, surely_not_arrived=outcome.surely_not_arrived)  # fmt: skip
         case _:
             assert_never(outcome)
+
+
+def _paused(outcome: Failed | Refused, reason: PauseReason, due_at: float) -> Deferred:
+    """The destination is paused, and this was no attempt that counts."""
+    return Deferred(
+        due_at=due_at, reason=reason, status=outcome.status, detail=outcome.detail, counts=False, surely_not_arrived=True
+    )
 
 
 def backoff_s(attempts: int, chance: float) -> float:

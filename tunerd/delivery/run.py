@@ -5,61 +5,42 @@ holds a call while waiting. What they need of a destination is pool.py's; what t
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
-from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
-from tunerd.delivery.destination_pool import Connect, DestinationPool, FreezeBody
+from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.handover import HandOver
 from tunerd.delivery.key import watch_keys
-from tunerd.delivery.selfcheck import CheckedLedger, SelfCheck
+from tunerd.delivery.ports import Ports
+from tunerd.delivery.selfcheck import SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
-from tunerd.events import CallFailed, Emit
-from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable, Maintenance, WritePath
+from tunerd.events import CallFailed
+from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable
 from tunerd.statuses import DestinationStatus
 
 _TICK_AT_LEAST_S: Final = 1.0
 
 
-class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
-    """What delivery needs of the ledger."""
-
-
 class DeliveryService:
     """Every destination's workers, from `run` to its end."""
 
-    def __init__(
-        self,
-        destinations: Sequence[Destination],
-        settings: Settings,
-        *,
-        ledger: DeliveryLedger,
-        connect: Connect,
-        freeze: FreezeBody,
-        clock: Clock,
-        emit: Emit,
-        chance: Callable[[], float],
-    ) -> None:
-        """`chance` gives numbers in [0, 1) (random.random). Raises what `connect` raises."""
-        self._ledger = ledger
-        self._connect = connect
-        self._freeze = freeze
-        self._clock = clock
-        self._emit = emit
-        self._chance = chance
+    def __init__(self, destinations: Sequence[Destination], settings: Settings, ports: Ports) -> None:
+        """Raises what `ports.connect` raises."""
+        self._ports = ports
+        self._ledger, self._clock, self._emit = ports.ledger, ports.clock, ports.emit
         self._settings = settings
         self._stop = asyncio.Event()
         self._stop_by = float("inf")
         """With `on_stop: empty`: calls that are due later than this (wall clock) are not waited for."""
         self._group: asyncio.TaskGroup | None = None
-        self._pools = {destination.name: self._pool(destination, settings) for destination in destinations}
+        self._pools = {destination.name: DestinationPool(destination, settings, self._ports) for destination in destinations}
         self._workers: dict[str, dict[int, Worker]] = {}
         """By destination and number."""
-        self._hand_over = HandOver(self._pools, ledger, clock, lambda: self._group is not None and not self._stop.is_set())
-        self._check = SelfCheck(self._crews, ledger, clock, emit)
+        self._hand_over = HandOver(self._pools, self._ledger, self._clock, self._is_taking)
+        self._check = SelfCheck(self._crews, self._ledger, self._clock, self._emit)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then no new claims, and it returns when what is in flight is settled (with
@@ -87,6 +68,10 @@ class DeliveryService:
                                          self._clock, self._emit, stop))  # fmt: skip
             group.create_task(self._notify_all_on_stop())
             group.create_task(self._check.run(stop))
+
+    def _is_taking(self) -> bool:
+        """Whether workers are there, and will be."""
+        return self._group is not None and not self._stop.is_set()
 
     def _drop_if_over(self, pool: DestinationPool) -> None:
         if pool.is_retired and not self._workers.get(pool.name) and self._pools.get(pool.name) is pool:
@@ -121,7 +106,11 @@ class DeliveryService:
         """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
         configured end with their open attempts, and their calls stay in the ledger, as after a restart. Raises what
         `connect` raises."""
-        new = [self._pool(destination, settings) for destination in destinations if destination.name not in self._pools]
+        new = [
+            DestinationPool(destination, settings, self._ports)
+            for destination in destinations
+            if destination.name not in self._pools
+        ]
         for destination in destinations:
             if (pool := self._pools.get(destination.name)) is not None:
                 pool.change(destination, settings)
@@ -192,10 +181,6 @@ class DeliveryService:
                 return dict(await self._ledger.gates())
             await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
-
-    def _pool(self, destination: Destination, settings: Settings) -> DestinationPool:
-        return DestinationPool(destination, settings, ledger=self._ledger, connect=self._connect, freeze=self._freeze,
-                    clock=self._clock, emit=self._emit, chance=self._chance)  # fmt: skip
 
     def _staff(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
         crew = self._workers.setdefault(pool.name, {})

@@ -7,30 +7,17 @@ permit counted that nobody holds. None of it may happen; if it does, deliveries 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.ports import CheckedLedger
 from tunerd.delivery.worker import Worker
 from tunerd.events import Emit, Stuck, StuckKind
 from tunerd.ledger import LedgerUnavailable
 
 EVERY_S: Final = 60.0
 """Only what stands so at two looks is repaired: between two parts things are in nobody's hands for a moment."""
-
-
-class CheckedLedger(Protocol):
-    async def sending(self) -> Mapping[int, float]:
-        """Rows of the calls that stand as `sending`, and when they were claimed."""
-        ...
-
-    def unsettled(self) -> frozenset[int]:
-        """Rows whose settlement or release is queued."""
-        ...
-
-    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
-        """Those that are still `sending` from this very claim are due again, as ones that may have arrived; how many."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

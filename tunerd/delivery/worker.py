@@ -12,7 +12,7 @@ from typing import Final
 
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
-from tunerd.delivery.pacing import Blocked, Permit
+from tunerd.delivery.permits import Blocked, Permit
 from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, WritePath
 
 LEDGER_AGAIN_S: Final = 1.0
@@ -110,7 +110,7 @@ class Worker:
             if claim.next_due_at is None:
                 pool.found_no_probe()
             return Blocked(until=self._look_again_at(claim, now))
-        if not pool.pacing.taken(claim.claimed.agent, now):
+        if not pool.pacing.pauses.takes_agent(claim.claimed.agent, now):
             self._give_back()
             await self._ledger.release(claim.claimed.row, now)
             return Blocked(until=now + LOOK_AGAIN_S)
@@ -121,8 +121,8 @@ class Worker:
         """The next call that was handed over, if it may still go: the gate may have closed since its permit was reserved."""
         pool, now = self._pool, self._clock.now()
         self.permit, claimed = pool.handed.popleft()
-        may_go = pool.pacing.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run
-        if may_go and pool.pacing.taken(claimed.agent, now):
+        may_go = pool.pacing.pauses.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run
+        if may_go and pool.pacing.pauses.takes_agent(claimed.agent, now):
             self.claimed = claimed
             return None
         self._give_back()
@@ -140,7 +140,7 @@ class Worker:
             if claim.claimed is not None:
                 return claim
             self._tell_failed(claim.failed)
-            pool.pacing.probe_is_gone(permit)
+            pool.pacing.pauses.probe_is_gone(permit.row)
         claim = await self._ledger.claim(pool.name, form, freeze, now, pick=permit.pick, not_agents=permit.not_agents)
         if permit.probe and claim.claimed is None and claim.next_due_at is not None:
             self._tell_failed(claim.failed)
@@ -148,7 +148,7 @@ class Worker:
         return claim
 
     def _look_again_at(self, claim: Claim, now: float) -> float | None:
-        times = [at for at in (claim.next_due_at, self._pool.pacing.next_agent_probe_at()) if at is not None]
+        times = [at for at in (claim.next_due_at, self._pool.pacing.pauses.next_agent_probe_at()) if at is not None]
         return max(min(times), now + LOOK_AGAIN_S) if times else None
 
     def _give_back(self) -> None:

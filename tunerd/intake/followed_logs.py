@@ -1,5 +1,5 @@
-"""The logs of one source that are kept open by a descriptor, all of them here because one lock guards them: they are read to their
-end wherever they are moved, and known by their inode while they are open. log_identity.py decides which log an unknown file is.
+"""The logs of one source that are kept open by a descriptor, all of them here because one lock guards them: they are read to
+their end wherever they are moved, and known by their inode while they are open. Which log an unknown file is: log_identity.py.
 """
 
 import os

@@ -1,0 +1,57 @@
+"""What delivery needs from outside, the same for all destinations: the ledger, the network, time, and where events go."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tunerd.call import Form, Refusal
+from tunerd.clock import Clock
+from tunerd.config import Delivery as Settings
+from tunerd.config import Destination
+from tunerd.delivery.key import Key
+from tunerd.events import Emit
+from tunerd.ledger import Claimed, Maintenance, WritePath
+from tunerd.outcome import Outcome
+
+Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
+"""Exactly one attempt; raises nothing that a server or a network can cause."""
+
+Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
+"""Makes the Upload of a destination; called again for each reload."""
+
+
+class FreezeBody(Protocol):
+    """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
+
+    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
+
+
+class CheckedLedger(Protocol):
+    """What the self-check asks."""
+
+    async def sending(self) -> Mapping[int, float]:
+        """Rows of the calls that are `sending`, and when they were claimed."""
+        ...
+
+    def unsettled(self) -> frozenset[int]:
+        """Rows whose settlement or release is queued."""
+        ...
+
+    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
+        """Those that are still `sending` from this very claim are due again, as ones that may have arrived; how many."""
+        ...
+
+
+class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
+    """What delivery needs of the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    ledger: DeliveryLedger
+    connect: Connect
+    freeze: FreezeBody
+    clock: Clock
+    emit: Emit
+    chance: Callable[[], float]
+    """Numbers in [0, 1), as random.random."""
