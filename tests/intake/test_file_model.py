@@ -16,12 +16,13 @@ from tests.intake.harness import files_of, listed, source
 from tests.intake.test_source_tree import exchange
 from tunerd.call import Document
 from tunerd.intake.after_sent import leftovers
+from tunerd.intake.aside_names import aside_name
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.inspection import Inspection, Now
 from tunerd.intake.looks import Batch, Compare, LeftOut, Recognized
 from tunerd.intake.names import Names
-from tunerd.intake.removal import Changed, Removal, Removed, Unfinished, aside_name
+from tunerd.intake.removal import Changed, Removal, Removed, Unfinished
 from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
 

@@ -28,10 +28,10 @@ from tunerd.events import (
     WatchDegraded,
 )
 from tunerd.intake.admission_gate import AdmissionGate, Limits
+from tunerd.intake.aside_names import aside_name
 from tunerd.intake.due_queue import DueQueue
 from tunerd.intake.inotify import Hint, Tell, Watcher
 from tunerd.intake.monitor import DirectoryMonitor
-from tunerd.intake.removal import aside_name
 from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.ledger import Admission, Gauges, Retention
 from tunerd.outcome import IntakeReason

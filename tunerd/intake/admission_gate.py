@@ -1,4 +1,4 @@
-"""Why a source is not read right now: each reason told once when it begins and once when it ends.
+"""Why a source is paused: each reason is reported once when it begins and once when it ends.
 
 Also the gate before admission: the ledger is full, its disk nearly so, or it cannot be written.
 """

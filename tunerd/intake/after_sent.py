@@ -1,6 +1,6 @@
-"""after_sent: a file whose every call is accepted is deleted or moved; when, how often it is tried, and what is told of it.
+"""after_sent decides when a file whose calls were all accepted is deleted or moved, how often that is tried, and what to report.
 
-The ledger says which files are done with, removal.py does the work on one of them; nothing here decides that.
+The ledger says which files are finished, removal.py does the work on one of them.
 """
 
 import asyncio
@@ -9,18 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, assert_never
 
 from tunerd.events import FileDisposed
-from tunerd.intake.removal import (
-    ASIDE,
-    Changed,
-    Ending,
-    Missing,
-    NotRemoved,
-    Removal,
-    Removed,
-    Unfinished,
-    is_original,
-    original_of,
-)
+from tunerd.intake.aside_names import ASIDE, is_original, original_of
+from tunerd.intake.removal import Changed, Ending, Missing, NotRemoved, Removal, Removed, Unfinished
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.intake.source_tree import SourceTree
@@ -48,14 +38,14 @@ class AfterSent:
         self._again: dict[str, tuple[float, float]] = {}
         """Of files that could not go: when to try again (monotonic), and how long that wait was."""
         self._told: set[str] = set()
-        """Of these: whose failure was told."""
+        """Those whose failure was reported."""
         self._is_tidy = False
         self._is_once = False
         self.unfinished: dict[str, str] = {}
         """Path -> why `run_once` left it: its writer has it open, or may have."""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`, each file as soon as it is done with."""
+        """Until `stop`, each file as soon as it is finished."""
         if self._removal is None:
             return
         while not stop.is_set():
@@ -71,7 +61,7 @@ class AfterSent:
                 await self._clock.wait(stop, PAUSE_S)
 
     async def run_once(self, stop: asyncio.Event) -> None:
-        """Every file that is done with now, each tried once; `stop` cuts it short. What cannot be done now (the ledger
+        """Every file that is finished now, each tried once; `stop` cuts it short. What cannot be done now (the ledger
         cannot be written, the directory is gone, its writer has it open) is left to the next start."""
         tried: set[str] = set()
         self._is_once = True

@@ -140,7 +140,7 @@ class FileReader:
             raise SourceEnded
 
     async def _set_aside(self, due: Due, hold: JournalEntry) -> None:
-        """Twice the process died while the bytes of this file were read: it stands as failed, and is not opened again
+        """The process died too often while the bytes of this file were read: it becomes failed(crashed), and is not opened again
         before it changes."""
         batch = unread(
             self._runtime.name,
@@ -181,7 +181,7 @@ class FileReader:
         return None
 
     def _entered(self, handed: Handed, admitted: Admitted) -> None:
-        """A batch is durable: first what is known, then what is told."""
+        """A batch is durable: update what is known, then emit the events."""
         batch, made, admission = handed.batch, handed.made, handed.admission
         if batch.mark is not None:
             self._remember(batch, batch.mark, handed.inspection)

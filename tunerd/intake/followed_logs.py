@@ -1,5 +1,5 @@
-"""The logs of one source that are kept open by a descriptor: read to their end wherever they are moved, and known by their
-inode as long as they are open. Which log an unknown file is, is log_identity.py's business.
+"""The logs of one source that are kept open by a descriptor, all of them here because one lock guards them: they are read to
+their end wherever they are moved, and known by their inode while they are open. Which log an unknown file is: log_identity.py.
 """
 
 import os
@@ -276,7 +276,7 @@ class FollowedLogs:
             polled.moved.append(log.mark.log)
 
     def _left(self, log: FollowedLog, at: os.stat_result, *, is_pressed: bool) -> Left | None:
-        """What is told of a log that is closed; nothing of one that was read to its end and is gone."""
+        """What to report of a log that is closed; nothing of one that was read to its end and is gone."""
         behind = at.st_size - log.mark.offset
         if at.st_nlink == 0:
             if behind <= 0:

@@ -1,4 +1,5 @@
-"""Where one document ends and the next begins: bytes in, raw slices out, in bounded memory. Pure.
+"""Finds where one document ends and the next begins, all of it here because a line of a log may hold several values: bytes in,
+raw slices out, in bounded memory. Pure.
 
 opened.py opens files; what a document means is decided in mapping/. Duplicate keys: the last one wins, as with
 every JSON reader the agents use themselves (docs/decisions).

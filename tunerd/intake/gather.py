@@ -58,7 +58,7 @@ def with_waits_from_writing(made: Sequence[Made], now: float) -> list[Made]:
 
 
 def events_of(source: str, looks: Sequence[tuple[Group, Mapped | None]], gathered: Gathered) -> Iterator[Event]:
-    """What is told once the looks are durable."""
+    """The events to emit once the results are durable."""
     for (group, mapped), done in zip(looks, gathered.states, strict=True):
         if mapped is None or done is None:
             continue

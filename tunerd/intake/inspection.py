@@ -1,5 +1,6 @@
-"""One look at one file: is it settled, what kind is it, and the documents in it that are not known yet. Synchronous,
-for a worker thread; each answer is a value, and file_reader.py acts on it.
+"""One look at one file, all of it here because every step uses the descriptor that the first one opened: is the file settled, of
+what kind is it, and which documents in it are new. Synchronous, for a worker thread. Each answer is a value, and file_reader.py
+acts on it.
 """
 
 import os

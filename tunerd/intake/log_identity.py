@@ -1,5 +1,5 @@
-"""Which log a file is: the one that we hold open, the one that was read at its path, one that was moved or copied here, or
-one that nobody knows. Synchronous, in turns: a large log takes many.
+"""Decides which log a file is, all of it here because each kind of evidence excludes others: the log that tunerd holds open, the
+one that was read at its path, one that was moved or copied here, or one that nobody knows. Synchronous, in turns.
 
 While our descriptor is open an inode is proof, unless the log shrank or was rewritten. Otherwise its content decides, by the
 chain of hashes over all that was read of it (chain.py). What follows from it is for inspection.py.

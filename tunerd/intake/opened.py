@@ -21,7 +21,7 @@ CHUNK_BYTES: Final = 256 * 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
 """What is read in one turn where nothing comes of it: about 10 ms, compressed 30."""
 _UNPACKED_DOCUMENTS: Final = 64
-"""Compressed content may have so many times `max_document` without a document in it."""
+"""Compressed content without a document in it may be at most this many times `max_document` long."""
 _HEAD_BYTES: Final = 64 * 1024
 GZIP_MAGIC: Final = b"\x1f\x8b"
 GZIP_ERRORS: Final = (EOFError, gzip.BadGzipFile, zlib.error)

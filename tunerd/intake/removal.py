@@ -1,12 +1,12 @@
-"""after_sent's work on one file: deletes or moves it if it is what was read, and if nobody writes to it any more.
+"""Deletes or moves one file after all its calls were sent, all of it here because a step that fails undoes the ones before it:
+only a file that is what was read goes, and only if nobody writes to it any more.
 
-All of it by descriptors below the source's root (source_tree.py). Which files the ledger is done with, when one is tried
-again and what is told of it is for after_sent.py. Synchronous, for a worker thread.
+All of it by descriptors below the source's root (source_tree.py). after_sent.py decides which files go, when one is tried again,
+and what is reported. Synchronous, for a worker thread.
 """
 
 import ctypes
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -15,17 +15,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tunerd.config import Source
+from tunerd.intake.aside_names import aside_name, fitted
 from tunerd.intake.content import content_hash
 from tunerd.intake.source_tree import LeavesSource, OpenTree, SourceTree
 from tunerd.intake.writers import QUIET_S, Writers, has_writer
 from tunerd.ledger import FileMark
 
-ASIDE: Final = ".tunerd-done-"
-"""What the name begins with that a file has between the last look at it and its end: hidden, and nobody opens it by it."""
-_HASH_LENGTH: Final = 16
 _MOST_OF_A_NAME: Final = 1000
-_STEM_BYTES: Final = 64
-_NAME_BYTES: Final = 255
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NO_REPLACE: Final = 1
 _ALL_TAKEN: Final = "1,000 files of this name are in move_to already"
@@ -200,66 +196,11 @@ class Removal:
             raise OSError(errno.EPERM, what) from exc
 
 
-# Names.
-
-
 def _places(name: str, target: int) -> Iterator[str]:
     """The names that a file may take where it is moved to."""
     yield name
     for number in range(1, _MOST_OF_A_NAME):
         yield fitted(name, f".{number}", target)
-
-
-def aside_name(name: str, folder: int) -> str:
-    """Of a length that fits, whatever the name's own, and another one for each name."""
-    return fitted(f"{ASIDE}{_hash(name)}-{name}", "", folder)
-
-
-def original_of(aside: str) -> tuple[str, bool]:
-    """The name that a file had which was set aside (`aside` without directories), and whether that is all of it: of a
-    very long one it is only the beginning."""
-    begins = aside[len(ASIDE) + _HASH_LENGTH + 1 :]
-    return begins, is_original(begins, aside)
-
-
-def is_original(name: str, aside: str) -> bool:
-    return aside[len(ASIDE) :].startswith(_hash(name) + "-")
-
-
-def _hash(name: str) -> str:
-    return hashlib.blake2b(os.fsencode(name), digest_size=_HASH_LENGTH // 2).hexdigest()
-
-
-def fitted(stem: str, end: str, folder: int) -> str:
-    """Both together; what is too long for a name there is cut, from the end of the stem, then from the beginning of the
-    end."""
-    try:
-        most = os.fpathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError):
-        most = _NAME_BYTES
-    end = _last(end, most - min(_STEM_BYTES, len(os.fsencode(stem))))
-    return _first(stem, most - len(os.fsencode(end))) + end
-
-
-def _first(text: str, most: int) -> str:
-    """At most so many bytes of it, and no part of a character."""
-    raw = os.fsencode(text)
-    while 0 < most < len(raw) and _is_inside(raw[most]):
-        most -= 1
-    return os.fsdecode(raw[:most])
-
-
-def _last(text: str, most: int) -> str:
-    raw = os.fsencode(text)
-    start = max(0, len(raw) - most)
-    while 0 < start < len(raw) and _is_inside(raw[start]):
-        start += 1
-    return os.fsdecode(raw[start:])
-
-
-def _is_inside(byte: int) -> bool:
-    """Of UTF-8: whether a character goes on with this byte."""
-    return byte & 0xC0 == 0x80
 
 
 # Steps.

@@ -18,7 +18,7 @@ from tunerd.intake.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000
-"""A scan hands out at most so many files; the rest is found by the next one, which follows at once."""
+"""A scan returns at most this many files; the next one follows at once and finds the rest."""
 
 
 @dataclass(slots=True)

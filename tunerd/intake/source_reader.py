@@ -154,7 +154,7 @@ class SourceReader:
         return len(sweep.incomplete)
 
     async def dispose(self, stop: asyncio.Event) -> None:
-        """after_sent of what is done with now; beside no `run`, which does it by itself."""
+        """after_sent of all files that are finished now. `run` does this, too: do not call both."""
         await self._after_sent.run_once(stop)
 
     def kept(self) -> Sequence[UnreadFile]:
@@ -162,7 +162,7 @@ class SourceReader:
         return [self._left(self._files.index.relative(path), why) for path, why in self._after_sent.unfinished.items()]
 
     def unread(self) -> Sequence[UnreadFile]:
-        """What the last sweep left, and why. Of a directory that is not to be had nothing else is said."""
+        """What the last sweep left, and why. If the directory cannot be read, that is the only entry."""
         reason, detail = self._pauses.reason, self._pauses.detail.removeprefix(f"{self._files.root} ")
         if reason is IntakeReason.MISSING:
             return [self._left("", f"it {detail.partition(';')[0]}; check `path`")]

@@ -1,4 +1,5 @@
-"""A source's directory as descriptors: nothing below its root is reached by a path that a link could turn elsewhere.
+"""A source's directory as descriptors, all of it here because links and kept directories are walked together: nothing below its
+root is reached by a path that a link could turn elsewhere.
 
 Each directory is opened from the descriptor of its parent, and the kernel follows no link. A link that stays inside is
 read here and walked again from the root's descriptor; one that leaves raises LeavesSource. Synchronous, for worker

@@ -97,8 +97,8 @@ class Intake:
         self._shared.journal.close()
 
     async def _take_suspects(self) -> None:
-        """After an unclean end: what was in hand goes first, one document at a time and nothing beside it, so that the
-        next crash names the one that causes it."""
+        """After a crash: the files that were being read go first, with nothing beside them, so that the next crash names the
+        document that causes it."""
         for one in self._sources.values():
             await one.take_suspects()
 
@@ -113,7 +113,7 @@ class Intake:
         return sum(one.result() for one in sweeps)
 
     async def dispose(self, stop: asyncio.Event) -> None:
-        """after_sent of every file that is done with now, until `stop`; `run` does so by itself."""
+        """after_sent of every file that is finished now, until `stop`; `run` does this, too."""
         async with asyncio.TaskGroup() as group:
             for one in self._sources.values():
                 group.create_task(one.dispose(stop))

@@ -60,7 +60,7 @@ def looped(each: Run, item: int, body: EmitRows, *, is_row: bool) -> Block:
 
     def emit(slots: list[Any], made: list[Any]) -> None:
         items = each(slots)
-        if items is None:
+        if items is None or items == []:
             return
         if items.__class__ is not list:
             raise RuleError("for_each", f"takes a list, got {kind(items)}")

@@ -142,7 +142,9 @@ def end_speech(timed: Sequence[TranscriptRow], length: int, repairs: dict[str, i
         else:
             bound = later
             from_next += 1
-        row["end_ms"] = min(bound, start + longest_ms(row.get("text", "")))
+        text = row.get("text", "")
+        longest = LONGEST_PAUSE_MS + LONGEST_PACE_MS * len(text) if text.isascii() else longest_ms(text)
+        row["end_ms"] = min(bound, start + longest)
     count(repairs, "end_from_next", from_next)
     count(repairs, "end_from_call", from_call)
 
