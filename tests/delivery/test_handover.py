@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.delivery.made import SENT, Rig, delivering, destination, scripted
-from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State
+from tunerd.call import Fail, Form, ManifestStrategy, Refusal, State, UrlStrategy
 from tunerd.config import Delivery as Settings
 from tunerd.events import AttemptEnded, CallSent, PauseBegan
 from tunerd.ledger import Admission, Claim, Claimed, Filter, LedgerUnavailable
@@ -61,6 +61,20 @@ async def test_a_new_call_is_posted_without_a_claim() -> None:
         assert (ledger.claims, ledger.empty) == ([], 0)
         assert bench.delivery.idle()
         assert bench.delivery.statuses()[0].in_flight == 0
+
+
+async def test_a_call_that_brings_its_url_is_posted_without_a_claim_whatever_manifest_stands_behind_it() -> None:
+    """It looks for no manifest: it is due with its admission, as a call without manifests is."""
+    ledger = Watched()
+    strategies = (
+        UrlStrategy(url="https://audio.example/own.wav"),
+        ManifestStrategy(source="rooms", key="room", within_s=600.0, wait_s=600.0),
+    )
+    async with delivering(scripted(lambda call: SENT), ledger=ledger) as bench:
+        await at_rest(bench)
+        await bench.admit("call-1", strategies=strategies)
+        await bench.told.until(CallSent, 1)
+        assert ledger.claims == []
 
 
 async def test_what_there_is_no_room_for_is_claimed() -> None:

@@ -335,3 +335,13 @@ async def test_a_url_that_expired_is_not_sent_by_a_requeue(ledger: Ledger) -> No
     row = (await the(ledger, "a")).row
     assert await ledger.requeue(row, NOW + 30) is State.FAILED
     assert (await the(ledger, "a")).reason == "recording_expired"
+
+
+async def test_a_call_that_brings_its_url_looks_for_no_manifest(ledger: Ledger) -> None:
+    """It is due at once, whatever a manifest says; and the recording that a manifest tells of it is given to no other call."""
+    await put(ledger, waiting("own", UrlStrategy(url="https://a/own"), egress()))
+    assert (await the(ledger, "own")).recording_url == "https://a/own"
+    await put(ledger, waiting("other", at_s=120))
+    await bring(ledger, recording())
+    assert await state(ledger, "own") is State.DUE
+    assert await state(ledger, "other") is State.WAITING

@@ -286,3 +286,14 @@ def _missing(
 def wants_of(strategies: Sequence[Strategy]) -> Sequence[tuple[int, ManifestStrategy]]:
     """The manifest strategies that look for something, with their positions; a null or empty key matches nothing."""
     return [(i, s) for i, s in enumerate(strategies) if isinstance(s, ManifestStrategy) and s.key]
+
+
+def brings_url(strategies: Sequence[Strategy], now: float) -> bool:
+    """Whether the document itself brings a URL that has not expired, and no manifest is asked before it."""
+    for strategy in strategies:
+        if isinstance(strategy, UrlStrategy):
+            if strategy.url is not None and (strategy.expires_at is None or strategy.expires_at > now):
+                return True
+        elif strategy.key:
+            return False
+    return False

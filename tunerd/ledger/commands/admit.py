@@ -12,6 +12,7 @@ from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.keep_recording import keep
 from tunerd.ledger.commands.place_call import place
 from tunerd.ledger.commands.refuse import complete, ignore, refuse, supersede
+from tunerd.ledger.matching import brings_url
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.outcome import FailReason
@@ -53,7 +54,7 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
         if admission.mark.whole:
             store.disposable.add((admission.mark.source, admission.mark.path))
     verdicts = tuple((verdict, latest[row.row].state) for verdict, row in placed)
-    handed = hand_over(store, _untouched(admission, placed), offers, now, found) if offers else ()
+    handed = hand_over(store, _untouched(admission, placed, now), offers, now, found) if offers else ()
     return Admitted(
         verdicts=verdicts,
         handed=handed,
@@ -63,13 +64,15 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
     )
 
 
-def _untouched(admission: Admission, placed: Sequence[tuple[AdmitVerdict, LedgerRow]]) -> Sequence[tuple[Call, LedgerRow]]:
+def _untouched(
+    admission: Admission, placed: Sequence[tuple[AdmitVerdict, LedgerRow]], now: float
+) -> Sequence[tuple[Call, LedgerRow]]:
     """New calls that depend on nothing but their own document: matching has not changed them since they were placed."""
     times = Counter(row.row for _, row in placed)
     return [
         (call, row)
         for call, (verdict, row) in zip(admission.calls, placed, strict=True)
-        if verdict is AdmitVerdict.NEW and times[row.row] == 1 and not row.seeks
+        if verdict is AdmitVerdict.NEW and times[row.row] == 1 and (not row.seeks or brings_url(call.strategies, now))
     ]
 
 

@@ -6,7 +6,7 @@ from tunerd.call import Call, Refusal, State
 from tunerd.ledger import AdmitVerdict, FailedCall, Gate
 from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.refuse import is_superseded
-from tunerd.ledger.matching import Use, decide, wants_of
+from tunerd.ledger.matching import Use, brings_url, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
@@ -39,14 +39,25 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
     if holder is not None:
         row.kind, row.state, row.due_at = RowKind.CONFLICT, State.FAILED, None
         row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
-    elif not wants_of(call.strategies):
+    elif not wants_of(call.strategies) or brings_url(call.strategies, now):
         _decide_before(row, call, now)
     store.add(row, body)
     if holder is not None:
         store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
         return AdmitVerdict.CONFLICT, row
-    _set_wants(store, row, body)
+    if row.state is State.DUE:
+        _note_wants(store, row, body)
+    else:
+        _set_wants(store, row, body)
     return AdmitVerdict.NEW, row
+
+
+def _note_wants(store: Store, row: LedgerRow, body: Body) -> None:
+    """Of a call that looks for no recording, because its document brings the URL: the recording that a manifest tells of it
+    is nobody else's, and if the URL expires before it is sent, the call looks for it after all."""
+    if wants := first_wants(row, body.strategies):
+        store.wants.note_closed(wants)
+        store.change(row, seeks=True)
 
 
 def _decide_before(row: LedgerRow, call: Call, now: float) -> None:

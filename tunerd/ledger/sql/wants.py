@@ -4,6 +4,7 @@ nearer to a call that was sent than to any other is given to nobody.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tunerd.ledger import FarRule
@@ -86,6 +87,11 @@ class Wants:
         if wants:
             self._db.insert("want", WANT.names, [WANT.values(want) for want in wants])
             self._touched.update(dict.fromkeys((want.source, want.key, want.started_at_ms) for want in wants))
+
+    def note_closed(self, wants: Sequence[Want]) -> None:
+        """Those of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has to be
+        looked at for it."""
+        self._db.insert("want", WANT.names, [WANT.values(replace(want, seeking=False)) for want in wants])
 
     def delete(self, call: int) -> None:
         self._touch(call)
