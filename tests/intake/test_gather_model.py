@@ -110,6 +110,7 @@ class World:
         rename: list[Callable[[Writer], Any]] = [self.rename] * 3
         others = ([self.move_out] * 3, [*[self.copy_and_truncate] * 3, self.truncate], [*[self.delete] * 2, self.truncate])
         self.rotations = rename if self.is_gentle or self.random.random() < 0.5 else list(self.random.choice(others))
+        self.is_seen = False
         self.sent: dict[str, list[str]] = {}
         self.story: list[str] = [f"gentle {self.is_gentle}, {style}, breaks {breaks}, {self.rotations[0].__name__}"]
         self.mapping = rules(SESSIONS, self.root, "1h", max_document_bytes=4000, include=("*.ndjson",))
@@ -145,6 +146,8 @@ class World:
         self.rename(writer, self.outside)
 
     async def copy_and_truncate(self, writer: Writer) -> None:
+        if not self.is_seen:  # a copy that was made before the first look cannot be told from a log that was renamed
+            await self.look(writer)
         target = self._rotated(writer, self.outside if self.random.random() < 0.2 else self.root)
         if self.random.random() < 0.3:  # it is seen before it is complete
             whole = writer.path.read_bytes()
@@ -171,6 +174,7 @@ class World:
         self._start()
 
     async def look(self, writer: Writer) -> None:
+        self.is_seen = True
         await self.intake.sweep()
 
     async def die(self, writer: Writer) -> None:
