@@ -19,7 +19,7 @@ from tunerd.intake.after_sent import leftovers
 from tunerd.intake.aside_names import aside_name
 from tunerd.intake.due_queue import Due
 from tunerd.intake.file_index import FileIndex
-from tunerd.intake.inspection import Inspection, Now
+from tunerd.intake.inspection import FileInspection, Now
 from tunerd.intake.looks import Batch, Compare, LeftOut, Recognized
 from tunerd.intake.names import Names
 from tunerd.intake.removal import Changed, Removal, Removed, Unfinished
@@ -210,7 +210,7 @@ class Files(RuleBasedStateMachine):
         due = Due(relative, 0.0, 0.0, closed=is_closed)
         now = Now(time.time(), 1e6, final=True)
         files = files_of(self.source, tree=self.tree, names=self.names, index=self.index)
-        inspection = Inspection(self.source, files, due, now)
+        inspection = FileInspection(self.source, files, due, now)
         try:
             look = inspection.look()
             if isinstance(look, Compare):

@@ -19,7 +19,7 @@ from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import Due, moved_key
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
-from tunerd.intake.inspection import Inspection, Now
+from tunerd.intake.inspection import FileInspection, Now
 from tunerd.intake.log_identity import LookUp
 from tunerd.intake.looks import Batch, Later, Unchanged
 from tunerd.intake.sources import Intake
@@ -38,9 +38,9 @@ class Reader:
     def __post_init__(self) -> None:
         self.index, self.followed = FileIndex(self.source.path), FollowedLogs(DescriptorLimit())
 
-    def inspection(self, name: str, *, moved_log: int = 0) -> Inspection:
+    def inspection(self, name: str, *, moved_log: int = 0) -> FileInspection:
         due, now = Due(name, 0.0, 0.0, moved_log=moved_log), Now(0.0, 1e6, final=True)
-        return Inspection(self.source, files_of(self.source, index=self.index, followed=self.followed), due, now)
+        return FileInspection(self.source, files_of(self.source, index=self.index, followed=self.followed), due, now)
 
     def read(self, name: str) -> FileMark:
         """As a worker does: what was read is known to all before the log is free."""

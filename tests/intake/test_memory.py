@@ -36,7 +36,7 @@ async def test_documents_that_were_admitted_are_freed_without_the_collector_of_c
 
 
 def test_a_file_that_after_sent_took_leaves_no_note_that_it_was_closed() -> None:
-    """The kernel tells of the deletion when the file is forgotten already: the notes of 16,000 deleted files grew to 4,693."""
+    """The kernel may tell of the deletion when the file is forgotten already, and nothing would take the note away."""
     index = FileIndex("/calls")
     mark = FileMark(
         source="agent", path="/calls/a.json", device=1, inode=2, size=3, mtime_ns=4, ctime_ns=5, offset=3, content=b"", whole=True

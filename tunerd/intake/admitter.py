@@ -13,7 +13,7 @@ from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import JournalEntry, Phase, Section, batch_at
 from tunerd.intake.gather import with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
-from tunerd.intake.inspection import Inspection
+from tunerd.intake.inspection import FileInspection
 from tunerd.intake.looks import Batch, Look
 from tunerd.intake.quarantine import crashed, section_of, split
 from tunerd.intake.refused_lines import RefusedLines, is_noise
@@ -34,7 +34,7 @@ class Handed:
     batch: Batch
     made: Sequence[Made]
     admission: Admission
-    inspection: Inspection | None
+    inspection: FileInspection | None
     """Of the file, which is still open."""
     durable: "asyncio.Future[Admitted]"
 
@@ -99,7 +99,7 @@ class Admitter:
         carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
-    def hand_over(self, batch: Batch, carried: Carried, inspection: Inspection | None) -> Handed:
+    def hand_over(self, batch: Batch, carried: Carried, inspection: FileInspection | None) -> Handed:
         """Step 4 begins: the batch and its file's mark in one transaction."""
         admission = admission_of(batch, carried)
         durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
@@ -133,7 +133,7 @@ class FileBatches:
             self._made = self._admitter.map(look, self._hold)
         return look
 
-    async def enter(self, batch: Batch, inspection: Inspection) -> None:
+    async def enter(self, batch: Batch, inspection: FileInspection) -> None:
         """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
         is read while another one is admitted; each document alone where one of the batch may have ended the process."""
         if not self._hold.is_taken_singly(_section_of(batch)):
@@ -148,7 +148,7 @@ class FileBatches:
             await self._enter(part, made, beginning, inspection)
             await self.end()
 
-    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: Inspection) -> None:
+    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: FileInspection) -> None:
         carried = self._admitter.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
         await self.end()

@@ -16,7 +16,7 @@ from tunerd.intake.crash_journal import FILE, JournalEntry, Phase
 from tunerd.intake.due_queue import Due, moved_key
 from tunerd.intake.gather import Gatherer
 from tunerd.intake.generations import PATIENCE_STEP_S, POSTPONED_S, Generations, Postponed
-from tunerd.intake.inspection import Inspection, Now
+from tunerd.intake.inspection import FileInspection, Now
 from tunerd.intake.log_identity import LookUp, SameFile
 from tunerd.intake.looks import Batch, Compare, Large, Later, LeftOut, Look, NotRegular, Recognized, Unchanged, Working
 from tunerd.intake.monitor import DirectoryMonitor
@@ -62,7 +62,9 @@ class FileReader:
         if not await self._gate.wait_open(self._runtime.pauses, self._runtime.ending, calls=self._has_calls, patient=patient):
             raise SourceEnded
         await restore_mark(self._runtime, self._index, due.path)
-        inspection = Inspection(self._runtime.source, self._files, due, Now(self._clock.now(), self._clock.monotonic(), final))
+        inspection = FileInspection(
+            self._runtime.source, self._files, due, Now(self._clock.now(), self._clock.monotonic(), final)
+        )
         hold = self._journal.begin(self._runtime.name, inspection.path)
         # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
         postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / PATIENCE_STEP_S)
@@ -113,18 +115,18 @@ class FileReader:
             entry.close()
             inspection.close()
 
-    async def _compared(self, inspection: Inspection, entry: FileBatches, relative: str) -> Look:
+    async def _compared(self, inspection: FileInspection, entry: FileBatches, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
         path = self._index.absolute(relative)
         stored = await self._runtime.ask(lambda: self._ledger.mark(self._runtime.name, path))
         return await entry.read(lambda: inspection.compare(stored))
 
-    async def _looked_up(self, inspection: Inspection, entry: FileBatches, asked: LookUp) -> Look:
+    async def _looked_up(self, inspection: FileInspection, entry: FileBatches, asked: LookUp) -> Look:
         """Which logs this one may be."""
         marks = await self._runtime.ask(lambda: self._ledger.logs_like(self._runtime.name, asked.inode, asked.head))
         return await entry.read(lambda: inspection.found(marks))
 
-    async def _more(self, inspection: Inspection, entry: FileBatches) -> Look:
+    async def _more(self, inspection: FileInspection, entry: FileBatches) -> Look:
         try:
             return await entry.read(inspection.more)
         except OSError:
@@ -198,7 +200,7 @@ class FileReader:
             if len(self._noisy) < _NOISY_FILES:
                 self._noisy.add(path)
 
-    def _remember(self, batch: Batch, mark: FileMark, inspection: Inspection | None) -> None:
+    def _remember(self, batch: Batch, mark: FileMark, inspection: FileInspection | None) -> None:
         relative = self._index.relative(mark.path)
         if mark.is_there:
             self._index.remember(mark)

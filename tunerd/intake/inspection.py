@@ -48,7 +48,7 @@ class Now:
     final: bool = False
 
 
-class Inspection:
+class FileInspection:
     """Use: `look()`; after a Compare `compare()`; after a Large or a Batch that is not the last, `more()` until one is;
     always `close()`."""
 
