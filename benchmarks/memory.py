@@ -37,6 +37,8 @@ async def samples(calls: int, kind: str, *, keep: bool = True) -> AsyncIterator[
                 for done in range(0, calls, STEP):
                     await asyncio.to_thread(_write, directory / "calls", range(done, done + STEP), kind)
                     await server.reached(done + STEP)
+                    while not keep and any((directory / "calls").iterdir()):  # files that are there are known by name
+                        await asyncio.sleep(0.5)
                     await asyncio.sleep(1)
                     yield done + STEP, resident_mb(pid)
 
