@@ -1,6 +1,4 @@
-"""One file of a source, from its settled path to the ledger. `FileReader.read` is the order of steps 1 to 4, a line a step; when
-a file is read is for source_reader.py.
-"""
+"""Reads one due file and brings it into the ledger: steps 2 to 4 of docs/architecture.md. source_reader.py decides when."""
 
 import asyncio
 from typing import Final
@@ -49,6 +47,7 @@ class FileReader:
         self._clock, self._ledger, self._journal, self._gate = runtime.clock, runtime.ledger, runtime.journal, runtime.shared.gate
         self._index, self._gatherer = files.index, gatherer
         self.admitter = Admitter(runtime, mapper, generations, self._entered)
+        self._new_logs = asyncio.Lock()
         self._has_calls = bool(runtime.source.destination)
         self.news = 0
         """Counts files that gave documents, or wait for another one."""
@@ -58,7 +57,7 @@ class FileReader:
         """Logs of which it was reported that lines of them are ignored."""
 
     async def read(self, due: Due, *, final: bool, patient: bool) -> float | None:
-        """One file through steps 1 to 4. Gives the seconds after which to look at it again, if that is needed."""
+        """One file through steps 2 to 4. Gives the seconds after which to look at it again, if that is needed."""
         if not await self._gate.wait_open(self._runtime.pauses, self._runtime.ending, calls=self._has_calls, patient=patient):
             raise SourceEnded
         await restore_mark(self._runtime, self._index, due.path)
@@ -74,14 +73,14 @@ class FileReader:
                 await self._set_aside(due, hold)
                 self.unreadable.pop(due.path, None)
                 return None
-            look = await entry.read(inspection.look)  # 1. settled?  2. read  3. map
+            look = await self._looked_at(inspection, entry, due.path)  # settled?  2. read  3. map
             while True:
                 if isinstance(look, Compare):
                     look = await self._compared(inspection, entry, due.path)
                 elif isinstance(look, LookUp):
                     look = await self._looked_up(inspection, entry, look)
                 if isinstance(look, Batch):
-                    await entry.enter(look, inspection)  # 2b. gather  4. admit
+                    await entry.enter(look, inspection)  # 4. admit
                 if isinstance(look, Compare | LookUp):
                     continue
                 if not isinstance(look, Large | Working) and not (isinstance(look, Batch) and not look.last):
@@ -114,6 +113,15 @@ class FileReader:
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             entry.close()
             inspection.close()
+
+    async def _looked_at(self, inspection: FileInspection, entry: FileBatches, relative: str) -> Look:
+        """The first look at a file. Logs that nobody knows yet are looked at one after the other, in the order in which they
+        became due (a scan puts the oldest first), because a log gets its number when its first documents are read."""
+        if relative in self._index.logs or self._files.names.kind(relative) != "log":
+            return await entry.read(inspection.look)
+        async with self._new_logs:
+            look = await entry.read(inspection.look)
+            return await self._looked_up(inspection, entry, look) if isinstance(look, LookUp) else look
 
     async def _compared(self, inspection: FileInspection, entry: FileBatches, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
