@@ -18,7 +18,7 @@ KEPT_HEAD_BYTES: Final = 4096
 
 
 class Form(StrEnum):
-    """Tuner's two request forms (shared/tuner-api.md)."""
+    """Tuner's two request forms."""
 
     SEND_CALLS = "send-calls"
     CREATE_CALL = "create-call"
@@ -123,7 +123,7 @@ class IgnoredDocument:
     """`not_call:` was true: the document is known to be no call. Otherwise nothing more than a false `when:` says so."""
 
 
-# How a call finds its recording (shared/recordings.md): decided strategies, tried top to bottom, waiting side by side.
+# How a call finds its recording (docs/recordings.md): decided strategies, tried top to bottom, waiting side by side.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +221,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fragment:
-    """One document of a call that is gathered from several (design step 2b)."""
+    """One document of a call that is gathered from several."""
 
     origin: Origin
     source: str

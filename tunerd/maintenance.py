@@ -17,7 +17,7 @@ from tunerd.ledger import FarRule, LedgerUnavailable, Retention
 
 TRIM_EVERY_S: Final = 60.0
 JUMP_S: Final = 5.0
-"""Wall and monotonic time may part by so much (design: section 9) before waits are moved; below it, NTP is at work."""
+"""If wall and monotonic time differ by more than this, waits are moved. Smaller differences come from NTP."""
 _LOOK_EVERY_S: Final = 1.0
 WATCH_EVERY_S: Final = 5.0
 PLACE_EVERY_S: Final = 2.0

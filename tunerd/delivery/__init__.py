@@ -1,4 +1,5 @@
-"""Steps 5 to 8 of a call's life: claim, upload, decide, settle.
+"""Steps 5 to 8 of a call's life: claim, post, decide, settle.
 
-run.py is the conductor; retry.py, pacing.py and adaptive.py decide (pure); upload.py makes one HTTP attempt.
+worker.py has their order and run.py starts the workers. retry.py, pacing.py and adaptive.py decide (pure). upload.py makes one HTTP
+request.
 """

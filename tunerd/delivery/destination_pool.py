@@ -1,6 +1,6 @@
 """A destination while the daemon runs: its gate, key, parked workers and open attempts, and what status pages see of it.
 
-The order of the steps is run.py's; here is what each of them needs of the destination.
+worker.py has the order of the steps; this module has what each step needs of the destination.
 """
 
 import math
@@ -32,7 +32,7 @@ from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
 STREAK: Final = 10
 LOOK_AT_LEAST_S: Final = 30.0
-"""However sure it is that nothing is due: the ledger is asked this often."""
+"""Even if nothing seems due, the ledger is asked this often."""
 
 
 class DestinationPool:
@@ -45,7 +45,7 @@ class DestinationPool:
         self.is_retired = False
         """No longer configured: attempts that are open end, no other begins."""
         self.next_due_at: float | None = None
-        """As the last look into the ledger said that found nothing due."""
+        """When the next call is due, as of the last claim that found none."""
         self._dry_since_news = -1
         self._dry_at = -math.inf
         self.handed: deque[tuple[Permit, Claimed]] = deque()

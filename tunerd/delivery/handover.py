@@ -52,7 +52,9 @@ class HandOver:
                     pool.handed.append((permits.pop(), claimed))
             for permit in permits:
                 pool.pacing.unused(permit, self._clock.now())
-            for _ in range(len(pool.handed) or 1):  # who wanted to begin meanwhile found less room than there is
+            for _ in range(
+                len(pool.handed) or 1
+            ):  # permits were reserved meanwhile: a worker that found no room may find some now
                 pool.parking.wake_next()
             if pool.is_retired or not self._is_taking():
                 self.return_calls_of(pool)

@@ -1,7 +1,7 @@
-"""The conductor of delivery, steps 5 to 8 of a call's life: claim, upload, decide, settle.
+"""The conductor of delivery: starts, changes and ends the workers of every destination.
 
-N identical workers for each destination; the steps themselves, gate, permit, claim, upload, settle, are worker.py's: nobody
-holds a call while waiting. What they need of a destination is pool.py's; what they decide is retry.py's and pacing.py's.
+worker.py has the order of steps 5 to 8, destination_pool.py what the workers of a destination share. retry.py and pacing.py
+decide.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""The net under the workers: what was left behind in nobody's hands is found and put right.
+"""Finds and corrects what a defect left behind: calls, workers and permits without an owner.
 
 A defect may leave a call as `sending` although no worker has it, a worker waiting for a settlement that nobody writes, or a
-permit counted that nobody holds. None of it may happen; if it does, deliveries go on, and the operator is told.
+permit counted that nobody holds. None of this may happen. If it does, deliveries continue, and the log and a metric report it.
 """
 
 import asyncio

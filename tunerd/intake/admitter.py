@@ -93,7 +93,7 @@ class Admitter:
         return await self.runtime.in_thread(lambda: generations.beginning(batch, mark, begins, postponed=postponed))
 
     def gathered(self, carry: Carry, batch: Batch, made: Sequence[Made], beginning: Beginning, *, final: bool) -> Carried:
-        """Step 2b: documents without a key go with the one before them."""
+        """Gives documents without a key that of the document before them in their file."""
         if self._generations is None:
             return Carried(made)
         carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)

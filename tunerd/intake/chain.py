@@ -1,7 +1,7 @@
 """What a log is known by: a chain of hashes over its content, kept as it is read and continued from where it was left. Pure.
 
 Ends alone never decide: logs with a long prompt in front and a configuration behind differ only in the middle. Which log a
-file is, by this and by other evidence, is follow.py's business.
+file is, by this and by other evidence, is log_identity.py's business.
 """
 
 from dataclasses import dataclass

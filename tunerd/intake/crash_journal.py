@@ -57,7 +57,7 @@ def batch_at(offset: int) -> Section:
 
 
 class CrashJournal:
-    """Use: `begin` a file, `note` on the hold what is done with it, `end` it whatever came of it but a crash."""
+    """Use: `begin` a file, `note` on the entry what is done with it, `end` it whatever came of it but a crash."""
 
     def __init__(self, path: str | None) -> None:
         """Without a path (a ledger in memory) nothing is kept. A file that cannot be written is done without."""

@@ -1,5 +1,6 @@
-"""Step 2b, gather: a look at a group of documents makes its call, or says when to look again. Whose call a document is stands
-in carry.py. The values are pure; Gatherer looks, for one source.
+"""Makes calls from the fragments that step 4 stored: for each group that is due, the call, or when to look again.
+
+carry.py decides whose call a document is. The values are pure; Gatherer acts, for one source.
 """
 
 import asyncio

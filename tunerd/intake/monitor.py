@@ -89,7 +89,6 @@ class DirectoryMonitor:
         self._due.scan_now.set()
 
     def _hint(self, relative: str, *, closed: bool) -> None:
-        # Logs are numbered in the order in which they are discovered, read in whatever order.
         self._due.add(relative, now=self._clock.monotonic(), wall=self._clock.now(), closed=closed)
 
     async def scan_forever(self, stop: asyncio.Event) -> None:

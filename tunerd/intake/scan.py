@@ -1,7 +1,7 @@
 """What is in a source's directory: names are listed often, stats are taken rarely. Runs in a worker thread.
 
-Whether a file is complete is for read.py, what happens to it for file_reader.py. The scan is the truth that file events only
-hint at; each one also arms the watches of the directories it meets.
+inspection.py decides whether a file is complete; file_reader.py decides what happens to it. The scan is the truth that file
+events only hint at; each one also arms the watches of the directories it meets.
 """
 
 import errno

@@ -31,7 +31,7 @@ _SWEEPS: Final = 1_000
 class _Sweep:
     incomplete: set[str] = field(default_factory=set)
     unreadable: dict[str, Due] = field(default_factory=dict)
-    """Looked at once: what this sweep would find the second time is what it found the first."""
+    """Files that this sweep could not read; they are not tried twice in one sweep."""
 
 
 class SourceReader:
@@ -53,7 +53,7 @@ class SourceReader:
         )
         self._lost_logs = LostLogs(self._runtime, self._files, self._monitor, self._gatherer, generations)
         self._door = asyncio.Lock()
-        """Of the workers that have nothing to do one waits for news; the others wait for their turn to."""
+        """One idle worker watches the due queue; the others wait for this lock."""
         self._is_loaded = self._took_suspects = False
         self._incomplete: frozenset[str] = frozenset()
         """Files that the last sweep left because they are not complete."""

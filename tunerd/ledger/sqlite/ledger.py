@@ -324,7 +324,7 @@ class SqliteLedger:
                 "Put the ledger back if you have it; started without it, tunerd reads the sources again"
             )
 
-    # Desk.
+    # OperatorActions.
 
     async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
         return await self._do(lambda store: operator_actions.replace(store, row, mapped, now), full=True)
