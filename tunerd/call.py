@@ -1,4 +1,6 @@
-"""What a call is at each stage of its way: one frozen type a stage, so that the type says how far it has come.
+"""What a call is at each stage of its way, one frozen type for each, in one file because a reader compares the stages.
+
+The type says how far the call has come.
 
 Only shapes belong here: no input or output, no clocks, no configuration.
 """

@@ -1,5 +1,6 @@
-"""What is worth telling: one frozen type a fact. The conductors emit each once; ops/event_logger.py and ops/metrics.py listen.
+"""The facts that are worth reporting, one frozen type for each, in one file because the log and the metrics match over them.
 
+The conductors emit each fact once; ops/event_logger.py and ops/metrics.py listen.
 No event carries a transcript, a key, a request body or a URL's query.
 """
 
