@@ -30,7 +30,7 @@ async def test_a_relative_directory_is_kept_and_not_used_twice(tmp_path: Path) -
     assert (tmp_path / "kept" / "ledger.db").exists()
     code, said = await demo(tmp_path, "--keep", "kept")
     assert (code, said.count("\n")) == (1, 1), said
-    assert said.startswith(f"tunerd: {tmp_path}/kept holds a ledger already: name another directory")
+    assert said.startswith(f"tunerd: {tmp_path}/kept already contains a ledger: choose another directory")
 
 
 @pytest.mark.parametrize("name", ["file/below", "/proc/nowhere"])
