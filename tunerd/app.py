@@ -123,7 +123,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Observers:
-    """Who is told of events."""
+    """The listeners that every event is passed to."""
 
     level: LogLevel
     log: LogWriter

@@ -48,7 +48,7 @@ class DocumentIgnored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyIgnored:
-    """A source that never gave a call or a recording, and ignored so many documents in a row. 0: it gave one now."""
+    """A source that never gave a call or a recording, and how many documents it ignored in a row. 0: it gave one now."""
 
     source: str
     count: int
@@ -302,7 +302,7 @@ class KeyChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerTrouble:
-    """The ledger could not commit; intake stands still until one commit succeeds."""
+    """The ledger could not commit; reading is paused until one commit succeeds."""
 
     detail: str
 

@@ -1,4 +1,4 @@
-"""How a run goes on and how it ends: the two conductors side by side until a signal, or until there is nothing left to do;
+"""How a run continues and ends: the two conductors side by side until a signal, or until there is nothing left to do;
 then a last scan and the drain.
 
 Only the order of starting and stopping belongs here; app.py builds what is started.
@@ -70,7 +70,7 @@ class Conductors:
     stopping: Callable[[], None]
     """Told when the stop begins."""
     stranded: Callable[[], int] = lambda: 0
-    """Due calls that no destination goes on with: a `run --once` does not wait for them."""
+    """Due calls whose destination is not configured: a `run --once` does not wait for them."""
     without_contact: Callable[[], Sequence[NoContact]] = tuple
     """Destinations that have not answered since the start, though they were asked."""
 
@@ -93,12 +93,12 @@ def pause_due(wait_s: float | None) -> dict[PauseReason, str]:
     """What a `run --once` makes of pauses, in words for whoever waits for it."""
     reasons = [reason for reason in PauseReason if reason is not PauseReason.OPERATOR]  # what ends that one is always the same
     if wait_s is not None:
-        return dict.fromkeys(reasons, "run --once goes on trying until --wait is over; nothing is lost")
-    ends = "run --once does not wait for that: it ends, and what is left goes out with the next start"
+        return dict.fromkeys(reasons, "run --once keeps trying until --wait is over; no call is lost")
+    ends = "run --once does not wait for this and ends; the next start sends what is left"
     hints: dict[PauseReason, str] = {reason: ends for reason in reasons if reason in _FOR_A_PERSON}
     hints[PauseReason.UNREACHABLE] = (
-        "run --once goes on trying until Tuner answers; --wait 10m bounds that, Ctrl-C ends it, nothing is lost; "
-        f"without a single answer since the start it ends after {NO_CONTACT_S / 60:g} min"
+        "run --once keeps trying until Tuner answers; limit the wait with --wait 10m, or end it with Ctrl-C; no call is lost; "
+        f"if Tuner never answers, it ends after {NO_CONTACT_S / 60:g} min"
     )
     return hints
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 
 class FailReason(StrEnum):
-    """Why a call is not tried again by itself."""
+    """Why a call failed and is not retried automatically."""
 
     UNREADABLE = "unreadable"
     """Not JSON, not UTF-8, too deep, or never completed."""
@@ -55,7 +55,7 @@ class RetryReason(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a destination stands still."""
+    """Why delivery to a destination is paused."""
 
     AUTH = "auth"
     ENDPOINT = "endpoint"

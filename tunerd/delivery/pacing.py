@@ -25,7 +25,7 @@ TROUBLE_WITHIN_S: Final = 60.0
 
 _PICKS: Final = (Pick.NEWEST, Pick.OLDEST, Pick.EXPIRING, Pick.OLDEST)
 _OLD_PROBE_EACH: Final = 4
-"""Of so many probes one takes the oldest call: should the newest ones all be poison, an innocent one gets its turn."""
+"""One probe in this many takes the oldest call, so that newest calls which are all rejected do not keep the pause up."""
 
 
 class Pacing:

@@ -43,7 +43,7 @@ def fitted(stem: str, end: str, folder: int) -> str:
 
 
 def _first(text: str, most: int) -> str:
-    """At most so many bytes of it, and no part of a character."""
+    """The name cut to at most this many bytes, between two characters."""
     raw = os.fsencode(text)
     while 0 < most < len(raw) and _is_inside(raw[most]):
         most -= 1
@@ -59,5 +59,5 @@ def _last(text: str, most: int) -> str:
 
 
 def _is_inside(byte: int) -> bool:
-    """Of UTF-8: whether a character goes on with this byte."""
+    """Whether this byte continues a character of UTF-8."""
     return byte & 0xC0 == 0x80

@@ -236,7 +236,7 @@ class FileInspection:
         if not found.is_known and not self._names.fits(self._due.path) and not self._is_rotated(file):
             yield LeftOut(signature_of(file.stat))  # no name of the source's, and none of its logs either
             return
-        if (start := found.start) is not None:  # a copy begins where another log ends, which must not go on meanwhile
+        if (start := found.start) is not None:  # a copy starts at the end of a log that nobody may read on meanwhile
             is_free = self._open.enter_context(self._followed.reading_log(start.log))
             if not is_free or self._index.was_read_on(start.log, start.offset):
                 yield Later(0.05, is_busy=True)  # it was, or is being, read in another file

@@ -75,7 +75,7 @@ class Batch:
     refused_tail: int | None = None
     """The unfinished last line was refused at this signature."""
     continues: FileMark | None = None
-    """Of a log: the mark that it goes on from."""
+    """The mark of the log from which reading continues."""
     same_log: str | None = None
     """Of a log's first batch: the path it had when its offset was stored, where it surely is that log."""
     noise: int = 0

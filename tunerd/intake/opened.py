@@ -19,7 +19,7 @@ from tunerd.intake.framing import looks_like_log, parse_form
 
 CHUNK_BYTES: Final = 256 * 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
-"""What is read in one turn where nothing comes of it: about 10 ms, compressed 30."""
+"""The most that is read in one turn without finding a document: about 10 ms, or 30 ms if compressed."""
 _UNPACKED_DOCUMENTS: Final = 64
 """Compressed content without a document in it may be at most this many times `max_document` long."""
 _HEAD_BYTES: Final = 64 * 1024

@@ -15,12 +15,12 @@ from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
 TWICE: Final = (
-    "the process ended more than once over this document, so it was set aside for the others; please report it, "
-    "then `tunerd retry` once that is mended"
+    "tunerd crashed more than once while it read this document, so it set the document aside; please report this, "
+    "and run `tunerd retry` when the defect is fixed"
 )
 MAPPED_TWICE: Final = (
-    "the process ended more than once while the rules mapped this document, so it was set aside for the others; please report "
-    "it, then `tunerd retry` once that is mended"
+    "tunerd crashed more than once while the rules mapped this document, so it set the document aside; please report "
+    "this, and run `tunerd retry` when the defect is fixed"
 )
 
 

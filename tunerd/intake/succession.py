@@ -25,7 +25,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Follows:
-    """The log goes on where this one ended."""
+    """The log continues where this one ended."""
 
     log: FileMark
 
