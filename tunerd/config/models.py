@@ -43,7 +43,7 @@ class TunerSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """base_url + workspace + key: the unit of gate, pause, concurrency and rate limit."""
+    """base_url + workspace + key: the unit of pauses, concurrency and rate limit."""
 
     name: str
     """`api.usetuner.ai/42`; with `@source` behind it where a source brings a second key for the same workspace."""
