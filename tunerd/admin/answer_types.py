@@ -180,10 +180,22 @@ class DaemonRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigRow:
     file: str
+    fingerprint: str = ""
+    """Changes with the configuration that is in force, but not with its keys; empty: no daemon runs."""
     last_reload_successful: bool
     last_reload_at: float | None
     problems: Sequence[str]
     """Why the last reload was refused; the daemon keeps the previous configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastHourRow:
+    """Calls in each of the last sixty minutes, oldest first; the last minute is not over."""
+
+    began_at: float
+    admitted: Sequence[int]
+    sent: Sequence[int]
+    failed: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +212,8 @@ class StatusDocument:
     stranded: Sequence[StrandedRow]
     """Calls whose destination or manifest source is not configured."""
     last_failures: Sequence[CallRow]
+    last_hour: LastHourRow | None = None
+    """None: no daemon runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
