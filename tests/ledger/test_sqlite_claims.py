@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.parts import FORM, NOW, SENT, file_mark, freeze
+from tests.ledger.parts import FORM, NOW, REJECTED, SENT, file_mark, freeze, later
 from tests.ledger.test_write_buffer import statements
 from tunerd.call import State
-from tunerd.ledger import Admission, Claimed, Pick, Settlement
-from tunerd.ledger.commands import admit, claim
+from tunerd.ledger import Admission, Claimed, Freeze, Pick, Settlement, Unfrozen
+from tunerd.ledger.commands import admit, claim, operator_actions
 from tunerd.ledger.commands import settle as settling
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
@@ -31,14 +31,14 @@ def put(store: Store, *call_ids: str, path: str = "/calls/a.json", mtime_ns: int
     store.commit()
 
 
-def take(store: Store, count: int, now: float = NOW + 1) -> list[Claimed]:
+def take(store: Store, count: int, now: float = NOW + 1, freeze: Freeze = freeze) -> list[Claimed]:
     store.begin(full=False)
-    claims = claim.claim(store, [ask(now) for _ in range(count)])
+    claims = claim.claim(store, [ask(now, freeze) for _ in range(count)])
     store.commit()
     return [claim.claimed for claim in claims if claim.claimed is not None]
 
 
-def ask(now: float) -> claim.ClaimRequest:
+def ask(now: float, freeze: Freeze = freeze) -> claim.ClaimRequest:
     return claim.ClaimRequest(
         destination="tuner", form=FORM, freeze=freeze, now=now, pick=Pick.OLDEST, not_agents=frozenset(), due_by=None
     )
@@ -109,3 +109,41 @@ def test_a_copy_that_came_before_may_be_disposed_of_too(store: Store) -> None:
     put(store, "a", path="/calls/copy.json", mtime_ns=1)
     (held,) = take(store, 1)
     assert settle(store, held.row, SENT) == {("agent", "/calls/a.json"), ("agent", "/calls/copy.json")}
+
+
+def whole(_: Unfrozen) -> bytes:
+    """A body that has nothing of its payload, so that it is stored whole."""
+    return bytes(range(256)) * 4
+
+
+def frozen(store: Store) -> list[int]:
+    """The rows whose frozen bodies are stored whole."""
+    return [row for (row,) in store.db.execute("SELECT row FROM frozen ORDER BY row")]
+
+
+def test_a_frozen_body_is_deleted_once_its_call_is_sent(store: Store) -> None:
+    """A body that is stored whole stays while it may be sent again, and takes no place after that."""
+    put(store, "sent", "later", "failed")
+    rows = [held.row for held in take(store, 3, freeze=whole)]
+    assert frozen(store) == rows
+    for row, settlement in zip(rows, (SENT, later(NOW + 60), REJECTED), strict=True):
+        settle(store, row, settlement)
+    assert frozen(store) == rows[1:]
+    (again,) = take(store, 1, NOW + 60)
+    assert again.body == whole(Unfrozen(payload=b"", recording_url="", checked_for=None))
+    settle(store, again.row, SENT)
+    assert frozen(store) == rows[2:]
+
+
+def test_a_frozen_body_is_deleted_with_what_it_was_made_for(store: Store) -> None:
+    """A released first attempt, a call that is sent again by hand, and a forgotten call leave no frozen body behind."""
+    put(store, "released", "requeued", "forgotten")
+    released, requeued, forgotten = (held.row for held in take(store, 3, freeze=whole))
+    for row in (requeued, forgotten):
+        settle(store, row, REJECTED)
+    store.begin(full=False)
+    settling.release(store, released, NOW + 2)
+    operator_actions.requeue(store, requeued, NOW + 2)
+    operator_actions.forget(store, "forgotten")
+    store.commit()
+    assert frozen(store) == []
