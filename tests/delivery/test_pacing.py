@@ -546,3 +546,88 @@ def test_while_others_have_connections_nothing_pauses() -> None:
     assert not gate.pauses()
     gate.attempt(LOCAL)
     assert gate.pauses() == ["+local"]
+
+
+# Permits that come back without an attempt, and changes from outside.
+
+
+def test_a_permit_comes_back_from_a_call_that_cannot_go_out() -> None:
+    """The call of a paused agent was claimed and is given back: the permit is free, and the agent can be probed again."""
+    gate = Gatekeeper(concurrency=1)
+    gate.attempt(AGENT)
+    gate.now += 30
+    permit = gate.acquire()
+    assert gate.pacing.pauses.takes_agent("a", gate.now)
+    gate.pacing.untouched(permit, "a", gate.now)
+    assert gate.pacing.in_flight == 0
+    assert gate.pacing.pauses.takes_agent("a", gate.now)
+
+
+def test_after_permits_were_forgotten_another_call_is_the_probe() -> None:
+    """Nobody holds the probe's permit any more: without this the destination would wait for it for good."""
+    gate = Gatekeeper()
+    gate.attempt(AUTH)
+    gate.now += 30
+    assert gate.acquire().probe
+    gate.pacing.forget_permits(0)
+    assert gate.waits_until() is None
+    gate.pacing.forget_permits(1)
+    assert gate.acquire().probe
+
+
+def test_while_a_permit_is_held_the_probe_may_be_the_one_that_is_left() -> None:
+    """One of two permits was forgotten: it is not known which, so no second probe goes out."""
+    gate = Gatekeeper()
+    early = gate.acquire()
+    gate.attempt(AUTH)
+    gate.now += 30
+    assert gate.acquire().probe
+    gate.pacing.forget_permits(1)
+    assert gate.waits_until() is None
+    assert gate.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=gate.now) == []
+    assert gate.pacing.in_flight == 0
+
+
+def test_a_reload_changes_concurrency_and_rate() -> None:
+    """Another concurrency counts at once; the same rate goes on from where it was, and another one begins anew."""
+    gate = Gatekeeper(rate_limit=1.0)
+    gate.acquire()
+    gate.pacing.resize(concurrency=2, rate_limit=1.0)
+    assert gate.pacing.limit == 2
+    assert gate.waits_until() == pytest.approx(NOW + 1)
+    gate.pacing.resize(concurrency=2, rate_limit=None)
+    gate.acquire()
+    assert gate.waits_until() is None, "two are in flight"
+
+
+def test_a_jump_of_the_wall_clock_moves_when_a_call_was_last_accepted() -> None:
+    """As every other moment: how long ago it was stays the same."""
+    gate = Gatekeeper()
+    gate.pacing.shift(5.0)
+    assert gate.pacing.last_accepted_at is None
+    gate.attempt(SENT)
+    gate.pacing.shift(86_400.0)
+    assert gate.pacing.last_accepted_at == NOW + 86_400
+
+
+def test_a_403_shows_that_the_key_is_known_again() -> None:
+    """The key was refused, another one came: that its agent is refused is no longer a pause of the whole destination."""
+    gate = Gatekeeper()
+    gate.attempt(AUTH)
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
+    gate.attempt(AGENT)
+    assert gate.pauses() == ["+auth", "-auth", "+auth/a"]
+
+
+def test_a_call_that_becomes_doubtful_while_the_key_is_missing_is_the_probe() -> None:
+    """Its request was open when the key went away. With the next key only this call is tried, and a restart knows it."""
+    gate = Gatekeeper()
+    permit = gate.acquire()
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="no key")
+    gate.pacing.pauses.dirty = False
+    assert gate.pacing.ended(permit, row=7, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now) == []
+    assert gate.pacing.pauses.dirty
+    assert gate.pacing.pauses.gate().probe_row == 7
+    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
+    assert gate.acquire().row == 7
+    assert gate.pauses() == ["+auth"]
