@@ -619,6 +619,15 @@ def test_a_403_shows_that_the_key_is_known_again() -> None:
     assert gate.pauses() == ["+auth", "-auth", "+auth/a"]
 
 
+def test_a_403_ends_a_pause_for_a_wrong_url() -> None:
+    """It is an answer of Tuner about one agent, so the destination is there."""
+    gate = Gatekeeper()
+    gate.attempt(ENDPOINT)
+    gate.now += 30
+    gate.attempt(AGENT)
+    assert gate.pauses() == ["+endpoint", "-endpoint", "+auth/a"]
+
+
 def test_a_call_that_becomes_doubtful_while_the_key_is_missing_is_the_probe() -> None:
     """Its request was open when the key went away. With the next key only this call is tried, and a restart knows it."""
     gate = Gatekeeper()

@@ -89,6 +89,20 @@ def test_what_is_no_object_in_a_list_is_one_refusal_for_each_run() -> None:
     assert not values.incomplete
 
 
+MIXED = b'[1 , "a \\" {b" ,  {"id": 1}, "\\\\", null ,\n 3 ,[2] ]'
+
+
+@pytest.mark.parametrize("cut", range(len(MIXED) + 1))
+def test_chunks_may_end_anywhere_in_what_is_no_object(cut: int) -> None:
+    """Also inside a text of the list: the objects beside it are read, and the refused runs are the same text."""
+    expected = [(True, b'1 , "a \\" {b"'), (False, b'{"id": 1}'), (True, b'"\\\\", null ,\n 3'), (False, b"[2]")]
+    for cuts in ([cut], list(range(cut))):
+        found, values = split(MIXED, cuts)
+        assert [(one.junk, one.raw.strip(b" ,\n")) for one in found] == expected
+        assert all(MIXED[one.offset :].startswith(one.raw) for one in found)
+        assert not values.incomplete
+
+
 @pytest.mark.parametrize("data", [b"<html>\n<body>{}</body>", b"id,name\n1,2", b'{"a":1} and more {"b":2}'])
 def test_text_that_is_not_json_is_one_refusal(data: bytes) -> None:
     """The rest of a file behind something else than JSON is one refusal, not one for each word."""
@@ -112,8 +126,10 @@ def test_text_that_is_not_json_is_one_refusal(data: bytes) -> None:
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "deep"),
         (b"{'a': 1}", "quotes"),
         (b'{"a": 1,}', "not JSON"),
-        (b"12", "must be a JSON object"),
-        (b'"text"', "must be a JSON object"),
+        (b"12", "a number, not an object; a document must be a JSON object"),
+        (b"null", "null, not an object"),
+        (b"true", "true or false, not an object"),
+        (b'"text"', "a text, not an object"),
         (b"", "not JSON"),
     ],
 )
@@ -214,6 +230,7 @@ def test_a_line_that_is_too_long_is_skipped_without_being_kept() -> None:
         (b'{\n"a":1}\n{', False),
         (b'[{"a":1}\n,{"b":1}]', False),
         (b'{"a":1}', False),
+        (b'hello\n{"a":1}\n', False),
         (b"", False),
     ],
 )

@@ -2,18 +2,21 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.ledger.parts import FORM, NOW, REJECTED, SENT, file_mark, freeze, later
+from tests.ledger.parts import FORM, NOW, REJECTED, SENT, file_mark, freeze, later, refuse
 from tests.ledger.test_write_buffer import statements
-from tunerd.call import State
+from tunerd.call import Form, State
 from tunerd.ledger import Admission, Claimed, Freeze, Pick, Settlement, Unfrozen
 from tunerd.ledger.commands import admit, claim, operator_actions
 from tunerd.ledger.commands import settle as settling
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
+from tunerd.outcome import FailReason
 from tunerd.testing import make_call
 
 
@@ -109,6 +112,56 @@ def test_a_copy_that_came_before_may_be_disposed_of_too(store: Store) -> None:
     put(store, "a", path="/calls/copy.json", mtime_ns=1)
     (held,) = take(store, 1)
     assert settle(store, held.row, SENT) == {("agent", "/calls/a.json"), ("agent", "/calls/copy.json")}
+
+
+def test_claims_that_find_nothing_each_say_what_they_failed(store: Store) -> None:
+    """Two workers ask together, and both calls have a body that cannot be made: each failure is given out once."""
+    put(store, "a", "b")
+    store.begin(full=False)
+    claims = claim.claim(store, [ask(NOW + 1, refuse), ask(NOW + 1, refuse)])
+    store.commit()
+    assert [[one.call_id for one in found.failed] for found in claims] == [["a"], ["b"]]
+    assert [(found.claimed, found.next_due_at) for found in claims] == [(None, None), (None, None)]
+
+
+def test_a_claim_ends_after_256_calls_that_fail(store: Store) -> None:
+    """A backlog that cannot be sent is failed in several transactions: the claim asks to be repeated at once."""
+    put(store, *(f"c{number}" for number in range(300)))
+    counts = []
+    for _ in range(2):
+        store.begin(full=False)
+        (found,) = claim.claim(store, [ask(NOW + 1, refuse)])
+        store.commit()
+        counts.append((found.claimed, found.next_due_at, len(found.failed)))
+    assert counts == [(None, NOW + 1, 257), (None, None, 43)], "the first call was picked before they are counted"
+
+
+def test_a_call_whose_payload_is_gone_fails_instead_of_being_claimed_for_ever(store: Store) -> None:
+    """Damage took its body before it was frozen: it fails as unreadable, and the next call is claimed."""
+    put(store, "lost", "whole")
+    store.db.execute("UPDATE body SET payload = NULL WHERE row = (SELECT row FROM call WHERE call_id = 'lost')")
+    store.begin(full=False)
+    (found,) = claim.claim(store, [ask(NOW + 1)])
+    store.commit()
+    assert [(one.call_id, one.refusal.reason) for one in found.failed] == [("lost", FailReason.UNREADABLE)]
+    assert found.claimed is not None
+    assert found.claimed.call_id == "whole"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"destination": "other"},
+        {"form": Form.SEND_CALLS},
+        {"not_agents": frozenset({"bot"})},
+        {"due_by": NOW + 60},
+        {"only": 7},
+    ],
+)
+def test_claims_of_different_calls_are_not_answered_together(change: dict[str, Any]) -> None:
+    """One statement picks for all requests that are alike; the order of the pick and the time may differ."""
+    assert replace(ask(NOW), **change).alike != ask(NOW).alike
+    assert replace(ask(NOW + 1), pick=Pick.NEWEST).alike == ask(NOW).alike
 
 
 def whole(_: Unfrozen) -> bytes:

@@ -185,6 +185,18 @@ def test_more_ends_where_someone_else_speaks() -> None:
         ),
         (
             {"start_timestamp": None},
+            [say("a" * 8, end_at=START + 1000, duration_ms=400), say("b", start_at=START + 700)],
+            (START + 600, START + LENGTH),
+            {"call_start_from_rows": 1},
+        ),
+        (
+            {"start_timestamp": None},
+            [say("a" * 8, end_at=START + 1000)],
+            (START + 400, START + LENGTH),
+            {"call_start_from_rows": 1},
+        ),
+        (
+            {"start_timestamp": None},
             [say("b", start_at=START + 600), say("a", start_at=START + 70)],
             (START + 70, START + LENGTH),
             {"call_start_from_rows": 1},
