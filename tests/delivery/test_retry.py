@@ -121,6 +121,7 @@ def test_with_accept_any_only_a_plain_no_is_one(body: bytes) -> None:
     ("body", "missing"),
     [
         (b'{"success": "canary"}', "`success` is text instead of true"),
+        (b'{"success": {"canary": 1}}', "`success` is an object instead of true"),
         (b'{"error": "canary"}', "`error`"),
         (b'{"note": "canary"}', "`tunerCallId`"),
         (b"canary", "not a JSON object"),

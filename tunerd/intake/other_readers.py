@@ -138,15 +138,15 @@ async def tell_other_readers(
 ) -> None:
     """Look for others until `stop`, or until cancelled: a look may hang with its file system. Each source is told once for
     each time that another reader comes. `seen` gets source -> who after each look."""
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     by_lock: set[str] = set()
     try:
         while True:
             found = dict.fromkeys(by_lock, _ELSEWHERE) | await _apart(lambda: readers.look(roots()))
             for source, who in found.items():
-                if told.get(source) != who:
+                if reported.get(source) != who:
                     emit(ReadByAnother(source=source, who=who, path=roots().get(source, "")))
-            told = found
+            reported = found
             seen(found)
             until_lock_s = LOCK_EVERY_S - clock.now() % LOCK_EVERY_S
             if await clock.wait(stop, min(LOOK_EVERY_S, until_lock_s)):
