@@ -671,3 +671,11 @@ def test_a_resume_without_a_key_pauses_for_the_key(is_local: bool, reason: Pause
     bench.told += bench.pacing.pauses.operator_resume(bench.now, "no key", is_local=is_local)
     assert bench.pacing.pauses.reason is reason
     assert bench.pauses() == [f"+{reason}", f"-{reason}", "+operator", "-operator", f"+{reason}"]
+
+
+def test_a_resume_ends_the_pauses_of_agents_too() -> None:
+    """The operator says that everything may be tried again."""
+    bench = PacingBench()
+    bench.attempt(AGENT)
+    bench.told += bench.pacing.pauses.operator_resume(bench.now)
+    assert bench.pauses() == ["+auth/a", "-auth/a"]

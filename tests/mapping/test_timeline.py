@@ -233,6 +233,13 @@ def test_a_call_needs_sensible_times(edits: Any, where: str, reason: FailReason)
         assert (refusal.where, refusal.reason) == (where, reason)
 
 
+def test_a_row_that_is_no_object_is_refused_at_its_place() -> None:
+    """Also where the rows have to tell when the call began."""
+    for edits in ({}, {"start_timestamp": None}):
+        refusal = refused(HELLO | {"start_at": START}, "bye", **edits)
+        assert (refusal.where, refusal.what) == (f"{ROWS}[1]", "a row has to be an object")
+
+
 def test_an_end_that_no_row_can_tell() -> None:
     """Untimed rows cannot stand in for a missing end."""
     refusal = refused({"role": "user", "text": "a"}, form=SEND, end_timestamp=None)
