@@ -55,7 +55,7 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
 def _note_wants(store: Store, row: LedgerRow, body: Body) -> None:
     """Of a call that looks for no recording, because its document brings the URL: the recording that a manifest tells of it
     is nobody else's, and if the URL expires before it is sent, the call looks for it after all."""
-    if wants := first_wants(row, body.strategies):
+    if wants := first_wants(row, body.strategies, is_seeking=False):
         store.wants.note_closed(wants)
         store.change(row, seeks=True)
 

@@ -241,6 +241,7 @@ class Store:
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
         self.buffer.write()
+        self.wants.write()
         self._forget_hints()
         self.db.commit()
         done = ({name for name, calls in self.woken.items() if calls > 0}, self.disposable)
@@ -250,6 +251,7 @@ class Store:
     def rollback(self) -> bool:
         """Undo the transaction, in memory too. Never raises. False: the connection has to be replaced."""
         self.buffer.forget()
+        self.wants.forget()
         self._forget_hints()
         is_undone = self.db.rollback()
         tally, bodies, pauses, claimed, touched = self._before
