@@ -168,7 +168,7 @@ class Store:
 
     def may_be_disposable(self, row: LedgerRow) -> None:
         """The row no longer keeps the files that it was read from."""
-        self.disposable.update((source, path) for source, path, _ in self.history.origins(row))
+        self.disposable |= {(source, path) for source, path, _ in self.history.origins(row)}
 
     def keep_files(self, row: LedgerRow) -> None:
         """The files that the row was read from are never disposable again: it is removed without having been sent."""

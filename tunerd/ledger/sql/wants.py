@@ -102,8 +102,8 @@ class Wants:
             self._touched.update(dict.fromkeys((want.source, want.key, want.started_at_ms) for want in wants))
 
     def note_closed(self, wants: Sequence[Want]) -> None:
-        """Those (not seeking) of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has to be
-        looked at for it."""
+        """Those (not seeking) of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has
+        to be looked at for it."""
         self._new += wants
 
     def delete(self, call: int) -> None:
