@@ -123,12 +123,12 @@ class CrashJournal:
         if past := self._past.pop(file, None):
             self._clear([slot for _, slot in past])
 
-    def write(self, slot: int, phase: Phase, file: File, section: Section, strikes: int) -> None:
+    def write(self, slot: int, phase: Phase, name: bytes, section: Section, strikes: int) -> None:
+        """`name`: of the file, as `_name_of` gives it."""
         if self._fd < 0:
             return
-        head = b"%d %d %d %d" % (phase, strikes, section.offset, section.length)
-        record = b"\0".join((head, os.fsencode(file[0]), os.fsencode(file[1]), b""))
         with suppress(OSError):
+            record = b"%d %d %d %d\0%b" % (phase, strikes, section.offset, section.length, name)
             os.pwrite(self._fd, record, slot * _SLOT_BYTES)
 
     def end(self, slot: int, file: File, *, cleared: bool) -> None:
@@ -162,7 +162,7 @@ class CrashJournal:
             known = self.suspected.setdefault(file, {})
             known[section] = max(strikes, known.get(section, 0))
             self._past.setdefault(file, []).append((section, slot))
-            self.write(slot, Phase.PAST, file, section, strikes)
+            self.write(slot, Phase.PAST, _name_of(file), section, strikes)
 
 
 class JournalEntry:
@@ -170,6 +170,7 @@ class JournalEntry:
 
     def __init__(self, journal: CrashJournal, slot: int, file: File) -> None:
         self._journal, self._slot, self._file = journal, slot, file
+        self._name = _name_of(file)
 
     @property
     def is_suspect(self) -> bool:
@@ -189,7 +190,7 @@ class JournalEntry:
         if self.is_suspect:
             with_batch = phase is Phase.ADMITTING and section.is_exact
             strikes = self._journal.strikes(self._file, section, with_batch=with_batch)
-        self._journal.write(self._slot, phase, self._file, section, strikes)
+        self._journal.write(self._slot, phase, self._name, section, strikes)
 
     def passed(self, offset: int) -> None:
         """What was read of it is durable up to there."""
@@ -199,6 +200,10 @@ class JournalEntry:
     def end(self, *, cleared: bool) -> None:
         """Done with it. `cleared`: it was read to its end, so nothing of it is a suspect any more."""
         self._journal.end(self._slot, self._file, cleared=cleared)
+
+
+def _name_of(file: File) -> bytes:
+    return b"\0".join((os.fsencode(file[0]), os.fsencode(file[1]), b""))
 
 
 def _parse(record: bytes) -> tuple[Phase, int, Section, File] | None:
