@@ -54,7 +54,6 @@ async def open_session(timeout_s: float = 30.0) -> AsyncIterator[aiohttp.ClientS
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
     ) as session:
         yield session
 
