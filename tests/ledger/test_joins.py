@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.call import Call, Fail, Hold, Origin, Recording, SendAnyway, State
 from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Admission, Filter
 from tunerd.testing import MemoryLedger
@@ -327,7 +328,7 @@ def days(draw: st.DrawFn) -> list[Event]:
     return draw(st.permutations(events))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(day=days())
 def test_no_call_of_a_day_gets_anothers_audio(day: Sequence[Event]) -> None:
     """Rooms with several calls, of which this or that is never told: within the wait nobody is given what is another's."""
