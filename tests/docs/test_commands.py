@@ -1,6 +1,5 @@
 """Every command that docs and messages name exists, and so do the options that they name."""
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 
 import click
@@ -12,10 +11,6 @@ from tunerd.cli import main
 _NAMED = list(dict.fromkeys(named_commands()))
 _COMMANDS = main.list_commands(click.Context(main))
 _PROSE = frozenset({"runs", "is", "itself", "and", "never", "sees", "does", "can", "or", "answers", "from", "needs", "as"})
-
-
-def _is_built(name: str) -> bool:
-    return importlib.util.find_spec(f"tunerd.cli.{name}") is not None
 
 
 def _parsed(command: click.Command, words: Sequence[str]) -> Mapping[str, object]:

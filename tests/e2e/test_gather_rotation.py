@@ -236,7 +236,7 @@ async def test_calls_are_as_written_under_rotation(tmp_path: Path, variant: Vari
     without a trace."""
     chance = random.Random(f"{SEED} {variant.name}")
     (tmp_path / "events").mkdir()
-    async with world(tmp_path, "--quiet", source=events(tmp_path)) as (tuner, config):
+    async with world(tmp_path, source=events(tmp_path)) as (tuner, config):
         writer = Writer(tmp_path / "events" / "live.ndjson", variant, chance)
         witness = Witness(tuner, writer)
         async with asyncio.TaskGroup() as tasks:
