@@ -41,7 +41,7 @@ from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier
 from tunerd.outcome import Outcome
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 
 @dataclass(slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from tunerd.cli.target import Known, Target, read_known, report_bad, running_dae
 from tunerd.cli.terminal import say
 from tunerd.config import Config
 from tunerd.ledger import LedgerRefused, LedgerUnavailable, StoredPauses
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 FAILURE: Final = 1
 LOCKED: Final = 75
