@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -249,15 +250,24 @@ _QUICK: Final = {"status", "failed", "pause", "resume", "retry", "remap"}
 """Commands that only ask the daemon or the ledger. A process of their own would be half a second of imports."""
 
 
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Two commands in two threads would take each other's output, which click's runner finds in sys.stdout."""
+
+
+def _in_this_process(config: Path, name: str, *arguments: str) -> tuple[int, str]:
+    with _ONE_AT_A_TIME:
+        result = CliRunner().invoke(
+            main, [name, "--config", str(config), *arguments],
+            env={"RUNTIME_DIRECTORY": str(config.parent), "NO_COLOR": "1"},
+        )  # fmt: skip
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
 async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
     """Run a `tunerd` command, as a process unless it is a quick one; return its exit code, and stdout and stderr together."""
     if name in _QUICK:
-        result = await asyncio.to_thread(
-            CliRunner().invoke, main, [name, "--config", str(config), *arguments],
-            env={"RUNTIME_DIRECTORY": str(config.parent), "NO_COLOR": "1"},
-        )  # fmt: skip
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output
+        return await asyncio.to_thread(_in_this_process, config, name, *arguments)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", name, "--config", str(config), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
