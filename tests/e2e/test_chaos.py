@@ -55,7 +55,7 @@ log: {{format: json}}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 10 * KILLS)
+@pytest.mark.timeout(180 + 10 * KILLS)
 async def test_nothing_is_lost_when_the_daemon_is_killed(tmp_path: Path) -> None:
     """Every recorded call arrives with its own recording; only calls in flight at a kill are repeated, byte for byte.
 
