@@ -131,7 +131,7 @@ class DestinationPool:
         return at
 
     def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
-        """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
+        """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
@@ -165,7 +165,7 @@ class DestinationPool:
         )
 
     def report_settled(self, claimed: Claimed, settlement: Settlement) -> None:
-        """The settlement is durable: tell what became of the call."""
+        """The settlement is durable: emit what became of the call."""
         now = self._clock.now()
         match settlement:
             case Delivered():
@@ -193,7 +193,7 @@ class DestinationPool:
                         )
                     )
             case Deferred():
-                pass  # a pause: told once, for all its calls
+                pass  # a pause: one event for all its calls
             case Ended():
                 self._emit(
                     CallFailed(

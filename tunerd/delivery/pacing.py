@@ -96,7 +96,7 @@ class Pacing:
         )
 
     def reserve(self, count: int, now: float) -> list[Permit]:
-        """At most so many permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
+        """At most `count` permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
         given back by `unused`."""
         permits: list[Permit] = []
         while len(permits) < count and self.pauses.own is None and not self.pauses.agents and self._in_flight < self._limit.limit:
@@ -123,7 +123,7 @@ class Pacing:
         self.pauses.agent_probe_ended(agent)
 
     def forget_permits(self, count: int) -> None:
-        """So many are counted, and nobody holds them. A probe may have been one of them."""
+        """`count` permits are counted, but no worker holds them. A probe may have been one of them."""
         self._in_flight -= count
         if count and self.pauses.own and not self._in_flight:
             self.pauses.own.probing = False
@@ -266,7 +266,7 @@ class Pacing:
         )
         answered = isinstance(outcome, Sent | Failed)
         if _is_local(outcome) and self._in_flight:
-            self._limit.bound(self._in_flight)  # the others have connections, and may go on with them
+            self._limit.bound(self._in_flight)  # the others have connections, and may continue with them
         else:
             self._limit.ended(now, took_s, pressed=pressed or _is_local(outcome), answered=answered)
         after = self._limit.limit
