@@ -97,7 +97,7 @@ async def build_runtime(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
-    options = IntakeOptions(limits=limits_of(config.ledger), in_hand=f"{config.ledger.path}.in-hand", set_aside=set_aside)
+    options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())

@@ -1,7 +1,7 @@
 """A call that may go at once is handed to a worker by the transaction that admits it."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -141,7 +141,7 @@ class Slow(MemoryLedger):
 
     broken = False
 
-    def admit(self, admission: Admission, now: float) -> Awaitable[Any]:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Any]":
         receiver = self._receiver
         assert receiver is not None
         if self.broken:

@@ -92,7 +92,7 @@ class DestinationPool:
     def need_not_look(self) -> float | None:
         """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
         now = self._clock.now()
-        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.views():
+        if not self.has_nothing_due(now) or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.are_any:
             return None
         return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
 
@@ -131,7 +131,7 @@ class DestinationPool:
         return at
 
     def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
-        """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
+        """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
@@ -165,7 +165,7 @@ class DestinationPool:
         )
 
     def report_settled(self, claimed: Claimed, settlement: Settlement) -> None:
-        """The settlement is durable: tell what became of the call."""
+        """The settlement is durable: emit what became of the call."""
         now = self._clock.now()
         match settlement:
             case Delivered():
@@ -193,7 +193,7 @@ class DestinationPool:
                         )
                     )
             case Deferred():
-                pass  # a pause: told once, for all its calls
+                pass  # a pause: one event for all its calls
             case Ended():
                 self._emit(
                     CallFailed(

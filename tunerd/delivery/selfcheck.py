@@ -17,7 +17,7 @@ from tunerd.events import Emit, Stuck, StuckKind
 from tunerd.ledger import LedgerUnavailable
 
 EVERY_S: Final = 60.0
-"""Only what stands so at two looks is repaired: between two parts things are in nobody's hands for a moment."""
+"""Only what is wrong at two looks is repaired: on its way from one part to the next a call is in neither for a moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,8 +184,8 @@ class Worker:
         self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
 
     async def _see_settled(self) -> None:
-        """Wait until the last call's settlement is durable, and tell it. It is the ledger's: if this wait is broken off, or
-        the ledger closes, nothing of it is lost that a restart does not find."""
+        """Wait until the last call's settlement is durable, and report it. The ledger has it: if this wait is broken off, or
+        the ledger closes, a restart finds what was not written."""
         if self.settling is None:
             return
         try:

@@ -24,12 +24,12 @@ Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
 OnAdmitted: TypeAlias = Callable[["SubmittedBatch", Admitted], None]
-"""Told when a batch is durable."""
+"""Called when a batch is durable."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubmittedBatch:
-    """A batch that is in the ledger's hands."""
+    """A batch that was submitted to the ledger."""
 
     batch: Batch
     made: Sequence[Made]
@@ -102,8 +102,7 @@ class Admitter:
     def submit(self, batch: Batch, carried: Carried, inspection: FileInspection | None) -> SubmittedBatch:
         """Step 4 begins: the batch and its file's mark in one transaction."""
         admission = admission_of(batch, carried)
-        durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
-        return SubmittedBatch(batch, carried.made, admission, inspection, durable)
+        return SubmittedBatch(batch, carried.made, admission, inspection, self._ledger.admit(admission, self._clock.now()))
 
     async def finish(self, submitted: SubmittedBatch) -> None:
         """Step 4 ends: it is durable. While the ledger cannot be written it is submitted again."""
@@ -134,8 +133,8 @@ class FileBatches:
         return look
 
     async def admit(self, batch: Batch, inspection: FileInspection) -> None:
-        """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
-        is read while another one is admitted; each document alone where one of the batch may have ended the process."""
+        """Submit the batch when the one before it is durable. Raises Postponed, and then nothing was done. Of a suspect file no
+        batch is read while another one is admitted; each document alone where one of the batch may have ended the process."""
         if not self._journal_entry.is_taken_singly(_section_of(batch)):
             beginning = await self._admitter.beginning(batch, self._made, self._postponed)
             await self._admit_mapped(batch, self._made, beginning, inspection)
@@ -164,7 +163,7 @@ class FileBatches:
         return made
 
     async def end(self) -> None:
-        """What was submitted is durable."""
+        """Wait until what was submitted is durable."""
         if self._submitted is not None:
             await self._admitter.finish(self._submitted)
             if (mark := self._submitted.batch.mark) is not None and not mark.whole:
@@ -172,7 +171,7 @@ class FileBatches:
             self._submitted = None
 
     def close(self) -> None:
-        """Nobody waits any more for what was submitted: it may become durable or not."""
+        """Stop waiting for what was submitted: it may become durable or not."""
         if self._submitted is not None:
             self._submitted.durable.cancel()
             self._submitted = None

@@ -1,5 +1,5 @@
 """Whose call the documents of a file are, from batch to batch: those without a key of their own go with the one before them,
-and what cannot be read between them cuts the call before it. Values only; the rules of it stand in carried_key.py.
+and what cannot be read between them cuts the call before it. Values only; the rules are in carried_key.py.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Carry:
     def __init__(self) -> None:
         self._key = CarriedKey()
         self._log: FileMark | None = None
-        """As it was before this visit."""
+        """As it was before this look."""
         self._cut_offsets: set[int] = set()
 
     def into(

@@ -1,5 +1,5 @@
 """Whether another tunerd, with a ledger of its own, reads the same directory: each call would be sent twice. It is only
-told. Nothing is written into the directory, nobody is kept from it, and a killed process leaves nothing behind.
+reported: nothing is written into the directory, no reader is excluded, and a killed process leaves nothing behind.
 
 Two marks. A Unix socket without a file (abstract), whose name holds the directory's device and inode, the process and the
 ledger: seen at once by whoever shares the network namespace. And, for other containers with the same volume, a read lock
@@ -136,7 +136,7 @@ async def tell_other_readers(
     emit: Emit,
     stop: asyncio.Event,
 ) -> None:
-    """Look for others until `stop`, or until cancelled: a look may hang with its file system. Each source is told once for
+    """Look for others until `stop`, or until cancelled: a look may hang with its file system. A source is reported once for
     each time that another reader comes. `seen` gets source -> who after each look."""
     reported: dict[str, str] = {}
     by_lock: set[str] = set()

@@ -1,7 +1,8 @@
 """Which call the first documents of a new log belong to, when they have no key: the one that was carried at the end of the log
-that it follows. Only if nothing can have been between the two; else it is nobody's, and that call may go on somewhere else.
+that it follows. Only if nothing can have been between the two; else no call is known for them, and that call may continue
+elsewhere.
 
-Values only: who lists the directory, and who waits, stands in generations.py.
+Values only: generations.py lists the directory and waits.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Follows:
 
 @dataclass(frozen=True, slots=True)
 class UnknownPredecessor:
-    """It cannot be told what was before. The calls at the ends of these logs may go on in it."""
+    """What was written before this log is not known. The calls at the ends of `torn` logs may continue in it."""
 
     torn: Sequence[FileMark] = ()
     is_gap: bool = False

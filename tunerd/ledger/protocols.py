@@ -5,6 +5,7 @@ page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing i
 (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick,
 class WritePath(Protocol):
     """Admit, claim, settle: the way of a call."""
 
-    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
         """Make what one read gave durable in one transaction (synced): calls, recordings, refusals, fragments and the file's
-        mark, each call matched with its recording. The admission is queued when this returns; the awaitable ends when it is
-        durable. Raises LedgerUnavailable, and then nothing of it was written.
+        mark, each call matched with its recording. The admission is queued when this returns; the future ends when it is
+        durable, or with LedgerUnavailable, and then nothing was written.
 
         - Idempotent: the same admission again gives DUPLICATE verdicts and changes nothing else.
         - A new call that is due at once goes to the CallReceiver of `set_call_receiver`, if that has a reservation for it.
@@ -36,7 +37,7 @@ class WritePath(Protocol):
         ...
 
     def set_call_receiver(self, receiver: CallReceiver) -> None:
-        """Hand calls of later admissions to `taker`."""
+        """Hand calls of later admissions to `receiver`."""
 
     def claim(
         self,
