@@ -4,7 +4,7 @@ from typing import Final
 
 from tunerd.admin.answer_types import LastHourRow
 from tunerd.admin.phrases import count_of
-from tunerd.page.markup import NOTHING, Html, joined, tag
+from tunerd.page.markup import Html, joined, tag
 
 _WIDTH: Final = 10
 _HALF: Final = 46
@@ -25,11 +25,13 @@ def hour_picture(hour: LastHourRow) -> Html:
         "svg", tag("title", f"In the last hour {totals}; at most {most:,} in one minute"), axis, *columns,
         viewBox=f"0 0 {minutes * _WIDTH} {2 * _HALF + _GAP}", role="img", preserveAspectRatio="none",
     )  # fmt: skip
-    legend = tag(
-        "figcaption",
+    keys = [
         _key("arrived", f"{sum(hour.admitted):,} arrived"), _key("delivered", f"{sum(hour.sent):,} delivered"),
-        _key("lost", f"{sum(hour.failed):,} failed"), tag("span", f"up to {most:,} a minute", class_="dim") if any(hour.admitted) or any(hour.sent) else NOTHING,
-    )  # fmt: skip
+        _key("lost", f"{sum(hour.failed):,} failed"),
+    ]  # fmt: skip
+    if any((*hour.admitted, *hour.sent)):
+        keys.append(tag("span", f"up to {most:,} a minute", class_="dim"))
+    legend = tag("figcaption", *keys)
     return tag("figure", picture, tag("div", tag("span", "one hour ago"), tag("span", "now"), class_="scale dim"), legend)
 
 
