@@ -1,6 +1,6 @@
 """A status page under test, over a real socket, and three states of a daemon to look at: empty, busy, broken."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from tunerd.ledger import Admission, Stranded
 from tunerd.ops.http import HttpServer
 from tunerd.ops.last_hour import LastHour
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
-from tunerd.page.site import Site, SiteSettings
+from tunerd.page.doorkeeper import SiteSettings
+from tunerd.page.site import Site
 from tunerd.statuses import UnreadFile
 from tunerd.testing import make_call
 
@@ -26,6 +27,8 @@ TOKEN = "a-token-of-this-test-7f21"
 class Served:
     bench: Bench
     address: tuple[str, int]
+    gone: Callable[[], Awaitable[None]]
+    """Closes the port before the end of the block."""
     token_file: Path | None
     monotonic: float = 0.0
     hosts: tuple[str, ...] = ()
@@ -39,7 +42,7 @@ class Served:
     def url(self) -> str:
         return f"http://{self.address[0]}:{self.address[1]}"
 
-    async def get(self, path: str, **headers: str) -> tuple[int, str]:
+    async def get(self, path: str, /, **headers: str) -> tuple[int, str]:
         async with self.session.get(self.url + path, headers=headers, allow_redirects=False) as answer:
             return answer.status, await answer.text()
 
@@ -47,7 +50,7 @@ class Served:
         async with self.session.get(self.url + path, allow_redirects=False) as answer:
             return dict(answer.headers)
 
-    async def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> tuple[int, str]:
+    async def post(self, path: str, headers: dict[str, str] | None = None, /, **fields: str) -> tuple[int, str]:
         async with self.session.post(self.url + path, data=fields, headers=headers, allow_redirects=False) as answer:
             return answer.status, answer.headers.get("Location", "") or await answer.text()
 
@@ -68,7 +71,11 @@ async def serving(
     """`token_file`: it is written with `token`; None: the page has no token."""
     if token_file is not None:
         token_file.write_text(f"{token}\n")
-    served = Served(bench=bench or Bench(), address=("", 0), token_file=token_file, hosts=hosts)
+
+    async def gone() -> None:
+        await server.close()
+
+    served = Served(bench=bench or Bench(), address=("", 0), gone=gone, token_file=token_file, hosts=hosts)
     settings = SiteSettings(
         version="1.2.3", hosts=lambda: served.hosts, token_file=lambda: served.token_file and str(served.token_file),
         is_on_loopback=lambda: served.is_on_loopback,

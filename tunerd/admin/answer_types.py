@@ -1,4 +1,4 @@
-"""What orders answer. Each type is the JSON that it is shown as: /status.json, the control socket and every `--json` share them.
+"""What orders answer, in one file because /status.json, the control socket and every `--json` share these types as they are.
 
 They are stable (docs/status-json.md): a field may be added; a change of meaning raises `version`. Instants are Unix seconds.
 Nothing here reads or writes.

@@ -20,6 +20,7 @@ from tunerd.ops.listening import GuardedSocket
 KEPT_SHARE: Final = 0.25
 """The share of file descriptors that the port never takes: they are for files and uploads."""
 _BACKLOG: Final = 16
+_MAX_BODY_BYTES: Final = 16 * 1024
 
 
 class ListenError(Exception):
@@ -50,7 +51,7 @@ class HttpServer:
         """Listen on `host:port` (`[::1]:9464`, `:9464` for every address, port 0 for a free one); gives the address and port.
         Raises ListenError."""
         host, port = split_address(listen, self._key)
-        app = web.Application(client_max_size=4096, middlewares=[self._guard.middleware, *self._middlewares])
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[self._guard.middleware, *self._middlewares])
         app.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, max_line_size=4096, max_field_size=4096,
                                      shutdown_timeout=1.0)  # fmt: skip

@@ -98,7 +98,7 @@ def _story(one: StoryRow, status: StatusDocument, viewer: Viewer) -> Sequence[Ht
                 + (f": {event.detail}" if event.detail else "")))
         for event in one.events
     ]  # fmt: skip
-    waits = card("It waits for a recording with", tag("ul", *(tag("li", line) for line in one.waits_for)))
+    waits = card("Recording strategies", tag("ul", *(tag("li", line) for line in one.waits_for)))
     return [
         tag("h1", name_of(call), " ", state_badge(call.state), dismissed),
         card("Now", table, do, _acts(call, viewer)),

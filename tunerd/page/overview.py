@@ -53,7 +53,7 @@ def overview(shown: Overview, viewer: Viewer) -> Sequence[Html]:
 def _verdict(status: StatusDocument) -> Html:
     needs = attention(status)
     daemon = status.daemon
-    since = "" if daemon.started_at is None else f" for {span(status.generated_at - daemon.started_at)}"
+    since = "" if daemon.started_at is None else f"; it started {ago(status.generated_at - daemon.started_at)}"
     state = "stopping" if daemon.stopping else "running" if daemon.ready else "starting"
     runs = tag("p", f"tunerd {daemon.version} is {state}{since}.", class_="dim")
     if not needs:

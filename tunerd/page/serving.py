@@ -8,7 +8,8 @@ from tunerd.admin.api import Admin
 from tunerd.config import Config
 from tunerd.ops.http import HttpServer, ListenError
 from tunerd.ops.log_writer import LogWriter
-from tunerd.page.site import Site, SiteSettings
+from tunerd.page.doorkeeper import SiteSettings
+from tunerd.page.site import Site
 
 
 async def serve_page(admin: Admin, config: Callable[[], Config], log: LogWriter, stack: AsyncExitStack) -> str:
