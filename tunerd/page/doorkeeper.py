@@ -74,32 +74,29 @@ class Doorkeeper:
             return error_answer("the request comes from another site", 403)
         if self._settings.is_on_loopback() or request.path in self._open_paths:
             return None
-        if "Authorization" in request.headers and (wait_s := self._limit.wait_s(request.remote or "", self._now())) > 0:
-            return _too_often(wait_s)
-        if await self._has_bearer(request):
-            return None
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            token = await self._token()
+            if (wait_s := self._wait_s(request)) > 0:
+                return _too_often(wait_s)
+            if self._is_right(request, given.strip(), token):
+                return None
         if await self.session(request) is not None:
             return None
         if request.path == "/status.json" or request.method == "POST":
             return error_answer("send the token of http.admin_token_file as `Authorization: Bearer TOKEN`", 401)
         raise web.HTTPSeeOther("/login")
 
-    async def _has_bearer(self, request: web.Request) -> bool:
-        """Whether the request brings the right token; a wrong one counts as a try."""
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            return False
-        return await self._is_right(request, given.strip())
+    def _wait_s(self, request: web.Request) -> float:
+        """How long this address has to wait before it may try a token. Nothing may be awaited between this and `_is_right`: tries
+        that come together are all counted."""
+        return self._limit.wait_s(request.remote or "", self._now())
 
-    async def _is_right(self, request: web.Request, given: str) -> bool:
-        """Whether it is the token. False also while this address has to wait."""
-        token = await self._token()
-        address, now = request.remote or "", self._now()
-        if self._limit.wait_s(address, now) > 0:  # nothing is awaited from here on: tries that come together are all counted
-            return False
+    def _is_right(self, request: web.Request, given: str, token: str | None) -> bool:
+        """Whether `given` is the token; if not, it counts as a try."""
         if token is not None and is_same(given, token):
             return True
-        self._limit.note_wrong(address, now)
+        self._limit.note_wrong(request.remote or "", self._now())
         return False
 
     async def _token(self) -> str | None:
@@ -135,18 +132,18 @@ class Doorkeeper:
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
         viewer = Viewer(can_log_in=self._settings.token_file() is not None)
-        if (wait_s := self._limit.wait_s(request.remote or "", self._now())) > 0:
+        given = str((await request.post()).get("token", "")).strip()
+        token, path = None, self._settings.token_file()
+        if path is not None:
+            try:
+                token = await asyncio.to_thread(read_token, path)
+            except TokenUnusable as exc:
+                return self._login(viewer, f"Nobody can log in: {exc}.", 503)
+        if (wait_s := self._wait_s(request)) > 0:
             answer = self._login(viewer, f"Too many wrong tokens. Try again in {wait_s:.0f} s.", 429)
             answer.headers["Retry-After"] = f"{wait_s:.0f}"
             return answer
-        path = self._settings.token_file()
-        if path is not None:
-            try:
-                await asyncio.to_thread(read_token, path)
-            except TokenUnusable as exc:
-                return self._login(viewer, f"Nobody can log in: {exc}.", 503)
-        given = str((await request.post()).get("token", "")).strip()
-        if not await self._is_right(request, given):
+        if not self._is_right(request, given, token):
             return self._login(viewer, "This is not the token.", 403)
         found = web.Response(status=303, headers={"Location": "/"})
         found.set_cookie(_cookie(request), self._sessions.begin(given, self._now()), httponly=True, samesite="Strict", path="/")
