@@ -90,5 +90,11 @@ docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
 
+# Pictures of the status page in every state, into build/screenshots; the three that docs/status-page.md shows go to docs/images.
+screenshots: $(STAMP)
+	mkdir -p build/screenshots
+	TUNERD_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q -n 0 tests/page/test_browser.py -k each_state
+	cd build/screenshots && cp busy-desktop-light.png broken-desktop-dark.png broken-phone-light.png ../../docs/images/
+
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov

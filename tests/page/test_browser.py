@@ -1,6 +1,6 @@
 """The status page in a real Chromium: it is drawn under its strict policy, refreshes itself, fits a phone, and its buttons work.
 
-With TUNERD_SCREENSHOTS=DIRECTORY the pictures of every state are written there; docs/images/ has three of them.
+`make screenshots` writes the pictures of every state; docs/images/ has three of them.
 """
 
 import os
@@ -70,7 +70,7 @@ async def test_each_state_in_light_and_dark_on_desktop_and_phone(scene: str) -> 
                     assert await page.locator("svg").evaluate("svg => svg.getBoundingClientRect().height") > 50
                     assert (await page.locator("rect").count() > 50) is (scene != "empty")
                     if directory := os.environ.get("TUNERD_SCREENSHOTS"):
-                        await page.screenshot(path=Path(directory) / f"{scene}-{size}-{scheme}.png", full_page=True)
+                        await page.screenshot(path=Path(directory) / f"{scene}-{size}-{scheme}.png")
                     assert complaints == []
     assert len(backgrounds) == 2
 

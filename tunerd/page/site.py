@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
+from tunerd.admin.answer_types import StatusDocument
 from tunerd.admin.api import Admin, CallsOrder, OrderRefused, StatusOrder, StoryOrder
 from tunerd.call import State
 from tunerd.ledger import LedgerUnavailable
@@ -25,7 +26,7 @@ from tunerd.page.overview import Overview, overview
 
 ANSWER_S: Final = 5.0
 """How long the ledger may take before the page says that it does not answer."""
-FAILED_SHOWN: Final = 500
+FAILED_SHOWN: Final = 200
 """Failed calls that are grouped by reason: the newest ones."""
 _OLDEST_SHOWN: Final = 8
 _LIST_SHOWN: Final = 50
@@ -94,12 +95,7 @@ class Site:
         status = await self._admin.ask(StatusOrder())
         failed = CallsOrder(states=frozenset({State.FAILED}), newest=True, limit=FAILED_SHOWN)
         calls = (await self._admin.ask(failed)).calls if status.calls[State.FAILED.value].count else []
-        oldest = [
-            call
-            for state in (State.GATHERING, State.WAITING, State.DUE)
-            if status.calls[state.value].count
-            for call in (await self._admin.ask(CallsOrder(states=frozenset({state}), limit=_OLDEST_SHOWN))).calls
-        ]
+        oldest = [call for order in _oldest_orders(status) for call in (await self._admin.ask(order)).calls]
         oldest.sort(key=lambda call: call.admitted_at)
         paused = any(one.pause is not None for one in status.destinations)
         title = "paused" if paused else "stopping" if status.daemon.stopping else "running"
@@ -133,6 +129,18 @@ class Site:
 
     def _page(self, title: str, parts: Sequence[Html], viewer: Viewer, *, live: bool = False, status: int = 200) -> web.Response:
         return page_answer(title, parts, viewer, self._version, live=live, status=status)
+
+
+def _oldest_orders(status: StatusDocument) -> Sequence[CallsOrder]:
+    """For the oldest calls in each open state; due ones by destination, as the ledger has them in that order."""
+    names = [frozenset({one.name}) for one in status.destinations]
+    wanted = {State.GATHERING: [frozenset[str]()], State.WAITING: [frozenset[str]()], State.DUE: names}
+    return [
+        CallsOrder(states=frozenset({state}), destinations=destinations, limit=_OLDEST_SHOWN)
+        for state, each in wanted.items()
+        if status.calls[state.value].count
+        for destinations in each
+    ]
 
 
 def _asset(name: str, kind: str) -> Respond:
