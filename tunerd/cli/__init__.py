@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "pause": "Stop sending to a destination.",
     "resume": "Resume sending to a destination.",
     "audit": "Compare the documents on disk with the ledger.",
+    "health": "Ask whether the daemon is healthy, or ready; for container probes.",
     "drain": "Wait until everything due is sent, for shutdown hooks.",
     "sandbox": "Run a local stand-in for Tuner.",
     "demo": "Watch tunerd deliver sample calls; needs no account.",
