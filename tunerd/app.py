@@ -169,7 +169,7 @@ async def _serve_operators(
         http = HttpServer(status, health.ailment, observers.metrics.render, __version__, hosts=hosts)
         host, port = await http.start(config.http.listen)
         stack.push_async_callback(http.close)
-        observers.log.info("listening", address=f"{host}:{port}")
+        observers.log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 async def _serve_orders(

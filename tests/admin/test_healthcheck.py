@@ -72,7 +72,9 @@ async def test_the_daemon_is_found_wherever_its_socket_is(tmp_path: Path) -> Non
         assert await health(f"--socket={path}") == (0, "ok\n")
         assert await health(TUNERD_SOCKET=path) == (0, "ok\n")
         code, said = await health()
-        assert (code, said) == (0, "ok\n") or ("several daemons run here" in said and path in said), "others may run on this machine"
+        assert (code, said) == (0, "ok\n") or ("several daemons run here" in said and path in said), (
+            "others may run on this machine"
+        )
 
 
 async def test_two_daemons_in_one_directory_have_to_be_told_apart(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import os
 import re
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -216,6 +218,31 @@ async def test_a_runtime_directory_that_cannot_be_used(tmp_path: Path) -> None:
         assert client is not None
     assert len(told) == 1
     assert re.fullmatch(rf"cannot open the control socket {tmp_path}/missing/\S+: No such file .*; it is {path} instead", told[0])
+
+
+@pytest.mark.needs_root
+def test_a_runtime_directory_that_is_closed_to_this_user(tmp_path: Path) -> None:
+    """Where the user that tunerd runs as may not look into it, commands find the socket beside the ledger."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    code = (
+        "import os, socket, sys\n"
+        "from tunerd.admin.discovery import find_daemon\n"
+        "os.setegid(65534); os.seteuid(65534)\n"
+        "daemon = socket.socket(socket.AF_UNIX); daemon.bind(sys.argv[1] + '.sock'); daemon.listen()\n"
+        "print(find_daemon(sys.argv[1], {'RUNTIME_DIRECTORY': sys.argv[2]}).path.name)\n"
+        "daemon.close(); os.unlink(sys.argv[1] + '.sock')\n"
+        "try: find_daemon(sys.argv[1], {'RUNTIME_DIRECTORY': sys.argv[2]})\n"
+        "except Exception as exc: print(exc)\n"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        os.chmod(tmp_path, 0o755)
+        ran = subprocess.run([sys.executable, "-c", code, f"{place}/ledger.db", str(closed)], capture_output=True, text=True,
+                             check=True)  # fmt: skip
+    first, second = ran.stdout.splitlines()
+    assert first == "ledger.db.sock"
+    assert "answers only the user that tunerd runs as" in second
 
 
 async def test_a_configured_socket_is_the_only_one(tmp_path: Path) -> None:

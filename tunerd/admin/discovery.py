@@ -24,10 +24,17 @@ def find_daemon(
     one that this user may not ask."""
     *likely, of_the_service = socket_places(ledger, env, run_directory)
     likely = [*([Path(configured)] if configured else []), *likely]
+    refused: ControlError | None = None
     for path in likely:
-        client = AdminClient(path, timeout_s)
-        if client.answers():
-            return client
+        try:
+            if (client := AdminClient(path, timeout_s)).answers():
+                return client
+        except ControlError as exc:
+            if not isinstance(exc.__cause__, PermissionError):
+                raise
+            refused = refused or exc  # a container's runtime directory may be closed to the daemon's own user, too
+    if refused is not None:
+        raise refused
     client = AdminClient(of_the_service, timeout_s)
     try:
         return client if client.answers() else None
