@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
+.PHONY: lock image imageload release clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -83,6 +84,38 @@ readme: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# Writes requirements.lock (what tunerd needs, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
+LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --upgrade --custom-compile-command "make lock"
+lock: $(STAMP)
+	env -u PIP_FIND_LINKS $(LOCK) -o requirements.lock pyproject.toml
+	echo 'hatchling>=1.24' | env -u PIP_FIND_LINKS $(LOCK) -o requirements-build.lock -
+
+# BASE=docker.io/library/python:3.13-slim@sha256:... TAG=registry.example/tunerd:1 BUILDER="podman build"
+BUILDER ?= docker build
+TAG ?= tunerd:local
+image:
+	$(BUILDER) $(if $(BASE),--build-arg BASE=$(BASE)) -t $(TAG) \
+	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' tunerd/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
+
+# The container with 128 MB under load, with PROBES=360 health checks. Needs root, buildah, podman and runc.
+imageload: $(STAMP)
+	TUNERD_PROBES=$(or $(PROBES),360) $(BIN)/python -m pytest -s tests/container/test_image.py -k 128_mb
+
+# Wheel, source archive, SBOM (CycloneDX, of exactly what the lock names) and their checksums, in dist/.
+UV_OPTIONS := --quiet --no-config --system-certs
+release: $(STAMP)
+	rm -rf dist build/sbom
+	$(BIN)/uv build $(UV_OPTIONS) --build-constraints requirements-build.lock --require-hashes --out-dir dist
+	rm -f dist/.gitignore
+	$(BIN)/uv venv $(UV_OPTIONS) --python $(BIN)/python build/sbom
+	$(BIN)/uv pip install $(UV_OPTIONS) --python build/sbom/bin/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install $(UV_OPTIONS) --python build/sbom/bin/python --no-deps --no-index dist/*.whl
+	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON \
+	  -o dist/tunerd-$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' tunerd/__init__.py).cdx.json build/sbom/bin/python
+	cd dist && sha256sum -- * > SHA256SUMS
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov
