@@ -120,7 +120,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), observers.coverage))
-        emit(Stopped(left=sum(count for state, count in left.gauges.calls.items() if state.is_open)))
+        emit(Stopped(left={state: count for state, count in left.gauges.calls.items() if state.is_open and count},
+                     was_to_empty=runtime.config.delivery.on_stop == "empty"))  # fmt: skip
     return left
 
 

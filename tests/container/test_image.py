@@ -197,5 +197,7 @@ async def test_health_checks_under_load_stay_within_128_mb(engine: Engine, tmp_p
 
 def test_hadolint_takes_the_dockerfile() -> None:
     """No finding."""
-    done = subprocess.run([str(Path(sys.executable).with_name("hadolint")), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("hadolint")), str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "")
