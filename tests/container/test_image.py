@@ -104,13 +104,10 @@ def test_it_holds_what_the_lock_names_and_nothing_else(engine: Engine) -> None:
                         "from importlib.metadata import distributions\n"
                         "print(*(f'{one.name.lower()}=={one.version}' for one in distributions(path=['/opt/tunerd/lib/'"
                         "'python%d.%d/site-packages' % __import__('sys').version_info[:2]])))")  # fmt: skip
-    lock = (ROOT / "requirements.lock").read_text()
-    found = {one for one in listed.split() if not one.startswith("tunerd==")}
-    locked = {line.split()[0] for line in lock.splitlines() if line[:1].isalpha()}
-    assert found == locked
-    assert (
-        engine.run("podman", "run", "--rm", "--network", "none", "--entrypoint", "ls", TAG, "/", "/opt").split().count("src") == 0
-    )
+    found = {name.replace("_", "-") for name in listed.split() if not name.startswith("tunerd==")}
+    assert found == {line.split()[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1].isalpha()}
+    listed = engine.run("podman", "run", "--rm", "--network", "none", "--entrypoint", "ls", TAG, "/", "/opt")
+    assert "src" not in listed.split()
 
 
 @pytest.mark.parametrize(
@@ -186,12 +183,11 @@ async def test_health_checks_under_load_stay_within_128_mb(engine: Engine, tmp_p
                 world.put(f"call-{number}")
             assert container.execute("tunerd", "health") == (0, "ok\n")
         await tuner.has(*(f"call-{one}" for one in range(1, number + 1)))
-        events = Path("/sys/fs/cgroup/memory")
         state = container.state()
         assert state["Running"]
         assert not state["OOMKilled"]
         peak = next(line.split()[1] for line in Path(f"/proc/{state['Pid']}/status").read_text().splitlines() if "VmHWM" in line)
-        print(f"{probes} health checks, {number} calls, peak of the daemon {int(peak) / 1024:.0f} MB; {events.exists()}")
+        print(f"{probes} health checks, {number} calls, peak of the daemon {int(peak) / 1024:.0f} MB")
         container.stop()
 
 
