@@ -17,7 +17,7 @@ WORKLOADS: Final = ("Deployment", "StatefulSet")
 
 def rendered(overlay: str) -> list[dict[str, Any]]:
     """The objects of an overlay, as `kubectl apply -k` would send them."""
-    return _kustomize(K8S / "overlays" / overlay)
+    return kustomize(K8S / "overlays" / overlay)
 
 
 def rendered_with(directory: Path, overlay: str, components: Sequence[str]) -> list[dict[str, Any]]:
@@ -30,10 +30,10 @@ def rendered_with(directory: Path, overlay: str, components: Sequence[str]) -> l
         "components": [f"{base}/components/{name}" for name in components],
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return _kustomize(directory)
+    return kustomize(directory)
 
 
-def _kustomize(directory: Path) -> list[dict[str, Any]]:
+def kustomize(directory: Path) -> list[dict[str, Any]]:
     done = subprocess.run(["kubectl", "kustomize", str(directory)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "kustomize warns of what will stop working"
