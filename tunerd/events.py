@@ -322,7 +322,7 @@ class LedgerRebuilt:
     salvaged: int
     """Rows of calls that could be read."""
     documents_lost: int = 0
-    """Of those: open calls whose document could not be read. They stand as failed(document_lost)."""
+    """Of those: open calls whose document could not be read. They are failed(document_lost)."""
     unread: int = 0
     """Calls of which only traces could be read (a document, an event), and not the row: at least this many are lost."""
     is_readable: bool = True
