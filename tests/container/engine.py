@@ -26,7 +26,7 @@ class Engine:
         (directory / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n'
         )
-        self._env = {
+        self.env = {
             **os.environ,
             "CONTAINERS_CONF": str(directory / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
@@ -34,7 +34,7 @@ class Engine:
 
     def run(self, *words: str, check: bool = True, stdin: int | None = None) -> str:
         """The command's stdout; the programs' own warnings are on stderr."""
-        done = subprocess.run(words, env=self._env, capture_output=True, text=True, check=False, stdin=stdin)
+        done = subprocess.run(words, env=self.env, capture_output=True, text=True, check=False, stdin=stdin)
         assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
@@ -60,7 +60,7 @@ class Engine:
     def remove_everything(self) -> None:
         self.run("podman", "rm", "--force", "--all", "--time", "0", check=False)
         self.run("podman", "rmi", "--force", "--all", check=False)
-        self.run("umount", "-l", str(Path(self._env["CONTAINERS_STORAGE_CONF"]).parent / "graph" / "overlay"), check=False)
+        self.run("umount", "-l", str(Path(self.env["CONTAINERS_STORAGE_CONF"]).parent / "graph" / "overlay"), check=False)
 
 
 class Container:
@@ -70,12 +70,14 @@ class Container:
 
     def execute(self, *words: str) -> tuple[int, str]:
         """Exit code and output of a command in the container."""
-        done = subprocess.run(["podman", "exec", self._name, *words], env=self._engine._env, capture_output=True, text=True,
+        done = subprocess.run(["podman", "exec", self._name, *words], env=self._engine.env, capture_output=True, text=True,
                               check=False)  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._engine.run("podman", "logs", self._name).splitlines() if line.startswith("{")]
+        """The daemon's lines. (podman repeats the container's stderr on its own.)"""
+        done = subprocess.run(["podman", "logs", self._name], env=self._engine.env, capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in (done.stdout + done.stderr).splitlines() if line.startswith("{")]
 
     def events(self) -> list[str]:
         return [str(line["event"]) for line in self.log()]
@@ -87,7 +89,7 @@ class Container:
     def is_healthy(self) -> bool:
         """Runs the image's own health check."""
         done = subprocess.run(
-            ["podman", "healthcheck", "run", self._name], env=self._engine._env, capture_output=True, check=False
+            ["podman", "healthcheck", "run", self._name], env=self._engine.env, capture_output=True, check=False
         )
         return done.returncode == 0
 
