@@ -37,7 +37,7 @@ def named_commands() -> Iterator[Named]:
         yield from _inline(_FENCED.sub("", text), where)
     for file in sorted((ROOT / "tunerd").rglob("*.py")):
         yield from _inline(file.read_text(), str(file.relative_to(ROOT)))
-    manifests = (str(file.relative_to(ROOT)) for file in sorted((ROOT / "k8s").rglob("*.yaml")))
+    manifests = (str(file.relative_to(ROOT)) for file in sorted((ROOT / "k8s").rglob("sidecar.yaml")))
     for name in ("Dockerfile", "config.example.yaml", "systemd/tunerd.service", *manifests):
         yield from _of_lines((ROOT / name).read_text(), name)
 
