@@ -120,8 +120,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), observers.coverage))
-        emit(Stopped(left={state: count for state, count in left.gauges.calls.items() if state.is_open and count},
-                     was_to_empty=runtime.config.delivery.on_stop == "empty"))  # fmt: skip
+        emit(_stopped(left.gauges, runtime.config))
     return left
 
 
@@ -227,6 +226,11 @@ async def _had_calls(ledger: SqliteLedger, sources: Sequence[str]) -> list[str]:
     states = frozenset(State) - {State.IGNORED, State.FAILED}
     found = [await ledger.calls(Filter(states=states, sources=frozenset({one}), dismissed=None), limit=1) for one in sources]
     return [name for name, calls in zip(sources, found, strict=True) if calls]
+
+
+def _stopped(gauges: Gauges, config: Config) -> Stopped:
+    left = {state: count for state, count in gauges.calls.items() if state.is_open and count}
+    return Stopped(left=left, was_to_empty=config.delivery.on_stop == "empty")
 
 
 def _all_left_out(gauges: Gauges, coverage: Coverage) -> int:
