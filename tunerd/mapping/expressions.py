@@ -118,6 +118,8 @@ class _Compiler:
             raise ExpressionError(f"unknown name `{name}`{hint}", tree.get("start", 0))
         if slot.value is not UNKNOWN:
             return constant(slot.value)
+        if slot.path is not None:
+            return slot.path
         index = slot.index
         if self.names.guarded:
             return Code(lambda slots: whole(slots[index]))

@@ -129,7 +129,7 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
     """Clean and place every row. `strict`: only the five roles pass. Raises RefusalError."""
     made = ReadRows()
     rows, kept = made.rows, made.numbers
-    last = 0
+    last = earliest = latest = 0
     for number, row in zip(numbers, given, strict=True):
         if row.__class__ is not dict and not isinstance(row, Mapping):
             raise RefusalError(row_at(number), "a row has to be an object")
@@ -150,24 +150,25 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
                 made.unordered = True
             else:
                 last = start
-            if start < made.earliest:
-                made.earliest = start
-            elif start > made.latest:
-                made.latest = start
+            if start < earliest:
+                earliest = start
+            elif start > latest:
+                latest = start
             if end is not None:
                 out["end_ms"] = end
-                if end > made.latest:
-                    made.latest = end
+                if end > latest:
+                    latest = end
             elif out["role"] in SPEECH:
                 made.open_speech = True
         if words:
             out["words"] = words
             made.worded = True
         metadata = get("metadata")
-        if metadata and (metadata := object_of(metadata)):
+        if metadata and (metadata.__class__ is dict or (metadata := object_of(metadata))):
             out["metadata"] = metadata
         rows.append(out)
         kept.append(number)
+    made.earliest, made.latest = earliest, latest
     if not rows:
         raise RefusalError(ROWS, "no row says anything: no text, words, tool or node in any of them")
     return made
