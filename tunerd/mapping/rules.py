@@ -56,9 +56,9 @@ class RuleCompiler(RuleReader):
             slot = self._bind(names, name, key_place(let, name), at, code.value)
             if code.value is not UNKNOWN:
                 continue
-            path = code if code.path is not None else None
-            names.slots[name] = replace(slot, tables=self._tables(rule, names), path=path)
-            if path is None:
+            alias = code if code.path is not None else None
+            names.slots[name] = replace(slot, tables=self._tables(rule, names), path=alias)
+            if alias is None:
                 into.append((slot.index, code))
 
     def identity(self, node: Node, path: str, names: NameScope) -> Code:
