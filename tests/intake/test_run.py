@@ -534,7 +534,10 @@ class Failing(MemoryLedger):
         super().__init__()
         self.times = times
 
-    async def admit(self, admission: Admission, now: float) -> Admitted:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
+        return asyncio.ensure_future(self._admit(admission, now))
+
+    async def _admit(self, admission: Admission, now: float) -> Admitted:
         if self.times > 0:
             self.times -= 1
             raise LedgerUnavailable("no space left")
@@ -569,7 +572,10 @@ async def test_a_list_of_many_documents_goes_in_in_batches(tmp_path: Path) -> No
     seen: list[tuple[int, FileMark | None, bool]] = []
 
     class Watching(MemoryLedger):
-        async def admit(self, admission: Admission, now: float) -> Admitted:
+        def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
+            return asyncio.ensure_future(self._admit(admission, now))
+
+        async def _admit(self, admission: Admission, now: float) -> Admitted:
             seen.append((len(admission.calls), admission.mark, admission.replaces_failed))
             return await super().admit(admission, now)
 

@@ -1,4 +1,4 @@
-"""A configuration file and an environment -> Config: defaults, forms, places, secrets, destinations, warnings."""
+"""A configuration file and an environment -> Config: defaults, forms, locations, secrets, destinations, warnings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from tunerd.config import Config, ManifestRule, Secret, UrlRule
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.printing import redacted
 from tunerd.loading.config_file import load, load_text, refuse_changes
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 SECRET = "tr_api_canary_5f3a91"
 TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: made-up}\n"
@@ -64,7 +64,7 @@ def test_what_is_left_out_has_the_default_of_the_models() -> None:
 def test_sections_may_be_empty() -> None:
     """`delivery:` with nothing below is as if it were not there."""
     config = read(TUNER + SOURCE + "delivery:\nledger:\nhttp:\nlog:\ntests:\n")
-    without = {"places": {}, "text": Secret("")}
+    without = {"locations": {}, "text": Secret("")}
     assert replace(config, **without) == replace(read(TUNER + SOURCE), **without)
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from tests.cli.test_order_commands import CONFIG
 from tunerd.cli import main
 from tunerd.loading.config_file import read_text
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 SECRET = "Zq7xW9vK2mNp"
 STARTS = ["", "!", "!!", "*", "&", "&a ", "%", "@", "`", "|", "|-", ">", "{", "[", "{a: ", "'", '"', "- ", "? ", ": ", "#", "!<", "\t", "}", "]", ",",

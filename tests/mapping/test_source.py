@@ -191,7 +191,7 @@ def test_explain_tells_each_field_its_rule_and_why_it_is_empty() -> None:
     assert fields["call_cost"].why == "doc.cost: nothing; doc.price: nothing"
     assert fields["metadata"].why == "left out: length: takes text, a list or an object, got a number"
     assert fields["collected_dynamic_variables"].why == "gave nothing (not in the table: robot x1)"
-    assert fields["transcript_with_tool_calls"].place.line == 7
+    assert fields["transcript_with_tool_calls"].location.line == 7
     assert [strategy.answer for strategy in told.strategies] == [
         "absent: the rule gave nothing",
         "waits up to 1800 s for a recording of `egress` with this key, within 60 s of the call's start",

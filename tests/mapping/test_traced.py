@@ -22,7 +22,7 @@ from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.functions import Context
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.trace import TRACE_SLOT, Trace
-from tunerd.places import Node, Place
+from tunerd.yaml_location import Node, YamlLocation
 
 _FOLDERS = [Path(__file__).parent / name for name in ("presets/fixtures", "presets2/fixtures", "fixtures")]
 FIXTURES = sorted(
@@ -33,7 +33,7 @@ FIXTURES = sorted(
 @cache
 def _mapping(preset: str) -> SourceMapping:
     """Each document as a whole call, whether the preset gathers or not."""
-    alone = Node(None, Place("", 1, 1)) if "gather" in presets.load(preset) else None
+    alone = Node(None, YamlLocation("", 1, 1)) if "gather" in presets.load(preset) else None
     source = Source(name="calls", path="/calls", preset=preset, agent_remote_identifier="a", gather=alone)
     brings = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
     return compile_source(source, None, sources_with_started_at=brings, environ={})

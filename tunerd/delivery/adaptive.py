@@ -24,7 +24,7 @@ _DECREASE: Final = 0.9
 _STEEP_DECREASE: Final = 0.5
 """When most answers of a window were back-pressure."""
 _HOLD_ANSWERS: Final = 10
-"""For each answer of back-pressure so many others come before the limit grows again: trying costs little."""
+"""For each answer of back-pressure this many others come before the limit grows again: trying costs little."""
 _LONGEST_HOLD: Final = 500
 _WORSE: Final = 0.03
 """A limit that gets through so much less than a smaller one did, beyond what chance explains, is too large."""

@@ -13,7 +13,7 @@ COMPARED_EVERY_S = 5.0
 
 
 class Key:
-    """The current value; whoever needs to know of a change (also of the reason why there is none) is told by `on_change`.
+    """The current value; `on_change` calls back for each change, also of the reason why there is none.
     Never shows itself in a repr."""
 
     def __init__(self, destination: Destination) -> None:

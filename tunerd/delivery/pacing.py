@@ -1,4 +1,4 @@
-"""The gate of a destination: whether a call may start now, and what an attempt's end means for the others. Pure.
+"""Pacing of a destination: whether a call may start now, and what an attempt's end means for the others. Pure.
 
 A state machine with the time passed in: permits, rate limit, the adaptive limit, and which of the due calls the next claim
 takes. The pauses themselves are in pauses.py; what becomes of the call itself is retry.py's.
@@ -29,7 +29,7 @@ _OLD_PROBE_EACH: Final = 4
 
 
 class Pacing:
-    """One destination's gate. Methods that change something take `now` (Unix seconds) and give what is worth telling."""
+    """Of one destination. Methods that change something take `now` (Unix seconds) and give the events to emit."""
 
     def __init__(self, destination: str, *, concurrency: int, rate_limit: float | None) -> None:
         self._destination = destination
@@ -96,7 +96,7 @@ class Pacing:
         )
 
     def reserve(self, count: int, now: float) -> list[Permit]:
-        """At most so many permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
+        """At most `count` permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
         given back by `unused`."""
         permits: list[Permit] = []
         while len(permits) < count and self.pauses.own is None and not self.pauses.agents and self._in_flight < self._limit.limit:
@@ -123,7 +123,7 @@ class Pacing:
         self.pauses.agent_probe_ended(agent)
 
     def forget_permits(self, count: int) -> None:
-        """So many are counted, and nobody holds them. A probe may have been one of them."""
+        """`count` permits are counted, but no worker holds them. A probe may have been one of them."""
         self._in_flight -= count
         if count and self.pauses.own and not self._in_flight:
             self.pauses.own.probing = False
@@ -144,23 +144,23 @@ class Pacing:
                 probed.every_s = min(SAME_CALL_LONGEST_S, probed.every_s * 2)
                 probed.next_probe_at = now + probed.every_s
                 self.pauses.dirty = True
-        told = self._adapt(outcome, took_s, now)
+        events = self._adapt(outcome, took_s, now)
         if probed and probed.reason is PauseReason.LOCAL and self.pauses.own is probed and not _is_local(outcome):
-            told += self.pauses.end(now)  # a connection could be made; what came of it is seen below
+            events += self.pauses.end(now)  # a connection could be made; what came of it is seen below
         match outcome:
             case Sent():
                 self._single_call_faults.accepted(now - took_s)
-                told += self._accept(agent, now, probed)
+                events += self._accept(agent, now, probed)
             case Unconfirmed():
-                told += self._doubt(row, outcome, now)
+                events += self._doubt(row, outcome, now)
             case Failed():
-                told += self._reject(row, agent, outcome, now, probed)
+                events += self._reject(row, agent, outcome, now, probed)
             case Refused():
-                told += self._refuse(agent, outcome, now)
+                events += self._refuse(agent, outcome, now)
             case Retry():
-                told += self._trouble(row, outcome, now)
+                events += self._trouble(row, outcome, now)
         self.pauses.agent_probe_ended(agent, next_probe_at)
-        return told
+        return events
 
     def cancelled(self, permit: Permit, agent: str) -> None:
         """The attempt was broken off by a stop; it says nothing about the destination."""
@@ -189,28 +189,28 @@ class Pacing:
         self._last_accepted_at = now
         self._rejected.clear()
         self._troubles.clear()
-        told: list[Event] = []
+        events: list[Event] = []
         if self.pauses.own and (probed or self.pauses.own.reason in (PauseReason.UNREACHABLE, PauseReason.REJECTING)):
-            told += self._answered(now)
-        told += self.pauses.agent_answered(agent, now)
-        return told
+            events += self._answered(now)
+        events += self.pauses.agent_answered(agent, now)
+        return events
 
     def _reject(self, row: int, agent: str, outcome: Failed, now: float, probed: Pause | None) -> list[Event]:
-        told: list[Event] = []
+        events: list[Event] = []
         if self.pauses.own and (self.pauses.own.reason is PauseReason.UNREACHABLE or (probed and not self.pauses.is_rejecting)):
-            told += self._answered(now)
-        told += self.pauses.agent_answered(agent, now)
+            events += self._answered(now)
+        events += self.pauses.agent_answered(agent, now)
         if outcome.reason is not FailReason.REJECTED or self.pauses.is_rejecting:
-            return told
+            return events
         if outcome.status != self._rejected_status:
             self._rejected.clear()
             self._rejected_status = outcome.status
         self._rejected.add(row)
         if len(self._rejected) >= REJECTIONS and self.pauses.own is None:
             detail = f"{REJECTIONS} different calls in a row were rejected; {_cause(outcome)}; at last: {outcome.detail}"
-            told += self.pauses.begin(PauseReason.REJECTING, detail, now)
+            events += self.pauses.begin(PauseReason.REJECTING, detail, now)
             self._rejected.clear()
-        return told
+        return events
 
     def _refuse(self, agent: str, outcome: Refused, now: float) -> list[Event]:
         if outcome.scope is Scope.DESTINATION:
@@ -221,13 +221,13 @@ class Pacing:
             if _is_local(outcome) and self._in_flight:
                 return []  # there are fewer connections than were wanted, but there are some
             return self.pauses.begin(outcome.reason, outcome.detail, now)
-        told: list[Event] = []
+        events: list[Event] = []
         if self.pauses.own and self.pauses.own.reason in (PauseReason.UNREACHABLE, PauseReason.ENDPOINT):
-            told += self._answered(now)
+            events += self._answered(now)
         elif self.pauses.own and self.pauses.own.reason is PauseReason.AUTH and self.pauses.has_key:
-            told += self._answered(now)  # the key itself is known again
-        told += self.pauses.begin_agent(agent, outcome.reason, outcome.detail, now)
-        return told
+            events += self._answered(now)  # the key itself is known again
+        events += self.pauses.begin_agent(agent, outcome.reason, outcome.detail, now)
+        return events
 
     def _doubt(self, row: int, outcome: Unconfirmed, now: float) -> list[Event]:
         """From now on this call is the only probe, unless another one is already."""
@@ -239,25 +239,25 @@ class Pacing:
             self.pauses.dirty = True
             return []
         detail = f"{outcome.detail}; only this call is tried again, in {PROBE_EVERY_S:.0f} s"
-        told = self.pauses.begin(PauseReason.ENDPOINT, detail, now)
+        events = self.pauses.begin(PauseReason.ENDPOINT, detail, now)
         if self.pauses.own:
             self.pauses.own.row = row
-        return told
+        return events
 
     def _trouble(self, row: int, outcome: Retry, now: float) -> list[Event]:
-        told: list[Event] = []
+        events: list[Event] = []
         if outcome.retry_after_s is not None:
             self.pauses.close_until(now + outcome.retry_after_s)
         if outcome.reason is RetryReason.THROTTLED:
             if self.pauses.own and self.pauses.own.reason is PauseReason.UNREACHABLE:
-                told += self._answered(now)
-            return told
+                events += self._answered(now)
+            return events
         self._troubles.append((now, row))
         full = len(self._troubles) == TROUBLES and now - self._troubles[0][0] <= TROUBLE_WITHIN_S
         if full and self.pauses.own is None and len({row for _, row in self._troubles}) >= TROUBLED_CALLS:
             detail = f"{TROUBLES} attempts in a row were in vain; at last: {outcome.detail}"
-            told += self.pauses.begin(PauseReason.UNREACHABLE, detail, now)
-        return told
+            events += self.pauses.begin(PauseReason.UNREACHABLE, detail, now)
+        return events
 
     def _adapt(self, outcome: Outcome, took_s: float, now: float) -> list[Event]:
         before = self._limit.limit
@@ -266,7 +266,7 @@ class Pacing:
         )
         answered = isinstance(outcome, Sent | Failed)
         if _is_local(outcome) and self._in_flight:
-            self._limit.bound(self._in_flight)  # the others have connections, and may go on with them
+            self._limit.bound(self._in_flight)  # the others have connections, and may continue with them
         else:
             self._limit.ended(now, took_s, pressed=pressed or _is_local(outcome), answered=answered)
         after = self._limit.limit
@@ -275,14 +275,14 @@ class Pacing:
     def _answered(self, now: float) -> list[Event]:
         """What the destination was paused for is over."""
         was_away = self.pauses.own is not None and self.pauses.own.reason is PauseReason.UNREACHABLE
-        told = self.pauses.end(now)
+        events = self.pauses.end(now)
         self._troubles.clear()
         if was_away:
             before = self._limit.limit
             self._limit.restart()
             if self._limit.limit != before:
-                told.append(ConcurrencyChanged(destination=self._destination, limit=self._limit.limit))
-        return told
+                events.append(ConcurrencyChanged(destination=self._destination, limit=self._limit.limit))
+        return events
 
 
 def _is_local(outcome: Outcome) -> bool:

@@ -91,9 +91,9 @@ class CrashJournal:
     def begin(self, source: str, path: str) -> "JournalEntry":
         slot = self._free.pop() if self._free else self._new_slot()
         self._held += 1
-        hold = JournalEntry(self, slot, (source, path))
-        hold.note(Phase.READING, FILE)
-        return hold
+        journal_entry = JournalEntry(self, slot, (source, path))
+        journal_entry.note(Phase.READING, FILE)
+        return journal_entry
 
     # For JournalEntry.
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Refusal
-from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.mapping.limits import check_create_call
 from tunerd.outcome import FailReason
+from tunerd.recording_url import MAX_URL_CHARS, url_problem
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
 _AGAIN: Final = "map it again with `tunerd remap`"

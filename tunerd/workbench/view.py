@@ -12,10 +12,10 @@ from tunerd.call import Refusal
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind
-from tunerd.places import Place
 from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.request import RequestPreview, form_used
 from tunerd.workbench.shown import count, where
+from tunerd.yaml_location import YamlLocation
 
 View: TypeAlias = dict[str, Any]
 
@@ -61,8 +61,8 @@ def view_of(evaluation: Evaluation) -> View:
             "expires_at": recording.expires_at,
         },
         "fields": [
-            {"name": field.name, "file": field.place.file, "line": field.place.line, "rule": field.rule, "value": field.value,
-             "why_nothing": field.why}
+            {"name": field.name, "file": field.location.file, "line": field.location.line, "rule": field.rule,
+             "value": field.value, "why_nothing": field.why}
             for field in explanation.fields
         ],
         "repairs": dict(explanation.repairs),
@@ -89,7 +89,7 @@ def origin_of(document: View) -> str:
 
 def where_is(item: View) -> str:
     """The place of a field or of a rule, as people read it."""
-    return where(Place(item["file"], item["line"], 1))
+    return where(YamlLocation(item["file"], item["line"], 1))
 
 
 def outcome_of(evaluation: Evaluation) -> str:
@@ -175,8 +175,8 @@ def _refusal_json(refusal: Refusal) -> dict[str, str]:
 def _rule_json(rule: RuleTrace) -> dict[str, Any]:
     return {
         "path": rule.path,
-        "file": rule.ref.place.file,
-        "line": rule.ref.place.line,
+        "file": rule.ref.location.file,
+        "line": rule.ref.location.line,
         "rule": rule.ref.text,
         "runs": rule.runs,
         "missing": rule.missing,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from tunerd.call import Call, Refusal, State
-from tunerd.ledger import AdmitVerdict, FailedCall, Gate
+from tunerd.ledger import AdmitVerdict, FailedCall, StoredPauses
 from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.refuse import is_superseded
 from tunerd.ledger.matching import Use, brings_url, decide, wants_of
@@ -164,4 +164,4 @@ def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:
 
 def _know_destination(store: Store, destination: str, now: float) -> None:
     if destination and store.destinations.get(destination) is None:
-        store.destinations.set(destination, Gate(), PauseClock(at=now))
+        store.destinations.set(destination, StoredPauses(), PauseClock(at=now))

@@ -213,7 +213,7 @@ class Store:
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
         self.destinations.shift(seconds)
-        self.woken.update(list(self.destinations.gates()))
+        self.woken.update(list(self.destinations.stored_pauses()))
 
     def probe_write(self) -> None:
         """Write something that nobody reads: proves that the disk takes a commit, and syncs those before it."""
@@ -252,10 +252,10 @@ class Store:
         self.buffer.forget()
         self._forget_hints()
         is_undone = self.db.rollback()
-        tally, bodies, gates, claimed, touched = self._before
+        tally, bodies, pauses, claimed, touched = self._before
         self.tally = tally
         self.bodies.restore(bodies)
-        self.destinations.restore(gates)
+        self.destinations.restore(pauses)
         self.claimed = dict.fromkeys(claimed)  # the rows may have been changed: read them again
         self.replace_touched(touched)
         self.woken, self.disposable = Counter(), set()
