@@ -5,6 +5,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.real_parts import needs_libyaml
 from tunerd.config import yaml_nodes
 from tunerd.config.yaml_nodes import MAX_DEPTH, parse_yaml, resolve_scalar
@@ -169,7 +170,7 @@ def _walk(node: Node) -> None:
         node.value.encode()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(mutated() | st.text(max_size=60))
 def test_any_text_is_read_or_refused_in_one_line_each(text: str) -> None:
     """No text raises anything but ConfigError, and each of its problems is one line with a place."""
@@ -185,7 +186,7 @@ def test_any_text_is_read_or_refused_in_one_line_each(text: str) -> None:
 
 
 @needs_libyaml
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(mutated())
 def test_both_scanners_read_the_same(text: str) -> None:
     """With libyaml and without it: what both accept is the same tree, and it is rarely only one that accepts."""

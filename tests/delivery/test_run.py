@@ -162,7 +162,7 @@ async def test_a_missing_key_makes_no_request(tmp_path: Path) -> None:
         await bench.admit("call-1")
         (began,) = await bench.told.until(PauseBegan)
         assert str(file) in began.detail
-        await bench.clock.advance(3600)
+        await bench.clock.advance(600)
         assert not forms
         assert bench.delivery.statuses()[0].form is None
         file.write_text("tr_api_1")
@@ -404,9 +404,9 @@ async def test_an_operators_pause_and_resume() -> None:
     async with delivering(scripted(lambda call: SENT), ledger=ledger, clock=clock) as bench:
         await bench.delivery.pause("tuner")
         await bench.admit("call-1")
-        await clock.advance(3600)
+        await clock.advance(600)
     async with delivering(scripted(lambda call: SENT), ledger=ledger, clock=clock) as bench:
-        await clock.advance(3600)
+        await clock.advance(600)
         assert not bench.told.seen(AttemptEnded)
         await bench.delivery.resume("tuner")
         await bench.told.until(CallSent)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.config.test_yaml_nodes import mutated
+from tests.examples import examples
 from tunerd.call import Fail, Form, Hold, SendAnyway
 from tunerd.config import Config, ManifestRule, Secret, UrlRule
 from tunerd.config.api_key import KeyUnusable, read_key
@@ -401,7 +402,7 @@ WHOLE = (Path(__file__).parent.parent.parent / "config.example.yaml").read_text(
 SHORT = "\n".join(line.split("  #")[0] for line in WHOLE.splitlines() if not line.lstrip().startswith("#"))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(SHORT))
 def test_no_configuration_breaks_the_reader(text: str) -> None:
     """Any mutation of a whole configuration is read, or refused with problems of one line each."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.mapping.sources import REST, call_of, compiled, document, fields_of, problems_of
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Source
@@ -265,7 +266,7 @@ def _ends(mapping: SourceMapping, value: Any) -> Mapped:
     return mapped
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.sampled_from(sorted(_PRESETS)), _ODD)
 def test_every_json_value_ends_somehow(preset: str, value: Any) -> None:
     """map never raises: whatever stands in a document, it is a call, a recording, refused or ignored."""

@@ -92,7 +92,7 @@ class DestinationPool:
     def need_not_look(self) -> float | None:
         """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
         now = self._clock.now()
-        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.views():
+        if not self.has_nothing_due(now) or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.are_any:
             return None
         return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
 

@@ -63,6 +63,10 @@ class DeliveryPauses:
         return self.own.reason if self.own else None
 
     @property
+    def are_any(self) -> bool:
+        return self.own is not None or bool(self.agents)
+
+    @property
     def is_rejecting(self) -> bool:
         return self.reason is PauseReason.REJECTING
 

@@ -196,6 +196,7 @@ class FileReader:
         if batch.mark is not None:
             self._remember(batch, batch.mark, submitted.inspection)
         self.progress += bool(made)
+        self._runtime.late_parts += admitted.late
         if self._gatherer is not None and (admission.fragments or admission.cuts or admission.torn or admission.refused):
             self._gatherer.changed.set()
         for event in events_of(self._runtime.name, made, admission, admitted):

@@ -194,6 +194,7 @@ class Gatherer:
             looks.append((group, mapped))
             results.append(result)
         gathered = await self._runtime.ask(lambda: self._ledger.gather(results, self._clock.now()))
+        self._runtime.late_parts += gathered.late
         for event in events_of(self._source, looks, gathered):
             self._runtime.emit(event)
 

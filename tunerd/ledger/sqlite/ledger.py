@@ -143,7 +143,7 @@ class SqliteLedger:
     def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
         a = admission
         rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
-        size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
+        size = sum([len(c.payload) + len(c.document or b"") for c in a.calls]) + sum([len(f.document) for f in a.fragments])
         future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         try:
             self._free_space.check()

@@ -2,11 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from functools import reduce
 from typing import Any, Final
 
-from tunerd.mapping.functions.registry import Nulls, Registry
+from tunerd.mapping.functions.registry import Code, Context, Nulls, Registry, Run
 from tunerd.mapping.values import RuleError, is_number, lost_digits, refuse, true
 
 REGISTRY: Final = Registry()
@@ -83,10 +84,23 @@ def _abs(value: Any) -> Any:
     return None if number is None else abs(number)
 
 
+def _prepare_if(codes: Sequence[Code], context: Context) -> Run:
+    condition, then = codes[0].run, codes[1].run
+    otherwise: Run = codes[2].run if len(codes) == 3 else lambda _: None
+
+    def run(scope: Any) -> Any:
+        # Both sides are evaluated, so that an error in the one that is not taken today does not wait for its day.
+        yes, no = then(scope), otherwise(scope)
+        return yes if true(condition(scope)) else no
+
+    return run
+
+
 @REGISTRY.add(
     "if(condition, then[, else])",
     "`then` if the condition is true (as in JMESPath, 0 is true), or else `else` or null; both are evaluated",
     nulls=Nulls.SEEN,
+    prepare=_prepare_if,
 )
 def _if(condition: Any, then: Any, otherwise: Any = None) -> Any:
     return then if true(condition) else otherwise
