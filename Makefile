@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs deb clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -83,6 +83,10 @@ readme: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# The Debian package, in dist/: deb/build explains it.
+deb: $(STAMP)
+	PYTHON=$(BIN)/python deb/build dist
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov
