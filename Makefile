@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs deb clean
+.PHONY: install demo test quick coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs deb debian clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -87,6 +87,12 @@ docs: $(STAMP)
 # The Debian package, in dist/: deb/build explains it.
 deb: $(STAMP)
 	PYTHON=$(BIN)/python deb/build dist
+
+# The life of that package in a new, minimal Debian 12 (mmdebstrap makes it), and not in a copy of this machine's own. Needs root.
+debian: $(STAMP)
+	tree=$$(mktemp -d); trap 'rm -rf "$$tree"' EXIT; chmod 755 "$$tree"; \
+	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
+	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov

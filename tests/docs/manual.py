@@ -10,7 +10,7 @@ import click
 from tunerd import __version__
 from tunerd.cli import main
 
-_HEAD: Final = r'''.\" Made by `make docs`. Change the help texts in tunerd/cli/, not this page.
+_HEAD: Final = r""".\" Made by `make docs`. Change the help texts in tunerd/cli/, not this page.
 .TH TUNERD 1 "" "tunerd {version}" "User commands"
 .SH NAME
 tunerd \- deliver every finished voice call, with its recording, to Tuner
@@ -21,9 +21,10 @@ tunerd \- deliver every finished voice call, with its recording, to Tuner
 .SH DESCRIPTION
 .B tunerd run
 reads finished calls from the directories of its configuration, keeps them in a ledger, and posts each one to Tuner, with its
-recording. The other commands ask the running daemon, try rules on files, or manage calls that failed.
-'''
-_FOOT: Final = r'''.SH FILES
+recording. The other commands ask the running daemon, try rules on files, or manage calls that failed. Each command knows
+.BR \-\-help .
+"""
+_FOOT: Final = r""".SH FILES
 .TP
 .I /etc/tunerd/config.yaml
 The configuration, if neither \fB\-c\fP nor \fBTUNERD_CONFIG\fP names another one.
@@ -39,22 +40,22 @@ The control socket of the service.
 .SH SEE ALSO
 .BR systemctl (1),
 .BR journalctl (1)
-'''
+"""
 
 
 def man_page() -> str:
     context = click.Context(main, info_name="tunerd")
     names = main.list_commands(context)
-    sections = [_command(main.get_command(context, name), context) for name in names]
+    sections = [_command(name, main.get_command(context, name), context) for name in names]
     return _HEAD.format(version=__version__) + ".SH COMMANDS\n" + "".join(sections) + _environment() + _FOOT
 
 
-def _command(command: click.Command | None, parent: click.Context) -> str:
+def _command(name: str, command: click.Command | None, parent: click.Context) -> str:
     assert command is not None
-    context = click.Context(command, info_name=command.name, parent=parent)
-    usage = " ".join(["tunerd", str(command.name), *command.collect_usage_pieces(context)])
+    context = click.Context(command, info_name=name, parent=parent)
+    usage = " ".join(["tunerd", name, *command.collect_usage_pieces(context)])
     lines = [f".SS {_escaped(usage)}", *_paragraphs(command.help or "")]
-    for param in command.get_params(context):
+    for param in command.params:
         record = param.get_help_record(context)
         if record is not None and record[1]:
             lines += [".TP", f".B {_escaped(record[0])}", _marked(record[1])]

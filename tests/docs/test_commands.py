@@ -15,7 +15,7 @@ _PROSE = frozenset({"runs", "is", "itself", "and", "never", "sees", "does", "can
 
 
 def _is_built(name: str) -> bool:
-    return importlib.util.find_spec(f"tunerd.cli.{name}") is not None
+    return importlib.util.find_spec(f"tunerd.cli.{name.replace('-', '_')}") is not None
 
 
 def _parsed(command: click.Command, words: Sequence[str]) -> Mapping[str, object]:
@@ -28,7 +28,9 @@ def _parsed(command: click.Command, words: Sequence[str]) -> Mapping[str, object
 def test_the_commands_are_found() -> None:
     """The patterns find the commands; a command that they miss would not be checked."""
     assert len(_NAMED) > 80
-    assert {"docs/troubleshooting.md", "README.md", "Dockerfile", "systemd/tunerd.service"} <= {one.where for one in _NAMED}
+    assert {"docs/troubleshooting.md", "README.md", "Dockerfile", "systemd/tunerd.service", "deb/postinst"} <= {
+        one.where for one in _NAMED
+    }
 
 
 @pytest.mark.parametrize("one", _NAMED, ids=str)

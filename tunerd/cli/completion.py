@@ -5,6 +5,8 @@ from typing import Final
 import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
+from tunerd.cli.terminal import say_lines
+
 _EPILOG = """\b
 Examples:
   tunerd completion bash > /etc/bash_completion.d/tunerd
@@ -14,11 +16,11 @@ Examples:
 _SHELLS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-@click.command(epilog=_EPILOG)
+@click.command("completion", epilog=_EPILOG)
 @click.argument("shell", type=click.Choice(tuple(_SHELLS)))
 def command(shell: str) -> None:
     """Print the completion script of tunerd for a shell. `tunerd install-service` and the Debian package install it."""
-    click.echo(script(shell), nl=False)
+    say_lines(script(shell).removesuffix("\n"))
 
 
 def script(shell: str) -> str:
