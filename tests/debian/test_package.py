@@ -67,6 +67,7 @@ socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package of this checkout as 1.deb, and as 2.deb the same with a higher version and another example configuration."""
     directory = tmp_path_factory.mktemp("packages")
+    directory.chmod(0o755)  # the service reads import_all.py
     environ = {**os.environ, "PYTHON": sys.executable}
     built = subprocess.run(["deb/build", directory], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
