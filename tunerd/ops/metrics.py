@@ -233,7 +233,8 @@ class _Histogram:
             self._sums[label] = 0.0
 
     def observe(self, label: str, value: float) -> None:
-        self.know(label)
+        if label not in self._counts:
+            self.know(label)
         self._counts[label][bisect_left(self._bounds, value)] += 1
         self._sums[label] += value
 
