@@ -24,7 +24,7 @@ test: $(STAMP)
 
 # All tests except the end-to-end tests, which start daemons.
 quick: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/debian
 
 # The tests whose result may depend on the version of Python: the loop, sockets, threads, files, signals, SQLite, the commands, a
 # real daemon; and every preset over its documents. CI runs them on the newest Python.
@@ -35,7 +35,7 @@ portable: $(STAMP)
 # Line and branch coverage of `make quick`; it fails under 92 %. The end-to-end tests are not counted, because their code runs in
 # separate processes (lifecycle.py, post_recovery.py and maintenance.py have few other tests).
 coverage: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/debian --cov --cov-report=term --cov-fail-under=92
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ check: lint types test
 # Ten times as many examples for every property (tests/examples.py), 20,000 random transcripts through the timeline, 4,000 random
 # schedules of rotations and of gathered logs, 2,000 of whole files, and 68,000 calls after which memory has to have levelled off.
 thorough: $(STAMP)
-	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e
+	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e --ignore=tests/debian
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/e2e/test_memory.py
 
