@@ -10,7 +10,9 @@ RUN python -m venv --without-pip /opt/tunerd \
  && python -m pip --python /opt/tunerd/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements.lock \
  && python -m venv --without-pip /opt/build \
  && python -m pip --python /opt/build/bin/python install --no-cache-dir --require-hashes --only-binary :all: -r requirements-build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY docs/systemd.md docs/tunerd.1 ./docs/
+COPY systemd ./systemd
 COPY tunerd ./tunerd
 RUN python -m pip --python /opt/build/bin/python wheel --no-deps --no-index --no-build-isolation --wheel-dir /dist . \
  && python -m pip --python /opt/tunerd/bin/python install --no-deps --no-index /dist/tunerd-*.whl

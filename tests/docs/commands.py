@@ -38,7 +38,8 @@ def named_commands() -> Iterator[Named]:
     for file in sorted((ROOT / "tunerd").rglob("*.py")):
         yield from _inline(file.read_text(), str(file.relative_to(ROOT)))
     manifests = (str(file.relative_to(ROOT)) for file in sorted((ROOT / "k8s").rglob("sidecar.yaml")))
-    for name in ("Dockerfile", "config.example.yaml", "systemd/tunerd.service", *manifests):
+    units = ("systemd/tunerd.service", "systemd/tunerd@.service", "deb/postinst")
+    for name in ("Dockerfile", "config.example.yaml", *units, *manifests):
         yield from _of_lines((ROOT / name).read_text(), name)
 
 

@@ -28,6 +28,7 @@ def test_the_commands_are_found() -> None:
         "README.md",
         "Dockerfile",
         "systemd/tunerd.service",
+        "deb/postinst",
         "k8s/components/plain-sidecar/sidecar.yaml",
     } <= {one.where for one in _NAMED}
 
