@@ -29,6 +29,7 @@ def redacted(config: Config) -> str:
             "hosts": list(config.http.hosts),
         },
         "log": _section(config.log),
+        "control_socket": config.control_socket,
     }
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 

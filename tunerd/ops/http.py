@@ -104,28 +104,42 @@ def split_address(listen: str, key: str = "http.listen") -> tuple[str, int]:
 
 
 async def _listeners(host: str, port: int) -> list[GuardedSocket]:
-    """A bound socket for each address of the host (empty: every address of this machine). Raises OSError."""
+    """A bound socket for each address of the host (empty: every address of this machine, IPv4 and IPv6, whichever of the two it
+    has). Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[GuardedSocket] = []
+    absent: OSError | None = None
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, _, _, (name, _, *scope) in dict.fromkeys(found):
             try:
-                listener = GuardedSocket(family, keep=KEPT_SHARE)
+                listeners.append(_bound(family, (name, port, *scope)))
             except OSError as exc:
-                if exc.errno == errno.EAFNOSUPPORT and len(found) > 1:
-                    continue
-                raise
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
+                if exc.errno != errno.EAFNOSUPPORT and (exc.errno != errno.EADDRNOTAVAIL or family != socket.AF_INET6):
+                    raise
+                absent = exc  # this machine has no IPv6
+            else:
+                port = listeners[-1].getsockname()[1]  # port 0: the second family listens on the same port as the first
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
+    if absent is not None and not listeners:
+        raise absent
     return listeners
+
+
+def _bound(family: int, address: tuple[object, ...]) -> GuardedSocket:
+    listener = GuardedSocket(family, keep=KEPT_SHARE)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _why_not(listen: str, exc: OSError) -> str:
