@@ -4,27 +4,19 @@ It is done beside everything else, in threads, and a scrape shows the last resul
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 from tunerd.clock import Clock
-from tunerd.ledger import DiskUse, LedgerUnavailable
+from tunerd.ledger import DiskUse, Inspection, LedgerUnavailable
 from tunerd.ops.gauges import LedgerMeasures
 
 MEASURE_EVERY_S: Final = 10.0
 
 
-class MeasuredLedger(Protocol):
-    async def disk_use(self) -> DiskUse:
-        """Raises OSError."""
-
-    async def unmatched_recordings(self) -> Mapping[str, int]:
-        """Source -> recordings that no call has taken; sources without any are left out. Raises LedgerUnavailable."""
-
-
 async def measure_forever(
-    ledger: MeasuredLedger,
+    ledger: Inspection,
     manifest_sources: Callable[[], Collection[str]],
     keep: Callable[[LedgerMeasures], None],
     clock: Clock,
