@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -31,8 +31,8 @@ class Page:
     async def ailment(self) -> str | None:
         return self.ill
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        return f"accept={accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
+    def render(self, accept: str) -> tuple[Callable[[], bytes], str]:
+        return f"accept={accept}".encode, "text/plain; version=0.0.4; charset=utf-8"
 
     async def get(self, path: str, **headers: str) -> tuple[int, str, str]:
         host, port = self.address

@@ -48,7 +48,7 @@ def make(
 
 
 def names_of(metrics: Metrics) -> set[str]:
-    families = text_string_to_metric_families(metrics.render()[0].decode())
+    families = text_string_to_metric_families(metrics.render()[0]().decode())
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 
@@ -95,7 +95,7 @@ def test_at_most_820_series_for_five_sources() -> None:
     for name in sources:
         notes = MappingNotes(missing=names, left_out=names, repairs=dict.fromkeys(names, 1), redacted=dict.fromkeys(names, 1))
         metrics(e.DocumentMapped(source=name, notes=notes))
-    series = [line for line in metrics.render()[0].decode().splitlines() if line and not line.startswith("#")]
+    series = [line for line in metrics.render()[0]().decode().splitlines() if line and not line.startswith("#")]
     assert len(series) <= 820
     assert not [line for line in series if "_created" in line]
 
@@ -165,7 +165,7 @@ def test_a_destination_that_is_gone_is_counted_as_removed() -> None:
     assert value("tunerd_uploads_in_flight", {"destination": "removed"}) == 1
     assert value("tunerd_longest_due_seconds", {"destination": "removed"}) == 60
     assert value("tunerd_longest_due_seconds", {"destination": "eu"}) == 5
-    labels = set(re.findall(r'destination="([^"]*)"', metrics.render()[0].decode()))
+    labels = set(re.findall(r'destination="([^"]*)"', metrics.render()[0]().decode()))
     assert labels == {"eu", "removed"}
 
 
@@ -254,10 +254,19 @@ def test_both_exposition_formats_parse() -> None:
     metrics, _ = make()
     for event in every_event():
         metrics(event)
-    body, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
+    write, content_type = metrics.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
-    assert list(parse_openmetrics(body.decode()))  # type: ignore[no-untyped-call]
+    assert list(parse_openmetrics(write().decode()))  # type: ignore[no-untyped-call]
     assert metrics.render()[1].startswith("text/plain")
+
+
+def test_a_scrape_shows_one_moment() -> None:
+    """What is counted while the text is written is in the next scrape."""
+    metrics, _ = make()
+    write, _ = metrics.render()
+    metrics(sent())
+    assert 'tunerd_calls_sent_total{source="agent"} 0.0' in write().decode()
+    assert 'tunerd_calls_sent_total{source="agent"} 1.0' in metrics.render()[0]().decode()
 
 
 @needs_program("promtool", "Prometheus' own linter (Debian: prometheus)")
@@ -267,7 +276,7 @@ def test_promtool_has_nothing_to_say() -> None:
     metrics, _ = make(reading=reading)
     for event in every_event():
         metrics(event)
-    done = subprocess.run(["promtool", "check", "metrics"], input=metrics.render()[0], capture_output=True, check=False)
+    done = subprocess.run(["promtool", "check", "metrics"], input=metrics.render()[0](), capture_output=True, check=False)
     assert (done.returncode, done.stderr.decode()) == (0, "")
 
 

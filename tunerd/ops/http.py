@@ -44,7 +44,7 @@ class HttpServer:
         self,
         shown: StatusPage,
         ailment: Callable[[], Awaitable[str | None]],
-        render: Callable[[str], tuple[bytes, str]],
+        render: Callable[[str], tuple[Callable[[], bytes], str]],
         version: str,
         *,
         hosts: Callable[[], Collection[str]] = tuple,
@@ -109,7 +109,8 @@ class HttpServer:
         return web.Response(text=f"tunerd {self._version}: {paths}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = self._render(request.headers.get("Accept", ""))
+        write, content_type = self._render(request.headers.get("Accept", ""))
+        body = await asyncio.to_thread(write)  # it takes some milliseconds, which the event loop has better uses for
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.Response:

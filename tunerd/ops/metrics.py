@@ -7,6 +7,7 @@ reason and state is at zero from the start, and nothing here needs a query of th
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -97,10 +98,11 @@ class Metrics:
         """From now on each scrape shows states, ages, pauses, bytes and uploads in flight."""
         self._registry.register(_Collector(lambda: gauge_families(gauged, self._labels, self._now())))
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The scrape, and its content type: OpenMetrics where the asker wants it, else the text format."""
+    def render(self, accept: str = "") -> tuple[Callable[[], bytes], str]:
+        """What a scrape shows as of now, and its content type: OpenMetrics where the asker wants it, else the text format. The
+        function that writes the text takes most of the time, and may run in another thread."""
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return partial(encode, _Collected(list(self._registry.collect()))), content_type
 
     def __call__(self, event: e.Event) -> None:
         count = self._count.get(type(event))
@@ -241,6 +243,17 @@ def _histogram(name: str, text: str, label: str, counts: Iterable[tuple[str, His
     for value, histogram in counts:
         family.add_metric((value,), histogram.buckets(), histogram.total)
     return family
+
+
+class _Collected(CollectorRegistry):
+    """Families that nobody changes any more."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        super().__init__()
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._families)
 
 
 class _Collector(Collector):
