@@ -18,7 +18,7 @@ from tunerd.call import Document, Origin, UrlStrategy
 from tunerd.config import Destination, Source, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
-from tunerd.places import Node, Place
+from tunerd.yaml_location import Node, YamlLocation
 
 ROUNDS = 60
 CALLS = 8
@@ -109,7 +109,7 @@ def _decile(values: list[float], which: int) -> float:
 
 def _preset(name: str) -> SourceMapping:
     """With `gather: null`: what is measured is the mapping of a document that is there."""
-    alone = Node(None, Place("", 1, 1)) if "gather" in presets.load(name) else None
+    alone = Node(None, YamlLocation("", 1, 1)) if "gather" in presets.load(name) else None
     return _compiled(Source(name="calls", path="/calls", preset=name, agent_remote_identifier="bench", gather=alone))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,6 @@ MODULES = {
     ".".join(("tunerd", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-TREES = {module: ast.parse(path.read_text()) for module, path in MODULES.items()}
-NODES = {module: list(ast.walk(tree)) for module, tree in TREES.items()}
 
 MAX_LINES = 420
 MAX_LINES_WITHOUT_ARGUMENT = 300
@@ -37,8 +36,8 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
-    "tunerd.location",
-    "tunerd.places",
+    "tunerd.recording_url",
+    "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
     "tunerd.visible",
@@ -64,8 +63,8 @@ CORE = {
     "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
-    "tunerd.location",
-    "tunerd.places",
+    "tunerd.recording_url",
+    "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
     "tunerd.visible",
@@ -87,9 +86,19 @@ MAY_IMPORT = {
 }
 
 
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+@cache
+def _nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(_tree(module)))
+
+
 def _imports(module: str) -> Iterator[str]:
     """Every name that a module imports, `from package import module` as the module."""
-    for node in NODES[module]:
+    for node in _nodes(module):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -110,7 +119,7 @@ def _unit(module: str) -> str:
 
 def _calls(module: str) -> Iterator[tuple[str, ast.Call]]:
     """`name(...)` and `owner.name(...)` as text, with the call itself."""
-    for node in NODES[module]:
+    for node in _nodes(module):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
             yield f"{owner}.{node.func.attr}", node
@@ -152,7 +161,7 @@ def test_only_ops_tells() -> None:
 
 def test_each_file_says_what_belongs_in_it() -> None:
     """Each file opens with a sentence or two for its next reader."""
-    assert not [module for module, tree in TREES.items() if not ast.get_docstring(tree)]
+    assert not [module for module in MODULES if not ast.get_docstring(_tree(module))]
 
 
 def test_only_one_place_writes_to_the_terminal() -> None:
@@ -210,8 +219,8 @@ def import_cycles() -> set[str]:
 def types_named_twice() -> set[str]:
     """A name that two modules give to a type of their own: a word stands for one idea."""
     found: dict[str, set[str]] = defaultdict(set)
-    for module, tree in TREES.items():
-        for node in tree.body:
+    for module in MODULES:
+        for node in _tree(module).body:
             if isinstance(node, ast.ClassDef):
                 found[node.name].add(module)
             elif isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) == "TypeAlias":
@@ -231,7 +240,7 @@ def files_too_long() -> set[str]:
     found = set()
     for module, path in MODULES.items():
         lines = len(path.read_text().splitlines())
-        first = re.split(r"[.:](?:\s|$)", ast.get_docstring(TREES[module]) or "", maxsplit=1)[0]
+        first = re.split(r"[.:](?:\s|$)", ast.get_docstring(_tree(module)) or "", maxsplit=1)[0]
         if lines > MAX_LINES or (lines > MAX_LINES_WITHOUT_ARGUMENT and "because" not in first):
             found.add(path.relative_to(ROOT).as_posix())
     return found
@@ -242,7 +251,7 @@ def functions_too_long() -> set[str]:
     return {
         f"{path.relative_to(ROOT).as_posix()} {node.name}"
         for module, path in MODULES.items()
-        for node in NODES[module]
+        for node in _nodes(module)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION_LINES
     }
@@ -253,7 +262,7 @@ def constructors_with_too_many_arguments() -> set[str]:
     return {
         f"{path.relative_to(ROOT).as_posix()} {owner.name}"
         for module, path in MODULES.items()
-        for owner in NODES[module]
+        for owner in _nodes(module)
         if isinstance(owner, ast.ClassDef)
         for node in owner.body
         if isinstance(node, ast.FunctionDef) and node.name == "__init__"

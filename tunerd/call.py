@@ -27,7 +27,7 @@ class Form(StrEnum):
 
 
 class State(StrEnum):
-    """Where a call stands in the ledger. Closed: a metric label and a ledger column at once."""
+    """The state of a call in the ledger. Closed: a metric label and a ledger column at once."""
 
     GATHERING = "gathering"
     WAITING = "waiting"
@@ -212,7 +212,7 @@ class Recording:
     key: str
     """Trimmed, never empty."""
     id: str = ""
-    """What the platform calls this recording; the same id again is the same recording told again. Empty: not known."""
+    """What the platform calls this recording; the same id again is the same recording described again. Empty: not known."""
     url: str | None
     """None: there will never be one (`absent_when:` was true); this ends the wait of the calls it fits."""
     started_at: float | None = None

@@ -2,7 +2,10 @@
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_SINCE_BOOT: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Counts the time that a machine is suspended, where the system can."""
 
 
 class Clock(Protocol):
@@ -17,13 +20,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real one. CLOCK_BOOTTIME counts the time that a machine is suspended, which time.monotonic() does not."""
+    """The real one."""
 
     def now(self) -> float:
         return time.time()
 
     def monotonic(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+        return time.clock_gettime(_SINCE_BOOT)
 
     async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
         if event.is_set():
@@ -43,15 +46,11 @@ class SteadyClock:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._parted = clock.now() - clock.monotonic()
+        self.monotonic = clock.monotonic
+        self.wait = clock.wait
 
     def now(self) -> float:
-        return self._clock.monotonic() + self._parted
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    async def wait(self, event: asyncio.Event, seconds: float | None) -> bool:
-        return await self._clock.wait(event, seconds)
+        return self.monotonic() + self._parted
 
     def behind(self) -> float:
         """By how much the wall clock is ahead of this one, in seconds; negative: it went back."""

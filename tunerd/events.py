@@ -30,7 +30,7 @@ class Stopping:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
     left: int
-    """Calls still open in the ledger; they go on at the next start."""
+    """Calls still open in the ledger; the next start continues with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,7 +324,7 @@ class LedgerRebuilt:
     salvaged: int
     """Rows of calls that could be read."""
     documents_lost: int = 0
-    """Of those: open calls whose document could not be read. They stand as failed(document_lost)."""
+    """Of those: open calls whose document could not be read. They are failed(document_lost)."""
     unread: int = 0
     """Calls of which only traces could be read (a document, an event), and not the row: at least this many are lost."""
     is_readable: bool = True

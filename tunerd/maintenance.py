@@ -1,7 +1,7 @@
 """The small tasks beside the two conductors: retention, the ledger's place, jumps of the clock, a configuration file that
 changed.
 
-Each runs until its `stop` is set and never fails for a reason that time can mend.
+Each runs until its `stop` is set and never fails for a reason that may pass with time.
 """
 
 import asyncio

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from tunerd.call import Form, State
 from tunerd.clock import Clock
-from tunerd.ledger import Filter, Gate, LedgerUnavailable, StoredCall
+from tunerd.ledger import Filter, LedgerUnavailable, StoredCall, StoredPauses
 from tunerd.outcome import PauseReason
 
 MOST_AGAIN: Final = 1000
@@ -28,8 +28,8 @@ _PAGE: Final = 500
 class HeldLedger(Protocol):
     async def is_rebuilt(self) -> bool: ...
     async def resends_quarantined(self) -> None: ...
-    async def gates(self) -> Mapping[str, Gate]: ...
-    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]: ...
+    async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
+    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]: ...
     async def calls(
         self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False
     ) -> Sequence[StoredCall]: ...
@@ -44,16 +44,16 @@ async def quarantine_resends(ledger: HeldLedger, forms: Mapping[str, Form | None
     """Before delivery begins: pause each destination that would store a repeated call twice, if the ledger was rebuilt,
     by whomever and whenever, and this was not done since; or was and the count was broken off. `forms` by destination;
     None: not known without a key. Gives the names to count for, and since when."""
-    gates, held, rebuilt = await ledger.gates(), dict[str, float](), await ledger.is_rebuilt()
+    stored, held, rebuilt = await ledger.stored_pauses(), dict[str, float](), await ledger.is_rebuilt()
     for name, form in forms.items():
-        gate = gates.get(name, Gate())
-        if gate.pause is PauseReason.OPERATOR:
-            if gate.detail == COUNTING:
-                held[name] = now if gate.paused_since is None else gate.paused_since
+        pauses = stored.get(name, StoredPauses())
+        if pauses.pause is PauseReason.OPERATOR:
+            if pauses.detail == COUNTING:
+                held[name] = now if pauses.paused_since is None else pauses.paused_since
         elif rebuilt and form is not Form.CREATE_CALL:
-            paused = Gate(closed_until=gate.closed_until, pause=PauseReason.OPERATOR, paused_since=now, detail=COUNTING,
-                          agents=gate.agents)  # fmt: skip
-            await ledger.set_gate(name, paused, now)
+            paused = StoredPauses(closed_until=pauses.closed_until, pause=PauseReason.OPERATOR, paused_since=now, detail=COUNTING,
+                          agents=pauses.agents)  # fmt: skip
+            await ledger.store_pauses(name, paused, now)
             held[name] = now
     if rebuilt:
         await ledger.resends_quarantined()  # the pauses are in the ledger by now, and outlive this process as the mark did

@@ -43,7 +43,7 @@ from tunerd.ops.measuring import measure_forever
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier
 from tunerd.outcome import Outcome
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +99,7 @@ async def build_runtime(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
-    options = IntakeOptions(limits=limits_of(config.ledger), in_hand=f"{config.ledger.path}.in-hand", set_aside=set_aside)
+    options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())

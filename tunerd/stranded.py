@@ -1,5 +1,5 @@
 """Calls whose destination is no longer configured: they follow to the one that is meant where that is beyond doubt, else
-they are stranded: told at the start, after a reload and each hour, and shown until somebody moves them or puts it back.
+they are stranded: reported at the start, after a reload and each hour, and shown until somebody moves them or puts it back.
 
 Beyond doubt: the old base_url never accepted anything (a typing error did not; staging did), none of the destinations has
 it any more, exactly one has the same workspace, and the call surely did not arrive. The rules are not asked: who corrects a

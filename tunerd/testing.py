@@ -77,18 +77,25 @@ class FakeClock:
         self._now += seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let both clocks go on while nothing runs, as a suspended machine does; whoever waits is late by so much."""
+        """Move both clocks while nothing runs, as on a suspended machine: what waits is late by this time."""
         self._now += seconds
         self._monotonic += seconds
 
     @staticmethod
     async def _settle(turns: int = 50) -> None:
+        """Let everything run that can: until the loop of asyncio had nothing to call three times in a row (a read from a socket
+        of this process comes a turn after the write), or `turns` times."""
+        ready = getattr(asyncio.get_running_loop(), "_ready", None)  # another loop does not have it, and gets all turns
+        idle = 0
         for _ in range(turns):
             await asyncio.sleep(0)
+            idle = idle + 1 if ready is not None and not ready else 0
+            if idle == 3:
+                return
 
 
 class Recorder:
-    """An Emit that keeps what was told; `seen(Type)` lists the facts of a type."""
+    """An Emit that keeps every event; `seen(Type)` lists the facts of a type."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -102,7 +109,7 @@ class Recorder:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def until(self, kind: type[E], count: int = 1, ceiling_s: float = 20.0) -> list[E]:
-        """Wait until `count` facts of a type were told; TimeoutError after `ceiling_s` of real time."""
+        """Wait until `count` facts of a type were emitted; TimeoutError after `ceiling_s` of real time."""
         async with asyncio.timeout(ceiling_s):
             while len(found := self.seen(kind)) < count:
                 self._told.clear()
@@ -113,9 +120,9 @@ class Recorder:
 class _AtOnce:
     """Writer and reader of a ledger in memory: each job is committed, and each question answered, where it is asked."""
 
-    def __init__(self, store: Store, told: Callable[[set[str], set[tuple[str, str]]], None]) -> None:
+    def __init__(self, store: Store, committed: Callable[[set[str], set[tuple[str, str]]], None]) -> None:
         self._store = store
-        self._told = told
+        self._committed = committed
         self._is_closed = False
 
     @property
@@ -148,11 +155,11 @@ class _AtOnce:
         self._store.begin(full=False)
         try:
             result = run(self._store)
-            woken, ripe = self._store.commit()
+            woken, disposable = self._store.commit()
         except BaseException:
             self._store.rollback()
             raise
-        self._told(woken, ripe)
+        self._committed(woken, disposable)
         return result
 
     async def ask(self, question: Callable[[Store], T]) -> T:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 from tests.ops.parts import NOW, destination
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.call_orders import CallOrders
-from tunerd.admin.service import AdminService, DaemonOrders, StoredGates
+from tunerd.admin.service import AdminService, DaemonOrders, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
@@ -70,7 +70,7 @@ class Bench:
         )
         calls = CallOrders(self.ledger, self._rules, self._read, lambda: self.now)
         daemon = DaemonOrders(reload=self._reload, rescan=lambda: 1, configuration=self._configuration)
-        self.admin = AdminService(self.status, calls, StoredGates(self.ledger, lambda: self.now), daemon)
+        self.admin = AdminService(self.status, calls, LedgerPauses(self.ledger, lambda: self.now), daemon)
         self.ask = self.admin.ask
 
     def _configuration(self) -> ConfigurationDocument:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import sandbox
+from tests.e2e.harness import command, sandbox
 from tests.e2e.test_once_and_send import tunerd
 from tests.real_parts import CASES, needs_cases
 
@@ -62,7 +62,7 @@ async def _run(directory: Path, *, call_key: str) -> tuple[dict[str, dict[str, A
         code, said = await tunerd("run", "-c", str(config), "--once")
         assert "Traceback" not in said, said
         assert code == 1, said
-        _, failed = await tunerd("failed", "-c", str(config), "--json")
+        _, failed = await command(config, "failed", "--json")
         return await tuner.bodies(), json.loads(failed)["calls"]
 
 

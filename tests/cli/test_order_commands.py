@@ -399,9 +399,9 @@ def test_forget_names_the_copies_of_the_ledger(daemon: Daemon) -> None:
 def test_pause_and_resume(daemon: Daemon) -> None:
     """All destinations, or one by its name; the ledger remembers it."""
     assert daemon.run("pause").output == "paused: tuner\n"
-    assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is PauseReason.OPERATOR
+    assert daemon.do(lambda bench: bench.ledger.stored_pauses())["tuner"].pause is PauseReason.OPERATOR
     assert daemon.run("resume", "tuner").output == "resumed: tuner\n"
-    assert daemon.do(lambda bench: bench.ledger.gates())["tuner"].pause is None
+    assert daemon.do(lambda bench: bench.ledger.stored_pauses())["tuner"].pause is None
     result = daemon.run("pause", "other")
     assert (result.exit_code, result.stderr) == (1, "tunerd: there is no destination 'other'; there is: tuner\n")
 

@@ -1,4 +1,4 @@
-"""A real `tunerd run` process, asked by real commands, scraped over HTTP and supervised like under systemd."""
+"""A real `tunerd run` process, asked by the commands, scraped over HTTP and supervised like under systemd."""
 
 import json
 import os
@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.cli.test_order_commands import CONFIG
+from tunerd.cli import main
 
 CEILING_S = 20.0
 
@@ -53,11 +55,10 @@ class Live:
             pass
         return message
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Result:
         """A command as typed in a shell: without the service's environment."""
         name, *others = arguments
-        command = [sys.executable, "-m", "tunerd", name, "-c", str(self.config), *others]
-        return subprocess.run(command, capture_output=True, text=True, timeout=CEILING_S, check=False)
+        return CliRunner().invoke(main, [name, "-c", str(self.config), *others])
 
     def get(self, path: str) -> tuple[int, str]:
         found = re.search(r'"address":"([^"]+)"', (self.directory / "log").read_text())
@@ -103,7 +104,7 @@ def test_a_day_with_an_operator(live: Live) -> None:
     assert 'tunerd_calls_failed_total{reason="unreadable",source="agent"} 1.0' in live.get("/metrics")[1].replace(
         'source="agent",reason="unreadable"', 'reason="unreadable",source="agent"'
     )
-    assert live.run("retry", "--place", str(broken)).returncode == 1
+    assert live.run("retry", "--place", str(broken)).exit_code == 1
     assert live.run("dismiss", "--place", str(broken)).stdout == "1 call dismissed\n"
 
     live.process.send_signal(signal.SIGTERM)
@@ -133,7 +134,7 @@ def test_after_a_kill_commands_go_on_alone(live: Live) -> None:
     live.process.kill()
     live.process.wait(CEILING_S)
     result = live.run("status")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert "tunerd is not running" in result.stdout
     assert "paused (operator)" in result.stdout
 
@@ -148,11 +149,11 @@ def test_a_bad_configuration_on_disk_stops_no_command(live: Live) -> None:
     live.process.send_signal(signal.SIGHUP)
     live.hear("READY=1")
     said = live.run("status")
-    assert said.returncode == 0
+    assert said.exit_code == 0
     assert "the configuration on disk is invalid" in said.stderr
     for name, *others in (("failed",), ("resume",), ("drain", "--deadline", "9s"), ("audit", "--json")):
         result = live.run(name, *others)
-        assert result.returncode == 0, (name, result.stdout, result.stderr)
+        assert result.exit_code == 0, (name, result.stdout, result.stderr)
         assert result.stderr.count("the configuration on disk is invalid") == 1, (name, result.stderr)
     (of,) = json.loads(result.stdout)["sources"]
     assert (of["documents"], of["missing"]) == (1, 0)

@@ -5,10 +5,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.real_parts import needs_libyaml
 from tunerd.config import yaml_nodes
 from tunerd.config.yaml_nodes import MAX_DEPTH, parse_yaml, resolve_scalar
-from tunerd.places import ConfigError, Node, Place, Problem
+from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
 
 @pytest.mark.parametrize(
@@ -40,15 +41,15 @@ def test_quotes_make_text() -> None:
 def test_nodes_know_their_places_and_style() -> None:
     """Line and column from 1, of values and of keys; flow lists and mappings are told apart."""
     root = parse_yaml("\ufeffa:\n  b: [1, {c: d}]\n", "f.yaml")
-    assert root.place == Place("f.yaml", 1, 1)
+    assert root.location == YamlLocation("f.yaml", 1, 1)
     assert isinstance(root.value, dict)
     inner = root.value["a"]
     assert not inner.flow
-    assert inner.keys == {"b": Place("f.yaml", 2, 3)}
+    assert inner.keys == {"b": YamlLocation("f.yaml", 2, 3)}
     assert isinstance(inner.value, dict)
     items = inner.value["b"]
     assert items.flow
-    assert items.place == Place("f.yaml", 2, 6)
+    assert items.location == YamlLocation("f.yaml", 2, 6)
     assert root.bare() == {"a": {"b": [1, {"c": "d"}]}}
 
 
@@ -108,14 +109,14 @@ def test_nesting_within_the_limit_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "location"),
     [("a: \x00", "f:1:4"), ("a: b\r\nc: \x1b", "f:2:4"), ("a: \ud800", "f:1:4"), ('a: "\\0"', "f:1:4"), ('a: "\\uD800"', "f:1:")],
 )
-def test_characters_that_no_text_holds_are_refused_with_their_place(text: str, place: str) -> None:
+def test_characters_that_no_text_holds_are_refused_with_their_location(text: str, location: str) -> None:
     """Control characters and lone surrogates, raw or escaped."""
     with pytest.raises(ConfigError) as caught:
         parse_yaml(text, "f")
-    assert str(caught.value).startswith(place)
+    assert str(caught.value).startswith(location)
 
 
 CORPUS = (
@@ -169,7 +170,7 @@ def _walk(node: Node) -> None:
         node.value.encode()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(mutated() | st.text(max_size=60))
 def test_any_text_is_read_or_refused_in_one_line_each(text: str) -> None:
     """No text raises anything but ConfigError, and each of its problems is one line with a place."""
@@ -177,15 +178,15 @@ def test_any_text_is_read_or_refused_in_one_line_each(text: str) -> None:
     try:
         _walk(parse_yaml(text, "f"))
     except ConfigError as exc:
-        problems = exc.problems or (Problem(place=Place("f", 0, 0), path="", message="refused without a problem"),)
+        problems = exc.problems or (Problem(location=YamlLocation("f", 0, 0), path="", message="refused without a problem"),)
     for problem in problems:
         assert "\n" not in str(problem)
-        assert problem.place.line >= 1
-        assert problem.place.column >= 1
+        assert problem.location.line >= 1
+        assert problem.location.column >= 1
 
 
 @needs_libyaml
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(mutated())
 def test_both_scanners_read_the_same(text: str) -> None:
     """With libyaml and without it: what both accept is the same tree, and it is rarely only one that accepts."""

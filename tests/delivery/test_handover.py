@@ -1,7 +1,7 @@
 """A call that may go at once is handed to a worker by the transaction that admits it."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -141,38 +141,38 @@ class Slow(MemoryLedger):
 
     broken = False
 
-    def admit(self, admission: Admission, now: float) -> Awaitable[Any]:
-        taker = self._taker
-        assert taker is not None
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Any]":
+        receiver = self._receiver
+        assert receiver is not None
         if self.broken:
-            taker.handed(taker.reserve({"tuner": len(admission.calls)}), ())
+            receiver.receive(receiver.reserve({"tuner": len(admission.calls)}), ())
             raise LedgerUnavailable
-        self._taker = None
-        offers = taker.reserve({"tuner": len(admission.calls)})
-        self._taker = Fixed(offers)
+        self._receiver = None
+        reserved = receiver.reserve({"tuner": len(admission.calls)})
+        self._receiver = Fixed(reserved)
         try:
             admitted = super().admit(admission, now)
         finally:
-            claims, self._taker = self._taker.claims, taker
-        self.tell = lambda: taker.handed(offers, claims)
+            claims, self._receiver = self._receiver.claims, receiver
+        self.tell = lambda: receiver.receive(reserved, claims)
         return admitted
 
 
 class Fixed:
     """Hands on what was reserved before, and keeps what came of it."""
 
-    def __init__(self, offers: Sequence[Any]) -> None:
-        self.offers, self.claims = offers, list[Claimed]()
+    def __init__(self, reserved: Sequence[Any]) -> None:
+        self.reserved, self.claims = reserved, list[Claimed]()
 
     def reserve(self, wanted: Any) -> Sequence[Any]:
-        return self.offers
+        return self.reserved
 
-    def handed(self, offers: Sequence[Any], claims: Sequence[Claimed]) -> None:
+    def receive(self, reserved: Sequence[Any], claims: Sequence[Claimed]) -> None:
         self.claims.extend(claims)
 
 
 @pytest.mark.parametrize("what", ["pause", "key", "stop", "cancel", "dry", "gone"])
-async def test_a_gate_that_closes_meanwhile_sends_the_call_back(what: str, tmp_path: Any) -> None:
+async def test_a_pause_that_begins_meanwhile_sends_the_call_back(what: str, tmp_path: Any) -> None:
     """Between the reservation and the worker: the call is due as it was, never posted, its permit free."""
     ledger = Slow()
     file = tmp_path / "key"

@@ -1,4 +1,4 @@
-"""The gate of a destination: pauses, probes, Retry-After, rate limit, picks."""
+"""Pacing of a destination: pauses, probes, Retry-After, rate limit, picks."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.permits import Blocked, Permit
 from tunerd.delivery.token_bucket import TokenBucket
 from tunerd.events import Event, PauseBegan, PauseEnded
-from tunerd.ledger import Gate, Pick
+from tunerd.ledger import Pick, StoredPauses
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 
 AUTH = Refused(scope=Scope.DESTINATION, reason=PauseReason.AUTH, status=401, detail="401")
@@ -25,7 +25,7 @@ def rejected(status: int = 422) -> Failed:
     return Failed(reason=FailReason.REJECTED, status=status, detail=str(status))
 
 
-class Gatekeeper:
+class PacingBench:
     """A Pacing, driven attempt by attempt."""
 
     def __init__(self, **changes: float | None) -> None:
@@ -60,125 +60,125 @@ class Gatekeeper:
 @pytest.mark.parametrize("refusal", [AUTH, ENDPOINT])
 def test_a_refusal_pauses_with_a_probe_each_30_s(refusal: Refused) -> None:
     """The first refusal stops everything; one call goes out each 30 s, and the first accepted one ends it."""
-    gate = Gatekeeper()
-    gate.attempt(refusal)
-    assert gate.waits_until() == NOW + 30
-    gate.now += 30
-    permit = gate.acquire()
+    bench = PacingBench()
+    bench.attempt(refusal)
+    assert bench.waits_until() == NOW + 30
+    bench.now += 30
+    permit = bench.acquire()
     assert permit.probe
-    assert gate.waits_until() is None, "one probe at a time"
-    gate.told += gate.pacing.ended(permit, row=2, agent="a", outcome=refusal, took_s=0.1, now=gate.now)
-    assert gate.waits_until() == NOW + 60
-    gate.now += 30
-    gate.attempt(SENT, row=3)
-    assert not gate.acquire().probe
-    assert gate.pauses() == [f"+{refusal.reason}", f"-{refusal.reason}"]
+    assert bench.waits_until() is None, "one probe at a time"
+    bench.told += bench.pacing.ended(permit, row=2, agent="a", outcome=refusal, took_s=0.1, now=bench.now)
+    assert bench.waits_until() == NOW + 60
+    bench.now += 30
+    bench.attempt(SENT, row=3)
+    assert not bench.acquire().probe
+    assert bench.pauses() == [f"+{refusal.reason}", f"-{refusal.reason}"]
 
 
 @pytest.mark.parametrize("answer", [SENT, ERROR, rejected(), THROTTLED])
 def test_our_own_trouble_is_tried_each_second_and_ends_with_any_answer(answer: Outcome) -> None:
     """Out of descriptors: nothing of it is Tuner's doing, so a probe goes out each second, whatever Tuner then answers has
     shown that a connection can be made, and however often it happened, no other pause follows from it."""
-    gate = Gatekeeper()
+    bench = PacingBench()
     for row in range(20):
-        assert gate.attempt(LOCAL, row).probe is (row > 0)
-        assert gate.waits_until() == gate.now + 1
-        gate.now += 1
-    gate.attempt(answer, row=99)
-    assert gate.pacing.pauses.reason is None
-    assert not gate.acquire().probe
-    assert gate.pauses() == ["+local", "-local"]
+        assert bench.attempt(LOCAL, row).probe is (row > 0)
+        assert bench.waits_until() == bench.now + 1
+        bench.now += 1
+    bench.attempt(answer, row=99)
+    assert bench.pacing.pauses.reason is None
+    assert not bench.acquire().probe
+    assert bench.pauses() == ["+local", "-local"]
 
 
 @pytest.mark.parametrize("before", [AUTH, ENDPOINT])
 def test_our_own_trouble_ends_no_other_pause(before: Refused) -> None:
     """What Tuner was paused for still is; the probe that could not be made is made a second later."""
-    gate = Gatekeeper()
-    gate.attempt(before)
-    gate.now += 30
-    gate.attempt(LOCAL)
-    assert gate.pacing.pauses.reason is before.reason
-    assert gate.waits_until() == gate.now + 1
+    bench = PacingBench()
+    bench.attempt(before)
+    bench.now += 30
+    bench.attempt(LOCAL)
+    assert bench.pacing.pauses.reason is before.reason
+    assert bench.waits_until() == bench.now + 1
 
 
 def test_our_own_trouble_takes_fewer_connections() -> None:
     """Those that are open go on being used: the limit falls to what there are descriptors for."""
-    gate = Gatekeeper(concurrency=8)
-    before = gate.pacing.limit
-    gate.attempt(LOCAL)
-    assert gate.pacing.limit < before
+    bench = PacingBench(concurrency=8)
+    before = bench.pacing.limit
+    bench.attempt(LOCAL)
+    assert bench.pacing.limit < before
 
 
 def test_our_own_trouble_does_not_outlive_the_process() -> None:
     """The next process has descriptors of its own."""
-    gate = Gatekeeper()
-    gate.attempt(LOCAL)
-    assert gate.pacing.pauses.gate() == Gate()
+    bench = PacingBench()
+    bench.attempt(LOCAL)
+    assert bench.pacing.pauses.stored() == StoredPauses()
 
 
 def test_an_attempt_from_before_the_pause_does_not_end_it() -> None:
     """What was in flight when the key was refused says nothing about the key now."""
-    gate = Gatekeeper()
-    early = gate.acquire()
-    gate.attempt(AUTH)
-    gate.pacing.ended(early, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
-    assert gate.pacing.pauses.reason is PauseReason.AUTH
+    bench = PacingBench()
+    early = bench.acquire()
+    bench.attempt(AUTH)
+    bench.pacing.ended(early, row=2, agent="a", outcome=SENT, took_s=0.1, now=bench.now)
+    assert bench.pacing.pauses.reason is PauseReason.AUTH
 
 
 def test_another_key_is_tried_at_once() -> None:
     """The probe does not wait for its 30 s."""
-    gate = Gatekeeper()
-    gate.attempt(AUTH)
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    assert gate.acquire().probe
+    bench = PacingBench()
+    bench.attempt(AUTH)
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    assert bench.acquire().probe
 
 
 def test_without_a_key_nothing_goes_out() -> None:
     """A missing key pauses without any request; when it comes, it is tried at once."""
-    gate = Gatekeeper()
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="the key file is missing")
-    gate.now += 3600
-    assert gate.waits_until() is None
-    assert gate.pacing.pauses.views()[0].next_probe_at is None
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    gate.attempt(SENT)
-    assert gate.pauses() == ["+auth", "-auth"]
+    bench = PacingBench()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="the key file is missing")
+    bench.now += 3600
+    assert bench.waits_until() is None
+    assert bench.pacing.pauses.views()[0].next_probe_at is None
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    bench.attempt(SENT)
+    assert bench.pauses() == ["+auth", "-auth"]
 
 
 def test_403_pauses_the_agent_alone() -> None:
     """Other agents go on; the paused one is probed each 30 s with a call of its own, one at a time."""
-    gate = Gatekeeper()
-    gate.attempt(AGENT, agent="bad")
-    assert gate.acquire().not_agents == {"bad"}
-    assert gate.pacing.pauses.next_agent_probe_at() == NOW + 30
-    gate.now += 30
-    first, second = gate.acquire(), gate.acquire()
+    bench = PacingBench()
+    bench.attempt(AGENT, agent="bad")
+    assert bench.acquire().not_agents == {"bad"}
+    assert bench.pacing.pauses.next_agent_probe_at() == NOW + 30
+    bench.now += 30
+    first, second = bench.acquire(), bench.acquire()
     assert first.not_agents == frozenset()
-    assert gate.pacing.pauses.takes_agent("bad", gate.now)
-    assert not gate.pacing.pauses.takes_agent("bad", gate.now), "somebody probes already"
-    assert gate.pacing.pauses.takes_agent("good", gate.now)
-    gate.told += gate.pacing.ended(first, row=1, agent="bad", outcome=AGENT, took_s=0.1, now=gate.now)
-    gate.pacing.unused(second, gate.now)
-    assert gate.acquire().not_agents == {"bad"}
-    gate.now += 30
-    gate.attempt(SENT, agent="bad")
-    assert gate.pauses() == ["+auth/bad", "-auth/bad"]
-    assert gate.acquire().not_agents == frozenset()
+    assert bench.pacing.pauses.takes_agent("bad", bench.now)
+    assert not bench.pacing.pauses.takes_agent("bad", bench.now), "somebody probes already"
+    assert bench.pacing.pauses.takes_agent("good", bench.now)
+    bench.told += bench.pacing.ended(first, row=1, agent="bad", outcome=AGENT, took_s=0.1, now=bench.now)
+    bench.pacing.unused(second, bench.now)
+    assert bench.acquire().not_agents == {"bad"}
+    bench.now += 30
+    bench.attempt(SENT, agent="bad")
+    assert bench.pauses() == ["+auth/bad", "-auth/bad"]
+    assert bench.acquire().not_agents == frozenset()
 
 
 def test_ten_rejections_in_a_row_pause() -> None:
     """Ten different calls, one status, none accepted: the eleventh is not spent."""
-    gate = Gatekeeper()
+    bench = PacingBench()
     for row in (*range(9), 8):
-        gate.attempt(rejected(), row)
-    assert not gate.pauses(), "nine different calls"
-    gate.attempt(rejected(), 9)
-    gate.now += 30
-    gate.attempt(rejected(), 10)
-    assert gate.pacing.pauses.reason is PauseReason.REJECTING
-    gate.now += 30
-    gate.attempt(SENT, 11)
-    assert gate.pauses() == ["+rejecting", "-rejecting"]
+        bench.attempt(rejected(), row)
+    assert not bench.pauses(), "nine different calls"
+    bench.attempt(rejected(), 9)
+    bench.now += 30
+    bench.attempt(rejected(), 10)
+    assert bench.pacing.pauses.reason is PauseReason.REJECTING
+    bench.now += 30
+    bench.attempt(SENT, 11)
+    assert bench.pauses() == ["+rejecting", "-rejecting"]
 
 
 @pytest.mark.parametrize(
@@ -186,23 +186,23 @@ def test_ten_rejections_in_a_row_pause() -> None:
 )
 def test_the_pause_names_what_is_mostly_wrong(status: int, says: str) -> None:
     """With 400 it is the workspace or the agent rather than the calls."""
-    gate = Gatekeeper()
+    bench = PacingBench()
     for row in range(10):
-        gate.attempt(rejected(status), row)
-    (pause,) = gate.pacing.pauses.views()
+        bench.attempt(rejected(status), row)
+    (pause,) = bench.pacing.pauses.views()
     assert says in pause.detail
 
 
 @pytest.mark.parametrize("between", [SENT, rejected(400)])
 def test_rejections_that_are_not_in_a_row_do_not_pause(between: Outcome) -> None:
     """An accepted call, or another status, begins the count anew."""
-    gate = Gatekeeper()
+    bench = PacingBench()
     for row in range(9):
-        gate.attempt(rejected(), row)
-    gate.attempt(between, 100)
+        bench.attempt(rejected(), row)
+    bench.attempt(between, 100)
     for row in range(10, 19):
-        gate.attempt(rejected(), row)
-    assert gate.pacing.pauses.reason is None
+        bench.attempt(rejected(), row)
+    assert bench.pacing.pauses.reason is None
 
 
 @pytest.mark.parametrize(
@@ -219,28 +219,28 @@ def test_rejections_that_are_not_in_a_row_do_not_pause(between: Outcome) -> None
 )
 def test_when_unreachable_begins(rows: int, spread_s: float, outcomes: list[Outcome], paused: bool) -> None:
     """Ten retryable outcomes, 429 apart, without a success, from three calls or more, within 60 s."""
-    gate = Gatekeeper()
+    bench = PacingBench()
     for number, outcome in enumerate(outcomes):
-        gate.attempt(outcome, row=number % rows)
-        gate.now += spread_s / (len(outcomes) - 1)
-    assert (gate.pacing.pauses.reason is PauseReason.UNREACHABLE) is paused
+        bench.attempt(outcome, row=number % rows)
+        bench.now += spread_s / (len(outcomes) - 1)
+    assert (bench.pacing.pauses.reason is PauseReason.UNREACHABLE) is paused
 
 
-def unreachable() -> Gatekeeper:
-    gate = Gatekeeper()
+def unreachable() -> PacingBench:
+    bench = PacingBench()
     for row in range(10):
-        gate.attempt(ERROR, row)
-    assert gate.pacing.pauses.reason is PauseReason.UNREACHABLE
-    return gate
+        bench.attempt(ERROR, row)
+    assert bench.pacing.pauses.reason is PauseReason.UNREACHABLE
+    return bench
 
 
 def test_probes_take_the_newest_and_now_and_then_the_oldest() -> None:
     """Newest first; should they all be poison, an innocent one has its turn."""
-    gate = unreachable()
+    bench = unreachable()
     picks = []
     for row in range(8):
-        gate.now += 30
-        picks.append(gate.attempt(ERROR, 100 + row).pick)
+        bench.now += 30
+        picks.append(bench.attempt(ERROR, 100 + row).pick)
     assert picks == [Pick.NEWEST, Pick.NEWEST, Pick.NEWEST, Pick.OLDEST] * 2
 
 
@@ -249,31 +249,31 @@ def test_probes_take_the_newest_and_now_and_then_the_oldest() -> None:
 ])  # fmt: skip
 def test_any_answer_ends_unreachable(outcome: Outcome, after: PauseReason | None) -> None:
     """Whoever says no, or later, is there."""
-    gate = unreachable()
-    gate.now += 30
-    gate.attempt(outcome, 99)
-    assert gate.pacing.pauses.reason is after
+    bench = unreachable()
+    bench.now += 30
+    bench.attempt(outcome, 99)
+    assert bench.pacing.pauses.reason is after
 
 
 def test_an_unused_probe_is_not_spent() -> None:
     """With no call to probe with, the next call that comes is the probe, at once."""
-    gate = unreachable()
-    gate.now += 30
-    gate.pacing.unused(gate.acquire(), gate.now)
-    gate.now += 0.001
-    assert gate.acquire().probe
+    bench = unreachable()
+    bench.now += 30
+    bench.pacing.unused(bench.acquire(), bench.now)
+    bench.now += 0.001
+    assert bench.acquire().probe
 
 
 def test_retry_after_closes_the_whole_destination() -> None:
     """Nobody starts before, the longest wish holds, and it is what a restart goes on from."""
-    gate = Gatekeeper()
-    first, second = gate.acquire(), gate.acquire()
+    bench = PacingBench()
+    first, second = bench.acquire(), bench.acquire()
     for permit, wish in ((first, 60.0), (second, 20.0)):
         wished = Retry(reason=RetryReason.THROTTLED, status=429, detail="", retry_after_s=wish)
-        gate.pacing.ended(permit, row=1, agent="a", outcome=wished, took_s=0.1, now=gate.now)
-    assert gate.waits_until() == NOW + 60
-    again = Gatekeeper()
-    again.pacing.pauses.restore(gate.pacing.pauses.gate(), NOW + 1)
+        bench.pacing.ended(permit, row=1, agent="a", outcome=wished, took_s=0.1, now=bench.now)
+    assert bench.waits_until() == NOW + 60
+    again = PacingBench()
+    again.pacing.pauses.restore(bench.pacing.pauses.stored(), NOW + 1)
     again.now = NOW + 59.999
     assert again.waits_until() == NOW + 60
     again.now = NOW + 60
@@ -282,21 +282,21 @@ def test_retry_after_closes_the_whole_destination() -> None:
 
 def test_no_probe_before_retry_after() -> None:
     """A pause's probe waits for the server's wish, too."""
-    gate = unreachable()
-    gate.now += 30
-    gate.attempt(Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="", retry_after_s=300), 50)
-    assert gate.waits_until() == NOW + 330
+    bench = unreachable()
+    bench.now += 30
+    bench.attempt(Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="", retry_after_s=300), 50)
+    assert bench.waits_until() == NOW + 330
 
 
 def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
-    """The gate that is kept gives the same pauses again; since the restart may have mended things, they are tried."""
-    gate = Gatekeeper()
-    gate.attempt(AGENT, agent="bad")
-    gate.attempt(AUTH)
-    assert gate.pacing.pauses.dirty
-    kept = gate.pacing.pauses.gate()
+    """The bench that is kept gives the same pauses again; since the restart may have mended things, they are tried."""
+    bench = PacingBench()
+    bench.attempt(AGENT, agent="bad")
+    bench.attempt(AUTH)
+    assert bench.pacing.pauses.dirty
+    kept = bench.pacing.pauses.stored()
     assert (kept.pause, kept.paused_since, dict(kept.agents)) == (PauseReason.AUTH, NOW, {"bad": (PauseReason.AUTH, NOW)})
-    again = Gatekeeper()
+    again = PacingBench()
     again.now += 100
     again.told += again.pacing.pauses.restore(kept, again.now)
     assert again.pauses() == ["+auth", "+auth/bad"]
@@ -306,29 +306,29 @@ def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
 
 def test_an_operators_pause_holds_until_resume() -> None:
     """No probe, whatever happens; resume ends every pause, and also one that was there before a restart."""
-    gate = Gatekeeper()
-    early = gate.acquire()
-    gate.told += gate.pacing.pauses.operator_pause(gate.now)
-    gate.told += gate.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=gate.now)
-    gate.now += 86_400
-    assert gate.waits_until() is None
-    gate.told += gate.pacing.pauses.operator_resume(gate.now)
-    assert not gate.acquire().probe
-    assert gate.pauses() == ["+operator", "-operator"]
+    bench = PacingBench()
+    early = bench.acquire()
+    bench.told += bench.pacing.pauses.operator_pause(bench.now)
+    bench.told += bench.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=bench.now)
+    bench.now += 86_400
+    assert bench.waits_until() is None
+    bench.told += bench.pacing.pauses.operator_resume(bench.now)
+    assert not bench.acquire().probe
+    assert bench.pauses() == ["+operator", "-operator"]
     restarted = Pacing("tuner", concurrency=1, rate_limit=None)
-    restarted.pauses.restore(Gate(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
+    restarted.pauses.restore(StoredPauses(pause=PauseReason.OPERATOR, paused_since=NOW), NOW)
     assert restarted.acquire(NOW + 1e6) == Blocked()
 
 
 def test_of_four_claims_one_is_the_newest_and_one_expires_soon() -> None:
     """The share of fresh, expiring and old calls."""
-    gate = Gatekeeper()
-    assert Counter(gate.attempt(SENT).pick for _ in range(40)) == {Pick.NEWEST: 10, Pick.EXPIRING: 10, Pick.OLDEST: 20}
+    bench = PacingBench()
+    assert Counter(bench.attempt(SENT).pick for _ in range(40)) == {Pick.NEWEST: 10, Pick.EXPIRING: 10, Pick.OLDEST: 20}
 
 
 def test_a_call_that_is_taken_for_a_wrong_url_twice_backs_off_alone() -> None:
     """If others were accepted since its first refusal, it is not the URL: it must not stop everybody again."""
-    pacing = Gatekeeper()
+    pacing = PacingBench()
     assert pacing.pacing.attribute(7, ENDPOINT, pacing.now) is ENDPOINT
     assert pacing.pacing.attribute(7, ENDPOINT, pacing.now) is ENDPOINT
     pacing.attempt(SENT, 8)
@@ -339,7 +339,7 @@ def test_a_call_that_is_taken_for_a_wrong_url_twice_backs_off_alone() -> None:
 
 def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
     """Poison is not back-pressure."""
-    poisoned, pressed = Gatekeeper(), Gatekeeper()
+    poisoned, pressed = PacingBench(), PacingBench()
     for row in range(30):
         poisoned.now += 1
         pressed.now += 1
@@ -351,11 +351,11 @@ def test_500s_do_not_lower_the_limit_and_503s_do() -> None:
 
 def test_no_more_than_the_limit_are_in_flight() -> None:
     """Permits end at the limit and come back with each attempt."""
-    gate = Gatekeeper(concurrency=3)
-    permits = [gate.acquire() for _ in range(3)]
-    assert gate.waits_until() is None
-    gate.pacing.unused(permits[0], gate.now)
-    gate.acquire()
+    bench = PacingBench(concurrency=3)
+    permits = [bench.acquire() for _ in range(3)]
+    assert bench.waits_until() is None
+    bench.pacing.unused(permits[0], bench.now)
+    bench.acquire()
 
 
 def test_the_rate_limit_spaces_starts() -> None:
@@ -370,20 +370,20 @@ def test_the_rate_limit_spaces_starts() -> None:
             assert until > now
             now = until
     assert starts in (240, 241)
-    gate = Gatekeeper(rate_limit=1.0)
-    gate.pacing.unused(gate.acquire(), gate.now)
-    gate.acquire()
-    assert gate.waits_until() == pytest.approx(NOW + 1)
+    bench = PacingBench(rate_limit=1.0)
+    bench.pacing.unused(bench.acquire(), bench.now)
+    bench.acquire()
+    assert bench.waits_until() == pytest.approx(NOW + 1)
 
 
 def test_a_jump_of_the_wall_clock_moves_every_wait_with_it() -> None:
     """A day forward is no permission to probe; a day back does not wait a day longer."""
-    gate = Gatekeeper()
-    gate.attempt(AUTH)
+    bench = PacingBench()
+    bench.attempt(AUTH)
     for seconds in (86_400.0, -86_400.0):
-        gate.now += seconds
-        gate.pacing.shift(seconds)
-        assert gate.waits_until() == gate.now + 30
+        bench.now += seconds
+        bench.pacing.shift(seconds)
+        assert bench.waits_until() == bench.now + 30
 
 
 # A call that may have arrived.
@@ -391,93 +391,93 @@ def test_a_jump_of_the_wall_clock_moves_every_wait_with_it() -> None:
 
 def test_an_unconfirmed_call_is_the_only_probe() -> None:
     """After 30 s, then twice as long each time up to 10 min, and never another call; its acceptance ends the pause."""
-    gate = Gatekeeper()
-    gate.attempt(UNCONFIRMED, row=7)
+    bench = PacingBench()
+    bench.attempt(UNCONFIRMED, row=7)
     waits = []
     for _ in range(7):
-        until = gate.waits_until()
+        until = bench.waits_until()
         assert until is not None
-        waits.append(until - gate.now)
-        gate.now = until
-        assert gate.attempt(UNCONFIRMED, row=7).row == 7
+        waits.append(until - bench.now)
+        bench.now = until
+        assert bench.attempt(UNCONFIRMED, row=7).row == 7
     assert waits == [30, 60, 120, 240, 480, 600, 600]
-    gate.now = gate.waits_until() or 0.0
-    permit = gate.attempt(SENT, row=7)
+    bench.now = bench.waits_until() or 0.0
+    permit = bench.attempt(SENT, row=7)
     assert (permit.probe, permit.row) == (True, 7)
-    assert not gate.acquire().probe
-    assert gate.pauses() == ["+endpoint", "-endpoint"]
-    (began,) = [event for event in gate.told if isinstance(event, PauseBegan)]
+    assert not bench.acquire().probe
+    assert bench.pauses() == ["+endpoint", "-endpoint"]
+    (began,) = [event for event in bench.told if isinstance(event, PauseBegan)]
     assert began.detail == "answered 200, but it has an `error`; only this call is tried again, in 30 s"
 
 
 def test_the_first_of_several_unconfirmed_calls_is_the_probe() -> None:
     """The others were open when the pause began; they wait, and one probe in vain of any kind changes nothing."""
-    gate = Gatekeeper()
-    open_calls = [gate.acquire() for _ in range(3)]
+    bench = PacingBench()
+    open_calls = [bench.acquire() for _ in range(3)]
     for row, permit in enumerate(open_calls, 1):
-        gate.told += gate.pacing.ended(permit, row=row, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
+        bench.told += bench.pacing.ended(permit, row=row, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=bench.now)
     for outcome in (ERROR, THROTTLED, UNCONFIRMED, ENDPOINT):
-        gate.now = gate.waits_until() or 0.0
-        assert gate.attempt(outcome, row=1).row == 1
-    gate.now = gate.waits_until() or 0.0
-    assert gate.acquire().row == 1
-    assert gate.pauses() == ["+endpoint"]
+        bench.now = bench.waits_until() or 0.0
+        assert bench.attempt(outcome, row=1).row == 1
+    bench.now = bench.waits_until() or 0.0
+    assert bench.acquire().row == 1
+    assert bench.pauses() == ["+endpoint"]
 
 
 def test_an_accepted_call_that_was_open_does_not_end_the_doubt() -> None:
     """It says nothing about the one whose answer was not understood."""
-    gate = Gatekeeper()
-    doubtful, fine = gate.acquire(), gate.acquire()
-    gate.told += gate.pacing.ended(doubtful, row=1, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=gate.now)
-    gate.told += gate.pacing.ended(fine, row=2, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
-    assert gate.pauses() == ["+endpoint"]
+    bench = PacingBench()
+    doubtful, fine = bench.acquire(), bench.acquire()
+    bench.told += bench.pacing.ended(doubtful, row=1, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=bench.now)
+    bench.told += bench.pacing.ended(fine, row=2, agent="a", outcome=SENT, took_s=0.1, now=bench.now)
+    assert bench.pauses() == ["+endpoint"]
 
 
 def test_the_only_probe_outlives_a_restart_and_another_pause() -> None:
     """The next process knows the call, and how long to wait: it does not begin with 30 s, or at once. A key that is gone
     in between makes it another pause with the same probe."""
-    gate = Gatekeeper()
-    gate.attempt(UNCONFIRMED, row=7)
-    gate.now += 30
-    gate.attempt(UNCONFIRMED, row=7)
-    assert gate.pacing.pauses.dirty
-    kept = gate.pacing.pauses.gate()
-    gate.pacing = Pacing("tuner", concurrency=8, rate_limit=None)
-    gate.now += 10
-    gate.told += gate.pacing.pauses.restore(kept, gate.now)
-    assert gate.waits_until() == gate.now + 50
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="no key")
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    assert gate.attempt(UNCONFIRMED, row=7).row == 7
-    assert gate.waits_until() == gate.now + 120
+    bench = PacingBench()
+    bench.attempt(UNCONFIRMED, row=7)
+    bench.now += 30
+    bench.attempt(UNCONFIRMED, row=7)
+    assert bench.pacing.pauses.dirty
+    kept = bench.pacing.pauses.stored()
+    bench.pacing = Pacing("tuner", concurrency=8, rate_limit=None)
+    bench.now += 10
+    bench.told += bench.pacing.pauses.restore(kept, bench.now)
+    assert bench.waits_until() == bench.now + 50
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="no key")
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    assert bench.attempt(UNCONFIRMED, row=7).row == 7
+    assert bench.waits_until() == bench.now + 120
 
 
 def test_a_probe_that_is_gone_leaves_its_place_to_others() -> None:
     """Dismissed, forgotten or moved: then any call is the probe, as of any pause."""
-    gate = Gatekeeper()
-    gate.attempt(UNCONFIRMED, row=7)
-    gate.now += 30
-    permit = gate.acquire()
-    gate.pacing.pauses.probe_is_gone(permit.row)
-    gate.pacing.unused(permit, gate.now)
-    assert gate.acquire() == Permit(pick=Pick.NEWEST, probe=True)
+    bench = PacingBench()
+    bench.attempt(UNCONFIRMED, row=7)
+    bench.now += 30
+    permit = bench.acquire()
+    bench.pacing.pauses.probe_is_gone(permit.row)
+    bench.pacing.unused(permit, bench.now)
+    assert bench.acquire() == Permit(pick=Pick.NEWEST, probe=True)
 
 
 def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
     """After `tunerd resume` ten others are accepted: then the same call's next unconfirmed answer is its own trouble,
     before that it pauses everybody again."""
-    gate = Gatekeeper()
-    gate.attempt(UNCONFIRMED, row=7)
-    assert gate.pacing.attribute(7, UNCONFIRMED, gate.now) is UNCONFIRMED
-    gate.told += gate.pacing.pauses.operator_resume(gate.now)
+    bench = PacingBench()
+    bench.attempt(UNCONFIRMED, row=7)
+    assert bench.pacing.attribute(7, UNCONFIRMED, bench.now) is UNCONFIRMED
+    bench.told += bench.pacing.pauses.operator_resume(bench.now)
     for row in range(100, 109):
-        gate.now += 1
-        gate.attempt(SENT, row=row)
-    assert gate.pacing.attribute(7, UNCONFIRMED, gate.now) is UNCONFIRMED, "nine are not enough"
+        bench.now += 1
+        bench.attempt(SENT, row=row)
+    assert bench.pacing.attribute(7, UNCONFIRMED, bench.now) is UNCONFIRMED, "nine are not enough"
     for row in range(110, 120):
-        gate.now += 1
-        gate.attempt(SENT, row=row)
-    alone = gate.pacing.attribute(7, UNCONFIRMED, gate.now)
+        bench.now += 1
+        bench.attempt(SENT, row=row)
+    alone = bench.pacing.attribute(7, UNCONFIRMED, bench.now)
     assert isinstance(alone, Retry)
     assert not alone.surely_not_arrived
 
@@ -487,62 +487,62 @@ def test_a_resumed_destination_leaves_the_doubtful_call_alone() -> None:
 
 def test_a_pause_for_want_of_a_key_ends_with_the_key() -> None:
     """Although nothing is due: nobody has refused this key. While a call is there, it is tried first."""
-    gate = Gatekeeper()
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="gone")
-    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-    assert gate.pauses() == ["+auth"]
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    assert gate.acquire().probe
-    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-    assert gate.pauses() == ["+auth", "-auth"]
+    bench = PacingBench()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="gone")
+    bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+    assert bench.pauses() == ["+auth"]
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    assert bench.acquire().probe
+    bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+    assert bench.pauses() == ["+auth", "-auth"]
 
 
 def test_a_refused_key_stays_refused_while_nothing_is_due() -> None:
     """Until it changes, or until the next process: neither of the two is known to be bad."""
     for again in ("key", "restart"):
-        gate = Gatekeeper()
-        gate.attempt(AUTH)
-        gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-        assert gate.pacing.pauses.reason is PauseReason.AUTH
+        bench = PacingBench()
+        bench.attempt(AUTH)
+        bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+        assert bench.pacing.pauses.reason is PauseReason.AUTH
         if again == "key":
-            gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
+            bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
         else:
-            kept, gate.pacing = gate.pacing.pauses.gate(), Pacing("tuner", concurrency=8, rate_limit=None)
-            gate.told += gate.pacing.pauses.restore(kept, gate.now)
-        gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-        assert gate.pacing.pauses.reason is None
+            kept, bench.pacing = bench.pacing.pauses.stored(), Pacing("tuner", concurrency=8, rate_limit=None)
+            bench.told += bench.pacing.pauses.restore(kept, bench.now)
+        bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+        assert bench.pacing.pauses.reason is None
 
 
 def test_a_paused_agent_without_calls_is_free_with_another_key() -> None:
     """As the destination is."""
-    gate = Gatekeeper()
-    gate.attempt(AGENT)
-    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-    assert gate.pauses() == ["+auth/a"]
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    gate.told += gate.pacing.pauses.nothing_to_probe(gate.now)
-    assert gate.pauses() == ["+auth/a", "-auth/a"]
+    bench = PacingBench()
+    bench.attempt(AGENT)
+    bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+    assert bench.pauses() == ["+auth/a"]
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    bench.told += bench.pacing.pauses.nothing_to_probe(bench.now)
+    assert bench.pauses() == ["+auth/a", "-auth/a"]
 
 
 def test_no_descriptor_for_the_key_file_is_our_single_call_faults() -> None:
     """The pause is `local`, and ends when the file can be read."""
-    gate = Gatekeeper()
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=False, missing="no descriptor", is_local=True)
-    assert gate.waits_until() is None
-    gate.told += gate.pacing.pauses.key_changed(gate.now, present=True)
-    assert gate.pauses() == ["+local", "-local"]
+    bench = PacingBench()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="no descriptor", is_local=True)
+    assert bench.waits_until() is None
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    assert bench.pauses() == ["+local", "-local"]
 
 
 def test_while_others_have_connections_nothing_pauses() -> None:
     """The fourth finds no descriptor for a connection: the limit becomes three, and the three go on; only when nobody has a
     connection it is a pause."""
-    gate = Gatekeeper()
-    open_calls = [gate.acquire() for _ in range(4)]
-    gate.told += gate.pacing.ended(open_calls.pop(), row=4, agent="a", outcome=LOCAL, took_s=0.0, now=gate.now)
-    assert (gate.pacing.limit, gate.pacing.in_flight) == (3, 3)
-    assert gate.waits_until() is None
+    bench = PacingBench()
+    open_calls = [bench.acquire() for _ in range(4)]
+    bench.told += bench.pacing.ended(open_calls.pop(), row=4, agent="a", outcome=LOCAL, took_s=0.0, now=bench.now)
+    assert (bench.pacing.limit, bench.pacing.in_flight) == (3, 3)
+    assert bench.waits_until() is None
     for permit in open_calls:
-        gate.told += gate.pacing.ended(permit, row=1, agent="a", outcome=SENT, took_s=0.1, now=gate.now)
-    assert not gate.pauses()
-    gate.attempt(LOCAL)
-    assert gate.pauses() == ["+local"]
+        bench.told += bench.pacing.ended(permit, row=1, agent="a", outcome=SENT, took_s=0.1, now=bench.now)
+    assert not bench.pauses()
+    bench.attempt(LOCAL)
+    assert bench.pauses() == ["+local"]

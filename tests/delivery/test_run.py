@@ -30,7 +30,7 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Admission, CallReceiver, Claim, Claimed, FailedCall, Filter, Gate, LedgerUnavailable, Settlement
+from tunerd.ledger import Admission, CallReceiver, Claim, Claimed, FailedCall, Filter, LedgerUnavailable, Settlement, StoredPauses
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -112,7 +112,7 @@ async def test_retry_after_holds_the_destination_over_a_restart() -> None:
         async with delivering_to(server.url, clock=clock, ledger=ledger, concurrency=1) as bench:
             await bench.admit("call-1")
             await bench.told.until(CallRetried)
-            assert (await ledger.gates())["tuner"].closed_until is not None, "kept before the call is settled"
+            assert (await ledger.stored_pauses())["tuner"].closed_until is not None, "kept before the call is settled"
             await bench.admit("call-2")
             await clock.advance(60)
         async with delivering_to(server.url, clock=clock, ledger=ledger) as bench:
@@ -163,7 +163,7 @@ async def test_a_missing_key_makes_no_request(tmp_path: Path) -> None:
         await bench.admit("call-1")
         (began,) = await bench.told.until(PauseBegan)
         assert str(file) in began.detail
-        await bench.clock.advance(3600)
+        await bench.clock.advance(600)
         assert not forms
         assert bench.delivery.statuses()[0].form is None
         file.write_text("tr_api_1")
@@ -226,7 +226,7 @@ async def test_a_single_call_is_its_own_probe() -> None:
     up = False
 
     async with delivering(scripted(lambda call: SENT if up else ERROR), concurrency=1) as bench:
-        await bench.ledger.set_gate("tuner", Gate(), bench.clock.now())
+        await bench.ledger.store_pauses("tuner", StoredPauses(), bench.clock.now())
         await bench.admit("call-1", "call-2", "call-3")
         async with asyncio.timeout(10):
             while not bench.told.seen(PauseBegan):
@@ -405,9 +405,9 @@ async def test_an_operators_pause_and_resume() -> None:
     async with delivering(scripted(lambda call: SENT), ledger=ledger, clock=clock) as bench:
         await bench.delivery.pause("tuner")
         await bench.admit("call-1")
-        await clock.advance(3600)
+        await clock.advance(600)
     async with delivering(scripted(lambda call: SENT), ledger=ledger, clock=clock) as bench:
-        await clock.advance(3600)
+        await clock.advance(600)
         assert not bench.told.seen(AttemptEnded)
         await bench.delivery.resume("tuner")
         await bench.told.until(CallSent)
@@ -421,7 +421,7 @@ class Counting(MemoryLedger):
     claims = 0
     broken = False
 
-    def hand_over(self, taker: CallReceiver) -> None:
+    def set_call_receiver(self, receiver: CallReceiver) -> None:
         """Everything goes by claims here."""
 
     async def claim(self, *args: Any, **options: Any) -> Claim:
@@ -430,15 +430,15 @@ class Counting(MemoryLedger):
             raise LedgerUnavailable
         return await super().claim(*args, **options)
 
-    async def set_gate(self, destination: str, gate: Gate, now: float) -> None:
+    async def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> None:
         if self.broken:
             raise LedgerUnavailable
-        await super().set_gate(destination, gate, now)
+        await super().store_pauses(destination, pauses, now)
 
-    async def gates(self) -> Mapping[str, Gate]:
+    async def stored_pauses(self) -> Mapping[str, StoredPauses]:
         if self.broken:
             raise LedgerUnavailable
-        return await super().gates()
+        return await super().stored_pauses()
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
         if self.broken:
@@ -477,7 +477,7 @@ async def test_an_unavailable_ledger_is_waited_for() -> None:
         await bench.delivery.pause("tuner")
         ledger.broken = False
         await bench.clock.advance(2)
-        assert (await ledger.gates())["tuner"].pause is PauseReason.OPERATOR
+        assert (await ledger.stored_pauses())["tuner"].pause is PauseReason.OPERATOR
         outcomes[0] = SENT
         await bench.delivery.resume("tuner")
         await bench.told.until(CallSent)
@@ -721,7 +721,7 @@ async def test_one_piece_of_news_gets_every_worker_going() -> None:
 async def test_news_during_a_look_are_not_slept_through() -> None:
     """A worker that parks after news which it has not seen is not parked at all."""
     parking = WorkerParking(FakeClock())
-    before = parking.news
+    before = parking.changes
     parking.notify()
     async with asyncio.timeout(5):
         await parking.park(None, before)

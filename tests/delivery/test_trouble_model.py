@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.delivery.made import as_it_is, destination, scripted
+from tests.examples import examples
 from tests.ledger.broken_disk import Disk, Fault, ledger_on, looked_after
 from tunerd.call import State
 from tunerd.config import Delivery as Settings
@@ -156,7 +157,7 @@ class Life:
         return Counter(call.state for call in await self.ledger.calls(Filter(), limit=1000))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(examples(10)))
 async def test_nothing_sticks_whatever_the_disk_does(seed: int) -> None:
     """See above."""
     disk, clock, told = Disk(), FakeClock(), Recorder()

@@ -23,7 +23,7 @@ from tunerd.carried_key import keyed
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
 from tunerd.mapping.forms import freeze_body
-from tunerd.places import ConfigError, Place
+from tunerd.yaml_location import ConfigError, YamlLocation
 
 ENVIRON: Final = {"CALL_TYPE": "web_call"}
 _INDENT: Final = 4
@@ -177,7 +177,12 @@ def _moved(error: ConfigError, text: str) -> list[str]:
     """The problems of the error, with line and column as in the example."""
     shift, last = _HEAD.count("\n"), len(text.splitlines())
     return [
-        str(replace(problem, place=Place("config.yaml", min(problem.place.line - shift, last), problem.place.column - _INDENT)))
+        str(
+            replace(
+                problem,
+                location=YamlLocation("config.yaml", min(problem.location.line - shift, last), problem.location.column - _INDENT),
+            )
+        )
         for problem in error.problems
     ]
 

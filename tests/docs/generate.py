@@ -13,7 +13,7 @@ from typing import Final
 from tests.docs.fences import DOCS
 from tunerd.mapping import presets
 from tunerd.mapping.functions import FUNCTIONS, Function, Nulls
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 _MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
 _WORDS: Final = ("let", "refuse", "when")

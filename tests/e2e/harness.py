@@ -1,4 +1,4 @@
-"""Real processes for the end-to-end tests: `tunerd run` and `tunerd sandbox`, started, watched and killed.
+"""Real processes for the end-to-end tests: `tunerd run`, started, watched and killed, beside a sandbox that listens in this process.
 
 This module only handles processes and makes inputs; the tests say what they expect.
 """
@@ -9,12 +9,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import aiohttp
+from click.testing import CliRunner
+
+from tunerd.cli import main
+from tunerd.sandbox.faults import Faults
+from tunerd.sandbox.server import Sandbox as SandboxServer
 
 CEILING_S = 60.0
 KEY = "tr_api_e2e-key"
@@ -88,10 +94,10 @@ def _plain_environment() -> dict[str, str]:
 
 
 class Sandbox:
-    """`tunerd sandbox` as a process, queried over HTTP."""
+    """The sandbox on a real socket, queried over HTTP, and by its journal."""
 
-    def __init__(self, process: Process, url: str, journal: Path, session: aiohttp.ClientSession) -> None:
-        self.process, self.url, self.journal, self._session = process, url, journal, session
+    def __init__(self, url: str, journal: Path, session: aiohttp.ClientSession) -> None:
+        self.url, self.journal, self._session = url, journal, session
 
     async def arrivals(self) -> list[dict[str, Any]]:
         """Every line of the journal, in order of arrival."""
@@ -142,20 +148,11 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def sandbox(directory: Path, *arguments: str) -> AsyncIterator[Sandbox]:
-    """Start a sandbox process in `directory`; it is killed at the end of the block."""
-    ready, journal = directory / "sandbox.url", directory / "journal.ndjson"
-    process = await Process.start(
-        "sandbox", "--listen", "127.0.0.1:0", "--ready-file", str(ready), "--journal", str(journal), "--show", *arguments,
-        output=directory / "sandbox.log",
-    )  # fmt: skip
-    try:
-        async with aiohttp.ClientSession() as session:
-            await until(lambda: (ready.exists() and ready.read_text().strip()) or not process.running)
-            assert process.running, process.said
-            yield Sandbox(process, ready.read_text().strip(), journal, session)
-    finally:
-        await process.kill()
+async def sandbox(directory: Path, faults: Faults | None = None) -> AsyncIterator[Sandbox]:
+    """A sandbox that listens until the end of the block, with its journal in `directory`."""
+    journal = directory / "journal.ndjson"
+    async with SandboxServer(faults=faults, show=True, journal=journal) as server, aiohttp.ClientSession() as session:
+        yield Sandbox(server.url, journal, session)
 
 
 class Daemon(Process):
@@ -229,11 +226,11 @@ class Daemon(Process):
 
 
 @asynccontextmanager
-async def world(directory: Path, *sandbox_arguments: str, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
+async def world(directory: Path, faults: Faults | None = None, **changes: str) -> AsyncIterator[tuple[Sandbox, Path]]:
     """A sandbox, the two directories and a configuration; the test starts the daemon."""
     (directory / "calls").mkdir()
     (directory / "recordings").mkdir()
-    async with sandbox(directory, *sandbox_arguments) as tuner:
+    async with sandbox(directory, faults) as tuner:
         config = directory / "tunerd.yaml"
         config.write_text(config_text(tuner.url, directory, **changes))
         yield tuner, config
@@ -249,8 +246,28 @@ async def running(config: Path, *arguments: str, environ: dict[str, str] | None 
         await daemon.kill()
 
 
+_QUICK: Final = {"status", "failed", "pause", "resume", "retry", "remap"}
+"""Commands that only ask the daemon or the ledger. A process of their own would be half a second of imports."""
+
+
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""Two commands in two threads would take each other's output, which click's runner finds in sys.stdout."""
+
+
+def _in_this_process(config: Path, name: str, *arguments: str) -> tuple[int, str]:
+    with _ONE_AT_A_TIME:
+        result = CliRunner().invoke(
+            main, [name, "--config", str(config), *arguments],
+            env={"RUNTIME_DIRECTORY": str(config.parent), "NO_COLOR": "1"},
+        )  # fmt: skip
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
 async def command(config: Path, name: str, *arguments: str) -> tuple[int, str]:
-    """Run a `tunerd` command as a process; return its exit code, and stdout and stderr together."""
+    """Run a `tunerd` command, as a process unless it is a quick one; return its exit code, and stdout and stderr together."""
+    if name in _QUICK:
+        return await asyncio.to_thread(_in_this_process, config, name, *arguments)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", name, "--config", str(config), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

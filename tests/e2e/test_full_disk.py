@@ -18,6 +18,7 @@ from tests.e2e.harness import Daemon, call_document, put, running, until, world
 from tests.e2e.test_disk import move_ledger, small_disk
 from tests.real_parts import needs_mount
 from tunerd.clock import SystemClock
+from tunerd.sandbox.faults import Faults
 
 FILLINGS = int(os.environ.get("TUNERD_FILLINGS", "1"))
 FULL_FOR_S = 12.0 if FILLINGS > 1 else 6.0
@@ -60,7 +61,7 @@ async def test_every_worker_still_works_after_a_full_disk(tmp_path: Path) -> Non
     """No worker is lost, no call is lost, and no call is repeated (see above)."""
     never, clock = asyncio.Event(), SystemClock()
     with small_disk(tmp_path, "160m") as disk:
-        async with world(tmp_path, "--latency", "100ms", "--quiet") as (tuner, config):
+        async with world(tmp_path, Faults(latency_s=0.1)) as (tuner, config):
             move_ledger(config, disk, min_free="64MiB")
             put_calls(tmp_path, "before", 200)
             async with running(config) as daemon:

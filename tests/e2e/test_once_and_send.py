@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import _plain_environment, call_document, config_text, manifest, put, sandbox, until
+from tests.e2e.harness import _plain_environment, call_document, command, config_text, manifest, put, sandbox, until
+from tunerd.sandbox.faults import Faults
 
 
 async def tunerd(*arguments: str) -> tuple[int, str]:
@@ -122,7 +123,7 @@ async def test_once_with_wait_stays_for_a_late_recording(tmp_path: Path) -> None
         ledger = tmp_path / "ledger.db"
 
         async def admitted() -> bool:
-            code, said = await tunerd("status", "-c", config, "--json") if ledger.exists() else (1, "")
+            code, said = await command(Path(config), "status", "--json") if ledger.exists() else (1, "")
             return code == 0 and json.loads(said)["calls"]["waiting"]["count"] == 1
 
         await until(admitted)
@@ -186,7 +187,7 @@ async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:
 
 async def test_once_does_not_sit_out_a_wrong_key(tmp_path: Path) -> None:
     """A pause that needs a person ends a backfill, and the counts show what is left."""
-    async with sandbox(tmp_path, "--require-key", "tr_api_another") as tuner:
+    async with sandbox(tmp_path, Faults(require_key="tr_api_another")) as tuner:
         config = _prepare(tmp_path, tuner.url)
         put(tmp_path / "calls" / "one.json", call_document("one"))
         code, said = await tunerd("run", "-c", config, "--once")
@@ -222,7 +223,7 @@ async def on_a_terminal(*arguments: str) -> tuple[int, str]:
 async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
     """The progress bar counts finished calls of all calls, says how many wait for a recording, and leaves only the last line;
     in a pipe or a file there is no bar."""
-    async with sandbox(tmp_path, "--latency", "700ms") as tuner:
+    async with sandbox(tmp_path, Faults(latency_s=0.7)) as tuner:
         config = _prepare(tmp_path, tuner.url)
         for n in range(3):
             put(tmp_path / "calls" / f"{n}.json", call_document(f"file-{n}"))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import KEY, Process, call_document, command, manifest, put, running, until, world
+from tunerd.sandbox.faults import Faults
 
 
 async def test_files_before_the_start_and_new_files_arrive_once(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ async def test_a_401_is_mended_by_rewriting_the_key_file(tmp_path: Path) -> None
     """With a wrong key all calls wait, and almost no requests are sent; the right key in the file starts delivery."""
     key_file = tmp_path / "key"
     key_file.write_text("tr_api_wrong\n")
-    async with world(tmp_path, "--require-key", KEY, key_file=str(key_file)) as (tuner, config):
+    async with world(tmp_path, Faults(require_key=KEY), key_file=str(key_file)) as (tuner, config):
         async with running(config) as daemon:
             for n in range(10):
                 put(tmp_path / "calls" / f"{n}.json", call_document(f"call-{n}"))
@@ -156,7 +157,7 @@ async def test_a_401_is_mended_by_rewriting_the_key_file(tmp_path: Path) -> None
 
 async def test_sigterm_in_the_middle_and_a_restart(tmp_path: Path) -> None:
     """After SIGTERM with open requests the process ends within the drain; after the restart every call arrives exactly once."""
-    async with world(tmp_path, "--latency", "200ms") as (tuner, config):
+    async with world(tmp_path, Faults(latency_s=0.2)) as (tuner, config):
         async with running(config) as daemon:
             for n in range(60):
                 put(tmp_path / "calls" / f"{n}.json", call_document(f"call-{n}"))

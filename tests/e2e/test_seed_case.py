@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.e2e.harness import Daemon, put, sandbox
 from tests.e2e.test_once_and_send import tunerd
+from tunerd.sandbox.faults import Faults
 
 KEY = "bb7f64d7-e57c-4c1b-9d57-000000000000"
 
@@ -37,7 +38,7 @@ async def test_a_bare_document_becomes_exactly_the_send_calls_request(tmp_path: 
         ],
     }
     (tmp_path / "calls").mkdir()
-    async with sandbox(tmp_path, "--require-key", KEY) as tuner:
+    async with sandbox(tmp_path, Faults(require_key=KEY)) as tuner:
         config = tmp_path / "tunerd.yaml"
         config.write_text(
             f"tuner: {{workspace_id: 7, agent_remote_identifier: bakery, base_url: '{tuner.url}', api_key: {KEY}}}\n"

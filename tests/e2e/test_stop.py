@@ -15,8 +15,9 @@ import pytest
 
 from tests.e2e.harness import Daemon, call_document, manifest, put, running, until, world
 from tunerd.clock import SystemClock
+from tunerd.sandbox.faults import Faults
 
-STOPS = int(os.environ.get("TUNERD_STOPS", "4"))
+STOPS = int(os.environ.get("TUNERD_STOPS", "2"))
 DRAIN_S = 1.5
 
 
@@ -95,7 +96,7 @@ async def test_on_stop_empty_delivers_everything_first(tmp_path: Path) -> None:
     """With `on_stop: empty` calls that are due, that the last scan finds, or that become due within the drain are delivered
     before the process ends, because its ledger may be deleted with it."""
     changes = {"delivery": "  on_stop: empty", "drain": "20s"}
-    async with world(tmp_path, "--latency", "50ms", **changes) as (tuner, config):
+    async with world(tmp_path, Faults(latency_s=0.05), **changes) as (tuner, config):
         calls = [f"call-{number}" for number in range(120)]
         async with running(config) as daemon:
             await tuner.plan({"fail": {"503": 0.3}})
@@ -116,7 +117,7 @@ async def test_on_stop_empty_delivers_everything_first(tmp_path: Path) -> None:
 
 async def test_finish_leaves_what_is_not_in_flight(tmp_path: Path) -> None:
     """With `on_stop: finish`, the default, open requests are finished, and the other calls stay for the next start."""
-    async with world(tmp_path, "--latency", "300ms") as (tuner, config), running(config) as daemon:
+    async with world(tmp_path, Faults(latency_s=0.3)) as (tuner, config), running(config) as daemon:
         for number in range(60):
             put(tmp_path / "calls" / f"{number}.json", call_document(f"call-{number}"))
         await tuner.busy()

@@ -40,7 +40,10 @@ class _Dying:
     def __getattr__(self, name: str) -> object:
         return getattr(self._ledger, name)
 
-    async def admit(self, admission: Admission, now: float) -> Admitted:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
+        return asyncio.ensure_future(self._admit(admission, now))
+
+    async def _admit(self, admission: Admission, now: float) -> Admitted:
         if os.environ.get("DIE_ADMITTING") or any(call.call_id == "deadly-admit" for call in admission.calls):
             os._exit(9)
         return await self._ledger.admit(admission, now)
@@ -55,7 +58,7 @@ async def main(directory: Path) -> None:
         {"agent": _map},
         SystemClock(),
         _quiet,
-        IntakeOptions(in_hand=str(directory / "ledger.db.in-hand")),  # type: ignore[arg-type]
+        IntakeOptions(crash_journal=str(directory / "ledger.db.in-hand")),  # type: ignore[arg-type]
     )
     await intake.sweep()
     intake.close()

@@ -33,7 +33,10 @@ class Held(MemoryLedger):
         self.ended: list[str] = []
         self.refuses = refuses
 
-    async def admit(self, admission: Admission, now: float) -> Admitted:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
+        return asyncio.ensure_future(self._admit(admission, now))
+
+    async def _admit(self, admission: Admission, now: float) -> Admitted:
         first = admission.calls[0].call_id
         self.begun.append(first)
         await self.let.wait()

@@ -99,12 +99,15 @@ async def test_a_log_that_was_in_hand_at_a_kill_is_read_in_batches(tmp_path: Pat
         def __getattr__(self, name: str) -> object:
             return getattr(ledger, name)
 
-        async def admit(self, admission: Admission, now: float) -> Admitted:
+        def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
+            return asyncio.ensure_future(self._admit(admission, now))
+
+        async def _admit(self, admission: Admission, now: float) -> Admitted:
             commits.append(len(admission.calls))
             return await admit(admission, now)
 
     chosen = source(log.parent)
-    intake = Intake([chosen], Counting(), {"agent": map_call}, SystemClock(), Recorder(), IntakeOptions(in_hand=kept))  # type: ignore[arg-type]
+    intake = Intake([chosen], Counting(), {"agent": map_call}, SystemClock(), Recorder(), IntakeOptions(crash_journal=kept))  # type: ignore[arg-type]
     await intake.sweep()
     intake.close()
     assert sum(commits) == 1000

@@ -310,5 +310,5 @@ class Files(RuleBasedStateMachine):
 
 TestFiles = Files.TestCase
 TestFiles.settings = settings(
-    max_examples=int(os.environ.get("TUNERD_EXAMPLES", "40")), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("TUNERD_EXAMPLES", "15")), stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )  # fmt: skip

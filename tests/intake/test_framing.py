@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.intake.framing import Lines, NotJson, Slice, Values, looks_like_log, parse, parse_form
 
 TRICKY = b'\xef\xbb\xbf [ {"a": "}]\\"\\\\", "b": [1, {"c": null}]} ,\n[2],{"d":"\\u00e9 \xc3\xa9"} ]'
@@ -21,14 +22,14 @@ def split(data: bytes, cuts: list[int], most: int = 10_000) -> tuple[list[Slice]
     return found, values
 
 
-@pytest.mark.parametrize("cut", range(len(TRICKY) + 1))
-def test_a_cut_between_any_two_bytes_changes_nothing(cut: int) -> None:
+def test_a_cut_between_any_two_bytes_changes_nothing() -> None:
     """Chunks may end anywhere: inside the BOM, an escape, a character, a string."""
-    found, values = split(TRICKY, [cut])
-    assert [orjson.loads(one.raw) for one in found] == [{"a": '}]"\\', "b": [1, {"c": None}]}, [2], {"d": "é é"}]
-    assert all(TRICKY[one.offset : one.offset + one.length] == one.raw for one in found)
-    assert not values.incomplete
-    assert values.rest() is None
+    for cut in range(len(TRICKY) + 1):
+        found, values = split(TRICKY, [cut])
+        assert [orjson.loads(one.raw) for one in found] == [{"a": '}]"\\', "b": [1, {"c": None}]}, [2], {"d": "é é"}], cut
+        assert all(TRICKY[one.offset : one.offset + one.length] == one.raw for one in found), cut
+        assert not values.incomplete, cut
+        assert values.rest() is None, cut
 
 
 def test_bytes_may_come_one_at_a_time() -> None:
@@ -36,11 +37,9 @@ def test_bytes_may_come_one_at_a_time() -> None:
     assert split(TRICKY, list(range(len(TRICKY))))[0] == split(TRICKY, [])[0]
 
 
-@pytest.mark.parametrize("length", range(len(TRICKY)))
-def test_every_prefix_of_a_list_is_incomplete(length: int) -> None:
+def test_every_prefix_of_a_list_is_incomplete() -> None:
     """Half a file is told apart from a broken one, whatever the half is."""
-    _, values = split(TRICKY[:length], [])
-    assert values.incomplete
+    assert [length for length in range(len(TRICKY)) if not split(TRICKY[:length], [])[1].incomplete] == []
 
 
 JSON = st.recursive(
@@ -51,7 +50,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.lists(OBJECTS, min_size=1, max_size=5), st.lists(st.integers(0, 400), max_size=6), st.booleans(), st.booleans())
 def test_any_objects_come_back_whole(objects: list[object], cuts: list[int], ascii_only: bool, as_list: bool) -> None:
     """A list of objects, or objects right behind each other, split at random, are the objects that were written."""
@@ -151,17 +150,17 @@ def test_a_form_is_an_object_of_texts(content: bytes, value: dict[str, str] | No
 LOG = b'\xef\xbb\xbf{"a":1}\r\n\n  {"b":"\xc3\xa9"} \n\x00\x00{"c":3}\n{"d"'
 
 
-@pytest.mark.parametrize("cut", range(len(LOG) + 1))
-def test_lines_come_whole_wherever_the_chunks_end(cut: int) -> None:
+def test_lines_come_whole_wherever_the_chunks_end() -> None:
     """Blank lines, CRLF and a BOM are no documents; a line behind NULs is one, and they are a hole before it; the last half stays."""
-    lines = Lines(1000, 0)
-    found = [*chain(*lines.feed(LOG[:cut]), *lines.feed(LOG[cut:]))]
-    assert [one.raw for one in found] == [b'{"a":1}', b'{"b":"\xc3\xa9"}', b"", b'{"c":3}']
-    assert all(LOG[one.offset : one.offset + one.length] == one.raw for one in found if not one.hole)
-    assert [(one.offset, one.length) for one in found if one.hole] == [(LOG.index(b"\0"), 2)]
-    (rest,) = lines.rest()
-    assert rest.raw == b'{"d"'
-    assert lines.line_at == LOG.rindex(b"\n") + 1
+    for cut in range(len(LOG) + 1):
+        lines = Lines(1000, 0)
+        found = [*chain(*lines.feed(LOG[:cut]), *lines.feed(LOG[cut:]))]
+        assert [one.raw for one in found] == [b'{"a":1}', b'{"b":"\xc3\xa9"}', b"", b'{"c":3}'], cut
+        assert all(LOG[one.offset : one.offset + one.length] == one.raw for one in found if not one.hole), cut
+        assert [(one.offset, one.length) for one in found if one.hole] == [(LOG.index(b"\0"), 2)], cut
+        (rest,) = lines.rest()
+        assert rest.raw == b'{"d"', cut
+        assert lines.line_at == LOG.rindex(b"\n") + 1, cut
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,7 @@ async def test_a_group_that_the_mapping_cannot_survive_is_set_aside(tmp_path: Pa
         {"agent": mapping.map},
         SystemClock(),
         told,
-        IntakeOptions(in_hand=in_hand),
+        IntakeOptions(crash_journal=in_hand),
         gathers={"agent": mapping},
     )
     await intake.sweep()

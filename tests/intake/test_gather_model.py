@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.examples import IS_THOROUGH
 from tests.intake.test_gather import rules
 from tests.intake.test_gather_cut import SESSIONS
 from tunerd.call import Form, State
@@ -25,8 +26,8 @@ from tunerd.intake.sources import Intake
 from tunerd.ledger import Delivered, Filter, Unfrozen
 from tunerd.testing import MemoryLedger, Recorder
 
-SCHEDULES = 4_000 if os.environ.get("TUNERD_SLOW") else 240
-PARTS = 24
+PARTS = 12
+SCHEDULES = 4_000 if IS_THOROUGH else 5 * PARTS
 SUFFIXES = (".1", ".2", ".10000", "-20260101", ".20260101T153000Z", ".prev", "~1", ".rotated", ".saved-by-hand")
 BROKEN = (
     lambda text: json.dumps({"type": "speech", "text": text, "n": 0}).replace("0}", "NaN}").encode(),

@@ -8,7 +8,7 @@ import pytest
 from tunerd.intake.file_index import FileIndex
 from tunerd.intake.generations import Begins, Generations
 from tunerd.intake.looks import Batch
-from tunerd.intake.succession import Nobodys
+from tunerd.intake.succession import UnknownPredecessor
 from tunerd.ledger import FileMark
 
 
@@ -34,4 +34,4 @@ def test_a_copy_ends_where_nobody_saw(tmp_path: Path, later: bool) -> None:
         index.remember(_log(9, home, home))
     mark = _log(8, copy, copy)
     found = Generations(index).beginning(Batch([], mark, first=True, last=True), mark, Begins.KEYED, postponed=0)
-    assert found == Nobodys([mark])
+    assert found == UnknownPredecessor([mark])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession
+from tunerd.intake.succession import Follows, NotYet, Seen, UnknownPredecessor, succession
 from tunerd.ledger import FileMark
 
 LOG = "/calls/app.ndjson"
@@ -23,7 +23,7 @@ def there(mark: FileMark, **other: int) -> Seen:
     return replace(Seen(mark.path, inode=mark.inode, size=100, mtime_ns=mark.mtime_ns), **other)
 
 
-def ends(found: Follows | Nobodys | NotYet) -> str | list[str]:
+def ends(found: Follows | UnknownPredecessor | NotYet) -> str | list[str]:
     if isinstance(found, NotYet):
         return "not yet"
     return found.log.carry if isinstance(found, Follows) else [mark.carry for mark in found.torn]

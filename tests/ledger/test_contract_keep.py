@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tunerd.call import Fail, Fragment, Origin, Refusal, RefusedDocument, State, UrlStrategy
-from tunerd.ledger import Admission, AdmitVerdict, Filter, Gate, Ledger, Retention, Unfrozen
+from tunerd.ledger import Admission, AdmitVerdict, Filter, Ledger, Retention, StoredPauses, Unfrozen
 from tunerd.outcome import FailReason, PauseReason
 from tunerd.testing import make_call
 
@@ -432,16 +432,16 @@ async def test_shift_moves_due_times_and_waits(ledger: Ledger) -> None:
     woken: list[str] = []
     await put(ledger, make_call(), waiting("w", egress(wait_s=60), UrlStrategy(url="https://a/2")))
     await ledger.settle((await claimed(ledger)).row, later(NOW + 30), NOW)
-    gate = Gate(closed_until=NOW + 30, pause=PauseReason.AUTH, paused_since=NOW, agents={"a": (PauseReason.AUTH, NOW)})
-    await ledger.set_gate("tuner", gate, NOW)
+    gate = StoredPauses(closed_until=NOW + 30, pause=PauseReason.AUTH, paused_since=NOW, agents={"a": (PauseReason.AUTH, NOW)})
+    await ledger.store_pauses("tuner", gate, NOW)
     ledger.on_due(woken.append)
     await ledger.shift(-3600)
     assert woken == ["tuner"]
     assert (await take(ledger, NOW - 3571)).next_due_at == NOW - 3570
     assert await ledger.tick(NOW - 3541) == ((), NOW - 3540)
     assert (await claimed(ledger, NOW - 3570)).first_attempt_at == NOW - 3600
-    assert await ledger.gates() == {
-        "tuner": Gate(
+    assert await ledger.stored_pauses() == {
+        "tuner": StoredPauses(
             closed_until=NOW - 3570,
             pause=PauseReason.AUTH,
             paused_since=NOW - 3600,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from tunerd.call import Call, Form, Refusal, State, UrlStrategy
-from tunerd.ledger import AdmitVerdict, Claimed, Deferred, Delivered, Ended, Gate, Ledger, Pick, Reservation, Unfrozen
+from tunerd.ledger import AdmitVerdict, Claimed, Deferred, Delivered, Ended, Ledger, Pick, Reservation, StoredPauses, Unfrozen
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.testing import make_call
 
@@ -262,7 +262,7 @@ async def test_a_released_retry_keeps_its_body(ledger: Ledger) -> None:
 async def test_gates_are_kept(ledger: Ledger) -> None:
     """Every destination that calls were admitted for has a gate, and what was set is what is read."""
     await put(ledger, make_call(), make_call("b", destination="other"))
-    gate = Gate(
+    gate = StoredPauses(
         closed_until=NOW + 60,
         pause=PauseReason.AUTH,
         paused_since=NOW,
@@ -272,27 +272,27 @@ async def test_gates_are_kept(ledger: Ledger) -> None:
         probe_every_s=60.0,
         next_probe_at=NOW + 9,
     )
-    await ledger.set_gate("tuner", gate, NOW)
-    await ledger.set_gate("new", Gate(), NOW)
-    assert await ledger.gates() == {"tuner": gate, "other": Gate(), "new": Gate()}
+    await ledger.store_pauses("tuner", gate, NOW)
+    await ledger.store_pauses("new", StoredPauses(), NOW)
+    assert await ledger.stored_pauses() == {"tuner": gate, "other": StoredPauses(), "new": StoredPauses()}
 
 
 async def test_pauses_since_the_first_attempt_add_up(ledger: Ledger) -> None:
     """Time with `pause` set counts, whether it is over or goes on; time before the first attempt does not."""
-    paused = Gate(pause=PauseReason.UNREACHABLE, paused_since=NOW)
+    paused = StoredPauses(pause=PauseReason.UNREACHABLE, paused_since=NOW)
     await put(ledger, make_call(), now=NOW)
-    await ledger.set_gate("tuner", paused, NOW)
-    await ledger.set_gate("tuner", Gate(), NOW + 100)
+    await ledger.store_pauses("tuner", paused, NOW)
+    await ledger.store_pauses("tuner", StoredPauses(), NOW + 100)
     first = await claimed(ledger, NOW + 110)
     assert first.paused_s == 0
     await ledger.settle(first.row, later(NOW + 110), NOW + 120)
-    await ledger.set_gate("tuner", paused, NOW + 200)
-    await ledger.set_gate("tuner", dataclasses.replace(paused, closed_until=NOW + 250), NOW + 230)
-    await ledger.set_gate("tuner", Gate(closed_until=NOW + 999), NOW + 260)
+    await ledger.store_pauses("tuner", paused, NOW + 200)
+    await ledger.store_pauses("tuner", dataclasses.replace(paused, closed_until=NOW + 250), NOW + 230)
+    await ledger.store_pauses("tuner", StoredPauses(closed_until=NOW + 999), NOW + 260)
     second = await claimed(ledger, NOW + 300)
     assert second.paused_s == pytest.approx(60)
     await ledger.settle(second.row, later(NOW + 300), NOW + 310)
-    await ledger.set_gate("tuner", paused, NOW + 400)
+    await ledger.store_pauses("tuner", paused, NOW + 400)
     assert (await claimed(ledger, NOW + 440)).paused_s == pytest.approx(100)
 
 
@@ -301,8 +301,8 @@ async def test_an_agents_pause_counts_for_its_calls(ledger: Ledger) -> None:
     await put(ledger, make_call("a", agent="a"), make_call("b", agent="b"))
     for _ in range(2):
         await ledger.settle((await claimed(ledger, NOW)).row, later(NOW), NOW)
-    await ledger.set_gate("tuner", Gate(agents={"a": (PauseReason.AUTH, NOW)}), NOW)
-    await ledger.set_gate("tuner", Gate(), NOW + 50)
+    await ledger.store_pauses("tuner", StoredPauses(agents={"a": (PauseReason.AUTH, NOW)}), NOW)
+    await ledger.store_pauses("tuner", StoredPauses(), NOW + 50)
     again = [await claimed(ledger, NOW + 60) for _ in range(2)]
     assert {one.agent: one.paused_s for one in again} == {"a": pytest.approx(50), "b": 0}
 
@@ -346,7 +346,7 @@ async def test_a_claim_of_one_call_alone(ledger: Ledger) -> None:
 # Calls that are handed over by the transaction that admits them.
 
 
-class Taker:
+class Receiver:
     """Offers to take so many calls, and keeps what it was given."""
 
     def __init__(self, count: int) -> None:
@@ -358,20 +358,20 @@ class Taker:
         self.wanted.append(wanted)
         return [Reservation(destination="tuner", form=FORM, freeze=freeze, count=self.count)] if self.count else []
 
-    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
-        assert [offer.count for offer in offers] == [self.count]
+    def receive(self, reserved: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
+        assert [offer.count for offer in reserved] == [self.count]
         self.given.append(claims)
 
 
 async def test_new_calls_are_handed_over_as_far_as_they_are_offered_a_place(ledger: Ledger) -> None:
     """In their order, with everything that a claim gives; they are `sending` and nobody else gets them, the rest is due. Each
     settles as after a claim."""
-    taker = Taker(2)
-    ledger.hand_over(taker)
+    receiver = Receiver(2)
+    ledger.set_call_receiver(receiver)
     admitted = await put(ledger, make_call("a"), make_call("x", destination="other"), make_call("b"), make_call("c"))
-    assert taker.wanted == [{"tuner": 3, "other": 1}]
+    assert receiver.wanted == [{"tuner": 3, "other": 1}]
     assert [state for _, state in admitted.verdicts] == [State.DUE] * 4
-    (claims,) = taker.given
+    (claims,) = receiver.given
     assert [one.call_id for one in claims] == ["a", "b"]
     assert claims[0].body == make_call("a").payload[:-1] + b',"recording_url":"https://audio.example/a.wav"}'
     assert (claims[0].attempts, claims[0].first_attempt_at, claims[0].form) == (0, None, FORM)
@@ -389,17 +389,17 @@ async def test_new_calls_are_handed_over_as_far_as_they_are_offered_a_place(ledg
 async def test_only_what_is_new_and_due_is_handed_over(ledger: Ledger) -> None:
     """Not a duplicate, not a newer document of a call that is there, not one that waits, not one of another workspace's id."""
     await put(ledger, make_call("known", mtime_ns=1))
-    taker = Taker(9)
-    ledger.hand_over(taker)
+    receiver = Receiver(9)
+    ledger.set_call_receiver(receiver)
     await put(
         ledger, make_call("known", mtime_ns=2, text="newer"), make_call("waits", strategies=(egress(),)),
         make_call("known", started_at_ms=5), make_call("new"),
     )  # fmt: skip
-    assert [[one.call_id for one in claims] for claims in taker.given] == [["new"]]
+    assert [[one.call_id for one in claims] for claims in receiver.given] == [["new"]]
     await bring(ledger, recording())
-    assert len(taker.given) == 1, "a call whose recording came is claimed"
+    assert len(receiver.given) == 1, "a call whose recording came is claimed"
     await put(ledger, make_call("twice", mtime_ns=1), make_call("twice", mtime_ns=2, text="newer"))
-    assert taker.given[1:] == [[]]
+    assert receiver.given[1:] == [[]]
     claims = [await claimed(ledger) for _ in range(3)]
     assert [b"newer" in one.body for one in claims if one.call_id == "twice"] == [True]
 
@@ -408,7 +408,7 @@ async def test_nobody_is_woken_for_calls_that_were_handed_over(ledger: Ledger) -
     """But for what is left."""
     woken: list[str] = []
     ledger.on_due(woken.append)
-    ledger.hand_over(Taker(2))
+    ledger.set_call_receiver(Receiver(2))
     await put(ledger, make_call("a"), make_call("b"))
     assert woken == []
     await put(ledger, make_call("c"), make_call("d"), make_call("e"))
@@ -417,11 +417,11 @@ async def test_nobody_is_woken_for_calls_that_were_handed_over(ledger: Ledger) -
 
 async def test_one_that_is_given_back_is_as_it_was(ledger: Ledger) -> None:
     """Its body thaws, and nothing says that it may have arrived: a newer document takes its place."""
-    taker = Taker(1)
-    ledger.hand_over(taker)
+    receiver = Receiver(1)
+    ledger.set_call_receiver(receiver)
     await put(ledger, make_call("a", mtime_ns=1))
-    ((one,),) = taker.given
-    taker.count = 0
+    ((one,),) = receiver.given
+    receiver.count = 0
     await ledger.release(one.row, NOW)
     admitted = await put(ledger, make_call("a", mtime_ns=2, text="newer"))
     assert admitted.verdicts == ((AdmitVerdict.REPLACED, State.DUE),)

@@ -7,12 +7,13 @@ ones. No code of the matching is used to judge it.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import permutations
+from itertools import islice, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import IS_THOROUGH, examples
 from tunerd.call import Call, Fail, Hold, Origin, Recording, SendAnyway, State
 from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Admission, Filter
 from tunerd.testing import MemoryLedger
@@ -98,7 +99,7 @@ WORLDS: dict[str, Sequence[Call | Recording]] = {
 async def test_the_order_does_not_matter(what: Sequence[Call | Recording]) -> None:
     """Each call goes out with its own audio, whatever comes first, and none with another's on the way; in all the time
     that passes between them, which is a little less than the wait."""
-    for order in permutations(what):
+    for order in islice(permutations(what), 0, None, 1 if IS_THOROUGH else 3):
         world = World()
         for one in order:
             await world.tell(one)
@@ -327,7 +328,7 @@ def days(draw: st.DrawFn) -> list[Event]:
     return draw(st.permutations(events))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
 @given(day=days())
 def test_no_call_of_a_day_gets_anothers_audio(day: Sequence[Event]) -> None:
     """Rooms with several calls, of which this or that is never told: within the wait nobody is given what is another's."""

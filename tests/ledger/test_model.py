@@ -10,6 +10,7 @@ import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.call import Call, Fail, Hold, OnMissing, SendAnyway, State, Strategy, UrlStrategy
 from tunerd.ledger import Admission, Filter, Pick, Retention, Settlement, StoredCall
 from tunerd.ledger.sqlite import SqliteLedger
@@ -170,14 +171,14 @@ class Life:
 random_lives = given(life=st.lists(steps, min_size=6, max_size=20))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
 @random_lives
 def test_the_ledger_does_what_the_model_says(life: Sequence[Step]) -> None:
     """After every step of a random life the ledger's answers and rows are the model's."""
     asyncio.run(Life(None).live(life))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck), print_blob=False)
 @random_lives
 def test_the_ledger_on_a_file_does_so_too(life: Sequence[Step]) -> None:
     """With its threads, and through restarts in which calls were being sent."""

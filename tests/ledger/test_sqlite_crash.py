@@ -51,18 +51,18 @@ class _TakesOne:
     def reserve(self, wanted: Mapping[str, int]) -> Sequence[Reservation]:
         return [Reservation(destination="tuner", form=FORM, freeze=lambda unfrozen: unfrozen.payload, count=1)]
 
-    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
+    def receive(self, reserved: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         self.given.extend(claims)
 
 
 async def test_a_call_that_was_handed_over_when_the_process_ended_goes_out_again(tmp_path: Path) -> None:
     """Nobody knows whether it was posted: it is due with the same bytes, and no newer document takes its place."""
-    path, taker = tmp_path / "ledger.db", _TakesOne()
+    path, receiver = tmp_path / "ledger.db", _TakesOne()
     ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
-    ledger.hand_over(taker)
+    ledger.set_call_receiver(receiver)
     await put(ledger, make_call("a", mtime_ns=1))
     await ledger.close()
-    (before,) = taker.given
+    (before,) = receiver.given
     again = await SqliteLedger.open(path, now=NOW, emit=Recorder())
     assert verdicts(await put(again, make_call("a", mtime_ns=2, text="newer"))) == [(AdmitVerdict.DUPLICATE, State.DUE)]
     assert (await claimed(again)).body == before.body
@@ -110,7 +110,7 @@ async def test_everything_is_as_it_was_after_reopening(tmp_path: Path) -> None:
     before = (
         await first.calls(Filter()),
         first.gauges(),
-        await first.gates(),
+        await first.stored_pauses(),
         await first.story("b"),
         await first.marks("agent"),
     )
@@ -119,7 +119,7 @@ async def test_everything_is_as_it_was_after_reopening(tmp_path: Path) -> None:
     after = (
         await second.calls(Filter()),
         second.gauges(),
-        await second.gates(),
+        await second.stored_pauses(),
         await second.story("b"),
         await second.marks("agent"),
     )

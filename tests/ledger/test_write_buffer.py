@@ -8,7 +8,7 @@ import pytest
 
 from tests.ledger.parts import NOW
 from tunerd.call import State
-from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.damage import open_sound
 from tunerd.ledger.sqlite.sqlite_database import sqlite_of
@@ -123,3 +123,23 @@ def test_bodies_of_sent_calls_go_some_at_a_time(store: Store) -> None:
         there = store.db.execute("SELECT count(*) FROM body").fetchone()[0]
         assert kept <= there <= most
         assert store.bodies.get(rows[-1].row) is not None
+
+
+def test_new_wants_are_written_together_and_are_seen_at_once(store: Store) -> None:
+    """However many calls bring wants, they take one statement; a question of the same transaction has them, a rollback none."""
+    store.begin(full=False)
+    for one in add(store, "a", "b", "c", "d"):
+        store.wants.note_closed([want(one.row)])
+    seen = statements(store)
+    assert [found.key for found in store.wants.rivals_near("rooms", "room-2", 1_000)] == ["room-2"]
+    assert seen.count("INSERT") == 1
+    store.wants.note_closed([want(9)])
+    store.rollback()
+    store.begin(full=False)
+    assert store.wants.rivals_near("rooms", "room-2", 1_000) == []
+    assert store.wants.of(9) == []
+
+
+def want(call: int) -> Want:
+    return Want(call=call, position=1, source="rooms", key=f"room-{call}", started_at_ms=1_000, ended_at_ms=None, within_ms=None,
+                near_ms=0, seeking=False)  # fmt: skip

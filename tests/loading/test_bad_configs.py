@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunerd.loading.config_file import load
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 FILES = sorted((Path(__file__).parent.parent / "bad_configs").glob("*.yaml"))
 

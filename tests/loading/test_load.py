@@ -1,4 +1,4 @@
-"""A configuration file and an environment -> Config: defaults, forms, places, secrets, destinations, warnings."""
+"""A configuration file and an environment -> Config: defaults, forms, locations, secrets, destinations, warnings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.config.test_yaml_nodes import mutated
+from tests.examples import examples
 from tunerd.call import Fail, Form, Hold, SendAnyway
 from tunerd.config import Config, ManifestRule, Secret, UrlRule
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.printing import redacted
 from tunerd.loading.config_file import load, load_text, refuse_changes
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 SECRET = "tr_api_canary_5f3a91"
 TUNER = "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: made-up}\n"
@@ -64,7 +65,7 @@ def test_what_is_left_out_has_the_default_of_the_models() -> None:
 def test_sections_may_be_empty() -> None:
     """`delivery:` with nothing below is as if it were not there."""
     config = read(TUNER + SOURCE + "delivery:\nledger:\nhttp:\nlog:\ntests:\n")
-    without = {"places": {}, "text": Secret("")}
+    without = {"locations": {}, "text": Secret("")}
     assert replace(config, **without) == replace(read(TUNER + SOURCE), **without)
 
 
@@ -426,7 +427,7 @@ WHOLE = (Path(__file__).parent.parent.parent / "config.example.yaml").read_text(
 SHORT = "\n".join(line.split("  #")[0] for line in WHOLE.splitlines() if not line.lstrip().startswith("#"))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated(SHORT))
 def test_no_configuration_breaks_the_reader(text: str) -> None:
     """Any mutation of a whole configuration is read, or refused with problems of one line each."""

@@ -9,7 +9,7 @@ from tunerd.call import Call, Document, Hold, Origin
 from tunerd.config import Destination, ManifestRule, Source, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source
-from tunerd.places import ConfigError, Node
+from tunerd.yaml_location import ConfigError, Node
 
 CREATE = Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api="create-call")
 SEND = Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api="send-calls")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jmespath.exceptions import JMESPathError
 from jmespath.functions import Functions
 
+from tests.examples import examples
 from tunerd.mapping.closures import Code
 from tunerd.mapping.expressions import ExpressionError, compile_item, compile_text
 from tunerd.mapping.functions import Context
@@ -137,7 +138,7 @@ def _by_us(compile_it: Callable[[], Code], scope: Any) -> Any:
         raise
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(_EXPRESSIONS, _VALUES)
 def test_random_expressions_agree_with_the_library(expression: str, value: Any) -> None:
     """Where jmespath's evaluator (made null-safe) answers, the compiled expression gives the same, byte for byte."""
@@ -146,7 +147,7 @@ def test_random_expressions_agree_with_the_library(expression: str, value: Any) 
     assert got is _REFUSED or json.dumps(got) == json.dumps(wanted)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(_EXPRESSIONS, _VALUES)
 def test_named_roots_agree_with_the_library(expression: str, value: Any) -> None:
     """An expression that begins with a root name gives what the library gives over an object with that member."""

@@ -13,7 +13,7 @@ from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.gathering import MOST_BYTES, in_order
 from tunerd.outcome import FailReason
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 RETELL = """
 gather:

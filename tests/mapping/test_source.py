@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.mapping.sources import REST, call_of, compiled, document, fields_of, problems_of
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Source
@@ -191,7 +192,7 @@ def test_explain_tells_each_field_its_rule_and_why_it_is_empty() -> None:
     assert fields["call_cost"].why == "doc.cost: nothing; doc.price: nothing"
     assert fields["metadata"].why == "left out: length: takes text, a list or an object, got a number"
     assert fields["collected_dynamic_variables"].why == "gave nothing (not in the table: robot x1)"
-    assert fields["transcript_with_tool_calls"].place.line == 7
+    assert fields["transcript_with_tool_calls"].location.line == 7
     assert [strategy.answer for strategy in told.strategies] == [
         "absent: the rule gave nothing",
         "waits up to 1800 s for a recording of `egress` with this key, within 60 s of the call's start",
@@ -265,7 +266,7 @@ def _ends(mapping: SourceMapping, value: Any) -> Mapped:
     return mapped
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.sampled_from(sorted(_PRESETS)), _ODD)
 def test_every_json_value_ends_somehow(preset: str, value: Any) -> None:
     """map never raises: whatever stands in a document, it is a call, a recording, refused or ignored."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.call import Form, Refusal
 from tunerd.mapping.limits import check_create_call
 from tunerd.mapping.payload import Payload, build
@@ -123,7 +124,7 @@ def _check(rows: list[Any]) -> None:
     assert check_create_call({**orjson.loads(payload.body_json), "recording_url": "https://a.example/a.wav"}) is None
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_plausible)
 def test_random_transcripts(rows: list[Any]) -> None:
     """Valid, ordered, nothing said is lost, and a second pass changes nothing."""
@@ -140,7 +141,7 @@ def test_many_random_transcripts(rows: list[Any]) -> None:
     _check(rows)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_wild, st.sampled_from([*Form, None]), st.sampled_from(["reject", "spread"]))
 def test_wild_transcripts_never_raise(rows: Any, form: Form | None, untimed: Any) -> None:
     """Odd types everywhere end in rows or in a refusal, in every form; what comes out can be written as JSON."""

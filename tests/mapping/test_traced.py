@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.mapping.sources import document
 from tests.mapping.test_compliance import _EXPRESSIONS, _VALUES
 from tunerd.config import ManifestRule, Source
@@ -22,7 +22,7 @@ from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.functions import Context
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.trace import TRACE_SLOT, Trace
-from tunerd.places import Node, Place
+from tunerd.yaml_location import Node, YamlLocation
 
 _FOLDERS = [Path(__file__).parent / name for name in ("presets/fixtures", "presets2/fixtures", "fixtures")]
 FIXTURES = sorted(
@@ -33,7 +33,7 @@ FIXTURES = sorted(
 @cache
 def _mapping(preset: str) -> SourceMapping:
     """Each document as a whole call, whether the preset gathers or not."""
-    alone = Node(None, Place("", 1, 1)) if "gather" in presets.load(preset) else None
+    alone = Node(None, YamlLocation("", 1, 1)) if "gather" in presets.load(preset) else None
     source = Source(name="calls", path="/calls", preset=preset, agent_remote_identifier="a", gather=alone)
     brings = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
     return compile_source(source, None, sources_with_started_at=brings, environ={})
@@ -54,11 +54,11 @@ def _check(preset: str, value: Any) -> None:
     assert _mapping(preset).map(read) == _mapping(preset).explain(read).mapped
 
 
-@pytest.mark.parametrize("file", FIXTURES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_every_fixture_maps_alike(file: Path) -> None:
+def test_every_fixture_maps_alike() -> None:
     """Each preset over each golden document: what `explain` shows is what the daemon does."""
-    for value in _documents(file):
-        _check(_preset_of(file), value)
+    for file in FIXTURES:
+        for value in _documents(file):
+            _check(_preset_of(file), value)
 
 
 def test_an_argument_that_a_call_did_not_ask_for_does_not_fail_the_rule() -> None:
@@ -77,7 +77,7 @@ def _damaged(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
     return value
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_damaged_fixtures_map_alike(data: st.DataObject) -> None:
     """Whatever takes the place of a value that a preset reads, both runs give the same."""
@@ -152,7 +152,7 @@ def _outcome(rule: Any, doc: Any, item: Any, *, with_places: bool) -> str | None
         return "raised"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(_RULES, _VALUES, _VALUES)
 def test_random_rules_give_the_same_traced(rule: Any, doc: Any, item: Any) -> None:
     """First-of lists, blocks, loops, lets, conditions and rows within each other: the quick forms of the plain run, which

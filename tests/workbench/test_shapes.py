@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.mapping.sources import document
 from tunerd.loading.config_file import read_text
 from tunerd.workbench.compiled import compile_config
@@ -25,7 +26,7 @@ VALUES = st.one_of(
 JSON = st.recursive(VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5), max_leaves=25)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.dictionaries(NAMES, JSON, max_size=6), min_size=1, max_size=3), st.booleans())
 def test_what_is_written_is_a_configuration(values: list[dict[str, Any]], one_file: bool) -> None:
     """Odd names and values go into rules and comments; the reader and the rules take what comes out."""
@@ -45,7 +46,7 @@ def test_what_is_written_is_a_configuration(values: list[dict[str, Any]], one_fi
             evaluate(compiled, unit)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(JSON)
 def test_no_mark_fails_on_any_value(value: Any) -> None:
     """A mark over a value of the wrong kind is no mark."""

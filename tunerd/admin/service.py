@@ -32,14 +32,14 @@ from tunerd.admin.api import (
 )
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.status_report import StatusReport
-from tunerd.ledger import Gate
+from tunerd.ledger import StoredPauses
 from tunerd.outcome import PauseReason
 
 A = TypeVar("A")
 
 
-class Gates(Protocol):
-    """Pausing by an operator: Delivery does it in a daemon, StoredGates without one. The names are those of the status."""
+class OperatorPauses(Protocol):
+    """Pausing by an operator: Delivery does it in a daemon, LedgerPauses without one. The names are those of the status."""
 
     async def pause(self, name: str) -> None: ...
     async def resume(self, name: str) -> None: ...
@@ -55,10 +55,12 @@ class DaemonOrders:
 
 
 class AdminService:
-    def __init__(self, status: StatusReport, calls: CallOrders, gates: Gates, daemon: DaemonOrders | None = None) -> None:
+    def __init__(
+        self, status: StatusReport, calls: CallOrders, pauses: OperatorPauses, daemon: DaemonOrders | None = None
+    ) -> None:
         """`daemon` is None in a command that works on the ledger itself."""
         self._status = status
-        self._gates = gates
+        self._pauses = pauses
         self._daemon = daemon
         self._carry_out: Mapping[type[Order[Any]], Callable[[Any], Awaitable[Any]]] = {
             StatusOrder: self._status_document,
@@ -90,13 +92,13 @@ class AdminService:
     async def _pause(self, order: PauseOrder) -> DestinationNames:
         names = self._named(order.destination)
         for name in names:
-            await self._gates.pause(name)
+            await self._pauses.pause(name)
         return DestinationNames(destinations=names)
 
     async def _resume(self, order: ResumeOrder) -> DestinationNames:
         names = self._named(order.destination)
         for name in names:
-            await self._gates.resume(name)
+            await self._pauses.resume(name)
         return DestinationNames(destinations=names)
 
     async def _reload(self, _: ReloadOrder) -> ReloadResult:
@@ -122,26 +124,26 @@ class AdminService:
         return [destination]
 
 
-class GateLedger(Protocol):
-    async def gates(self) -> Mapping[str, Gate]: ...
-    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]: ...
+class KeepsPauses(Protocol):
+    async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
+    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]: ...
 
 
-class StoredGates:
+class LedgerPauses:
     """Pauses written straight into the ledger, where the next daemon finds them."""
 
-    def __init__(self, ledger: GateLedger, now: Callable[[], float]) -> None:
+    def __init__(self, ledger: KeepsPauses, now: Callable[[], float]) -> None:
         self._ledger = ledger
         self._now = now
 
     async def pause(self, name: str) -> None:
-        gate = (await self._ledger.gates()).get(name, Gate())
-        if gate.pause is not PauseReason.OPERATOR:
-            paused = Gate(closed_until=gate.closed_until, pause=PauseReason.OPERATOR, paused_since=self._now(),
-                          detail="paused by tunerd pause", agents=gate.agents)  # fmt: skip
-            await self._ledger.set_gate(name, paused, self._now())
+        pauses = (await self._ledger.stored_pauses()).get(name, StoredPauses())
+        if pauses.pause is not PauseReason.OPERATOR:
+            paused = StoredPauses(closed_until=pauses.closed_until, pause=PauseReason.OPERATOR, paused_since=self._now(),
+                          detail="paused by tunerd pause", agents=pauses.agents)  # fmt: skip
+            await self._ledger.store_pauses(name, paused, self._now())
 
     async def resume(self, name: str) -> None:
         """Ends every pause, whatever its reason. A Retry-After stays: Tuner asked for it."""
-        gate = (await self._ledger.gates()).get(name, Gate())
-        await self._ledger.set_gate(name, Gate(closed_until=gate.closed_until), self._now())
+        pauses = (await self._ledger.stored_pauses()).get(name, StoredPauses())
+        await self._ledger.store_pauses(name, StoredPauses(closed_until=pauses.closed_until), self._now())

@@ -7,7 +7,7 @@ from typing import Final
 
 from tunerd.admin.answer_types import ConfigRow, DaemonRow, IdleDocument, StateRow, StatusDocument, StrandedRow, call_row
 from tunerd.call import State
-from tunerd.ledger import Filter, Gate, Gauges, Inspection, Stranded
+from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
 from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.mask import redact
@@ -142,13 +142,13 @@ class StatusReport:
         return IdleDocument(left=left, idle=moving == 0 and not self._intake_busy(), looked=self._looked())
 
 
-def stored_destination(name: str, gate: Gate) -> DestinationStatus:
+def stored_destination(name: str, pauses: StoredPauses) -> DestinationStatus:
     """A destination as the ledger remembers it: what a command shows when no daemon runs."""
     return DestinationStatus(
         name=name,
-        pause=None if gate.pause is None else PauseStatus(reason=gate.pause, since=gate.paused_since, detail=gate.detail),
-        closed_until=gate.closed_until,
-        agents=[AgentStatus(agent=agent, reason=reason, since=since) for agent, (reason, since) in sorted(gate.agents.items())],
+        pause=None if pauses.pause is None else PauseStatus(reason=pauses.pause, since=pauses.paused_since, detail=pauses.detail),
+        closed_until=pauses.closed_until,
+        agents=[AgentStatus(agent=agent, reason=reason, since=since) for agent, (reason, since) in sorted(pauses.agents.items())],
     )
 
 

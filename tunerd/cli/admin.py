@@ -15,15 +15,15 @@ from tunerd.admin.answer_types import CallRow, Report
 from tunerd.admin.api import Admin, CallsOrder, DismissOrder, Order, OrderRefused, RemapOrder, RetryOrder
 from tunerd.admin.call_orders import CallOrders, SourceRules
 from tunerd.admin.protocol import ControlError
-from tunerd.admin.service import AdminService, StoredGates
+from tunerd.admin.service import AdminService, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport, stored_destination
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config
 from tunerd.cli.target import Known, Target, read_known, report_bad, running_daemon
 from tunerd.cli.terminal import say
 from tunerd.config import Config
-from tunerd.ledger import Gate, LedgerRefused, LedgerUnavailable
-from tunerd.places import ConfigError
+from tunerd.ledger import LedgerRefused, LedgerUnavailable, StoredPauses
+from tunerd.yaml_location import ConfigError
 
 FAILURE: Final = 1
 LOCKED: Final = 75
@@ -78,9 +78,9 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
     if known.is_bad:
         report_bad(known, "no daemon runs; this is the content of its ledger")
     try:
-        gates = await ledger.gates()
+        pauses = await ledger.stored_pauses()
         configured = {destination.name for destination in known.config.destinations} if known.config is not None else set()
-        stored = [stored_destination(name, gates.get(name, Gate())) for name in sorted(configured | set(gates))]
+        stored = [stored_destination(name, pauses.get(name, StoredPauses())) for name in sorted(configured | set(pauses))]
         facts = Facts(version=__version__, config_file=str(target.config), ledger=path, running=False)
         if known.config is not None and not known.problems:
             found = await ledger.stranded(configured, [source.name for source in known.config.sources])
@@ -88,7 +88,7 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
         yield AdminService(
             StatusReport(ledger, facts, time.time, destinations=lambda: stored),
             CallOrders(ledger, _Rules(known), _place_reader(known), time.time),
-            StoredGates(ledger, time.time),
+            LedgerPauses(ledger, time.time),
         )
     except LedgerDamaged as exc:
         raise LedgerRefused(f"{path} is damaged; `tunerd run` rebuilds it") from exc

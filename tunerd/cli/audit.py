@@ -27,8 +27,8 @@ from tunerd.intake.scan import why_odd
 from tunerd.intake.source_tree import SourceTree
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
-from tunerd.places import ConfigError
 from tunerd.visible import visible
+from tunerd.yaml_location import ConfigError
 
 _EPILOG = """\b
 Examples:

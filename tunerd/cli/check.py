@@ -11,7 +11,7 @@ import click
 from tunerd.cli.options import config_option, exit_bad_config
 from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Destination, Source
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 _MADE_UP_AGENT: Final = "tunerd-check"
 

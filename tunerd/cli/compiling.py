@@ -13,8 +13,8 @@ from tunerd.delivery.key import Key
 from tunerd.loading.config_file import load
 from tunerd.loading.rule_checks import form_known
 from tunerd.mapping import SourceMapping, compile_sources, presets
-from tunerd.places import ConfigError
 from tunerd.workbench.compiled import CompiledSource, compile_config, compile_preset
+from tunerd.yaml_location import ConfigError
 
 FORMS = click.Choice([form.value for form in Form])
 

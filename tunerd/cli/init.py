@@ -15,7 +15,6 @@ from tunerd.cli.terminal import say, say_lines
 from tunerd.config import Config, Source
 from tunerd.config.settings import keys_of
 from tunerd.loading.config_file import read_text
-from tunerd.places import ConfigError
 from tunerd.visible import visible
 from tunerd.workbench.compiled import compile_config
 from tunerd.workbench.evaluation import evaluate, units
@@ -23,6 +22,7 @@ from tunerd.workbench.file_groups import SampleFile
 from tunerd.workbench.shown import count, wrapped
 from tunerd.workbench.starter import Starter, starter
 from tunerd.workbench.view import estimated, outcome_of
+from tunerd.yaml_location import ConfigError
 
 _EPILOG = """\b
 Examples:

@@ -14,7 +14,7 @@ from tunerd.cli.terminal import say
 from tunerd.config import Config
 from tunerd.config.quantities import parse_duration
 from tunerd.ops.mask import redact
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -19,7 +19,7 @@ from tunerd.cli.terminal import say
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.lifecycle import RunResult
 from tunerd.ops.http import ListenError
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 SWITCH_S: Final = 0.001
 """A thread that runs Python code gives way to a waiting one after this time. With Python's default of 5 ms, the event loop

@@ -21,7 +21,7 @@ from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import Sent
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 _EPILOG = """\b
 Example:

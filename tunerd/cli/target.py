@@ -20,7 +20,7 @@ from tunerd.config import Config
 from tunerd.loading.config_file import place_of_ledger, read_file
 from tunerd.loading.ledger_section import LedgerPlace
 from tunerd.ops.mask import redact
-from tunerd.places import ConfigError, Problem
+from tunerd.yaml_location import ConfigError, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 

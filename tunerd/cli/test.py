@@ -14,12 +14,12 @@ from tunerd.cli.options import FILE, config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
 from tunerd.config import Config, Example
 from tunerd.loading.tests_section import read_examples_file
-from tunerd.places import ConfigError
 from tunerd.visible import visible
 from tunerd.workbench.compare import lines
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.example_runs import ExampleResult, inline_documents, origin_of, run
 from tunerd.workbench.shown import count, where, wrapped
+from tunerd.yaml_location import ConfigError
 
 _EPILOG = """\b
 Example, in the configuration (or in a file of its own, named with --tests):
@@ -93,8 +93,8 @@ class _ExampleRunner:
             self._compiled[example.form] = compiled_or_exit(self._config, form)
         compiled = self._compiled[example.form][example.source]
         if example.file and not would_read(compiled.source, os.path.join(compiled.source.path, example.file)):
-            place = "include, exclude or recursive of the source exclude it"
-            return ExampleResult(example, problems=[f"`run` does not read a file {example.file}: {place}"])
+            filtered = "include, exclude or recursive of the source exclude it"
+            return ExampleResult(example, problems=[f"`run` does not read a file {example.file}: {filtered}"])
         try:
             return run(example, compiled, _documents(example, compiled))
         except (OSError, ValueError) as exc:
@@ -124,7 +124,7 @@ def _drawn(result: ExampleResult) -> Iterator[str]:
     if result.passed:
         yield f"{style('ok', fg='green')}    {name}"
         return
-    yield f"{style('FAIL', fg='red')}  {name}  ({where(result.example.place)})"
+    yield f"{style('FAIL', fg='red')}  {name}  ({where(result.example.location)})"
     for problem in result.problems:
         yield from wrapped(problem, "        ")
     for difference in result.differences:

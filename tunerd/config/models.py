@@ -21,7 +21,7 @@ from tunerd.config.text_forms import (
     parse_ledger_url,
     parse_listen,
 )
-from tunerd.places import Place
+from tunerd.yaml_location import YamlLocation
 
 Api: TypeAlias = Literal["auto", "send-calls", "create-call"]
 
@@ -58,7 +58,7 @@ class TunerSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """base_url + workspace + key: the unit of gate, pause, concurrency and rate limit."""
+    """base_url + workspace + key: the unit of pauses, concurrency and rate limit."""
 
     name: str
     """`api.usetuner.ai/42`; with `@source` behind it where a source brings a second key for the same workspace."""
@@ -183,8 +183,8 @@ class Config:
     tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False)
-    """The place of each plain key in the file (`ledger.url`, `sources[0].path`), for problems found later, as by a reload."""
+    locations: Mapping[str, YamlLocation] = field(default_factory=dict, repr=False)
+    """The location of each plain key in the file (`ledger.url`, `sources[0].path`), for problems found later, as by a reload."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, g
 
 from tunerd.config.quantities import DURATION_FORM, DURATION_PATTERN, SIZE_FORM, SIZE_PATTERN, duration_text, size_text
 from tunerd.config.secret import Secret
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 Schema: TypeAlias = dict[str, Any]
 

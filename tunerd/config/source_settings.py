@@ -28,7 +28,7 @@ from tunerd.config.text_forms import (
     parse_zone,
 )
 from tunerd.outcome import FailReason
-from tunerd.places import Node, Place
+from tunerd.yaml_location import Node, YamlLocation
 
 DETECTORS_SHIPPED: Final = ("card", "email", "phone", "iban")
 REFUSALS: Final = (
@@ -242,7 +242,7 @@ class Example:
     """An entry of `tests:`: a document, and what the rules must give for it."""
 
     name: Annotated[str, Setting("What the example shows, in a few words.")]
-    place: Place
+    location: YamlLocation
     source: Annotated[str, Setting("The source whose rules are tried; may be left out where only one has calls.")]
     input: Annotated[
         Node | None,

@@ -1,4 +1,4 @@
-"""YAML text -> Node: every value with its place, read as a person means it.
+"""YAML text -> Node: every value with its location, read as a person means it.
 
 Only the language YAML lives here: 1.2 core scalars, no duplicate keys, no tags, bounded aliases, one clear line for what
 does not parse. loading/ and mapping/ know what the keys mean. No input or output.
@@ -11,7 +11,7 @@ from typing import Final
 
 import yaml
 
-from tunerd.places import ConfigError, Node, Place, Problem, Scalar
+from tunerd.yaml_location import ConfigError, Node, Problem, Scalar, YamlLocation
 
 MAX_DEPTH: Final = 100
 """Deeper nesting is refused, so that nothing that walks a configuration needs to fear for its stack."""
@@ -33,14 +33,14 @@ _QUOTE_IT: Final = "if this is one value (an expression, an API key), put all of
 
 
 def parse_yaml(text: str, file: str) -> Node:
-    """The root Node of one YAML document. `file` only names it in places.
+    """The root Node of one YAML document. `file` only names it in locations.
 
     Raises ConfigError: at once for what cannot be parsed (YAML stops at the first fault), else with every
     duplicate key, tag and misplaced alias of the file.
     """
     text = text.removeprefix("\ufeff")
     if bad := _UNPRINTABLE.search(text):
-        raise ConfigError([Problem(place=_place_of(text, bad.start(), file), path="", message=_unprintable(bad.group()))])
+        raise ConfigError([Problem(location=_location_of(text, bad.start(), file), path="", message=_unprintable(bad.group()))])
     builder = _Builder(file)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -50,7 +50,7 @@ def parse_yaml(text: str, file: str) -> Node:
         raise ConfigError(problems) from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         # What the scanner of a given libyaml refuses without a mark; the text was checked above, so this is rare.
-        raise ConfigError([Problem(place=Place(file, 1, 1), path="", message="this is not YAML")]) from exc
+        raise ConfigError([Problem(location=YamlLocation(file, 1, 1), path="", message="this is not YAML")]) from exc
     return builder.finish()
 
 
@@ -75,14 +75,14 @@ def resolve_scalar(text: str) -> Scalar:
 class _Open:
     """A list or mapping whose end has not come yet."""
 
-    place: Place
+    location: YamlLocation
     flow: bool
     anchor: str | None
     mapping: bool
     items: list[Node] = field(default_factory=list)
     values: dict[str, Node] = field(default_factory=dict)
-    keys: dict[str, Place] = field(default_factory=dict)
-    key: tuple[str, Place] | None = None
+    keys: dict[str, YamlLocation] = field(default_factory=dict)
+    key: tuple[str, YamlLocation] | None = None
     """The key whose value comes next."""
     merging: bool = False
     """That key is a plain `<<`."""
@@ -108,63 +108,65 @@ class _Builder:
             raise ConfigError(self.problems)
         if self._root is None:
             raise ConfigError(
-                [Problem(place=Place(self._file, 1, 1), path="", message="the file is empty; see config.example.yaml")]
+                [Problem(location=YamlLocation(self._file, 1, 1), path="", message="the file is empty; see config.example.yaml")]
             )
         return self._root
 
     def take(self, event: yaml.Event) -> None:
         mark = event.start_mark
-        place = Place(self._file, 1, 1) if mark is None else Place(self._file, mark.line + 1, mark.column + 1)
+        location = YamlLocation(self._file, 1, 1) if mark is None else YamlLocation(self._file, mark.line + 1, mark.column + 1)
         match event:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents == 2:
-                    self._fatal(place, "a second document starts here; the configuration is one: remove the `---`")
+                    self._fatal(location, "a second document starts here; the configuration is one: remove the `---`")
             case yaml.ScalarEvent():
-                self._scalar(event, place)
+                self._scalar(event, location)
             case yaml.AliasEvent():
-                self._alias(event.anchor, place)
+                self._alias(event.anchor, location)
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
-                self._refuse_tag(event.tag, place)
+                self._refuse_tag(event.tag, location)
                 if len(self._open) >= MAX_DEPTH:
-                    self._fatal(place, f"nested deeper than {MAX_DEPTH} levels")
+                    self._fatal(location, f"nested deeper than {MAX_DEPTH} levels")
                 mapping = isinstance(event, yaml.MappingStartEvent)
-                self._open.append(_Open(place, bool(event.flow_style), event.anchor, mapping))
+                self._open.append(_Open(location, bool(event.flow_style), event.anchor, mapping))
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                 done = self._open.pop()
                 value = self._mapping_of(done) if done.mapping else tuple(done.items)
-                node = Node(value, done.place, flow=done.flow, keys=done.keys if done.mapping else None)
-                self._place(node, done.weight, done.anchor)
+                node = Node(value, done.location, flow=done.flow, keys=done.keys if done.mapping else None)
+                self._put(node, done.weight, done.anchor)
 
-    def _scalar(self, event: yaml.ScalarEvent, place: Place) -> None:
-        self._refuse_tag(event.tag, place)
+    def _scalar(self, event: yaml.ScalarEvent, location: YamlLocation) -> None:
+        self._refuse_tag(event.tag, location)
         if event.value == "" and event.anchor is not None:
-            self._problem(place, f"YAML reads `&` and what follows as the name of an anchor, and there is no value; {_QUOTE_IT}")
+            self._problem(
+                location, f"YAML reads `&` and what follows as the name of an anchor, and there is no value; {_QUOTE_IT}"
+            )
         plain = not event.style
         text: str = event.value
         if bad := _UNPRINTABLE.search(text):  # Escapes in double quotes can write what the file itself may not hold.
-            self._problem(place, _unprintable(bad.group()))
+            self._problem(location, _unprintable(bad.group()))
             text = ""
         frame = self._open[-1] if self._open else None
         if frame is not None and frame.mapping and frame.key is None:
-            frame.key = (text, place)  # A key is its text as written: `1`, `true` and `no` are names.
+            frame.key = (text, location)  # A key is its text as written: `1`, `true` and `no` are names.
             if event.anchor is not None:
-                self._problem(place, "a key takes no anchor")
+                self._problem(location, "a key takes no anchor")
             frame.merging = plain and text == "<<"
             return
-        self._place(Node(resolve_scalar(text) if plain else text, place, plain=plain), 1, event.anchor)
+        self._put(Node(resolve_scalar(text) if plain else text, location, plain=plain), 1, event.anchor)
 
-    def _alias(self, anchor: str | None, place: Place) -> None:
+    def _alias(self, anchor: str | None, location: YamlLocation) -> None:
         known = self._anchors.get(anchor or "")
         if known is None:
             if any(frame.anchor == anchor for frame in self._open):
-                self._problem(place, "this alias is inside the value that it names, so the value would never end")
+                self._problem(location, "this alias is inside the value that it names, so the value would never end")
             else:
-                self._problem(place, f"YAML reads `*` and what follows as an alias of nothing above; {_QUOTE_IT}")
-            known = (Node(None, place), 1)
-        self._place(*known, None)
+                self._problem(location, f"YAML reads `*` and what follows as an alias of nothing above; {_QUOTE_IT}")
+            known = (Node(None, location), 1)
+        self._put(*known, None)
 
-    def _place(self, node: Node, weight: int, anchor: str | None) -> None:
+    def _put(self, node: Node, weight: int, anchor: str | None) -> None:
         """Put a finished value where it belongs."""
         if anchor is not None:
             self._anchors[anchor] = (node, weight)
@@ -174,44 +176,44 @@ class _Builder:
         frame = self._open[-1]
         frame.weight += weight
         if frame.weight > MAX_NODES:
-            self._fatal(node.place, f"more than {MAX_NODES} values in this file (aliases counted as often as they are used)")
+            self._fatal(node.location, f"more than {MAX_NODES} values in this file (aliases counted as often as they are used)")
         if not frame.mapping:
             frame.items.append(node)
         elif frame.key is None:
-            self._problem(node.place, "a key must be text; if this is an expression, put all of it in quotes")
-            frame.key, frame.merging = ("", node.place), False
+            self._problem(node.location, "a key must be text; if this is an expression, put all of it in quotes")
+            frame.key, frame.merging = ("", node.location), False
         else:
-            (key, place), frame.key = frame.key, None
+            (key, location), frame.key = frame.key, None
             if frame.merging:
                 frame.merged.append(node)
             elif key in frame.values:
                 first = frame.keys[key].line
-                self._problem(place, f"`{key}` is given twice (first in line {first}): keep one")
+                self._problem(location, f"`{key}` is given twice (first in line {first}): keep one")
             else:
                 frame.values[key] = node
-                frame.keys[key] = place
+                frame.keys[key] = location
 
     def _mapping_of(self, frame: _Open) -> dict[str, Node]:
         for brought in frame.merged:
             for source in brought.value if isinstance(brought.value, tuple) else (brought,):
                 if not isinstance(source.value, dict):
-                    self._problem(brought.place, "`<<` takes an alias of a mapping: `<<: *name`")
+                    self._problem(brought.location, "`<<` takes an alias of a mapping: `<<: *name`")
                     continue
                 for key, node in source.value.items():
                     if key not in frame.values:
                         frame.values[key] = node
-                        frame.keys[key] = (source.keys or {}).get(key, node.place)
+                        frame.keys[key] = (source.keys or {}).get(key, node.location)
         return frame.values
 
-    def _refuse_tag(self, tag: str | None, place: Place) -> None:
+    def _refuse_tag(self, tag: str | None, location: YamlLocation) -> None:
         if tag is not None:
-            self._problem(place, f"YAML reads `!` and what follows as a tag, and tags mean nothing here; {_QUOTE_IT}")
+            self._problem(location, f"YAML reads `!` and what follows as a tag, and tags mean nothing here; {_QUOTE_IT}")
 
-    def _problem(self, place: Place, message: str) -> None:
-        self.problems.append(Problem(place=place, path="", message=message))
+    def _problem(self, location: YamlLocation, message: str) -> None:
+        self.problems.append(Problem(location=location, path="", message=message))
 
-    def _fatal(self, place: Place, message: str) -> None:
-        self._problem(place, message)
+    def _fatal(self, location: YamlLocation, message: str) -> None:
+        self._problem(location, message)
         raise ConfigError(self.problems)
 
 
@@ -219,11 +221,11 @@ def _syntax_problem(exc: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     """One line for what the scanner or parser met: theirs are in the words of a grammar."""
     mark = exc.problem_mark or exc.context_mark
     if mark is None:
-        return Problem(place=Place(file, 1, 1), path="", message="this is not YAML")
+        return Problem(location=YamlLocation(file, 1, 1), path="", message="this is not YAML")
     lines = _LINE_END.split(text)
     line = lines[mark.line] if mark.line < len(lines) else ""
-    place = Place(file, mark.line + 1, mark.column + 1)
-    return Problem(place=place, path="", message=_words(exc, line, mark.column))
+    location = YamlLocation(file, mark.line + 1, mark.column + 1)
+    return Problem(location=location, path="", message=_words(exc, line, mark.column))
 
 
 def _words(exc: yaml.MarkedYAMLError, line: str, column: int) -> str:
@@ -259,11 +261,11 @@ def _unprintable(char: str) -> str:
     return f"the character U+{ord(char):04X} is not allowed in YAML; remove it"
 
 
-def _place_of(text: str, at: int, file: str) -> Place:
+def _location_of(text: str, at: int, file: str) -> YamlLocation:
     line, start = 1, 0
     for end in _ends(text, at):
         line, start = line + 1, end
-    return Place(file, line, at - start + 1)
+    return YamlLocation(file, line, at - start + 1)
 
 
 def _ends(text: str, before: int) -> Iterator[int]:

@@ -24,7 +24,7 @@ _DECREASE: Final = 0.9
 _STEEP_DECREASE: Final = 0.5
 """When most answers of a window were back-pressure."""
 _HOLD_ANSWERS: Final = 10
-"""For each answer of back-pressure so many others come before the limit grows again: trying costs little."""
+"""For each answer of back-pressure this many others come before the limit grows again: trying costs little."""
 _LONGEST_HOLD: Final = 500
 _WORSE: Final = 0.03
 """A limit that gets through so much less than a smaller one did, beyond what chance explains, is too large."""
@@ -42,13 +42,9 @@ class AdaptiveLimit:
         self._most = most
         self.restart()
 
-    @property
-    def limit(self) -> int:
-        return self._limit
-
     def restart(self) -> None:
         """Forget everything: the server was away and may have come back as another."""
-        self._limit = min(self._most, _BEGIN)
+        self.limit = min(self._most, _BEGIN)
         self._settling = False
         self._starting = True
         self._mean_s: float | None = None
@@ -62,18 +58,18 @@ class AdaptiveLimit:
     def resize(self, most: int) -> None:
         """Another upper bound (reload)."""
         self._most = most
-        self._limit = min(self._limit, most)
+        self.limit = min(self.limit, most)
 
     def bound(self, in_flight: int) -> None:
         """More than these found no connection on our own side; after some answers one more is tried."""
-        self._limit = max(1, min(self._limit, in_flight))
+        self.limit = max(1, min(self.limit, in_flight))
         self._starting = False
         self._settling = True
         self._hold = min(_LONGEST_HOLD, self._hold + _HOLD_ANSWERS)
 
     def started(self, in_flight: int) -> None:
         """A request starts; `in_flight` counts it. Only a limit that is reached may grow."""
-        if in_flight >= self._limit:
+        if in_flight >= self.limit:
             self._reached = True
 
     def ended(self, now: float, took_s: float, *, pressed: bool, answered: bool) -> None:
@@ -111,11 +107,11 @@ class AdaptiveLimit:
 
     def _press(self) -> None:
         """One less at once; how much less it has to be is seen at the end of the window."""
-        if self._limit == 1:
+        if self.limit == 1:
             self._hold = 0  # going slower did not help, so going slow for longer will not either
         else:
             self._hold = min(_LONGEST_HOLD, self._hold + _HOLD_ANSWERS)
-        self._decrease(1.0 - 1.0 / self._limit)
+        self._decrease(1.0 - 1.0 / self.limit)
 
     def _judge(self, current_s: float) -> None:
         usual_s = current_s if self._mean_s is None else self._mean_s
@@ -129,12 +125,12 @@ class AdaptiveLimit:
             self._throughputs.clear()  # not by our doing: what was learned is over
             self._decrease(_DECREASE)
             return
-        throughput = self._limit / max(current_s, 1e-6)
-        known = self._remembered(self._limit)
+        throughput = self.limit / max(current_s, 1e-6)
+        known = self._remembered(self.limit)
         if known is not None:
             throughput = known + _ALPHA * (throughput - known)
-        self._throughputs[self._limit] = (throughput, self._windows)
-        best = max((self._remembered(limit) or 0.0 for limit in self._throughputs if limit < self._limit), default=0.0)
+        self._throughputs[self.limit] = (throughput, self._windows)
+        best = max((self._remembered(limit) or 0.0 for limit in self._throughputs if limit < self.limit), default=0.0)
         ratio = 1.0 - _WORSE - self._standard_error(current_s)
         if throughput < best * ratio:
             self._decrease(_DECREASE)
@@ -147,14 +143,14 @@ class AdaptiveLimit:
         return math.sqrt(variance / self._round_trips) / current_s if current_s > 0 else 0.0
 
     def _grow(self, at_least: float) -> None:
-        larger = min(self._most, self._limit * 2 if self._starting else self._limit + 1)
-        if larger > self._limit and (self._remembered(larger) or math.inf) > at_least:
-            self._limit = larger
+        larger = min(self._most, self.limit * 2 if self._starting else self.limit + 1)
+        if larger > self.limit and (self._remembered(larger) or math.inf) > at_least:
+            self.limit = larger
             self._settling = True
 
     def _decrease(self, ratio: float) -> None:
         self._starting = False
-        self._limit = max(1, int(self._limit * ratio + 1e-9))
+        self.limit = max(1, int(self.limit * ratio + 1e-9))
         self._settling = True
 
     def _remembered(self, limit: int) -> float | None:

@@ -1,4 +1,4 @@
-"""A destination while the daemon runs: its gate, key, parked workers and open attempts, and what status pages see of it.
+"""A destination while the daemon runs: its pauses, key, parked workers and open attempts, and what status pages see of it.
 
 worker.py has the order of the steps; this module has what each step needs of the destination.
 """
@@ -27,7 +27,7 @@ from tunerd.events import (
     ConcurrencyChanged,
     Event,
 )
-from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, Gate, LedgerUnavailable, Settlement, Unfrozen
+from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -48,7 +48,7 @@ class DestinationPool:
         """No longer configured: attempts that are open end, no other begins."""
         self.next_due_at: float | None = None
         """When the next call is due, as of the last claim that found none."""
-        self._dry_since_news = -1
+        self._dry_at_change = -1
         self._dry_at = -math.inf
         self.handed: deque[tuple[Permit, Claimed]] = deque()
         """Calls that were admitted and handed over with a permit each; the next worker that comes by takes one."""
@@ -63,11 +63,11 @@ class DestinationPool:
         self._open: dict[int, float] = {}
         self.key.on_change(self.key_changed)
 
-    def restore(self, gate: Gate | None) -> None:
+    def restore(self, stored: StoredPauses | None) -> None:
         """Begin where the last process stopped."""
         now = self._clock.now()
-        if gate is not None:
-            self._tell(self.pacing.pauses.restore(gate, now))
+        if stored is not None:
+            self._emit_all(self.pacing.pauses.restore(stored, now))
         self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
         if self.key.value is None:
             self.key_changed()
@@ -81,20 +81,20 @@ class DestinationPool:
         self.key.follow(destination)
         self.parking.notify_all()
 
-    def found_nothing(self, next_due_at: float | None, news: int) -> None:
-        """A look into the ledger that began after `news` found no call that may go out now."""
+    def found_nothing(self, next_due_at: float | None, changes: int) -> None:
+        """A look into the ledger that began after `changes` found no call that may go out now."""
         self.next_due_at = next_due_at
-        self._dry_since_news = news
+        self._dry_at_change = changes
         self._dry_at = self._clock.now()
 
     def found_no_probe(self) -> None:
         """There is no call with which a key could be tried."""
-        self._tell(self.pacing.pauses.nothing_to_probe(self._clock.now()))
+        self._emit_all(self.pacing.pauses.nothing_to_probe(self._clock.now()))
 
     def need_not_look(self) -> float | None:
         """Nothing is due, as a look of the last half minute said: until when nobody has to look again. None: look now."""
         now = self._clock.now()
-        if not self.has_nothing_due() or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.views():
+        if not self.has_nothing_due(now) or not 0 <= now - self._dry_at < LOOK_AT_LEAST_S or self.pacing.pauses.are_any:
             return None
         return min(self._dry_at + LOOK_AT_LEAST_S, math.inf if self.next_due_at is None else self.next_due_at)
 
@@ -105,14 +105,14 @@ class DestinationPool:
     def has_nothing_due(self, by: float | None = None) -> bool:
         """The last look found nothing that is due `by` then (now), and nothing has happened since."""
         later = self.next_due_at is None or self.next_due_at > (self._clock.now() if by is None else by)
-        return later and self._dry_since_news == self.parking.news
+        return later and self._dry_at_change == self.parking.changes
 
     def freeze(self, form: Form) -> Freeze:
         return self._freezers[form]
 
     def key_changed(self) -> None:
         present = self.key.value is not None
-        self._tell(
+        self._emit_all(
             self.pacing.pauses.key_changed(
                 self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
             )
@@ -120,11 +120,11 @@ class DestinationPool:
         self.parking.notify()
 
     def pause(self, why: str = "") -> None:
-        self._tell(self.pacing.pauses.operator_pause(self._clock.now(), why))
+        self._emit_all(self.pacing.pauses.operator_pause(self._clock.now(), why))
         self.parking.notify()
 
     def resume(self) -> None:
-        self._tell(self.pacing.pauses.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
+        self._emit_all(self.pacing.pauses.operator_resume(self._clock.now(), self.key.missing, is_local=self.key.is_local))
         self.parking.notify()
 
     def started(self, claimed: Claimed) -> float:
@@ -133,13 +133,13 @@ class DestinationPool:
         return at
 
     def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
-        """The attempt ended: tell, let pauses, Retry-After and limit follow, and decide about the call."""
+        """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
         self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s, status=outcome.status))
         rejecting = self.pacing.pauses.reason is PauseReason.REJECTING
         outcome = self.pacing.attribute(claimed.row, outcome, now)
-        self._tell(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
+        self._emit_all(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
         self._count_already_there(claimed, outcome)
         return decide(
             outcome,
@@ -166,8 +166,8 @@ class DestinationPool:
             surely_not_arrived=False,
         )
 
-    def told(self, claimed: Claimed, settlement: Settlement) -> None:
-        """The settlement is durable: tell what became of the call."""
+    def report_settled(self, claimed: Claimed, settlement: Settlement) -> None:
+        """The settlement is durable: emit what became of the call."""
         now = self._clock.now()
         match settlement:
             case Delivered():
@@ -196,7 +196,7 @@ class DestinationPool:
                         )
                     )
             case Deferred():
-                pass  # a pause: told once, for all its calls
+                pass  # a pause: one event for all its calls
             case Ended():
                 self._emit(
                     CallFailed(
@@ -210,14 +210,14 @@ class DestinationPool:
                     )
                 )
 
-    def keep_gate(self) -> Awaitable[None] | None:
-        """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `gate_is_kept` waits."""
+    def keep_pauses(self) -> Awaitable[None] | None:
+        """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `pauses_are_kept` waits."""
         if not self.pacing.pauses.dirty:
             return None
         self.pacing.pauses.dirty = False
-        return self._ledger.set_gate(self.name, self.pacing.pauses.gate(), self._clock.now())
+        return self._ledger.store_pauses(self.name, self.pacing.pauses.stored(), self._clock.now())
 
-    async def gate_is_kept(self, kept: Awaitable[None] | None) -> None:
+    async def pauses_are_kept(self, kept: Awaitable[None] | None) -> None:
         """Wait until it is durable. A ledger that cannot be written now gets it later."""
         if kept is None:
             return
@@ -251,8 +251,8 @@ class DestinationPool:
             dry_run=self.settings.dry_run,
         )  # fmt: skip
 
-    def _tell(self, told: Sequence[Event]) -> None:
-        for event in told:
+    def _emit_all(self, events: Sequence[Event]) -> None:
+        for event in events:
             self._emit(event)
 
     def _count_already_there(self, claimed: Claimed, outcome: Outcome) -> None:

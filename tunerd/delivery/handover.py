@@ -12,7 +12,7 @@ from tunerd.delivery.permits import Permit
 from tunerd.ledger import Claimed, Reservation, WritePath
 
 
-class HandOver:
+class PoolReceiver:
     """What the ledger asks for each admission, in the event loop: see `ledger.CallReceiver`."""
 
     def __init__(
@@ -30,7 +30,7 @@ class HandOver:
         if not self._is_taking():
             return ()
         now = self._clock.now()
-        offers: list[Reservation] = []
+        reserved: list[Reservation] = []
         for name, count in wanted.items():
             pool = self._pools.get(name)
             if pool is None or pool.is_retired or pool.settings.dry_run or pool.key.form is None or not pool.has_nothing_due():
@@ -40,11 +40,11 @@ class HandOver:
                 offer = Reservation(destination=name, form=pool.key.form, freeze=pool.freeze(pool.key.form), count=len(permits))
                 self._reserved[id(offer)] = pool, permits
                 pool.reserved += len(permits)
-                offers.append(offer)
-        return offers
+                reserved.append(offer)
+        return reserved
 
-    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
-        for offer in offers:
+    def receive(self, reserved: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
+        for offer in reserved:
             pool, permits = self._reserved.pop(id(offer))
             pool.reserved -= len(permits)
             for claimed in claims:

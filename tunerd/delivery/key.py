@@ -13,11 +13,14 @@ COMPARED_EVERY_S = 5.0
 
 
 class Key:
-    """The current value; whoever needs to know of a change (also of the reason why there is none) is told by `on_change`.
+    """The current value; `on_change` calls back for each change, also of the reason why there is none.
     Never shows itself in a repr."""
 
     def __init__(self, destination: Destination) -> None:
-        self._value: str | None = None
+        self.value: str | None = None
+        """None while the key is missing or empty: nothing can be sent."""
+        self.form: Form | None = None
+        """Of the requests: the configured one, else the one that the key's form tells; None without a key."""
         self._changed: Callable[[], None] | None = None
         self.missing = ""
         """Why there is no key, in words for an operator; empty while there is one."""
@@ -25,18 +28,6 @@ class Key:
         """There is no key because this process has no descriptor left to read its file with."""
         self._read_from: tuple[object, object] | None = None
         self.follow(destination)
-
-    @property
-    def value(self) -> str | None:
-        """None while the key is missing or empty: nothing can be sent."""
-        return self._value
-
-    @property
-    def form(self) -> Form | None:
-        """Of the requests: the configured one, else the one that the key's form tells; None without a key."""
-        if self._destination.form is not None:
-            return self._destination.form
-        return None if self._value is None else form_of_key(self._value)
 
     def on_change(self, changed: Callable[[], None]) -> None:
         self._changed = changed
@@ -48,18 +39,20 @@ class Key:
 
     def refresh(self) -> bool:
         """Read the file again, if it is one; whether the value changed. Blocking, and short."""
-        before, missing = self._value, self.missing
+        before, missing = self.value, self.missing
         place = (self._destination.api_key_file, self._destination.api_key)
         try:
-            self._value, self.missing, self.is_local = read_key(self._destination), "", False
+            self.value, self.missing, self.is_local = read_key(self._destination), "", False
         except KeyUnusable as unusable:
-            if unusable.local and before is not None and place == self._read_from:
-                return False  # the key is as good as it was when it could be read
-            self._value, self.missing, self.is_local = None, str(unusable), unusable.local
+            if not unusable.local or before is None or place != self._read_from:
+                self.value, self.missing, self.is_local = None, str(unusable), unusable.local
+            # otherwise the key is as good as it was when it could be read
         self._read_from = place
-        if self._changed is not None and (self._value, self.missing) != (before, missing):
+        configured = self._destination.form
+        self.form = configured if configured is not None or self.value is None else form_of_key(self.value)
+        if self._changed is not None and (self.value, self.missing) != (before, missing):
             self._changed()
-        return self._value != before
+        return self.value != before
 
 
 async def watch_keys(keys: Callable[[], Iterable[tuple[str, Key]]], clock: Clock, emit: Emit, stop: asyncio.Event) -> None:

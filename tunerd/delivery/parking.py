@@ -1,4 +1,4 @@
-"""Where workers without work wait. One is woken for one piece of news, and wakes the next when it has found a call: a
+"""Where workers without work wait. One is woken for each change, and wakes the next when it has found a call: a
 single new call costs one look into the ledger, not one for each worker."""
 
 import asyncio
@@ -16,17 +16,17 @@ class WorkerParking:
         self._clock = clock
         self._parked: deque[asyncio.Event] = deque()
         self._alarm_at = float("inf")
-        self.news = 0
-        """Counts what happened; a worker notes it before it looks, so that it does not sleep through news that come meanwhile."""
+        self.changes = 0
+        """Counts what happened. A worker notes it before it looks, so that it does not park when something happened meanwhile."""
 
     def notify(self) -> None:
         """Something happened that may let a call start."""
-        self.news += 1
+        self.changes += 1
         self.wake_next()
 
     def notify_all(self) -> None:
         """Something happened that every worker has to see (stop, fewer workers)."""
-        self.news += 1
+        self.changes += 1
         while self._parked:
             self._parked.popleft().set()
 
@@ -35,10 +35,10 @@ class WorkerParking:
         if self._parked:
             self._parked.popleft().set()
 
-    async def park(self, until: float | None, news: int) -> None:
+    async def park(self, until: float | None, changes: int) -> None:
         """Wait to be woken, or until `until` (Unix seconds; one worker with the earliest alarm is enough). Returns at
-        once if there were news since `news`."""
-        if self.news != news:
+        once if something happened since `changes` was read."""
+        if self.changes != changes:
             return
         woken = asyncio.Event()
         alarm_at = min(self._clock.now() + _LONGEST_PARK_S, float("inf") if until is None else until)

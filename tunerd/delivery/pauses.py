@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.events import Event, PauseBegan, PauseEnded
-from tunerd.ledger import Gate
+from tunerd.ledger import StoredPauses
 from tunerd.outcome import PauseReason
 
 PROBE_EVERY_S: Final = 30.0
@@ -45,7 +45,7 @@ class PauseView:
 
 
 class DeliveryPauses:
-    """Of one destination. Methods that change something take `now` (Unix seconds) and give what is worth telling; `gate()` is
+    """Of one destination. Methods that change something take `now` (Unix seconds) and give the events to emit; `stored()` is
     what has to survive a restart, and `dirty` says that it changed."""
 
     def __init__(self, destination: str) -> None:
@@ -61,6 +61,10 @@ class DeliveryPauses:
     @property
     def reason(self) -> PauseReason | None:
         return self.own.reason if self.own else None
+
+    @property
+    def are_any(self) -> bool:
+        return self.own is not None or bool(self.agents)
 
     @property
     def is_rejecting(self) -> bool:
@@ -79,10 +83,10 @@ class DeliveryPauses:
             for agent, pause in (*own, *self.agents.items())
         )
 
-    def gate(self) -> Gate:
+    def stored(self) -> StoredPauses:
         """What survives a restart: another process has descriptors of its own."""
         pause = None if self.own and self.own.reason is PauseReason.LOCAL else self.own
-        return Gate(
+        return StoredPauses(
             closed_until=self.closed_until,
             pause=pause.reason if pause else None,
             paused_since=pause.since if pause else None,
@@ -93,24 +97,24 @@ class DeliveryPauses:
             next_probe_at=pause.next_probe_at if pause and pause.row is not None else None,
         )
 
-    def restore(self, gate: Gate, now: float) -> list[Event]:
+    def restore(self, stored: StoredPauses, now: float) -> list[Event]:
         """Continue from what the ledger kept. What was paused is probed at once, but for a call that may have arrived: a
         process that is restarted again and again must not send it each time."""
-        self.closed_until = gate.closed_until
-        told: list[Event] = []
-        if gate.pause is not None:
-            since = now if gate.paused_since is None else gate.paused_since
-            told += self.begin(gate.pause, gate.detail, now, since=since, next_probe_at=now)
+        self.closed_until = stored.closed_until
+        events: list[Event] = []
+        if stored.pause is not None:
+            since = now if stored.paused_since is None else stored.paused_since
+            events += self.begin(stored.pause, stored.detail, now, since=since, next_probe_at=now)
             if self.own:
                 self.own.untried = True
-            if gate.probe_row is not None and self.own:
-                self.own.row, self.own.every_s = gate.probe_row, gate.probe_every_s or PROBE_EVERY_S
-                self.own.next_probe_at = min(now + self.own.every_s, gate.next_probe_at or now)
-        for agent, (reason, since) in gate.agents.items():
+            if stored.probe_row is not None and self.own:
+                self.own.row, self.own.every_s = stored.probe_row, stored.probe_every_s or PROBE_EVERY_S
+                self.own.next_probe_at = min(now + self.own.every_s, stored.next_probe_at or now)
+        for agent, (reason, since) in stored.agents.items():
             self.agents[agent] = Pause(reason=reason, since=since, detail="", next_probe_at=now, untried=True)
-            told.append(PauseBegan(destination=self._destination, agent=agent, reason=reason, detail=""))
+            events.append(PauseBegan(destination=self._destination, agent=agent, reason=reason, detail=""))
         self.dirty = False
-        return told
+        return events
 
     def close_until(self, until: float) -> None:
         if self.closed_until is None or until > self.closed_until:
@@ -201,25 +205,25 @@ class DeliveryPauses:
 
     def nothing_to_probe(self, now: float) -> list[Event]:
         """No call is there that could try a key that Tuner has not refused yet: `auth` ends, until a call shows else."""
-        told: list[Event] = []
+        events: list[Event] = []
         if self.own and self.own.reason is PauseReason.AUTH and self.own.untried and self.has_key:
-            told += self.end(now)
+            events += self.end(now)
         for agent, pause in list(self.agents.items()):
             if pause.untried and not pause.probing and now >= pause.next_probe_at:
-                told += self.end_agent(agent, now)
-        return told
+                events += self.end_agent(agent, now)
+        return events
 
     def operator_pause(self, now: float, why: str = "") -> list[Event]:
         return self.begin(PauseReason.OPERATOR, why or "paused by `tunerd pause`", now)
 
     def operator_resume(self, now: float, missing: str = "", *, is_local: bool = False) -> list[Event]:
         """End every pause: the operator knows better, and what is still wrong pauses again. A Retry-After stays."""
-        told = self.end(now)
+        events = self.end(now)
         for agent in list(self.agents):
-            told += self.end_agent(agent, now)
+            events += self.end_agent(agent, now)
         if not self.has_key:
-            told += self.begin(PauseReason.LOCAL if is_local else PauseReason.AUTH, missing, now)
-        return told
+            events += self.begin(PauseReason.LOCAL if is_local else PauseReason.AUTH, missing, now)
+        return events
 
     def shift(self, seconds: float) -> None:
         """The wall clock jumped: what was due in five minutes still is."""
@@ -236,7 +240,7 @@ class DeliveryPauses:
         self, reason: PauseReason, detail: str, now: float, *, since: float | None = None, next_probe_at: float | None = None
     ) -> list[Event]:
         row, every_s = (self.own.row, self.own.every_s) if self.own else (None, PROBE_EVERY_S)
-        told = self.end(now)
+        events = self.end(now)
         if next_probe_at is None:
             next_probe_at = now + (LOCAL_EVERY_S if reason is PauseReason.LOCAL else every_s)
         self.own = Pause(
@@ -248,8 +252,8 @@ class DeliveryPauses:
             every_s=every_s,
         )
         self.dirty = True
-        told.append(PauseBegan(destination=self._destination, agent=None, reason=reason, detail=detail))
-        return told
+        events.append(PauseBegan(destination=self._destination, agent=None, reason=reason, detail=detail))
+        return events
 
     def end(self, now: float) -> list[Event]:
         pause, self.own = self.own, None

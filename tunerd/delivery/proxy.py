@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from yarl import URL
 
 from tunerd.config import Config
-from tunerd.places import ConfigError, Place, Problem
+from tunerd.yaml_location import ConfigError, Problem, YamlLocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +33,13 @@ def refuse_proxies(config: Config, environ: Mapping[str, str]) -> None:
 
 def proxy_problems(config: Config, environ: Mapping[str, str]) -> list[Problem]:
     """A line for each address whose proxy cannot be used."""
-    place = config.places.get("tuner.base_url") or config.places.get("tuner") or Place(config.file, 1, 1)
+    location = config.locations.get("tuner.base_url") or config.locations.get("tuner") or YamlLocation(config.file, 1, 1)
     problems: dict[str, Problem] = {}
     for target in {destination.base_url: URL(destination.base_url) for destination in config.destinations}.values():
         try:
             proxy_for(target, environ)
         except ValueError as exc:
-            problems[str(exc)] = Problem(place=place, path="tuner.base_url", message=str(exc))
+            problems[str(exc)] = Problem(location=location, path="tuner.base_url", message=str(exc))
     return list(problems.values())
 
 

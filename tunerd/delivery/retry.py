@@ -194,9 +194,9 @@ def _places(answer: HttpAnswer) -> str:
     errors = parsed.get("detail") if isinstance(parsed, dict) else None
     if not isinstance(errors, list):
         return ""
-    told = [place for error in errors[:3] if (place := _place(error))]
-    more = f" and {len(errors) - 3} more" if len(errors) > 3 and told else ""
-    return f": {', '.join(told)}{more}" if told else ""
+    places = [place for error in errors[:3] if (place := _place(error))]
+    more = f" and {len(errors) - 3} more" if len(errors) > 3 and places else ""
+    return f": {', '.join(places)}{more}" if places else ""
 
 
 def _place(error: Json) -> str:

@@ -12,13 +12,13 @@ from typing import Final
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.destination_pool import DestinationPool
-from tunerd.delivery.handover import HandOver
+from tunerd.delivery.handover import PoolReceiver
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.selfcheck import SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed
-from tunerd.ledger import FailedCall, FarRule, Gate, LedgerUnavailable
+from tunerd.ledger import FailedCall, FarRule, LedgerUnavailable, StoredPauses
 from tunerd.statuses import DestinationStatus
 
 _TICK_AT_LEAST_S: Final = 1.0
@@ -39,31 +39,31 @@ class DeliveryService:
         self._pools = {destination.name: DestinationPool(destination, settings, self._ports) for destination in destinations}
         self._workers: dict[str, dict[int, Worker]] = {}
         """By destination and number."""
-        self._hand_over = HandOver(self._pools, self._ledger, self._clock, self._is_taking)
-        self._check = SelfCheck(self._crews, self._ledger, self._clock, self._emit)
+        self._receiver = PoolReceiver(self._pools, self._ledger, self._clock, self._is_taking)
+        self._check = SelfCheck(self._pools_with_workers, self._ledger, self._clock, self._emit)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; then no new claims, and it returns when what is in flight is settled (with
         `on_stop: empty`: when nothing is due any more, nor comes due within `drain`: a ledger that ends with its pod has
         no later). Cancelled before that, it notes the open calls as due again. Raises only what nothing here expects."""
         self._stop = stop
-        gates = await self._stored_gates()
+        stored = await self._stored_pauses()
         for name, pool in self._pools.items():
-            pool.restore(gates.get(name))
+            pool.restore(stored.get(name))
         self._ledger.on_due(self._wake)
-        self._ledger.hand_over(self._hand_over)
+        self._ledger.set_call_receiver(self._receiver)
         try:
             await self._run_group(stop)
         finally:
             self._group = None
-            self._hand_over.return_calls()
+            self._receiver.return_calls()
 
     async def _run_group(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for pool in self._pools.values():
-                self._staff(pool, group)
-            group.create_task(self._keep_house())
+                self._start_workers(pool, group)
+            group.create_task(self._run_timers())
             group.create_task(watch_keys(lambda: [(pool.name, pool.key) for pool in self._pools.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
             group.create_task(self._notify_all_on_stop())
@@ -75,7 +75,7 @@ class DeliveryService:
 
     def _drop_if_over(self, pool: DestinationPool) -> None:
         if pool.is_retired and not self._workers.get(pool.name) and self._pools.get(pool.name) is pool:
-            self._hand_over.return_calls_of(pool)
+            self._receiver.return_calls_of(pool)
             self._workers.pop(pool.name, None)
             del self._pools[pool.name]
 
@@ -94,13 +94,13 @@ class DeliveryService:
         """No call of this destination goes out until `resume`, over restarts too. Raises KeyError."""
         pool = self._pools[name]
         pool.pause(why)
-        await pool.gate_is_kept(pool.keep_gate())
+        await pool.pauses_are_kept(pool.keep_pauses())
 
     async def resume(self, name: str) -> None:
         """End whatever this destination is paused for; what is still wrong pauses it again. Raises KeyError."""
         pool = self._pools[name]
         pool.resume()
-        await pool.gate_is_kept(pool.keep_gate())
+        await pool.pauses_are_kept(pool.keep_pauses())
 
     async def update(self, destinations: Sequence[Destination], settings: Settings) -> None:
         """A reload. New destinations begin, known ones change from their next attempt on; those that are no longer
@@ -121,15 +121,15 @@ class DeliveryService:
                 pool.parking.notify_all()
                 self._drop_if_over(pool)
         self._settings = settings
-        gates = await self._stored_gates() if new and self._group else {}
+        stored = await self._stored_pauses() if new and self._group else {}
         for pool in new:
             self._pools[pool.name] = pool
             if self._group:
-                pool.restore(gates.get(pool.name))
+                pool.restore(stored.get(pool.name))
         if self._group and not self._stop.is_set():
             for pool in self._pools.values():
                 if not pool.is_retired:
-                    self._staff(pool, self._group)
+                    self._start_workers(pool, self._group)
 
     def shift(self, seconds: float) -> None:
         """The wall clock jumped by so much: what waits, waits as long as before. (The ledger has its own `shift`.)"""
@@ -152,15 +152,15 @@ class DeliveryService:
         began = [at for pool in self._pools.values() if (at := pool.oldest_attempt_at()) is not None]
         return self._clock.monotonic() - min(began) if began else None
 
-    async def _keep_house(self) -> None:
-        """The ledger's timers, and gates that could not be kept when they changed."""
+    async def _run_timers(self) -> None:
+        """The ledger's timers, and pauses that could not be stored when they changed."""
         while not self._stop.is_set():
             now, next_at = self._clock.now(), None
             with suppress(LedgerUnavailable):
                 failed, next_at = await self._ledger.tick(now)
                 self._tell_failed(failed)
             for pool in list(self._pools.values()):
-                await pool.gate_is_kept(pool.keep_gate())
+                await pool.pauses_are_kept(pool.keep_pauses())
             wait_s = _TICK_AT_LEAST_S if next_at is None else min(_TICK_AT_LEAST_S, max(0.0, next_at - self._clock.now()))
             await self._clock.wait(self._stop, max(LOOK_AGAIN_S, wait_s))
 
@@ -175,29 +175,29 @@ class DeliveryService:
         for pool in self._pools.values():
             pool.parking.notify_all()
 
-    async def _stored_gates(self) -> dict[str, Gate]:
+    async def _stored_pauses(self) -> dict[str, StoredPauses]:
         while not self._stop.is_set():
             with suppress(LedgerUnavailable):
-                return dict(await self._ledger.gates())
+                return dict(await self._ledger.stored_pauses())
             await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
 
-    def _staff(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
-        crew = self._workers.setdefault(pool.name, {})
+    def _start_workers(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
+        workers = self._workers.setdefault(pool.name, {})
         for number in range(pool.settings.concurrency):
-            if number not in crew:
-                crew[number] = Worker(pool, number, self._ledger, self._clock, self._tell_failed, self._is_over)
-                group.create_task(self._work(pool, crew, crew[number]))
+            if number not in workers:
+                workers[number] = Worker(pool, number, self._ledger, self._clock, self._tell_failed, self._is_over)
+                group.create_task(self._work(pool, workers, workers[number]))
 
-    async def _work(self, pool: DestinationPool, crew: dict[int, Worker], worker: Worker) -> None:
+    async def _work(self, pool: DestinationPool, workers: dict[int, Worker], worker: Worker) -> None:
         try:
             await worker.run()
         finally:
-            del crew[worker.number]
+            del workers[worker.number]
             self._drop_if_over(pool)
 
-    def _crews(self) -> Sequence[tuple[DestinationPool, Sequence[Worker]]]:
-        return [(self._pools[name], list(crew.values())) for name, crew in self._workers.items()]
+    def _pools_with_workers(self) -> Sequence[tuple[DestinationPool, Sequence[Worker]]]:
+        return [(self._pools[name], list(workers.values())) for name, workers in self._workers.items()]
 
     def _wake(self, destination: str) -> None:
         if (pool := self._pools.get(destination)) is not None:

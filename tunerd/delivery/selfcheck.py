@@ -17,7 +17,7 @@ from tunerd.events import Emit, Stuck, StuckKind
 from tunerd.ledger import LedgerUnavailable
 
 EVERY_S: Final = 60.0
-"""Only what stands so at two looks is repaired: between two parts things are in nobody's hands for a moment."""
+"""Only what is wrong at two looks is repaired: on its way from one part to the next a call is in neither for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class _Look:
 class SelfCheck:
     def __init__(
         self,
-        crews: Callable[[], Sequence[tuple[DestinationPool, Sequence[Worker]]]],
+        pools_with_workers: Callable[[], Sequence[tuple[DestinationPool, Sequence[Worker]]]],
         ledger: CheckedLedger,
         clock: Clock,
         emit: Emit,
     ) -> None:
-        """`crews`: each destination with its workers, as they are now."""
-        self._crews = crews
+        """`pools_with_workers`: each destination with its workers, as they are now."""
+        self._pools_with_workers = pools_with_workers
         self._ledger = ledger
         self._clock = clock
         self._emit = emit
@@ -59,7 +59,7 @@ class SelfCheck:
         calls = {row: at for row, at in seen.calls.items() if before.calls.get(row) == at}
         if calls:
             self._tell(StuckKind.CALL, await self._ledger.reclaim(calls, self._clock.now()))
-        for pool, workers in self._crews():
+        for pool, workers in self._pools_with_workers():
             stuck = [worker for worker in workers if _waits_for(pool, worker) in seen.workers & before.workers]
             for worker in stuck:
                 worker.go_on()
@@ -73,10 +73,10 @@ class SelfCheck:
     async def _seen(self) -> _Look:
         before = self._ledger.unsettled()
         sending = await self._ledger.sending()
-        queued, crews = before | self._ledger.unsettled(), self._crews()
-        in_hand = {worker.claimed.row for _, workers in crews for worker in workers if worker.claimed is not None}
-        in_hand |= {claimed.row for pool, _ in crews for _, claimed in pool.handed}
-        waiting = [mark for pool, workers in crews for worker in workers if (mark := _waits_for(pool, worker)) is not None]
+        queued, pools = before | self._ledger.unsettled(), self._pools_with_workers()
+        in_hand = {worker.claimed.row for _, workers in pools for worker in workers if worker.claimed is not None}
+        in_hand |= {claimed.row for pool, _ in pools for _, claimed in pool.handed}
+        waiting = [mark for pool, workers in pools for worker in workers if (mark := _waits_for(pool, worker)) is not None]
         return _Look(
             calls={row: at for row, at in sending.items() if row not in queued and row not in in_hand},
             workers=frozenset(mark for mark in waiting if mark[2] not in queued),
@@ -85,7 +85,7 @@ class SelfCheck:
                 - pool.reserved
                 - len(pool.handed)
                 - sum(worker.permit is not None for worker in workers)
-                for pool, workers in crews
+                for pool, workers in pools
             },
         )
 

@@ -54,7 +54,6 @@ async def open_session(timeout_s: float = 30.0) -> AsyncIterator[aiohttp.ClientS
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
     ) as session:
         yield session
 
@@ -198,7 +197,8 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
     """The body, decompressed, up to ANSWER_BYTES; and why that is not all of it. A longer one costs its connection."""
     parts: list[bytes] = []
     size = 0
-    while size <= ANSWER_BYTES and (part := await response.content.read(ANSWER_BYTES + 1 - size)):
+    while size <= ANSWER_BYTES and not response.content.at_eof():
+        part = await response.content.read(ANSWER_BYTES + 1 - size)
         parts.append(part)
         size += len(part)
     content = parts[0] if len(parts) == 1 else b"".join(parts)

@@ -28,8 +28,8 @@ class Settling:
 
     claimed: Claimed
     settlement: Settlement
-    gate: Awaitable[None] | None
-    """The destination's gate, where this attempt changed it: it is to be durable before the settlement."""
+    pauses: Awaitable[None] | None
+    """Where this attempt changed the destination's pauses: done when they are stored, which has to be before the settlement."""
     durable: Awaitable[None]
 
 
@@ -66,11 +66,11 @@ class Worker:
         pool = self._pool
         try:
             while self.number < pool.settings.concurrency and not self._is_over(pool):
-                news = pool.parking.news
+                changes = pool.parking.changes
                 wait = await self._take()
                 await self._see_settled()
                 if wait is not None:
-                    await self._rest(wait, news)
+                    await self._rest(wait, changes)
                     continue
                 if pool.pacing.has_room:
                     pool.parking.wake_next()
@@ -93,7 +93,7 @@ class Worker:
         if isinstance(permit, Blocked):
             return permit
         self.permit = permit
-        form, news = pool.key.form, pool.parking.news
+        form, changes = pool.key.form, pool.parking.changes
         if form is None:
             self._give_back()
             return Blocked()
@@ -106,7 +106,7 @@ class Worker:
         now = self._clock.now()
         if claim.claimed is None:
             self._give_back()
-            pool.found_nothing(claim.next_due_at, news)
+            pool.found_nothing(claim.next_due_at, changes)
             if claim.next_due_at is None:
                 pool.found_no_probe()
             return Blocked(until=self._look_again_at(claim, now))
@@ -118,7 +118,7 @@ class Worker:
         return None
 
     def _take_handed(self) -> Blocked | None:
-        """The next call that was handed over, if it may still go: the gate may have closed since its permit was reserved."""
+        """The next call that was handed over, if it may still go: a pause may have begun since its permit was reserved."""
         pool, now = self._pool, self._clock.now()
         self.permit, claimed = pool.handed.popleft()
         may_go = pool.pacing.pauses.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run
@@ -178,25 +178,25 @@ class Worker:
                     await self._ledger.settle(claimed.row, settlement, self._clock.now())
             raise
         settlement = pool.ended(permit, claimed, outcome, started_at)
-        gate = pool.keep_gate()  # asked for before the settlement, so it is written before it or with it
+        pauses = pool.keep_pauses()  # asked for before the settlement, so they are written before it or with it
         durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
         self.permit = self.claimed = None
-        self.settling = Settling(claimed=claimed, settlement=settlement, gate=gate, durable=durable)
+        self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
 
     async def _see_settled(self) -> None:
-        """Wait until the last call's settlement is durable, and tell it. It is the ledger's: if this wait is broken off, or
-        the ledger closes, nothing of it is lost that a restart does not find."""
+        """Wait until the last call's settlement is durable, and report it. The ledger has it: if this wait is broken off, or
+        the ledger closes, a restart finds what was not written."""
         if self.settling is None:
             return
         try:
-            await self._pool.gate_is_kept(self.settling.gate)
+            await self._pool.pauses_are_kept(self.settling.pauses)
             await self.settling.durable
-            self._pool.told(self.settling.claimed, self.settling.settlement)
+            self._pool.report_settled(self.settling.claimed, self.settling.settlement)
         except LedgerUnavailable:
             pass
         finally:
             self.settling = None
 
-    async def _rest(self, wait: Blocked, news: int) -> None:
+    async def _rest(self, wait: Blocked, changes: int) -> None:
         if not self._is_over(self._pool):
-            await self._pool.parking.park(wait.until, news)
+            await self._pool.parking.park(wait.until, changes)

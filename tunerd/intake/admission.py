@@ -1,4 +1,4 @@
-"""What one batch of mapped documents becomes: the admission for the ledger, and the facts that are told once it is durable.
+"""What one batch of mapped documents becomes: the admission for the ledger, and the events to emit once it is durable.
 
 Values only: admitter.py commits the one, file_reader.py emits the others.
 """

@@ -35,7 +35,7 @@ class _Held:
 
 
 class Pauses:
-    """The reasons of one source. Several parts of it may see the same one; it ends when the last of them is content."""
+    """The reasons of one source. Several parts may see the same reason; it ends when none of them sees it any more."""
 
     def __init__(self, source: str, emit: Emit, now: Callable[[], float]) -> None:
         self._source, self._emit, self._now = source, emit, now
@@ -109,8 +109,8 @@ class AdmissionGate:
         return None
 
     async def wait_open(self, pauses: Pauses, stop: asyncio.Event, *, calls: bool, patient: bool = True) -> bool:
-        """Wait until this source may admit; `calls` is False for one that only brings manifests, which goes on while
-        the ledger is full. False: `stop` was set, or it is closed and the caller is not patient."""
+        """Wait until this source may admit; `calls` is False for one that only brings manifests, which is read while
+        the ledger is full, too. False: `stop` was set, or the gate is closed and the caller is not patient."""
         while (why := self.closed()) is not None and (calls or why[0] is IntakeReason.DISK):
             pauses.begin(*why, by="gate")
             if not patient or await self._clock.wait(stop, RETRY_S):

@@ -1,5 +1,5 @@
-"""Steps 3 and 4: the batches of a file are mapped in the thread that read them, then handed to the ledger. While a batch becomes
-durable the next one is read and mapped. file_reader.py has the order of all steps.
+"""Steps 3 and 4: the batches of a file are mapped in the thread that read them, then submitted to the ledger.
+While a batch becomes durable the next one is read and mapped. file_reader.py has the order of all steps.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ from tunerd.ledger import Admission, Admitted
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
 
-Entered: TypeAlias = Callable[["Handed", Admitted], None]
-"""Told when a batch is durable."""
+OnAdmitted: TypeAlias = Callable[["SubmittedBatch", Admitted], None]
+"""Called when a batch is durable."""
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """A batch that is in the ledger's hands."""
+class SubmittedBatch:
+    """A batch that was submitted to the ledger."""
 
     batch: Batch
     made: Sequence[Made]
@@ -42,17 +42,17 @@ class Handed:
 class Admitter:
     """Maps the documents of one source and admits them."""
 
-    def __init__(self, runtime: SourceRuntime, mapper: Mapper, generations: Generations | None, entered: Entered) -> None:
-        """`generations`: of a source whose calls are gathered. `entered` is called when a batch is durable."""
+    def __init__(self, runtime: SourceRuntime, mapper: Mapper, generations: Generations | None, on_admitted: OnAdmitted) -> None:
+        """`generations`: of a source whose calls are gathered. `on_admitted` is called when a batch is durable."""
         self.mapper, self.runtime = mapper, runtime
         self._source, self._ledger, self._clock = runtime.source, runtime.ledger, runtime.clock
-        self._generations, self._entered = generations, entered
+        self._generations, self._on_admitted = generations, on_admitted
 
-    def of_file(self, hold: JournalEntry, *, final: bool, postponed: int = 0) -> "FileBatches":
+    def batches_of_file(self, journal_entry: JournalEntry, *, final: bool, postponed: int = 0) -> "FileBatches":
         """`final`: waits count from when a document was written. `postponed`: how often it was."""
-        return FileBatches(self, hold, final, postponed)
+        return FileBatches(self, journal_entry, final, postponed)
 
-    def map(self, batch: Batch, hold: JournalEntry) -> list[Made]:
+    def map(self, batch: Batch, journal_entry: JournalEntry) -> list[Made]:
         """Step 3, in the thread that read them."""
         made: list[Made] = []
         ignores_noise = self._source.not_json == "ignore" and batch.mark is not None and not batch.mark.whole
@@ -64,13 +64,13 @@ class Admitter:
                 made.append((one, Mapped(refused=self._kept(one))))
                 continue
             section = section_of(one)
-            if hold.is_suspect and hold.is_quarantined(section):
+            if journal_entry.is_suspect and journal_entry.is_quarantined(section):
                 made.append((one, Mapped(refused=self._kept(crashed(one)))))
                 continue
             with self.runtime.shared.mapping:
-                hold.note(Phase.MAPPING, section)
+                journal_entry.note(Phase.MAPPING, section)
                 made += self._map_one(one).of(one)
-        hold.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
+        journal_entry.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
         return made
 
     def _map_one(self, document: Document) -> Mapped:
@@ -99,27 +99,26 @@ class Admitter:
         carried = carry.into(batch, made, stores=self._source.stores_documents, beginning=beginning)
         return replace(carried, made=with_waits_from_writing(carried.made, self._clock.now())) if final else carried
 
-    def hand_over(self, batch: Batch, carried: Carried, inspection: FileInspection | None) -> Handed:
+    def submit(self, batch: Batch, carried: Carried, inspection: FileInspection | None) -> SubmittedBatch:
         """Step 4 begins: the batch and its file's mark in one transaction."""
         admission = admission_of(batch, carried)
-        durable = asyncio.ensure_future(self._ledger.admit(admission, self._clock.now()))
-        return Handed(batch, carried.made, admission, inspection, durable)
+        return SubmittedBatch(batch, carried.made, admission, inspection, self._ledger.admit(admission, self._clock.now()))
 
-    async def see_through(self, handed: Handed) -> None:
-        """Step 4 ends: it is durable. While the ledger cannot be written it is handed over again."""
-        first = iter((handed.durable,))
-        admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(handed.admission, self._clock.now()))
-        self._entered(handed, admitted)
+    async def finish(self, submitted: SubmittedBatch) -> None:
+        """Step 4 ends: it is durable. While the ledger cannot be written it is submitted again."""
+        first = iter((submitted.durable,))
+        admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(submitted.admission, self._clock.now()))
+        self._on_admitted(submitted, admitted)
 
 
 class FileBatches:
     """The batches of one file, in order. Always `close()`."""
 
-    def __init__(self, admitter: Admitter, hold: JournalEntry, final: bool, postponed: int) -> None:
-        self._admitter, self._hold, self._final, self._postponed = admitter, hold, final, postponed
+    def __init__(self, admitter: Admitter, journal_entry: JournalEntry, final: bool, postponed: int) -> None:
+        self._admitter, self._journal_entry, self._final, self._postponed = admitter, journal_entry, final, postponed
         self._carry = Carry()
         self._refused = RefusedLines()
-        self._handed: Handed | None = None
+        self._submitted: SubmittedBatch | None = None
         self._made: Sequence[Made] = ()
 
     async def read(self, step: Callable[[], Look]) -> Look:
@@ -129,30 +128,30 @@ class FileBatches:
 
     def _read(self, step: Callable[[], Look]) -> Look:
         look = step()
-        if isinstance(look, Batch) and not self._hold.is_taken_singly(_section_of(look)):
-            self._made = self._admitter.map(look, self._hold)
+        if isinstance(look, Batch) and not self._journal_entry.is_taken_singly(_section_of(look)):
+            self._made = self._admitter.map(look, self._journal_entry)
         return look
 
-    async def enter(self, batch: Batch, inspection: FileInspection) -> None:
-        """Hand it over when the one before is durable. Raises Postponed, and then nothing was done. Of a suspect file no batch
-        is read while another one is admitted; each document alone where one of the batch may have ended the process."""
-        if not self._hold.is_taken_singly(_section_of(batch)):
+    async def admit(self, batch: Batch, inspection: FileInspection) -> None:
+        """Submit the batch when the one before it is durable. Raises Postponed, and then nothing was done. Of a suspect file no
+        batch is read while another one is admitted; each document alone where one of the batch may have ended the process."""
+        if not self._journal_entry.is_taken_singly(_section_of(batch)):
             beginning = await self._admitter.beginning(batch, self._made, self._postponed)
-            await self._enter(batch, self._made, beginning, inspection)
-            if self._hold.is_suspect:
+            await self._admit_mapped(batch, self._made, beginning, inspection)
+            if self._journal_entry.is_suspect:
                 await self.end()
             return
         beginning = await self._admitter.beginning(batch, None, self._postponed)
         for part in split(batch):
-            made = await self._admitter.runtime.in_thread(lambda part=part: self._admitter.map(part, self._hold))  # type: ignore[misc]
-            await self._enter(part, made, beginning, inspection)
+            made = await self._admitter.runtime.in_thread(lambda part=part: self._admitter.map(part, self._journal_entry))  # type: ignore[misc]
+            await self._admit_mapped(part, made, beginning, inspection)
             await self.end()
 
-    async def _enter(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: FileInspection) -> None:
+    async def _admit_mapped(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: FileInspection) -> None:
         carried = self._admitter.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
         await self.end()
-        self._handed = self._admitter.hand_over(batch, carried, inspection)
+        self._submitted = self._admitter.submit(batch, carried, inspection)
 
     def _without_nothing(self, batch: Batch, made: Sequence[Made]) -> Sequence[Made]:
         """Not a row for each of a million empty lines."""
@@ -164,18 +163,18 @@ class FileBatches:
         return made
 
     async def end(self) -> None:
-        """What was handed over is durable."""
-        if self._handed is not None:
-            await self._admitter.see_through(self._handed)
-            if (mark := self._handed.batch.mark) is not None and not mark.whole:
-                self._hold.passed(mark.offset)
-            self._handed = None
+        """Wait until what was submitted is durable."""
+        if self._submitted is not None:
+            await self._admitter.finish(self._submitted)
+            if (mark := self._submitted.batch.mark) is not None and not mark.whole:
+                self._journal_entry.passed(mark.offset)
+            self._submitted = None
 
     def close(self) -> None:
-        """Nobody waits any more for what was handed over: it may become durable or not."""
-        if self._handed is not None:
-            self._handed.durable.cancel()
-            self._handed = None
+        """Stop waiting for what was submitted: it may become durable or not."""
+        if self._submitted is not None:
+            self._submitted.durable.cancel()
+            self._submitted = None
 
 
 def _section_of(batch: Batch) -> Section:

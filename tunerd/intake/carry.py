@@ -1,5 +1,5 @@
 """Whose call the documents of a file are, from batch to batch: those without a key of their own go with the one before them,
-and what cannot be read between them cuts the call before it. Values only; the rules of it stand in carried_key.py.
+and what cannot be read between them cuts the call before it. Values only; the rules are in carried_key.py.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import CarriedKey
 from tunerd.intake.looks import Batch
-from tunerd.intake.succession import Follows, Nobodys
+from tunerd.intake.succession import Follows, UnknownPredecessor
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
 
@@ -33,7 +33,7 @@ class Carry:
     def __init__(self) -> None:
         self._key = CarriedKey()
         self._log: FileMark | None = None
-        """As it was before this visit."""
+        """As it was before this look."""
         self._cut_offsets: set[int] = set()
 
     def into(
@@ -42,7 +42,7 @@ class Carry:
         made: Sequence[tuple[Document | RefusedDocument, Mapped]],
         *,
         stores: bool,
-        beginning: Follows | Nobodys | None = None,
+        beginning: Follows | UnknownPredecessor | None = None,
     ) -> Carried:
         """The next batch of the file. Its mark takes the key along that the documents behind it get. `beginning`: of the first
         batch of a new log that begins with documents without a key."""
@@ -72,7 +72,7 @@ class Carry:
             cuts=cuts,
             key_style=self._key.style,
             cut_offsets=frozenset(self._cut_offsets) if is_read else None,
-            torn=[(log.source, log.log) for log in beginning.torn] if isinstance(beginning, Nobodys) else (),
+            torn=[(log.source, log.log) for log in beginning.torn] if isinstance(beginning, UnknownPredecessor) else (),
         )
 
     def _mark(self, mark: FileMark) -> FileMark:
@@ -88,10 +88,10 @@ class Carry:
             return replace(mapped, fragment=None)  # a recording, and nothing of a call
         if key := self._key.of(fragment):
             return replace(mapped, fragment=replace(fragment, key=key))
-        return replace(mapped, fragment=None, refused=_nobodys(fragment, self._key.why_nobody, stores))
+        return replace(mapped, fragment=None, refused=_without_key(fragment, self._key.why_nobody, stores))
 
 
-def _nobodys(fragment: Fragment, what: str, stores: bool) -> RefusedDocument:
+def _without_key(fragment: Fragment, what: str, stores: bool) -> RefusedDocument:
     return RefusedDocument(
         origin=fragment.origin,
         refusal=Refusal(reason=FailReason.UNMAPPABLE, where="gather.key", what=what),

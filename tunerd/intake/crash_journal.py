@@ -66,7 +66,8 @@ class CrashJournal:
         self._free: list[int] = []
         self._slots = 0
         self._held = 0
-        self._strikes: dict[File, dict[Section, int]] = {}
+        self.suspected: dict[File, dict[Section, int]] = {}
+        """The strikes against each suspect."""
         self._past: dict[File, list[tuple[Section, int]]] = {}
         """Slots that carry what is known of a suspect over to the next process, should this one die too."""
         if path is not None:
@@ -80,38 +81,35 @@ class CrashJournal:
             return
         os.close(self._fd)
         self._fd = -1
-        if self._held == 0 and not self._strikes and self._path is not None:
+        if self._held == 0 and not self.suspected and self._path is not None:
             with suppress(OSError):
                 os.unlink(self._path)
 
     def suspects(self, source: str) -> list[str]:
         """Paths of a source that were in hand when the process died; the quarantined among them."""
-        return sorted(path for of, path in self._strikes if of == source)
+        return sorted(path for of, path in self.suspected if of == source)
 
     def begin(self, source: str, path: str) -> "JournalEntry":
         slot = self._free.pop() if self._free else self._new_slot()
         self._held += 1
-        hold = JournalEntry(self, slot, (source, path))
-        hold.note(Phase.READING, FILE)
-        return hold
+        journal_entry = JournalEntry(self, slot, (source, path))
+        journal_entry.note(Phase.READING, FILE)
+        return journal_entry
 
     # For JournalEntry.
-
-    def is_suspect(self, file: File) -> bool:
-        return file in self._strikes
 
     def is_quarantined(self, file: File, section: Section) -> bool:
         return self.strikes(file, section) >= _QUARANTINED_AT
 
     def strikes(self, file: File, section: Section, *, with_batch: bool = False) -> int:
         """What counts against it from earlier processes; `with_batch`: or against the batch that it may be in."""
-        known = self._strikes.get(file, {})
+        known = self.suspected.get(file, {})
         batches = [known[one] for one in known if one.length == -1 and one.offset <= section.offset] if with_batch else []
         return max([known.get(section, 0), *batches])
 
     def passed(self, file: File, offset: int) -> None:
         """The file is durable up to this offset, so nothing before it is a suspect."""
-        known = self._strikes.get(file, {})
+        known = self.suspected.get(file, {})
         for section in [one for one in known if one.offset < offset]:
             del known[section]
         past = self._past.pop(file, [])
@@ -121,15 +119,16 @@ class CrashJournal:
             self._forget(file)
 
     def _forget(self, file: File) -> None:
-        self._strikes.pop(file, None)
-        self._clear(slot for _, slot in self._past.pop(file, ()))
+        self.suspected.pop(file, None)
+        if past := self._past.pop(file, None):
+            self._clear([slot for _, slot in past])
 
-    def write(self, slot: int, phase: Phase, file: File, section: Section, strikes: int) -> None:
+    def write(self, slot: int, phase: Phase, name: bytes, section: Section, strikes: int) -> None:
+        """`name`: of the file, as `_name_of` gives it."""
         if self._fd < 0:
             return
-        head = b"%d %d %d %d" % (phase, strikes, section.offset, section.length)
-        record = b"\0".join((head, os.fsencode(file[0]), os.fsencode(file[1]), b""))
         with suppress(OSError):
+            record = b"%d %d %d %d\0%b" % (phase, strikes, section.offset, section.length, name)
             os.pwrite(self._fd, record, slot * _SLOT_BYTES)
 
     def end(self, slot: int, file: File, *, cleared: bool) -> None:
@@ -160,10 +159,10 @@ class CrashJournal:
                 continue
             phase, strikes, section, file = entry
             strikes += _STRIKES[phase]
-            known = self._strikes.setdefault(file, {})
+            known = self.suspected.setdefault(file, {})
             known[section] = max(strikes, known.get(section, 0))
             self._past.setdefault(file, []).append((section, slot))
-            self.write(slot, Phase.PAST, file, section, strikes)
+            self.write(slot, Phase.PAST, _name_of(file), section, strikes)
 
 
 class JournalEntry:
@@ -171,11 +170,12 @@ class JournalEntry:
 
     def __init__(self, journal: CrashJournal, slot: int, file: File) -> None:
         self._journal, self._slot, self._file = journal, slot, file
+        self._name = _name_of(file)
 
     @property
     def is_suspect(self) -> bool:
         """Whether the process died while this file was in hand: its batches are admitted one after the other."""
-        return self._journal.is_suspect(self._file)
+        return self._file in self._journal.suspected
 
     def is_taken_singly(self, batch: Section) -> bool:
         """Whether the process died while this batch was admitted, often enough to admit each of its documents alone."""
@@ -190,7 +190,7 @@ class JournalEntry:
         if self.is_suspect:
             with_batch = phase is Phase.ADMITTING and section.is_exact
             strikes = self._journal.strikes(self._file, section, with_batch=with_batch)
-        self._journal.write(self._slot, phase, self._file, section, strikes)
+        self._journal.write(self._slot, phase, self._name, section, strikes)
 
     def passed(self, offset: int) -> None:
         """What was read of it is durable up to there."""
@@ -200,6 +200,10 @@ class JournalEntry:
     def end(self, *, cleared: bool) -> None:
         """Done with it. `cleared`: it was read to its end, so nothing of it is a suspect any more."""
         self._journal.end(self._slot, self._file, cleared=cleared)
+
+
+def _name_of(file: File) -> bytes:
+    return b"\0".join((os.fsencode(file[0]), os.fsencode(file[1]), b""))
 
 
 def _parse(record: bytes) -> tuple[Phase, int, Section, File] | None:

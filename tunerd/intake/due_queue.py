@@ -1,4 +1,4 @@
-"""Paths that want a visit, and when: at most MOST of them, each once; beyond that only "scan now". No input or output.
+"""Paths to be looked at, and when: at most MOST of them, each once; beyond that only "scan now". No input or output.
 
 A path rests here while its file settles and while JSON in it is not complete yet.
 """
@@ -17,7 +17,7 @@ class Due:
 
     path: str
     at: float
-    """Monotonic time of the next visit."""
+    """Monotonic time of the next look."""
     seen_at: float
     """Unix seconds at which it was first seen as it is."""
     closed: bool = False
@@ -28,7 +28,7 @@ class Due:
     moved_log: int = 0
     """Of a log that was moved away from its path: its number; `path` only tells it apart."""
     waits: int = 0
-    """How often it could not be told which log it is."""
+    """How often it could not be decided which log it is."""
     postponed: int = 0
     """How often in a row its beginning had to wait for another log, of which nothing more was read."""
     waited_at: int = -1
@@ -76,7 +76,7 @@ class DueQueue:
         return bool(self._busy)
 
     def add(self, path: str, *, now: float, wall: float, closed: bool) -> None:
-        """Somebody saw a change: visit it now. What was known of its settling stays known."""
+        """A change was seen: look at it now. What was known of its settling stays known."""
         due = self._paths.get(path)
         if due is None:
             if len(self._paths) >= MOST:
@@ -107,7 +107,7 @@ class DueQueue:
         self._push(due)
 
     def pop(self, now: float) -> Due | None:
-        """The next path that is due and that no other worker has; call `done` when its visit is over."""
+        """The next path that is due and that no other worker has; call `done` when the look is over."""
         later: list[tuple[float, int, str]] = []
         taken: Due | None = None
         while self._heap and self._heap[0][0] <= now:

@@ -7,7 +7,7 @@ from tunerd.call import Mapped, RefusedDocument
 from tunerd.events import LinesIgnored
 from tunerd.intake.admission import events_of
 from tunerd.intake.admission_gate import RETRY_S
-from tunerd.intake.admitter import Admitter, FileBatches, Handed, Mapper
+from tunerd.intake.admitter import Admitter, FileBatches, Mapper, SubmittedBatch
 from tunerd.intake.after_sent import AfterSent
 from tunerd.intake.carry import Carry
 from tunerd.intake.crash_journal import FILE, JournalEntry, Phase
@@ -46,10 +46,10 @@ class FileReader:
         self._runtime, self._files, self._monitor, self._after_sent = runtime, files, monitor, after_sent
         self._clock, self._ledger, self._journal, self._gate = runtime.clock, runtime.ledger, runtime.journal, runtime.shared.gate
         self._index, self._gatherer = files.index, gatherer
-        self.admitter = Admitter(runtime, mapper, generations, self._entered)
+        self.admitter = Admitter(runtime, mapper, generations, self._on_admitted)
         self._new_logs = asyncio.Lock()
         self._has_calls = bool(runtime.source.destination)
-        self.news = 0
+        self.progress = 0
         """Counts files that gave documents, or wait for another one."""
         self.unreadable: dict[str, str] = {}
         """Files that gave an error when they were last looked at, and which."""
@@ -64,92 +64,92 @@ class FileReader:
         inspection = FileInspection(
             self._runtime.source, self._files, due, Now(self._clock.now(), self._clock.monotonic(), final)
         )
-        hold = self._journal.begin(self._runtime.name, inspection.path)
+        journal_entry = self._journal.begin(self._runtime.name, inspection.path)
         # Each line that is written to a file makes it due again: what counts is time, but in a sweep, which goes round and round.
         postponed = due.postponed if final else int(due.waited_s(self._clock.monotonic()) / PATIENCE_STEP_S)
-        entry = self.admitter.of_file(hold, final=final, postponed=postponed)
+        batches = self.admitter.batches_of_file(journal_entry, final=final, postponed=postponed)
         try:
-            if hold.is_quarantined(FILE) and not due.moved_log:
-                await self._set_aside(due, hold)
+            if journal_entry.is_quarantined(FILE) and not due.moved_log:
+                await self._set_aside(due, journal_entry)
                 self.unreadable.pop(due.path, None)
                 return None
-            look = await self._looked_at(inspection, entry, due.path)  # settled?  2. read  3. map
+            look = await self._looked_at(inspection, batches, due.path)  # settled?  2. read  3. map
             while True:
                 if isinstance(look, Compare):
-                    look = await self._compared(inspection, entry, due.path)
+                    look = await self._compared(inspection, batches, due.path)
                 elif isinstance(look, LookUp):
-                    look = await self._looked_up(inspection, entry, look)
+                    look = await self._looked_up(inspection, batches, look)
                 if isinstance(look, Batch):
-                    await entry.enter(look, inspection)  # 4. admit
+                    await batches.admit(look, inspection)  # 4. admit
                 if isinstance(look, Compare | LookUp):
                     continue
                 if not isinstance(look, Large | Working) and not (isinstance(look, Batch) and not look.last):
                     break
-                await self._wait_for_room(entry, patient=patient)
+                await self._wait_for_room(batches, patient=patient)
                 async with self._runtime.shared.turns.turn(self._runtime.name):  # what takes long: a turn each, over all sources
-                    hold.note(Phase.READING, FILE)
-                    look = await self._more(inspection, entry)
-            await entry.end()
+                    journal_entry.note(Phase.READING, FILE)
+                    look = await self._more(inspection, batches)
+            await batches.end()
             later = await self._after(due, look)
             self.unreadable.pop(due.path, None)
-            hold.end(cleared=not isinstance(look, Later))
+            journal_entry.end(cleared=not isinstance(look, Later))
             return later
         except Postponed as postponed:
-            hold.end(cleared=True)
+            journal_entry.end(cleared=True)
             due.wait_for(postponed.read_up_to, self._clock.monotonic())
-            self.news += 1
+            self.progress += 1
             self._files.due.scan_now.set()
             return POSTPONED_S
         except OSError as exc:
-            hold.end(cleared=False)
+            journal_entry.end(cleared=False)
             self.unreadable[due.path] = exc.strerror or type(exc).__name__
             if isinstance(exc, PermissionError) and await self._monitor.is_denied():
                 return RETRY_S
             self._monitor.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
             return _UNREADABLE_S
         except (SourceEnded, asyncio.CancelledError):
-            hold.end(cleared=False)
+            journal_entry.end(cleared=False)
             raise
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
-            entry.close()
+            batches.close()
             inspection.close()
 
-    async def _looked_at(self, inspection: FileInspection, entry: FileBatches, relative: str) -> Look:
+    async def _looked_at(self, inspection: FileInspection, batches: FileBatches, relative: str) -> Look:
         """The first look at a file. Logs that nobody knows yet are looked at one after the other, in the order in which they
         became due (a scan puts the oldest first), because a log gets its number when its first documents are read."""
         if relative in self._index.logs or self._files.names.kind(relative) != "log":
-            return await entry.read(inspection.look)
+            return await batches.read(inspection.look)
         async with self._new_logs:
-            look = await entry.read(inspection.look)
-            return await self._looked_up(inspection, entry, look) if isinstance(look, LookUp) else look
+            look = await batches.read(inspection.look)
+            return await self._looked_up(inspection, batches, look) if isinstance(look, LookUp) else look
 
-    async def _compared(self, inspection: FileInspection, entry: FileBatches, relative: str) -> Look:
+    async def _compared(self, inspection: FileInspection, batches: FileBatches, relative: str) -> Look:
         """A whole file was read at this path, and has another stat now: its content says whether to read it again."""
         path = self._index.absolute(relative)
         stored = await self._runtime.ask(lambda: self._ledger.mark(self._runtime.name, path))
-        return await entry.read(lambda: inspection.compare(stored))
+        return await batches.read(lambda: inspection.compare(stored))
 
-    async def _looked_up(self, inspection: FileInspection, entry: FileBatches, asked: LookUp) -> Look:
+    async def _looked_up(self, inspection: FileInspection, batches: FileBatches, asked: LookUp) -> Look:
         """Which logs this one may be."""
         marks = await self._runtime.ask(lambda: self._ledger.logs_like(self._runtime.name, asked.inode, asked.head))
-        return await entry.read(lambda: inspection.found(marks))
+        return await batches.read(lambda: inspection.found(marks))
 
-    async def _more(self, inspection: FileInspection, entry: FileBatches) -> Look:
+    async def _more(self, inspection: FileInspection, batches: FileBatches) -> Look:
         try:
-            return await entry.read(inspection.more)
+            return await batches.read(inspection.more)
         except OSError:
-            await entry.end()  # what could be read stays read
+            await batches.end()  # what could be read stays read
             raise
 
-    async def _wait_for_room(self, entry: FileBatches, *, patient: bool) -> None:
+    async def _wait_for_room(self, batches: FileBatches, *, patient: bool) -> None:
         """A large file does not go past what the ledger may hold, either."""
         if self._gate.closed() is not None:
-            await entry.end()
+            await batches.end()
         if not await self._gate.wait_open(self._runtime.pauses, self._runtime.ending, calls=self._has_calls, patient=patient):
-            await entry.end()
+            await batches.end()
             raise SourceEnded
 
-    async def _set_aside(self, due: Due, hold: JournalEntry) -> None:
+    async def _set_aside(self, due: Due, journal_entry: JournalEntry) -> None:
         """The process died too often while the bytes of this file were read: it becomes failed(crashed), and is not opened again
         before it changes."""
         batch = unread(
@@ -160,8 +160,8 @@ class FileReader:
         )
         made = [(one, Mapped(refused=one)) for one in batch.documents if isinstance(one, RefusedDocument)]
         carried = self.admitter.gathered(Carry(), batch, made, None, final=False)
-        await self.admitter.see_through(self.admitter.hand_over(batch, carried, None))
-        hold.end(cleared=True)
+        await self.admitter.finish(self.admitter.submit(batch, carried, None))
+        journal_entry.end(cleared=True)
 
     async def _after(self, due: Due, look: Look) -> float | None:
         if due.closed or isinstance(look, Batch):
@@ -180,7 +180,7 @@ class FileReader:
             case Later(seconds, first, is_busy):
                 if first:
                     await self._monitor.read_first(first)
-                self.news += bool(first) or is_busy
+                self.progress += bool(first) or is_busy
                 return seconds
             case Batch(mark=FileMark(whole=True), first=True, documents=[]):
                 self._monitor.odd(due.path, "holds an empty list: there is no document in it")
@@ -190,14 +190,15 @@ class FileReader:
                 pass
         return None
 
-    def _entered(self, handed: Handed, admitted: Admitted) -> None:
+    def _on_admitted(self, submitted: SubmittedBatch, admitted: Admitted) -> None:
         """A batch is durable: update what is known, then emit the events."""
-        batch, made, admission = handed.batch, handed.made, handed.admission
+        batch, made, admission = submitted.batch, submitted.made, submitted.admission
         if batch.mark is not None:
-            self._remember(batch, batch.mark, handed.inspection)
-        self.news += bool(made)
+            self._remember(batch, batch.mark, submitted.inspection)
+        self.progress += bool(made)
+        self._runtime.late_parts += admitted.late
         if self._gatherer is not None and (admission.fragments or admission.cuts or admission.torn or admission.refused):
-            self._gatherer.news.set()
+            self._gatherer.changed.set()
         for event in events_of(self._runtime.name, made, admission, admitted):
             self._runtime.emit(event)
         if batch.noise and batch.mark is not None:

@@ -28,7 +28,7 @@ _FORM: Final = re.compile(rb"[A-Za-z0-9_.%+\-\[\]]+=[^\s{}\"<>]*\s*")
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The bytes of one document as they stand between its neighbours."""
+    """The bytes of one document, without what separates it from its neighbours."""
 
     offset: int
     """Bytes of content before it."""
@@ -39,9 +39,9 @@ class Slice:
     junk: bool = False
     """Text between documents that is neither object nor list."""
     in_list: bool = False
-    """Of junk: it stands in a list, one item or several with their commas."""
+    """Of junk: it was found in a list, as one item or several with their commas."""
     hole: bool = False
-    """NUL bytes where lines of a log should stand; `raw` is empty."""
+    """NUL bytes where lines of a log should be; `raw` is empty."""
 
 
 class NotJson(ValueError):
@@ -70,14 +70,14 @@ def _kind(value: Json) -> str:
 
 
 def _not_json(exc: orjson.JSONDecodeError) -> NotJson:
-    where, told = f"line {exc.lineno} column {exc.colno}", exc.msg.lower()
-    if "utf-8" in told:
+    where, why = f"line {exc.lineno} column {exc.colno}", exc.msg.lower()
+    if "utf-8" in why:
         return NotJson(where, "not valid UTF-8; write the file as UTF-8")
-    if "depth" in told or "recursion" in told:
+    if "depth" in why or "recursion" in why:
         return NotJson(where, "nested more than 1,024 levels deep; no call document is")
-    if "infinity" in told:
+    if "infinity" in why:
         return NotJson(where, "a number is too large for JSON readers; write it as text or leave it out")
-    if "surrogate" in told:
+    if "surrogate" in why:
         return NotJson(where, "half of a surrogate pair (\\ud800 to \\udfff alone) is not text; escape characters whole")
     return NotJson(where, f"not JSON: {exc.msg.split(': line ')[0]}. NaN, Infinity, comments and single quotes are not JSON")
 
@@ -130,7 +130,7 @@ class Values:
         return not self._seen
 
     def rest(self) -> Slice | None:
-        """What stands there unfinished: for the refusal of a file that was never completed."""
+        """The value that is not complete: for the refusal of a file that was never completed."""
         if self._depth > 0 or self._junk:
             return Slice(
                 self._start, self._kept(), self._length, self._length > self._max, self._junk, self._junk and self._in_list
@@ -169,7 +169,7 @@ class Values:
         return chunk
 
     def _begin(self, chunk: bytes, i: int, at: int) -> int:
-        """Start what stands at `at`; returns how far the chunk is used up."""
+        """Start the value at `at`; returns how far the chunk is used up."""
         first = chunk[at]
         self._seen = True
         if self._in_list and first == 0x5D:
@@ -273,11 +273,11 @@ class Lines:
 
     @property
     def in_hole(self) -> bool:
-        """Whether NUL bytes stand where the open line should begin."""
+        """Whether the open line begins with NUL bytes."""
         return self._hollow and self._length == 0
 
     def feed(self, chunk: bytes) -> Iterator[list[Slice]]:
-        """What stands on each line that ends in the chunk: nothing, a line, a hole, or a hole and the line behind it."""
+        """For each line that ends in the chunk: nothing, a line, a hole, or a hole and the line behind it."""
         start = 0
         while (stop := chunk.find(b"\n", start)) >= 0:
             self._keep(chunk, start, stop)
@@ -299,7 +299,7 @@ class Lines:
         return found if line is None else [*found, line]
 
     def take_rest(self) -> None:
-        """The last line was taken as a document: the log goes on behind it."""
+        """The last line was taken as a document: the next line begins behind it."""
         self._next_line(newline=0)
 
     def _next_line(self, newline: int) -> None:

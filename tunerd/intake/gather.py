@@ -119,22 +119,22 @@ class Gatherer:
 
     def __init__(self, runtime: SourceRuntime, files: SourceFiles, monitor: DirectoryMonitor, gather: Gather) -> None:
         self.rules = gather
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         """Documents were admitted."""
         self._runtime, self._files, self._monitor = runtime, files, monitor
         self._source, self._ledger, self._clock = runtime.name, runtime.ledger, runtime.clock
 
     async def run(self) -> None:
-        """Look until the source ends, which has to come with `news`."""
+        """Look until the source ends, which has to come with `changed`."""
         stop = self._runtime.ending
         with suppress(SourceEnded):
             while not stop.is_set():
-                self.news.clear()
+                self.changed.clear()
                 next_at = await self.look()
                 if await self._clock.wait(stop, _AGAIN_S):
                     return
                 wait_s = None if next_at is None else max(_AGAIN_S, min(next_at - self._clock.now(), 3600.0))
-                await self._clock.wait(self.news, wait_s)
+                await self._clock.wait(self.changed, wait_s)
 
     def _unread_since(self) -> float | None:
         """Since when (Unix seconds) there may be files that are not read; None: everything is read. Waits that ended later are
@@ -194,6 +194,7 @@ class Gatherer:
             looks.append((group, mapped))
             results.append(result)
         gathered = await self._runtime.ask(lambda: self._ledger.gather(results, self._clock.now()))
+        self._runtime.late_parts += gathered.late
         for event in events_of(self._source, looks, gathered):
             self._runtime.emit(event)
 
@@ -207,11 +208,11 @@ class Gatherer:
 
     async def _map(self, group: Group, *, wait_is_over: bool) -> Mapped | None:
         """As for a document alone: neither a defect of ours nor the death of the process over it stops all others."""
-        hold = self._runtime.journal.begin(self._source, f"gather:{group.row}")
-        if hold.is_quarantined(FILE):
-            hold.end(cleared=True)
+        journal_entry = self._runtime.journal.begin(self._source, f"gather:{group.row}")
+        if journal_entry.is_quarantined(FILE):
+            journal_entry.end(cleared=True)
             return self._set_aside(group, TWICE)
-        hold.note(Phase.MAPPING, FILE)
+        journal_entry.note(Phase.MAPPING, FILE)
         try:
             if _size_of(group) > LARGE_BYTES:
                 mapped = await self._runtime.in_thread(lambda: self._map_one(group, wait_is_over))
@@ -219,9 +220,9 @@ class Gatherer:
                 await asyncio.sleep(0)
                 mapped = self._map_one(group, wait_is_over)
         except asyncio.CancelledError:
-            hold.end(cleared=False)
+            journal_entry.end(cleared=False)
             raise
-        hold.end(cleared=True)
+        journal_entry.end(cleared=True)
         return mapped
 
     def _map_one(self, group: Group, is_over: bool) -> Mapped | None:

@@ -15,7 +15,7 @@ from tunerd.intake.file_index import FileIndex
 from tunerd.intake.known_logs import KnownLogs, is_named_after, is_rotated_name
 from tunerd.intake.looks import Batch
 from tunerd.intake.signature import signature_of
-from tunerd.intake.succession import Follows, Nobodys, NotYet, Seen, succession, was_at_home
+from tunerd.intake.succession import Follows, NotYet, Seen, UnknownPredecessor, succession, was_at_home
 from tunerd.ledger import FileMark
 
 POSTPONED_S: Final = 0.1
@@ -28,7 +28,7 @@ LOST_S: Final = 10.0
 """How long a log may be nowhere to be found (it is being renamed, or compressed) before it counts as gone."""
 
 
-Beginning: TypeAlias = Follows | Nobodys | None
+Beginning: TypeAlias = Follows | UnknownPredecessor | None
 """None: it need not be known."""
 
 
@@ -69,7 +69,7 @@ class Generations:
     def __init__(self, index: FileIndex) -> None:
         self._index = index
         self._lost_since: dict[int, float] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def beginning(self, batch: Batch, mark: FileMark, begins: Begins, *, postponed: int) -> Beginning:
         """What stood before a new log. Lists its directory: for a thread. Raises Postponed, and OSError."""
@@ -86,7 +86,7 @@ class Generations:
             raise Postponed(found.read_up_to)
         if truncated is not None:
             return truncated
-        if begins is Begins.KEYED and not (isinstance(found, Nobodys) and found.is_gap):
+        if begins is Begins.KEYED and not (isinstance(found, UnknownPredecessor) and found.is_gap):
             return None
         return found
 
@@ -120,19 +120,19 @@ class Generations:
                     found[(entry.path, at.st_ino)] = Seen(entry.path, at.st_ino, at.st_size, at.st_mtime_ns, is_left_out)
         return found
 
-    def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> Nobodys | None:
+    def _truncated(self, mark: FileMark, home: str, others: Sequence[FileMark]) -> UnknownPredecessor | None:
         """A new log in the file of another one, which is not there any more: that one is cut off, and so are copies that were
         made of it. Or a new log that is such a copy: the file that it is named after was never renamed."""
         before = was_at_home(home, others)
         if before is not None and before.home_inode == mark.inode:
             copies = [log for log in others if log.log > before.log and log.home != home and is_rotated_name(home, log.home)]
-            return Nobodys([before, *copies])
+            return UnknownPredecessor([before, *copies])
         earlier = [log for log in others if log.log < mark.log]  # of a copy the file may have been truncated, and read on, since
         for path in {log.home for log in earlier if is_named_after(log.home, home)}:
             last = was_at_home(path, earlier)
             with suppress(OSError):
                 if last is not None and os.stat(path).st_ino == last.home_inode:
-                    return Nobodys([mark])
+                    return UnknownPredecessor([mark])
         return None
 
     def lost(self, now: float, after_s: float) -> Sequence[FileMark]:
@@ -143,10 +143,12 @@ class Generations:
             del self._lost_since[number]
         for number in gone:
             self._lost_since.setdefault(number, now)
-        return [mark for number, mark in gone.items() if now - self._lost_since[number] >= after_s and number not in self._told]
+        return [
+            mark for number, mark in gone.items() if now - self._lost_since[number] >= after_s and number not in self._reported
+        ]
 
-    def told(self, logs: Sequence[FileMark]) -> None:
-        self._told.update(log.log for log in logs)
+    def mark_reported(self, logs: Sequence[FileMark]) -> None:
+        self._reported.update(log.log for log in logs)
 
 
 def how_it_begins(made: Made) -> Begins:

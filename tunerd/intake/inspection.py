@@ -32,7 +32,7 @@ LARGE_BYTES: Final = 256 * 1024
 _COARSE_S: Final = 2.5
 """FAT's stamps are of two seconds."""
 _WAITS: Final = 100
-"""How often a visit is put off until another log is read. After that, the other log is taken to be written without end."""
+"""How often a look is put off until another log is read. After that, the other log is taken to be written without end."""
 _RACY_NS: Final = 20_000_000
 """Two writes within the file system's time grain leave the same mtime; an event then says more than the stat."""
 
@@ -41,7 +41,7 @@ Looking: TypeAlias = Generator[Look, Answer, None]
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The time of a visit; `final` reads whatever is complete without any delay."""
+    """The time of a look; `final` reads whatever is complete without any delay."""
 
     wall: float
     monotonic: float

@@ -24,7 +24,7 @@ class KnownLogs:
 
     def is_named(self, relative: str) -> bool:
         """Whether a file is named after one of them: `calls.ndjson.prev`, `calls-20260101.ndjson`, `old/calls.ndjson`."""
-        return any(name in self._names for name in cut_names(os.path.basename(relative)))
+        return not self._names.isdisjoint(cut_names(os.path.basename(relative)))
 
 
 def cut_names(name: str) -> Iterator[str]:

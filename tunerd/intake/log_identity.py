@@ -2,7 +2,7 @@
 one that was read at its path, one that was moved or copied here, or one that nobody knows. Synchronous, in turns.
 
 While our descriptor is open an inode is proof, unless the log shrank or was rewritten. Otherwise its content decides, by the
-chain of hashes over all that was read of it (chain.py). What follows from it is for inspection.py.
+chain of hashes over all that was read of the log (chain.py). What follows from that is decided in inspection.py.
 """
 
 import os
@@ -36,7 +36,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """It cannot be told yet."""
+    """Which log it is cannot be decided yet."""
 
     seconds: float
     log: int = 0
@@ -50,7 +50,7 @@ class SameFile:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """`start`: the log goes on from here; None: it is read from its beginning. The file stands there, and so does the chain."""
+    """`start`: where reading continues; None: at the beginning. The file and the chain are at this offset."""
 
     chain: Chain
     start: FileMark | None = None
@@ -193,7 +193,7 @@ class LogIdentity:
         return (yield from self._at(mark, 0))
 
     def _at(self, mark: FileMark, number: int) -> Generator[Step, Answer, Identified | None]:
-        """`mark` was compared; the chain goes on from it."""
+        """`mark` was compared; the chain continues from it."""
         state = ChainState.of(mark.content, mark.offset)
         if state is None:
             return None
@@ -205,7 +205,7 @@ class LogIdentity:
         return Identified(chain, mark, number)
 
     def _is_intact(self, mark: FileMark) -> bool:
-        """Whether a log is still where it was read, all of it."""
+        """Whether a log is still where it was read, and complete."""
         fd = self.followed.descriptor(mark.log)
         if fd is not None:
             try:
@@ -223,7 +223,7 @@ class LogIdentity:
         return state is None or there.st_size < mark.offset or self._has(mark.path, state)
 
     def _has(self, path: str, state: ChainState) -> bool:
-        """Whether a log has what was read of it: it may have been truncated, and have grown again."""
+        """Whether a log has the content that was read: it may have been truncated, and have grown again."""
         try:
             fd = self.open_file(path)
         except OSError:
@@ -238,7 +238,7 @@ class LogIdentity:
 
     def _continues(self, mark: FileMark, limit: int | None) -> Checking:
         """The chain at the mark's offset, if the file has what was read up to there. `limit`: of a log of which more was read
-        only the first and the last block are compared; None: all of it is."""
+        only the first and the last block are compared; None: the whole chain is."""
         file = self.file
         state = ChainState.of(mark.content, mark.offset)
         if state is None:

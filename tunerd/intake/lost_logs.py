@@ -66,5 +66,5 @@ class LostLogs:
             return
         gone = Admission(lost=[(mark.source, mark.log) for mark in lost])
         await self._runtime.ask(lambda: self._runtime.ledger.admit(gone, clock.now()))
-        self._generations.told(lost)
-        self._gatherer.news.set()
+        self._generations.mark_reported(lost)
+        self._gatherer.changed.set()

@@ -212,11 +212,11 @@ class DirectoryMonitor:
         return bool(self._index.devices) and listing.root[0] not in self._index.devices
 
     async def _act_on(self, listing: Listing, *, first: bool) -> None:
-        async for relative in _unhurried(listing.found):
+        async for relative in _yielding(listing.found):
             self._hint(relative, closed=False)
-        async for relative, why in _unhurried(listing.odd):
+        async for relative, why in _yielding(listing.odd):
             self.odd(relative, why)
-        async for relative, sign in _unhurried(listing.old):
+        async for relative, sign in _yielding(listing.old):
             self._index.leave_out(relative, sign, recent=False)
         if listing.old:
             why = f"{len(listing.old)} file(s) older than ignore_older are left out, such as {listing.old[0][0]}"
@@ -275,7 +275,7 @@ class DirectoryMonitor:
             self._due.add_moved(log, now=self._clock.monotonic(), wall=self._clock.now())
 
 
-async def _unhurried(names: Sequence[T]) -> AsyncIterator[T]:
+async def _yielding(names: Sequence[T]) -> AsyncIterator[T]:
     """The same, with a turn for the others after each AT_ONCE: a listing may have 100,000."""
     for i in range(0, len(names), AT_ONCE):
         if i:

@@ -1,5 +1,5 @@
 """Whether another tunerd, with a ledger of its own, reads the same directory: each call would be sent twice. It is only
-told. Nothing is written into the directory, nobody is kept from it, and a killed process leaves nothing behind.
+reported: nothing is written into the directory, no reader is excluded, and a killed process leaves nothing behind.
 
 Two marks. A Unix socket without a file (abstract), whose name holds the directory's device and inode, the process and the
 ledger: seen at once by whoever shares the network namespace. And, for other containers with the same volume, a read lock
@@ -136,17 +136,17 @@ async def tell_other_readers(
     emit: Emit,
     stop: asyncio.Event,
 ) -> None:
-    """Look for others until `stop`, or until cancelled: a look may hang with its file system. Each source is told once for
+    """Look for others until `stop`, or until cancelled: a look may hang with its file system. A source is reported once for
     each time that another reader comes. `seen` gets source -> who after each look."""
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     by_lock: set[str] = set()
     try:
         while True:
             found = dict.fromkeys(by_lock, _ELSEWHERE) | await _apart(lambda: readers.look(roots()))
             for source, who in found.items():
-                if told.get(source) != who:
+                if reported.get(source) != who:
                     emit(ReadByAnother(source=source, who=who, path=roots().get(source, "")))
-            told = found
+            reported = found
             seen(found)
             until_lock_s = LOCK_EVERY_S - clock.now() % LOCK_EVERY_S
             if await clock.wait(stop, min(LOOK_EVERY_S, until_lock_s)):

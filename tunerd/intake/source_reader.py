@@ -114,7 +114,7 @@ class SourceReader:
         self._files.due.changed.set()
         self._files.due.scan_now.set()
         if self._gatherer is not None:
-            self._gatherer.news.set()
+            self._gatherer.changed.set()
 
     def leave(self) -> None:
         """As `close`, where the others go on (a reload): what it waited for is over."""
@@ -139,9 +139,9 @@ class SourceReader:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(WORKERS, max(1, begun))):
                         group.create_task(self._sweep_work(sweep, patient=patient))
-                if self._reader.news == 0 and not more:
+                if self._reader.progress == 0 and not more:
                     break
-                self._reader.news = 0
+                self._reader.progress = 0
             if not self._runtime.ending.is_set():
                 for due in sweep.unreadable.values():
                     self._files.due.put_back(due)

@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.clock import Clock
 from tunerd.config import Source
-from tunerd.events import Emit, Event, PartsLate
+from tunerd.events import Emit
 from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
@@ -56,7 +56,7 @@ class SourceRuntime:
     def __init__(self, source: Source, shared: Shared) -> None:
         self.source, self.shared = source, shared
         self.name: Final = source.name
-        self.ledger, self.clock, self.journal = shared.ledger, shared.clock, shared.journal
+        self.ledger, self.clock, self.journal, self.emit = shared.ledger, shared.clock, shared.journal, shared.emit
         self.pauses = Pauses(source.name, shared.emit, shared.clock.now)
         self.ending = asyncio.Event()
         """No new file is begun."""
@@ -66,11 +66,6 @@ class SourceRuntime:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def emit(self, event: Event) -> None:
-        if isinstance(event, PartsLate):
-            self.late_parts += event.count
-        self.shared.emit(event)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs blocking work in one of the source's threads."""

@@ -26,8 +26,8 @@ class IntakeOptions:
     limits: Limits = field(default_factory=Limits)
     watcher: Watcher | None = None
     """Replaces the kernel's file events."""
-    in_hand: str | None = None
-    """The crash journal's file."""
+    crash_journal: str | None = None
+    """Its file."""
     set_aside: SetAside | None = None
     """Makes a refusal of documents whose source gathers no more."""
 
@@ -54,7 +54,7 @@ class Intake:
             gate=AdmissionGate(ledger.gauges, options.limits, clock),
             watcher=options.watcher or Watcher(),
             descriptors=DescriptorLimit(min_free_bytes=options.limits.min_free_bytes),
-            journal=CrashJournal(options.in_hand),
+            journal=CrashJournal(options.crash_journal),
         )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         set_aside = options.set_aside
@@ -149,7 +149,7 @@ class Intake:
         limits: Limits | None = None,
         gathers: Mapping[str, Gather] = MappingProxyType({}),
     ) -> None:
-        """Reload: unchanged sources go on with their new mapping, changed ones start anew from the ledger's marks,
+        """Reload: unchanged sources continue with their new mapping, changed ones start anew from the ledger's marks,
         removed ones end after the file in hand."""
         if limits is not None:
             self._shared.gate.change(limits)

@@ -1,7 +1,8 @@
 """Which call the first documents of a new log belong to, when they have no key: the one that was carried at the end of the log
-that it follows. Only if nothing can have been between the two; else it is nobody's, and that call may go on somewhere else.
+that it follows. Only if nothing can have been between the two; else no call is known for them, and that call may continue
+elsewhere.
 
-Values only: who lists the directory, and who waits, stands in generations.py.
+Values only: generations.py lists the directory and waits.
 """
 
 from collections.abc import Sequence
@@ -31,8 +32,8 @@ class Follows:
 
 
 @dataclass(frozen=True, slots=True)
-class Nobodys:
-    """It cannot be told what was before. The calls at the ends of these logs may go on in it."""
+class UnknownPredecessor:
+    """What was written before this log is not known. The calls at the ends of `torn` logs may continue in it."""
 
     torn: Sequence[FileMark] = ()
     is_gap: bool = False
@@ -47,7 +48,9 @@ class NotYet:
     """How many bytes were read of the logs that are waited for: while this changes it is worth waiting."""
 
 
-def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *, may_wait: bool) -> Follows | Nobodys | NotYet:
+def succession(
+    new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *, may_wait: bool
+) -> Follows | UnknownPredecessor | NotYet:
     """`listing`: the files beside it, listed when there was something in it already: then its writer had left the log before
     it. `marks`: of all logs of the source that are known, wherever they are; without its own.
 
@@ -64,7 +67,7 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
     if may_wait and not all(seen.is_left_out for seen in unread):
         return NotYet(sum(mark.offset for seen in unread if (mark := read.get(seen.inode)) is not None))
     if at_home is not None and at_home.home_inode == new.inode:
-        return Nobodys([at_home])  # it was truncated
+        return UnknownPredecessor([at_home])  # it was truncated
     last_at = max((seen.mtime_ns for seen in older), default=0)
     last = [(seen, read.get(seen.inode)) for seen in older if seen.mtime_ns == last_at]
     # An earlier log in the same tick of the clock, or beside one that is gone, had its successor.
@@ -74,7 +77,7 @@ def succession(new: Seen, listing: Sequence[Seen], marks: Sequence[FileMark], *,
         return Follows(at_home)
     torn = sorted({mark.log: mark for _, mark in last if mark is not None and mark.log >= after}.items())
     is_gone = at_home is not None and at_home.inode not in {seen.inode for seen in older}
-    return Nobodys([mark for _, mark in torn] or ([at_home] if at_home is not None else []), is_unread or is_gone)
+    return UnknownPredecessor([mark for _, mark in torn] or ([at_home] if at_home is not None else []), is_unread or is_gone)
 
 
 def _marks_by_inode(listing: Sequence[Seen], marks: Sequence[FileMark]) -> dict[int, FileMark]:

@@ -31,17 +31,17 @@ from tunerd.ledger.sending import (
     Ended,
     FailedCall,
     Freeze,
-    Gate,
     Pick,
     Reservation,
     Settlement,
+    StoredPauses,
     Unfrozen,
 )
 
 __all__ = [
     "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "CallReceiver", "CheckAgain", "Claim", "Claimed",
     "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
-    "Gate", "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused",
-    "LedgerUnavailable", "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation",
-    "Retention", "Settlement", "StoredCall", "StoredEvent", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",
+    "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
+    "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation", "Retention", "Settlement",
+    "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",
 ]  # fmt: skip

@@ -1,46 +1,37 @@
-"""A frozen body as a delta of its payload, so that 4 KB are not stored twice for the 60 bytes in which they differ. Pure."""
+"""A frozen body as a delta of its payload, so that 4 KB are not stored twice for the bytes in which they differ. Pure."""
 
 import struct
+import zlib
 from typing import Final
 
 _HEAD: Final = struct.Struct("<II")
+_DEFLATED: Final = 2**32 - 1
+"""In place of a length: what follows is deflated, with the payload as its dictionary."""
+_LONGEST: Final = 64 * 1024
+"""Of payload and body, where the body is deflated: the delta is made inside a transaction that others wait for."""
 
 
 def delta_of(payload: bytes, body: bytes) -> bytes | None:
     """What to store to make `body` from `payload` again; None if that saves less than half."""
-    most = len(payload) - 1
-    if (
-        most > 0 and body[-1:] == payload[-1:] and body.startswith(payload[:-1])
-    ):  # as a rule the body has one more field at its end
-        front, back = most, 1
+    front = len(payload) - 1
+    if front > 0 and body[-1:] == payload[-1:] and body.startswith(payload[:-1]):  # create-call: one more field at the end
+        delta = _HEAD.pack(front, 1) + body[front:-1]
+    elif max(len(payload), len(body)) <= _LONGEST:
+        packer = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_DEFAULT_STRATEGY, payload)
+        delta = _HEAD.pack(_DEFLATED, 0) + packer.compress(body) + packer.flush()
     else:
-        front, back = _shared(payload, body)
-    middle = body[front : len(body) - back]
-    return None if len(middle) > len(body) // 2 else _HEAD.pack(front, back) + middle
+        return None
+    return delta if len(delta) <= len(body) // 2 else None
 
 
-def _shared(payload: bytes, body: bytes) -> tuple[int, int]:
-    front = _common(payload, body, min(len(payload), len(body)), from_end=False)
-    back = _common(payload, body, min(len(payload), len(body)) - front, from_end=True)
-    return front, back
-
-
-def apply_delta(payload: bytes, delta: bytes) -> bytes:
+def apply_delta(payload: bytes, delta: bytes) -> bytes | None:
+    """The body; None for a damaged delta."""
     front, back = _HEAD.unpack_from(delta)
-    return payload[:front] + delta[_HEAD.size :] + payload[len(payload) - back :]
-
-
-def _common(a: bytes, b: bytes, most: int, *, from_end: bool) -> int:
-    """Length of the common prefix or suffix, at most `most`. By halving, because comparing slices is one memcmp."""
-
-    def is_common(length: int) -> bool:
-        return a[len(a) - length :] == b[len(b) - length :] if from_end else a[:length] == b[:length]
-
-    low = 0
-    while low < most:
-        middle = (low + most + 1) // 2
-        if is_common(middle):
-            low = middle
-        else:
-            most = middle - 1
-    return low
+    if front != _DEFLATED:
+        return payload[:front] + delta[_HEAD.size :] + payload[len(payload) - back :]
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS, zdict=payload)
+    try:
+        body = unpacker.decompress(delta[_HEAD.size :])
+    except zlib.error:
+        return None
+    return body if unpacker.eof else None

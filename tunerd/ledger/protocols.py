@@ -5,6 +5,7 @@ page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing i
 (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +15,19 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Gate, Pick, Settlement
+from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
 
 
 class WritePath(Protocol):
     """Admit, claim, settle: the way of a call."""
 
-    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
         """Make what one read gave durable in one transaction (synced): calls, recordings, refusals, fragments and the file's
-        mark, each call matched with its recording. The admission is queued when this returns; the awaitable ends when it is
-        durable. Raises LedgerUnavailable, and then nothing of it was written.
+        mark, each call matched with its recording. The admission is queued when this returns; the future ends when it is
+        durable, or with LedgerUnavailable, and then nothing was written.
 
         - Idempotent: the same admission again gives DUPLICATE verdicts and changes nothing else.
-        - A new call that is due at once goes to the CallReceiver of `hand_over`, if that has a reservation for it.
+        - A new call that is due at once goes to the CallReceiver of `set_call_receiver`, if that has a reservation for it.
         - A refused document makes one failed row for each document at a place; admitting it again updates that row.
         - A call removes the refused row that has its call id, or is the same document, or was at its place and could not be
           read. Another document at its path is not removed. In a followed log (a mark that is not `whole`) a place holds
@@ -35,8 +36,8 @@ class WritePath(Protocol):
           and matters puts a call that waits, is due or was left out back to `gathering`, unless it may have arrived."""
         ...
 
-    def hand_over(self, taker: CallReceiver) -> None:
-        """Hand calls of later admissions to `taker`."""
+    def set_call_receiver(self, receiver: CallReceiver) -> None:
+        """Hand calls of later admissions to `receiver`."""
 
     def claim(
         self,
@@ -76,13 +77,13 @@ class WritePath(Protocol):
         """Give a claim back as it was, because no attempt was started. Queued and retried as with `settle`."""
         ...
 
-    async def gates(self) -> Mapping[str, Gate]:
-        """The stored gate of every destination that the ledger knows."""
+    async def stored_pauses(self) -> Mapping[str, StoredPauses]:
+        """The stored pauses of every destination that the ledger knows."""
         ...
 
-    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
+    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
         """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. Queued and retried as
-        with `settle`; a command that is given later sees the new gate."""
+        with `settle`; a command that is given later sees the new pauses."""
         ...
 
     async def sending(self) -> Mapping[int, float]:

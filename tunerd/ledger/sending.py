@@ -1,4 +1,4 @@
-"""A call on its way through attempts: how it is claimed or handed over, how an attempt is settled, the gate of a destination."""
+"""A call on its way through attempts: how it is claimed or handed over, how an attempt is settled, and pauses."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class CallReceiver(Protocol):
         """Before an admission that has `wanted` calls for each destination: how many of them may be handed over."""
         ...
 
-    def handed(self, offers: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
+    def receive(self, reserved: Sequence[Reservation], claims: Sequence[Claimed]) -> None:
         """After the admission, whether it succeeded or not.
 
         - Called once for each `reserve` that gave a reservation, with those reservations.
@@ -143,7 +143,7 @@ Settlement: TypeAlias = Delivered | Deferred | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+class StoredPauses:
     """What of a destination survives a restart."""
 
     closed_until: float | None = None

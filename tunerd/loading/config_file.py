@@ -22,7 +22,7 @@ from tunerd.loading.redact_section import read_redact
 from tunerd.loading.source_section import read_sources
 from tunerd.loading.tests_section import read_examples
 from tunerd.loading.tuner import read_tuner
-from tunerd.places import ConfigError, Place, Problem
+from tunerd.yaml_location import ConfigError, Problem, YamlLocation
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
@@ -102,9 +102,11 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     substituted = substitute(parse_yaml(text, file), environ, _left_alone if resolve_secrets else _left_alone_with_keys)
     root, reader = substituted.root, ConfigReader(substituted, base, environ, resolve_secrets=resolve_secrets)
     if not isinstance(root.value, dict):
-        raise ConfigError([Problem(place=root.place, path="", message="the file holds no `sources:`; see config.example.yaml")])
+        raise ConfigError(
+            [Problem(location=root.location, path="", message="the file holds no `sources:`; see config.example.yaml")]
+        )
     nodes = reader.members(root, "", SECTIONS)
-    top = read_tuner(reader, nodes.get("tuner"), "tuner", root.place)
+    top = read_tuner(reader, nodes.get("tuner"), "tuner", root.location)
     redact = read_redact(reader, nodes.get("redact"), "redact")
     sources, destinations = read_sources(reader, nodes.get("sources"), root, top, redact)
     delivery = reader.whole(nodes.get("delivery"), "delivery", Delivery)
@@ -125,7 +127,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         log=log,
         tests=tests,
         warnings=tuple(str(warning) for warning in reader.warnings),
-        places=reader.places,
+        locations=reader.locations,
     )
     return PartialConfig(config=config, problems=tuple(reader.problems), paths=tuple(sources))
 
@@ -136,15 +138,15 @@ def refuse_changes(old: Config, new: Config) -> None:
     was, wanted = ((config.ledger.path, config.http.listen, config.log.format) for config in (old, new))
     for key, before, after in zip(_FIXED_UNTIL_RESTART, was, wanted, strict=True):
         if before != after:
-            place = new.places.get(key, Place(new.file, 1, 1))
-            problems.append(Problem(place=place, path=key, message="cannot change by a reload; restart tunerd"))
+            location = new.locations.get(key, YamlLocation(new.file, 1, 1))
+            problems.append(Problem(location=location, path=key, message="cannot change by a reload; restart tunerd"))
     if problems:
         raise ConfigError(problems)
 
 
 def _read(path: Path) -> str:
     def refused(message: str, line: int = 1, column: int = 1) -> ConfigError:
-        return ConfigError([Problem(place=Place(str(path), line, column), path="", message=message)])
+        return ConfigError([Problem(location=YamlLocation(str(path), line, column), path="", message=message)])
 
     try:
         with path.open("rb") as file:
@@ -178,6 +180,6 @@ def _left_alone_with_keys(path: tuple[PathStep, ...]) -> bool:
 
 def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:
     """Bodies of sent calls are kept for `tunerd diff`, which has no documents to compare with where they are redacted."""
-    if (given := reader.places.get("ledger.keep_documents")) is not None and ledger.keep_documents:
+    if (given := reader.locations.get("ledger.keep_documents")) is not None and ledger.keep_documents:
         reader.warn(given, "ledger.keep_documents", "is 0 while a source has `redact:` with `stored: true`")
     return replace(ledger, keep_documents=0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from tunerd.places import Node, Place, Problem
+from tunerd.yaml_location import Node, Problem, YamlLocation
 
 PathStep: TypeAlias = str | int
 Skip: TypeAlias = Callable[[tuple[PathStep, ...]], bool]
@@ -22,9 +22,9 @@ _INSIDE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 @dataclass(slots=True)
 class Substituted:
     root: Node
-    filled: set[Place] = field(default_factory=set)
+    filled: set[YamlLocation] = field(default_factory=set)
     """Values that came (partly) from the environment: no message quotes them, and a number may be given as text."""
-    broken: set[Place] = field(default_factory=set)
+    broken: set[YamlLocation] = field(default_factory=set)
     """Values that could not be filled in: their problem is noted already."""
     problems: list[Problem] = field(default_factory=list)
 
@@ -58,8 +58,8 @@ def _walk(node: Node, path: tuple[PathStep, ...], environ: Mapping[str, str], sk
 
 def _fill(node: Node, text: str, path: tuple[PathStep, ...], environ: Mapping[str, str], done: Substituted) -> Node:
     def problem(message: str, variable: str | None = None) -> str:
-        done.broken.add(node.place)
-        done.problems.append(Problem(place=node.place, path=path_text(path), message=message, variable=variable))
+        done.broken.add(node.location)
+        done.problems.append(Problem(location=node.location, path=path_text(path), message=message, variable=variable))
         return ""
 
     def one(found: "re.Match[str]") -> str:
@@ -77,7 +77,7 @@ def _fill(node: Node, text: str, path: tuple[PathStep, ...], environ: Mapping[st
             named, again = (name, name) if name.isupper() else ("that is named here", "NAME")
             unset = f"the environment variable {named} is not set; set it, or give a default: ${{{again}:-default}}"
             return problem(unset, variable=name)
-        done.filled.add(node.place)
+        done.filled.add(node.location)
         if any(char in value for char in "\0\n\r"):
             value = value.rstrip("\r\n")
             if any(char in value for char in "\0\n\r"):

@@ -14,7 +14,7 @@ from tunerd.config.text_forms import Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import substitute
 from tunerd.loading.reading import ConfigReader
-from tunerd.places import ConfigError, Node, Place
+from tunerd.yaml_location import ConfigError, Node, YamlLocation
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
 _SECTION: Final = re.compile(r"^(ledger|\"ledger\"|'ledger')\s*:", re.MULTILINE)
@@ -66,7 +66,7 @@ def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPl
     found |= {one["quoted"] or one["plain"] for one in _URL.finditer(bare) if "${" in one.group()}
     if len(found) == 1:
         url = found.pop()
-        return LedgerPlace(path=_filled_path(Node(url, Place(file, 1, 1)), environ), from_environment="${" in url)
+        return LedgerPlace(path=_filled_path(Node(url, YamlLocation(file, 1, 1)), environ), from_environment="${" in url)
     if not found and text.strip() and not _SECTION.search(text):
         return LedgerPlace(path=LedgerConfig().path)
     return LedgerPlace(path=None)

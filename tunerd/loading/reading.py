@@ -18,7 +18,7 @@ from tunerd.config.settings import ConfigKey, ValueKind, keys_of
 from tunerd.config.text_forms import Unusable, parse_seconds
 from tunerd.config.yaml_nodes import resolve_scalar
 from tunerd.loading.environment import Substituted
-from tunerd.places import Node, Place, Problem
+from tunerd.yaml_location import Node, Problem, YamlLocation
 
 M = TypeVar("M")
 
@@ -39,20 +39,20 @@ class ConfigReader:
         self.resolve_secrets = resolve_secrets
         self.problems: list[Problem] = list(substituted.problems)
         self.warnings: list[Problem] = []
-        self.places: dict[str, Place] = {}
+        self.locations: dict[str, YamlLocation] = {}
         """Of every plain key that was read."""
         self._filled = substituted.filled
         self._broken = substituted.broken
 
-    def problem(self, at: Node | Place, path: str, message: str) -> None:
-        self.problems.append(Problem(place=at if isinstance(at, Place) else at.place, path=path, message=message))
+    def problem(self, at: Node | YamlLocation, path: str, message: str) -> None:
+        self.problems.append(Problem(location=at if isinstance(at, YamlLocation) else at.location, path=path, message=message))
 
-    def warn(self, at: Node | Place, path: str, message: str) -> None:
-        self.warnings.append(Problem(place=at if isinstance(at, Place) else at.place, path=path, message=message))
+    def warn(self, at: Node | YamlLocation, path: str, message: str) -> None:
+        self.warnings.append(Problem(location=at if isinstance(at, YamlLocation) else at.location, path=path, message=message))
 
     def is_broken(self, node: Node) -> bool:
         """Its problem has been noted already (a variable that is not set)."""
-        return node.place in self._broken
+        return node.location in self._broken
 
     def members(self, node: Node | None, path: str, known: Iterable[str], where: str = "") -> dict[str, Node]:
         """The known members of a mapping; everything else is a problem. None and null are an empty mapping."""
@@ -64,21 +64,23 @@ class ConfigReader:
         names = tuple(known)
         found: dict[str, Node] = {}
         for name, child in node.value.items():
-            place = (node.keys or {}).get(name, child.place)
+            location = (node.keys or {}).get(name, child.location)
             if name in names:
                 found[name] = child
-                self.places[join(path, name)] = child.place
+                self.locations[join(path, name)] = child.location
             elif _IS_NAME.fullmatch(name):
-                self.problem(place, join(path, name), _unknown(name, names, where))
+                self.problem(location, join(path, name), _unknown(name, names, where))
             else:
-                self.problem(place, path, _no_name(name, names))
+                self.problem(location, path, _no_name(name, names))
         return found
 
-    def section(self, node: Node | None, path: str, model: type, absent: Node | Place | None = None) -> "ConfigBlock":
+    def section(self, node: Node | None, path: str, model: type, absent: Node | YamlLocation | None = None) -> "ConfigBlock":
         """A mapping by the keys of its model. Rules, and forms that have a reader of their own, are only among its nodes.
         `absent`: the place to name where there is no mapping."""
         keys = keys_of(model)
-        block = ConfigBlock(self, node or absent or Place("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0]))
+        block = ConfigBlock(
+            self, node or absent or YamlLocation("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0])
+        )
         for name, child in block.nodes.items():
             key = keys[name]
             left = key.kind is ValueKind.RULE or (key.kind is ValueKind.OWN and key.setting.parse is None)
@@ -120,7 +122,7 @@ class ConfigReader:
 
     def shown(self, node: Node) -> str:
         """The value for a message: quoted if it is short and cannot be a secret, else only its kind."""
-        if node.place in self._filled:
+        if node.location in self._filled:
             return f"what the environment gives ({self.kind_of(node)})"
         if isinstance(node.value, str) and 0 < len(node.value) <= _SHOWN_CHARS and "\n" not in node.value:
             return f"`{node.value}`"
@@ -148,11 +150,11 @@ class ConfigReader:
 
     def _given(self, node: Node) -> object:
         """What the environment gives is text; where a key takes no text it means what it would mean without quotes."""
-        return resolve_scalar(node.value) if node.place in self._filled and isinstance(node.value, str) else node.value
+        return resolve_scalar(node.value) if node.location in self._filled and isinstance(node.value, str) else node.value
 
     def _value(self, node: Node, key: ConfigKey) -> Any:
         given = node.value if key.kind in _TEXTUAL else self._given(node)
-        if key.nullable and (given is None or (given == "" and node.place in self._filled)):
+        if key.nullable and (given is None or (given == "" and node.location in self._filled)):
             return None
         if key.kind is ValueKind.CHOICE:
             if given not in key.choices:
@@ -166,14 +168,14 @@ class ConfigReader:
     def _refuse(self, node: Node, path: str, key: ConfigKey, hint: str) -> None:
         # Under `tuner:` nothing is quoted: a key is easily pasted one line too high.
         shown = self.kind_of(node) if path.rpartition(".")[0].endswith("tuner") else self.shown(node)
-        hint = "" if node.place in self._filled else hint
+        hint = "" if node.location in self._filled else hint
         if key.kind in (ValueKind.TEXT, ValueKind.SECRET) and isinstance(node.value, bool | int | float):
             hint = "; put it in quotes"
         elif key.kind is ValueKind.CHOICE and isinstance(node.value, str):
             near = nearest(node.value, key.choices)
             hint = f"; did you mean `{near}`?" if near else ""
         elif key.kind in (ValueKind.INTEGER, ValueKind.NUMBER) and isinstance(node.value, str) and not node.plain:
-            is_number = isinstance(resolve_scalar(node.value), int | float) and node.place not in self._filled
+            is_number = isinstance(resolve_scalar(node.value), int | float) and node.location not in self._filled
             hint = "; remove the quotes" if is_number else ""
         self.problem(node, path, f"`{key.name}` takes {key.takes()}, not {shown}{hint}")
 
@@ -183,7 +185,7 @@ class ConfigBlock:
     """A mapping of the file while it is read."""
 
     reader: ConfigReader
-    at: Node | Place
+    at: Node | YamlLocation
     path: str
     values: dict[str, Any]
     """By field; only what is there and right."""

@@ -12,7 +12,7 @@ from tunerd.loading.reading import ConfigReader, join, meant
 from tunerd.mapping.detectors import DETECTORS
 from tunerd.mapping.fieldpaths import field_path
 from tunerd.mapping.patterns import BadPattern, compile_redaction
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 _RULE_NAME: Final = re.compile(r"[a-z][a-z_-]{0,30}", re.ASCII)
 _TAKEN: Final = frozenset({*DETECTORS, "field", "redacted"})
@@ -76,7 +76,7 @@ def _patterns(reader: ConfigReader, node: Node, path: str) -> dict[str, str]:
         at = join(path, name)
         if not _RULE_NAME.fullmatch(name) or name in _TAKEN:
             why = "has a meaning already" if name in _TAKEN else "only small letters, - and _, because texts will show [name]"
-            reader.problem((node.keys or {}).get(name, child.place), at, f"the name `{name}` can't be used: {why}")
+            reader.problem((node.keys or {}).get(name, child.location), at, f"the name `{name}` can't be used: {why}")
         text = reader.text(child, at, "a regular expression in single quotes")
         if text is not None:
             try:

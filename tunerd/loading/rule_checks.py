@@ -13,7 +13,7 @@ from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.delivery.proxy import proxy_problems
 from tunerd.loading.config_file import PartialConfig, read_file
 from tunerd.mapping import compile_source, manifest_sources
-from tunerd.places import ConfigError, Problem
+from tunerd.yaml_location import ConfigError, Problem
 
 _OF_THE_PRESET: Final = ("unknown name", "no rule for", "no agent_remote_identifier", "has no use without")
 """How problems begin that may only be there because the preset could not be read (or the groups of path_groups)."""

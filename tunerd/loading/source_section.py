@@ -17,7 +17,7 @@ from tunerd.loading.strategies import check_strategy, read_on_missing, read_stra
 from tunerd.loading.tuner import Destinations, TunerBlock, read_tuner
 from tunerd.mapping import manifest_sources, presets
 from tunerd.mapping.patterns import BadPattern, compile_pattern
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 _ROOT_NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _RULES: Final = ("agent", "documents", "gather", "call", "manifest")
@@ -104,10 +104,10 @@ def _finish(
 ) -> Source:
     """What needs to know the other sources and the top of the file."""
     block, rules, path = draft.block, draft.rules, draft.path
-    place = block.at if not isinstance(block.at, Node) else block.at.place
-    own = TunerBlock(join(path, "tuner"), place)
+    location = block.at if not isinstance(block.at, Node) else block.at.location
+    own = TunerBlock(join(path, "tuner"), location)
     if "tuner" in block.nodes:
-        own = read_tuner(block.reader, block.nodes["tuner"], own.path, place)
+        own = read_tuner(block.reader, block.nodes["tuner"], own.path, location)
     found: dict[str, Any] = {}
     if rules.call is None and rules.manifest is None and not ({"preset", "call", "manifest"} & block.nodes.keys()):
         block.problem("", "has no rules: give it a `preset:`, a `call:` or a `manifest:`")
@@ -216,7 +216,7 @@ def _refuse_same_names(drafts: Sequence[_Draft]) -> None:
         if (name := draft.block.values.get("name")) is None:
             continue
         if name in first:
-            line = first[name].place.line
+            line = first[name].location.line
             draft.block.problem("name", f"another source has this name (line {line}); each needs its own")
         first.setdefault(name, draft.block.nodes["name"])
 
@@ -226,6 +226,6 @@ def _warn_same_files(drafts: Sequence[_Draft]) -> None:
     for at, (one, ours) in enumerate(zip(drafts, real, strict=True)):
         for other, theirs in zip(drafts[:at], real[:at], strict=True):
             if {"path"} <= one.block.values.keys() & other.block.values.keys() and may_share(ours, theirs):
-                line = other.block.nodes["path"].place.line
+                line = other.block.nodes["path"].location.line
                 say = f"may read the same files as source `{other.source.name}` (line {line}); use include and exclude"
                 one.block.warn("path", say)

@@ -9,8 +9,8 @@ from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import ManifestRule, UrlRule
 from tunerd.config.settings import DAY_S
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
-from tunerd.location import MAX_URL_CHARS, url_problem
-from tunerd.places import Node
+from tunerd.recording_url import MAX_URL_CHARS, url_problem
+from tunerd.yaml_location import Node
 
 
 def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[UrlRule | ManifestRule | None, ConfigBlock]]:

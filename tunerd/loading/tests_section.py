@@ -18,7 +18,7 @@ from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant, neare
 from tunerd.mapping import manifest_sources
 from tunerd.mapping.expressions import ExpressionError, compile_item
 from tunerd.outcome import FailReason
-from tunerd.places import ConfigError, Node, Place, Problem
+from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
 RECORDING_FIELDS: Final = ("key", "id", "url", "started_at", "duration_ms", "expires_at")
 Examples: TypeAlias = tuple[Example, ...]
@@ -40,11 +40,11 @@ def read_examples(reader: ConfigReader, node: Node | None, sources: Iterable[Sou
             continue
         before = len(reader.problems)
         block = reader.section(item, f"tests[{at}]", Example)
-        example = _read(block, item.place, by_name)
+        example = _read(block, item.location, by_name)
         if example is None or len(reader.problems) > before:
             continue
         if example.name in found:
-            line = found[example.name].place.line
+            line = found[example.name].location.line
             reader.problem(item, join(block.path, "name"), f"another example has this name (line {line}); each needs its own")
         found.setdefault(example.name, example)
     return tuple(found.values())
@@ -56,7 +56,7 @@ def read_examples_file(path: Path, sources: Iterable[Source]) -> Examples:
         text = path.read_text("utf-8")
     except (OSError, ValueError) as exc:
         why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or "is not UTF-8"
-        raise ConfigError([Problem(place=Place(str(path), 1, 1), path="", message=why)]) from None
+        raise ConfigError([Problem(location=YamlLocation(str(path), 1, 1), path="", message=why)]) from None
     root = parse_yaml(text, str(path))
     reader = ConfigReader(substitute(root, {}, lambda _: True), os.path.dirname(os.path.abspath(path)))
     node: Node | None = root
@@ -68,7 +68,7 @@ def read_examples_file(path: Path, sources: Iterable[Source]) -> Examples:
     return examples
 
 
-def _read(block: ConfigBlock, place: Place, sources: Mapping[str, Source]) -> Example | None:
+def _read(block: ConfigBlock, location: YamlLocation, sources: Mapping[str, Source]) -> Example | None:
     values, nodes = block.values, block.nodes
     if "name" not in nodes:
         block.problem("", "`name:` is missing: what the example shows, in a few words")
@@ -103,7 +103,7 @@ def _read(block: ConfigBlock, place: Place, sources: Mapping[str, Source]) -> Ex
     if "expect_failed" in nodes:
         values["expect_failed"] = _reason(block, nodes["expect_failed"])
     source = _source(block, sources)
-    return None if source is None or "name" not in values else Example(**{**values, "source": source, "place": place})
+    return None if source is None or "name" not in values else Example(**{**values, "source": source, "location": location})
 
 
 def _input(block: ConfigBlock, node: Node) -> Node:
@@ -133,8 +133,8 @@ def _expressions(block: ConfigBlock, key: str) -> dict[str, Node]:
             compile_item(text)
         except ExpressionError as error:
             node = block.nodes[key]
-            place = (node.keys or {}).get(text, node.place)
-            block.reader.problem(place, join(block.path, key), f"`{text}` is no expression: {error.what}")
+            location = (node.keys or {}).get(text, node.location)
+            block.reader.problem(location, join(block.path, key), f"`{text}` is no expression: {error.what}")
     return members
 
 

@@ -12,7 +12,7 @@ from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.models import TunerSection
 from tunerd.config.text_forms import DEFAULT_BASE_URL, REMOVED, is_key
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join
-from tunerd.places import Node, Place
+from tunerd.yaml_location import Node, YamlLocation
 
 KEY_VARIABLE: Final = "TUNER_API_KEY"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -26,7 +26,7 @@ class TunerBlock:
     """One `tuner:` block as it was read; empty where there is none."""
 
     path: str
-    place: Place
+    location: YamlLocation
     values: Mapping[str, Any] = field(default_factory=dict)
     """By key; only what is there and right."""
     given: frozenset[str] = frozenset()
@@ -38,13 +38,13 @@ class TunerBlock:
         hidden = {"name"} | (_KEY_KEYS if self.given & _KEY_KEYS else frozenset())
         return TunerBlock(
             path=self.path if self.given else top.path,
-            place=self.place if self.given else top.place,
+            location=self.location if self.given else top.location,
             values={**{key: value for key, value in top.values.items() if key not in hidden}, **self.values},
             given=self.given | (top.given - hidden),
         )
 
 
-def read_tuner(reader: ConfigReader, node: Node | None, path: str, absent: Place) -> TunerBlock:
+def read_tuner(reader: ConfigReader, node: Node | None, path: str, absent: YamlLocation) -> TunerBlock:
     """Read one block. `absent` is the place to name when there is none."""
     block = reader.section(node, path, TunerSection, absent)
     values = {name: value for name, value in block.values.items() if value is not None}
@@ -69,7 +69,7 @@ def read_tuner(reader: ConfigReader, node: Node | None, path: str, absent: Place
         except KeyUnusable as exc:
             block.warn("api_key_file", f"{exc}; nothing is sent until it can be used")
     given = frozenset(name for name in block.nodes if block.values.get(name, "") is not None)
-    return TunerBlock(path, node.place if node is not None else absent, values, given)
+    return TunerBlock(path, node.location if node is not None else absent, values, given)
 
 
 class Destinations:
@@ -153,7 +153,7 @@ class Destinations:
         path = join(block.path, key)
         if path not in self._told:
             self._told.add(path)
-            self._reader.problem(block.place, path, message)
+            self._reader.problem(block.location, path, message)
 
 
 def _free(label: str, taken: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from tunerd.call import Form
 from tunerd.config import Config
 from tunerd.mapping.building import manifest_sources
 from tunerd.mapping.source import SourceMapping, compile_source
-from tunerd.places import ConfigError, Problem
+from tunerd.yaml_location import ConfigError, Problem
 
 __all__ = ["SourceMapping", "compile_source", "compile_sources", "manifest_sources"]
 

@@ -20,8 +20,8 @@ from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.scope import nearest
 from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
-from tunerd.places import ConfigError, Node, Place, Problem
 from tunerd.tuner_fields import RECORDING_FIELDS, ROWS, RULE_FIELDS
+from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
@@ -104,7 +104,7 @@ class Builder:
         self._environ = dict(environ)
         self._path = path
         node = self.rules.call or self.rules.manifest
-        self._place = node.place if node is not None else Place("", 1, 1)
+        self._location = node.location if node is not None else YamlLocation("", 1, 1)
 
     def compile(self, *, with_places: bool) -> Compiled:
         """Raises ConfigError with every problem."""
@@ -118,7 +118,9 @@ class Builder:
         gather = group = made = None
         if (node := self.rules.gather) is not None:
             if self.rules.call is None:
-                problems.append(Problem(place=node.place, path=f"{self._path}.gather", message="has no use without `call:`"))
+                problems.append(
+                    Problem(location=node.location, path=f"{self._path}.gather", message="has no use without `call:`")
+                )
             gather = compile_documents(compiler, node)
             whole = RuleCompiler(context, with_places=with_places, unknown_roles=self.rules.unknown_roles)
             self._roots(whole, ("docs", *part_names(node)), problems)
@@ -184,7 +186,7 @@ class Builder:
 
     def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
         """The compiler's problems, with the source's path before theirs."""
-        problems += [Problem(place=p.place, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
+        problems += [Problem(location=p.location, path=f"{self._path}.{p.path}", message=p.message) for p in compiler.problems]
 
     def _zone(self, problems: list[Problem]) -> tzinfo:
         try:
@@ -228,12 +230,12 @@ class Builder:
         started = self._manifests.get(rule.manifest)
         if started is None:
             hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
-            compiler.problem(rule.key.place, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
+            compiler.problem(rule.key.location, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
         elif not started and rule.within_s is not None:
             what = (
                 f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
             )
-            compiler.problem(rule.key.place, f"{path}.within", what)
+            compiler.problem(rule.key.location, f"{path}.within", what)
         key = compiler.identity(rule.key, f"{path}.key", call.names)
         return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run, None)
 
@@ -243,10 +245,10 @@ class Builder:
                 what = f"no rule for `{name}`, which every call needs{_HINTS.get(name, '')}"
                 if path == "manifest":
                     what = f"no rule for `{name}`, which every recording needs"
-                problems.append(Problem(place=node.place, path=f"{self._path}.{path}", message=what))
+                problems.append(Problem(location=node.location, path=f"{self._path}.{path}", message=what))
 
     def _problem(self, key: str, what: str) -> Problem:
-        return Problem(place=self._place, path=f"{self._path}.{key}" if key else self._path, message=what)
+        return Problem(location=self._location, path=f"{self._path}.{key}" if key else self._path, message=what)
 
 
 def _used(compiler: RuleCompiler) -> dict[str, int]:

@@ -19,7 +19,6 @@ from tunerd.call import (
     Refusal,
     RefusedDocument,
 )
-from tunerd.location import url_problem
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled
 from tunerd.mapping.document_run import DocumentRun, gave_nothing
@@ -34,6 +33,7 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.mapping.values import true
 from tunerd.outcome import FailReason
+from tunerd.recording_url import url_problem
 from tunerd.tuner_fields import ROWS
 
 Made = TypeVar("Made")

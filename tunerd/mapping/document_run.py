@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from tunerd.call import Document, ManifestStrategy, MappingNotes, Strategy, UrlStrategy
 from tunerd.config import ManifestRule
-from tunerd.location import url_problem
 from tunerd.mapping.building import REQUIRED, Compiled, StrategyRules
 from tunerd.mapping.functions import Run
 from tunerd.mapping.limits import RefusalError
@@ -20,6 +19,7 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import Misfit, RuleRef, Trace
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
+from tunerd.recording_url import url_problem
 
 _DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
 """An error in the rule of one of these fails the document; any other field is left out."""
@@ -133,7 +133,7 @@ class DocumentRun:
                 near_s=rules.rule.near_s,
             )
         if text is not None and (wrong := url_problem(text)) is not None:
-            step = RuleRef(f"{rules.path}.url", rules.rule.url.place, rules.text)
+            step = RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text)
             raise RefusalError(str(step), wrong)
         expires = None if rules.expires_at is None else self._lenient(rules.expires_at, rules.path)
         return UrlStrategy(url=text, expires_at=None if expires is None else expires / 1000)

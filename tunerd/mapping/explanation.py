@@ -10,7 +10,7 @@ from typing import Any
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
-from tunerd.places import Place
+from tunerd.yaml_location import YamlLocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class FieldReport:
 
     name: str
     rule: str
-    place: Place
+    location: YamlLocation
     value: Any
     kind: str
     """text, a number, a list, ...; null where there is nothing."""
@@ -90,7 +90,7 @@ def _field(name: str, step: RuleRef, value: Any, error: str | None, rules: Seque
         why = f"left out: {error}"
     elif missing(value):
         why = _why(step, rules)
-    return FieldReport(name=name, rule=step.text, place=step.place, value=value, kind=kind(value), why=why)
+    return FieldReport(name=name, rule=step.text, location=step.location, value=value, kind=kind(value), why=why)
 
 
 def _why(step: RuleRef, rules: Sequence[RuleTrace]) -> str:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Refusal
-from tunerd.location import MAX_URL_CHARS, url_problem
 from tunerd.mapping.limits import check_create_call
 from tunerd.outcome import FailReason
+from tunerd.recording_url import MAX_URL_CHARS, url_problem
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
 _AGAIN: Final = "map it again with `tunerd remap`"
@@ -77,8 +77,10 @@ def _send_calls(fields: Mapping[str, Any], recording_url: str) -> dict[str, Any]
 def content_of(row: Mapping[str, Any]) -> str:
     """What a row says in one text: speech as it is, a tool row as its name and JSON, a node row as a step from one to the
     next. Text that such a row has besides comes first."""
-    parts = [row["text"]] if row.get("text") else []
     tool, node = row.get("tool"), row.get("node")
+    if not tool and not node:
+        return row.get("text") or ""
+    parts = [row["text"]] if row.get("text") else []
     if tool:
         parts.append(_tool_content(tool))
     if node:

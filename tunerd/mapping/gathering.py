@@ -17,13 +17,13 @@ from tunerd.config.quantities import DURATION_FORM, parse_duration
 from tunerd.mapping.functions import Run
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.row_values import number_of, text_of
-from tunerd.mapping.rule_reader import key_place
+from tunerd.mapping.rule_reader import key_location
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import alternatives
 from tunerd.mapping.scope import nearest
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all documents of one call: a key that never changes must not fill the disk."""
@@ -77,9 +77,9 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
     for name in members:
         if name not in _MEMBERS:
             hint = nearest(name, _MEMBERS)
-            compiler.problem(key_place(node, name), f"gather.{name}", f"unknown member `{name}`{hint}")
+            compiler.problem(key_location(node, name), f"gather.{name}", f"unknown member `{name}`{hint}")
     if "key" not in members or members["key"].value is None:
-        compiler.problem(node.place, "gather.key", "`key:` is missing: a rule that gives documents of one call the same text")
+        compiler.problem(node.location, "gather.key", "`key:` is missing: a rule that gives documents of one call the same text")
         return None
     names = compiler.roots.inner()
     parts: list[tuple[str, Run]] = []
@@ -88,9 +88,9 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
         path = f"gather.parts.{name}"
         if not _NAME.fullmatch(name):
             what = f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter"
-            compiler.problem(key_place(listed or node, name), path, what)
+            compiler.problem(key_location(listed or node, name), path, what)
         elif name in _NOT_A_PART or name in compiler.roots.slots:
-            compiler.problem(key_place(listed or node, name), path, f"the name `{name}` is taken already: choose another")
+            compiler.problem(key_location(listed or node, name), path, f"the name `{name}` is taken already: choose another")
         parts.append((name, compiler.rule(rule, path, names).run))
 
     def optional(name: str) -> Run | None:
@@ -110,7 +110,7 @@ def compile_documents(compiler: RuleCompiler, node: Node) -> DocumentRules | Non
 def _wait(compiler: RuleCompiler, node: Node, wait: Node | None) -> float:
     if wait is None or wait.value is None:
         what = "`wait:` is missing: how long a call waits for its next document, like 30s"
-        compiler.problem(node.place, "gather.wait", what)
+        compiler.problem(node.location, "gather.wait", what)
         return 0.0
     value = wait.value
     if type(value) in (int, float) and not value < 0:  # type: ignore[operator]
@@ -118,7 +118,7 @@ def _wait(compiler: RuleCompiler, node: Node, wait: Node | None) -> float:
     try:
         return parse_duration(value) if isinstance(value, str) else parse_duration("")
     except ValueError:
-        compiler.problem(wait.place, "gather.wait", f"takes {DURATION_FORM}")
+        compiler.problem(wait.location, "gather.wait", f"takes {DURATION_FORM}")
         return 0.0
 
 

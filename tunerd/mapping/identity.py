@@ -11,7 +11,7 @@ from typing import Any, Final
 from tunerd.mapping.functions import UNKNOWN, Code, Function, Run
 from tunerd.mapping.grammar import GrammarError, Tree, parse
 from tunerd.mapping.values import exact, lost_digits
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 
 def exactly(run: Run) -> Run:

@@ -20,7 +20,7 @@ from tunerd.mapping.roles import DROPS_SLOT, TableAsked
 from tunerd.mapping.scope import NameScope, Slot, nearest
 from tunerd.mapping.trace import TRACE_SLOT, RuleRef, traced, watching
 from tunerd.mapping.values import RuleError, exact
-from tunerd.places import Node, Place, Problem
+from tunerd.yaml_location import Node, Problem, YamlLocation
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -54,17 +54,17 @@ class RuleReader:
         """A slot without a name."""
         return self._slot().index
 
-    def _bind(self, names: NameScope, name: str, place: Place, path: str, value: Any = UNKNOWN) -> Slot:
+    def _bind(self, names: NameScope, name: str, location: YamlLocation, path: str, value: Any = UNKNOWN) -> Slot:
         if not _NAME.fullmatch(name):
-            self.problem(place, path, f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter")
+            self.problem(location, path, f"`{name}` is no name: use a-z, 0-9 and _, beginning with a letter")
         elif name in names.all():
-            self.problem(place, path, f"the name `{name}` is taken already: choose another")
+            self.problem(location, path, f"the name `{name}` is taken already: choose another")
         slot = self._slot(value)
         names.slots[name] = slot
         return slot
 
-    def problem(self, place: Place, path: str, message: str) -> None:
-        problem = Problem(place=place, path=path, message=message)
+    def problem(self, location: YamlLocation, path: str, message: str) -> None:
+        problem = Problem(location=location, path=path, message=message)
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -74,7 +74,7 @@ class RuleReader:
                 return None
             return node.value
         if node.value is not None:
-            self.problem(node.place, path, "write a mapping here: name: rule")
+            self.problem(node.location, path, "write a mapping here: name: rule")
         return None
 
     def _tables(self, rule: Node, names: NameScope) -> list[TableAsked]:
@@ -99,7 +99,7 @@ class RuleReader:
         try:
             return constant(exact(code.value))
         except RuleError as error:
-            self.problem(node.place, path, str(error))
+            self.problem(node.location, path, str(error))
             return constant(None)
 
     def step(self, node: Node, path: str) -> RuleRef:
@@ -112,7 +112,7 @@ class RuleReader:
             text = "a table" if "const" in value else "a block"
         else:
             text = "null" if value is None else str(value).lower()
-        return RuleRef(path, node.place, text)
+        return RuleRef(path, node.location, text)
 
     def _text(self, node: Node, text: str, path: str, names: NameScope, number: int) -> Code:
         try:
@@ -126,7 +126,7 @@ class RuleReader:
                 what = f"unknown name `{text}`{known}: write {{const: {text}}} for the text, doc.{text} for a field"
             elif node.plain and error.cut:
                 what += f"; YAML cuts a plain text at ` #`, `: ` and, in [ ] and {{ }}, at commas: {_QUOTE}"
-            self.problem(_place_in(node, text, error.at), path, what)
+            self.problem(_location_in(node, text, error.at), path, what)
             return constant(None)
 
     def _misread(self, node: Node, path: str) -> bool:
@@ -143,7 +143,7 @@ class RuleReader:
         else:
             odd = False
         if odd:
-            self.problem(node.place, path, f"YAML split this at a comma or at `: `: {_QUOTE}")
+            self.problem(node.location, path, f"YAML split this at a comma or at `: `: {_QUOTE}")
         return odd
 
     def as_time(self, code: Code, node: Node, path: str) -> Code:
@@ -153,7 +153,7 @@ class RuleReader:
             try:
                 return constant(epoch_ms(code.value, zone))
             except RuleError as error:
-                self.problem(node.place, path, str(error))
+                self.problem(node.location, path, str(error))
                 return constant(None)
         run = instants(code, zone)
         if not self.with_places:
@@ -187,15 +187,15 @@ class RuleReader:
         return Block(counted)
 
 
-def _place_in(node: Node, text: str, at: int) -> Place:
+def _location_in(node: Node, text: str, at: int) -> YamlLocation:
     """Of a text of several lines, where it begins."""
-    place = node.place
-    return place if "\n" in text else Place(place.file, place.line, place.column + at + (0 if node.plain else 1))
+    begin = node.location
+    return begin if "\n" in text else YamlLocation(begin.file, begin.line, begin.column + at + (0 if node.plain else 1))
 
 
 def _is_cut(node: Node) -> bool:
     return node.plain and isinstance(node.value, str) and unbalanced(node.value)
 
 
-def key_place(node: Node, name: str) -> Place:
-    return (node.keys or {}).get(name, node.place)
+def key_location(node: Node, name: str) -> YamlLocation:
+    return (node.keys or {}).get(name, node.location)

@@ -16,12 +16,12 @@ from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import lets_of_identities
 from tunerd.mapping.roles import UnknownRoles, row_without_role
-from tunerd.mapping.rule_reader import RuleReader, key_place
+from tunerd.mapping.rule_reader import RuleReader, key_location
 from tunerd.mapping.scope import NameScope, nearest
 from tunerd.mapping.trace import optional, traced
 from tunerd.mapping.values import missing
-from tunerd.places import Node
 from tunerd.tuner_fields import NODE_FIELDS, ROW_FIELDS, TOOL_FIELDS
+from tunerd.yaml_location import Node
 
 _ROW_TIMES: Final = frozenset({"start_at", "end_at"})
 _BLOCK_WORDS: Final = frozenset({"for_each", "let", "when", "rows"})
@@ -53,7 +53,7 @@ class RuleCompiler(RuleReader):
             at = f"{path}.let.{name}"
             with self._exact() if name in identities else nullcontext():
                 code = self.rule(rule, at, names)
-            slot = self._bind(names, name, key_place(let, name), at, code.value)
+            slot = self._bind(names, name, key_location(let, name), at, code.value)
             if code.value is UNKNOWN and (tables := self._tables(rule, names)):
                 slot = names.slots[name] = replace(slot, tables=tables)
             if code.value is UNKNOWN:
@@ -71,7 +71,7 @@ class RuleCompiler(RuleReader):
         """Compile one rule. `rows`: its blocks are rows of a transcript. `identity`: its value is guarded as one. Problems are
         noted, and the rule becomes null."""
         if depth > MAX_DEPTH:
-            self.problem(node.place, path, "rules are nested too deep here")
+            self.problem(node.location, path, "rules are nested too deep here")
             return constant(None)
         value = node.value
         number = len(self.steps)
@@ -92,7 +92,7 @@ class RuleCompiler(RuleReader):
 
     def _first_of(self, node: Node, items: Sequence[Node], path: str, names: NameScope, rows: bool, depth: int) -> Code:
         if not items:
-            self.problem(node.place, path, "an empty list gives nothing: write null, or {const: []}")
+            self.problem(node.location, path, "an empty list gives nothing: write null, or {const: []}")
             return constant(None)
         if self._misread(node, path):
             return constant(None)
@@ -117,7 +117,7 @@ class RuleCompiler(RuleReader):
     ) -> Code:
         if "const" in members:
             if len(members) > 1:
-                self.problem(node.place, path, "`const` stands alone in its mapping")
+                self.problem(node.location, path, "`const` stands alone in its mapping")
             return constant(members["const"].bare())
         if self._misread(node, path):
             return constant(None)
@@ -135,11 +135,11 @@ class RuleCompiler(RuleReader):
         if (for_each := members.get("for_each")) is not None:
             heads = self.members(for_each, f"{path}.for_each") or {}
             if len(heads) != 1:
-                self.problem(for_each.place, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
+                self.problem(for_each.location, f"{path}.for_each", "for_each takes one name and one rule: {m: doc.messages}")
                 return NO_ROWS
             (name, rule) = next(iter(heads.items()))
             each = self.rule(rule, f"{path}.for_each", names, depth=depth + 1)
-            item = self._bind(names, name, key_place(for_each, name), f"{path}.for_each").index
+            item = self._bind(names, name, key_location(for_each, name), f"{path}.for_each").index
         inner = {name: member for name, member in members.items() if name != "for_each"}
         compile_body = self._rows if "rows" in members else self._object
         body = compile_body(node, inner, path, names, rows, depth)
@@ -150,21 +150,23 @@ class RuleCompiler(RuleReader):
     def _rows(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Block:
         for name in members:
             if name not in _BLOCK_WORDS:
-                self.problem(key_place(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row")
+                self.problem(
+                    key_location(node, name), f"{path}.{name}", "a block has either `rows` or fields: move this into a row"
+                )
         lets, when = self._prelude(members, path, names)
         given = members["rows"]
         if not isinstance(given.value, tuple) or not given.value:
-            self.problem(given.place, f"{path}.rows", "rows takes a list of blocks")
+            self.problem(given.location, f"{path}.rows", "rows takes a list of blocks")
             return NO_ROWS
         blocks = [self._row(item, f"{path}.rows[{at}]", names, rows, depth + 1) for at, item in enumerate(given.value)]
         return listed([(index, code.run) for index, code in lets], when.run if when else None, blocks)
 
     def _row(self, node: Node, path: str, names: NameScope, rows: bool, depth: int) -> Block:
         if not isinstance(node.value, dict) or "const" in node.value:
-            self.problem(node.place, path, "rows takes a list of blocks: {role: ..., text: ...}")
+            self.problem(node.location, path, "rows takes a list of blocks: {role: ..., text: ...}")
             return NO_ROWS
         if depth > MAX_DEPTH:
-            self.problem(node.place, path, "rules are nested too deep here")
+            self.problem(node.location, path, "rules are nested too deep here")
             return NO_ROWS
         number = len(self.steps)
         self.steps.append(self.step(node, path))
@@ -190,7 +192,7 @@ class RuleCompiler(RuleReader):
             at = f"{path}.{name}"
             if rows and name not in ROW_FIELDS:
                 hint = nearest(name, ROW_FIELDS) if name != "content" else " (did you mean `text`?)"
-                self.problem(key_place(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
+                self.problem(key_location(node, name), at, f"a row has no `{name}`{hint}; what is your own goes into metadata")
                 continue
             if rows and name in ("tool", "node"):
                 self._check_members(rule, at, TOOL_FIELDS if name == "tool" else NODE_FIELDS)
@@ -211,4 +213,4 @@ class RuleCompiler(RuleReader):
         if isinstance(node.value, dict) and "const" not in node.value:
             for name in node.value:
                 if name not in known and name not in _BLOCK_WORDS and not unbalanced(name):
-                    self.problem(key_place(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")
+                    self.problem(key_location(node, name), f"{path}.{name}", f"unknown member `{name}`{nearest(name, known)}")

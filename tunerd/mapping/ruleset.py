@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import Any
 
 from tunerd.mapping.functions import Code, Run
-from tunerd.mapping.rule_reader import key_place
+from tunerd.mapping.rule_reader import key_location
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.scope import Broken, NameScope, nearest
 from tunerd.mapping.trace import Misfit, RuleRef
-from tunerd.places import Node
+from tunerd.yaml_location import Node
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def compile_rules(
         if name in ("let", "refuse", "when", "not_call"):
             continue
         if name not in fields:
-            compiler.problem(key_place(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
+            compiler.problem(key_location(node, name), at, f"unknown field `{name}`{hints.get(name) or nearest(name, fields)}")
             continue
         if rule.value is None:
             continue

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tunerd.mapping.expressions import WatchCall
 from tunerd.mapping.functions import Function, Run
 from tunerd.mapping.values import InexactError, RuleError, missing
-from tunerd.places import Place
+from tunerd.yaml_location import YamlLocation
 
 TRACE_SLOT: Final = 0
 """Where a traced run finds its Trace among the slots."""
@@ -24,17 +24,17 @@ class RuleRef:
 
     path: str
     """`call.transcript_with_tool_calls.rows[2].start_ms`"""
-    place: Place
+    location: YamlLocation
     text: str
     """The expression as written; for other forms a word for what it is."""
 
     def __str__(self) -> str:
-        return f"{self.path} ({place_text(self.place)})"
+        return f"{self.path} ({location_text(self.location)})"
 
 
-def place_text(place: Place) -> str:
+def location_text(location: YamlLocation) -> str:
     """`line 31`; in a preset also which."""
-    return f"{place.file}, line {place.line}" if place.file.startswith("preset ") else f"line {place.line}"
+    return f"{location.file}, line {location.line}" if location.file.startswith("preset ") else f"line {location.line}"
 
 
 class Misfit(Exception):

@@ -84,7 +84,7 @@ class EventLogger:
             counted.clear()
 
     def __call__(self, event: e.Event) -> None:
-        if self._level.writes("debug") and (detail := _detail(event)) is not None:
+        if self._level.is_debug and (detail := _detail(event)) is not None:
             self._log.write(*detail[:3])
         if type(event) in _SILENT:
             return

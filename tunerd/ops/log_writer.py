@@ -40,6 +40,7 @@ class LogLevel:
 
     def set(self, name: LevelName) -> None:
         self._lowest = _LEVELS[name]
+        self.is_debug = name == "debug"
 
     def writes(self, name: LevelName) -> bool:
         return _LEVELS[name] >= self._lowest

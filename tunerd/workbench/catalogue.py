@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.mapping import presets
-from tunerd.places import Node
 from tunerd.workbench.shown import wrapped
+from tunerd.yaml_location import Node
 
 _HEAD: Final = re.compile(r"# (from|maps|lacks): *(.*)")
 _NAME: Final = 26
@@ -50,7 +50,7 @@ def preset_info(name: str) -> PresetInfo:
         gathers="gather" in members,
         has_strategies=bool(strategies),
         looks_in=tuple(dict.fromkeys(str(one["manifest"].value) for one in strategies if "manifest" in one)),
-        environment=tuple(sorted(set(_variables(Node(members, members[next(iter(members))].place))))),
+        environment=tuple(sorted(set(_variables(Node(members, members[next(iter(members))].location))))),
     )
 
 

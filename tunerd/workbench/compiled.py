@@ -7,7 +7,7 @@ from typing import Final
 from tunerd.call import Form, Hold
 from tunerd.config import Config, Destination, ManifestRule, Source
 from tunerd.mapping import SourceMapping, compile_source, manifest_sources, presets
-from tunerd.places import ConfigError, Problem
+from tunerd.yaml_location import ConfigError, Problem
 
 MADE_UP_AGENT: Final = "your-agent"
 _MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)

@@ -171,7 +171,7 @@ def _compare(result: ExampleResult, expected: dict[str, Any], seen: dict[str, An
         name = text.split(".")[0].split("[")[0]
         if found and name in whys and name not in seen:
             report = whys[name]
-            result.hints.append(f"{name} ({where(report.place)}): {report.why}")
+            result.hints.append(f"{name} ({where(report.location)}): {report.why}")
 
 
 def _under(text: str, path: str) -> str:

@@ -10,12 +10,12 @@ import orjson
 
 from tunerd.call import Form, Refusal
 from tunerd.mapping.forms import fields_not_carried
-from tunerd.places import Place
 from tunerd.tuner_fields import ROWS
 from tunerd.visible import visible, visible_json
 from tunerd.workbench.request import RequestPreview
 from tunerd.workbench.shown import WIDTH, count, short, where, wrapped
 from tunerd.workbench.view import REPAIRS, View
+from tunerd.yaml_location import YamlLocation
 
 _ROWS_SHOWN: Final = 8
 _ORIGINS_SHOWN: Final = 5
@@ -91,7 +91,7 @@ def _outcome(view: View) -> Iterator[str]:
 
 
 def _where(item: Mapping[str, Any]) -> str:
-    return where(Place(item["file"], item["line"], 1))
+    return where(YamlLocation(item["file"], item["line"], 1))
 
 
 def _refusal(refusal: Mapping[str, str]) -> Iterator[str]:

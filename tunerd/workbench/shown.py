@@ -5,8 +5,8 @@ import os
 import textwrap
 from typing import Any, Final
 
-from tunerd.places import Place
 from tunerd.visible import visible
+from tunerd.yaml_location import YamlLocation
 
 WIDTH: Final = 80
 
@@ -40,11 +40,11 @@ def _json(value: Any) -> str:
         return "(nested too deep to show)"
 
 
-def where(place: Place) -> str:
+def where(location: YamlLocation) -> str:
     """`config.yaml:12`, `preset vapi:12`: short enough for the line of a rule."""
-    if place.file.startswith("preset "):
-        return f"{place.file}:{place.line}"
-    return f"{os.path.basename(place.file)}:{place.line}"
+    if location.file.startswith("preset "):
+        return f"{location.file}:{location.line}"
+    return f"{os.path.basename(location.file)}:{location.line}"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tunerd.mapping.explanation import Explanation
-from tunerd.places import Place
 from tunerd.visible import visible
 from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.shown import count, short, where, wrapped
 from tunerd.workbench.view import REPAIRS, merged, outcome_of
+from tunerd.yaml_location import YamlLocation
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12
@@ -22,7 +22,7 @@ _IDS_KEPT: Final = 100_000
 class _Field:
     source: str
     name: str
-    place: Place
+    location: YamlLocation
     filled: int = 0
     asked: int = 0
 
@@ -51,8 +51,8 @@ class Summary:
         """By source: what is not counted with its fields, and why."""
         self._gathers: set[str] = set()
         self._errors: Counter[tuple[str, str]] = Counter()
-        self._unknown: dict[tuple[str, Place], _Unknown] = {}
-        self._no_row: dict[tuple[str, Place], list[int]] = {}
+        self._unknown: dict[tuple[str, YamlLocation], _Unknown] = {}
+        self._no_row: dict[tuple[str, YamlLocation], list[int]] = {}
 
     def add(self, evaluation: Evaluation) -> None:
         self.documents += len(evaluation.unit.origins)
@@ -77,19 +77,19 @@ class Summary:
         self.repairs.update(explanation.repairs)
         self.redacted.update(explanation.mapped.notes.redacted)
         for report in explanation.fields:
-            kept = self._fields.setdefault((source, report.name), _Field(source, report.name, report.place))
+            kept = self._fields.setdefault((source, report.name), _Field(source, report.name, report.location))
             kept.asked += 1
             kept.filled += report.why is None
             if report.why is not None and report.why.startswith("left out: "):
                 self._errors[(report.name, report.why.removeprefix("left out: "))] += 1
         for rule in merged(explanation.rules):
             if rule.items:
-                counts = self._no_row.setdefault((rule.path, rule.ref.place), [0, 0])
+                counts = self._no_row.setdefault((rule.path, rule.ref.location), [0, 0])
                 counts[0] += rule.items
                 counts[1] += rule.rows
             for call in rule.calls.values():
                 if call.unknown:
-                    unknown = self._unknown.setdefault((rule.path, rule.ref.place), _Unknown(rule.ref.text))
+                    unknown = self._unknown.setdefault((rule.path, rule.ref.location), _Unknown(rule.ref.text))
                     for value, times in call.unknown.items():
                         if value in unknown.values or len(unknown.values) < _VALUES_KEPT:
                             unknown.values[value] += times
@@ -118,18 +118,18 @@ class Summary:
         if self._unknown:
             yield ""
             yield "Values that no table knew"
-            for (path, place), unknown in self._unknown.items():
+            for (path, location), unknown in self._unknown.items():
                 most = unknown.values.most_common(_VALUES_SHOWN)
                 values = ", ".join(f"{short(value, 40)} x{times:,}" for value, times in most)
                 more = len(unknown.values) - len(most)
-                yield from wrapped(f"{path} ({where(place)})", "      ", "  ")
+                yield from wrapped(f"{path} ({where(location)})", "      ", "  ")
                 yield from wrapped(values + (f" and {more} more" if more else ""), "      ")
         without = {key: counts for key, counts in self._no_row.items() if counts[1] < counts[0]}
         if without:
             yield ""
             yield "Items that gave no row"
-            for (path, place), (items, rows) in without.items():
-                yield from wrapped(f"{items - rows:,} of {count(items, 'item')}: {path} ({where(place)})", "      ", "  ")
+            for (path, location), (items, rows) in without.items():
+                yield from wrapped(f"{items - rows:,} of {count(items, 'item')}: {path} ({where(location)})", "      ", "  ")
         if self.repairs:
             yield ""
             yield "Repairs, and how often"
@@ -152,7 +152,7 @@ class Summary:
                 if kept.source == source:
                     share = f"{100 * kept.filled / kept.asked:3.0f} %"
                     of = f"{kept.filled:,} of {kept.asked:,}"
-                    yield f"  {kept.name:<28}{share}  {of:>16}   {where(kept.place)}"
+                    yield f"  {kept.name:<28}{share}  {of:>16}   {where(kept.location)}"
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -160,7 +160,7 @@ class Summary:
             "gathered": {"documents": self.gathered[0], "calls": self.gathered[1]},
             "outcomes": dict(self.outcomes),
             "fields": [
-                {"source": kept.source, "name": kept.name, "file": kept.place.file, "line": kept.place.line,
+                {"source": kept.source, "name": kept.name, "file": kept.location.file, "line": kept.location.line,
                  "filled": kept.filled, "documents": kept.asked}
                 for kept in self._fields.values()
             ],
@@ -170,12 +170,12 @@ class Summary:
                 for key, times in self.refused.most_common()
             ],
             "unknown": [
-                {"path": path, "file": place.file, "line": place.line, "rule": unknown.rule, "values": dict(unknown.values)}
-                for (path, place), unknown in self._unknown.items()
+                {"path": path, "file": location.file, "line": location.line, "rule": unknown.rule, "values": dict(unknown.values)}
+                for (path, location), unknown in self._unknown.items()
             ],
             "items": [
-                {"path": path, "file": place.file, "line": place.line, "items": items, "rows": rows}
-                for (path, place), (items, rows) in self._no_row.items()
+                {"path": path, "file": location.file, "line": location.line, "items": items, "rows": rows}
+                for (path, location), (items, rows) in self._no_row.items()
             ],
             "repairs": dict(self.repairs),
             "redacted": dict(self.redacted),

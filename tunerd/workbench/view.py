@@ -60,8 +60,8 @@ def view_of(evaluation: Evaluation) -> View:
             "expires_at": recording.expires_at,
         },
         "fields": [
-            {"name": field.name, "file": field.place.file, "line": field.place.line, "rule": field.rule, "value": field.value,
-             "why_nothing": field.why}
+            {"name": field.name, "file": field.location.file, "line": field.location.line, "rule": field.rule,
+             "value": field.value, "why_nothing": field.why}
             for field in explanation.fields
         ],
         "repairs": dict(explanation.repairs),
@@ -169,8 +169,8 @@ def _refusal_json(refusal: Refusal) -> dict[str, str]:
 def _rule_json(rule: RuleTrace) -> dict[str, Any]:
     return {
         "path": rule.path,
-        "file": rule.ref.place.file,
-        "line": rule.ref.place.line,
+        "file": rule.ref.location.file,
+        "line": rule.ref.location.line,
         "rule": rule.ref.text,
         "runs": rule.runs,
         "missing": rule.missing,

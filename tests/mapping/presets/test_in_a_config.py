@@ -12,7 +12,7 @@ from tunerd.config import Config
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_source, presets
 from tunerd.mapping.building import manifest_sources
-from tunerd.places import ConfigError
+from tunerd.yaml_location import ConfigError
 
 CALLS = ("retell", "livekit", "pipecat", "bland", "telnyx", "ultravox", "dograh")
 MANIFESTS = ("telnyx-recording", "twilio-recording", "daily-recording", "asterisk-recording", "freeswitch-cdr")

@@ -18,21 +18,20 @@ def test_the_document_becomes_exactly_what_was_read_and_approved(case: Case) -> 
     assert told(case) == orjson.loads(expected_of(case).read_bytes())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_both_forms_take_the_body(case: Case) -> None:
+def test_both_forms_take_the_body() -> None:
     """What maps at all meets the strict check of create-call, that of send-calls, and the sandbox's own models."""
-    for form, check in ((Form.CREATE_CALL, check_create_call), (Form.SEND_CALLS, check_send_calls)):
-        expected = orjson.loads(expected_of(case).read_bytes())
-        calls = [mapped.call for mapped in outcomes(case, form)]
-        assert ["body" in one for one in (expected if isinstance(expected, list) else [expected])] == [bool(c) for c in calls]
-        for call in calls:
-            if call is not None:
-                body = body_of(call, form)
-                assert check(body) is None
-                assert not judge(form, orjson.dumps(body)).problems
+    for case in CASES:
+        for form, check in ((Form.CREATE_CALL, check_create_call), (Form.SEND_CALLS, check_send_calls)):
+            expected = orjson.loads(expected_of(case).read_bytes())
+            calls = [mapped.call for mapped in outcomes(case, form)]
+            assert ["body" in one for one in (expected if isinstance(expected, list) else [expected])] == [bool(c) for c in calls]
+            for call in calls:
+                if call is not None:
+                    body = body_of(call, form)
+                    assert check(body) is None
+                    assert not judge(form, orjson.dumps(body)).problems
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_no_variant_hides_an_error_in_an_optional_rule(case: Case) -> None:
+def test_no_variant_hides_an_error_in_an_optional_rule() -> None:
     """No field is left out because its rule failed: every fixture is a shape that the preset knows."""
-    assert all(mapped.notes.left_out == () for mapped in outcomes(case, Form.CREATE_CALL))
+    assert [case for case in CASES if any(mapped.notes.left_out for mapped in outcomes(case, Form.CREATE_CALL))] == []

@@ -6,6 +6,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tunerd.config import Redact
 from tunerd.mapping.redaction import Redaction
 
@@ -85,7 +86,7 @@ def unchanged(value: Any) -> Any:
     return body
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(payloads())
 def test_nothing_is_left_and_nothing_else_changes(payload: dict[str, Any]) -> None:
     """Texts hold nothing more that a detector finds; all the rest is the very same, and the shape of objects too."""
@@ -96,7 +97,7 @@ def test_nothing_is_left_and_nothing_else_changes(payload: dict[str, Any]) -> No
     assert sum(done.counts.values()) > 0 or done.body_json == orjson.dumps(payload)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(payloads())
 def test_once_is_enough(payload: dict[str, Any]) -> None:
     """What was redacted is redacted: a second time finds nothing."""
@@ -104,7 +105,7 @@ def test_once_is_enough(payload: dict[str, Any]) -> None:
     assert REDACTION.apply(once).counts == {}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(TEXTS)
 def test_what_stays_of_a_text_is_the_text(text: str) -> None:
     """Hits are in order and apart, and every character outside of them stays."""

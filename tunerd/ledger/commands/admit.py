@@ -53,14 +53,14 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
         store.files.set_mark(admission.mark, now)
         if admission.mark.whole:
             store.disposable.add((admission.mark.source, admission.mark.path))
-    verdicts = tuple((verdict, latest[row.row].state) for verdict, row in placed)
+    verdicts = tuple([(verdict, latest[row.row].state) for verdict, row in placed])
     handed = hand_over(store, _untouched(admission, placed, now), offers, now, found) if offers else ()
     return Admitted(
         verdicts=verdicts,
         handed=handed,
         late=late,
-        matched=tuple(one for one in found if isinstance(one, Matched)),
-        failed=tuple(one for one in found if isinstance(one, FailedCall)),
+        matched=tuple([one for one in found if isinstance(one, Matched)]),
+        failed=tuple([one for one in found if isinstance(one, FailedCall)]),
     )
 
 
@@ -68,7 +68,7 @@ def _untouched(
     admission: Admission, placed: Sequence[tuple[AdmitVerdict, LedgerRow]], now: float
 ) -> Sequence[tuple[Call, LedgerRow]]:
     """New calls that depend on nothing but their own document: matching has not changed them since they were placed."""
-    times = Counter(row.row for _, row in placed)
+    times = Counter([row.row for _, row in placed])
     return [
         (call, row)
         for call, (verdict, row) in zip(admission.calls, placed, strict=True)

@@ -40,8 +40,8 @@ _WORDS: Mapping[FailReason, str] = {
 }
 
 
-def first_wants(row: LedgerRow, strategies: Sequence[Strategy]) -> Sequence[Want]:
-    """What a call looks for that is new or was rewritten."""
+def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: bool = True) -> Sequence[Want]:
+    """What a call looks for that is new or was rewritten; or what it would look for, if it brings its URL."""
     return [
         Want(
             call=row.row,
@@ -52,6 +52,7 @@ def first_wants(row: LedgerRow, strategies: Sequence[Strategy]) -> Sequence[Want
             within_ms=None if strategy.within_s is None else round(strategy.within_s * 1000),
             near_ms=round(strategy.near_s * 1000),
             ended_at_ms=row.ended_at_ms,
+            seeking=is_seeking,
         )
         for position, strategy in wants_of(strategies)
     ]

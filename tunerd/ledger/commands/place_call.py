@@ -3,7 +3,7 @@
 from typing import Final
 
 from tunerd.call import Call, Refusal, State
-from tunerd.ledger import AdmitVerdict, FailedCall, Gate
+from tunerd.ledger import AdmitVerdict, FailedCall, StoredPauses
 from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.refuse import is_superseded
 from tunerd.ledger.matching import Use, brings_url, decide, wants_of
@@ -39,8 +39,10 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
     if holder is not None:
         row.kind, row.state, row.due_at = RowKind.CONFLICT, State.FAILED, None
         row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
-    elif not wants_of(call.strategies) or brings_url(call.strategies, now):
-        _decide_before(row, call, now)
+    else:
+        row.seeks = bool(wants_of(call.strategies))
+        if not row.seeks or brings_url(call.strategies, now):
+            _decide_before(row, call, now)
     store.add(row, body)
     if holder is not None:
         store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
@@ -55,9 +57,8 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
 def _note_wants(store: Store, row: LedgerRow, body: Body) -> None:
     """Of a call that looks for no recording, because its document brings the URL: the recording that a manifest tells of it
     is nobody else's, and if the URL expires before it is sent, the call looks for it after all."""
-    if wants := first_wants(row, body.strategies):
-        store.wants.note_closed(wants)
-        store.change(row, seeks=True)
+    if row.seeks:
+        store.wants.note_closed(first_wants(row, body.strategies, is_seeking=False))
 
 
 def _decide_before(row: LedgerRow, call: Call, now: float) -> None:
@@ -164,4 +165,4 @@ def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:
 
 def _know_destination(store: Store, destination: str, now: float) -> None:
     if destination and store.destinations.get(destination) is None:
-        store.destinations.set(destination, Gate(), PauseClock(at=now))
+        store.destinations.set(destination, StoredPauses(), PauseClock(at=now))

@@ -118,9 +118,9 @@ def supersede(store: Store, admission: Admission) -> None:
     if admission.mark is not None:
         places.add((admission.mark.source, admission.mark.path))
     documents = [
-        *(call.document for call in admission.calls),
-        *(refused.document for refused in admission.refused),
-        *(fragment.document for fragment in admission.fragments),
+        *[call.document for call in admission.calls],
+        *[refused.document for refused in admission.refused],
+        *[fragment.document for fragment in admission.fragments],
     ]
     for source, path in places:
         for row in store.calls.refused_unnamed(source, path):

@@ -1,7 +1,7 @@
-"""Settle and release: a worker gives a call back; and the gate of its destination."""
+"""Settle and release: a worker gives a call back; and the pauses of its destination are stored."""
 
 from tunerd.call import State
-from tunerd.ledger import Deferred, Delivered, Ended, Gate, Settlement
+from tunerd.ledger import Deferred, Delivered, Ended, Settlement, StoredPauses
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
@@ -100,8 +100,8 @@ def release(store: Store, row_id: int, now: float) -> None:
     store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
 
 
-def set_gate(store: Store, destination: str, gate: Gate, now: float) -> None:
-    """See WritePath.set_gate."""
+def store_pauses(store: Store, destination: str, pauses: StoredPauses, now: float) -> None:
+    """See WritePath.store_pauses."""
     known = store.destinations.get(destination)
     clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)
-    store.destinations.set(destination, gate, clock)
+    store.destinations.set(destination, pauses, clock)

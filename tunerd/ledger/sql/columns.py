@@ -78,13 +78,18 @@ class RecordColumns(Generic[R]):
             **{self.names[at]: _text_or_none for at, _ in self._members},
         }
         """Columns whose value is written in another form, and how."""
-        self._converted = [(at, self.conversions[name]) for at, name in enumerate(self.names) if name in self.conversions]
 
     def values(self, record: R) -> list[object]:
         """What to write for a record."""
         values = list(self._read(record))
-        for at, convert in self._converted:
-            values[at] = convert(values[at])
+        for at in self._texts:
+            if not values[at].isascii():
+                values[at] = to_text(values[at])
+        for at in self._unsigned:
+            values[at] = to_signed(values[at])
+        for at, _ in self._members:
+            if values[at] is not None:
+                values[at] = str(values[at])
         return values
 
     def record(self, columns: Sequence[Any]) -> R:

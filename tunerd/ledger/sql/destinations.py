@@ -1,6 +1,6 @@
-"""Tables destination and accepted: the gate of each destination, and which base URLs ever accepted a call.
+"""Tables destination and accepted: the pauses of each destination, and which base URLs ever accepted a call.
 
-Gates are kept in memory besides, because every admission and every claim asks for one.
+Pauses are kept in memory besides, because every admission and every claim asks for one.
 """
 
 from dataclasses import replace
@@ -8,13 +8,13 @@ from typing import Final
 
 import orjson
 
-from tunerd.ledger import Gate
+from tunerd.ledger import StoredPauses
 from tunerd.ledger.pause_clock import PauseClock, shifted
 from tunerd.ledger.sql.database import Execute
 from tunerd.outcome import PauseReason
 
-GATES: Final = "SELECT name, gate, clock FROM destination"
-SET_GATE: Final = (
+STORED_PAUSES: Final = "SELECT name, gate, clock FROM destination"
+STORE_PAUSES: Final = (
     "INSERT INTO destination (name, gate, clock) VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET gate = excluded.gate, clock = excluded.clock"
 )
@@ -25,30 +25,30 @@ HAS_ACCEPTED: Final = "SELECT 1 FROM accepted WHERE base_url = ?"
 class DestinationTable:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
-        self._gates: dict[str, tuple[Gate, PauseClock]] = {}
+        self._stored: dict[str, tuple[StoredPauses, PauseClock]] = {}
 
     def load(self) -> None:
-        self._gates = {name: (_gate_of(gate), _clock_of(clock)) for name, gate, clock in self._execute(GATES)}
+        self._stored = {name: (_pauses_of(pauses), _clock_of(clock)) for name, pauses, clock in self._execute(STORED_PAUSES)}
 
-    def snapshot(self) -> dict[str, tuple[Gate, PauseClock]]:
-        return dict(self._gates)
+    def snapshot(self) -> dict[str, tuple[StoredPauses, PauseClock]]:
+        return dict(self._stored)
 
-    def restore(self, before: dict[str, tuple[Gate, PauseClock]]) -> None:
-        self._gates = before
+    def restore(self, before: dict[str, tuple[StoredPauses, PauseClock]]) -> None:
+        self._stored = before
 
-    def get(self, destination: str) -> tuple[Gate, PauseClock] | None:
-        return self._gates.get(destination)
+    def get(self, destination: str) -> tuple[StoredPauses, PauseClock] | None:
+        return self._stored.get(destination)
 
-    def gates(self) -> dict[str, Gate]:
-        return {name: gate for name, (gate, _) in sorted(self._gates.items())}
+    def stored_pauses(self) -> dict[str, StoredPauses]:
+        return {name: pauses for name, (pauses, _) in sorted(self._stored.items())}
 
-    def set(self, destination: str, gate: Gate, clock: PauseClock) -> None:
-        self._gates[destination] = (gate, clock)
-        self._execute(SET_GATE, (destination, _gate_text(gate), _clock_text(clock)))
+    def set(self, destination: str, pauses: StoredPauses, clock: PauseClock) -> None:
+        self._stored[destination] = (pauses, clock)
+        self._execute(STORE_PAUSES, (destination, _pauses_text(pauses), _clock_text(clock)))
 
     def shift(self, seconds: float) -> None:
-        for name, (gate, clock) in list(self._gates.items()):
-            self.set(name, shifted(gate, seconds), replace(clock, at=clock.at + seconds))
+        for name, (pauses, clock) in list(self._stored.items()):
+            self.set(name, shifted(pauses, seconds), replace(clock, at=clock.at + seconds))
 
     def note_accepted(self, base_url: str) -> None:
         """A row of a call that was accepted there is about to be removed."""
@@ -59,16 +59,16 @@ class DestinationTable:
         return self._execute(HAS_ACCEPTED, (base_url,)).fetchone() is not None
 
 
-def _gate_text(gate: Gate) -> str:
-    agents = {agent: [reason.value, since] for agent, (reason, since) in gate.agents.items()}
-    pause = None if gate.pause is None else gate.pause.value
-    probe = [gate.probe_row, gate.probe_every_s, gate.next_probe_at]
-    return orjson.dumps([gate.closed_until, pause, gate.paused_since, gate.detail, agents, probe]).decode()
+def _pauses_text(pauses: StoredPauses) -> str:
+    agents = {agent: [reason.value, since] for agent, (reason, since) in pauses.agents.items()}
+    pause = None if pauses.pause is None else pauses.pause.value
+    probe = [pauses.probe_row, pauses.probe_every_s, pauses.next_probe_at]
+    return orjson.dumps([pauses.closed_until, pause, pauses.paused_since, pauses.detail, agents, probe]).decode()
 
 
-def _gate_of(text: str) -> Gate:
+def _pauses_of(text: str) -> StoredPauses:
     closed_until, pause, paused_since, detail, agents, (probe_row, probe_every_s, next_probe_at) = orjson.loads(text)
-    return Gate(
+    return StoredPauses(
         closed_until=closed_until,
         pause=None if pause is None else PauseReason(pause),
         paused_since=paused_since,

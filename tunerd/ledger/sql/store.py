@@ -168,7 +168,7 @@ class Store:
 
     def may_be_disposable(self, row: LedgerRow) -> None:
         """The row no longer keeps the files that it was read from."""
-        self.disposable.update((source, path) for source, path, _ in self.history.origins(row))
+        self.disposable |= {(source, path) for source, path, _ in self.history.origins(row)}
 
     def keep_files(self, row: LedgerRow) -> None:
         """The files that the row was read from are never disposable again: it is removed without having been sent."""
@@ -219,7 +219,7 @@ class Store:
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
         self.destinations.shift(seconds)
-        self.woken.update(list(self.destinations.gates()))
+        self.woken.update(list(self.destinations.stored_pauses()))
 
     def probe_write(self) -> None:
         """Write something that nobody reads: proves that the disk takes a commit, and syncs those before it."""
@@ -247,6 +247,7 @@ class Store:
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
         self.buffer.write()
+        self.wants.write()
         self._forget_hints()
         self.db.commit()
         done = ({name for name, calls in self.woken.items() if calls > 0}, self.disposable)
@@ -256,12 +257,13 @@ class Store:
     def rollback(self) -> bool:
         """Undo the transaction, in memory too. Never raises. False: the connection has to be replaced."""
         self.buffer.forget()
+        self.wants.forget()
         self._forget_hints()
         is_undone = self.db.rollback()
-        tally, bodies, gates, claimed, touched = self._before
+        tally, bodies, pauses, claimed, touched = self._before
         self.tally = tally
         self.bodies.restore(bodies)
-        self.destinations.restore(gates)
+        self.destinations.restore(pauses)
         self.claimed = dict.fromkeys(claimed)  # the rows may have been changed: read them again
         self.replace_touched(touched)
         self.woken, self.disposable = Counter(), set()

@@ -3,15 +3,14 @@ nearer to a call that was sent than to any other is given to nobody.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.ledger import FarRule
 from tunerd.ledger.matching import Absence
 from tunerd.ledger.rows import Want
 from tunerd.ledger.sql.columns import RecordColumns
-from tunerd.ledger.sql.database import Database
+from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.ledger.sql.recordings import NEAR, Touched
 
 WANT: Final = RecordColumns("want", Want, key=("call", "position"), without=("standing",))
@@ -56,13 +55,27 @@ SHIFT: Final = "UPDATE want SET answered_at = answered_at + :seconds, look_at = 
 
 
 class Wants:
-    """`touched` as in recordings.py."""
+    """`touched` as in recordings.py. New wants are written together: call `write` before the commit, or `forget` to undo."""
 
     def __init__(self, db: Database, touched: dict[Touched, None]) -> None:
         self._db = db
-        self._execute = db.execute
         self._touched = touched
+        self._new: list[Want] = []
         self.far = FarRule()
+
+    def write(self) -> None:
+        if self._new:
+            new, self._new = self._new, []
+            self._db.insert("want", WANT.names, [WANT.values(want) for want in new])
+
+    def forget(self) -> None:
+        """The transaction is rolled back."""
+        self._new = []
+
+    def _execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
+        """Run a statement that needs the table as it is by now."""
+        self.write()
+        return self._db.execute(sql, values)
 
     def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
@@ -85,13 +98,13 @@ class Wants:
         """Put these (open) wants in place of the call's."""
         self.delete(call)
         if wants:
-            self._db.insert("want", WANT.names, [WANT.values(want) for want in wants])
+            self._new += wants
             self._touched.update(dict.fromkeys((want.source, want.key, want.started_at_ms) for want in wants))
 
     def note_closed(self, wants: Sequence[Want]) -> None:
-        """Those of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has to be
-        looked at for it."""
-        self._db.insert("want", WANT.names, [WANT.values(replace(want, seeking=False)) for want in wants])
+        """Those (not seeking) of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has
+        to be looked at for it."""
+        self._new += wants
 
     def delete(self, call: int) -> None:
         self._touch(call)

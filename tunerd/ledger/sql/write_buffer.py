@@ -61,9 +61,12 @@ class WriteBuffer:
             return
         if self._changed:  # first: a new row may take the id that another one gave up
             self._write_changes()
-        self._db.insert("call", CALL.names, [CALL.values(row) for row in self._new])
-        self._db.insert("body", BODY, [body_values(row, body) for row, body in self._bodies.items()], ("row",))
-        self._db.delete("body", list(self._bodiless))
+        if self._new:
+            self._db.insert("call", CALL.names, [CALL.values(row) for row in self._new])
+        if self._bodies:
+            self._db.insert("body", BODY, [body_values(row, body) for row, body in self._bodies.items()], ("row",))
+        if self._bodiless:
+            self._db.delete("body", list(self._bodiless))
         self.forget()
 
     def _write_changes(self) -> None:

@@ -25,7 +25,6 @@ from tunerd.ledger import (
     FileMark,
     Filter,
     Freeze,
-    Gate,
     Gathered,
     Gauges,
     Group,
@@ -35,6 +34,7 @@ from tunerd.ledger import (
     Retention,
     Settlement,
     StoredCall,
+    StoredPauses,
     Story,
     Stranded,
 )
@@ -73,7 +73,7 @@ class SqliteLedger:
         self._file = file
         self._free_space = FreeSpace(path.parent, min_free_bytes)
         self._wakes: list[Callable[[str], None]] = []
-        self._taker: CallReceiver | None = None
+        self._receiver: CallReceiver | None = None
         self._reader = reader
         self._disposable = DisposableFiles(reader)
         self._writer = writer(self)
@@ -118,12 +118,12 @@ class SqliteLedger:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
 
-    def _hand_over(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
+    def _submit_patient(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
         """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
 
-    async def _see_through(self, run: Callable[[Store], T]) -> T:
+    async def _do_patiently(self, run: Callable[[Store], T]) -> T:
         """As `_do`, and tried again until it is committed."""
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
         return await self._writer.submit(job)
@@ -141,32 +141,32 @@ class SqliteLedger:
 
     # WritePath.
 
-    def admit(self, admission: Admission, now: float) -> Awaitable[Admitted]:
+    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
         a = admission
         rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
-        size = sum(len(c.payload) + len(c.document or b"") for c in a.calls) + sum(len(f.document) for f in a.fragments)
+        size = sum([len(c.payload) + len(c.document or b"") for c in a.calls]) + sum([len(f.document) for f in a.fragments])
         future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         try:
             self._free_space.check()
         except LedgerUnavailable as exc:
             future.set_exception(exc)
             return future
-        if self._taker is None or not a.calls:
+        if self._receiver is None or not a.calls:
             job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
             return self._writer.submit(job)
-        taker, offers = self._taker, self._taker.reserve(Counter(call.destination for call in a.calls))
+        receiver, reserved = self._receiver, self._receiver.reserve(Counter(call.destination for call in a.calls))
 
         def handed(job: Job[Admitted]) -> None:
-            taker.handed(offers, job.result.handed if job.error is None else ())
+            receiver.receive(reserved, job.result.handed if job.error is None else ())
 
         job = Job(
-            run=lambda store: admit.admit(store, admission, now, offers),
-            future=future, full=True, rows=rows, size=size, answered=handed if offers else None,
+            run=lambda store: admit.admit(store, admission, now, reserved),
+            future=future, full=True, rows=rows, size=size, answered=handed if reserved else None,
         )  # fmt: skip
         return self._writer.submit(job)
 
-    def hand_over(self, taker: CallReceiver) -> None:
-        self._taker = taker
+    def set_call_receiver(self, receiver: CallReceiver) -> None:
+        self._receiver = receiver
 
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
@@ -206,10 +206,10 @@ class SqliteLedger:
             self.release(answer.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: settle.settle(store, row, settlement, now), row)
+        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row)
 
     def release(self, row: int, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: settle.release(store, row, now), row)
+        return self._submit_patient(lambda store: settle.release(store, row, now), row)
 
     async def sending(self) -> Mapping[int, float]:
         return await self._do(reclaim.sending)
@@ -220,11 +220,11 @@ class SqliteLedger:
     async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
         return await self._do(lambda store: reclaim.reclaim_lost(store, claims, now), full=True)
 
-    async def gates(self) -> Mapping[str, Gate]:
-        return await self._alone(lambda store: store.destinations.gates())
+    async def stored_pauses(self) -> Mapping[str, StoredPauses]:
+        return await self._alone(lambda store: store.destinations.stored_pauses())
 
-    def set_gate(self, destination: str, gate: Gate, now: float) -> Awaitable[None]:
-        return self._hand_over(lambda store: settle.set_gate(store, destination, gate, now))
+    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
+        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now))
 
     async def is_rebuilt(self) -> bool:
         """Whether the ledger was rebuilt after damage, and `resends_quarantined` was not called since. Outlives the process."""
@@ -232,7 +232,7 @@ class SqliteLedger:
 
     async def resends_quarantined(self) -> None:
         """What might be sent twice is quarantined (tunerd/post_recovery.py): from now on this ledger is like any other."""
-        await self._see_through(lambda store: store.resends_quarantined())
+        await self._do_patiently(lambda store: store.resends_quarantined())
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
@@ -257,7 +257,7 @@ class SqliteLedger:
         if found is None:
             return None
         if found[1]:
-            await self._see_through(lambda store: _come_back(store, source, path))
+            await self._do_patiently(lambda store: _come_back(store, source, path))
         return found[0]
 
     async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
@@ -270,10 +270,10 @@ class SqliteLedger:
         return await self._reader.ask(lambda store: store.files.logs_like(source, inode, head, limit))
 
     async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._see_through(lambda store: store.files.set_mark(mark, now, is_as_read=True))
+        await self._do_patiently(lambda store: store.files.set_mark(mark, now, is_as_read=True))
 
     async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
-        await self._see_through(lambda store: store.files.vanish(source, paths, now))
+        await self._do_patiently(lambda store: store.files.vanish(source, paths, now))
 
     async def disposable(
         self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
@@ -289,7 +289,7 @@ class SqliteLedger:
 
     async def disposed(self, source: str, path: str, now: float) -> None:
         self._disposable.forget(source, path)
-        await self._see_through(lambda store: store.files.dispose(source, path, now))
+        await self._do_patiently(lambda store: store.files.dispose(source, path, now))
 
     # Inspection.
 
@@ -389,7 +389,7 @@ class SqliteLedger:
         return gone
 
     async def shift(self, seconds: float) -> None:
-        await self._see_through(lambda store: store.shift(seconds))
+        await self._do_patiently(lambda store: store.shift(seconds))
 
     async def close(self) -> None:
         await self._writer.close()

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 from tunerd.config import ManifestRule, Source, UrlRule
 from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
-from tunerd.places import Node, Place, Problem
 from tunerd.tuner_fields import ROWS
+from tunerd.yaml_location import Node, Problem, YamlLocation
 
 _MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})
 
@@ -71,7 +71,7 @@ def effective(source: Source) -> Effective:
             preset = load(source.preset)
         except KeyError:
             what = f"there is no such preset; there are: {', '.join(names())}"
-            problems.append(Problem(place=Place("", 1, 1), path=f"sources.{source.name}.preset", message=what))
+            problems.append(Problem(location=YamlLocation("", 1, 1), path=f"sources.{source.name}.preset", message=what))
     untimed = source.untimed
     if untimed is None:
         untimed = "spread" if "untimed" in preset and preset["untimed"].value == "spread" else "reject"
@@ -131,10 +131,10 @@ def _over(own: Node | None, preset: Node | None) -> Node | None:
         if name in ("let", "refuse") and below is not None:
             members[name] = _named(rule, below)
         elif name == "not_call" and below is not None and rule.value is not None:
-            members[name] = Node((rule, below), rule.place)
+            members[name] = Node((rule, below), rule.location)
         else:
             members[name] = rule
-    return Node(members, own.place, keys={**(preset.keys or {}), **(own.keys or {})})
+    return Node(members, own.location, keys={**(preset.keys or {}), **(own.keys or {})})
 
 
 def _named(own: Node, preset: Node) -> Node:
@@ -150,4 +150,4 @@ def _named(own: Node, preset: Node) -> Node:
             fresh.append(name)
     order = [each for name in preset.value for each in (*before.get(name, ()), name)] + fresh
     members = {name: own.value.get(name) or preset.value[name] for name in order}
-    return Node(members, own.place, keys={**(preset.keys or {}), **(own.keys or {})})
+    return Node(members, own.location, keys={**(preset.keys or {}), **(own.keys or {})})

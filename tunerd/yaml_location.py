@@ -1,6 +1,6 @@
-"""Places in a YAML file: the nodes that the loader gives, and the problems that it finds. Pure.
+"""Locations in a YAML file, the nodes that the loader gives, and the problems that it finds. Pure.
 
-Every message about the configuration starts from a Place, so that it can say file:line:column.
+Every message about the configuration starts with a YamlLocation, so that it can say file:line:column.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ Scalar: TypeAlias = None | bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class YamlLocation:
     file: str
     line: int
     """From 1."""
@@ -24,19 +24,19 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A YAML value that still knows its place. `value` of a list is a tuple of Nodes, of a mapping a dict of Nodes."""
+    """A YAML value that knows its location. `value` of a list is a tuple of Nodes, of a mapping a dict of Nodes."""
 
     value: "Scalar | tuple[Node, ...] | dict[str, Node]"
-    place: Place
+    location: YamlLocation
     plain: bool = False
     """A scalar without quotes."""
     flow: bool = False
     """A list or mapping in [ ] or { }: where an expression was misread, this is how it looks."""
-    keys: "dict[str, Place] | None" = None
-    """Of a mapping: the place of each key."""
+    keys: "dict[str, YamlLocation] | None" = None
+    """Of a mapping: the location of each key."""
 
     def bare(self) -> "Scalar | list[object] | dict[str, object]":
-        """The value without places."""
+        """The value without locations."""
         if isinstance(self.value, tuple):
             return [item.bare() for item in self.value]
         if isinstance(self.value, dict):
@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    place: Place
+    location: YamlLocation
     path: str
     """`sources[0].call.call_id`"""
     message: str
@@ -55,12 +55,12 @@ class Problem:
     """All that is wrong is that this environment variable is not set here; for the service it may well be."""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.path}: {self.message}" if self.path else f"{self.place}: {self.message}"
+        return f"{self.location}: {self.path}: {self.message}" if self.path else f"{self.location}: {self.message}"
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; every problem found, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda p: (p.place.file, p.place.line, p.place.column)))
+        self.problems = tuple(sorted(problems, key=lambda p: (p.location.file, p.location.line, p.location.column)))
         super().__init__("\n".join(map(str, self.problems)))

@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from tests.mapping.sources import REST, compiled, document
-from tunerd.location import url_problem
 from tunerd.outcome import FailReason
+from tunerd.recording_url import url_problem
 
 GOOD = (
     "https://audio.example/x.wav",
