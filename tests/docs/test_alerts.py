@@ -75,7 +75,7 @@ def test_the_page_has_no_section_without_an_alert() -> None:
 @needs_program("promtool", "it checks the configuration that the page shows")
 def test_the_configuration_on_the_page_is_valid(tmp_path: Path) -> None:
     """Copied as the page says, with the rule files beside it."""
-    (shown,) = [fence.text for fence in fences(PAGE) if fence.info == "yaml prometheus"]
+    (shown,) = [fence.text for fence in fences(PAGE) if fence.info == "yaml prometheus-rules"]
     for name in ("alerts.yml", "recording.yml"):
         (tmp_path / name).write_text((MONITORING / name).read_text())
     (tmp_path / "prometheus.yml").write_text(shown)

@@ -28,12 +28,14 @@ def destination(
     limit: int = 8,
     dry_run: bool = False,
     last_accepted_at: float | None = None,
+    label: str = "default",
 ) -> DestinationStatus:
     paused = None if pause is None else PauseStatus(reason=pause, since=since, detail=detail, next_probe_at=next_probe_at)
     return DestinationStatus(
         name=name, pause=paused, closed_until=closed_until,
         agents=[AgentStatus(agent=agent, reason=reason, since=at) for agent, (reason, at) in agents.items()],
         in_flight=in_flight, limit=limit, form=Form.SEND_CALLS, dry_run=dry_run, last_accepted_at=last_accepted_at,
+        label=label,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tunerd.config.settings import DAY_S, MIB, NULL, VARIABLE, Bytes, Seconds, S
 from tunerd.config.source_settings import Example, Redact, Source
 from tunerd.config.text_forms import (
     DEFAULT_BASE_URL,
+    FIRST_LABEL,
     LEDGER_URL,
     parse_base_url,
     parse_destination_name,
@@ -69,7 +70,7 @@ class Destination:
     api_key: Secret | None = None
     api_key_file: str | None = None
     ca_file: str | None = None
-    label: str = field(default="default", compare=False)
+    label: str = field(default=FIRST_LABEL, compare=False)
     """What metrics call it (`name:` in the configuration)."""
 
     @property

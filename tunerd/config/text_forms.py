@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 from tunerd.config.quantities import parse_duration
 
 DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
+FIRST_LABEL: Final = "default"
+"""What metrics call the destination of the `tuner:` block at the top, unless it has a `name:`."""
 REMOVED: Final = "removed"
 """The label of destinations that are no longer configured."""
 LEDGER_URL: Final = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"

@@ -1,8 +1,8 @@
-"""What every ledger promises. Seven protocols, one for each kind of consumer:
+"""What every ledger promises, in one long file because the contract is read as a whole.
 
-WritePath (the conductors of intake and delivery), GatherPath and Positions (intake), Inspection (commands, metrics, status
-page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing in here knows SQL. The contract suite
-(tests/ledger/test_contract_*.py) runs on every implementation.
+Seven protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath and Positions
+(intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing
+in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio

@@ -10,15 +10,13 @@ from urllib.parse import urlsplit
 from tunerd.config import Destination, Secret
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.models import TunerSection
-from tunerd.config.text_forms import DEFAULT_BASE_URL, REMOVED, is_key
+from tunerd.config.text_forms import DEFAULT_BASE_URL, FIRST_LABEL, REMOVED, is_key
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join
 from tunerd.yaml_location import Node, YamlLocation
 
 KEY_VARIABLE: Final = "TUNER_API_KEY"
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _KEY_KEYS: Final = frozenset({"api_key", "api_key_file"})
-_FIRST_LABEL: Final = "default"
-"""What metrics call the destination of the `tuner:` block at the top, unless it has a `name:`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ class Destinations:
         for name, destination in self._found.items():
             label = self._labels.get(name)
             if label is None:
-                label = _free(_FIRST_LABEL if destination == self._first else self._used_by[name], taken)
+                label = _free(FIRST_LABEL if destination == self._first else self._used_by[name], taken)
                 taken.add(label)
             found.append(replace(destination, label=label))
         return tuple(found)
