@@ -1,7 +1,9 @@
 # tunerd as a container image. The first stage builds it; the second stage contains only the result and runs as an unprivileged user.
 FROM python:3.12-slim AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE config.example.yaml ./
+COPY docs/systemd.md docs/tunerd.1 ./docs/
+COPY systemd ./systemd
 COPY tunerd ./tunerd
 RUN python -m venv /opt/tunerd \
  && /opt/tunerd/bin/pip install --no-cache-dir --disable-pip-version-check .

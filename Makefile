@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs deb debian clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -24,7 +24,7 @@ test: $(STAMP)
 
 # All tests except the end-to-end tests, which start daemons.
 quick: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/debian
 
 # The tests whose result may depend on the version of Python: the loop, sockets, threads, files, signals, SQLite, the commands, a
 # real daemon; and every preset over its documents. CI runs them on the newest Python.
@@ -35,7 +35,7 @@ portable: $(STAMP)
 # Line and branch coverage of `make quick`; it fails under 92 %. The end-to-end tests are not counted, because their code runs in
 # separate processes (lifecycle.py, post_recovery.py and maintenance.py have few other tests).
 coverage: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/debian --cov --cov-report=term --cov-fail-under=92
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ check: lint types test
 # Ten times as many examples for every property (tests/examples.py), 20,000 random transcripts through the timeline, 4,000 random
 # schedules of rotations and of gathered logs, 2,000 of whole files, and 68,000 calls after which memory has to have levelled off.
 thorough: $(STAMP)
-	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e
+	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e --ignore=tests/debian
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/e2e/test_memory.py
 
@@ -89,6 +89,16 @@ readme: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# The Debian package, in dist/: deb/build explains it.
+deb: $(STAMP)
+	PYTHON=$(BIN)/python deb/build dist
+
+# The life of that package in a new, minimal Debian 12 (mmdebstrap makes it), and not in a copy of this machine's own. Needs root.
+debian: $(STAMP)
+	tree=$$(mktemp -d); trap 'rm -rf "$$tree"' EXIT; chmod 755 "$$tree"; \
+	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
+	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.docs.fences import DOCS, ROOT, Fence, fences, pages
+from tests.real_parts import needs_program
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load_text
@@ -75,11 +76,28 @@ def test_prometheus_takes_the_scrape_configuration(fence: Fence, tmp_path: Path)
 
 
 def test_paths_of_the_unit_are_those_that_are_installed() -> None:
-    """install.md puts each file where systemd/tunerd.service expects it."""
+    """install.md names the places at which systemd/tunerd.service expects the command and its configuration."""
     page, unit = (DOCS / "install.md").read_text(), (ROOT / "systemd" / "tunerd.service").read_text()
-    for path in set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit)):
-        assert path in page
-    assert "systemd/tunerd.service /etc/systemd/system/" in page
+    paths = set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit))
+    assert len(paths) == 2
+    assert not [path for path in paths if path not in page]
+
+
+@needs_program("systemd-analyze", "systemd itself reads the drop-ins (Debian: systemd)")
+@pytest.mark.parametrize("fence", [one for one in _FENCES if one.info == "ini"], ids=str)
+def test_systemd_takes_a_drop_in_that_is_shown(fence: Fence, tmp_path: Path) -> None:
+    """systemd knows every key of it and takes every value, beside those of the unit."""
+    unit, drop_in = tmp_path / "tunerd.service", tmp_path / "tunerd.service.d" / "own.conf"
+    unit.write_text((ROOT / "systemd" / "tunerd.service").read_text().replace("/usr/local/bin/tunerd", "/bin/true"))
+    drop_in.parent.mkdir()
+    drop_in.write_text(fence.text)
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not [line for line in checked.stderr.splitlines() if str(tmp_path) in line or "tunerd.service" in line], checked.stderr
 
 
 async def test_a_backup_of_a_ledger_in_use_is_a_ledger(tmp_path: Path) -> None:
