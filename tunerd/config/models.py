@@ -17,6 +17,7 @@ from tunerd.config.text_forms import (
     FIRST_LABEL,
     LEDGER_URL,
     parse_base_url,
+    parse_control_socket,
     parse_destination_name,
     parse_hosts,
     parse_ledger_url,
@@ -171,6 +172,21 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopLevel:
+    """Keys at the top of the file that belong to no section."""
+
+    control_socket: Annotated[
+        str | None,
+        Setting(
+            "Socket on which the daemon answers `tunerd status` and the other commands. Default: in the directory that "
+            "RUNTIME_DIRECTORY names (systemd and the image set it), else beside the ledger.",
+            schema=any_of({"type": "string", "pattern": r"^/.*\.sock$"}, VARIABLE, NULL),
+            parse=parse_control_socket,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     file: str
     text: Secret = field(default=Secret(""))
@@ -181,6 +197,7 @@ class Config:
     ledger: LedgerConfig = LedgerConfig()
     http: Http = Http()
     log: Log = Log()
+    control_socket: str | None = None
     tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""
