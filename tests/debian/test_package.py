@@ -116,7 +116,7 @@ def plan(machine: Machine, settings: str) -> None:
 def test_a_life_on_debian(machine: Machine) -> None:
     """The steps below, one after the other on one machine."""
     for step in (installed, checked, started, delivered, key_rotated, reloaded, told_in_the_status, hidden_until_bound, watched,
-                 another_instance, upgraded, removed):  # fmt: skip
+                 another_instance, upgraded, removed, installed_from_the_wheel):  # fmt: skip
         step(machine)
 
 
@@ -278,3 +278,20 @@ def removed(machine: Machine) -> None:
     machine.run("dpkg -P tunerd")
     assert machine.run("ls -d /etc/tunerd /var/lib/tunerd* 2>/dev/null || true") == ""
     assert machine.run("systemctl show -P LoadState tunerd") == "not-found\n"
+
+
+def installed_from_the_wheel(machine: Machine) -> None:
+    """A tunerd in a virtual environment, as pip makes it, becomes a service by `tunerd install-service`: it starts, delivers and
+    reloads, with the files that the wheel carries. The dry run before that changes nothing."""
+    machine.run("dpkg-deb -x /mnt/1.deb /srv/unpacked && mv /srv/unpacked/opt/tunerd /opt/tunerd")
+    planned = machine.run("/opt/tunerd/bin/tunerd install-service --dry-run")
+    machine.run("test ! -e /etc/tunerd -a ! -e /etc/systemd/system/tunerd.service -a ! -e /usr/local/bin/tunerd")
+    said = machine.run("/opt/tunerd/bin/tunerd install-service")
+    assert set(planned.splitlines()) <= set(said.splitlines())
+    machine.write("/etc/tunerd/config.yaml", CONFIG)
+    machine.run("install -m 0640 -g tunerd /dev/null /etc/tunerd/key && echo tr_api_two > /etc/tunerd/key")
+    machine.run("systemctl enable --now tunerd && systemctl reload tunerd")
+    hand_over(machine, 9)
+    arrives(machine, 9)
+    machine.run("test -s /usr/local/share/man/man1/tunerd.1 && test -s /usr/local/share/bash-completion/completions/tunerd")
+    assert "keep   /etc/tunerd/config.yaml" in machine.run("tunerd install-service")
