@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "resume": "Resume sending to a destination.",
     "reload": "Load the configuration file again, without a restart.",
     "audit": "Compare the documents on disk with the ledger.",
+    "health": "Ask whether the daemon is healthy, or ready; for container probes.",
     "drain": "Wait until everything due is sent, for shutdown hooks.",
     "sandbox": "Run a local stand-in for Tuner.",
     "demo": "Watch tunerd deliver sample calls; needs no account.",
