@@ -23,7 +23,8 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/container
 
-# The image: built by buildah on a base made of this machine's Python, and run by podman. Needs root, buildah, podman, runc, a package index.
+# The image: built by buildah on a base made of this machine's Python, and run by podman; and `make release`. Needs root, buildah,
+# podman, runc and a package index.
 containers: $(STAMP)
 	$(BIN)/python -m pytest tests/container
 
