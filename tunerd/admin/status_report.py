@@ -18,6 +18,7 @@ from tunerd.admin.answer_types import (
 from tunerd.call import State
 from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
+from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.last_hour import LastHour
 from tunerd.ops.mask import redact
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
@@ -50,6 +51,8 @@ class Facts:
     other_readers: Mapping[str, str] = field(default_factory=dict)
     """Source -> another tunerd that reads its directory with a ledger of its own."""
     stranded: Callable[[], Sequence[Stranded]] = tuple
+    measures: LedgerMeasures = field(default_factory=LedgerMeasures)
+    limits: Callable[[], LedgerLimits] = LedgerLimits
 
 
 class StatusReport:
@@ -86,6 +89,12 @@ class StatusReport:
     def stranded(self) -> int:
         """Calls whose destination or manifest source is not configured."""
         return sum(one.waiting + one.due for one in self._facts.stranded())
+
+    def measures(self) -> LedgerMeasures:
+        return self._facts.measures
+
+    def limits(self) -> LedgerLimits:
+        return self._facts.limits()
 
     def ready(self) -> bool:
         """True from the opening of the ledger until the stop, whatever Tuner, the disk or the sources do."""

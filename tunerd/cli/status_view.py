@@ -6,6 +6,7 @@ from tunerd.admin.answer_types import StatusDocument, StrandedRow
 from tunerd.admin.phrases import ago, count_of, name_of, next_probe, source_warnings, span, why
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped
 from tunerd.cli.terminal import say, style
+from tunerd.config.text_forms import FIRST_LABEL
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 _PROBLEMS_SHOWN: Final = 5
@@ -60,7 +61,8 @@ def _daemon(status: StatusDocument) -> None:
 def _destination(status: DestinationStatus, now: float) -> None:
     limit = f" of {status.limit}" if status.limit else ""
     uploads = f"   {status.in_flight}{limit} uploads in flight" if status.limit or status.in_flight else ""
-    say(f"  {status.name}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if status.dry_run else ""))
+    label = f" ({status.label})" if status.label not in ("", FIRST_LABEL) else ""
+    say(f"  {status.name}{label}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if status.dry_run else ""))
     if (pause := status.pause) is not None:
         since = "" if pause.since is None else f" for {span(now - pause.since)}"
         detail = f": {pause.detail}" if pause.detail else ""
