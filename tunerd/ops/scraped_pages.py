@@ -17,8 +17,8 @@ def scraped_pages(
     version: str,
     admin_address: str,
 ) -> Sequence[web.RouteDef]:
-    """`render`: for an Accept header, what writes the metrics in its format, and the content type. `admin_address`: where the status
-    page is; empty: there is none."""
+    """`render`: for an Accept header, what writes the metrics in its format, and the content type. `admin_address`: where the
+    status page is; empty: there is none."""
 
     where = f"{_MOVED}, {admin_address}." if admin_address else f"{_MOVED}, which is not open."
 
