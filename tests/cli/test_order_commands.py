@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,12 +77,21 @@ class Daemon:
         return CliRunner().invoke(main, [name, "-c", str(self.config), *others], **options)  # type: ignore[arg-type]
 
 
+@contextmanager
+def serving(directory: Path) -> Iterator[Daemon]:
+    """A daemon that is closed at the end of the block."""
+    made = Daemon(directory)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """A running daemon with one configuration."""
-    made = Daemon(tmp_path)
-    yield made
-    made.close()
+    with serving(tmp_path) as made:
+        yield made
 
 
 def states(daemon: Daemon) -> dict[str | None, str]:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.admin.test_activity import admitted
 from tests.cli.terminals import interrupted, piped, reader_gone
 from tests.cli.test_hostile_text import HOSTILE, is_harmless
-from tests.cli.test_order_commands import Daemon
+from tests.cli.test_order_commands import Daemon, serving
 from tests.ops.parts import failed, retried, sent
 from tests.ops.test_canaries import LEAKY, SECRETS, leaks
 from tunerd import events as e
@@ -24,9 +25,8 @@ from tunerd.outcome import FailReason, IntakeReason, PauseReason
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(tmp_path)
-    yield made
-    made.close()
+    with serving(tmp_path) as made:
+        yield made
 
 
 def happen(daemon: Daemon, *events: Event) -> None:
@@ -126,29 +126,27 @@ def test_json_says_what_was_missed(daemon: Daemon) -> None:
 
 def test_a_restarted_daemon_is_waited_for(tmp_path: Path) -> None:
     """One line on stderr, and then the events of the new one."""
-    daemon = Daemon(tmp_path)
-    with piped(daemon.config, "tap", "--last", "1") as process:
+    with serving(tmp_path) as daemon, ExitStack() as stack:
+        process = stack.enter_context(piped(daemon.config, "tap", "--last", "1"))
         assert process.stdout is not None
         assert process.stderr is not None
         happen(daemon, admitted("call-0"), admitted("call-1"))
         process.stdout.readline()
-        daemon.close()
+        kept = stack.pop_all()
+    with kept:
         assert process.stderr.readline().endswith("try again; the tap waits for it\n")
-        again = Daemon(tmp_path)
-        again.bench.activity.stream = "stream-2"
-        happen(again, admitted("call-2"))
-        try:
+        with serving(tmp_path) as again:
+            again.bench.activity.stream = "stream-2"
+            happen(again, admitted("call-2"))
             while "call-2" not in (line := process.stdout.readline()):
                 assert line
             assert interrupted(process)[0] == 130
-        finally:
-            again.close()
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:
     """One line, exit code 1."""
-    made = Daemon(tmp_path)
-    made.close()
+    with serving(tmp_path) as made:
+        pass
     result = made.run("tap")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"tunerd: no tunerd runs with the ledger {tmp_path}/ledger.db: there is nothing to follow\n"

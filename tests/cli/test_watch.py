@@ -3,21 +3,21 @@
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.cli.terminals import OnTerminal, interrupted, piped, reader_gone, screen
-from tests.cli.test_order_commands import Daemon
+from tests.cli.test_order_commands import Daemon, serving
 
 WATCH = ("status", "--watch", "--interval", "100ms")
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    made = Daemon(tmp_path)
-    yield made
-    made.close()
+    with serving(tmp_path) as made:
+        yield made
 
 
 def test_a_terminal_shows_the_state_in_place(daemon: Daemon) -> None:
@@ -92,26 +92,24 @@ def test_json_is_one_line_each_time(daemon: Daemon) -> None:
 
 def test_a_daemon_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     """One line says so, and the next daemon's state follows."""
-    daemon = Daemon(tmp_path)
-    with piped(daemon.config, *WATCH) as process:
+    with serving(tmp_path) as daemon, ExitStack() as stack:
+        process = stack.enter_context(piped(daemon.config, *WATCH))
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
-        daemon.close()
+        kept = stack.pop_all()
+    with kept:
         assert "the daemon went away" in process.stderr.readline()
-        again = Daemon(tmp_path)
-        try:
+        with serving(tmp_path) as again:
             again.do(lambda bench: bench.admit("call-2"))
             while not (line := process.stdout.readline()).startswith("  due                 1"):
                 assert line
-        finally:
-            again.close()
 
 
 def test_without_a_daemon(tmp_path: Path) -> None:
     """The ledger is not opened again and again, which would stop a daemon from starting: one line, exit code 1."""
-    made = Daemon(tmp_path)
-    made.close()
+    with serving(tmp_path) as made:
+        pass
     with piped(made.config, *WATCH) as process:
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (1, "")

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "explain": "Show how the rules map files, field by field; nothing is sent.",
     "send": "Send the calls of one file now, and show Tuner's answer.",
     "status": "Show calls, pauses and sources, or the history of one call.",
+    "top": "Show rates, durations, states and pauses as they change.",
     "tap": "Follow calls as they are admitted, matched, sent and failed.",
     "failed": "List failed calls by cause, with what to do.",
     "retry": "Send failed calls again, mapped with the current rules.",

@@ -34,8 +34,8 @@ Examples:
 It shows when calls are admitted, matched with their recording, retried, sent or failed, and when a destination or a
 source is paused or resumed. Ctrl-C ends it with exit code 130.
 \b
-The daemon never waits for a slow reader. It remembers the newest 4,096 events; of older ones a line says how many were
-missed. If the daemon is restarted, the tap waits for it.
+The daemon never waits for a slow reader. It remembers the newest 4,096 events; of older ones, a line says how many
+were missed. If the daemon is restarted, the tap waits for it.
 """
 _EVERY_S: Final = 0.2
 _AGAIN_S: Final = 1.0

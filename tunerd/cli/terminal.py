@@ -85,7 +85,7 @@ def paint(lines: Sequence[str]) -> None:
     context = click.get_current_context(silent=True)
     plain = context is not None and context.color is False  # NO_COLOR
     shown = [click.unstyle(line) if plain else line for line in lines]
-    _write(_HOME + "\r\n".join(f"{line}{_CLEAR_LINE}" for line in shown) + _CLEAR_BELOW)
+    _write(_HOME + "\n".join(f"{line}{_CLEAR_LINE}" for line in shown) + _CLEAR_BELOW)
 
 
 def _write(text: str) -> None:
