@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs clean
+.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
+.PHONY: lock image imageload containers release deb debian clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -20,11 +21,16 @@ demo: $(STAMP)
 	$(BIN)/tunerd demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/container
+
+# The image: built by buildah on a base made of this machine's Python, and run by podman; and `make release`. Needs root, buildah,
+# podman, runc and a package index.
+containers: $(STAMP)
+	$(BIN)/python -m pytest tests/container
 
 # All tests except the end-to-end tests, which start daemons.
 quick: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/container --ignore=tests/debian
 
 # The tests whose result may depend on the version of Python: the loop, sockets, threads, files, signals, SQLite, the commands, a
 # real daemon; and every preset over its documents. CI runs them on the newest Python.
@@ -35,7 +41,7 @@ portable: $(STAMP)
 # Line and branch coverage of `make quick`; it fails under 92 %. The end-to-end tests are not counted, because their code runs in
 # separate processes (lifecycle.py, post_recovery.py and maintenance.py have few other tests).
 coverage: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --cov --cov-report=term --cov-fail-under=92
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/e2e --ignore=tests/container --ignore=tests/debian --cov --cov-report=term --cov-fail-under=92
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -44,12 +50,12 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types containers test
 
 # Ten times as many examples for every property (tests/examples.py), 20,000 random transcripts through the timeline, 4,000 random
 # schedules of rotations and of gathered logs, 2,000 of whole files, and 68,000 calls after which memory has to have levelled off.
 thorough: $(STAMP)
-	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e
+	TUNERD_SLOW=1 $(BIN)/python -m pytest $(PARALLEL) --timeout=1800 --ignore=tests/e2e --ignore=tests/debian
 	TUNERD_EXAMPLES=2000 $(BIN)/python -m pytest --timeout=1800 tests/intake/test_file_model.py
 	TUNERD_SLOW=1 $(BIN)/python -m pytest tests/e2e/test_memory.py
 
@@ -89,6 +95,48 @@ readme: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# The Debian package, in dist/: deb/build explains it.
+deb: $(STAMP)
+	PYTHON=$(BIN)/python deb/build dist
+
+# The life of that package in a new, minimal Debian 12 (mmdebstrap makes it), and not in a copy of this machine's own. Needs root.
+debian: $(STAMP)
+	tree=$$(mktemp -d); trap 'rm -rf "$$tree"' EXIT; chmod 755 "$$tree"; \
+	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
+	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
+
+# Writes requirements.lock (what tunerd needs, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
+LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
+        --no-emit-index-url --upgrade --custom-compile-command "make lock"
+lock: $(STAMP)
+	env -u PIP_FIND_LINKS $(LOCK) -o requirements.lock pyproject.toml
+	echo 'hatchling>=1.24' | env -u PIP_FIND_LINKS $(LOCK) -o requirements-build.lock -
+
+# BASE=docker.io/library/python:3.13-slim@sha256:... TAG=registry.example/tunerd:1 BUILDER="podman build"
+BUILDER ?= docker build
+TAG ?= tunerd:local
+image:
+	$(BUILDER) $(if $(BASE),--build-arg BASE=$(BASE)) -t $(TAG) \
+	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' tunerd/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
+
+# One test of these, longer: the container with 128 MB under load, with PROBES=360 health checks.
+imageload: $(STAMP)
+	TUNERD_PROBES=$(or $(PROBES),360) $(BIN)/python -m pytest -s tests/container/test_image.py -k 128_mb
+
+# Wheel, source archive, SBOM (CycloneDX, of exactly what the lock names) and their checksums, in dist/.
+UV_OPTIONS := --quiet --no-config --system-certs
+release: $(STAMP)
+	rm -rf dist build/sbom
+	$(BIN)/uv build $(UV_OPTIONS) --build-constraints requirements-build.lock --require-hashes --out-dir dist
+	rm -f dist/.gitignore
+	$(BIN)/uv venv $(UV_OPTIONS) --python $(BIN)/python build/sbom
+	$(BIN)/uv pip install $(UV_OPTIONS) --python build/sbom/bin/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install $(UV_OPTIONS) --python build/sbom/bin/python --no-deps --no-index dist/*.whl
+	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON \
+	  -o dist/tunerd-$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' tunerd/__init__.py).cdx.json build/sbom/bin/python
+	cd dist && sha256sum -- * > SHA256SUMS
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis htmlcov

@@ -47,6 +47,20 @@ def may_mount() -> bool:
 
 
 needs_mount: Final = needs("the right to mount (root with CAP_SYS_ADMIN)", may_mount, "it mounts a small file system")
+
+
+@cache
+def may_unshare_network() -> bool:
+    """Whether a process can have a network of its own."""
+    try:
+        return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+needs_network_namespace: Final = needs(
+    "the right to make a network namespace (root with CAP_SYS_ADMIN)", may_unshare_network, "it switches off IPv6 for one process"
+)
 needs_strace: Final = needs_program("strace", "it makes system calls fail")
 needs_samples: Final = needs(
     "the platforms' samples", SAMPLES.is_dir, f"there is no {SAMPLES}; TUNERD_SAMPLES names another directory"

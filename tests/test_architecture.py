@@ -230,7 +230,7 @@ def types_named_twice() -> set[str]:
 
 def files_named_twice() -> set[str]:
     """A file name in two packages. A command's file is named like its command, whatever else has that name."""
-    commands = {f"tunerd.cli.{name}" for name in main.list_commands(None)}  # type: ignore[attr-defined]
+    commands = {f"tunerd.cli.{name.replace('-', '_')}" for name in main.list_commands(None)}  # type: ignore[attr-defined]
     names = [path.stem for module, path in MODULES.items() if module not in commands and not path.stem.startswith("__")]
     return {f"{name}.py" for name in names if names.count(name) > 1}
 

@@ -5,6 +5,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 import tunerd
@@ -14,17 +15,48 @@ from tunerd.cli import main
 ROOT = Path(__file__).parent.parent
 
 
-@needs_program("systemd-analyze", "systemd itself reads the unit (Debian: systemd)")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+needs_systemd_analyze = needs_program("systemd-analyze", "systemd itself reads the unit (Debian: systemd)")
+UNITS = ["tunerd.service", "tunerd@.service"]
+OF_AN_INSTANCE = {"Description", "Environment", "StateDirectory", "RuntimeDirectory"}
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_the_unit(tmp_path: Path, name: str) -> None:
     """systemd knows every key of the unit, and every dependency resolves."""
-    unit = tmp_path / "tunerd.service"
-    text = (ROOT / "systemd" / "tunerd.service").read_text()
-    unit.write_text(re.sub(r"/usr/local/bin/tunerd", "/bin/true", text))
+    unit = tmp_path / name.replace("@", "@support")
+    unit.write_text((ROOT / "systemd" / name).read_text().replace("/usr/local/bin/tunerd", "/bin/true"))
     checked = subprocess.run(
-        ["systemd-analyze", "verify", "--recursive-errors=yes", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    own = [line for line in checked.stderr.splitlines() if "tunerd.service" in line]
+    own = [line for line in checked.stderr.splitlines() if unit.name in line]
     assert not own, checked.stderr
+
+
+@needs_systemd_analyze
+@pytest.mark.parametrize("name", UNITS)
+def test_the_unit_is_as_closed_as_the_docs_say(name: str) -> None:
+    """`systemd-analyze security` gives the exposure that docs/systemd.md names, or less."""
+    (promised,) = re.findall(r"shows an exposure of (\d\.\d)", (ROOT / "docs" / "systemd.md").read_text())
+    checked = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={float(promised) * 10:.0f}", str(ROOT / "systemd" / name)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout
+    assert f"{promised} OK" in checked.stdout
+
+
+def test_an_instance_differs_from_the_service_only_in_its_places() -> None:
+    """tunerd@.service has the same lines as tunerd.service but for name, configuration, ledger and control socket."""
+    one, other = (
+        [line for line in (ROOT / "systemd" / name).read_text().splitlines() if not line.startswith("#")] for name in UNITS
+    )
+    differing = [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]]
+    assert {line.partition("=")[0] for line, _ in differing} == OF_AN_INSTANCE
+    assert all("%i" in line for _, line in differing)
 
 
 def test_the_image_runs_without_rights() -> None:

@@ -14,13 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from aiohttp.web import RouteDef
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
 from tunerd.admin.activity_report import ActivityReport
 from tunerd.admin.call_orders import CallOrders
+from tunerd.admin.protocol import ControlError
 from tunerd.admin.service import AdminService, DaemonOrders
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.admin.status_report import StatusReport
 from tunerd.call import State
 from tunerd.clock import Clock, SteadyClock, SystemClock
@@ -40,6 +42,7 @@ from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
 from tunerd.ops.log_writer import LogLevel, LogWriter, foreign_loggers, open_log
 from tunerd.ops.metrics import Metrics
+from tunerd.ops.probe_pages import probe_pages
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.post_recovery import quarantine_resends, release_resends
 from tunerd.runtime import Runtime, build_runtime, configuration_document, is_all_read, look_for_others, note_stopping, reload
@@ -120,7 +123,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
                 task.cancel()
             ended.set()
         left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), observers.coverage))
-        emit(Stopped(left=sum(count for state, count in left.gauges.calls.items() if state.is_open)))
+        emit(_stopped(left.gauges, runtime.config))
     return left
 
 
@@ -165,13 +168,36 @@ async def _serve_operators(
                           configuration=lambda: configuration_document(runtime, environ),
                           activity=ActivityReport(observers.activity))  # fmt: skip
     admin = AdminService(status, calls, runtime.delivery, daemon)
-    await stack.enter_async_context(serve_orders(admin, config.ledger.path, environ))
+    await _serve_orders(admin, config, environ, probe_pages(health.ailment, status.ready), observers.log, stack)
     if config.http.listen:
         hosts = lambda: runtime.config.http.hosts  # noqa: E731 - a reload may change them
         http = HttpServer(status, health.ailment, observers.metrics.render, __version__, hosts=hosts)
         host, port = await http.start(config.http.listen)
         stack.push_async_callback(http.close)
-        observers.log.info("listening", address=f"{host}:{port}")
+        observers.log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+async def _serve_orders(
+    admin: AdminService,
+    config: Config,
+    environ: Mapping[str, str],
+    pages: Sequence[RouteDef],
+    log: LogWriter,
+    stack: AsyncExitStack,
+) -> None:
+    """The control socket; tunerd runs without one where no place can be used, unless the configuration names the place."""
+
+    def refused(why: str) -> None:
+        log.warning("the control socket is not in the runtime directory", detail=why)
+
+    places = SocketPlaces(ledger=config.ledger.path, env=environ, configured=config.control_socket, refused=refused)
+    try:
+        await stack.enter_async_context(serve_orders(admin, places, pages))
+    except ControlError as exc:
+        if config.control_socket is not None:
+            raise
+        log.warning("running without a control socket, so commands cannot reach this daemon", detail=str(exc),
+                    hint="set control_socket: to a path in a directory where this user may create sockets")  # fmt: skip
 
 
 def _start_beside(
@@ -205,6 +231,11 @@ async def _had_calls(ledger: SqliteLedger, sources: Sequence[str]) -> list[str]:
     states = frozenset(State) - {State.IGNORED, State.FAILED}
     found = [await ledger.calls(Filter(states=states, sources=frozenset({one}), dismissed=None), limit=1) for one in sources]
     return [name for name, calls in zip(sources, found, strict=True) if calls]
+
+
+def _stopped(gauges: Gauges, config: Config) -> Stopped:
+    left = {state: count for state, count in gauges.calls.items() if state.is_open and count}
+    return Stopped(left=left, was_to_empty=config.delivery.on_stop == "empty")
 
 
 def _all_left_out(gauges: Gauges, coverage: Coverage) -> int:

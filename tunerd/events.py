@@ -4,7 +4,7 @@ The conductors emit each fact once; ops/event_logger.py and ops/metrics.py liste
 No event carries a transcript, a key, a request body or a URL's query.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -29,8 +29,10 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    left: int
-    """Calls still open in the ledger; the next start continues with them."""
+    left: Mapping[State, int]
+    """Calls still open in the ledger, by state; the next start continues with them."""
+    was_to_empty: bool = False
+    """With `on_stop: empty`: the ledger may end with its pod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import re
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -34,7 +37,7 @@ from tunerd.admin.api import (
 from tunerd.admin.client import QUICK_S, AdminClient
 from tunerd.admin.discovery import find_daemon
 from tunerd.admin.protocol import ControlError, socket_places
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.admin.typed_json import from_json
 from tunerd.call import State
 from tunerd.ledger import LedgerUnavailable
@@ -50,7 +53,7 @@ def ids(*call_ids: str) -> dict[str, Any]:
 
 
 def serving(bench: Bench, tmp_path: Path, **env: str) -> AbstractAsyncContextManager[Path]:
-    return serve_orders(bench.admin, str(tmp_path / "ledger.db"), env)
+    return serve_orders(bench.admin, SocketPlaces(ledger=str(tmp_path / "ledger.db"), env=env))
 
 
 def one_of_each() -> list[Order[Any]]:
@@ -198,16 +201,70 @@ async def test_paths_longer_than_a_socket_address(tmp_path: Path, name: str) -> 
     """The kernel takes 107 bytes; directories and names may be longer."""
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    async with serve_orders(Bench().admin, str(deep / name), {}):
+    async with serve_orders(Bench().admin, SocketPlaces(ledger=str(deep / name), env={})):
         client = await asyncio.to_thread(find_daemon, str(deep / name), {})
         assert client is not None
         assert (await client.ask(IdleOrder())).idle is True
 
 
+async def test_a_runtime_directory_that_cannot_be_used(tmp_path: Path) -> None:
+    """Where the directory is not there or not writable, the socket lies beside the ledger, and one line says so."""
+    told: list[str] = []
+    env = {"RUNTIME_DIRECTORY": str(tmp_path / "missing")}
+    places = SocketPlaces(ledger=str(tmp_path / "ledger.db"), env=env, refused=told.append)
+    async with serve_orders(Bench().admin, places) as path:
+        assert path == tmp_path / "ledger.db.sock"
+        client = await asyncio.to_thread(find_daemon, str(tmp_path / "ledger.db"), env)
+        assert client is not None
+    assert len(told) == 1
+    assert re.fullmatch(rf"cannot open the control socket {tmp_path}/missing/\S+: No such file .*; it is {path} instead", told[0])
+
+
+@pytest.mark.needs_root
+def test_a_runtime_directory_that_is_closed_to_this_user(tmp_path: Path) -> None:
+    """Where the user that tunerd runs as may not look into it, commands find the socket beside the ledger."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    code = (
+        "import os, socket, sys\n"
+        "from tunerd.admin.discovery import find_daemon\n"
+        "os.setegid(65534); os.seteuid(65534)\n"
+        "daemon = socket.socket(socket.AF_UNIX); daemon.bind(sys.argv[1] + '.sock'); daemon.listen()\n"
+        "print(find_daemon(sys.argv[1], {'RUNTIME_DIRECTORY': sys.argv[2]}).path.name)\n"
+        "daemon.close(); os.unlink(sys.argv[1] + '.sock')\n"
+        "try: find_daemon(sys.argv[1], {'RUNTIME_DIRECTORY': sys.argv[2]})\n"
+        "except Exception as exc: print(exc)\n"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o777)
+        os.chmod(tmp_path, 0o755)
+        ran = subprocess.run([sys.executable, "-c", code, f"{place}/ledger.db", str(closed)], capture_output=True, text=True,
+                             check=True)  # fmt: skip
+    first, second = ran.stdout.splitlines()
+    assert first == "ledger.db.sock"
+    assert "answers only the user that tunerd runs as" in second
+
+
+async def test_a_configured_socket_is_the_only_one(tmp_path: Path) -> None:
+    """`control_socket` is used whatever the runtime directory is, and found with it and beside the ledger; where it cannot be
+    opened, nothing else is tried."""
+    configured, env = tmp_path / "own" / "control.sock", {"RUNTIME_DIRECTORY": str(tmp_path)}
+    places = SocketPlaces(ledger=str(tmp_path / "ledger.db"), env=env, configured=str(configured))
+    with pytest.raises(ControlError, match=r"cannot open the control socket .*/own/control.sock: No such file"):
+        async with serve_orders(Bench().admin, places):
+            pass
+    configured.parent.mkdir()
+    async with serve_orders(Bench().admin, places) as path:
+        assert path == configured
+        for how in ({"configured": str(configured)}, {}):
+            assert await asyncio.to_thread(find_daemon, str(tmp_path / "ledger.db"), {}, **how) is not None
+    assert sorted(os.listdir(tmp_path)) == ["own"]
+
+
 async def test_where_no_socket_can_be(tmp_path: Path) -> None:
     """One line that names the path."""
     with pytest.raises(ControlError, match=r"cannot open the control socket .*No such file"):
-        async with serve_orders(Bench().admin, str(tmp_path / "missing" / "ledger.db"), {}):
+        async with serve_orders(Bench().admin, SocketPlaces(ledger=str(tmp_path / "missing" / "ledger.db"), env={})):
             pass
 
 

@@ -76,6 +76,15 @@ async def test_one_line_for_systemd() -> None:
     assert bench.status.in_short() == "2 due; paused: tuner.example/42 (auth)"
 
 
+def test_the_line_for_systemd_names_sources_that_are_not_read() -> None:
+    """Each with the reason, beside the pauses; of many it names three, so that the line stays short."""
+    bench = Bench(destinations=[destination(pause=PauseReason.AUTH)],
+                  sources=[source(paused=IntakeReason.DENIED), source(name="egress", paused=IntakeReason.MISSING), source(name="b")])  # fmt: skip
+    assert bench.status.in_short() == "no calls yet; paused: tuner.example/42 (auth); not read: agent (denied), egress (missing)"
+    bench = Bench(sources=[source(name=f"s{number}", paused=IntakeReason.FULL) for number in range(5)])
+    assert bench.status.in_short() == "no calls yet; not read: s0 (full), s1 (full), s2 (full) and 2 more"
+
+
 async def test_idle_means_nothing_can_go_out() -> None:
     """Waiting calls don't keep `drain` from ending; due ones do."""
     bench = Bench()

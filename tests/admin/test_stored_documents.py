@@ -7,7 +7,7 @@ from tests.admin.benches import Bench, refused
 from tunerd.admin.api import DocumentsOrder
 from tunerd.admin.call_orders import DOCUMENTS_BYTES
 from tunerd.admin.client import AdminClient
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.ledger import Admission
 from tunerd.testing import make_call
 
@@ -18,7 +18,7 @@ async def test_the_newest_come_first_page_by_page(tmp_path: Path) -> None:
     for number in range(5):
         await bench.admit(f"call-{number}")
     await bench.refuse(refused(document=b"{half"))
-    async with serve_orders(bench.admin, str(tmp_path / "ledger.db"), {}) as path:
+    async with serve_orders(bench.admin, SocketPlaces(ledger=str(tmp_path / "ledger.db"), env={})) as path:
         client = AdminClient(path)
         first = await client.ask(DocumentsOrder(limit=4))
         assert first == await bench.ask(DocumentsOrder(limit=4))

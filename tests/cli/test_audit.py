@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from tests.cli.test_order_commands import CONFIG
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.service import AdminService, LedgerPauses
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Form
 from tunerd.cli import main
@@ -197,7 +197,10 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
         ledger = await opened(directory)
         status = StatusReport(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
         calls = CallOrders(ledger, dict, _no_place, time.time)
-        async with serve_orders(AdminService(status, calls, LedgerPauses(ledger, time.time)), str(directory / "ledger.db"), {}):
+        async with serve_orders(
+            AdminService(status, calls, LedgerPauses(ledger, time.time)),
+            SocketPlaces(ledger=str(directory / "ledger.db"), env={}),
+        ):
             result = await asyncio.to_thread(run, directory, "--json")
         await ledger.close()
         return result

@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW, destination, source
 from tunerd.admin.api import CallsOrder, StatusOrder
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.call import State
 from tunerd.cli import main
 from tunerd.cli.drawing import span
@@ -60,7 +60,7 @@ class Daemon:
         assert self._up.wait(10)
 
     async def _serve(self) -> None:
-        async with serve_orders(self.bench.admin, str(self.directory / "ledger.db"), {}):
+        async with serve_orders(self.bench.admin, SocketPlaces(ledger=str(self.directory / "ledger.db"), env={})):
             self._up.set()
             await self._stop.wait()
 

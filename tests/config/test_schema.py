@@ -9,7 +9,7 @@ import pytest
 
 from tunerd.config import Source
 from tunerd.config.json_schema import config_schema
-from tunerd.config.models import SECTIONS
+from tunerd.config.models import SECTIONS, TopLevel
 from tunerd.config.quantities import parse_duration, parse_size
 from tunerd.config.settings import keys_of
 from tunerd.config.yaml_nodes import parse_yaml
@@ -119,7 +119,7 @@ def test_the_rules_of_every_preset_pass_the_schema(preset: str) -> None:
 
 def test_every_key_is_described() -> None:
     """An editor shows a sentence for each key."""
-    assert SCHEMA["properties"].keys() == SECTIONS.keys()
+    assert SCHEMA["properties"].keys() == SECTIONS.keys() | keys_of(TopLevel).keys()
     for name, section in SECTIONS.items():
         shape = SCHEMA["properties"][name]
         shape = SCHEMA["$defs"]["tuner"] if name == "tuner" else shape.get("items", shape)
@@ -141,6 +141,7 @@ def test_the_example_shows_every_key_with_its_default() -> None:
     words = {line.strip().lstrip("#- ").split(":")[0] for line in EXAMPLE.splitlines()}
     for name, section in SECTIONS.items():
         assert name == "tests" or keys_of(section.model).keys() - words <= {"api_key", "gather"}
+    assert keys_of(TopLevel).keys() <= words
     shown = load_text(EXAMPLE, "/etc/tunerd/config.yaml", {})
     least = load_text("sources:\n  - {name: e, path: p, preset: livekit-egress}\n", "/etc/tunerd/config.yaml", {})
     assert (shown.delivery, shown.ledger, shown.http, shown.log) == (least.delivery, least.ledger, least.http, least.log)

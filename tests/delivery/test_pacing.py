@@ -546,3 +546,136 @@ def test_while_others_have_connections_nothing_pauses() -> None:
     assert not bench.pauses()
     bench.attempt(LOCAL)
     assert bench.pauses() == ["+local"]
+
+
+# Permits that come back without an attempt, and changes from outside.
+
+
+def test_a_permit_comes_back_from_a_call_that_cannot_go_out() -> None:
+    """The call of a paused agent was claimed and is given back: the permit is free, and the agent can be probed again."""
+    bench = PacingBench(concurrency=1)
+    bench.attempt(AGENT)
+    bench.now += 30
+    permit = bench.acquire()
+    assert bench.pacing.pauses.takes_agent("a", bench.now)
+    bench.pacing.untouched(permit, "a", bench.now)
+    assert bench.pacing.in_flight == 0
+    assert bench.pacing.pauses.takes_agent("a", bench.now)
+
+
+def test_after_permits_were_forgotten_another_call_is_the_probe() -> None:
+    """Nobody holds the probe's permit any more: without this the destination would wait for it for good."""
+    bench = PacingBench()
+    bench.attempt(AUTH)
+    bench.now += 30
+    assert bench.acquire().probe
+    bench.pacing.forget_permits(0)
+    assert bench.waits_until() is None
+    bench.pacing.forget_permits(1)
+    assert bench.acquire().probe
+
+
+def test_while_a_permit_is_held_the_probe_may_be_the_one_that_is_left() -> None:
+    """One of two permits was forgotten: it is not known which, so no second probe goes out."""
+    bench = PacingBench()
+    early = bench.acquire()
+    bench.attempt(AUTH)
+    bench.now += 30
+    assert bench.acquire().probe
+    bench.pacing.forget_permits(1)
+    assert bench.waits_until() is None
+    assert bench.pacing.ended(early, row=1, agent="a", outcome=AUTH, took_s=0.1, now=bench.now) == []
+    assert bench.pacing.in_flight == 0
+
+
+def test_a_reload_changes_concurrency_and_rate() -> None:
+    """Another concurrency counts at once; the same rate goes on from where it was, and another one begins anew."""
+    bench = PacingBench(rate_limit=1.0)
+    bench.acquire()
+    bench.pacing.resize(concurrency=2, rate_limit=1.0)
+    assert bench.pacing.limit == 2
+    assert bench.waits_until() == pytest.approx(NOW + 1)
+    bench.pacing.resize(concurrency=2, rate_limit=None)
+    bench.acquire()
+    assert bench.waits_until() is None, "two are in flight"
+
+
+def test_a_jump_of_the_wall_clock_moves_when_a_call_was_last_accepted() -> None:
+    """As every other moment: how long ago it was stays the same."""
+    bench = PacingBench()
+    bench.pacing.shift(5.0)
+    assert bench.pacing.last_accepted_at is None
+    bench.attempt(SENT)
+    bench.pacing.shift(86_400.0)
+    assert bench.pacing.last_accepted_at == NOW + 86_400
+
+
+def test_a_403_shows_that_the_key_is_known_again() -> None:
+    """The key was refused, another one came: that its agent is refused is no longer a pause of the whole destination."""
+    bench = PacingBench()
+    bench.attempt(AUTH)
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    bench.attempt(AGENT)
+    assert bench.pauses() == ["+auth", "-auth", "+auth/a"]
+
+
+def test_a_403_ends_a_pause_for_a_wrong_url() -> None:
+    """It is an answer of Tuner about one agent, so the destination is there."""
+    bench = PacingBench()
+    bench.attempt(ENDPOINT)
+    bench.now += 30
+    bench.attempt(AGENT)
+    assert bench.pauses() == ["+endpoint", "-endpoint", "+auth/a"]
+
+
+def test_a_call_that_becomes_doubtful_while_the_key_is_missing_is_the_probe() -> None:
+    """Its request was open when the key went away. With the next key only this call is tried, and a restart knows it."""
+    bench = PacingBench()
+    permit = bench.acquire()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="no key")
+    bench.pacing.pauses.dirty = False
+    assert bench.pacing.ended(permit, row=7, agent="a", outcome=UNCONFIRMED, took_s=0.1, now=bench.now) == []
+    assert bench.pacing.pauses.dirty
+    assert bench.pacing.pauses.stored().probe_row == 7
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=True)
+    assert bench.acquire().row == 7
+    assert bench.pauses() == ["+auth"]
+
+
+def test_a_missing_key_says_each_new_reason_once() -> None:
+    """The file is missing, then it is empty: one pause, and a word for each; an operator's pause stays what it is."""
+    bench = PacingBench()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="the file is missing")
+    bench.pacing.pauses.dirty = False
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="the file is missing")
+    assert not bench.pacing.pauses.dirty
+    bench.told += bench.pacing.pauses.key_changed(bench.now + 5, present=False, missing="the file is empty")
+    assert bench.pacing.pauses.dirty
+    began = [event for event in bench.told if isinstance(event, PauseBegan)]
+    assert [(event.reason, event.detail) for event in began] == [
+        (PauseReason.AUTH, "the file is missing"),
+        (PauseReason.AUTH, "the file is empty"),
+    ]
+    assert [(view.since, view.detail) for view in bench.pacing.pauses.views()] == [(NOW, "the file is empty")]
+    bench.told += bench.pacing.pauses.operator_pause(bench.now)
+    assert bench.pacing.pauses.key_changed(bench.now, present=False, missing="the file is missing") == []
+    assert bench.pacing.pauses.reason is PauseReason.OPERATOR
+
+
+@pytest.mark.parametrize(("is_local", "reason"), [(False, PauseReason.AUTH), (True, PauseReason.LOCAL)])
+def test_a_resume_without_a_key_pauses_for_the_key(is_local: bool, reason: PauseReason) -> None:
+    """`auth`, unless it is our own machine that cannot read the file."""
+    bench = PacingBench()
+    bench.told += bench.pacing.pauses.key_changed(bench.now, present=False, missing="no key", is_local=is_local)
+    bench.told += bench.pacing.pauses.operator_pause(bench.now)
+    bench.told += bench.pacing.pauses.operator_resume(bench.now, "no key", is_local=is_local)
+    assert bench.pacing.pauses.reason is reason
+    assert bench.pauses() == [f"+{reason}", f"-{reason}", "+operator", "-operator", f"+{reason}"]
+
+
+def test_a_resume_ends_the_pauses_of_agents_too() -> None:
+    """The operator says that everything may be tried again."""
+    bench = PacingBench()
+    bench.attempt(AGENT)
+    bench.told += bench.pacing.pauses.operator_resume(bench.now)
+    assert bench.pauses() == ["+auth/a", "-auth/a"]

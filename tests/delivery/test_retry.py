@@ -121,6 +121,7 @@ def test_with_accept_any_only_a_plain_no_is_one(body: bytes) -> None:
     ("body", "missing"),
     [
         (b'{"success": "canary"}', "`success` is text instead of true"),
+        (b'{"success": {"canary": 1}}', "`success` is an object instead of true"),
         (b'{"error": "canary"}', "`error`"),
         (b'{"note": "canary"}', "`tunerCallId`"),
         (b"canary", "not a JSON object"),
@@ -189,6 +190,18 @@ def test_a_rejection_names_places_and_never_values() -> None:
     outcome = judge(HttpAnswer(status=422, body=body), now=NOW, retry_after_max_s=3600)
     assert isinstance(outcome, Failed)
     assert outcome.detail == "Tuner answered 422: transcript_with_tool_calls[3].role (enum), metadata.?"
+
+
+def test_errors_in_a_rejection_that_have_no_place_are_left_out() -> None:
+    """A list of errors that looks different from the API's still says that the call was rejected; the first three are read."""
+    for errors, expected in {
+        b'["canary", {"loc": "canary", "type": "enum"}, {"loc": ["body", "call_id"]}]': ": call_id",
+        b'["canary", 4, null, {"loc": ["body", "call_id"], "type": "missing"}]': "",
+        b'[{"loc": ["call_id"], "type": "missing"}, {}, {}, {}, {}]': ": call_id (missing) and 2 more",
+    }.items():
+        outcome = judge(HttpAnswer(status=422, body=b'{"detail": %s}' % errors), now=NOW, retry_after_max_s=3600)
+        assert isinstance(outcome, Failed)
+        assert outcome.detail == f"Tuner answered 422{expected}"
 
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"

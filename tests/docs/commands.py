@@ -37,7 +37,9 @@ def named_commands() -> Iterator[Named]:
         yield from _inline(_FENCED.sub("", text), where)
     for file in sorted((ROOT / "tunerd").rglob("*.py")):
         yield from _inline(file.read_text(), str(file.relative_to(ROOT)))
-    for name in ("Dockerfile", "config.example.yaml", "systemd/tunerd.service"):
+    manifests = (str(file.relative_to(ROOT)) for file in sorted((ROOT / "k8s").rglob("sidecar.yaml")))
+    units = ("systemd/tunerd.service", "systemd/tunerd@.service", "deb/postinst")
+    for name in ("Dockerfile", "config.example.yaml", *units, *manifests):
         yield from _of_lines((ROOT / name).read_text(), name)
 
 

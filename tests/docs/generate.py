@@ -1,4 +1,5 @@
-"""The generated pages: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/.
+"""The generated pages: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/, and
+tunerd.1 from the commands.
 
 `python -m tests.docs.generate` (or `make docs`) writes them; a test fails when they are out of date.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.docs.fences import DOCS
+from tests.docs.manual import man_page
 from tunerd.mapping import presets
 from tunerd.mapping.functions import FUNCTIONS, Function, Nulls
 from tunerd.yaml_location import Node
@@ -28,6 +30,7 @@ def made_pages() -> dict[Path, str]:
         DOCS / "functions.md": _functions_page(),
         DOCS / "presets" / "README.md": _index_page(),
         DOCS / "decisions" / "README.md": _decisions_page(),
+        DOCS / "tunerd.1": man_page(),
     }
     return pages | {DOCS / "presets" / f"{name}.md": _preset_page(name) for name in presets.names()}
 

@@ -1,9 +1,16 @@
 """The generated pages are up to date, and the configurations in them load."""
 
+import re
+import subprocess
+
+import click
 import pytest
 
 from tests.docs.fences import DOCS, Fence, fences
 from tests.docs.generate import HEADS, heads_of, made_pages, outdated
+from tests.docs.manual import man_page
+from tests.real_parts import needs_program
+from tunerd.cli import main
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources, presets
 from tunerd.mapping.functions import FUNCTIONS
@@ -37,3 +44,24 @@ def test_every_preset_and_function_has_its_place() -> None:
     assert {page.stem for page in made} >= set(presets.names())
     functions = made[DOCS / "functions.md"]
     assert not [one.name for one in FUNCTIONS.values() if f"| `{one.name}(" not in functions]
+
+
+def test_the_man_page_has_every_command_and_option() -> None:
+    """And it says what each of them does, in lines that no reader of man pages has to guess."""
+    page = man_page().replace("\\-", "-")
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        assert f"\n.SS tunerd {name}" in page
+        assert not [one for param in command.params for one in param.opts if one.startswith("-") and f"{one}" not in page]
+
+
+@needs_program("groff", "it formats the man page (Debian: groff-base)")
+def test_the_man_page_is_without_warnings() -> None:
+    """groff knows every request, and the text of commands is printed as it is."""
+    done = subprocess.run(["groff", "-man", "-ww", "-Tutf8", DOCS / "tunerd.1"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    assert re.search(r"^ +tunerd run --once --wait 10m ", text, re.MULTILINE)
+    assert "[env var: TUNERD_CONFIG;" in re.sub(r"\s+", " ", text)

@@ -1,16 +1,16 @@
-"""docs/install.md and every other page: configurations load, manifests are complete, and the backup works as described."""
+"""docs/install.md and every other page: configurations load, and the backup works as described."""
 
 import re
 import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.docs.fences import DOCS, ROOT, Fence, fences, pages
+from tests.real_parts import needs_program
 from tunerd.ledger import Admission
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.loading.config_file import load_text
@@ -19,12 +19,7 @@ from tunerd.testing import make_call
 
 _FENCES = [fence for page in pages() for fence in fences(page)]
 _CONFIGS = [fence for fence in _FENCES if fence.info == "yaml config"]
-_MANIFESTS = [fence for fence in _FENCES if fence.info == "yaml kubernetes"]
 _SCRAPES = [fence for fence in _FENCES if fence.info == "yaml prometheus"]
-
-
-def _documents(fence: Fence) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(fence.text))
 
 
 @pytest.mark.parametrize("fence", _CONFIGS, ids=str)
@@ -32,34 +27,6 @@ def test_a_configuration_that_is_shown_loads(fence: Fence) -> None:
     """A reader can paste the configuration, and its rules compile."""
     config = load_text(fence.text, str(fence), {})
     assert set(compile_sources(config, {})) == {source.name for source in config.sources}
-
-
-@pytest.mark.parametrize("fence", _MANIFESTS, ids=str)
-def test_a_kubernetes_manifest_is_whole(fence: Fence) -> None:
-    """The manifest parses, each mount has its volume, and a configuration in it loads with paths on mounted volumes."""
-    for document in _documents(fence):
-        assert {"apiVersion", "kind", "metadata"} <= document.keys()
-        if document["kind"] == "ConfigMap":
-            config = load_text(document["data"]["config.yaml"], str(fence), {})
-            assert compile_sources(config, {})
-        if document["kind"] == "Pod":
-            spec = document["spec"]
-            volumes = {volume["name"] for volume in spec.get("volumes", ())}
-            containers = [*spec.get("initContainers", ()), *spec["containers"]]
-            mounts = {mount["name"] for container in containers for mount in container.get("volumeMounts", ())}
-            assert mounts == volumes
-
-
-def test_the_sidecar_has_time_to_drain() -> None:
-    """The grace period on the page is longer than the drain on the page, and all paths are on mounted volumes."""
-    config_map, pod = _documents(_MANIFESTS[0])
-    config = load_text(config_map["data"]["config.yaml"], "config.yaml", {})
-    spec = pod["spec"]
-    assert spec["terminationGracePeriodSeconds"] >= config.delivery.drain_s + 30
-    mounted = [mount["mountPath"] for mount in spec["initContainers"][0]["volumeMounts"]]
-    key_file = config.destinations[0].api_key_file
-    for path in (*(source.path for source in config.sources), config.ledger.path, str(key_file)):
-        assert any(path == mount or path.startswith(mount + "/") for mount in mounted), path
 
 
 @pytest.mark.parametrize("fence", _SCRAPES, ids=str)
@@ -75,11 +42,28 @@ def test_prometheus_takes_the_scrape_configuration(fence: Fence, tmp_path: Path)
 
 
 def test_paths_of_the_unit_are_those_that_are_installed() -> None:
-    """install.md puts each file where systemd/tunerd.service expects it."""
+    """install.md names the places at which systemd/tunerd.service expects the command and its configuration."""
     page, unit = (DOCS / "install.md").read_text(), (ROOT / "systemd" / "tunerd.service").read_text()
-    for path in set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit)):
-        assert path in page
-    assert "systemd/tunerd.service /etc/systemd/system/" in page
+    paths = set(re.findall(r"(/usr/local/bin/\w+|/etc/tunerd/\w+\.yaml)", unit))
+    assert len(paths) == 2
+    assert not [path for path in paths if path not in page]
+
+
+@needs_program("systemd-analyze", "systemd itself reads the drop-ins (Debian: systemd)")
+@pytest.mark.parametrize("fence", [one for one in _FENCES if one.info == "ini"], ids=str)
+def test_systemd_takes_a_drop_in_that_is_shown(fence: Fence, tmp_path: Path) -> None:
+    """systemd knows every key of it and takes every value, beside those of the unit."""
+    unit, drop_in = tmp_path / "tunerd.service", tmp_path / "tunerd.service.d" / "own.conf"
+    unit.write_text((ROOT / "systemd" / "tunerd.service").read_text().replace("/usr/local/bin/tunerd", "/bin/true"))
+    drop_in.parent.mkdir()
+    drop_in.write_text(fence.text)
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", str(unit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not [line for line in checked.stderr.splitlines() if str(tmp_path) in line or "tunerd.service" in line], checked.stderr
 
 
 async def test_a_backup_of_a_ledger_in_use_is_a_ledger(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tests.docs.fences import DOCS, ROOT, pages
 
 _CODE = re.compile(r"```.*?```|`[^`]*`", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_FILE = re.compile(r"`((?:tunerd|tests|docs|benchmarks|systemd|\.ci)/[\w./*-]*|[\w/-]+\.py)(?=`|: )")
+_FILE = re.compile(r"`((?:tunerd|tests|docs|benchmarks|systemd|deb|\.ci)/[\w./*-]*|[\w/-]+\.py)(?=`|: )")
 """`tests/bad_configs/`, `ops/logs.py`, `commands/send.py: claim`, `tests/ledger/test_contract_*.py`."""
 
 
@@ -27,7 +27,7 @@ def _headings(page: Path) -> set[str]:
 
 def _files() -> list[str]:
     """The files of the repository, with paths from its root."""
-    folders = ("tunerd", "tests", "docs", "benchmarks", "systemd", ".ci")
+    folders = ("tunerd", "tests", "docs", "benchmarks", "systemd", "deb", ".ci")
     found = [*ROOT.glob("*.*"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
     return [f"/{file.relative_to(ROOT)}" for file in found if "__pycache__" not in file.parts]
 

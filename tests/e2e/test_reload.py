@@ -162,6 +162,30 @@ async def test_watch_config_goes_by_content(tmp_path: Path) -> None:
             assert await daemon.stop() == 0
 
 
+async def test_a_key_in_a_mounted_secret_is_rotated(tmp_path: Path) -> None:
+    """A Secret is absent at first, and then swapped as a ConfigMap is: tunerd takes both without a restart and without a reload."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    async with world(tmp_path, key_file=str(secret / "key")) as (tuner, config), running(config) as daemon:
+        put(tmp_path / "calls" / "early.json", call_document("early"))
+        for number, key in enumerate(("tr_api_first", "tr_api_second"), start=1):
+            (secret / f"..{number}").mkdir()
+            (secret / f"..{number}" / "key").write_text(key)
+            swapped = secret / "..new"
+            swapped.symlink_to(f"..{number}")
+            swapped.rename(secret / "..data")
+            if number == 1:
+                (secret / "key").symlink_to("..data/key")
+                await tuner.has("early", ceiling_s=45)
+            else:
+                await until(lambda: daemon.told("key changed"), ceiling_s=15)
+        put(tmp_path / "calls" / "late.json", call_document("late"))
+        await tuner.has("late")
+        assert "tr_api_" not in daemon.said
+        assert not daemon.told("configuration reloaded")
+        assert await daemon.stop() == 0
+
+
 async def test_a_reload_changes_the_level_of_the_log(tmp_path: Path) -> None:
     """A reload can change the log level, so that a problem can be debugged without a restart."""
     async with world(tmp_path) as (tuner, config):

@@ -115,6 +115,25 @@ async def test_on_stop_empty_delivers_everything_first(tmp_path: Path) -> None:
         assert await tuner.accepted() == dict.fromkeys(calls, 1)
 
 
+async def test_on_stop_empty_tells_what_an_outage_leaves(tmp_path: Path) -> None:
+    """While Tuner answers nothing but 503, the stop ends within the drain, and its last line warns of the calls that are left, by
+    state: on an emptyDir they are lost with the pod."""
+    async with world(tmp_path, delivery="  on_stop: empty", drain="3s") as (tuner, config), running(config) as daemon:
+        await tuner.plan({"fail": {"503": 1.0}})
+        for number in range(3):
+            put(tmp_path / "calls" / f"{number}.json", call_document(f"call-{number}"))
+        put(tmp_path / "calls" / "waits.json", call_document("waits", room="room-1"))
+
+        async def admitted() -> bool:
+            return await daemon.states() in ({"due": 3, "waiting": 1}, {"due": 2, "sending": 1, "waiting": 1})
+
+        await until(admitted)
+        assert await daemon.stop() == 0
+        last = daemon.lines()[-1]
+    assert (last["event"], last["level"], last["left"]) == ("stopped", "warning", 4)
+    assert last["left_by_state"] == {"due": 3, "waiting": 1}
+
+
 async def test_finish_leaves_what_is_not_in_flight(tmp_path: Path) -> None:
     """With `on_stop: finish`, the default, open requests are finished, and the other calls stay for the next start."""
     async with world(tmp_path, Faults(latency_s=0.3)) as (tuner, config), running(config) as daemon:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tunerd.intake.framing import Lines, NotJson, Slice, Values, looks_like_log, parse, parse_form
+from tunerd.intake.framing import Lines, NotJson, Slice, Values, looks_like_log, may_be_log, parse, parse_form, values_of_line
 
 TRICKY = b'\xef\xbb\xbf [ {"a": "}]\\"\\\\", "b": [1, {"c": null}]} ,\n[2],{"d":"\\u00e9 \xc3\xa9"} ]'
 
@@ -88,6 +88,20 @@ def test_what_is_no_object_in_a_list_is_one_refusal_for_each_run() -> None:
     assert not values.incomplete
 
 
+MIXED = b'[1 , "a \\" {b" ,  {"id": 1}, "\\\\", null ,\n 3 ,[2] ]'
+
+
+@pytest.mark.parametrize("cut", range(len(MIXED) + 1))
+def test_chunks_may_end_anywhere_in_what_is_no_object(cut: int) -> None:
+    """Also inside a text of the list: the objects beside it are read, and the refused runs are the same text."""
+    expected = [(True, b'1 , "a \\" {b"'), (False, b'{"id": 1}'), (True, b'"\\\\", null ,\n 3'), (False, b"[2]")]
+    for cuts in ([cut], list(range(cut))):
+        found, values = split(MIXED, cuts)
+        assert [(one.junk, one.raw.strip(b" ,\n")) for one in found] == expected
+        assert all(MIXED[one.offset :].startswith(one.raw) for one in found)
+        assert not values.incomplete
+
+
 @pytest.mark.parametrize("data", [b"<html>\n<body>{}</body>", b"id,name\n1,2", b'{"a":1} and more {"b":2}'])
 def test_text_that_is_not_json_is_one_refusal(data: bytes) -> None:
     """The rest of a file behind something else than JSON is one refusal, not one for each word."""
@@ -111,8 +125,10 @@ def test_text_that_is_not_json_is_one_refusal(data: bytes) -> None:
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "deep"),
         (b"{'a': 1}", "quotes"),
         (b'{"a": 1,}', "not JSON"),
-        (b"12", "must be a JSON object"),
-        (b'"text"', "must be a JSON object"),
+        (b"12", "a number, not an object; a document must be a JSON object"),
+        (b"null", "null, not an object"),
+        (b"true", "true or false, not an object"),
+        (b'"text"', "a text, not an object"),
         (b"", "not JSON"),
     ],
 )
@@ -213,9 +229,77 @@ def test_a_line_that_is_too_long_is_skipped_without_being_kept() -> None:
         (b'{\n"a":1}\n{', False),
         (b'[{"a":1}\n,{"b":1}]', False),
         (b'{"a":1}', False),
+        (b'hello\n{"a":1}\n', False),
         (b"", False),
     ],
 )
 def test_a_log_is_recognised_by_its_lines(head: bytes, is_log: bool) -> None:
     """Where the name does not say it: a whole object in the first line, and another one behind it."""
     assert looks_like_log(head) is is_log
+
+
+@pytest.mark.parametrize(
+    ("head", "is_log"),
+    [
+        (b'{"a":1}\n', True),
+        (b'\0\0\xef\xbb\xbf{"a":1}\nanything', True),
+        (b'{"a":', True),
+        (b'{"a":\n', False),
+        (b'["a"]\n', False),
+        (b'["a"', False),
+        (b"hello", False),
+        (b"hello\n", False),
+        (b"", False),
+    ],
+)
+def test_a_log_may_begin_with_half_a_line(head: bytes, is_log: bool) -> None:
+    """Of content that was only read in part: its first line is an object, or begins like one."""
+    assert may_be_log(head) is is_log
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"a":1}', [(50, b'{"a":1}')]),
+        (b'{"a":1}{"b":2} {"c":3}', [(50, b'{"a":1}'), (57, b'{"b":2}'), (65, b'{"c":3}')]),
+        (b'[{"a":1},{"b":2}]', [(50, b'[{"a":1},{"b":2}]')]),
+        (b'{"a":1}{"b":', [(50, b'{"a":1}{"b":')]),
+        (b'{"a":1} and more', [(50, b'{"a":1} and more')]),
+        (b"hello", [(50, b"hello")]),
+    ],
+)
+def test_a_line_may_hold_several_objects(text: bytes, expected: list[tuple[int, bytes]]) -> None:
+    """Each where it stands in the log. A line with anything else in it is one document, which its parser refuses."""
+    found = values_of_line(Slice(50, text, len(text)), 1000)
+    assert [(one.offset, one.raw) for one in found] == expected
+
+
+def test_a_hole_of_the_file_system_counts_as_what_it_is_read_as() -> None:
+    """The bytes of a hole are NUL; they need not be read, and what stands behind them has its right offset."""
+    lines = Lines(100, 50)
+    assert not lines.in_hole
+    assert [*lines.feed(b"\0\0")] == []
+    assert lines.in_hole
+    lines.skip(1_000_000)
+    found = [*chain(*lines.feed(b'{"a":1}'))]
+    assert (found, lines.in_hole) == ([], False)
+    assert [(one.offset, one.length, one.hole) for one in lines.rest()] == [(50, 1_000_002, True), (1_000_052, 7, False)]
+
+
+def test_a_line_without_newline_may_be_taken_as_a_document() -> None:
+    """The log continues right behind it, wherever its newline comes later."""
+    lines = Lines(100, 50)
+    assert [*lines.feed(b'{"a":1}')] == []
+    lines.take_rest()
+    assert (lines.line_at, lines.rest()) == (57, [])
+    assert [*chain(*lines.feed(b'\n{"b":2}\n'))] == [Slice(58, b'{"b":2}', 7)]
+
+
+def test_content_of_white_space_is_blank() -> None:
+    """As nothing at all is; anything else is not."""
+    values = Values(100)
+    assert (values.blank, values.incomplete) == (True, True)
+    assert [*values.feed(b" \r\n\t")] == []
+    assert (values.blank, values.incomplete) == (True, True)
+    assert [one.raw for one in values.feed(b"{}")] == [b"{}"]
+    assert (values.blank, values.incomplete) == (False, False)

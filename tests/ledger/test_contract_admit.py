@@ -8,8 +8,10 @@ import pytest
 from tunerd.call import Origin, Refusal, RefusedDocument, State, UrlStrategy
 from tunerd.ledger import Admission, AdmitVerdict, Continued, Filter, Ledger
 from tunerd.ledger.commands.refuse import FAILURES_OF_A_PLACE
+from tunerd.ledger.rows import LedgerRow
+from tunerd.ledger.sql.store import Store
 from tunerd.outcome import FailReason
-from tunerd.testing import make_call
+from tunerd.testing import MemoryLedger, make_call
 
 from .parts import (
     NOW,
@@ -185,6 +187,40 @@ async def test_an_ignored_document_supersedes_its_refusal(ledger: Ledger) -> Non
     await ledger.admit(Admission(refused=[refused()]), NOW)
     await ledger.admit(Admission(ignored=[ignored("/calls/bad.json")]), NOW)
     assert [row.state for row in await ledger.calls(Filter())] == [State.IGNORED]
+
+
+async def test_a_call_supersedes_what_was_ignored_at_its_place(ledger: Ledger) -> None:
+    """The rules changed and the file was read again: the document is a call now, and no longer counted as ignored too."""
+    await ledger.admit(Admission(ignored=[ignored("/calls/a.json"), ignored("/calls/b.json")]), NOW)
+    await put(ledger, make_call(path="/calls/a.json"))
+    assert [(row.state, row.path) for row in await ledger.calls(Filter(states=frozenset({State.IGNORED})))] == [
+        (State.IGNORED, "/calls/b.json")
+    ]
+
+
+async def test_a_call_whose_document_was_lost_is_revived_by_its_file() -> None:
+    """Its age does not count, because the ledger has nothing better; and it goes out with what was read now."""
+    ledger = MemoryLedger()
+    await put(ledger, make_call(mtime_ns=5))
+    ledger.change(
+        lambda store: store.change(
+            the_row(store), state=State.FAILED, due_at=None, reason=FailReason.DOCUMENT_LOST.value, place="ledger"
+        )
+    )
+    assert verdicts(await put(ledger, make_call(mtime_ns=4, text="again"), now=NOW + 9)) == [(AdmitVerdict.REVIVED, State.DUE)]
+    assert b"again" in (await claimed(ledger, NOW + 9)).body
+    (story,) = await ledger.story("call-1")
+    assert [(event.what, event.detail) for event in story.events] == [
+        ("admitted", ""),
+        ("revived", "its document was read again"),
+    ]
+    await ledger.close()
+
+
+def the_row(store: Store) -> LedgerRow:
+    """The only row."""
+    (row,) = store.calls.named("call-1")
+    return row
 
 
 def unmappable(document: bytes = b'{"n":1}', *, offset: int = 0, call_id: str | None = None) -> RefusedDocument:

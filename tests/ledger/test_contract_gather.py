@@ -22,7 +22,7 @@ from tunerd.ledger import (
     TooLate,
 )
 from tunerd.outcome import FailReason
-from tunerd.testing import make_call
+from tunerd.testing import MemoryLedger, make_call
 
 from .parts import NOW, REJECTED, SENT, bring, claimed, egress, file_mark, later, put, recording, take, the
 
@@ -807,3 +807,17 @@ async def test_cuts_go_with_the_call(ledger: Ledger) -> None:
     assert await ledger.forget("k", NOW) == 1
     await collect(ledger, line(b'{"n":1}', 50), log=True)
     assert (await group(ledger)).cut is None
+
+
+async def test_of_a_sent_call_one_place_of_its_log_is_kept() -> None:
+    """A call of a thousand lines leaves one row in the ledger once it is sent, and no more, and not before: until then any of
+    its lines may be read again."""
+    ledger = MemoryLedger()
+    await collect(ledger, *(fragment(path="/calls/a.log", offset=offset) for offset in (0, 8, 16)), log=True)
+    await gather(ledger, gathered_call(path="/calls/a.log"))
+    places: list[list[tuple[int]]] = []
+    for settlement in (later(NOW + WAIT_S), SENT):
+        await ledger.settle((await claimed(ledger, NOW + WAIT_S)).row, settlement, NOW + WAIT_S)
+        places.append(ledger.change(lambda store: store.db.execute('SELECT "offset" FROM fragment ORDER BY 1').fetchall()))
+    assert places == [[(0,), (8,), (16,)], [(16,)]]
+    await ledger.close()

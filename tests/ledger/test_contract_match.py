@@ -251,6 +251,24 @@ async def test_the_same_manifest_rewritten_revives_an_expired_call(ledger: Ledge
     assert b"https://a/2" in (await claimed(ledger, NOW + 62)).body
 
 
+async def test_a_fresh_url_replaces_a_frozen_one_that_has_expired(ledger: Ledger) -> None:
+    """The manifest was rewritten while the call backed off: its frozen body is sent until that URL expires, then one with the
+    fresh URL and its own expiry. A description that has expired as well is no fresh one."""
+    await put(ledger, waiting("w"))
+    await bring(ledger, recording("https://a/1", path="/e/1.json", expires_at=NOW + 60))
+    await ledger.settle((await claimed(ledger)).row, later(NOW, sure=True), NOW)
+    await bring(ledger, recording("https://a/2", path="/e/1.json", expires_at=NOW + 900), now=NOW + 10)
+    frozen = await claimed(ledger, NOW + 20)
+    assert b"https://a/1" in frozen.body
+    await ledger.settle(frozen.row, later(NOW + 20, sure=True), NOW + 20)
+    fresh = await claimed(ledger, NOW + 61)
+    assert b"https://a/2" in fresh.body
+    assert fresh.recording_expires_at == NOW + 900
+    await ledger.settle(fresh.row, later(NOW + 61, sure=True), NOW + 61)
+    claim = await take(ledger, NOW + 900)
+    assert [one.refusal.reason for one in claim.failed] == [FailReason.RECORDING_EXPIRED]
+
+
 async def test_a_sent_call_keeps_its_recording(ledger: Ledger) -> None:
     """A recording that is used stays used after its call is sent."""
     await put(ledger, waiting("w"))

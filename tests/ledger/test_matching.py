@@ -20,6 +20,7 @@ from tunerd.ledger.matching import (
     Tie,
     Use,
     WaitUntil,
+    brings_url,
     decide,
     partners,
     taken_from,
@@ -236,6 +237,28 @@ def test_null_keys_are_never_looked_up() -> None:
     """A null or empty key matches nothing: it is not even asked for."""
     strategies = (egress(None), egress(""), URL, egress("k"))
     assert [(position, s.key) for position, s in wants_of(strategies)] == [(3, "k")]
+
+
+@pytest.mark.parametrize(
+    ("strategies", "brings"),
+    [
+        ((URL,), True),
+        ((NO_URL,), False),
+        ((NO_URL, URL), True),
+        ((UrlStrategy(url="u", expires_at=NOW + 1),), True),
+        ((UrlStrategy(url="u", expires_at=NOW),), False),
+        ((UrlStrategy(url=None, expires_at=NOW + 1),), False),
+        ((UrlStrategy(url="u", expires_at=NOW), URL), True),
+        ((URL, egress()), True),
+        ((egress(), URL), False),
+        ((egress(None), URL), True),
+        ((egress(""),), False),
+        ((), False),
+    ],
+)
+def test_a_document_that_brings_its_url_looks_for_no_manifest(strategies: tuple[Strategy, ...], brings: bool) -> None:
+    """A URL that has not expired, and no manifest before it that has a key to look for."""
+    assert brings_url(strategies, NOW) is brings
 
 
 def test_a_story_names_no_url() -> None:

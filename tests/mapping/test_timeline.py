@@ -185,6 +185,18 @@ def test_more_ends_where_someone_else_speaks() -> None:
         ),
         (
             {"start_timestamp": None},
+            [say("a" * 8, end_at=START + 1000, duration_ms=400), say("b", start_at=START + 700)],
+            (START + 600, START + LENGTH),
+            {"call_start_from_rows": 1},
+        ),
+        (
+            {"start_timestamp": None},
+            [say("a" * 8, end_at=START + 1000)],
+            (START + 400, START + LENGTH),
+            {"call_start_from_rows": 1},
+        ),
+        (
+            {"start_timestamp": None},
             [say("b", start_at=START + 600), say("a", start_at=START + 70)],
             (START + 70, START + LENGTH),
             {"call_start_from_rows": 1},
@@ -219,6 +231,13 @@ def test_a_call_needs_sensible_times(edits: Any, where: str, reason: FailReason)
     for form in (CREATE, SEND, None):
         refusal = refused(HELLO, form=form, **edits)
         assert (refusal.where, refusal.reason) == (where, reason)
+
+
+def test_a_row_that_is_no_object_is_refused_at_its_place() -> None:
+    """Also where the rows have to tell when the call began."""
+    for edits in ({}, {"start_timestamp": None}):
+        refusal = refused(HELLO | {"start_at": START}, "bye", **edits)
+        assert (refusal.where, refusal.what) == (f"{ROWS}[1]", "a row has to be an object")
 
 
 def test_an_end_that_no_row_can_tell() -> None:

@@ -83,7 +83,7 @@ def every_event(text: str = "") -> list[e.Event]:
     return [
         e.Started(version="1", sources=1, destinations=1, ledger="/l.db"),
         e.Stopping(signal="SIGTERM", drain_s=20),
-        e.Stopped(left=0),
+        e.Stopped(left={}),
         e.DocumentsRead(source="agent", count=3),
         e.DocumentIgnored(source="agent"),
         e.OnlyIgnored(source="agent", count=20),

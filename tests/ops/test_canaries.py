@@ -14,7 +14,7 @@ from tests.admin.benches import Bench, Rules, refused
 from tests.ops.parts import NOW, destination, every_event, source
 from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, RemapOrder, RetryOrder, StatusOrder, StoryOrder
 from tunerd.admin.client import AdminClient
-from tunerd.admin.socket_server import serve_orders
+from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.call import Call, Fail, Form, Mapped, State, UrlStrategy
 from tunerd.ledger import Admission, Ended, Filter
 from tunerd.ops.encoding import encoded
@@ -125,7 +125,7 @@ async def test_none_sings_on_the_control_socket(tmp_path: Path) -> None:
     keep_out(SECRETS["own key"])
     bench = await planted()
     everything: dict[str, Any] = {"dismissed": None}
-    async with serve_orders(bench.admin, str(tmp_path / "ledger.db"), {}) as path:
+    async with serve_orders(bench.admin, SocketPlaces(ledger=str(tmp_path / "ledger.db"), env={})) as path:
         client = AdminClient(path)
         rows = await client.ask(CallsOrder(**everything))
         told = [

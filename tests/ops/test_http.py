@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.admin.benches import Bench
+from tests.real_parts import needs_network_namespace
 from tunerd.admin.api import StatusOrder
 from tunerd.ledger import LedgerUnavailable, StoredCall
 from tunerd.ops.connection_guard import MAX_CONNECTIONS
@@ -117,6 +120,37 @@ async def test_ipv6() -> None:
     async with serving(listen="[::1]:0") as page:
         assert page.address[0] == "::1"
         assert (await page.get("/healthz"))[0] == 200
+
+
+async def test_every_address_is_ipv4_and_ipv6() -> None:
+    """`:PORT` answers on both families, on one port, also where the port is a free one."""
+    async with serving(listen=":0") as page:
+        for host in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(host, page.address[1])
+            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert (await reader.readline()).split()[1] == b"200"
+            writer.close()
+
+
+@needs_network_namespace
+def test_a_machine_without_ipv6() -> None:
+    """In many containers `localhost` also names ::1 while IPv6 is switched off: then it is IPv4 alone, and no error."""
+    code = """
+import asyncio
+from tunerd.ops.http import HttpServer, StatusPage
+
+async def main():
+    server = HttpServer(StatusPage, None, None, "1.2.3")
+    print(*await server.start("localhost:0"))
+    await server.close()
+
+asyncio.run(main())
+"""
+    off = 'ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6 && exec "$@"'
+    ran = subprocess.run(
+        ["unshare", "--net", "sh", "-c", off, "sh", sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout.startswith("127.0.0.1 "), ran.stderr
 
 
 async def test_an_address_in_use_is_one_line() -> None:

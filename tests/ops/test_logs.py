@@ -14,6 +14,7 @@ import pytest
 
 from tests.ops.parts import NOW, every_event, failed, retried, sent
 from tunerd import events as e
+from tunerd.call import State
 from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.log_writer import LINES_A_MINUTE, LevelName, LogLevel, foreign_loggers, open_log
 from tunerd.outcome import PauseReason, RetryReason
@@ -46,8 +47,17 @@ def told(*events: e.Event, level: typing.Literal["debug", "info"] = "info", flus
 
 def test_a_line_is_json_with_time_level_and_event() -> None:
     """Away from a terminal each line is one JSON object."""
-    [line] = told(e.Stopped(left=3))
-    assert line == {"ts": "2026-01-01T00:00:00.000Z", "level": "info", "event": "stopped", "left": 3}
+    [line] = told(e.Stopped(left={}))
+    assert line == {"ts": "2026-01-01T00:00:00.000Z", "level": "info", "event": "stopped", "left": 0}
+
+
+def test_what_a_stop_leaves_is_told_by_state() -> None:
+    """A warning where the ledger was to be emptied, because it may end with its pod."""
+    left = {State.DUE: 2, State.WAITING: 1}
+    [line, warned] = told(e.Stopped(left=left), e.Stopped(left=left, was_to_empty=True))
+    assert (line["level"], line["left"], line["left_by_state"]) == ("info", 3, {"due": 2, "waiting": 1})
+    assert (warned["level"], warned["left"]) == ("warning", 3)
+    assert "deleted with its pod" in str(warned["hint"])
 
 
 def test_a_pause_is_one_line_when_it_begins_and_one_when_it_ends() -> None:

@@ -15,7 +15,8 @@ from typing import Final, TypeVar, cast
 
 from tunerd.admin.answer_types import VERSION
 from tunerd.admin.api import Order, OrderRefused
-from tunerd.admin.protocol import ControlError, address_of
+from tunerd.admin.protocol import ControlError
+from tunerd.admin.socket_names import address_of
 from tunerd.admin.typed_json import from_json
 from tunerd.ops.encoding import decoded, encoded
 
@@ -106,7 +107,7 @@ class _SocketConnection(HTTPConnection):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(self.timeout)
         try:
-            with address_of(self._path) as address:
+            with address_of(str(self._path)) as address:
                 sock.connect(address)
         except BaseException:
             sock.close()

@@ -8,18 +8,33 @@ from pathlib import Path
 
 from tunerd.admin.api import OrderRefused, StatusOrder
 from tunerd.admin.client import TIMEOUT_S, AdminClient
-from tunerd.admin.protocol import BOUND_AS, RUN_DIRECTORY, ControlError, socket_places
+from tunerd.admin.protocol import ControlError, socket_places
+from tunerd.admin.socket_names import RUN_DIRECTORY, SUFFIX, bound_directories
 
 
 def find_daemon(
-    ledger: str, env: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S, *, run_directory: str = RUN_DIRECTORY
+    ledger: str,
+    env: Mapping[str, str] = os.environ,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    configured: str | None = None,
+    run_directory: str = RUN_DIRECTORY,
 ) -> AdminClient | None:
-    """The daemon that holds this ledger; None: no daemon answers. Raises ControlError for one that this user may not ask."""
+    """The daemon that holds this ledger; None: no daemon answers. `configured`: the key `control_socket`. Raises ControlError for
+    one that this user may not ask."""
     *likely, of_the_service = socket_places(ledger, env, run_directory)
+    likely = [*([Path(configured)] if configured else []), *likely]
+    refused: ControlError | None = None
     for path in likely:
-        client = AdminClient(path, timeout_s)
-        if client.answers():
-            return client
+        try:
+            if (client := AdminClient(path, timeout_s)).answers():
+                return client
+        except ControlError as exc:
+            if not isinstance(exc.__cause__, PermissionError):
+                raise
+            refused = refused or exc  # a container's runtime directory may be closed to the daemon's own user, too
+    if refused is not None:
+        raise refused
     client = AdminClient(of_the_service, timeout_s)
     try:
         return client if client.answers() else None
@@ -67,14 +82,10 @@ def _sockets_here(env: Mapping[str, str], run_directory: str) -> Iterator[Path]:
     directories = [
         Path(directory) for directory in (*env.get("RUNTIME_DIRECTORY", "").split(":")[:1], run_directory) if directory
     ]
-    with suppress(OSError):
-        for line in Path("/proc/net/unix").read_text("utf-8", "surrogateescape").splitlines():
-            fields = line.split(" ", 7)
-            if len(fields) == 8 and os.path.basename(fields[7]).startswith(BOUND_AS) and fields[7].startswith("/"):
-                directories.append(Path(fields[7]).parent)
+    directories += map(Path, bound_directories())
     for directory in dict.fromkeys(directories):
         with suppress(OSError):
-            yield from sorted(path for path in directory.iterdir() if path.suffix == ".sock" and path.is_socket())
+            yield from sorted(path for path in directory.iterdir() if path.suffix == SUFFIX and path.is_socket())
 
 
 def _is_same_file(one: str, other: Path) -> bool:

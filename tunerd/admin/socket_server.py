@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -15,7 +16,8 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from aiohttp import web
 
 from tunerd.admin.api import ORDERS, Admin, Order, OrderRefused
-from tunerd.admin.protocol import BOUND_AS, ControlError, address_of, socket_places
+from tunerd.admin.protocol import ControlError, socket_places
+from tunerd.admin.socket_names import BOUND_AS, address_of
 from tunerd.admin.typed_json import from_json
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.encoding import decoded, encoded
@@ -25,17 +27,30 @@ from tunerd.ops.listening import GuardedSocket
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketPlaces:
+    """Where a daemon may listen."""
+
+    ledger: str
+    env: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    configured: str | None = None
+    """The key `control_socket`: only there."""
+    refused: Callable[[str], None] = lambda _: None
+    """Told why a place could not be used, where another one is used instead."""
+
+
 @asynccontextmanager
-async def serve_orders(service: Admin, ledger: str, env: Mapping[str, str] = os.environ) -> AsyncIterator[Path]:
-    """Serve while open; gives the socket's path. Call it only while holding the ledger: it replaces a socket that a dead
-    daemon left. Raises ControlError."""
-    path, beside = socket_places(ledger, env)[:2]
-    runner = web.AppRunner(_app(service), access_log=None, shutdown_timeout=1.0)
+async def serve_orders(service: Admin, places: SocketPlaces, pages: Sequence[web.RouteDef] = ()) -> AsyncIterator[Path]:
+    """Serve orders, and `pages` beside them, while open; gives the socket's path. Call it only while holding the ledger: it
+    replaces a socket that a dead daemon left. Raises ControlError where no place can be used."""
+    *places_of_daemon, _ = socket_places(places.ledger, places.env)
+    beside = places_of_daemon[-1]
+    runner = web.AppRunner(_app(service, pages), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        sock = _listen(path)
+        path, sock = _listen_at_first([Path(places.configured)] if places.configured else places_of_daemon, places.refused)
         mine = path.stat()
-        linked = env.get("RUNTIME_DIRECTORY") and _link(beside, path)
+        linked = path != beside and _link(beside, path)
         serve = runner.server
         assert serve is not None  # noqa: S101 - setup() made it
         server = await asyncio.get_running_loop().create_unix_server(serve, sock=sock)
@@ -52,6 +67,21 @@ async def serve_orders(service: Admin, ledger: str, env: Mapping[str, str] = os.
         await runner.cleanup()
 
 
+def _listen_at_first(places: Sequence[Path], refused: Callable[[str], None]) -> tuple[Path, socket.socket]:
+    """Listen at the first of the places that can be used."""
+    whys: list[str] = []
+    for path in places:
+        try:
+            sock = _listen(path)
+        except ControlError as exc:
+            whys.append(str(exc))
+            continue
+        for why in whys:
+            refused(f"{why}; it is {path} instead")
+        return path, sock
+    raise ControlError("; ".join(whys))
+
+
 def _listen(path: Path) -> socket.socket:
     """Bind under another name, make it private, listen, and only then rename it into place: nobody ever finds a socket with
     wrong permissions, or one that does not answer."""
@@ -60,7 +90,7 @@ def _listen(path: Path) -> socket.socket:
     try:
         with suppress(FileNotFoundError):
             fresh.unlink()
-        with address_of(fresh) as address:
+        with address_of(str(fresh)) as address:
             sock.bind(address)
         fresh.chmod(0o600)
         sock.listen(16)
@@ -85,8 +115,9 @@ def _link(beside: Path, path: Path) -> bool:
     return True
 
 
-def _app(service: Admin) -> web.Application:
+def _app(service: Admin, pages: Sequence[web.RouteDef]) -> web.Application:
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app.add_routes(pages)
     for order in ORDERS:
         app.router.add_post(f"/v1/{order.name}", _handler(service, order, _from_body))
         if not order.changes:

@@ -13,6 +13,8 @@ from tunerd.ops.mask import redact
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 LAST_FAILURES: Final = 5
+IN_SHORT: Final = 3
+"""Destinations, and sources, that the line for systemd names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,11 +79,12 @@ class StatusReport:
         return self._facts.ready and not self._facts.stopping
 
     def in_short(self) -> str:
-        """One line for systemd: `12 due, 3 waiting, 1 failed; paused: tuner.example/42 (auth)`."""
+        """One line for systemd: `12 due, 1 failed; paused: tuner.example/42 (auth); not read: agent (denied)`."""
         calls = self._ledger.gauges().calls
         counts = [f"{calls[state]} {state.value}" for state in State if calls.get(state) and state is not State.IGNORED]
-        paused = [f"{d.name} ({d.pause.reason.value})" for d in self._destinations() if d.pause]
-        return (", ".join(counts) or "no calls yet") + (f"; paused: {', '.join(paused)}" if paused else "")
+        paused = [f"{one.name} ({one.pause.reason.value})" for one in self._destinations() if one.pause]
+        unread = [f"{one.name} ({one.paused.value})" for one in self._sources() if one.paused]
+        return (", ".join(counts) or "no calls yet") + _some("paused", paused) + _some("not read", unread)
 
     async def document(self) -> StatusDocument:
         gauges, now, facts = self._ledger.gauges(), self._now(), self._facts
@@ -141,6 +144,12 @@ def stored_destination(name: str, pauses: StoredPauses) -> DestinationStatus:
         closed_until=pauses.closed_until,
         agents=[AgentStatus(agent=agent, reason=reason, since=since) for agent, (reason, since) in sorted(pauses.agents.items())],
     )
+
+
+def _some(title: str, names: Sequence[str]) -> str:
+    """`; title: first, second, third and 2 more`; nothing without names."""
+    more = f" and {len(names) - IN_SHORT} more" if len(names) > IN_SHORT else ""
+    return f"; {title}: {', '.join(names[:IN_SHORT])}{more}" if names else ""
 
 
 def _stranded_row(one: Stranded) -> StrandedRow:

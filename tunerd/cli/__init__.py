@@ -26,7 +26,9 @@ _COMMANDS: Final = {
     "forget": "Erase everything the ledger holds about a call.",
     "pause": "Stop sending to a destination.",
     "resume": "Resume sending to a destination.",
+    "reload": "Load the configuration file again, without a restart.",
     "audit": "Compare the documents on disk with the ledger.",
+    "health": "Ask whether the daemon is healthy, or ready; for container probes.",
     "drain": "Wait until everything due is sent, for shutdown hooks.",
     "sandbox": "Run a local stand-in for Tuner.",
     "demo": "Watch tunerd deliver sample calls; needs no account.",
@@ -35,6 +37,8 @@ _COMMANDS: Final = {
     "init": "Write a configuration, based on real files if there are some.",
     "test": "Check the examples in the configuration.",
     "diff": "Show what a new configuration would change in real calls.",
+    "completion": "Print the script that completes commands in a shell.",
+    "install-service": "Make this tunerd a systemd service.",
 }
 
 
@@ -45,7 +49,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"tunerd.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"tunerd.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

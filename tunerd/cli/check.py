@@ -32,11 +32,14 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
       tunerd check -c config.yaml --strict --online && systemctl reload tunerd
     """
     from tunerd.loading.rule_checks import check_file
+    from tunerd.loading.service_sandbox import hidden_from_service, service_of
 
     try:
         loaded = check_file(config, os.environ)
     except ConfigError as exc:
         exit_bad_config(exc)
+    service = service_of(str(config))
+    warnings = [*loaded.warnings, *(hidden_from_service(loaded, service) if service is not None else [])]
     say(f"ok: {config}")
     for line in summary(loaded):
         say(line)
@@ -45,9 +48,9 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
 
         say()
         say_lines(redacted(loaded).removesuffix("\n"))
-    for warning in loaded.warnings:
+    for warning in warnings:
         say(f"warning: {warning}", err=True)
-    failed = strict and bool(loaded.warnings)
+    failed = strict and bool(warnings)
     if online:
         failed = not asyncio.run(_try_all(loaded)) or failed
     sys.exit(1 if failed else 0)

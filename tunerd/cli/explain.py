@@ -20,7 +20,7 @@ from tunerd.workbench.evaluation import Evaluation, evaluate, units
 from tunerd.workbench.report import lines, request_lines
 from tunerd.workbench.request import RequestPreview, request_of
 from tunerd.workbench.summary import Ids, Summary
-from tunerd.workbench.view import evaluation_json, outcome_of, request_json, view_of
+from tunerd.workbench.view import View, request_json, view_of
 
 _INCLUDE: Final = keys_of(Source)["include"].default
 _EPILOG = """\b
@@ -68,16 +68,17 @@ def command(
     wanted = Form(form) if form else None
     rule_set = _RuleSet(None, {"": preset_or_exit(preset, wanted)}) if preset else _configured(config, wanted)
     evaluations = _Evaluations(rule_set, files, source)
-    view: _ExplainOutput = _Totals(as_json) if summary else _Json(rules) if as_json else _Text(rules, body, whole)
+    output: _ExplainOutput = _Totals(as_json) if summary else _Json(rules) if as_json else _Text(rules, body, whole)
     ids, is_failed = Ids(), False
     for evaluation in evaluations:
-        ids.add(evaluation)
-        is_failed |= outcome_of(evaluation) == "refused"
+        view = view_of(evaluation)
+        ids.add(view)
+        is_failed |= view["outcome"] == "refused"
         call = evaluation.explanation.mapped.call if evaluation.explanation else None
         request = request_of(call, evaluation.compiled) if body and call is not None else None
         is_failed |= isinstance(request, Refusal)
-        view.add(evaluation, request)
-    view.end(ids)
+        output.add(view, request)
+    output.end(ids)
     sys.exit(1 if is_failed or ids.conflicts or evaluations.unreadable else 0)
 
 
@@ -145,9 +146,9 @@ class _Evaluations:
 
 
 class _ExplainOutput(Protocol):
-    """How the evaluations are shown."""
+    """How the views of the documents are shown."""
 
-    def add(self, evaluation: Evaluation, request: RequestPreview | Refusal | None) -> None: ...
+    def add(self, view: View, request: RequestPreview | Refusal | None) -> None: ...
     def end(self, ids: Ids) -> None: ...
 
 
@@ -158,12 +159,12 @@ class _Text:
         self._whole = whole
         self._is_first = True
 
-    def add(self, evaluation: Evaluation, request: RequestPreview | Refusal | None) -> None:
+    def add(self, view: View, request: RequestPreview | Refusal | None) -> None:
         if not self._is_first:
             say()
         self._is_first = False
         if request is None or self._rules:
-            for line in lines(view_of(evaluation), rules=self._rules, whole=self._whole):
+            for line in lines(view, rules=self._rules, whole=self._whole):
                 say(line)
         if request is not None:
             for line in request_lines(request, pretty=sys.stdout.isatty()):
@@ -179,8 +180,8 @@ class _Json:
         self._rules = rules
         self._documents: list[dict[str, Any]] = []
 
-    def add(self, evaluation: Evaluation, request: RequestPreview | Refusal | None) -> None:
-        document = evaluation_json(evaluation, rules=self._rules)
+    def add(self, view: View, request: RequestPreview | Refusal | None) -> None:
+        document = {name: value for name, value in view.items() if self._rules or name != "rules"}
         if request is not None:
             document["request"] = request_json(request)
         self._documents.append(document)
@@ -194,8 +195,8 @@ class _Totals:
         self._as_json = as_json
         self._summary = Summary()
 
-    def add(self, evaluation: Evaluation, _: RequestPreview | Refusal | None) -> None:
-        self._summary.add(evaluation)
+    def add(self, view: View, _: RequestPreview | Refusal | None) -> None:
+        self._summary.add(view)
 
     def end(self, ids: Ids) -> None:
         if self._as_json:

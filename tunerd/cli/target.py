@@ -95,7 +95,8 @@ def running_daemon(target: Target, known: Known, timeout_s: float = TIMEOUT_S) -
 
 def _found(known: Known, timeout_s: float) -> AdminClient | None:
     place = known.ledger
-    if place.path is not None and (client := find_daemon(place.path, timeout_s=timeout_s)) is not None:
+    configured = known.config.control_socket if known.config is not None else None
+    if place.path is not None and (client := find_daemon(place.path, timeout_s=timeout_s, configured=configured)) is not None:
         return client
     if place.path is not None and place.from_environment:
         return None  # a daemon with the same file and another ledger runs in another environment: it is not meant

@@ -7,7 +7,7 @@ schema checks structure; what needs two keys at once `tunerd check` reports.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from tunerd.config.models import SECTIONS, TunerSection
+from tunerd.config.models import SECTIONS, TopLevel, TunerSection
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
 from tunerd.config.source_settings import ManifestRule, Redact, UrlRule
 from tunerd.tuner_fields import CALL_FIELDS, NODE_FIELDS, RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS, TOOL_FIELDS, TunerField
@@ -43,7 +43,10 @@ def config_schema(presets: tuple[str, ...]) -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tunerd configuration",
         "type": "object",
-        "properties": {name: {"description": section.about, **_section(name)} for name, section in SECTIONS.items()},
+        "properties": {
+            **{name: {"description": section.about, **_section(name)} for name, section in SECTIONS.items()},
+            **{name: key.schema() for name, key in keys_of(TopLevel).items()},
+        },
         "required": ["sources"],
         "additionalProperties": False,
         "$defs": {

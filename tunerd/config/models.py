@@ -12,7 +12,15 @@ from tunerd.call import Form
 from tunerd.config.secret import Secret
 from tunerd.config.settings import DAY_S, MIB, NULL, VARIABLE, Bytes, Seconds, Setting, ValueKind, any_of
 from tunerd.config.source_settings import Example, Redact, Source
-from tunerd.config.text_forms import DEFAULT_BASE_URL, LEDGER_URL, parse_base_url, parse_hosts, parse_ledger_url, parse_listen
+from tunerd.config.text_forms import (
+    DEFAULT_BASE_URL,
+    LEDGER_URL,
+    parse_base_url,
+    parse_control_socket,
+    parse_hosts,
+    parse_ledger_url,
+    parse_listen,
+)
 from tunerd.yaml_location import YamlLocation
 
 Api: TypeAlias = Literal["auto", "send-calls", "create-call"]
@@ -153,6 +161,21 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TopLevel:
+    """Keys at the top of the file that belong to no section."""
+
+    control_socket: Annotated[
+        str | None,
+        Setting(
+            "Socket on which the daemon answers `tunerd status` and the other commands. Default: in the directory that "
+            "RUNTIME_DIRECTORY names (systemd and the image set it), else beside the ledger.",
+            schema=any_of({"type": "string", "pattern": r"^/.*\.sock$"}, VARIABLE, NULL),
+            parse=parse_control_socket,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     file: str
     text: Secret = field(default=Secret(""))
@@ -163,6 +186,7 @@ class Config:
     ledger: LedgerConfig = LedgerConfig()
     http: Http = Http()
     log: Log = Log()
+    control_socket: str | None = None
     tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""

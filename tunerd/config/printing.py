@@ -24,6 +24,7 @@ def redacted(config: Config) -> str:
         "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(config.ledger)},
         "http": {"listen": config.http.listen or None, "hosts": list(config.http.hosts)},
         "log": _section(config.log),
+        "control_socket": config.control_socket,
     }
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 

@@ -111,13 +111,19 @@ def parse_ledger_url(value: object) -> str:
 
 
 def parse_listen(value: object) -> str:
-    """host:port with an IPv6 host in [ ]; `:9464` is all IPv4 addresses; empty for none."""
+    """host:port with an IPv6 host in [ ]; `:9464` is every address, IPv4 and IPv6; empty for none."""
     if value is None or value in ("", "off", "none"):
         return ""
     found = _LISTEN.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or int(found[2]) > 65535:
         raise Unusable(f"; write 127.0.0.1:{value}" if isinstance(value, int) and not isinstance(value, bool) else "")
-    return f"{found[1] or '0.0.0.0'}:{int(found[2])}"  # noqa: S104
+    return f"{found[1]}:{int(found[2])}"
+
+
+def parse_control_socket(text: str) -> str:
+    if not text.startswith("/") or not text.endswith(".sock"):
+        raise ValueError("takes an absolute path that ends with .sock, like /run/tunerd/control.sock")
+    return os.path.normpath(text)
 
 
 def parse_hosts(texts: tuple[str, ...]) -> tuple[str, ...]:

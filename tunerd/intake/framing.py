@@ -149,6 +149,11 @@ class Values:
                 if self._depth == 0 and not self._in_string:
                     yield self._close()
                 continue
+            if self._in_string:  # of a list: a text among its elements
+                stop = self._end_string(chunk, i)
+                self._keep(chunk, i, stop)
+                i = stop
+                continue
             found = (_NOT_BETWEEN if self._in_list else _NOT_BLANK).search(chunk, i)
             if found is None:
                 if self._junk:
@@ -190,17 +195,19 @@ class Values:
             self._keep(chunk, i, len(chunk))
             return len(chunk)
         token = _TOKEN.search(chunk, at)
-        stop = len(chunk) if token is None else (token.end() if token[0][0] == 0x22 else token.start())
-        stop = max(stop, at + 1)
+        if token is None:
+            stop = len(chunk)
+        elif token[0] == b'"':
+            self._in_string = True
+            stop = self._end_string(chunk, token.end())
+        else:
+            stop = token.end() if token[0][0] == 0x22 else max(token.start(), at + 1)
         self._keep(chunk, i, stop)
         return stop
 
     def _advance(self, chunk: bytes, i: int) -> int:
         """Go through the open value until it ends or the chunk does."""
         end = len(chunk)
-        if self._escaped:
-            self._escaped = False
-            i += 1
         if self._in_string:
             i = self._end_string(chunk, i)
             if self._in_string:
@@ -223,6 +230,10 @@ class Values:
         return end
 
     def _end_string(self, chunk: bytes, i: int) -> int:
+        """Go through the open string until it ends or the chunk does."""
+        if self._escaped:
+            self._escaped = False
+            i += 1
         while (found := _STRING_END.search(chunk, i)) is not None:
             if chunk[found.start()] == 0x22:
                 self._in_string = False

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tunerd.config import Config, Delivery, Http, LedgerConfig, Log, ManifestRule, Secret, Source, UrlRule
-from tunerd.config.models import SECTIONS
-from tunerd.config.settings import rule_keys
+from tunerd.config.models import SECTIONS, TopLevel
+from tunerd.config.settings import keys_of, rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import PathStep, substitute
 from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
@@ -32,7 +32,7 @@ _RULES_IN: Final[Mapping[str, frozenset[str]]] = {
     "recording": rule_keys(UrlRule) | rule_keys(ManifestRule),
     "redact": frozenset({"fields", "patterns"}),
 }
-_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format")
+_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format", "control_socket")
 
 
 def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
@@ -105,7 +105,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         raise ConfigError(
             [Problem(location=root.location, path="", message="the file holds no `sources:`; see config.example.yaml")]
         )
-    nodes = reader.members(root, "", SECTIONS)
+    nodes = reader.members(root, "", (*SECTIONS, *keys_of(TopLevel)))
     top = read_tuner(reader, nodes.get("tuner"), "tuner", root.location)
     redact = read_redact(reader, nodes.get("redact"), "redact")
     sources, destinations = read_sources(reader, nodes.get("sources"), root, top, redact)
@@ -115,6 +115,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         ledger = _without_documents(reader, ledger)
     http = reader.whole(nodes.get("http"), "http", Http)
     log = reader.whole(nodes.get("log"), "log", Log)
+    top_level = reader.top_level(root, nodes)
     tests = read_examples(reader, nodes.get("tests"), sources.values())
     config = Config(
         file=file,
@@ -125,6 +126,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         ledger=ledger,
         http=http,
         log=log,
+        control_socket=top_level.control_socket,
         tests=tests,
         warnings=tuple(str(warning) for warning in reader.warnings),
         locations=reader.locations,
@@ -135,7 +137,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
 def refuse_changes(old: Config, new: Config) -> None:
     """Raise ConfigError if a reload would change what can only change by a restart."""
     problems = []
-    was, wanted = ((config.ledger.path, config.http.listen, config.log.format) for config in (old, new))
+    was, wanted = ((config.ledger.path, config.http.listen, config.log.format, config.control_socket) for config in (old, new))
     for key, before, after in zip(_FIXED_UNTIL_RESTART, was, wanted, strict=True):
         if before != after:
             location = new.locations.get(key, YamlLocation(new.file, 1, 1))

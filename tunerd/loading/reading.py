@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from tunerd.config.models import SECTIONS
+from tunerd.config.models import SECTIONS, TopLevel
 from tunerd.config.quantities import parse_size
 from tunerd.config.secret import Secret
 from tunerd.config.settings import ConfigKey, ValueKind, keys_of
@@ -81,6 +81,17 @@ class ConfigReader:
         block = ConfigBlock(
             self, node or absent or YamlLocation("", 1, 1), path, {}, self.members(node, path, keys, path.split("[")[0])
         )
+        self._read_keys(block, keys)
+        return block
+
+    def top_level(self, root: Node, nodes: Mapping[str, Node]) -> TopLevel:
+        """The keys at the top of the file that are no section, with defaults in place of what was wrong."""
+        keys = keys_of(TopLevel)
+        block = ConfigBlock(self, root, "", {}, {name: node for name, node in nodes.items() if name in keys})
+        self._read_keys(block, keys)
+        return TopLevel(**block.values)
+
+    def _read_keys(self, block: "ConfigBlock", keys: Mapping[str, ConfigKey]) -> None:
         for name, child in block.nodes.items():
             key = keys[name]
             left = key.kind is ValueKind.RULE or (key.kind is ValueKind.OWN and key.setting.parse is None)
@@ -89,10 +100,9 @@ class ConfigReader:
             try:
                 block.values[key.field] = self._value(child, key)
             except Unusable as exc:
-                self._refuse(child, join(path, name), key, str(exc))
+                self._refuse(child, join(block.path, name), key, str(exc))
             except ValueError as exc:
                 block.problem(name, str(exc))
-        return block
 
     def whole(self, node: Node | None, path: str, model: type[M]) -> M:
         """A section without forms of its own, with defaults in place of what was wrong."""
@@ -242,7 +252,7 @@ def _unknown(name: str, known: tuple[str, ...], where: str) -> str:
     elsewhere = [at for at, section in SECTIONS.items() if at not in (where, "tests") and name in keys_of(section.model)]
     if elsewhere:
         return f"`{name}` does not belong here but under `{elsewhere[0]}:`"
-    if where and name in SECTIONS:
+    if where and (name in SECTIONS or name in keys_of(TopLevel)):
         return f"`{name}` does not belong here but at the top of the file, without indentation"
     return f"unknown key `{name}`; known here: {', '.join(known)}"
 

@@ -27,6 +27,8 @@ class Block:
     """(slot, field, text) where the block is left out unless `name.a == 'text'`: a list of blocks asks that itself."""
     asked: Run | None = None
     """With `asks`: its value once that holds."""
+    over: tuple[int, str] | None = None
+    """(slot, field) of a loop over `name.a`: a list of blocks leaves it out where that is null or an empty list."""
 
 
 def no_rows(slots: list[Any], made: list[Any]) -> None:
@@ -55,11 +57,12 @@ def value_of(block: Block) -> Run:
     return run if block.one is None else block.one
 
 
-def looped(each: Run, item: int, body: EmitRows, *, is_row: bool) -> Block:
+def looped(each: Code, item: int, body: EmitRows, *, is_row: bool) -> Block:
     """`is_row`: an item may give several rows, and what one of them leaves out and another one has is not lost."""
+    items_of = each.run
 
     def emit(slots: list[Any], made: list[Any]) -> None:
-        items = each(slots)
+        items = items_of(slots)
         if items is None or items == []:
             return
         if items.__class__ is not list:
@@ -72,19 +75,23 @@ def looped(each: Run, item: int, body: EmitRows, *, is_row: bool) -> Block:
             if len(drops) > known:
                 forget_said(drops, known, made[before:])
 
-    return Block(emit)
+    return Block(emit, over=each.direct())
 
 
 def listed(lets: Lets, when: Run | None, blocks: Sequence[Block]) -> Block:
-    """`rows:`, the blocks one after the other. Most of them ask the same field for different texts: it is read once."""
+    """`rows:`, the blocks one after the other. Most of them ask the same item, and this for different texts of one field:
+    what leaves a block out is read here, without a call."""
     questions = [block.asks[:2] for block in blocks if block.asks is not None]
+    questions = questions or [block.over for block in blocks if block.over is not None]
     slot, field = max(questions, key=questions.count, default=(0, ""))
-    steps = [
-        (block.asks[2], block.asked, block.emit)
-        if block.asks is not None and block.asks[:2] == (slot, field)
-        else (None, block.one, block.emit)
-        for block in blocks
-    ]
+    steps: list[tuple[str | None, str | None, Run | None, EmitRows]] = []
+    for block in blocks:
+        if block.asks is not None and block.asks[:2] == (slot, field):
+            steps.append((block.asks[2], None, block.asked, block.emit))
+        elif block.over is not None and block.over[0] == slot:
+            steps.append((None, block.over[1], None, block.emit))
+        else:
+            steps.append((None, None, block.one, block.emit))
 
     def emit(slots: list[Any], made: list[Any]) -> None:
         for index, run in lets:
@@ -92,12 +99,14 @@ def listed(lets: Lets, when: Run | None, blocks: Sequence[Block]) -> Block:
         if when is not None and not true(when(slots)):
             return
         value = slots[slot]
-        answer = value.get(field) if value.__class__ is dict else None
-        for text, one, several in steps:
+        get = value.get if value.__class__ is dict else _nothing
+        answer = get(field)
+        for text, over, one, several in steps:
             if text is not None and text != answer:
                 continue
             if one is None:
-                several(slots, made)
+                if over is None or ((items := get(over)) is not None and items != []):
+                    several(slots, made)
             elif (value := one(slots)) is not None:
                 made.append(value)
 
@@ -143,6 +152,8 @@ def _object_run(role: Code | None, members: Sequence[tuple[str, Code]], without_
     known_role = None if role is None or role.value is UNKNOWN else role.value
     role_run, role_field = (None, "") if role is None else _reading(role, item)
     needs_role = role is not None and not known_role
+    if role is None and all(member is None for _, member, _ in steps):
+        return _fields_of(item, [(name, field) for name, _, field in steps])
 
     def run(slots: Any) -> Any:
         made: dict[str, Any] = {}
@@ -158,6 +169,22 @@ def _object_run(role: Code | None, members: Sequence[tuple[str, Code]], without_
         for name, member, field in steps:
             value = get(field) if member is None else member(slots)
             if value is not None:
+                made[name] = value
+        return made or None
+
+    return run
+
+
+def _fields_of(item: int, reads: Sequence[tuple[str, str]]) -> Run:
+    """An object of nothing but fields of one item, as `tool` and `metadata` mostly are."""
+
+    def run(slots: Any) -> Any:
+        value = slots[item]
+        if value.__class__ is not dict:
+            return None
+        get, made = value.get, {}
+        for name, field in reads:
+            if (value := get(field)) is not None:
                 made[name] = value
         return made or None
 

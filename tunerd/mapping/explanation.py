@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
+from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
 from tunerd.yaml_location import YamlLocation
@@ -60,27 +61,19 @@ class Explanation:
         return self.mapped.refused.refusal if self.mapped.refused else None
 
 
-def explanation_of(
-    mapped: Mapped,
-    *,
-    fields: Mapping[str, RuleRef],
-    rules: Sequence[RuleTrace],
-    values: Mapping[str, Any],
-    errors: Mapping[str, str],
-    strategies: Sequence[tuple[str, str]],
-    answers: Sequence[Strategy],
-    redactions: Sequence[tuple[str, str]] = (),
-) -> Explanation:
-    """`fields`: rule of each field; `values`: what they gave; `errors`: by field or strategy; `strategies`: path and rule."""
+def explanation_of(run: DocumentRun, mapped: Mapped) -> Explanation:
+    """What the run with places found, beside what came of it."""
+    compiled, rules = run.compiled, run.trace.rules if run.trace is not None else ()
+    fields = [step for set_ in (compiled.manifest, compiled.call) if set_ is not None for step in set_.steps.items()]
     return Explanation(
         mapped=mapped,
-        fields=[_field(name, step, values.get(name), errors.get(name), rules) for name, step in fields.items()],
+        fields=[_field(name, step, run.values.get(name), run.errors.get(name), rules) for name, step in dict(fields).items()],
         rules=rules,
         strategies=[
-            _strategy(path, rule, answers[at] if at < len(answers) else None, errors.get(path))
-            for at, (path, rule) in enumerate(strategies)
+            _strategy(one.path, one.text, run.strategies[at] if at < len(run.strategies) else None, run.errors.get(one.path))
+            for at, one in enumerate(compiled.strategies)
         ],
-        redactions=redactions,
+        redactions=run.redactions,
     )
 
 

@@ -1,8 +1,8 @@
 """Parse tree -> one Python function: every expression is compiled once, at load.
 
 In the root scope a compiled expression takes the list of slots that hold the named roots; in the item scope (inside
-`[? ]`, `[].`, `&`, after a pipe or a dot) it takes the current value. Names are resolved here, so a wrong one is told
-at load. Which names there are, and what a YAML rule is made of, is rules.py's matter.
+`[? ]`, `[].`, `&`, after a pipe or a dot) it takes the current value. Names are resolved here, so an unknown one is an
+error at load. Which names there are, and what a YAML rule is made of, rules.py decides.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from tunerd.mapping.scope import NameScope, nearest, whole
 from tunerd.mapping.values import RuleError, true
 
 WatchCall: TypeAlias = Callable[[Function, Run, Sequence[Run]], Run]
-"""Given a compiled call in the root scope and its arguments: the run to use in its place (`explain` looks on so)."""
+"""Given a compiled call in the root scope and its arguments: the run to use in its place, which records them for `explain`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def tables_asked(text: str, names: NameScope, context: Context) -> list[TableAsk
         elif children and isinstance(children[0], dict):
             walk(children[0])  # the rest sees items, not names
 
-    with suppress(GrammarError, ExpressionError, RecursionError):  # compile_text tells of them
+    with suppress(GrammarError, ExpressionError, RecursionError):  # compile_text raises these
         walk(parse(text))
     return found
 
@@ -118,6 +118,8 @@ class _Compiler:
             raise ExpressionError(f"unknown name `{name}`{hint}", tree.get("start", 0))
         if slot.value is not UNKNOWN:
             return constant(slot.value)
+        if slot.path is not None:
+            return slot.path
         index = slot.index
         if self.names.guarded:
             return Code(lambda slots: whole(slots[index]))

@@ -1,4 +1,4 @@
-"""`gather:`, compiled: which call a document belongs to, what part of it it is, and whether the call is complete. Pure.
+"""`gather:`, compiled: which call a document belongs to, which part of that call it is, and whether the call is complete. Pure.
 
 The key, the parts and `newest` are rules over one document, `complete` is one over all of them. How a call is mapped from
 its documents is in source.py; how they are ordered, and written as one text, is here.

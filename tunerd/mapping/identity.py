@@ -1,4 +1,4 @@
-"""Values that tell one call, recording or document from another: a number that lost digits on the way is none. Pure.
+"""Values that tell one call, recording or document from another: a number that lost digits on the way is refused. Pure.
 
 JSON numbers beyond 64 bits, and all with a point or an exponent, are read as floats. From 2^53 on these no longer tell whole
 numbers apart, and a fraction may have had more digits than a float keeps: two ids would become one. Both are refused wherever

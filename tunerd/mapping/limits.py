@@ -1,7 +1,7 @@
-"""The strict checks of a whole body: what Tuner's two request forms take, by the tables of tuner_fields.py.
+"""The strict check of a whole body: what Tuner's create-call takes, by the tables of tuner_fields.py.
 
-payload.py fits values to the same tables; forms.py and the tests check bodies here. Nothing is repaired. A check names the first
-place that is wrong and never quotes its value.
+payload.py fits values to the same tables; forms.py checks bodies here. Nothing is repaired. A check names the first place that
+is wrong and never quotes its value.
 """
 
 from collections.abc import Mapping
@@ -9,19 +9,7 @@ from typing import Any
 
 from tunerd.call import Refusal
 from tunerd.outcome import FailReason
-from tunerd.tuner_fields import (
-    CALL_FIELDS,
-    CREATE_CALL_FIELDS,
-    NODE_FIELDS,
-    OPTIONAL_FIELDS,
-    ROW_FIELDS,
-    ROWS,
-    SEND_CALLS_FIELDS,
-    SENTIMENTS,
-    TOOL_FIELDS,
-    WORD_FIELDS,
-    TunerField,
-)
+from tunerd.tuner_fields import CALL_FIELDS, NODE_FIELDS, ROW_FIELDS, ROWS, TOOL_FIELDS, WORD_FIELDS, TunerField
 
 
 class RefusalError(Exception):
@@ -40,50 +28,23 @@ def row_at(number: int, field: str = "") -> str:
 def check_create_call(body: Mapping[str, Any]) -> Refusal | None:
     """The first reason why create-call would not take this whole body, or None. Strict: nothing is coerced."""
     try:
-        _check_required(body, limits=True)
-        _check_fields(body, OPTIONAL_FIELDS)
-        for number, row in enumerate(body[ROWS]):
+        _check_fields(body, CALL_FIELDS)
+        for name in ("call_id", "call_type", "recording_url"):
+            if not body[name]:
+                raise RefusalError(name, "is required, as text")
+        if body["end_timestamp"] < body["start_timestamp"]:
+            raise RefusalError("end_timestamp", "is before start_timestamp")
+        rows = body.get(ROWS)
+        if not isinstance(rows, list) or not rows:
+            raise RefusalError(ROWS, "has to be a list with at least one row")
+        for number, row in enumerate(rows):
             _check_row(row_at(number), row)
-        _check_names(body, CREATE_CALL_FIELDS)
+        for name in body:
+            if name not in CALL_FIELDS:
+                raise RefusalError(name, "is no field of this request form")
     except RefusalError as refused:
         return refused.refusal
     return None
-
-
-def check_send_calls(body: Mapping[str, Any]) -> Refusal | None:
-    """The first reason why send-calls would not take this whole body (exactly the fields of its table), or None."""
-    try:
-        _check_required(body, limits=False)
-        sentiment = body.get("userSentiment")
-        if sentiment is not None and sentiment not in SENTIMENTS:
-            raise RefusalError("userSentiment", f"has to be one of {', '.join(SENTIMENTS)}")
-        for number, row in enumerate(body[ROWS]):
-            _check_message(number, row)
-        _check_names(body, SEND_CALLS_FIELDS)
-    except RefusalError as refused:
-        return refused.refusal
-    return None
-
-
-def _check_required(body: Mapping[str, Any], *, limits: bool) -> None:
-    """What both forms demand. send-calls states no limits beyond the types."""
-    for name in ("call_id", "call_type"):
-        _check_text(name, body.get(name), limits=limits)
-    rows = body.get(ROWS)
-    if not isinstance(rows, list) or not rows:
-        raise RefusalError(ROWS, "has to be a list with at least one row")
-    for name in ("start_timestamp", "end_timestamp"):
-        if fault := CALL_FIELDS[name].fault(body.get(name)):
-            raise RefusalError(name, fault)
-    if limits and body["end_timestamp"] < body["start_timestamp"]:
-        raise RefusalError("end_timestamp", "is before start_timestamp")
-    _check_text("recording_url", body.get("recording_url"), limits=limits)
-
-
-def _check_text(name: str, value: object, *, limits: bool) -> None:
-    fault = "is required, as text" if type(value) is not str or not value else CALL_FIELDS[name].fault(value) if limits else None
-    if fault:
-        raise RefusalError(name, fault)
 
 
 def _check_fields(holder: Mapping[str, Any], fields: Mapping[str, TunerField], at: str = "") -> None:
@@ -92,24 +53,6 @@ def _check_fields(holder: Mapping[str, Any], fields: Mapping[str, TunerField], a
         value = holder.get(name)
         if (value is not None or field.required) and (fault := field.fault(value)):
             raise RefusalError(f"{at}{name}", fault)
-
-
-def _check_names(body: Mapping[str, Any], known: frozenset[str]) -> None:
-    for name in body:
-        if name not in known:
-            raise RefusalError(name, "is no field of this request form")
-
-
-def _check_message(number: int, row: Any) -> None:
-    if not isinstance(row, Mapping):
-        raise RefusalError(row_at(number), "a message has to be an object of role and content")
-    if not (isinstance(row.get("role"), str) and row["role"]):
-        raise RefusalError(row_at(number, "role"), "has to be text and not empty")
-    if not isinstance(row.get("content"), str):
-        raise RefusalError(row_at(number, "content"), "has to be text")
-    for name in row:
-        if name not in ("role", "content"):
-            raise RefusalError(row_at(number, name), "send-calls messages are role and content, nothing else")
 
 
 def _check_row(at: str, row: Any) -> None:

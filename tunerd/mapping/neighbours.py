@@ -1,4 +1,4 @@
-"""What rows know from each other: times for rows that have none, the order, ends, words, tool names, nodes (steps 4 to 9).
+"""What a row takes from the rows around it: its time, order, end, words, tool name and node (steps 4 to 9).
 
 Each function changes the rows it is given, in place, and counts what it repaired.
 """

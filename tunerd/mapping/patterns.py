@@ -101,7 +101,7 @@ def find_all(pattern: Pattern, text: str) -> Iterator[tuple[int, int]]:
         past, again = at, None
         for start, stop in pattern.spans(text, at, end):
             if stop == end < length and start > at:
-                again = start  # it may go on behind the piece
+                again = start  # the match may continue behind the piece
                 break
             if stop > start:
                 yield start, stop

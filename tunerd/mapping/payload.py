@@ -11,8 +11,9 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Json, Refusal
+from tunerd.mapping.functions.times import half_up
 from tunerd.mapping.limits import RefusalError
-from tunerd.mapping.row_values import bool_of, number_of, object_of, text_of, whole
+from tunerd.mapping.row_values import bool_of, number_of, object_of, text_of
 from tunerd.mapping.timeline import Placed
 from tunerd.mapping.values import lost_digits, missing
 from tunerd.outcome import FailReason
@@ -75,7 +76,7 @@ def _build(fields: Mapping[str, Any], placed: Placed, form: Form | None) -> Payl
     try:
         body_json = orjson.dumps(body)
     except TypeError:  # lone surrogates, numbers beyond 64 bits, too deep
-        body_json = orjson.dumps(_mended(body, left_out, repairs))
+        body_json = orjson.dumps(_writable(body, left_out, repairs))
         call_id = orjson.loads(body_json)["call_id"]
     fits = placed.fits_create_call and len(call_id) <= _LIMITS["call_id"] and len(call_type) <= _LIMITS["call_type"]
     return Payload(
@@ -134,7 +135,7 @@ _PHONE_MARKS = str.maketrans("", "", " -.()/\u00a0")
 
 def _duration(value: Any) -> int | None:
     number = number_of(value)
-    return None if number is None or number < 0 else whole(number)
+    return None if number is None or number < 0 else half_up(number)
 
 
 def _count(value: Any) -> int | float | None:
@@ -166,25 +167,25 @@ _OPTIONAL: Final = tuple(
 # What JSON can't hold. Rare, so looked for only after writing failed.
 
 
-def _mended(body: Mapping[str, Any], left_out: list[str], repairs: dict[str, int]) -> dict[str, Any]:
-    mended: dict[str, Any] = {}
+def _writable(body: Mapping[str, Any], left_out: list[str], repairs: dict[str, int]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
     for name, value in body.items():
         try:
-            mended[name] = _mend(value, MAX_DEPTH, repairs)
+            made[name] = _writable_value(value, MAX_DEPTH, repairs)
         except _TooDeep:
             if name == ROWS:
                 raise RefusalError(
                     ROWS, f"a row is nested deeper than {MAX_DEPTH} levels; take only a part of it by a rule"
                 ) from None
             left_out.append(name)
-    return mended
+    return made
 
 
 class _TooDeep(Exception):
     """Nested deeper than MAX_DEPTH."""
 
 
-def _mend(value: Any, depth: int, repairs: dict[str, int]) -> Any:
+def _writable_value(value: Any, depth: int, repairs: dict[str, int]) -> Any:
     if depth == 0:
         raise _TooDeep
     if isinstance(value, str):
@@ -206,7 +207,9 @@ def _mend(value: Any, depth: int, repairs: dict[str, int]) -> Any:
         except OverflowError:
             return None
     if isinstance(value, Mapping):
-        return {_mend(str(name), depth, repairs): _mend(item, depth - 1, repairs) for name, item in value.items()}
+        return {
+            _writable_value(str(name), depth, repairs): _writable_value(item, depth - 1, repairs) for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_mend(item, depth - 1, repairs) for item in value]
+        return [_writable_value(item, depth - 1, repairs) for item in value]
     return value if isinstance(value, float) else None

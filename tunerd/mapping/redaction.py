@@ -175,7 +175,7 @@ class _Pass:
             more, blanked = blank_words(words, text, hits, self._redaction.detect)
             hits = _told_apart([*hits, *more])
             taken = Counter(hit.kind for hit in hits)
-        for word in words:  # what still comes to light then is made to be so
+        for word in words:  # each round found more: nothing of the row is kept
             word["word"] = REDACTED
         return REDACTED
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 
+from tunerd.mapping.functions.times import half_up
 from tunerd.mapping.limits import RefusalError, row_at
 from tunerd.mapping.values import InexactError, exact, missing
 
@@ -26,11 +27,6 @@ _FALSE: Final = frozenset({"false", "no", "0"})
 def spoken_length(text: str) -> int:
     """Characters as the speaking pace counts them: one of Chinese, Japanese or Korean is as long as three others."""
     return len(text) if text.isascii() else len(text) + 2 * len(_CJK.findall(text))
-
-
-def whole(value: float) -> int:
-    """Half up to a whole number."""
-    return math.floor(value + 0.5)
 
 
 def number_of(value: Any) -> int | float | None:
@@ -89,7 +85,7 @@ def time_of(value: Any, number: int, name: str) -> int | None:
     found = number_of(value)
     if found is None or abs(found) > LONGEST_TIME:
         raise RefusalError(row_at(number, name), "has to be a number of milliseconds (seconds_to_ms and epoch_ms give them)")
-    return found if type(found) is int else whole(found)
+    return found if type(found) is int else half_up(found)
 
 
 def joined_text(value: Any, number: int) -> str:
@@ -157,7 +153,7 @@ def _word_time(value: Any) -> int | None:
     if value.__class__ is int:
         return value
     number = number_of(value)
-    return None if number is None else whole(number)
+    return None if number is None else half_up(number)
 
 
 def tool_of(value: Any, number: int, repairs: dict[str, int]) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from tunerd.mapping.blocks import Block
 from tunerd.mapping.closures import constant
 from tunerd.mapping.expressions import ExpressionError, compile_text, tables_asked
-from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
+from tunerd.mapping.functions import UNKNOWN, Code, Context
 from tunerd.mapping.functions.times import epoch_ms, instants
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import exactly
@@ -162,17 +162,18 @@ class RuleReader:
         self.steps.append(self.step(node, path))
         return Code(traced(run, number, self.steps[number]))
 
-    def _counted_items(self, each: Run, number: int) -> Run:
+    def _counted_items(self, each: Code, number: int) -> Code:
         if not self.with_places:
             return each
+        run = each.run
 
         def counted(slots: Any) -> Any:
-            items = each(slots)
+            items = run(slots)
             if items.__class__ is list:
                 slots[TRACE_SLOT].rules[number].items += len(items)
             return items
 
-        return counted
+        return Code(counted)
 
     def _counted(self, block: Block, number: int) -> Block:
         if not self.with_places:

@@ -54,9 +54,11 @@ class RuleCompiler(RuleReader):
             with self._exact() if name in identities else nullcontext():
                 code = self.rule(rule, at, names)
             slot = self._bind(names, name, key_location(let, name), at, code.value)
-            if code.value is UNKNOWN and (tables := self._tables(rule, names)):
-                slot = names.slots[name] = replace(slot, tables=tables)
-            if code.value is UNKNOWN:
+            if code.value is not UNKNOWN:
+                continue
+            alias = code if code.path is not None else None
+            names.slots[name] = replace(slot, tables=self._tables(rule, names), path=alias)
+            if alias is None:
                 into.append((slot.index, code))
 
     def identity(self, node: Node, path: str, names: NameScope) -> Code:
@@ -144,7 +146,7 @@ class RuleCompiler(RuleReader):
         compile_body = self._rows if "rows" in members else self._object
         body = compile_body(node, inner, path, names, rows, depth)
         if each is not None:
-            body = looped(self._counted_items(each.run, number), item, body.emit, is_row=rows)
+            body = looped(self._counted_items(each, number), item, body.emit, is_row=rows)
         return self._counted(body, number)
 
     def _rows(self, node: Node, members: dict[str, Node], path: str, names: NameScope, rows: bool, depth: int) -> Block:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tunerd.mapping.functions import UNKNOWN
+from tunerd.mapping.functions import UNKNOWN, Code
 from tunerd.mapping.roles import TableAsked
 
 
@@ -17,6 +17,8 @@ class Slot:
     value: Any = UNKNOWN
     tables: Sequence[TableAsked] = ()
     """The tables that its rule asks."""
+    path: Code | None = None
+    """The code of its rule, where that is nothing but a path: whoever reads the name reads the path instead."""
 
 
 @dataclass(frozen=True, slots=True)

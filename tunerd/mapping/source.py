@@ -110,22 +110,8 @@ class SourceMapping:
         """The same, with what every rule gave, and why not. Holds values of the document: for its owner's eyes."""
         if self._alone:
             run, mapped, _ = self._gather_with_places([document], True)
-            return self._explanation(run, self._no_part(document) or mapped or Mapped())
-        return self._explanation(*self._map_with_places(document))
-
-    @staticmethod
-    def _explanation(run: DocumentRun, mapped: Mapped) -> Explanation:
-        compiled = run.compiled
-        return explanation_of(
-            mapped,
-            fields={**(compiled.manifest.steps if compiled.manifest else {}), **(compiled.call.steps if compiled.call else {})},
-            rules=run.trace.rules if run.trace is not None else (),
-            values=run.values,
-            errors=run.errors,
-            strategies=[(rules.path, rules.text) for rules in compiled.strategies],
-            answers=run.strategies,
-            redactions=run.redactions,
-        )
+            return explanation_of(run, self._no_part(document) or mapped or Mapped())
+        return explanation_of(*self._map_with_places(document))
 
     # A call of several documents
 
@@ -142,7 +128,7 @@ class SourceMapping:
     def explain_gathered(self, fragments: Sequence[Fragment]) -> Explanation:
         """`explain`, over all documents of a call."""
         run, mapped, trace = self._gather_with_places(together(None, fragments, self._source.name), True)
-        explanation = self._explanation(run, mapped or Mapped())
+        explanation = explanation_of(run, mapped or Mapped())
         return replace(explanation, rules=[*trace.rules, *explanation.rules])
 
     def _gather(self, documents: Sequence[Document], *, wait_is_over: bool = True) -> Mapped | None:
@@ -230,8 +216,8 @@ class SourceMapping:
     def _map_or_unwrapped(
         self, document: Document, compiled: Compiled, *, with_places: bool = False
     ) -> tuple[DocumentRun, Mapped]:
-        """The document as it stands or, where the rules do not know that, as what they know of the values inside it. Without
-        places it raises what a rule raised."""
+        """The result of the document itself or, where the rules do not know it, of the first value inside it that they know.
+        Without places it raises what a rule raised."""
         run, mapped, error = self._tried(self._unwrapped(document), compiled, with_places)
         if self._unwraps and not _is_settled(run, mapped):
             for value in inside(document.value):

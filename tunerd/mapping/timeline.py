@@ -1,7 +1,7 @@
 """The timeline: rows as the rules gave them become rows that Tuner takes, ordered and timed from the start of the call.
 
-This file has the order of the steps, and the call's own times. Each row by itself is read in transcript.py and row_values.py,
-what rows know from each other is in neighbours.py. Each repair is counted under its name (docs/decisions/timeline.md).
+This file has the order of the steps, and the call's own times. transcript.py and row_values.py read each row alone,
+neighbours.py completes rows by those around them. Each repair is counted under its name (docs/decisions/timeline.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunerd.call import Form, Json, Refusal
+from tunerd.mapping.functions.times import half_up
 from tunerd.mapping.limits import RefusalError, row_at
 from tunerd.mapping.neighbours import (
     by_start,
@@ -22,7 +23,7 @@ from tunerd.mapping.neighbours import (
     order,
     spread,
 )
-from tunerd.mapping.row_values import LONGEST_TIME, number_of, spoken_length, time_of, whole
+from tunerd.mapping.row_values import LONGEST_TIME, number_of, spoken_length, time_of
 from tunerd.mapping.transcript import OUTSIDE_MS, PACE_MS, SPEECH, ReadRows, TranscriptRow, given_rows, raw_text, read
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
@@ -115,12 +116,12 @@ def _call_times(
     if duration is not None and not 0 <= duration <= LONGEST_TIME:
         duration = None
     if start is None and end is not None and duration is not None:
-        start = end - whole(duration)
+        start = end - half_up(duration)
     if start is None:
         start = _start_from_rows(numbers, given)
         repairs["call_start_from_rows"] = 1
     if end is None and duration is not None:
-        end = start + whole(duration)
+        end = start + half_up(duration)
     return start, end
 
 
@@ -133,7 +134,7 @@ def _instant(fields: Mapping[str, Any], name: str) -> int | None:
     number = number_of(value)
     if number is None:
         raise RefusalError(name, "has to be a time (epoch_ms reads numbers, ISO 8601 and RFC 2822)")
-    return whole(number)
+    return half_up(number)
 
 
 def _start_from_rows(numbers: Sequence[int], given: Sequence[Any]) -> int:

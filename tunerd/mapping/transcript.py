@@ -35,7 +35,7 @@ LONGEST_PACE_MS: Final = 120
 """Speech whose end is not known takes at most a second and this much a character."""
 WORD_SLACK_MS: Final = 1000
 OUTSIDE_MS: Final = 60_000
-"""So far outside the call a row may lie; farther, it is not a late row but a wrong unit or time zone."""
+"""How far outside the call a row may lie. One that lies farther outside has a wrong unit or time zone."""
 
 
 def longest_ms(text: str) -> int:
@@ -44,7 +44,8 @@ def longest_ms(text: str) -> int:
 
 
 def given_rows(fields: Mapping[str, Any]) -> tuple[Sequence[int], Sequence[Any]]:
-    """The rows, those that go on in the next one joined, and of each where it stood. Raises RefusalError without any row."""
+    """The number of each row in the given list, and the rows, those joined that continue in the next. Raises RefusalError
+    without any row."""
     given = fields.get(ROWS)
     if missing(given):
         raise RefusalError(ROWS, "gave no rows: the call needs at least one", FailReason.UNMAPPABLE)
@@ -63,13 +64,13 @@ def _join_continued(given: Sequence[Any]) -> tuple[Sequence[int], Sequence[Any]]
     groups: list[list[Any]] = []
     unfinished: list[Any] | None = None
     for number, row in enumerate(given):
-        role, goes_on = (row.get("role"), bool(row.get("more"))) if isinstance(row, Mapping) else (None, False)
+        role, continues = (row.get("role"), bool(row.get("more"))) if isinstance(row, Mapping) else (None, False)
         if unfinished is not None and role is not None and unfinished[0].get("role") == role:
             unfinished.append(row)
-            unfinished = unfinished if goes_on else None
+            unfinished = unfinished if continues else None
             continue
         group = [row]
-        if goes_on:
+        if continues:
             unfinished = group
         elif role in SPEECH:
             unfinished = None
@@ -111,7 +112,7 @@ class ReadRows:
 
     rows: list[TranscriptRow] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    """Of each row: where it stood in the given list."""
+    """The number of each row in the given list."""
     earliest: int = 0
     latest: int = 0
     unordered: bool = False
@@ -129,7 +130,7 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
     """Clean and place every row. `strict`: only the five roles pass. Raises RefusalError."""
     made = ReadRows()
     rows, kept = made.rows, made.numbers
-    last = 0
+    last = earliest = latest = 0
     for number, row in zip(numbers, given, strict=True):
         if row.__class__ is not dict and not isinstance(row, Mapping):
             raise RefusalError(row_at(number), "a row has to be an object")
@@ -150,24 +151,25 @@ def read(numbers: Sequence[int], given: Sequence[Any], origin: int, *, strict: b
                 made.unordered = True
             else:
                 last = start
-            if start < made.earliest:
-                made.earliest = start
-            elif start > made.latest:
-                made.latest = start
+            if start < earliest:
+                earliest = start
+            elif start > latest:
+                latest = start
             if end is not None:
                 out["end_ms"] = end
-                if end > made.latest:
-                    made.latest = end
+                if end > latest:
+                    latest = end
             elif out["role"] in SPEECH:
                 made.open_speech = True
         if words:
             out["words"] = words
             made.worded = True
         metadata = get("metadata")
-        if metadata and (metadata := object_of(metadata)):
+        if metadata and (metadata.__class__ is dict or (metadata := object_of(metadata))):
             out["metadata"] = metadata
         rows.append(out)
         kept.append(number)
+    made.earliest, made.latest = earliest, latest
     if not rows:
         raise RefusalError(ROWS, "no row says anything: no text, words, tool or node in any of them")
     return made

@@ -205,7 +205,13 @@ def _daemon_line(event: e.Event) -> Line | None:
         case e.Stopping():
             return Line("info", "stopping", {"signal": event.signal, "drain_s": event.drain_s})
         case e.Stopped():
-            return Line("info", "stopped", {"left": event.left})
+            left = sum(event.left.values())
+            fields: dict[str, object] = {"left": left}
+            if left:
+                fields["left_by_state"] = {state.value: count for state, count in event.left.items()}
+            if left and event.was_to_empty:
+                fields["hint"] = "if the ledger is deleted with its pod, these calls are lost; else the next start sends them"
+            return Line("warning" if "hint" in fields else "info", "stopped", fields)
         case e.ConfigReloaded():
             return Line("info", "configuration reloaded", {"sources": event.sources})
         case e.ConfigRefused():

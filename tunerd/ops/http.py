@@ -17,6 +17,7 @@ from tunerd.ops.connection_guard import FIRST_REQUEST_S, SWEEP_S, ConnectionGuar
 from tunerd.ops.encoding import encoded
 from tunerd.ops.hosts import is_answered
 from tunerd.ops.listening import GuardedSocket
+from tunerd.ops.probe_pages import probe_pages
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,7 +78,7 @@ class HttpServer:
         app = web.Application(client_max_size=4096, middlewares=[self._guard.middleware])
         app.add_routes([
             web.get("/", self._for_known_hosts(self._page)), web.get("/status.json", self._for_known_hosts(self._status)),
-            web.get("/metrics", self._metrics), web.get("/healthz", self._healthz), web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics), *probe_pages(self._ailment, self._shown.ready),
         ])  # fmt: skip
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, max_line_size=4096, max_field_size=4096,
                                      shutdown_timeout=1.0)  # fmt: skip
@@ -123,14 +124,6 @@ class HttpServer:
         body, content_type = self._render(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        ill = await self._ailment()
-        return web.Response(text=f"{ill or 'ok'}\n", status=503 if ill else 200)
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        ready = self._shown.ready()
-        return web.Response(text="ok\n" if ready else "not ready: starting or stopping\n", status=200 if ready else 503)
-
     async def _status(self, _: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -168,28 +161,42 @@ def split_address(listen: str) -> tuple[str, int]:
 
 
 async def _listeners(host: str, port: int) -> list[GuardedSocket]:
-    """A bound socket for each address of the host (empty: every address of this machine). Raises OSError."""
+    """A bound socket for each address of the host (empty: every address of this machine, IPv4 and IPv6, whichever of the two it
+    has). Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     listeners: list[GuardedSocket] = []
+    absent: OSError | None = None
     try:
-        for family, _, _, _, address in dict.fromkeys(found):
+        for family, _, _, _, (name, _, *scope) in dict.fromkeys(found):
             try:
-                listener = GuardedSocket(family, keep=KEPT_SHARE)
+                listeners.append(_bound(family, (name, port, *scope)))
             except OSError as exc:
-                if exc.errno == errno.EAFNOSUPPORT and len(found) > 1:
-                    continue
-                raise
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
+                if exc.errno != errno.EAFNOSUPPORT and (exc.errno != errno.EADDRNOTAVAIL or family != socket.AF_INET6):
+                    raise
+                absent = exc  # this machine has no IPv6
+            else:
+                port = listeners[-1].getsockname()[1]  # port 0: the second family listens on the same port as the first
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
+    if absent is not None and not listeners:
+        raise absent
     return listeners
+
+
+def _bound(family: int, address: tuple[object, ...]) -> GuardedSocket:
+    listener = GuardedSocket(family, keep=KEPT_SHARE)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(address)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _why_not(listen: str, exc: OSError) -> str:

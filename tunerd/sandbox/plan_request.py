@@ -10,7 +10,8 @@ A body with a mistake changes nothing. Settings that are not named stay.
 """
 
 import asyncio
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -72,15 +73,13 @@ def _planned(item: "int | _Word | _Answer | _Redirect", release: asyncio.Event) 
             return FixedAnswer(item.status, item.retry_after, body, item.content_type)
         case _Redirect():
             return Redirect(item.redirect, item.status)
-        case "ordinary":
-            return Ordinary()
-        case "lose":
-            return LoseAnswer()
         case "hold":
             return HoldAnswer(release)
-        case "hang":
-            return Hang()
-        case "reset":
-            return Reset()
-        case "garbage":
-            return Garbage()
+        case word:
+            return _PLAIN[word]
+
+
+_PLAIN: Final[Mapping[str, Planned]] = {
+    "ordinary": Ordinary(), "lose": LoseAnswer(), "hang": Hang(), "reset": Reset(), "garbage": Garbage()
+}  # fmt: skip
+"""What needs nothing but its word."""

@@ -34,7 +34,7 @@ sources:
       end_timestamp: doc.ended
       transcript_with_tool_calls: {{for_each: {{m: doc.said}}, role: m.who, text: m.text, start_ms: seconds_to_ms(m.at)}}
     recording: [{{url: doc.audio}}]
-  - name: rooms                     # calls whose audio is told later, by a manifest
+  - name: rooms                     # calls whose audio a manifest names later
     path: {directory}/rooms
     settle_timeout: 1s
     call:

@@ -6,8 +6,7 @@ from typing import Final
 
 from tunerd.call import Form, Hold
 from tunerd.config import Config, Destination, ManifestRule, Source
-from tunerd.mapping import SourceMapping, compile_source, manifest_sources, presets
-from tunerd.yaml_location import ConfigError, Problem
+from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
 
 MADE_UP_AGENT: Final = "your-agent"
 _MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)
@@ -54,26 +53,15 @@ def compile_config(
     """Every source of a configuration by its name. `forms`: by destination, where it is known; `form`: use this one for
     all. Keys are not looked at. Raises ConfigError with the problems of all sources."""
     destinations = {one.name: replace(one, api_key=None) for one in config.destinations}
-    brings = manifest_sources(config.sources)
-    compiled: dict[str, CompiledSource] = {}
-    problems: list[Problem] = []
-    for at, source in enumerate(config.sources):
-        destination = destinations.get(source.destination)
-        known = form or forms.get(source.destination) or (destination.form if destination else None)
-        try:
-            mapping = compile_source(
-                source, destination, sources_with_started_at=brings, environ=environ, form=known, path=f"sources[{at}]"
-            )
-        except ConfigError as error:
-            problems += error.problems
-            continue
-        compiled[source.name] = CompiledSource(
+    known = {name: found for name, one in destinations.items() if (found := form or forms.get(name) or one.form) is not None}
+    mappings = compile_sources(replace(config, destinations=tuple(destinations.values())), environ, known)
+    return {
+        source.name: CompiledSource(
             source=source,
-            destination=destination,
-            mapping=mapping,
-            form=known,
+            destination=destinations.get(source.destination),
+            mapping=mappings[source.name],
+            form=known.get(source.destination),
             compress=config.delivery.compress,
         )
-    if problems:
-        raise ConfigError(problems)
-    return compiled
+        for source in config.sources
+    }

@@ -139,18 +139,18 @@ def recognise(reads: Sequence[Document | RefusedDocument], environ: Mapping[str,
 
 def compiled_preset(name: str, environ: Mapping[str, str]) -> CompiledSource:
     """The compiled preset, with a placeholder for each variable that is not set."""
-    return _bench(name, tuple(sorted(environ.items())))
+    return _compiled(name, tuple(sorted(environ.items())))
 
 
 @lru_cache(maxsize=128)
-def _bench(name: str, environ: tuple[tuple[str, str], ...]) -> CompiledSource:
+def _compiled(name: str, environ: tuple[tuple[str, str], ...]) -> CompiledSource:
     known = dict(environ)
     return compile_preset(name, dict.fromkeys(preset_info(name).environment, PLACEHOLDER) | known, None)
 
 
 def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str]) -> Match | None:
-    marked = _share(_marks(name), documents)
-    hinted = _share(_shared_marks(name), documents)
+    marked = _share(_compiled_marks(*MARKS.get(name, ())), documents)
+    hinted = _share(_compiled_marks(*SHARED_MARKS.get(name, ())), documents)
     if not marked and not hinted and name in MARKS:
         return None
     compiled = compiled_preset(name, environ)
@@ -170,13 +170,8 @@ def _share(marks: Sequence[Run], documents: Sequence[Document]) -> float:
 
 
 @lru_cache(maxsize=128)
-def _marks(name: str) -> tuple[Run, ...]:
-    return tuple(compile_item(text).run for text in MARKS.get(name, ()))
-
-
-@lru_cache(maxsize=128)
-def _shared_marks(name: str) -> tuple[Run, ...]:
-    return tuple(compile_item(text).run for text in SHARED_MARKS.get(name, ()))
+def _compiled_marks(*marks: str) -> tuple[Run, ...]:
+    return tuple(compile_item(text).run for text in marks)
 
 
 def _holds(mark: Run, value: Any) -> bool:

@@ -13,9 +13,8 @@ from tunerd.mapping.forms import fields_not_carried
 from tunerd.tuner_fields import ROWS
 from tunerd.visible import visible, visible_json
 from tunerd.workbench.request import RequestPreview
-from tunerd.workbench.shown import WIDTH, count, short, where, wrapped
-from tunerd.workbench.view import REPAIRS, View
-from tunerd.yaml_location import YamlLocation
+from tunerd.workbench.shown import WIDTH, count, short, wrapped
+from tunerd.workbench.view import REPAIRS, View, origin_of, where_is
 
 _ROWS_SHOWN: Final = 8
 _ORIGINS_SHOWN: Final = 5
@@ -27,7 +26,7 @@ def lines(view: View, *, rules: bool = False, whole: bool = False) -> Iterator[s
     """The report of one document. `rules`: every rule besides; `whole`: nothing is shortened."""
     origins = view["gathered"]["documents"] if "gathered" in view else [view]
     for one in origins[:_ORIGINS_SHOWN]:
-        yield visible(one["path"] if one["offset"] == 0 else f"{one['path']}@{one['offset']}")
+        yield visible(origin_of(one))
     if len(origins) > _ORIGINS_SHOWN:
         yield f"and {len(origins) - _ORIGINS_SHOWN:,} more"
     if "rules" not in view:  # it could not be read
@@ -87,11 +86,7 @@ def _outcome(view: View) -> Iterator[str]:
         for rule in view["rules"]:
             if rule["path"] in ("call.when", "manifest.when"):
                 gave = "false" if rule["first_value"] is None else short(rule["first_value"])
-                yield from wrapped(f"{rule['path']} ({_where(rule)}) gave {gave}: {rule['rule']}", "    ")
-
-
-def _where(item: Mapping[str, Any]) -> str:
-    return where(YamlLocation(item["file"], item["line"], 1))
+                yield from wrapped(f"{rule['path']} ({where_is(rule)}) gave {gave}: {rule['rule']}", "    ")
 
 
 def _refusal(refusal: Mapping[str, str]) -> Iterator[str]:
@@ -106,7 +101,7 @@ def _field(field: View, rules: Sequence[View], room: int) -> Iterator[str]:
         yield f"  {name:<{_NAME}}{count(len(value), 'row')} from the rules"
     else:
         yield f"  {name:<{_NAME}}{short(value, room)}"
-    yield from wrapped(f"{_where(field)}  {_rule_text(field, rules)}", "        ", "      ")[:2]
+    yield from wrapped(f"{where_is(field)}  {_rule_text(field, rules)}", "        ", "      ")[:2]
 
 
 def _rule_text(field: View, rules: Sequence[View]) -> str:
@@ -177,7 +172,7 @@ def _left_out(view: View) -> Iterator[str]:
         if names:
             told.append(f"send-calls has no place for: {', '.join(names)}")
     told += [
-        f"{rule['path']} ({_where(rule)}): {rule['items'] - rule['rows']:,} of {count(rule['items'], 'item')} gave no row"
+        f"{rule['path']} ({where_is(rule)}): {rule['items'] - rule['rows']:,} of {count(rule['items'], 'item')} gave no row"
         for rule in view["rules"]
         if 0 < rule["rows"] < rule["items"]
     ]
@@ -195,7 +190,7 @@ def _unknown(rules: Sequence[View]) -> Iterator[str]:
         for call in rule["functions"]:
             if call["unknown"]:
                 asked = ", ".join(f"{short(key, 40)} x{times:,}" for key, times in call["unknown"].items())
-                yield f"not in the table of {rule['path']} ({_where(rule)}): {asked}"
+                yield f"not in the table of {rule['path']} ({where_is(rule)}): {asked}"
 
 
 # Rules
@@ -214,7 +209,7 @@ def _rule(rule: View, *, whole: bool) -> Iterator[str]:
     else:
         told = f"{runs - rule['missing']:,} of {runs:,}"
         told += f", first {short(value, 10_000 if whole else 30)}" if value is not None else ""
-    yield from wrapped(f"{rule['path']} ({_where(rule)}): {told}", "        ", "    ")
+    yield from wrapped(f"{rule['path']} ({where_is(rule)}): {told}", "        ", "    ")
     if text not in ("a block", "a table") and not text.startswith("first of"):
         yield from wrapped(text if whole or len(text) <= 200 else text[:200] + "...", "        ")
     for call in rule["functions"]:

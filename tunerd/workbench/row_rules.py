@@ -190,11 +190,7 @@ def _seconds(value: Any) -> float | None:
 def unit_of_length(length: Found, start: Found | None, end: Found | None) -> tuple[str, bool]:
     """milliseconds, seconds or minutes, and whether the name says so."""
     folded = plain(length.path[-1])
-    for unit, endings in (
-        ("milliseconds", ("ms", "millis")),
-        ("minutes", ("min", "minutes")),
-        ("seconds", ("sec", "secs", "seconds", "billsec")),
-    ):
+    for unit, endings in _UNITS:
         if folded.endswith(endings) or any(word in folded for word in endings[1:]):
             return unit, True
     value = number(length.value) or 0.0
@@ -210,19 +206,19 @@ def converted(rule: str, unit: str) -> str:
 
 def _tool(speech: Speech, roles: Mapping[str, str]) -> str:
     of_tools = [item for item in speech.items if roles.get(str(item.get(speech.role or "")), "").startswith("agent_")]
-    names = {plain(name): name for item in of_tools for name in item}
-
-    def member(*wanted: str) -> str | None:
-        found = next((names[name] for name in wanted if name in names), None)
-        return None if found is None else f"m.{step(found)}"
-
     parts = {
-        "name": member(*_TOOL_NAMES),
-        "request_id": member("toolcallid", "requestid", "callid", "invocationid", "id"),
-        "params": member(*_TOOL_PARAMS),
-        "result": member("result", "output", "response", "content", plain(speech.text)),
+        "name": _member("m", of_tools, *_TOOL_NAMES),
+        "request_id": _member("m", of_tools, "toolcallid", "requestid", "callid", "invocationid", "id"),
+        "params": _member("m", of_tools, *_TOOL_PARAMS),
+        "result": _member("m", of_tools, "result", "output", "response", "content", plain(speech.text)),
     }
     return "{" + ", ".join(f"{name}: {rule}" for name, rule in parts.items() if rule) + "}"
+
+
+def _member(root: str, items: Sequence[Mapping[str, Any]], *wanted: str) -> str | None:
+    """The expression for the first of these members, named in any spelling, that some item has."""
+    names = {plain(name): name for item in items for name in item}
+    return next((f"{root}.{step(names[name])}" for name in wanted if name in names), None)
 
 
 def _nested_calls(speech: Speech) -> tuple[str, dict[str, Any]] | None:
@@ -236,16 +232,15 @@ def _nested_calls(speech: Speech) -> tuple[str, dict[str, Any]] | None:
 
 def _nested_lines(name: str, sample: dict[str, Any], times: Sequence[str]) -> list[str]:
     inner = sample.get("function")
-    at = "c.function" if isinstance(inner, dict) else "c"
-    names = {plain(key): key for key in (inner if isinstance(inner, dict) else sample)}
-    tool = next((names[key] for key in ("name", "toolname", "functionname") if key in names), "name")
-    params = next((names[key] for key in ("arguments", "args", "params", "parameters", "input") if key in names), "arguments")
+    at, items = ("c.function", [inner]) if isinstance(inner, dict) else ("c", [sample])
+    tool = _member(at, items, "name", "toolname", "functionname") or f"{at}.name"
+    params = _member(at, items, *_TOOL_PARAMS) or f"{at}.arguments"
     starts = [line for line in times if line.startswith("start_")]
     return [
         f"      - for_each: {{c: m.{step(name)}}}",
         "        role: {const: agent_function}",
         *(f"        {line}" for line in starts),
-        f"        tool: {{name: {at}.{step(tool)}, request_id: c.id, params: {at}.{step(params)}}}",
+        f"        tool: {{name: {tool}, request_id: c.id, params: {params}}}",
     ]
 
 
@@ -270,19 +265,17 @@ def tools_beside(shape: Shape, speech: Speech) -> Beside | None:
 def with_tools(rows: Sequence[str], each: str, items: Sequence[Mapping[str, Any]]) -> list[str]:
     """The rows of the transcript, and behind them those of the tools: a call, and a result where there is one."""
     names = {plain(name): name for item in items for name in item}
-
-    def rule(*wanted: str) -> str | None:
-        found = next((names[name] for name in wanted if name in names), None)
-        return None if found is None else f"c.{step(found)}"
-
     starts = [names[name] for name in _ROW_STARTS if name in names]
     start = next((name for name in starts if any(is_moment(item.get(name)) for item in items)), None)
     offset = None
     if start is None:
         offset = next((names[name] for name in _ROW_STARTS if name.endswith("ms") and name in names), None)
     at = f"start_at: c.{step(start)}, " if start else f"start_ms: c.{step(offset)}, " if offset else ""
-    shared = {"name": rule(*_TOOL_NAMES), "request_id": rule("callid", "toolcallid", "requestid", "id")}
-    given, gave = rule(*_TOOL_PARAMS), rule("result", "output", "response")
+    shared = {
+        "name": _member("c", items, *_TOOL_NAMES),
+        "request_id": _member("c", items, "callid", "toolcallid", "requestid", "id"),
+    }
+    given, gave = _member("c", items, *_TOOL_PARAMS), _member("c", items, "result", "output", "response")
     said, *block = rows
     lines = [said, "    rows:", *(f"      {'- ' if at_ == 0 else '  '}{line[4:]}" for at_, line in enumerate(block))]
     lines += [f"      - for_each: {{c: {quoted(each)}}}", "        rows:"]

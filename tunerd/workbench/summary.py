@@ -2,184 +2,161 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tunerd.mapping.explanation import Explanation
 from tunerd.visible import visible
-from tunerd.workbench.evaluation import Evaluation
-from tunerd.workbench.shown import count, short, where, wrapped
-from tunerd.workbench.view import REPAIRS, merged, outcome_of
-from tunerd.yaml_location import YamlLocation
+from tunerd.workbench.shown import count, short, wrapped
+from tunerd.workbench.view import REPAIRS, View, origin_of, where_is
 
 _VALUES_KEPT: Final = 200
 _VALUES_SHOWN: Final = 12
 _IDS_KEPT: Final = 100_000
 
 
-@dataclass(slots=True)
-class _Field:
-    source: str
-    name: str
-    location: YamlLocation
-    filled: int = 0
-    asked: int = 0
-
-
-@dataclass(slots=True)
-class _Unknown:
-    rule: str
-    values: Counter[str] = field(default_factory=Counter)
-
-
 class Summary:
-    """Takes one evaluation after the other."""
+    """Takes the view of one document (view.py) after the other. What it holds is what `as_json` gives and `lines` draws."""
 
     def __init__(self) -> None:
-        self.documents = 0
-        self.gathered = [0, 0]
-        """Documents that make calls together, and those calls."""
-        self.outcomes: Counter[str] = Counter()
-        self.repairs: Counter[str] = Counter()
-        self.redacted: Counter[str] = Counter()
-        self.refused: Counter[tuple[str, str, str]] = Counter()
-        self.examples: dict[tuple[str, str, str], str] = {}
-        """An origin for each kind of refusal."""
-        self._fields: dict[tuple[str, str], _Field] = {}
+        self._documents = 0
+        self._gathered = {"documents": 0, "calls": 0}
+        self._outcomes: Counter[str] = Counter()
+        self._repairs: Counter[str] = Counter()
+        self._redacted: Counter[str] = Counter()
+        self._refused: dict[tuple[str, str, str], View] = {}
+        """One entry for each kind of refusal, with the origin of the first as an example."""
+        self._fields: dict[tuple[str, str], View] = {}
         self._not_asked: dict[str, Counter[str]] = {}
         """By source: what is not counted with its fields, and why."""
         self._gathers: set[str] = set()
-        self._errors: Counter[tuple[str, str]] = Counter()
-        self._unknown: dict[tuple[str, YamlLocation], _Unknown] = {}
-        self._no_row: dict[tuple[str, YamlLocation], list[int]] = {}
+        self._left_out: dict[tuple[str, str], View] = {}
+        self._unknown: dict[tuple[str, str, int], View] = {}
+        self._items: dict[tuple[str, str, int], View] = {}
 
-    def add(self, evaluation: Evaluation) -> None:
-        self.documents += len(evaluation.unit.origins)
-        self.outcomes[outcome_of(evaluation)] += 1
-        source, explanation = evaluation.compiled.source.name, evaluation.explanation
-        if evaluation.unit.fragments:
+    def add(self, view: View) -> None:
+        source, together = view["source"], view["gathered"]["documents"] if "gathered" in view else []
+        self._documents += len(together) or 1
+        self._outcomes[view["outcome"]] += 1
+        if together:
             self._gathers.add(source)
-            self.gathered[0] += len(evaluation.unit.fragments)
-            self.gathered[1] += 1
-        refusal = evaluation.refusal
-        if refusal is not None:
-            at = "" if evaluation.unit.unread else _place(refusal.where)
-            key = refusal.reason.value, at, refusal.what
-            self.refused[key] += 1
-            self.examples.setdefault(key, evaluation.unit.origins[0])
-        if explanation is not None and explanation.mapped.ignored is None:
-            self._add(source, explanation)
+            self._gathered["documents"] += len(together)
+            self._gathered["calls"] += 1
+        is_read = "rules" in view
+        if (refusal := view["refusal"]) is not None:
+            kind = {**refusal, "where": _place(refusal["where"]) if is_read else ""}
+            example = origin_of(together[0] if together else view)
+            self._refused.setdefault(tuple(kind.values()), {**kind, "count": 0, "example": example})["count"] += 1
+        if is_read and view["outcome"] != "ignored":
+            self._add(view)
         else:
-            self._not_asked.setdefault(source, Counter())["not readable" if explanation is None else "left out"] += 1
+            self._not_asked.setdefault(source, Counter())["left out" if is_read else "not readable"] += 1
 
-    def _add(self, source: str, explanation: Explanation) -> None:
-        self.repairs.update(explanation.repairs)
-        self.redacted.update(explanation.mapped.notes.redacted)
-        for report in explanation.fields:
-            kept = self._fields.setdefault((source, report.name), _Field(source, report.name, report.location))
-            kept.asked += 1
-            kept.filled += report.why is None
-            if report.why is not None and report.why.startswith("left out: "):
-                self._errors[(report.name, report.why.removeprefix("left out: "))] += 1
-        for rule in merged(explanation.rules):
-            if rule.items:
-                counts = self._no_row.setdefault((rule.path, rule.ref.location), [0, 0])
-                counts[0] += rule.items
-                counts[1] += rule.rows
-            for call in rule.calls.values():
-                if call.unknown:
-                    unknown = self._unknown.setdefault((rule.path, rule.ref.location), _Unknown(rule.ref.text))
-                    for value, times in call.unknown.items():
-                        if value in unknown.values or len(unknown.values) < _VALUES_KEPT:
-                            unknown.values[value] += times
+    def _add(self, view: View) -> None:
+        self._repairs.update(view["repairs"])
+        self._redacted.update(view["redacted"])
+        for field in view["fields"]:
+            at = {"source": view["source"], "name": field["name"], "file": field["file"], "line": field["line"]}
+            kept = self._fields.setdefault((view["source"], field["name"]), {**at, "filled": 0, "documents": 0})
+            why = field["why_nothing"]
+            kept["documents"] += 1
+            kept["filled"] += why is None
+            if why is not None and why.startswith("left out: "):
+                error = {"field": field["name"], "why": why.removeprefix("left out: ")}
+                self._left_out.setdefault((error["field"], error["why"]), {**error, "count": 0})["count"] += 1
+        for rule in view["rules"]:
+            at = {name: rule[name] for name in ("path", "file", "line")}
+            key = rule["path"], rule["file"], rule["line"]
+            if rule["items"]:
+                counts = self._items.setdefault(key, {**at, "items": 0, "rows": 0})
+                counts["items"] += rule["items"]
+                counts["rows"] += rule["rows"]
+            for call in rule["functions"]:
+                if call["unknown"]:
+                    values = self._unknown.setdefault(key, {**at, "rule": rule["rule"], "values": Counter()})["values"]
+                    for value, times in call["unknown"].items():
+                        if value in values or len(values) < _VALUES_KEPT:
+                            values[value] += times
 
     def lines(self) -> Iterator[str]:
         told = [
-            f"{times:,} {_PLAIN[name][times != 1] if name in _PLAIN else name}" for name, times in self.outcomes.most_common()
+            f"{times:,} {_PLAIN[name][times != 1] if name in _PLAIN else name}" for name, times in self._outcomes.most_common()
         ]
-        together, calls = self.gathered
-        of_them = "" if together == self.documents else f" {together:,} of them"
+        together, calls = self._gathered.values()
+        of_them = "" if together == self._documents else f" {together:,} of them"
         gathered = f",{of_them} gathered into {count(calls, 'call')}" if calls else ""
-        yield f"{count(self.documents, 'document')}{gathered}: {', '.join(told) or 'nothing was read'}"
+        yield f"{count(self._documents, 'document')}{gathered}: {', '.join(told) or 'nothing was read'}"
         yield from self._field_lines()
-        if self._errors:
+        if self._left_out:
             yield ""
             yield "Optional fields left out because their rule failed"
-            for (name, why), times in self._errors.most_common(_VALUES_SHOWN):
-                yield from wrapped(f"{times:>8,}  {name}: {why}", " " * 12, "  ")
-        if self.refused:
+            for one in _most(self._left_out):
+                yield from wrapped(f"{one['count']:>8,}  {one['field']}: {one['why']}", " " * 12, "  ")
+        if self._refused:
             yield ""
             yield "Refused"
-            for key, times in self.refused.most_common(_VALUES_SHOWN):
-                reason, at, what = key
-                yield from wrapped(": ".join(part for part in (reason, at, what) if part), " " * 12, f"  {times:>8,}  ")
-                yield f"            for example {visible(self.examples[key])}"
+            for one in _most(self._refused):
+                told = [one[name] for name in ("reason", "where", "what") if one[name]]
+                yield from wrapped(": ".join(told), " " * 12, f"  {one['count']:>8,}  ")
+                yield f"            for example {visible(one['example'])}"
         if self._unknown:
             yield ""
             yield "Values that no table knew"
-            for (path, location), unknown in self._unknown.items():
-                most = unknown.values.most_common(_VALUES_SHOWN)
+            for rule in self._unknown.values():
+                most = rule["values"].most_common(_VALUES_SHOWN)
                 values = ", ".join(f"{short(value, 40)} x{times:,}" for value, times in most)
-                more = len(unknown.values) - len(most)
-                yield from wrapped(f"{path} ({where(location)})", "      ", "  ")
+                more = len(rule["values"]) - len(most)
+                yield from wrapped(f"{rule['path']} ({where_is(rule)})", "      ", "  ")
                 yield from wrapped(values + (f" and {more} more" if more else ""), "      ")
-        without = {key: counts for key, counts in self._no_row.items() if counts[1] < counts[0]}
-        if without:
+        if without := [rule for rule in self._items.values() if rule["rows"] < rule["items"]]:
             yield ""
             yield "Items that gave no row"
-            for (path, location), (items, rows) in without.items():
-                yield from wrapped(f"{items - rows:,} of {count(items, 'item')}: {path} ({where(location)})", "      ", "  ")
-        if self.repairs:
+            for rule in without:
+                gave_none = f"{rule['items'] - rule['rows']:,} of {count(rule['items'], 'item')}"
+                yield from wrapped(f"{gave_none}: {rule['path']} ({where_is(rule)})", "      ", "  ")
+        if self._repairs:
             yield ""
             yield "Repairs, and how often"
-            for name, times in self.repairs.most_common():
+            for name, times in self._repairs.most_common():
                 yield from wrapped(f"{name}: {REPAIRS.get(name, '')}".rstrip(": "), " " * 12, f"  {times:>8,}  ")
-
-        if self.redacted:
+        if self._redacted:
             yield ""
-            yield "Redacted: " + ", ".join(f"{name} x{times:,}" for name, times in self.redacted.most_common())
+            yield "Redacted: " + ", ".join(f"{name} x{times:,}" for name, times in self._redacted.most_common())
 
     def _field_lines(self) -> Iterator[str]:
-        sources = dict.fromkeys(kept.source for kept in self._fields.values())
-        for source in sources:
+        for source in dict.fromkeys(field["source"] for field in self._fields.values()):
             yield ""
             noun = "call" if source in self._gathers else "document"
             yield f"Fields of source {source}: in how many {noun}s their rule gives a value"
             if not_asked := [f"{times:,} {why}" for why, times in self._not_asked.get(source, {}).items()]:
                 yield f"  (not counted: {', '.join(not_asked)})"
-            for kept in self._fields.values():
-                if kept.source == source:
-                    share = f"{100 * kept.filled / kept.asked:3.0f} %"
-                    of = f"{kept.filled:,} of {kept.asked:,}"
-                    yield f"  {kept.name:<28}{share}  {of:>16}   {where(kept.location)}"
+            for field in self._fields.values():
+                if field["source"] == source:
+                    share = f"{100 * field['filled'] / field['documents']:3.0f} %"
+                    of = f"{field['filled']:,} of {field['documents']:,}"
+                    yield f"  {field['name']:<28}{share}  {of:>16}   {where_is(field)}"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> View:
         return {
-            "documents": self.documents,
-            "gathered": {"documents": self.gathered[0], "calls": self.gathered[1]},
-            "outcomes": dict(self.outcomes),
-            "fields": [
-                {"source": kept.source, "name": kept.name, "file": kept.location.file, "line": kept.location.line,
-                 "filled": kept.filled, "documents": kept.asked}
-                for kept in self._fields.values()
-            ],
-            "left_out": [{"field": name, "why": why, "count": times} for (name, why), times in self._errors.items()],
-            "refused": [
-                {"reason": key[0], "where": key[1], "what": key[2], "count": times, "example": self.examples[key]}
-                for key, times in self.refused.most_common()
-            ],
-            "unknown": [
-                {"path": path, "file": location.file, "line": location.line, "rule": unknown.rule, "values": dict(unknown.values)}
-                for (path, location), unknown in self._unknown.items()
-            ],
-            "items": [
-                {"path": path, "file": location.file, "line": location.line, "items": items, "rows": rows}
-                for (path, location), (items, rows) in self._no_row.items()
-            ],
-            "repairs": dict(self.repairs),
-            "redacted": dict(self.redacted),
-        }  # fmt: skip
+            "documents": self._documents,
+            "gathered": self._gathered,
+            "outcomes": self._outcomes,
+            "fields": list(self._fields.values()),
+            "left_out": list(self._left_out.values()),
+            "refused": sorted(self._refused.values(), key=_count, reverse=True),
+            "unknown": list(self._unknown.values()),
+            "items": list(self._items.values()),
+            "repairs": self._repairs,
+            "redacted": self._redacted,
+        }
+
+
+def _count(entry: View) -> int:
+    times: int = entry["count"]
+    return times
+
+
+def _most(entries: Mapping[Any, View]) -> list[View]:
+    return sorted(entries.values(), key=_count, reverse=True)[:_VALUES_SHOWN]
 
 
 class Ids:
@@ -188,11 +165,13 @@ class Ids:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], list[tuple[int, str]]] = {}
 
-    def add(self, evaluation: Evaluation) -> None:
-        call = evaluation.explanation.mapped.call if evaluation.explanation else None
-        if call is not None and (len(self._seen) < _IDS_KEPT or (call.agent, call.call_id) in self._seen):
-            origins = self._seen.setdefault((call.agent, call.call_id), [])
-            origins.append((call.started_at_ms, str(call.origin)))
+    def add(self, view: View) -> None:
+        if (call := view.get("call")) is None:
+            return
+        key = call["agent"], call["call_id"]
+        last = view["gathered"]["documents"][-1] if "gathered" in view else view
+        if len(self._seen) < _IDS_KEPT or key in self._seen:
+            self._seen.setdefault(key, []).append((call["payload"]["start_timestamp"], origin_of(last)))
 
     @property
     def conflicts(self) -> bool:

@@ -14,7 +14,8 @@ from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind
 from tunerd.workbench.evaluation import Evaluation
 from tunerd.workbench.request import RequestPreview, form_used
-from tunerd.workbench.shown import count
+from tunerd.workbench.shown import count, where
+from tunerd.yaml_location import YamlLocation
 
 View: TypeAlias = dict[str, Any]
 
@@ -80,10 +81,15 @@ def view_of(evaluation: Evaluation) -> View:
     return made
 
 
-def evaluation_json(evaluation: Evaluation, *, rules: bool) -> View:
-    """What `--json` prints: with every rule only where they were asked for."""
-    view = view_of(evaluation)
-    return view if rules else {name: value for name, value in view.items() if name != "rules"}
+def origin_of(document: View) -> str:
+    """`calls.ndjson@120`, of a view or of one of its gathered documents."""
+    path: str = document["path"]
+    return path if document["offset"] == 0 else f"{path}@{document['offset']}"
+
+
+def where_is(item: View) -> str:
+    """The place of a field or of a rule, as people read it."""
+    return where(YamlLocation(item["file"], item["line"], 1))
 
 
 def outcome_of(evaluation: Evaluation) -> str:

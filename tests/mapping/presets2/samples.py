@@ -10,7 +10,8 @@ from tests.mapping.presets2 import gathering
 from tests.real_parts import SAMPLES
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.intake.read_again import read_documents
-from tunerd.mapping.limits import check_create_call, check_send_calls
+from tunerd.mapping.limits import check_create_call
+from tunerd.sandbox.body_check import judge
 
 
 def outcomes(source: str, files: Sequence[str]) -> list[str]:
@@ -41,7 +42,7 @@ def _told(mapped: Mapped, for_send_calls: Mapped) -> str:
     assert mapped.notes.left_out == ()
     assert check_create_call(body_of(mapped.call, Form.CREATE_CALL)) is None
     assert for_send_calls.call is not None
-    assert check_send_calls(body_of(for_send_calls.call, Form.SEND_CALLS)) is None
+    assert not judge(Form.SEND_CALLS, orjson.dumps(body_of(for_send_calls.call, Form.SEND_CALLS))).problems
     rows = len(orjson.loads(mapped.call.payload)["transcript_with_tool_calls"])
     repairs = ", ".join(f"{name} {count}" for name, count in sorted(mapped.notes.repairs.items()))
     return f"call {rows} rows" + (f": {repairs}" if repairs else "")

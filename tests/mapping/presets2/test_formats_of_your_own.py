@@ -11,7 +11,8 @@ from tests.mapping.presets.golden import body_of
 from tunerd.call import Document, Form, Origin
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
-from tunerd.mapping.limits import check_create_call, check_send_calls
+from tunerd.mapping.limits import check_create_call
+from tunerd.sandbox.body_check import judge
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "formats-of-your-own.md"
 _TUNER: Final = "tuner: {workspace_id: 42, agent_remote_identifier: desk, api_key: made-up, api: %s}\n"
@@ -55,7 +56,7 @@ def test_the_page_tells_the_truth(file: str, document: str, config: str, expecte
     body = _body(Form.CREATE_CALL, file, document, config)
     assert body == orjson.loads(expected)
     assert check_create_call(body) is None
-    assert check_send_calls(_body(Form.SEND_CALLS, file, document, config)) is None
+    assert not judge(Form.SEND_CALLS, orjson.dumps(_body(Form.SEND_CALLS, file, document, config))).problems
 
 
 @pytest.mark.parametrize(("file", "document", "config", "expected"), FORMATS)

@@ -241,9 +241,14 @@ def _prepare_epoch(codes: Sequence[Code], context: Context) -> Run:
 def instants(code: Code, zone: tzinfo) -> Run:
     """The instant in any form as epoch ms. Whole epoch ms stay as they are: most rows have them."""
     moment = code.run
+    index, name = code.direct() or (0, None)
 
     def run(scope: Any) -> Any:
-        value = moment(scope)
+        if name is None:
+            value = moment(scope)
+        else:  # most are a field of the row: read here, without a call
+            value = scope[index]
+            value = value.get(name) if value.__class__ is dict else None
         if value.__class__ is int and 100_000_000_000 <= value < 10_000_000_000_000:
             return value
         return None if value is None else epoch_ms(value, zone)

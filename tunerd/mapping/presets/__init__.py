@@ -30,7 +30,7 @@ class Effective:
     agent: Node | None
     gather: Node | None = None
     alone: bool = False
-    """The source switches its preset's `gather:` off: each document is a call by itself, of one part."""
+    """The source switches its preset's `gather:` off: each document is a whole call, of one part."""
     unknown_roles: Literal["reject", "drop", "agent"] = "reject"
     strict_call: bool = False
     """The preset's own `when:` and `not_call:` decide: what neither knows is refused."""
@@ -120,7 +120,7 @@ def _decides(name: str, preset: Node | None, own: Node | None) -> bool:
 
 def _over(own: Node | None, preset: Node | None) -> Node | None:
     """A mapping over a mapping: field by field, `let` and `refuse` name by name. An own `when` decides alone, without the
-    preset's `not_call`; an own `not_call` stands before the preset's, and one that is true is enough."""
+    preset's `not_call`; an own `not_call` is asked before the preset's, and one that is true is enough."""
     if own is None or preset is None or not isinstance(own.value, dict) or not isinstance(preset.value, dict):
         return own if own is not None else preset
     members = dict(preset.value)

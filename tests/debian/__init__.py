@@ -1,0 +1,1 @@
+"""tunerd as a Debian package and systemd service, in a Debian that is really booted."""

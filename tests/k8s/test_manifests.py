@@ -1,0 +1,145 @@
+"""The manifests of k8s/: rendered by kubectl, checked against the schemas of Kubernetes, against Pod Security's `restricted`, and
+against what tunerd's configuration in them says.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.k8s.manifests import OVERLAYS, containers, pod_spec, rendered, rendered_with, tunerd_of, workload
+from tests.real_parts import needs_program
+from tunerd.config.quantities import parse_duration
+from tunerd.loading.config_file import load_text
+from tunerd.mapping import compile_sources
+
+VERSIONS: Final = ("1.30", "1.32", "1.35")
+CUSTOM: Final = ("PodMonitor",)
+"""Kinds of the Prometheus Operator, whose schemas are not Kubernetes' own."""
+EXTRAS: Final = ("monitoring", "network-policy")
+
+pytestmark = [needs_program("kubectl", "it renders the manifests (a kubectl with kustomize 5, so 1.27 or newer)")]
+
+
+@cache
+def objects_of(overlay: str) -> list[dict[str, Any]]:
+    return rendered(overlay)
+
+
+@pytest.fixture(params=OVERLAYS)
+def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return objects_of(request.param)
+
+
+def config_of(objects: list[dict[str, Any]]) -> Any:
+    [config_map] = [one for one in objects if one["kind"] == "ConfigMap"]
+    return load_text(config_map["data"]["config.yaml"], "/etc/tunerd/config.yaml", {})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_knows_every_field(tmp_path: Path, overlay: str, version: str) -> None:
+    """The schemas of three versions, strictly: no unknown field, no wrong type."""
+    objects = rendered_with(tmp_path, overlay, EXTRAS)
+    assert {one["kind"] for one in objects} >= {"ConfigMap", "ServiceAccount", "NetworkPolicy", *CUSTOM}
+    for one in objects:
+        if one["kind"] not in CUSTOM:
+            kubernetes_validate.validate(one, version, strict=True)
+
+
+def test_the_schemas_find_a_typo() -> None:
+    """The check is strict: a field with a typing error fails it."""
+    wrong = yaml.safe_load(yaml.safe_dump(workload(objects_of("native-sidecar"))))
+    tunerd_of(wrong["spec"]["template"]["spec"])["securityContext"]["readOnlyRootFileSystem"] = True
+    with pytest.raises(kubernetes_validate.ValidationError, match="readOnlyRootFileSystem"):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+def test_pod_security_restricted(objects: list[dict[str, Any]]) -> None:
+    """A namespace that enforces `restricted` admits the pod: every control of that standard, for the agent's container, too."""
+    spec = pod_spec(objects)
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+    assert all(volume.keys() - {"name"} <= allowed for volume in spec["volumes"])
+    for container in containers(spec):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context["runAsNonRoot"] is True
+        assert context.get("runAsUser", 1) != 0
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"privileged", "procMount", "seLinuxOptions"} & context.keys()
+        assert not any("hostPort" in port for port in container.get("ports", ()))
+    assert tunerd_of(spec)["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["automountServiceAccountToken"] is False
+
+
+def test_the_configuration_fits_the_pod(objects: list[dict[str, Any]]) -> None:
+    """It loads and its rules compile; ledger, sources and key are on mounted volumes, and the agent writes where tunerd reads."""
+    spec, config = pod_spec(objects), config_of(objects)
+    assert compile_sources(config, {})
+    mounted = {mount["mountPath"]: mount["name"] for mount in tunerd_of(spec)["volumeMounts"]}
+    templates = {one["metadata"]["name"] for one in workload(objects)["spec"].get("volumeClaimTemplates", ())}
+    assert set(mounted.values()) == {volume["name"] for volume in spec["volumes"]} | templates
+    key_file = config.destinations[0].api_key_file
+    for path in (*(source.path for source in config.sources), str(Path(config.ledger.path).parent), str(Path(key_file).parent)):
+        assert path in mounted, path
+    [agent] = [one for one in spec["containers"] if one["name"] == "agent"]
+    assert {mount["mountPath"]: mount["name"] for mount in agent["volumeMounts"]} == {"/calls": mounted["/calls"]}
+    assert tunerd_of(spec)["args"] == ["run", "--watch-config"]
+    assert config.http.listen == ":9464"
+    assert tunerd_of(spec)["ports"] == [{"name": "tunerd", "containerPort": 9464}]
+
+
+def test_a_ledger_that_ends_with_its_pod_is_emptied(objects: list[dict[str, Any]]) -> None:
+    """`on_stop: empty` on an emptyDir, `finish` on a volume; and the grace period covers the drain with time for the agent to end."""
+    spec, config = pod_spec(objects), config_of(objects)
+    on_volume = workload(objects)["kind"] == "StatefulSet"
+    assert config.delivery.on_stop == ("finish" if on_volume else "empty")
+    assert spec["terminationGracePeriodSeconds"] > config.delivery.drain_s + 15
+    for source in config.sources:
+        assert source.after_sent == "delete"
+
+
+def test_who_gets_its_signal_when() -> None:
+    """A native sidecar is an init container that restarts, and gets SIGTERM after the agent; a plain one waits in a hook that leaves
+    room for the drain."""
+    for overlay in ("native-sidecar", "statefulset"):
+        spec = pod_spec(objects_of(overlay))
+        assert [one["name"] for one in spec["initContainers"]] == ["tunerd"]
+        assert tunerd_of(spec)["restartPolicy"] == "Always"
+    spec, config = pod_spec(objects_of("plain-sidecar")), config_of(objects_of("plain-sidecar"))
+    hook = tunerd_of(spec)["lifecycle"]["preStop"]["exec"]["command"]
+    assert hook[:3] == ["tunerd", "drain", "--deadline"]
+    assert spec["terminationGracePeriodSeconds"] >= parse_duration(hook[3]) + config.delivery.drain_s + 15
+
+
+def test_both_sidecars_are_the_same_container() -> None:
+    """They differ only in how they start and stop."""
+    native, plain = (tunerd_of(pod_spec(objects_of(name))) for name in ("native-sidecar", "plain-sidecar"))
+    assert native.keys() ^ plain.keys() == {"restartPolicy", "lifecycle"}
+    assert all(native[key] == plain[key] for key in native.keys() & plain.keys())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_prometheus_and_the_policy_find_the_pod(tmp_path: Path, overlay: str) -> None:
+    """PodMonitor, NetworkPolicy and Service select the pod's labels and the container's port by its name."""
+    objects = rendered_with(tmp_path, overlay, EXTRAS)
+    labels = workload(objects)["spec"]["template"]["metadata"]["labels"]
+    named = {one["kind"]: one["spec"] for one in objects if one["kind"] in ("PodMonitor", "NetworkPolicy", "Service")}
+    assert named["PodMonitor"]["selector"]["matchLabels"].items() <= labels.items()
+    assert named["PodMonitor"]["podMetricsEndpoints"][0]["port"] == "tunerd"
+    assert named["NetworkPolicy"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert named["NetworkPolicy"]["ingress"][0]["ports"][0]["port"] == "tunerd"
+    if overlay == "statefulset":
+        assert named["Service"]["selector"].items() <= labels.items()
+        assert workload(objects)["spec"]["serviceName"] == "agent"
+
+
+def test_the_key_is_not_in_the_repository() -> None:
+    """The manifests name the Secret, and contain none."""
+    for overlay in OVERLAYS:
+        assert "Secret" not in {one["kind"] for one in objects_of(overlay)}
