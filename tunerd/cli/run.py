@@ -157,11 +157,11 @@ def counts(gauges: Gauges) -> str:
 
 
 def pace_of(rate: float | None, left: int) -> str:
-    """`34.1 calls/s, 8 s for those read so far`. The time is that of the calls that have been read: files may still be unread, and a call may
+    """`34.1/s, 8 s for those read`. The time is that of the calls that have been read: files may still be unread, and a call may
     wait for its next attempt. Empty while no call has ended lately."""
     if not rate:
         return ""
-    return f"{rate:,.1f} calls/s" + (f", {span(left / rate)} for those read so far" if left else "")
+    return f"{rate:,.1f}/s" + (f", {span(left / rate)} for those read" if left else "")
 
 
 @contextmanager
@@ -173,7 +173,10 @@ def _progress(once: bool) -> Iterator[Callable[[Gauges], None]]:
     # Imported here: the daemon does not need it.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[pace]}"))
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )  # fmt: skip
     with Progress(*columns, transient=True) as bar:
         task, rates = bar.add_task("calls", total=None, pace=""), Rates(PACE_S)
 

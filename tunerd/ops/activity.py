@@ -20,9 +20,7 @@ Tapped: TypeAlias = (
 )  # fmt: skip
 """The events that a tap shows."""
 
-_COUNTED: Final[Mapping[type[e.Event], str]] = {
-    e.CallAdmitted: "admitted", e.CallRetried: "retried", e.CallFailed: "failed",
-}  # fmt: skip
+_OTHERS: Final = frozenset({e.DocumentsRead, e.DocumentMapped, e.DocumentIgnored, e.RecordingAdmitted})
 
 
 class Happened(NamedTuple):
@@ -48,26 +46,36 @@ class Activity:
         self._uploaded: deque[tuple[float, float]] = deque(maxlen=KEPT_DURATIONS)
 
     def __call__(self, event: e.Event) -> None:
+        if type(event) in _OTHERS:  # most events of a call: they skip the search for a case
+            return
+        at = self.now()
         match event:
             case e.AttemptEnded():
-                self._uploaded.append((self.now(), event.took_s))
-            case e.CallAdmitted() | e.CallRetried() | e.CallFailed():
-                self._counts[_COUNTED[type(event)], event.source] += 1
-                self._keep(event)
+                self._uploaded.append((at, event.took_s))
             case e.CallSent():
                 self._counts["sent", event.source] += 1
-                self._keep(event)
-                self._delivered.append((self.now(), event.delivery_s))
+                self._delivered.append((at, event.delivery_s))
+                self._keep(at, event)
+            case e.CallAdmitted():
+                self._counts["admitted", event.source] += 1
+                self._keep(at, event)
+            case e.CallRetried():
+                self._counts["retried", event.source] += 1
+                self._keep(at, event)
+            case e.CallFailed():
+                self._counts["failed", event.source] += 1
+                self._keep(at, event)
             case (
-                e.CallDuplicate() | e.RecordingMatched() | e.PauseBegan() | e.PauseEnded() | e.IntakePaused() | e.IntakeResumed()
-            ):
-                self._keep(event)
+                e.CallDuplicate() | e.RecordingMatched()
+                | e.PauseBegan() | e.PauseEnded() | e.IntakePaused() | e.IntakeResumed()
+            ):  # fmt: skip
+                self._keep(at, event)
             case _:
                 pass
 
-    def _keep(self, event: Tapped) -> None:
+    def _keep(self, at: float, event: Tapped) -> None:
         self.newest += 1
-        self._kept.append((self.now(), event))
+        self._kept.append((at, event))
 
     @property
     def forgotten(self) -> int:
