@@ -9,7 +9,7 @@ import tunerd
 from tests.admin.benches import Bench
 from tests.ops.parts import NOW, destination, source
 from tunerd import statuses
-from tunerd.admin import answer_types, audit_report
+from tunerd.admin import activity_answers, answer_types, audit_report
 from tunerd.admin.answer_types import IdleDocument, StateRow, StatusDocument
 from tunerd.admin.api import StatusOrder
 from tunerd.admin.typed_json import from_json
