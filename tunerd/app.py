@@ -45,7 +45,17 @@ from tunerd.ops.metrics import Metrics
 from tunerd.ops.probe_pages import probe_pages
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.post_recovery import quarantine_resends, release_resends
-from tunerd.runtime import Runtime, build_runtime, configuration_document, is_all_read, look_for_others, note_stopping, reload
+from tunerd.runtime import (
+    Runtime,
+    build_runtime,
+    configuration_document,
+    is_all_read,
+    labels_of,
+    look_for_others,
+    measure_ledger,
+    note_stopping,
+    reload,
+)
 from tunerd.stranded import Strandings
 
 Reload: TypeAlias = Callable[[], Awaitable[Sequence[str]]]
@@ -145,7 +155,8 @@ def _observers(config: Config, options: Options, clock: Clock) -> _Observers:
     log = open_log(config.log.format, level)
     hints = pause_due(options.wait_s) if options.once else {}
     event_logger = EventLogger(log, level=level, hints=hints)
-    metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now)
+    metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now,
+                      destinations=labels_of(config))  # fmt: skip
     coverage, activity = Coverage(_each(metrics, event_logger)), Activity(clock.now, secrets.token_hex(4))
     return _Observers(level=level, log=log, event_logger=event_logger, metrics=metrics, coverage=coverage, activity=activity,
                       emit=_each(metrics, event_logger, coverage, activity))  # fmt: skip
@@ -214,6 +225,7 @@ def _start_beside(
     ledger, delivery = runtime.ledger, runtime.delivery
     group.create_task(trim_forever(ledger, lambda: keep_from(runtime.config.ledger), clock, ended))
     group.create_task(watch_place(ledger, clock, ended))
+    group.create_task(measure_ledger(runtime, clock, ended))
     if not options.once:
         group.create_task(take_far_ones(delivery, lambda: is_all_read(runtime.intake), clock, ended))
     if held:

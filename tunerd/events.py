@@ -193,6 +193,8 @@ class AttemptEnded:
     outcome: str
     """sent | retry | failed | refused | unconfirmed"""
     took_s: float
+    status: int | None = None
+    """Of the HTTP answer; None: there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,8 @@ class CallSent:
     delivery_s: float
     """From file settled to accepted."""
     attempts: int
+    lag_s: float | None = None
+    """From the end of the call to accepted; None: its document does not say when it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

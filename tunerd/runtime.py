@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +33,13 @@ from tunerd.ledger import Claimed
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
-from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
+from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.log_writer import LogLevel
 from tunerd.ops.mask import keep_out
+from tunerd.ops.measuring import measure_forever
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier
 from tunerd.outcome import Outcome
@@ -141,6 +143,11 @@ def limits_of(ledger: LedgerConfig) -> Limits:
     )
 
 
+def labels_of(config: Config) -> dict[str, str]:
+    """What metrics call each destination, by its name."""
+    return {destination.name: destination.label for destination in config.destinations}
+
+
 def forms_of(destinations: Sequence[Destination]) -> dict[str, Form]:
     """The request form of each destination where configuration and key tell it now."""
     forms = {destination.name: Key(destination).form for destination in destinations}
@@ -182,7 +189,7 @@ async def _reload_now(
         runtime.emit(ConfigRefused(problems=facts.problems))
         return facts.problems
     else:
-        metrics.know(source.name for source in config.sources)
+        metrics.know([source.name for source in config.sources], labels_of(config))
         level.set(config.log.level)
         runtime.config, runtime.mappings = config, mappings
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
@@ -203,6 +210,24 @@ async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asy
         runtime.facts.other_readers = others
 
     await tell_other_readers(OtherReaders(runtime.config.ledger.path), roots, seen, clock, emit, ended)
+
+
+async def measure_ledger(runtime: Runtime, clock: Clock, ended: asyncio.Event) -> None:
+    """For the metrics."""
+    facts = runtime.facts
+
+    def manifests() -> Collection[str]:
+        return manifest_sources(runtime.config.sources)
+
+    def limits() -> LedgerLimits:
+        ledger = runtime.config.ledger
+        return LedgerLimits(max_pending_bytes=ledger.max_pending_bytes, min_free_bytes=ledger.min_free_bytes)
+
+    def measured(measures: LedgerMeasures) -> None:
+        facts.measures = measures
+
+    facts.limits = limits
+    await measure_forever(runtime.ledger, manifests, measured, clock, ended)
 
 
 def note_stopping(runtime: Runtime, notifier: Notifier, stop: Stop) -> None:

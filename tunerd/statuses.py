@@ -31,6 +31,9 @@ class AgentStatus:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestinationStatus:
     name: str
+    label: str = ""
+    """What metrics call it; `removed` while the last uploads of a destination that is no longer configured end; empty: no daemon
+    runs."""
     pause: PauseStatus | None = None
     closed_until: float | None = None
     """Tuner's Retry-After: nothing goes out before. None: open."""
@@ -42,6 +45,8 @@ class DestinationStatus:
     form: Form | None = None
     """The request form; None: no key tells it, or no daemon runs."""
     dry_run: bool = False
+    last_accepted_at: float | None = None
+    """When Tuner last accepted a call; None: not since the start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +72,12 @@ class SourceStatus:
     """Files known (read, or left out on purpose)."""
     settling: int = 0
     """Files seen that are not read yet."""
+    unread_since: float | None = None
+    """When the first of those was seen; None: there is none."""
     watching: bool = True
     """Whether kernel events come in; else scans find the files."""
+    inotify_fallback: bool = False
+    """`watch: events` is wanted, and some directories are only scanned because the kernel gives no watch for them."""
     last_scan_at: float | None = None
     late_parts: int = 0
     """Documents of gathered calls that came after their call was sent, since the start."""

@@ -56,10 +56,10 @@ def test_a_source_that_ignores_everything_is_told_once() -> None:
     assert told == [e.OnlyIgnored(source="agent", count=20)]
     assert [line["source"] for line in log.lines] == ["agent"]
     assert coverage.of("agent").only_ignored == 21
-    assert 'tunerd_source_only_ignored{source="agent"} 20.0' in metrics.render()[0].decode()
+    assert 'tunerd_source_only_ignored{source="agent"} 20.0' in metrics.render()[0]().decode()
     coverage(ADMITTED)
     assert told[1:] == [e.OnlyIgnored(source="agent", count=0)]
-    assert 'tunerd_source_only_ignored{source="agent"} 0.0' in metrics.render()[0].decode()
+    assert 'tunerd_source_only_ignored{source="agent"} 0.0' in metrics.render()[0]().decode()
     assert coverage.of("agent").only_ignored == 0
 
 
@@ -90,7 +90,7 @@ def test_each_unknown_role_is_warned_of_once() -> None:
         coverage(event)
         metrics(event)
     assert [line.get("role") for line in log.lines] == ["human_agent"]
-    shown = metrics.render()[0].decode()
+    shown = metrics.render()[0]().decode()
     assert 'tunerd_rows_dropped_total{source="agent",why="unknown_role"} 6.0' in shown
     assert 'tunerd_rows_dropped_total{source="agent",why="no_role"} 0.0' in shown
     assert coverage.roles("agent") == ("human_agent",)

@@ -124,7 +124,8 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
         await bench.admit("call-1")
         bench.now += 90
         bench.destinations[:] = [
-            destination(pause=PauseReason.AUTH, since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8)
+            destination(pause=PauseReason.AUTH, since=bench.now - 30, detail="401", next_probe_at=bench.now + 5, limit=8),
+            destination("eu.example/7", label="eu"),
         ]
         bench.sources[:] = [source(paused=IntakeReason.MISSING), source(name="egress", files=1234, watching=False)]
         bench.sources.append(source(name="secret", paused=IntakeReason.DENIED))
@@ -137,6 +138,7 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
         "  due                 1   oldest 90 s ago\n",
         "  failed              1   tunerd failed\n",
         "  tuner.example/42   0 of 8 uploads in flight\n    paused (auth) for 30 s; next probe in 5 s: 401\n",
+        "  eu.example/7 (eu)   0 of 8 uploads in flight\n",
         "  agent   paused (missing)\n    /var/spool/calls\n    the directory does not exist",
         "  secret   paused (denied)\n    /var/spool/calls\n    this process cannot read the directory: give it read",
         "  egress   1,234 files, found by scans\n",

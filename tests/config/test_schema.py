@@ -27,7 +27,8 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text()
 BEYOND_STRUCTURE = {
     "absolute_pattern", "bad_source_name", "base_url_bad_port", "base_url_with_password",
     "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",
-    "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",
+    "destination_name_is_a_url", "destination_name_taken", "destination_name_without_workspace", "destination_named_removed",
+    "destination_with_two_names", "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",
     "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
     "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
     "no_recording", "recording_empty", "recording_empty_over_a_preset", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -798,7 +799,8 @@ async def test_a_destination_that_is_no_longer_configured_ends_with_its_open_att
     async with delivering(scripted(answer), concurrency=1) as bench:
         await bench.admit("call-1", "call-2")
         await open_now.wait()
-        await bench.delivery.update([destination(name="second")], Settings(concurrency=1))
+        await bench.delivery.update([destination(name="second", label="eu")], Settings(concurrency=1))
+        assert [status.label for status in bench.delivery.statuses()] == ["removed", "eu"]
         gate.set()
         await bench.told.until(CallSent, 1)
         await bench.clock.advance(120)
@@ -808,6 +810,25 @@ async def test_a_destination_that_is_no_longer_configured_ends_with_its_open_att
         assert left.destination == "tuner"
         await bench.delivery.update([destination(), destination(name="second")], Settings(concurrency=1))
         await bench.told.until(CallSent, 2)
+
+
+async def test_an_attempt_is_told_with_its_status_and_a_sent_call_with_its_lag() -> None:
+    """The lag is counted from the end of the call, and is not known where the document does not say when it ended."""
+    answers: list[Outcome] = [replace(ERROR, status=None), replace(SENT, status=409, already_there=True), SENT]
+    async with delivering(scripted(lambda _: answers.pop(0)), concurrency=1) as bench:
+        now = bench.clock.now()
+        ended = replace(make_call("ended"), ended_at_ms=int(now * 1000) - 90_000)
+        await bench.ledger.admit(Admission(calls=[ended]), now)
+        await bench.told.until(AttemptEnded)
+        await bench.clock.advance(60)
+        await bench.admit("endless")
+        with_end, without = await bench.told.until(CallSent, 2)
+        assert [event.status for event in bench.told.seen(AttemptEnded)] == [None, 409, 200]
+        assert with_end.lag_s is not None
+        assert 90 < with_end.lag_s <= 150
+        assert without.lag_s is None
+        (status,) = bench.delivery.statuses()
+        assert (status.label, status.last_accepted_at) == ("default", now + 60)
 
 
 async def test_a_jump_of_the_wall_clock_wakes_and_delays_nothing() -> None:

@@ -1,63 +1,82 @@
-"""The alert rules of docs/metrics.md, evaluated by Prometheus itself."""
+"""monitoring/: Prometheus itself checks and tries the rules, and docs/alerts.md explains each alert."""
 
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.docs.fences import DOCS, fences
+from tests.docs.fences import DOCS, ROOT, fences
 from tests.real_parts import needs_program
 
-PAGE = DOCS / "metrics.md"
-(RULES,) = [fence.text for fence in fences(PAGE) if fence.info == "yaml alerts"]
-
-# series, one value per minute -> the alerts that fire in the 40th minute
-STORIES: list[tuple[str, dict[str, str], set[str]]] = [
-    ("idle", {"tunerd_calls{state='due'}": "0x40", "tunerd_calls_sent_total{source='a'}": "7x40"}, set()),
-    ("calls that waited an hour for their recording go out as they become due", {
-        "tunerd_calls{state='due'}": "1x40", "tunerd_oldest_call_age_seconds{state='due'}": "3600x40",
-        "tunerd_calls_sent_total{source='a'}": "0+1x40", "tunerd_calls_sent_total{source='b'}": "0x40",
-    }, set()),
-    ("a call that has just become due after a quiet hour", {
-        "tunerd_calls{state='due'}": "0x35 1x5", "tunerd_oldest_call_age_seconds{state='due'}": "0x35 4000x5",
-        "tunerd_calls_sent_total{source='a'}": "3x40",
-    }, set()),
-    ("nothing gets out", {"tunerd_calls{state='due'}": "1x40", "tunerd_calls_sent_total{source='a'}": "3x40"}, {"SendsNothing"}),
-    ("each attempt hangs", {
-        "tunerd_calls{state='due'}": "0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0",
-        "tunerd_calls{state='sending'}": "1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1",
-        "tunerd_calls_sent_total{source='a'}": "0x40",
-    }, {"SendsNothing"}),
-    ("a key is withdrawn", {"tunerd_delivery_paused{reason='auth'}": "1x40"}, {"Paused"}),
-    ("somebody said pause", {"tunerd_delivery_paused{reason='operator'}": "1x40"}, set()),
-    ("a directory is missing", {"tunerd_intake_paused{reason='missing'}": "1x40"}, {"DoesNotRead"}),
-    ("a file cannot be read", {"tunerd_files_unreadable{source='a'}": "1x40"}, {"CannotReadFiles"}),
-    ("a recording does not come", {"tunerd_oldest_call_age_seconds{state='waiting'}": "8000x40"}, {"WaitsTooLong"}),
-    ("a call fails", {"tunerd_calls_failed_total{source='a',reason='refused'}": "0x20 1x20"}, {"Failed"}),
-    ("a wrong configuration", {"tunerd_config_last_reload_successful": "0x40"}, {"ReloadRefused"}),
-]  # fmt: skip
+MONITORING = ROOT / "monitoring"
+PAGE = DOCS / "alerts.md"
+RULE_FILES = sorted(MONITORING.glob("*.yml"))
+STORIES = {file: MONITORING / "tests" / f"{file.stem}_test.yml" for file in RULE_FILES if file.stem.startswith("alerts")}
 
 
-@needs_program("promtool", "it evaluates alert rules")
-@pytest.mark.parametrize(("series", "firing"), [story[1:] for story in STORIES], ids=[story[0] for story in STORIES])
-def test_an_alert_fires_for_what_it_says(tmp_path: Path, series: dict[str, str], firing: set[str]) -> None:
-    (tmp_path / "rules.yml").write_text(RULES)
-    names = [rule["alert"] for rule in yaml.safe_load(RULES)["groups"][0]["rules"]]
-    asked = "count by (alertname) (ALERTS{alertstate='firing'})"
-    expected = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in names if name.removeprefix("Tunerd") in firing]
-    assert len(expected) == len(firing)
-    given = [{"series": name, "values": values} for name, values in series.items()]
-    test = {"interval": "1m", "input_series": given,
-            "promql_expr_test": [{"expr": asked, "eval_time": "40m", "exp_samples": expected}]}  # fmt: skip
-    file = tmp_path / "test.yml"
-    file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}))
-    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+def rules_of(file: Path) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
+
+
+ALERTS = [rule for file in STORIES for rule in rules_of(file)]
+
+
+def promtool(*arguments: object) -> None:
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_is_explained() -> None:
-    """The list on the page has one line for each rule, in the same order."""
-    explained = re.findall(r"^- ([A-Z]\w+): ", PAGE.read_text(), re.MULTILINE)
-    assert [f"Tunerd{name}" for name in explained] == re.findall(r"alert: (\w+)", RULES)
+@needs_program("promtool", "it checks alert rules")
+def test_the_rules_are_valid() -> None:
+    """Alerts and recording rules, for promtool."""
+    assert {file.name for file in RULE_FILES} == {"alerts.yml", "alerts-kubernetes.yml", "recording.yml"}
+    promtool("check", "rules", *RULE_FILES)
+
+
+@needs_program("promtool", "it evaluates alert rules")
+@pytest.mark.parametrize("stories", STORIES.values(), ids=lambda file: file.stem)
+def test_an_alert_fires_for_what_it_says(stories: Path) -> None:
+    """Each story says which alerts fire, and that no other does."""
+    promtool("test", "rules", stories)
+
+
+@pytest.mark.parametrize("file", STORIES, ids=lambda file: file.stem)
+def test_each_alert_fires_in_a_story_and_is_silent_in_another(file: Path) -> None:
+    """None is left out of the stories; a story in which nothing fires is one for all."""
+    tests = yaml.safe_load(STORIES[file].read_text())["tests"]
+    expected = [sample["labels"] for test in tests for sample in test["promql_expr_test"][0]["exp_samples"]]
+    assert {re.sub(r'\{alertname="(\w+)"\}', r"\1", labels) for labels in expected} == {rule["alert"] for rule in rules_of(file)}
+    assert any(test["promql_expr_test"][0]["exp_samples"] == [] for test in tests)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_says_how_bad_it_is_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    """Severity, summary, description, and a link to a section of docs/alerts.md that has the three parts."""
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    name = rule["alert"]
+    assert rule["annotations"]["runbook_url"] == f"docs/alerts.md#{name.lower()}"
+    section = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert re.findall(r"^\*\*([\w ]+)\.\*\*", section[1], re.MULTILINE) == ["What it means", "What to look at", "What to do"]
+
+
+def test_the_page_has_no_section_without_an_alert() -> None:
+    """And those that it has are in the order of the files."""
+    explained = re.findall(r"^## (\w+)$", PAGE.read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(rule["alert"] for rule in ALERTS)
+    in_main = [rule["alert"] for rule in rules_of(MONITORING / "alerts.yml")]
+    assert explained[: len(in_main)] == in_main
+
+
+@needs_program("promtool", "it checks the configuration that the page shows")
+def test_the_configuration_on_the_page_is_valid(tmp_path: Path) -> None:
+    """Copied as the page says, with the rule files beside it."""
+    (shown,) = [fence.text for fence in fences(PAGE) if fence.info == "yaml prometheus-rules"]
+    for name in ("alerts.yml", "recording.yml"):
+        (tmp_path / name).write_text((MONITORING / name).read_text())
+    (tmp_path / "prometheus.yml").write_text(shown)
+    promtool("check", "config", tmp_path / "prometheus.yml")

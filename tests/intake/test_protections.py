@@ -166,6 +166,7 @@ async def test_the_kernels_watch_limit(tmp_path: Path) -> None:
         async with running(source(tmp_path, recursive=True, rescan_s=0.05)) as run:
             (degraded,) = await run.told.until(WatchDegraded)
             assert "sysctl fs.inotify.max_user_watches" in degraded.detail
+            assert run.intake.statuses()[0].inotify_fallback
             for i in range(12):
                 put(tmp_path / f"d{i}/a.json", {"id": f"a{i}"})
             await until(run, *(f"a{i}" for i in range(12)))

@@ -187,18 +187,38 @@ async def test_two_sources_may_share_a_directory(tmp_path: Path) -> None:
 
 
 class NoMoreWatches(Watcher):
+    refuses = True
+
     def arm(self, directory: str, tell: Tell, fd: int = -1) -> None:
-        raise WatchLimit("raise the sysctl fs.inotify.max_user_watches")
+        if self.refuses:
+            raise WatchLimit("raise the sysctl fs.inotify.max_user_watches")
+        super().arm(directory, tell, fd)
 
 
 async def test_without_watches_scans_go_on(tmp_path: Path) -> None:
     """The limit is told once with the sysctl to raise, and files are found all the same."""
-    async with running(source(tmp_path, rescan_s=0.05), watcher=NoMoreWatches()) as run:
+    watcher = NoMoreWatches()
+    async with running(source(tmp_path, rescan_s=0.05), watcher=watcher) as run:
         (degraded,) = await run.told.until(WatchDegraded)
         assert "fs.inotify.max_user_watches" in degraded.detail
         put(tmp_path / "a.json", {"id": "a"})
         await run.told.until(CallAdmitted)
+        assert run.intake.statuses()[0].inotify_fallback
+        watcher.refuses = False
+        asked = run.intake.look()
+        async with asyncio.timeout(20):
+            while run.intake.looked() < asked:  # noqa: ASYNC110
+                await asyncio.sleep(0)  # a thread is at work: this only gives way
+        assert not run.intake.statuses()[0].inotify_fallback
     assert len(run.told.seen(WatchDegraded)) == 1
+
+
+async def test_sources_that_poll_do_not_fall_back(tmp_path: Path) -> None:
+    """With `watch: poll` nobody wanted events."""
+    async with running(source(tmp_path, watch="poll", rescan_s=0.05), watcher=NoMoreWatches()) as run:
+        put(tmp_path / "a.json", {"id": "a"})
+        await run.told.until(CallAdmitted)
+        assert not run.intake.statuses()[0].inotify_fallback
 
 
 def test_hints_are_bounded() -> None:

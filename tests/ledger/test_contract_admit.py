@@ -348,6 +348,19 @@ async def test_the_gauges_follow(ledger: Ledger) -> None:
     assert gauges.pending_bytes == held_size
 
 
+async def test_the_gauges_say_since_when_calls_are_due(ledger: Ledger) -> None:
+    """The earliest due time of each destination: it is not the admission, and a call that is retried later has a later one."""
+    await put(ledger, make_call("a"), make_call("b"), now=NOW)
+    await put(ledger, make_call("other", destination="other"), now=NOW + 5)
+    assert ledger.gauges().due_since == {"tuner": NOW, "other": NOW + 5}
+    first, second = await claimed(ledger), await claimed(ledger)
+    assert ledger.gauges().due_since == {"other": NOW + 5}
+    await ledger.settle(first.row, later(NOW + 60), NOW)
+    assert ledger.gauges().due_since == {"tuner": NOW + 60, "other": NOW + 5}
+    await ledger.settle(second.row, later(NOW + 30), NOW)
+    assert ledger.gauges().due_since == {"tuner": NOW + 30, "other": NOW + 5}
+
+
 async def test_odd_file_names_survive(ledger: Ledger) -> None:
     """File names that are no UTF-8 come back as they were."""
     path = b"/calls/caf\xe9-\xff.json".decode("utf-8", "surrogateescape")

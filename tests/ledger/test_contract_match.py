@@ -363,3 +363,13 @@ async def test_a_call_that_brings_its_url_looks_for_no_manifest(ledger: Ledger) 
     await bring(ledger, recording())
     assert await state(ledger, "own") is State.DUE
     assert await state(ledger, "other") is State.WAITING
+
+
+async def test_recordings_that_no_call_took_are_counted(ledger: Ledger) -> None:
+    """By source; one that a call took is not among them."""
+    assert await ledger.unmatched_recordings() == {}
+    await bring(ledger, recording(), recording("https://audio.example/other.ogg", key="other"))
+    await bring(ledger, recording("https://audio.example/s3.ogg", source="bucket"))
+    assert await ledger.unmatched_recordings() == {"egress": 2, "bucket": 1}
+    await put(ledger, waiting("w"))
+    assert await ledger.unmatched_recordings() == {"egress": 1, "bucket": 1}

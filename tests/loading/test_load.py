@@ -278,6 +278,31 @@ def names(text: str) -> list[str]:
     return [destination.name for destination in read(text).destinations]
 
 
+OTHER = SOURCE.removeprefix("sources:\n").replace("name: agent", "name: other").replace("path: calls", "path: more")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        (TUNER + SOURCE, ["default"]),
+        (TUNER.replace("{", "{name: eu, ") + SOURCE, ["eu"]),
+        (TUNER + SOURCE + "    tuner: {workspace_id: 7}\n", ["agent"]),
+        (TUNER + SOURCE + "    tuner: {name: us, workspace_id: 7}\n" + OTHER, ["us", "default"]),
+        (TUNER.replace("{", "{name: eu, ") + SOURCE + "    tuner: {workspace_id: 7}\n", ["agent"]),
+        (TUNER + SOURCE + "    tuner: {name: eu}\n" + OTHER, ["eu"]),
+        (TUNER + SOURCE + OTHER + "    tuner: {name: eu}\n", ["eu"]),
+        (
+            TUNER + SOURCE.replace("name: agent", "name: default") + "    tuner: {workspace_id: 7}\n" + OTHER,
+            ["default", "default-2"],
+        ),
+        (TUNER + SOURCE.replace("name: agent", "name: removed") + "    tuner: {workspace_id: 7}\n", ["removed-2"]),
+    ],
+)
+def test_a_destination_has_a_label_for_metrics(text: str, labels: list[str]) -> None:
+    """Its `name:`, else `default` for the block at the top and the source's name for another; no two have the same."""
+    assert [destination.label for destination in read(text).destinations] == labels
+
+
 def test_sources_with_equal_settings_share_a_destination() -> None:
     """The unit of pause and concurrency is base_url + workspace + key, not the source."""
     second = SOURCE.removeprefix("sources:\n").replace("name: agent", "name: other").replace("path: calls", "path: more")

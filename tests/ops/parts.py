@@ -8,6 +8,7 @@ from typing import Any
 from tunerd import events as e
 from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
+from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
@@ -26,12 +27,15 @@ def destination(
     in_flight: int = 0,
     limit: int = 8,
     dry_run: bool = False,
+    last_accepted_at: float | None = None,
+    label: str = "default",
 ) -> DestinationStatus:
     paused = None if pause is None else PauseStatus(reason=pause, since=since, detail=detail, next_probe_at=next_probe_at)
     return DestinationStatus(
         name=name, pause=paused, closed_until=closed_until,
         agents=[AgentStatus(agent=agent, reason=reason, since=at) for agent, (reason, at) in agents.items()],
-        in_flight=in_flight, limit=limit, form=Form.SEND_CALLS, dry_run=dry_run,
+        in_flight=in_flight, limit=limit, form=Form.SEND_CALLS, dry_run=dry_run, last_accepted_at=last_accepted_at,
+        label=label,
     )  # fmt: skip
 
 
@@ -48,12 +52,20 @@ class Reading:
     destination_list: list[DestinationStatus] = field(default_factory=list)
     source_list: list[SourceStatus] = field(default_factory=list)
     stranded_calls: int = 0
+    due_since: dict[str, float] = field(default_factory=dict)
+    measured: LedgerMeasures = field(default_factory=LedgerMeasures)
+
+    def measures(self) -> LedgerMeasures:
+        return self.measured
+
+    def limits(self) -> LedgerLimits:
+        return LedgerLimits(max_pending_bytes=5000, min_free_bytes=64)
 
     def stranded(self) -> int:
         return self.stranded_calls
 
     def gauges(self) -> Gauges:
-        return Gauges(calls=self.calls, oldest_at=self.oldest_at, pending_bytes=1234, waiting_bytes=34)
+        return Gauges(calls=self.calls, oldest_at=self.oldest_at, due_since=self.due_since, pending_bytes=1234, waiting_bytes=34)
 
     def destinations(self) -> list[DestinationStatus]:
         return self.destination_list
@@ -74,7 +86,13 @@ def retried(reason: RetryReason = RetryReason.SERVER_ERROR) -> e.CallRetried:
 
 def sent(call_id: str = "call-1", *, already_there: bool = False, attempts: int = 1) -> e.CallSent:
     return e.CallSent(
-        source="agent", call_id=call_id, tuner_call_id="t-1", already_there=already_there, delivery_s=0.5, attempts=attempts
+        source="agent",
+        call_id=call_id,
+        tuner_call_id="t-1",
+        already_there=already_there,
+        delivery_s=0.5,
+        attempts=attempts,
+        lag_s=90.0,
     )
 
 
@@ -98,7 +116,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.RecordingAdmitted(source="egress"),
         e.RecordingMatched(source="agent", call_id="call-1", waited_s=12.0),
         failed(what=f"too long {text}"),
-        e.AttemptEnded(destination="d", outcome="sent", took_s=0.1),
+        e.AttemptEnded(destination="d", outcome="sent", took_s=0.1, status=201),
         sent(),
         e.AlreadyThereStreak(source="agent", count=10),
         retried(),

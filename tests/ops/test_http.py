@@ -1,10 +1,12 @@
 """The HTTP side, over real sockets: what each path answers, and that rude clients do no harm."""
 
 import asyncio
+import io
 import json
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -17,6 +19,7 @@ from tunerd.ledger import LedgerUnavailable, StoredCall
 from tunerd.ops.connection_guard import MAX_CONNECTIONS
 from tunerd.ops.encoding import encoded
 from tunerd.ops.http import HttpServer, ListenError, split_address
+from tunerd.ops.log_writer import foreign_loggers, open_log
 from tunerd.testing import MemoryLedger
 
 
@@ -31,8 +34,8 @@ class Page:
     async def ailment(self) -> str | None:
         return self.ill
 
-    def render(self, accept: str) -> tuple[bytes, str]:
-        return f"accept={accept}".encode(), "text/plain; version=0.0.4; charset=utf-8"
+    def render(self, accept: str) -> tuple[Callable[[], bytes], str]:
+        return f"accept={accept}".encode, "text/plain; version=0.0.4; charset=utf-8"
 
     async def get(self, path: str, **headers: str) -> tuple[int, str, str]:
         host, port = self.address
@@ -105,14 +108,14 @@ async def test_status_json_while_the_ledger_cannot_be_read() -> None:
         assert text.count("\n") == 1
 
 
-async def test_the_page_links_to_everything() -> None:
-    """A person with a browser finds the rest."""
+async def test_the_root_is_a_line_that_names_the_paths() -> None:
+    """For a person who tries the port; it tells nothing of the ledger, so it answers under any host name."""
     async with serving() as page:
-        _, content_type, text = await page.get("/")
-        assert content_type.startswith("text/html")
-        for path in ("/status.json", "/metrics", "/healthz", "/readyz"):
-            assert f'href="{path}"' in text
-        assert (await page.get("/nothing"))[0] == 404
+        await page.bench.fail("call-1")
+        status, content_type, text = await page.get("/", Host="tunerd.voice.svc:9464")
+        assert (status, content_type) == (200, "text/plain; charset=utf-8")
+        paths = "/metrics for Prometheus, /healthz and /readyz for supervisors, /status.json for scripts"
+        assert text == f"tunerd 1.2.3: {paths}\n"
 
 
 async def test_ipv6() -> None:
@@ -176,24 +179,91 @@ async def test_addresses_of_other_machines(listen: str) -> None:
             pass
 
 
-async def test_huge_headers_are_refused() -> None:
-    """They cost a 400, not memory."""
+RUDE = {
+    "a wrong method": (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405),
+    "a method that deletes": (b"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    "a method that nobody knows": (b"BREW /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "options": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a wrong path": (b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a path with a slash at the end": (b"GET /metrics/ HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a path that climbs": (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a path with markup": (b"GET /<script>alert(1)</script> HTTP/1.1\r\nHost: x\r\n\r\n", 404),
+    "a long request line": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a long header": (b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+    "many headers": (b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: a\r\n" % n for n in range(5000)) + b"\r\n", 400),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "a wrong length": (b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    "no host": (b"GET /metrics HTTP/1.1\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("request_", RUDE)
+async def test_rude_requests_get_a_status_of_their_own(request_: str) -> None:
+    """Each gets a short answer in text that repeats nothing of markup; the log stays empty, and the next request is served."""
+    sent, status = RUDE[request_]
+    paper = io.StringIO()
+    with foreign_loggers(open_log("json", "debug", paper)):
+        async with serving() as page:
+            reader, writer = await asyncio.open_connection(*page.address)
+            writer.write(sent)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: ([0-9]+)", head)
+            assert length is not None
+            body = await reader.readexactly(int(length[1]))
+            writer.close()
+            assert int(head.split(b" ")[1]) == status
+            assert b"Content-Type: text/plain" in head
+            assert len(body) < 1000
+            assert b"<script>" not in body
+            assert (await page.get("/healthz"))[0] == 200
+    assert paper.getvalue() == ""
+
+
+async def test_a_head_request_is_a_get_without_its_body() -> None:
+    """Some probes use it."""
     async with serving() as page:
         reader, writer = await asyncio.open_connection(*page.address)
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 100_000 + b"\r\n\r\n")
-        assert b" 400 " in await reader.readline()
+        writer.write(b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
         writer.close()
 
 
-async def test_too_many_connections_push_out_the_quietest() -> None:
-    """A scraper always gets through, however many sockets somebody holds open."""
+async def test_headers_without_end_cost_a_400_and_not_memory() -> None:
+    """The connection ends long before 10 MB were sent."""
+    async with serving() as page:
+        reader, writer = await asyncio.open_connection(*page.address)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
+        sent = 0
+        try:
+            while sent < 10_000_000 and not reader.at_eof():
+                line = b"X-%d: %s\r\n" % (sent, b"a" * 1000)
+                writer.write(line)
+                await writer.drain()
+                sent += len(line)
+        except ConnectionError:
+            pass
+        writer.close()
+        assert sent < 10_000_000
+        assert (await page.get("/healthz"))[0] == 200
+
+
+async def test_the_connection_after_the_last_one_pushes_out_the_quietest() -> None:
+    """With as many open as may be, another scraper still gets through; the one that has said nothing for longest is closed."""
     async with serving(first_request_s=1000.0) as page:
-        idle = [await asyncio.open_connection(*page.address) for _ in range(MAX_CONNECTIONS + 10)]
+        idle = [await asyncio.open_connection(*page.address) for _ in range(MAX_CONNECTIONS)]
         assert (await page.get("/healthz"))[0] == 200
         async with asyncio.timeout(10):
             assert await idle[0][0].read() == b""
+        idle[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await idle[-1][0].read()).startswith(b"HTTP/1.1 200")
         for _, writer in idle:
             writer.close()
+
+
+def test_there_are_64_connections() -> None:
+    """The 65th is one too many, where the process may open enough files."""
+    assert MAX_CONNECTIONS == 64
 
 
 async def test_a_connection_that_only_sits_there_is_closed() -> None:
@@ -208,6 +278,25 @@ async def test_a_connection_that_only_sits_there_is_closed() -> None:
         assert (await page.get("/healthz"))[0] == 200
 
 
+async def test_headers_that_drip_in_do_not_keep_a_connection_open() -> None:
+    """One byte after the other: each is progress for the parser, and no request for us. Others are served meanwhile."""
+    async with serving(first_request_s=0.3, sweep_s=0.05) as page:
+        reader, writer = await asyncio.open_connection(*page.address)
+        slow, served = 0, 0
+        async with asyncio.timeout(20):
+            try:
+                while not reader.at_eof():
+                    writer.write(b"G" if slow == 0 else b"E" if slow == 1 else b"T /metrics HTTP/1.1"[(slow - 2) % 19 :][:1])
+                    await writer.drain()
+                    slow += 1
+                    served += (await page.get("/healthz"))[0] == 200
+            except ConnectionError:
+                pass
+        writer.close()
+        assert slow == served or slow == served + 1
+        assert served > 3
+
+
 HOSTS = {
     "127.0.0.1": True, "127.0.0.1:9464": True, "10.1.2.3:80": True, "[::1]": True, "[::1]:9464": True, "[fe80::1%25eth0]:1": True,
     "localhost": True, "LOCALHOST:9464": True, "localhost.": True, "app.localhost": True, "tunerd.internal": True,
@@ -220,12 +309,11 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_what_stands_in_the_ledger_is_not_told_under_a_foreign_name(host: str) -> None:
-    """A page of the web that rebinds its own name to this address reads neither /status.json nor the page; metrics and
-    probes answer whoever asks, as scrapers and kubelets do."""
+    """A page of the web that rebinds its own name to this address does not read /status.json; metrics and probes answer whoever
+    asks, as scrapers and kubelets do."""
     async with serving(hosts=("tunerd.internal",)) as page:
-        for path in ("/status.json", "/"):
-            assert await raw_status(page, path, f"Host: {host}") == (200 if HOSTS[host] else 403), path
-        for path in ("/metrics", "/healthz", "/readyz"):
+        assert await raw_status(page, "/status.json", f"Host: {host}") == (200 if HOSTS[host] else 403)
+        for path in ("/", "/metrics", "/healthz", "/readyz"):
             assert await raw_status(page, path, f"Host: {host}") in (200, 503), path
 
 

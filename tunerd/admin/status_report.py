@@ -9,6 +9,7 @@ from tunerd.admin.answer_types import ConfigRow, DaemonRow, IdleDocument, StateR
 from tunerd.call import State
 from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
+from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.mask import redact
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
@@ -37,6 +38,8 @@ class Facts:
     other_readers: Mapping[str, str] = field(default_factory=dict)
     """Source -> another tunerd that reads its directory with a ledger of its own."""
     stranded: Callable[[], Sequence[Stranded]] = tuple
+    measures: LedgerMeasures = field(default_factory=LedgerMeasures)
+    limits: Callable[[], LedgerLimits] = LedgerLimits
 
 
 class StatusReport:
@@ -73,6 +76,12 @@ class StatusReport:
     def stranded(self) -> int:
         """Calls whose destination or manifest source is not configured."""
         return sum(one.waiting + one.due for one in self._facts.stranded())
+
+    def measures(self) -> LedgerMeasures:
+        return self._facts.measures
+
+    def limits(self) -> LedgerLimits:
+        return self._facts.limits()
 
     def ready(self) -> bool:
         """True from the opening of the ledger until the stop, whatever Tuner, the disk or the sources do."""

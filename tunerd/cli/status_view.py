@@ -5,6 +5,7 @@ from typing import Final
 from tunerd.admin.answer_types import StatusDocument, StrandedRow
 from tunerd.cli.drawing import STATE_COLOURS, ago, count_of, name_of, next_probe, say_wrapped, span, why
 from tunerd.cli.terminal import say, style
+from tunerd.config.text_forms import FIRST_LABEL
 from tunerd.outcome import IntakeReason
 from tunerd.statuses import DestinationStatus, SourceStatus
 
@@ -64,7 +65,8 @@ def _daemon(status: StatusDocument) -> None:
 def draw_destination(status: DestinationStatus, now: float) -> None:
     limit = f" of {status.limit}" if status.limit else ""
     uploads = f"   {status.in_flight}{limit} uploads in flight" if status.limit or status.in_flight else ""
-    say(f"  {status.name}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if status.dry_run else ""))
+    label = f" ({status.label})" if status.label not in ("", FIRST_LABEL) else ""
+    say(f"  {status.name}{label}{uploads}" + (style("   dry run: nothing is sent", fg="yellow") if status.dry_run else ""))
     if (pause := status.pause) is not None:
         since = "" if pause.since is None else f" for {span(now - pause.since)}"
         detail = f": {pause.detail}" if pause.detail else ""

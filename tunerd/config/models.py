@@ -14,9 +14,11 @@ from tunerd.config.settings import DAY_S, MIB, NULL, VARIABLE, Bytes, Seconds, S
 from tunerd.config.source_settings import Example, Redact, Source
 from tunerd.config.text_forms import (
     DEFAULT_BASE_URL,
+    FIRST_LABEL,
     LEDGER_URL,
     parse_base_url,
     parse_control_socket,
+    parse_destination_name,
     parse_hosts,
     parse_ledger_url,
     parse_listen,
@@ -30,6 +32,13 @@ Api: TypeAlias = Literal["auto", "send-calls", "create-call"]
 class TunerSection:
     """A `tuner:` block as it is written, at the top or in a source. loading/tuner.py makes Destinations of them."""
 
+    name: Annotated[
+        str | None,
+        Setting(
+            "Name of this destination in metrics; without it `default`, or in a source the source's name.",
+            parse=parse_destination_name,
+        ),
+    ] = None
     workspace_id: Annotated[int | None, Setting("Number of the workspace in Tuner.", low=1)] = None
     agent_remote_identifier: Annotated[
         str | None,
@@ -62,6 +71,8 @@ class Destination:
     api_key: Secret | None = None
     api_key_file: str | None = None
     ca_file: str | None = None
+    label: str = field(default=FIRST_LABEL, compare=False)
+    """What metrics call it (`name:` in the configuration)."""
 
     @property
     def workspace(self) -> str:

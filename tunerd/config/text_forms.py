@@ -13,6 +13,10 @@ from zoneinfo import ZoneInfo
 from tunerd.config.quantities import parse_duration
 
 DEFAULT_BASE_URL: Final = "https://api.usetuner.ai"
+FIRST_LABEL: Final = "default"
+"""What metrics call the destination of the `tuner:` block at the top, unless it has a `name:`."""
+REMOVED: Final = "removed"
+"""The label of destinations that are no longer configured."""
 LEDGER_URL: Final = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
 
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
@@ -29,6 +33,12 @@ def parse_source_name(text: str) -> str:
     if not _SOURCE_NAME.fullmatch(text):
         raise ValueError("a name is 1 to 64 letters, digits, `-`, `_` or `.`, and starts with a letter or digit")
     return text
+
+
+def parse_destination_name(text: str) -> str:
+    if text == REMOVED:
+        raise ValueError(f"{REMOVED} is what metrics call destinations that are no longer configured; choose another name")
+    return parse_source_name(text)
 
 
 def parse_zone(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from tunerd.call import Form, Refusal
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
+from tunerd.config.text_forms import REMOVED
 from tunerd.delivery.key import Key
 from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.parking import WorkerParking
@@ -39,6 +40,7 @@ class DestinationPool:
     def __init__(self, destination: Destination, settings: Settings, ports: Ports) -> None:
         clock = ports.clock
         self.name = destination.name
+        self.label = destination.label
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.parking = WorkerParking(clock)
@@ -74,7 +76,7 @@ class DestinationPool:
         """Another configuration for the same destination: from the next attempt on. Raises what `connect` raises, and
         then nothing has changed."""
         upload = self._connect(destination, self.key, settings)
-        self.upload, self.settings = upload, settings
+        self.upload, self.settings, self.label = upload, settings, destination.label
         self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.key.follow(destination)
         self.parking.notify_all()
@@ -134,7 +136,7 @@ class DestinationPool:
         """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
-        self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s))
+        self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s, status=outcome.status))
         rejecting = self.pacing.pauses.reason is PauseReason.REJECTING
         outcome = self.pacing.attribute(claimed.row, outcome, now)
         self._emit_all(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
@@ -177,6 +179,7 @@ class DestinationPool:
                         already_there=settlement.already_there,
                         delivery_s=now - claimed.settled_at,
                         attempts=claimed.attempts + 1,
+                        lag_s=None if claimed.ended_at_ms is None else now - claimed.ended_at_ms / 1000,
                     )
                 )
             case Deferred(reason=RetryReason() as reason):
@@ -235,6 +238,8 @@ class DestinationPool:
         own = next((pause for pause in pauses if pause.agent is None), None)
         return DestinationStatus(
             name=self.name,
+            label=REMOVED if self.is_retired else self.label,
+            last_accepted_at=self.pacing.last_accepted_at,
             pause=None if own is None else PauseStatus(reason=own.reason, since=own.since, detail=own.detail,
                                                        next_probe_at=own.next_probe_at),
             closed_until=self.pacing.pauses.closed_until,

@@ -58,12 +58,15 @@ class Watcher:
 
     def __init__(self) -> None:
         self._fd = -1
+        self.is_refused = False
+        """The system gave no inotify instance."""
         self._lock = threading.Lock()
         self._watches: dict[int, dict[Tell, str]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> None:
         """Start to listen. Raises WatchLimit where the user has no inotify instance left or the system has none."""
+        self.is_refused = True
         if not HAS_INOTIFY:
             raise WatchLimit(
                 "inotify cannot be used (no Linux, or a package watchdog of a version that tunerd does not know: install tunerd "
@@ -74,7 +77,7 @@ class Watcher:
             raise WatchLimit("no inotify instance is left: raise the sysctl fs.inotify.max_user_instances")
         os.set_blocking(fd, False)
         os.set_inheritable(fd, False)
-        self._fd = fd
+        self._fd, self.is_refused = fd, False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._read)
 

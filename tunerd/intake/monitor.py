@@ -37,7 +37,9 @@ class DirectoryMonitor:
         self._clock, self._emit, self._pauses, self._root = runtime.clock, runtime.emit, runtime.pauses, files.root
         self._identity: tuple[int, int] | None = None
         self._told: set[str] = set()
+        self._refused: str | None = None
         self._no_watch: str | None = None
+        """Why the last scan could not watch a directory, as far as it is done."""
         self._degraded = False
         self._turn = 0
         self._unreadable = False
@@ -54,6 +56,11 @@ class DirectoryMonitor:
     @property
     def watching(self) -> bool:
         return self._watcher is not None and self._watcher.watched(self.tell) > 0
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether `watch: events` is wanted, and some directories are only scanned because the kernel gives no watch for them."""
+        return self._watcher is not None and (self._watcher.is_refused or self._no_watch is not None)
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -130,6 +137,7 @@ class DirectoryMonitor:
         inodes, log_paths = self._index.inodes, self._index.log_paths
         self._logs = KnownLogs(paths=log_paths)
         self._turn += 1
+        self._refused = None
         try:
             listing = await self._runtime.in_thread(
                 lambda: self._scanned(
@@ -162,6 +170,7 @@ class DirectoryMonitor:
         self._identity = listing.root
         self.unlisted = {folder: why for folder, why in listing.unreadable.items() if why}
         self.last_scan_at = self._clock.now()
+        self._no_watch = self._refused
         self._tell_degraded()
         if first:
             await self._runtime.in_thread(self._open_logs)
@@ -186,7 +195,7 @@ class DirectoryMonitor:
         try:
             self._watcher.arm(directory, self.tell, fd)
         except WatchLimit as exc:
-            self._no_watch = str(exc)
+            self._refused = str(exc)
 
     def _tell_degraded(self) -> None:
         if self._no_watch is not None and not self._degraded:

@@ -75,6 +75,7 @@ class SourceReader:
         return SourceStatus(
             name=self.source.name, path=self._files.root, paused=self._pauses.reason, paused_since=self._pauses.since,
             detail=self._pauses.detail, files=len(self._files.index.signatures), settling=len(self._files.due),
+            unread_since=self._files.due.unread_since(), inotify_fallback=self._monitor.is_fallback,
             watching=self._monitor.watching, last_scan_at=self._monitor.last_scan_at, late_parts=self._runtime.late_parts,
             unreadable=0 if is_lost else unreadable, unreadable_example=None if is_lost else next(self._errors(), None),
         )  # fmt: skip

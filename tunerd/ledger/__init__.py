@@ -7,7 +7,7 @@ them; sql/ has the tables and statements, commands/ what each command does to th
 from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched
 from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable
 from tunerd.ledger.gathered import CheckAgain, Discard, Gathered, Group, GroupResult, PossibleGap, TooLate
-from tunerd.ledger.inspecting import Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
+from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
 from tunerd.ledger.protocols import (
     FAR_AT_ONCE,
     FAR_NOT_YET,
@@ -40,7 +40,7 @@ from tunerd.ledger.sending import (
 
 __all__ = [
     "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "CallReceiver", "CheckAgain", "Claim", "Claimed",
-    "Continued", "Deferred", "Delivered", "Discard", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
+    "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
     "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
     "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation", "Retention", "Settlement",
     "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",

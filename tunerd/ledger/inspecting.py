@@ -1,7 +1,7 @@
 """What commands, metrics and the status page see of a ledger. Values only; none of them holds a document or a payload."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tunerd.call import State
 
@@ -13,6 +13,8 @@ class Gauges:
     calls: Mapping[State, int]
     oldest_at: Mapping[State, float]
     """Admission time of the oldest call in each open state."""
+    due_since: Mapping[str, float] = field(default_factory=dict)
+    """Destination -> the earliest due time of its due calls; it may lie ahead. Destinations without a due call are left out."""
     pending_bytes: int
     """Documents and payloads of open calls."""
     waiting_bytes: int
@@ -22,6 +24,14 @@ class Gauges:
     unmapped_bytes: int = 0
     """In addition: failed documents that no rule could map. They are kept whole until somebody acts, because the rules may be
     wrong and can be repaired; so they count towards `max_pending_bytes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUse:
+    ledger_bytes: int
+    """The ledger's file and its write-ahead log."""
+    free_bytes: int
+    """What this process may still write to the ledger's disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""What every ledger promises. Seven protocols, one for each kind of consumer:
+"""What every ledger promises, in one long file because the contract is read as a whole.
 
-WritePath (the conductors of intake and delivery), GatherPath and Positions (intake), Inspection (commands, metrics, status
-page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing in here knows SQL. The contract suite
-(tests/ledger/test_contract_*.py) runs on every implementation.
+Seven protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath and Positions
+(intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing
+in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
-from tunerd.ledger.inspecting import Filter, Gauges, StoredCall, Story, Stranded
+from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
 from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
 
 
@@ -200,6 +200,14 @@ class Inspection(Protocol):
 
     async def document(self, row: int) -> bytes | None:
         """The stored JSON text; None if it is no longer kept, or never was."""
+        ...
+
+    async def unmatched_recordings(self) -> Mapping[str, int]:
+        """Source -> recordings that no call has taken; sources without any are left out. Raises LedgerUnavailable."""
+        ...
+
+    async def disk_use(self) -> DiskUse:
+        """What the ledger uses of its disk. Asked of the disk in a thread. Raises OSError."""
         ...
 
     async def alive(self) -> bool:

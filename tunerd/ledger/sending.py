@@ -51,6 +51,8 @@ class Claimed:
     paused_s: float
     """Seconds for which the destination was paused since the first attempt."""
     settled_at: float
+    ended_at_ms: int | None = None
+    """When the call ended, where its document says so."""
     recording_expires_at: float | None = None
     read_from: str = ""
     """Where its document was read: path, or path@offset."""

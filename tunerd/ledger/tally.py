@@ -48,10 +48,11 @@ class Tally:
         elif state is State.IGNORED:
             self.left_out_bytes += size
 
-    def gauges(self, oldest_at: Mapping[State, float]) -> Gauges:
+    def gauges(self, oldest_at: Mapping[State, float], due_since: Mapping[str, float]) -> Gauges:
         return Gauges(
             calls=dict(self.calls),
             oldest_at=dict(oldest_at),
+            due_since=dict(due_since),
             pending_bytes=self.pending_bytes,
             waiting_bytes=self.waiting_bytes,
             gathering_bytes=self.gathering_bytes,

@@ -1,15 +1,16 @@
 """`tuner:` blocks, at the top and in sources -> Destinations: merging, keys, URLs and names."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tunerd.config import Destination, Secret
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.models import TunerSection
-from tunerd.config.text_forms import DEFAULT_BASE_URL, is_key
+from tunerd.config.text_forms import DEFAULT_BASE_URL, FIRST_LABEL, REMOVED, is_key
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join
 from tunerd.yaml_location import Node, YamlLocation
 
@@ -30,8 +31,9 @@ class TunerBlock:
     """Every key that is there and not null, right or wrong."""
 
     def over(self, top: "TunerBlock") -> "TunerBlock":
-        """This block with what it leaves out taken from `top`; a key of its own, in either form, replaces top's."""
-        hidden = _KEY_KEYS if self.given & _KEY_KEYS else frozenset()
+        """This block with what it leaves out taken from `top`; a key of its own, in either form, replaces top's. A `name:` is
+        not passed on."""
+        hidden = {"name"} | (_KEY_KEYS if self.given & _KEY_KEYS else frozenset())
         return TunerBlock(
             path=self.path if self.given else top.path,
             location=self.location if self.given else top.location,
@@ -79,6 +81,15 @@ class Destinations:
         self._found: dict[str, Destination] = {}
         # The top block's destination has the plain name, whichever source comes first: names are stored with calls.
         self._first = self._make(top) if "workspace_id" in top.values else None
+        self._used_by: dict[str, str] = {}
+        """Name of a destination -> the first source that uses it."""
+        self._labels: dict[str, str] = {}
+        """Name of a destination -> its label, where a `name:` gives one."""
+        if self._first is not None:
+            self._note_label(self._first, top)
+        elif "name" in top.values:
+            self._tell(top, "name", "names no destination, because no `workspace_id:` is beside it; "
+                       "write `name:` in the `tuner:` blocks of the sources")  # fmt: skip
 
     def of(self, source: str, own: TunerBlock) -> Destination | None:
         """The destination of a source; None with a problem noted. A missing key or workspace is reported once a block."""
@@ -93,20 +104,44 @@ class Destinations:
         if "workspace_id" not in block.values or ("base_url" in block.given and not block.values.get("base_url")):
             return None
         made = self._make(block)
-        for known in self._found.values():
-            if made == replace(known, name=made.name):
-                return known
-        taken = made.name in self._found or (self._first is not None and made.name == self._first.name and made != self._first)
-        named = replace(made, name=f"{made.name}@{source}") if taken else made
-        self._found[named.name] = named
-        return named
+        destination = next((one for one in self._found.values() if made == replace(one, name=made.name)), None)
+        if destination is None:
+            is_not_first = self._first is not None and made.name == self._first.name and made != self._first
+            taken = made.name in self._found or is_not_first
+            destination = replace(made, name=f"{made.name}@{source}") if taken else made
+            self._found[destination.name] = destination
+            self._used_by[destination.name] = source
+        self._note_label(destination, own)
+        return destination
 
     def all(self) -> tuple[Destination, ...]:
-        """Every destination that a source uses, in the order of the file."""
-        return tuple(self._found.values())
+        """Every destination that a source uses, in the order of the file, with its label."""
+        taken = {REMOVED, *self._labels.values()}
+        found = []
+        for name, destination in self._found.items():
+            label = self._labels.get(name)
+            if label is None:
+                label = _free(FIRST_LABEL if destination == self._first else self._used_by[name], taken)
+                taken.add(label)
+            found.append(replace(destination, label=label))
+        return tuple(found)
+
+    def _note_label(self, destination: Destination, block: TunerBlock) -> None:
+        """The block's `name:`, if it has one: one for each destination, and no two destinations have the same."""
+        given = block.values.get("name")
+        if given is None:
+            return
+        own = self._labels.get(destination.name, given)
+        owner = next((name for name, label in self._labels.items() if label == given), destination.name)
+        if own != given:
+            self._tell(block, "name", f"this destination already has the name {own}; keep one of the two")
+        elif owner != destination.name:
+            self._tell(block, "name", f"is already the name of the destination {owner}; each needs its own")
+        else:
+            self._labels[destination.name] = given
 
     def _make(self, block: TunerBlock) -> Destination:
-        values = {key: value for key, value in block.values.items() if key != "agent_remote_identifier"}
+        values = {key: value for key, value in block.values.items() if key not in ("agent_remote_identifier", "name")}
         values["base_url"] = values.get("base_url") or DEFAULT_BASE_URL
         if self._key and not values.keys() & _KEY_KEYS:
             values["api_key"] = Secret(self._key)
@@ -117,6 +152,11 @@ class Destinations:
         if path not in self._told:
             self._told.add(path)
             self._reader.problem(block.location, path, message)
+
+
+def _free(label: str, taken: Collection[str]) -> str:
+    """The label, or with a number behind it where another destination has it."""
+    return next(one for one in chain((label,), (f"{label}-{number}" for number in count(2))) if one not in taken)
 
 
 def _check_ca_file(block: ConfigBlock, ca_file: str) -> None:

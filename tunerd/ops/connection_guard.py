@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tunerd.ops.listening import descriptor_limit
 
-MAX_CONNECTIONS: Final = 100
+MAX_CONNECTIONS: Final = 64
 """At the same time; fewer where the process may open few files (`most_connections`)."""
 FIRST_REQUEST_S: Final = 10.0
 """A connection that has not sent one whole request by then is closed."""

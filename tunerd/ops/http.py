@@ -1,4 +1,4 @@
-"""The HTTP server: /metrics, /healthz, /readyz, /status.json and a plain page with links. It reads; it changes nothing.
+"""The HTTP server: /metrics, /healthz, /readyz, /status.json, and a line of text that names them. It reads; it changes nothing.
 
 A client may be slow, silent or hostile: none of that affects delivery.
 """
@@ -25,15 +25,6 @@ KEPT_SHARE: Final = 0.25
 """The share of file descriptors that the port never takes: they are for files and uploads."""
 _BACKLOG: Final = 16
 _ANSWER_S: Final = 5.0
-_PAGE: Final = """<!doctype html><meta charset="utf-8"><title>tunerd</title>
-<style>body{{font:16px/1.5 sans-serif;margin:3em auto;max-width:40em;padding:0 1em}}</style>
-<h1>tunerd {version}</h1><p>{short}</p><ul>
-<li><a href="/status.json">/status.json</a>: calls, destinations, sources, last failures
-<li><a href="/metrics">/metrics</a>: for Prometheus
-<li><a href="/healthz">/healthz</a>: is the process making progress?
-<li><a href="/readyz">/readyz</a>: is it up?</ul>
-<p>On this machine: <code>tunerd status</code>, <code>tunerd failed</code>.</p>
-"""
 
 
 class ListenError(Exception):
@@ -41,10 +32,9 @@ class ListenError(Exception):
 
 
 class StatusPage(Protocol):
-    """What the pages show."""
+    """What is shown."""
 
     def ready(self) -> bool: ...
-    def in_short(self) -> str: ...
     async def document(self) -> object: ...
 
 
@@ -55,7 +45,7 @@ class HttpServer:
         self,
         shown: StatusPage,
         ailment: Callable[[], Awaitable[str | None]],
-        render: Callable[[str], tuple[bytes, str]],
+        render: Callable[[str], tuple[Callable[[], bytes], str]],
         version: str,
         *,
         hosts: Callable[[], Collection[str]] = tuple,
@@ -77,7 +67,7 @@ class HttpServer:
         host, port = split_address(listen)
         app = web.Application(client_max_size=4096, middlewares=[self._guard.middleware])
         app.add_routes([
-            web.get("/", self._for_known_hosts(self._page)), web.get("/status.json", self._for_known_hosts(self._status)),
+            web.get("/", self._index), web.get("/status.json", self._for_known_hosts(self._status)),
             web.get("/metrics", self._metrics), *probe_pages(self._ailment, self._shown.ready),
         ])  # fmt: skip
         self._runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0, max_line_size=4096, max_field_size=4096,
@@ -104,7 +94,7 @@ class HttpServer:
             await self._runner.cleanup()
 
     def _for_known_hosts(self, handler: Handler) -> Handler:
-        """The content of the ledger is shown only under an IP address, a loopback name, or a name in `http.hosts`."""
+        """What is in the ledger is shown only under an IP address, a loopback name, or a name in `http.hosts`."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             given = request.headers.getall("Host", [])
@@ -115,13 +105,13 @@ class HttpServer:
 
         return handle
 
-    async def _page(self, _: web.Request) -> web.Response:
-        text = _PAGE.format(version=self._version, short=_escape(self._shown.in_short()))
-        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": "default-src 'none'; "
-                            "style-src 'unsafe-inline'", "X-Content-Type-Options": "nosniff"})  # fmt: skip
+    async def _index(self, _: web.Request) -> web.Response:
+        paths = "/metrics for Prometheus, /healthz and /readyz for supervisors, /status.json for scripts"
+        return web.Response(text=f"tunerd {self._version}: {paths}\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body, content_type = self._render(request.headers.get("Accept", ""))
+        write, content_type = self._render(request.headers.get("Accept", ""))
+        body = await asyncio.to_thread(write)  # it takes some milliseconds, which the event loop has better uses for
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _: web.Request) -> web.Response:
@@ -209,7 +199,3 @@ def _why_not(listen: str, exc: OSError) -> str:
             return f"http.listen: {listen} is not an address of this machine"
         case _:
             return f"http.listen: cannot listen on {listen}: {exc.strerror or type(exc).__name__}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

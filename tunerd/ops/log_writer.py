@@ -168,6 +168,11 @@ def foreign_loggers(log: LogWriter) -> Iterator[None]:
             logger.propagate = propagate
 
 
+def _is_of_a_client(record: logging.LogRecord) -> bool:
+    kind = record.exc_info[0] if record.exc_info else None
+    return record.name == "aiohttp.server" and kind is not None and kind.__module__ == "aiohttp.http_exceptions"
+
+
 class _Bridge(logging.Handler):
     def __init__(self, log: LogWriter) -> None:
         super().__init__(logging.WARNING)
@@ -177,7 +182,10 @@ class _Bridge(logging.Handler):
         """Lines of each kind in this minute."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """A library in trouble may repeat itself thousands of times a second: ten lines a minute of each kind, then a count."""
+        """A library in trouble may repeat itself thousands of times a second: ten lines a minute of each kind, then a count.
+        What a client of the HTTP port sends wrongly is no trouble of ours: it got its 400."""
+        if _is_of_a_client(record):
+            return
         if record.created - self._minute >= _MINUTE_S:
             self._sum_up()
             self._minute = record.created

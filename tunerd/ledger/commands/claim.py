@@ -200,6 +200,7 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
         first_attempt_at=row.first_attempt_at,
         paused_s=paused_s,
         settled_at=row.settled_at,
+        ended_at_ms=row.ended_at_ms,
         recording_expires_at=row.recording_expires_at,
         read_from=row.read_from,
     )

@@ -35,6 +35,8 @@ SAME_URL: Final = (
 )
 """The same recording described again, known by its id, by key and start, or by key and URL. A URL counts without its query,
 which is signed anew for each description. With an id only those without one are compared."""
+UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
+"""Asked a few times a minute, for the metrics: it walks the index of free recordings."""
 TAKEN: Final = f"{_RECORDING} WHERE taken_by = ? ORDER BY row"
 TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ?"
 GIVE_BACK: Final = "UPDATE recording SET taken_by = NULL WHERE taken_by = ?"
@@ -117,6 +119,10 @@ class Recordings:
             Free(row=row, url=url, started_at_ms=at, expires_at=expires, known_at=known, path=from_text(path))
             for row, url, at, expires, known, path in found
         ]
+
+    def unmatched(self) -> dict[str, int]:
+        """Source -> recordings that no call has taken."""
+        return dict(self._execute(UNMATCHED, ()).fetchall())
 
     def delete_old(self, before: float, limit: int) -> int:
         return self._execute(DELETE_OLD, (before, limit)).rowcount

@@ -178,7 +178,7 @@ class Store:
     # The ledger as a whole.
 
     def gauges(self) -> Gauges:
-        return self.tally.gauges(self._oldest_at())
+        return self.tally.gauges(self._oldest_at(), self._due_since())
 
     def _oldest_at(self) -> dict[State, float]:
         """Of each open state the admission of its first row."""
@@ -195,6 +195,12 @@ class Store:
             if found := [first for first in firsts if first is not None]:
                 oldest[State.DUE] = min(found)[1]
         return oldest
+
+    def _due_since(self) -> dict[str, float]:
+        if not self.tally.calls[State.DUE]:
+            return {}
+        found = {destination: self.due.next_due(destination, frozenset()) for destination in self.due.agents}
+        return {destination: at for destination, at in found.items() if at is not None}
 
     def has_accepted(self, base_url: str) -> bool:
         """Whether any call was accepted there, as far back as the ledger reaches."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tunerd.filesystem import is_network, kind_of
-from tunerd.ledger import LedgerRefused, LedgerUnavailable
+from tunerd.ledger import DiskUse, LedgerRefused, LedgerUnavailable
 
 _CHECKED_EVERY_S: Final = 1.0
 
@@ -30,6 +30,14 @@ def check_directory(path: Path, create: bool) -> None:
     for place in (path.parent, path) if path.exists() else (path.parent,):
         if not os.access(place, os.W_OK):
             raise LedgerRefused(f"{place} cannot be written (read-only, or another owner); the ledger needs a place of its own")
+
+
+def disk_use(path: Path) -> DiskUse:
+    """Of the ledger at this path. Raises OSError."""
+    log = path.with_name(f"{path.name}-wal")
+    disk = os.statvfs(path.parent)
+    size = path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+    return DiskUse(ledger_bytes=size, free_bytes=disk.f_bavail * disk.f_frsize)
 
 
 class FreeSpace:

@@ -19,6 +19,7 @@ from tunerd.ledger import (
     Admitted,
     CallReceiver,
     Claim,
+    DiskUse,
     FailedCall,
     FarRule,
     FileMark,
@@ -40,7 +41,7 @@ from tunerd.ledger import (
 from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect_reader
-from tunerd.ledger.sqlite.directory import FreeSpace
+from tunerd.ledger.sqlite.directory import FreeSpace, disk_use
 from tunerd.ledger.sqlite.disposable_files import DisposableFiles
 from tunerd.ledger.sqlite.errors import LedgerGone
 from tunerd.ledger.sqlite.jobs import AcceptsJobs, AnswersQuestions, Job
@@ -303,6 +304,12 @@ class SqliteLedger:
 
     async def document(self, row: int) -> bytes | None:
         return await self._reader.ask(lambda store: store.bodies.document(row))
+
+    async def disk_use(self) -> DiskUse:
+        return await asyncio.to_thread(disk_use, self.path)
+
+    async def unmatched_recordings(self) -> Mapping[str, int]:
+        return await self._reader.ask(lambda store: store.recordings.unmatched())
 
     async def alive(self) -> bool:
         """True while the writer thread answers within 10 s. "Unavailable" is an answer: a full disk is no reason to restart."""

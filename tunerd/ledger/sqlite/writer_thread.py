@@ -198,7 +198,7 @@ class WriterThread:
             for jobs in asking.values():
                 for job, found in zip(jobs, claim(store, [job.ask for job in jobs if job.ask]), strict=True):
                     job.result = found
-            gauges = store.tally.gauges(self.gauges.oldest_at)
+            gauges = store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since)
             woken, disposable = store.commit()
         except Exception as exc:
             is_undone = store.rollback()
