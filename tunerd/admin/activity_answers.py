@@ -49,7 +49,7 @@ class TapPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SourceCounts:
+class SourceActivity:
     """Since the start of the daemon."""
 
     source: str
@@ -74,7 +74,7 @@ class ActivityDocument:
     version: int = VERSION
     stream: str
     at: float
-    counts: Sequence[SourceCounts]
+    counts: Sequence[SourceActivity]
     """By source, for each that has any."""
     deliveries: Durations
     """From settled file to accepted, of the calls sent in the last 60 s, at most the newest 1,000."""

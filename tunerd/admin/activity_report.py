@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, assert_never
 
 from tunerd import events as e
-from tunerd.admin.activity_answers import ActivityDocument, Durations, SourceCounts, TapPage, TapRow
+from tunerd.admin.activity_answers import ActivityDocument, Durations, SourceActivity, TapPage, TapRow
 from tunerd.admin.api import TapOrder
 from tunerd.call import State
 from tunerd.ops.activity import Activity, Happened
@@ -51,7 +51,7 @@ class ActivityReport:
             stream=activity.stream,
             at=at,
             counts=[
-                SourceCounts(source=source, **{what: counts.get((what, source), 0)
+                SourceActivity(source=source, **{what: counts.get((what, source), 0)
                                                for what in ("admitted", "retried", "sent", "failed")})
                 for source in sources
             ],
