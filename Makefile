@@ -91,9 +91,11 @@ bench: $(STAMP)
 readme: $(STAMP)
 	TUNERD_WRITE_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k output
 
-# Writes the generated pages (docs/functions.md, docs/presets/, docs/decisions/README.md) and the output shown in docs/troubleshooting.md.
+# Writes the generated pages (docs/functions.md, docs/presets/, docs/decisions/README.md), the PrometheusRule of k8s/, and the output
+# shown in docs/troubleshooting.md.
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
+	$(BIN)/python -m tests.k8s.prometheus_rule
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
 
 # The Debian package, in dist/: deb/build explains it.

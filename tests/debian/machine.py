@@ -12,14 +12,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tests.real_parts import may_mount, needs
 
 CEILING_S: Final = 60.0
-_PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAMS: Final = ("systemd-nspawn", "nsenter", "dpkg-deb", "gzip")
 TREE: Final = os.environ.get("TUNERD_DEBIAN_TREE", "/")
 """The root directory of a Debian."""
@@ -102,11 +102,13 @@ def booted(directory: Path, files: Path) -> Iterator[Machine]:
 
 
 def _leader(process: subprocess.Popen[bytes], console: Path) -> int:
-    """The systemd that this systemd-nspawn has started."""
+    """The systemd that this systemd-nspawn has started. Its first child only prepares the place, and ends."""
     never, deadline = threading.Event(), time.monotonic() + CEILING_S
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while not (found := children.read_text().split()):
+    while True:
         assert process.poll() is None, console.read_text()
         assert time.monotonic() < deadline, console.read_text()
+        with suppress(OSError):  # the child has ended meanwhile
+            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                if Path(f"/proc/{child}/comm").read_text() == "systemd\n":
+                    return int(child)
         never.wait(0.05)
-    return int(found[0])

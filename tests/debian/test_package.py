@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,20 +46,21 @@ DROP_IN = """\
 SupplementaryGroups=agents
 ReadWritePaths=-/var/spool/calls -/var/spool/later
 WatchdogSec=6s
-# Everything that tunerd can import works in this sandbox, and nothing needs a group that is not there.
-ExecStartPre=/opt/tunerd/bin/python /mnt/import_all.py
 """
+IMPORTS = "[Service]\nExecStartPre=/opt/tunerd/bin/python /mnt/import_all.py\n"
+"""At a start, everything that tunerd can import is imported in the service's sandbox."""
 IMPORT_ALL = """\
-import importlib, pkgutil, re, socket
-from importlib.metadata import packages_distributions, requires
+import importlib, pkgutil, socket, sys
+from importlib.metadata import packages_distributions
 import tunerd
+sys.path.append("/mnt/extras")
 for name in packages_distributions():
     if name.isidentifier() and not name.startswith("_"):
         importlib.import_module(name)
 for module in pkgutil.walk_packages(tunerd.__path__, "tunerd."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-assert "uvloop" in packages_distributions()
+assert "uvloop" in sys.modules
 socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close()
 """
 
@@ -78,6 +80,10 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     control.write_text(re.sub(r"^Version: .*$", "Version: 999", control.read_text(), flags=re.MULTILINE))
     config.write_text("# the example of a newer version\n")
     subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "--build", unpacked, directory / "2.deb"], check=True, stdout=-3)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].values()
+    wanted = [requirement for extra in extras for requirement in extra]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(directory / "extras"), *wanted]
+    subprocess.run(pip, check=True, capture_output=True)
     (directory / "import_all.py").write_text(IMPORT_ALL)
     return directory
 
@@ -116,7 +122,7 @@ def plan(machine: Machine, settings: str) -> None:
 def test_a_life_on_debian(machine: Machine) -> None:
     """The steps below, one after the other on one machine."""
     for step in (installed, checked, started, delivered, key_rotated, reloaded, told_in_the_status, hidden_until_bound, watched,
-                 another_instance, upgraded, removed):  # fmt: skip
+                 another_instance, upgraded, removed, installed_from_the_wheel):  # fmt: skip
         step(machine)
 
 
@@ -157,7 +163,9 @@ def started(machine: Machine) -> None:
     machine.run("systemd-run --quiet --unit=sandbox tunerd sandbox --journal /run/journal --ready-file /run/sandbox.url "
                 "--require-key tr_api_one")  # fmt: skip
     machine.until("cat /run/sandbox.url", bool)
-    machine.run("systemctl start tunerd")
+    machine.write("/etc/systemd/system/tunerd.service.d/imports.conf", IMPORTS)
+    machine.run("systemctl daemon-reload && systemctl start tunerd")
+    machine.run("rm /etc/systemd/system/tunerd.service.d/imports.conf && systemctl daemon-reload")
     assert (machine.show("ActiveState"), machine.show("StatusText")) == ("active", "no calls yet")
     exposure = machine.run("systemd-analyze security --no-pager tunerd.service | tail -1")
     assert float(re.findall(r"(\d+\.\d)", exposure)[0]) <= MAX_EXPOSURE, exposure
@@ -278,3 +286,20 @@ def removed(machine: Machine) -> None:
     machine.run("dpkg -P tunerd")
     assert machine.run("ls -d /etc/tunerd /var/lib/tunerd* 2>/dev/null || true") == ""
     assert machine.run("systemctl show -P LoadState tunerd") == "not-found\n"
+
+
+def installed_from_the_wheel(machine: Machine) -> None:
+    """A tunerd in a virtual environment, as pip makes it, becomes a service by `tunerd install-service`: it starts, delivers and
+    reloads, with the files that the wheel carries. The dry run before that changes nothing."""
+    machine.run("dpkg-deb -x /mnt/1.deb /srv/unpacked && mv /srv/unpacked/opt/tunerd /opt/tunerd")
+    planned = machine.run("/opt/tunerd/bin/tunerd install-service --dry-run")
+    machine.run("test ! -e /etc/tunerd -a ! -e /etc/systemd/system/tunerd.service -a ! -e /usr/local/bin/tunerd")
+    said = machine.run("/opt/tunerd/bin/tunerd install-service")
+    assert set(planned.splitlines()) <= set(said.splitlines())
+    machine.write("/etc/tunerd/config.yaml", CONFIG)
+    machine.run("install -m 0640 -g tunerd /dev/null /etc/tunerd/key && echo tr_api_two > /etc/tunerd/key")
+    machine.run("systemctl enable --now tunerd && systemctl reload tunerd")
+    hand_over(machine, 9)
+    arrives(machine, 9)
+    machine.run("test -s /usr/local/share/man/man1/tunerd.1 && test -s /usr/local/share/bash-completion/completions/tunerd")
+    assert "keep   /etc/tunerd/config.yaml" in machine.run("tunerd install-service")

@@ -50,6 +50,28 @@ async def until(told: Running, *ids: str) -> None:
             await told.told.until(CallAdmitted, len(told.ids()) + 1)
 
 
+async def until_unread(run: Running, *, is_unread: bool) -> None:
+    """Wait until a file was seen that is not read, or until there is none."""
+    async with asyncio.timeout(20):
+        while (run.intake.statuses()[0].unread_since is not None) is not is_unread:  # noqa: ASYNC110
+            await asyncio.sleep(0)  # threads are at work: this only gives way
+
+
+async def test_the_status_says_since_when_a_file_waits_to_be_read(tmp_path: Path) -> None:
+    """From the moment it was seen until it is complete and read."""
+    async with running(source(tmp_path, settle_timeout_s=3600.0)) as run:
+        await until_scanned(run)
+        before = SystemClock().now()
+        (tmp_path / "a.json").write_text('{"id": ')
+        await until_unread(run, is_unread=True)
+        since = run.intake.statuses()[0].unread_since
+        assert since is not None
+        assert before - 1 <= since <= SystemClock().now()
+        put(tmp_path / "a.json", {"id": "a"})
+        await until(run, "a")
+        await until_unread(run, is_unread=False)
+
+
 async def send(ledger: MemoryLedger, *ids: str) -> None:
     """Let these calls be accepted; others that are claimed on the way are given back."""
     now, back = SystemClock().now(), []

@@ -2,6 +2,8 @@
 against what tunerd's configuration in them says.
 """
 
+import re
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +13,14 @@ import pytest
 import yaml
 
 from tests.k8s.manifests import OVERLAYS, containers, pod_spec, rendered, rendered_with, tunerd_of, workload
+from tests.k8s.prometheus_rule import FILE, made
 from tests.real_parts import needs_program
 from tunerd.config.quantities import parse_duration
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import compile_sources
 
 VERSIONS: Final = ("1.30", "1.32", "1.35")
-CUSTOM: Final = ("PodMonitor",)
+CUSTOM: Final = ("PodMonitor", "PrometheusRule")
 """Kinds of the Prometheus Operator, whose schemas are not Kubernetes' own."""
 EXTRAS: Final = ("monitoring", "network-policy")
 
@@ -143,3 +146,19 @@ def test_the_key_is_not_in_the_repository() -> None:
     """The manifests name the Secret, and contain none."""
     for overlay in OVERLAYS:
         assert "Secret" not in {one["kind"] for one in objects_of(overlay)}
+
+
+@needs_program("promtool", "it checks the alert rules (Debian: prometheus)")
+def test_promtool_takes_the_rules(tmp_path: Path) -> None:
+    """The PrometheusRule holds the groups of monitoring/, and Prometheus itself understands them."""
+    [rule] = [one for one in rendered_with(tmp_path, "native-sidecar", EXTRAS) if one["kind"] == "PrometheusRule"]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rule["spec"]))
+    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"SUCCESS: \d\d+ rules found", done.stdout), done.stdout
+
+
+def test_the_alert_rules_are_those_of_monitoring() -> None:
+    """The PrometheusRule is made from the files that a plain Prometheus reads."""
+    assert FILE.read_text() == made(), "say make docs"

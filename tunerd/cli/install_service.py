@@ -82,7 +82,8 @@ def command(dry_run: bool, root: Path | None) -> None:
             say(_said(step, root))
             _do(step, root or Path("/"))
     except (OSError, subprocess.CalledProcessError) as exc:
-        fail(f"the service is not (fully) installed: {exc}. Correct this, and run the command again")
+        why = str(exc).rstrip(".")
+        fail(f"the service is not (fully) installed: {why}. Correct this, and run the command again")
     say()
     say("Next: write /etc/tunerd/config.yaml and the key, then")
     say("  tunerd check --online && systemctl enable --now tunerd")
