@@ -74,7 +74,7 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
             say_wrapped(f"{event.what}{answer}{detail}", f"    {instant(event.at)}  ", " " * 27)
     if call.state == "failed" and not call.dismissed:
         say()
-        say_wrapped(_to_do(call), "  what to do    ", _INDENT)
+        say_wrapped(to_do(call, selection(call)), "  what to do    ", _INDENT)
 
 
 def _next_attempt(call: CallRow, status: StatusDocument) -> str:
@@ -105,7 +105,7 @@ def draw_failed(calls: Sequence[CallRow], now: float) -> None:
         say_wrapped(why(call), "  why   ", " " * 8)
         if call.call_id:
             say_wrapped(place(call.path, call.offset), "  from  ", " " * 8)
-        say_wrapped(_to_do(call), "  do    ", " " * 8)
+        say_wrapped(to_do(call, selection(call)), "  do    ", " " * 8)
 
 
 def draw_report(report: Report, verb: str) -> None:
@@ -126,14 +126,18 @@ def _problems(problems: Sequence[CallProblem], title: str, colour: str) -> None:
         say(f"  and {len(problems) - _PROBLEMS_SHOWN:,} more; --json lists them all")
 
 
-def _to_do(call: CallRow) -> str:
+def selection(call: CallRow) -> str:
+    """The arguments by which a command selects this call."""
     if call.call_id:
-        it = ("-- " if call.call_id.startswith("-") else "") + in_shell(call.call_id)
-    else:
-        it = f"--place {in_shell(place(call.path, call.offset))}"
-    to_do = _TO_DO.get(call.reason or "", "tunerd retry {it}")
+        return ("-- " if call.call_id.startswith("-") else "") + in_shell(call.call_id)
+    return f"--place {in_shell(place(call.path, call.offset))}"
+
+
+def to_do(call: CallRow, it: str) -> str:
+    """What to do about a call that failed, and about others like it. `it`: the arguments that select them."""
+    what = _TO_DO.get(call.reason or "", "tunerd retry {it}")
     if call.reason == "rejected" and call.http_status == 400:
-        to_do = _OF_A_400
+        what = _OF_A_400
     if call.reason == "unreadable" and call.offset:
-        to_do = "correct it there, then: tunerd retry {it}"  # in a log or a list other lines may move, and the row stays
-    return to_do.format(it=it, path=in_shell(call.path))
+        what = "correct it there, then: tunerd retry {it}"  # in a log or a list other lines may move, and the row stays
+    return what.format(it=it, path=in_shell(call.path))
