@@ -91,7 +91,7 @@ bench: $(STAMP)
 readme: $(STAMP)
 	TUNERD_WRITE_README=1 $(BIN)/python -m pytest -q tests/test_readme.py -k output
 
-# Writes the generated pages (docs/functions.md, docs/presets/, docs/decisions/README.md), the PrometheusRule of k8s/, and the output
+# Writes the generated pages (docs/functions.md, docs/commands.md, docs/tunerd.1, docs/presets/, docs/decisions/README.md), the PrometheusRule of k8s/, and the output
 # shown in docs/troubleshooting.md.
 docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate

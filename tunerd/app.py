@@ -6,6 +6,7 @@ through `run`.
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from aiohttp.web import RouteDef
 from prometheus_client import CollectorRegistry
 
 from tunerd import __version__
+from tunerd.admin.activity_report import ActivityReport
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.protocol import ControlError
 from tunerd.admin.service import AdminService, DaemonOrders
@@ -33,6 +35,7 @@ from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.lifecycle import Conductors, RunResult, Stop, on_signals, once, pause_due, serve
 from tunerd.loading.config_file import load
 from tunerd.maintenance import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
+from tunerd.ops.activity import Activity
 from tunerd.ops.coverage import Coverage
 from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.health import Health
@@ -146,6 +149,7 @@ class _Observers:
     metrics: Metrics
     coverage: Coverage
     last_hour: LastHour
+    activity: Activity
     emit: Emit
 
 
@@ -157,8 +161,9 @@ def _observers(config: Config, options: Options, clock: Clock) -> _Observers:
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now,
                       destinations=labels_of(config))  # fmt: skip
     coverage, last_hour = Coverage(_each(metrics, event_logger)), LastHour(clock.now)
+    activity = Activity(clock.now, secrets.token_hex(4))
     return _Observers(level=level, log=log, event_logger=event_logger, metrics=metrics, coverage=coverage, last_hour=last_hour,
-                      emit=_each(metrics, event_logger, coverage, last_hour))  # fmt: skip
+                      activity=activity, emit=_each(metrics, event_logger, coverage, last_hour, activity))  # fmt: skip
 
 
 async def _serve_operators(
@@ -175,7 +180,8 @@ async def _serve_operators(
     observers.metrics.add_gauges(status)
     calls = CallOrders(runtime.ledger, lambda: runtime.mappings, runtime.read_again, runtime.now)
     daemon = DaemonOrders(reload=reload_now, rescan=runtime.intake.look,
-                          configuration=lambda: configuration_document(runtime, environ))  # fmt: skip
+                          configuration=lambda: configuration_document(runtime, environ),
+                          activity=ActivityReport(observers.activity))  # fmt: skip
     admin = AdminService(status, calls, runtime.delivery, daemon)
     await _serve_orders(admin, config, environ, probe_pages(health.ailment, status.ready), observers.log, stack)
     page_address = ""

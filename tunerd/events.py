@@ -140,6 +140,7 @@ class RecordingAdmitted:
 class RecordingMatched:
     source: str
     """Source of the call."""
+    call_id: str
     waited_s: float
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tests.ops.parts import NOW, destination
+from tunerd.admin.activity_report import ActivityReport
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.service import AdminService, DaemonOrders, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
+from tunerd.ops.activity import Activity
 from tunerd.outcome import FailReason
 from tunerd.statuses import DestinationStatus, SourceStatus
 from tunerd.testing import MemoryLedger, make_call
@@ -65,11 +67,13 @@ class Bench:
     now: float = NOW
 
     def __post_init__(self) -> None:
+        self.activity = Activity(lambda: self.now, "stream-1")
         self.status = StatusReport(
             self.ledger, self.facts, lambda: self.now, destinations=lambda: self.destinations, sources=lambda: self.sources
         )
         calls = CallOrders(self.ledger, self._rules, self._read, lambda: self.now)
-        daemon = DaemonOrders(reload=self._reload, rescan=lambda: 1, configuration=self._configuration)
+        daemon = DaemonOrders(reload=self._reload, rescan=lambda: 1, configuration=self._configuration,
+                              activity=ActivityReport(self.activity))  # fmt: skip
         self.admin = AdminService(self.status, calls, LedgerPauses(self.ledger, lambda: self.now), daemon)
         self.ask = self.admin.ask
 

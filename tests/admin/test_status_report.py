@@ -9,7 +9,7 @@ import tunerd
 from tests.admin.benches import Bench
 from tests.ops.parts import NOW, destination, source
 from tunerd import statuses
-from tunerd.admin import answer_types, audit_report
+from tunerd.admin import activity_answers, answer_types, audit_report
 from tunerd.admin.answer_types import IdleDocument, StateRow, StatusDocument
 from tunerd.admin.api import StatusOrder
 from tunerd.admin.typed_json import from_json
@@ -108,5 +108,7 @@ def test_every_field_is_documented() -> None:
     before, heading, after = (DOCS / "status-json.md").read_text().partition("## The audit")
     its_section, _, rest = after.partition("\n## ")
     assert heading
-    assert set(re.findall(r"^\| `(\w+)` \|", before + rest, re.MULTILINE)) == _fields_of(answer_types) | _fields_of(statuses)
+    assert set(re.findall(r"^\| `(\w+)` \|", before + rest, re.MULTILINE)) == (
+        _fields_of(answer_types) | _fields_of(activity_answers) | _fields_of(statuses)
+    )
     assert _fields_of(audit_report) - {"version"} <= set(re.findall(r"`(\w+)(?:\[\])?`", its_section))

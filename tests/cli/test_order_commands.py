@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,12 +77,21 @@ class Daemon:
         return CliRunner().invoke(main, [name, "-c", str(self.config), *others], **options)  # type: ignore[arg-type]
 
 
+@contextmanager
+def serving(directory: Path) -> Iterator[Daemon]:
+    """A daemon that is closed at the end of the block."""
+    made = Daemon(directory)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """A running daemon with one configuration."""
-    made = Daemon(tmp_path)
-    yield made
-    made.close()
+    with serving(tmp_path) as made:
+        yield made
 
 
 def states(daemon: Daemon) -> dict[str | None, str]:
@@ -234,6 +244,46 @@ def test_failed_lists_what_and_why_and_what_to_do(daemon: Daemon) -> None:
     assert "no call matches" in daemon.run("failed", "--source", "other").output
     assert "newest are shown" in daemon.run("failed", "--limit", "1").output
     assert len(json.loads(daemon.run("failed", "--json").output)["calls"]) == 2
+
+
+def test_failed_groups_calls_by_cause(daemon: Daemon) -> None:
+    """The largest cause first, whatever differs between its calls in ids and numbers; one command that selects them all."""
+    for n in range(5):
+        daemon.do(lambda bench, n=n: bench.fail(f"call-{n}", detail=f"HTTP 422: transcript[{n}].role of 'call-{n}' is wrong"))
+    daemon.do(lambda bench: bench.fail("other-1", "other-2", detail="HTTP 422: call_type is missing"))
+    daemon.do(lambda bench: bench.refuse(refused("/calls/half.json")))
+    out = daemon.run("failed").output
+    assert out.startswith("5 calls   rejected   source agent, "), out
+    assert "  why   HTTP 422: transcript[4].role of 'call-4' is wrong\n  calls call-4, call-3, call-2 and 2 more\n" in out
+    assert "tunerd retry --reason rejected --source agent These" in " ".join(out.split())
+    assert "These options also select the 2 other calls that failed for this reason." in out
+    assert "2 calls   rejected   source agent, " in out
+    assert "tunerd retry other-2 other-1" in " ".join(out.split())
+    assert "/calls/half.json   unreadable   source agent" in out
+    assert out.endswith("\nTo list each call: tunerd failed --limit 0\n")
+    assert fits_the_screen(out)
+
+
+def test_the_command_for_a_group_selects_no_older_calls(daemon: Daemon) -> None:
+    """`--since` narrows what is shown, and is repeated in the command to copy."""
+    daemon.do(lambda bench: bench.fail("call-1", "call-2", "call-3", "call-4"))
+    out = " ".join(daemon.run("failed", "--since", "2025-12-31T00:00Z").output.split())
+    assert "tunerd retry --reason rejected --source agent --since 2025-12-31T00:00:00Z" in out
+
+
+def test_each_reason_of_a_group_says_what_to_do(daemon: Daemon) -> None:
+    """Whatever the reason, no placeholder is left and a command is named, or that nothing needs to be typed."""
+    for reason in FailReason:
+        daemon.do(
+            lambda bench, reason=reason: bench.refuse(
+                *(refused(f"/calls/{reason.value}-{n}.json", reason=reason, call_id=f"{reason.value}-{n}") for n in range(4))
+            )
+        )
+    out = daemon.run("failed").output
+    assert out.count("4 calls   ") == len(FailReason)
+    assert out.count("  do    ") == len(FailReason)
+    assert "{" not in out
+    assert fits_the_screen(out)
 
 
 def test_failed_shows_as_many_as_are_asked_for(daemon: Daemon) -> None:

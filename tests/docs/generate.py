@@ -1,5 +1,5 @@
-"""The generated pages: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/, and
-tunerd.1 from the commands.
+"""The generated pages: functions.md from the registry, presets/*.md from the presets' YAML, the index of decisions/,
+tunerd.1 and commands.md from the commands.
 
 `python -m tests.docs.generate` (or `make docs`) writes them; a test fails when they are out of date.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.docs.commands_page import commands_page
 from tests.docs.fences import DOCS
 from tests.docs.manual import man_page
 from tunerd.mapping import presets
@@ -31,6 +32,7 @@ def made_pages() -> dict[Path, str]:
         DOCS / "presets" / "README.md": _index_page(),
         DOCS / "decisions" / "README.md": _decisions_page(),
         DOCS / "tunerd.1": man_page(),
+        DOCS / "commands.md": commands_page(_MADE),
     }
     return pages | {DOCS / "presets" / f"{name}.md": _preset_page(name) for name in presets.names()}
 

@@ -44,6 +44,11 @@ _PROGRAMS: Final = {
 class ServiceHost:
     def __init__(self, place: Path, tuner: Sandbox) -> None:
         self.place, self.tuner = place, tuner
+        self._address = tuner.url
+
+    def stand_in_at(self, address: str) -> None:
+        """The page's commands name the stand-in by this address."""
+        self._address = address
 
     def path(self, name: str) -> Path:
         """Where a path of the page is here."""
@@ -81,7 +86,7 @@ class ServiceHost:
     def _here(self, line: str) -> str:
         for place in _PLACES:
             line = re.sub(rf"(?<![\w/]){place}\b", str(self.path(place)), line)
-        return line
+        return line.replace(self._address, self.tuner.url)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}

@@ -57,6 +57,18 @@ def test_the_man_page_has_every_command_and_option() -> None:
         assert not [one for param in command.params for one in param.opts if one.startswith("-") and f"{one}" not in page]
 
 
+def test_the_commands_page_has_every_option_and_example() -> None:
+    """Each command has a section with all of its options, and the block with its examples."""
+    page = (DOCS / "commands.md").read_text()
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        section = page.partition(f"\n## tunerd {name}\n")[2].partition("\n## ")[0]
+        assert not [one for param in command.params for one in param.opts if one.startswith("--") and one not in section], name
+        assert "Example" in section, name
+
+
 @needs_program("groff", "it formats the man page (Debian: groff-base)")
 def test_the_man_page_is_without_warnings() -> None:
     """groff knows every request, and the text of commands is printed as it is."""

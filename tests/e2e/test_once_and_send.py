@@ -221,8 +221,8 @@ async def on_a_terminal(*arguments: str) -> tuple[int, str]:
 
 
 async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """The progress bar counts finished calls of all calls, says how many wait for a recording, and leaves only the last line;
-    in a pipe or a file there is no bar."""
+    """The progress bar counts finished calls of all calls, says how many wait for a recording and how many end per second, and leaves
+    only the last line; in a pipe or a file there is no bar."""
     async with sandbox(tmp_path, Faults(latency_s=0.7)) as tuner:
         config = _prepare(tmp_path, tuner.url)
         for n in range(3):
@@ -232,6 +232,7 @@ async def test_once_draws_a_bar_on_a_terminal(tmp_path: Path) -> None:
         assert code == 1
         assert "calls (1 wait for a recording) ━" in said
         assert re.search(r" [0-3]/4 0:00:\d\d", said)
+        assert re.search(r" \d+\.\d/s", said)
         bar, _, after = said.rpartition("\x1b[2K")
         assert "━" in bar
         assert after == "3 sent, 0 failed, 1 waiting for a recording\r\n"

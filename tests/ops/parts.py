@@ -114,7 +114,7 @@ def every_event(text: str = "") -> list[e.Event]:
         e.CallDuplicate(source="agent", call_id="call-1", replaced=False),
         e.PartsLate(source="agent", count=2, path="/calls/late.json"),
         e.RecordingAdmitted(source="egress"),
-        e.RecordingMatched(source="agent", waited_s=12.0),
+        e.RecordingMatched(source="agent", call_id="call-1", waited_s=12.0),
         failed(what=f"too long {text}"),
         e.AttemptEnded(destination="d", outcome="sent", took_s=0.1, status=201),
         sent(),

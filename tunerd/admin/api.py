@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from tunerd.admin import answer_types as answers
+from tunerd.admin.activity_answers import ActivityDocument, TapPage, TapRow
 from tunerd.call import State
 from tunerd.ledger import Filter, StoredCall
 
@@ -206,7 +207,48 @@ class RescanOrder(Order[answers.RescanStarted]):
     answer: ClassVar[type[Any]] = answers.RescanStarted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TapOrder(Order[TapPage]):
+    """Follow what happens to calls: the events after one that is known, of those that the daemon still remembers.
+
+    An omitted filter does not narrow what is shown. The pause of a destination belongs to no source, state or call."""
+
+    name: ClassVar[str] = "tap"
+    answer: ClassVar[type[Any]] = TapPage
+    changes: ClassVar[bool] = False
+    is_quick: ClassVar[bool] = True
+    after: int | None = None
+    """`next_after` of the page before; null: begin now."""
+    stream: str = ""
+    """`stream` of the page before: another one is a restarted daemon, whose events are all new."""
+    last: int = 0
+    """Without `after`: begin with this many earlier events."""
+    limit: int = 200
+    sources: frozenset[str] = frozenset()
+    states: frozenset[State] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    call_ids: frozenset[str] = frozenset()
+
+    def fits(self, row: TapRow) -> bool:
+        return (
+            (not self.sources or row.source in self.sources)
+            and (not self.states or row.state in self.states)
+            and (not self.reasons or row.reason in self.reasons)
+            and (not self.call_ids or row.call_id in self.call_ids)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityOrder(Order[ActivityDocument]):
+    """Show how many calls were admitted, retried, sent and failed since the start, and how long the newest took."""
+
+    name: ClassVar[str] = "activity"
+    answer: ClassVar[type[Any]] = ActivityDocument
+    changes: ClassVar[bool] = False
+    is_quick: ClassVar[bool] = True
+
+
 ORDERS: Final[Sequence[type[Order[Any]]]] = (
     StatusOrder, IdleOrder, CallsOrder, StoryOrder, DocumentsOrder, ConfigurationOrder, RetryOrder, RemapOrder, DismissOrder,
-    ForgetOrder, PauseOrder, ResumeOrder, ReloadOrder, RescanOrder,
+    ForgetOrder, PauseOrder, ResumeOrder, ReloadOrder, RescanOrder, TapOrder, ActivityOrder,
 )  # fmt: skip

@@ -132,12 +132,15 @@ def source_warnings(status: SourceStatus) -> list[str]:
     return warnings
 
 
-def to_do(call: CallRow, quoted: Callable[[str], str] = in_shell) -> str:
-    """What an operator may do about a failed call. `quoted`: makes one word of a command."""
+def selection(call: CallRow, quoted: Callable[[str], str] = in_shell) -> str:
+    """The arguments by which a command selects this call. `quoted`: makes one word of a command."""
     if call.call_id:
-        it = ("-- " if call.call_id.startswith("-") else "") + quoted(call.call_id)
-    else:
-        it = f"--place {quoted(place(call.path, call.offset))}"
+        return ("-- " if call.call_id.startswith("-") else "") + quoted(call.call_id)
+    return f"--place {quoted(place(call.path, call.offset))}"
+
+
+def to_do(call: CallRow, it: str, quoted: Callable[[str], str] = in_shell) -> str:
+    """What to do about a call that failed, and about others like it. `it`: the arguments that select them."""
     what = _TO_DO.get(call.reason or "", "tunerd retry {it}")
     if call.reason == "rejected" and call.http_status == 400:
         what = _OF_A_400

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
+from tunerd.admin.activity_answers import ActivityDocument, TapPage
+from tunerd.admin.activity_report import ActivityReport
 from tunerd.admin.answer_types import (
     ConfigurationDocument,
     DestinationNames,
@@ -13,6 +15,7 @@ from tunerd.admin.answer_types import (
     StatusDocument,
 )
 from tunerd.admin.api import (
+    ActivityOrder,
     CallsOrder,
     ConfigurationOrder,
     DismissOrder,
@@ -29,6 +32,7 @@ from tunerd.admin.api import (
     RetryOrder,
     StatusOrder,
     StoryOrder,
+    TapOrder,
 )
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.status_report import StatusReport
@@ -52,6 +56,7 @@ class DaemonOrders:
     reload: Callable[[], Awaitable[Sequence[str]]]
     rescan: Callable[[], int]
     configuration: Callable[[], ConfigurationDocument]
+    activity: ActivityReport
 
 
 class AdminService:
@@ -77,6 +82,8 @@ class AdminService:
             ResumeOrder: self._resume,
             ReloadOrder: self._reload,
             RescanOrder: self._rescan,
+            TapOrder: self._tap,
+            ActivityOrder: self._activity,
         }
 
     async def ask(self, order: Order[A]) -> A:
@@ -109,6 +116,12 @@ class AdminService:
 
     async def _configuration(self, _: ConfigurationOrder) -> ConfigurationDocument:
         return self._running().configuration()
+
+    async def _tap(self, order: TapOrder) -> TapPage:
+        return self._running().activity.page(order)
+
+    async def _activity(self, _: ActivityOrder) -> ActivityDocument:
+        return self._running().activity.document()
 
     def _running(self) -> DaemonOrders:
         if self._daemon is None:

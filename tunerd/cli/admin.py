@@ -14,6 +14,7 @@ from tunerd import __version__
 from tunerd.admin.answer_types import CallRow, Report
 from tunerd.admin.api import Admin, CallsOrder, DismissOrder, Order, OrderRefused, RemapOrder, RetryOrder
 from tunerd.admin.call_orders import CallOrders, SourceRules
+from tunerd.admin.client import TIMEOUT_S, AdminClient
 from tunerd.admin.protocol import ControlError
 from tunerd.admin.service import AdminService, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport, stored_destination
@@ -53,6 +54,20 @@ def ask(target: Target, question: Order[T] | Callable[[Admin], Awaitable[T]], *,
 def fail(message: str, code: int = FAILURE) -> NoReturn:
     say(f"tunerd: {message}", err=True)
     sys.exit(code)
+
+
+def daemon_or_exit(target: Target, consequence: str, timeout_s: float = TIMEOUT_S) -> AdminClient:
+    """The running daemon, for a command that is of no use without one; `consequence`: why, for the message."""
+    known = read_known(target.config)
+    try:
+        daemon = running_daemon(target, known, timeout_s=timeout_s)
+    except ControlError as exc:
+        fail(str(exc))
+    if daemon is not None:
+        return daemon
+    if known.ledger.path is None:
+        exit_bad_config(known.error())
+    fail(f"no tunerd runs with the ledger {known.ledger.path}: {consequence}")
 
 
 @asynccontextmanager

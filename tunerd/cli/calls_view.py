@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tunerd.admin.answer_types import CallProblem, CallRow, Report, StatusDocument, StoryRow
-from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, to_do, why
+from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, selection, to_do, why
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped, unbroken
 from tunerd.cli.terminal import say, style
 
@@ -54,7 +54,7 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
             say_wrapped(f"{event.what}{answer}{detail}", f"    {instant(event.at)}  ", " " * 27)
     if call.state == "failed" and not call.dismissed:
         say()
-        say_wrapped(to_do(call, unbroken), "  what to do    ", _INDENT)
+        say_wrapped(to_do(call, selection(call, unbroken), unbroken), "  what to do    ", _INDENT)
 
 
 def draw_failed(calls: Sequence[CallRow], now: float) -> None:
@@ -64,7 +64,7 @@ def draw_failed(calls: Sequence[CallRow], now: float) -> None:
         say_wrapped(why(call), "  why   ", " " * 8)
         if call.call_id:
             say_wrapped(place(call.path, call.offset), "  from  ", " " * 8)
-        say_wrapped(to_do(call, unbroken), "  do    ", " " * 8)
+        say_wrapped(to_do(call, selection(call, unbroken), unbroken), "  do    ", " " * 8)
 
 
 def draw_report(report: Report, verb: str) -> None:

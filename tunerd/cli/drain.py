@@ -9,9 +9,9 @@ from tunerd.admin.answer_types import IdleDocument
 from tunerd.admin.api import Admin, IdleOrder, OrderRefused, RescanOrder
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
-from tunerd.cli.admin import FAILURE, fail
-from tunerd.cli.options import DURATION, exit_bad_config
-from tunerd.cli.target import Target, read_known, running_daemon, target_options
+from tunerd.cli.admin import FAILURE, daemon_or_exit, fail
+from tunerd.cli.options import DURATION
+from tunerd.cli.target import Target, target_options
 from tunerd.cli.terminal import say
 from tunerd.clock import Clock, SystemClock
 
@@ -39,13 +39,8 @@ def command(target: Target, deadline_s: float) -> None:
     """Wait until the running daemon has sent everything that is due. The daemon keeps reading meanwhile, and is not stopped.
 
     Calls that wait for their recording are not waited for; any that are left are printed."""
-    known = read_known(target.config)
+    daemon = daemon_or_exit(target, "nothing is being sent", timeout_s=_ANSWER_S)
     try:
-        daemon = running_daemon(target, known, timeout_s=_ANSWER_S)
-        if daemon is None and known.ledger.path is None:
-            exit_bad_config(known.error())
-        if daemon is None:
-            fail(f"no tunerd runs with the ledger {known.ledger.path}: nothing is being sent")
         last, is_idle = asyncio.run(drain(daemon, deadline_s, SystemClock()))
     except (ControlError, OrderRefused) as exc:
         fail(str(exc))

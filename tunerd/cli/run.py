@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+import time
 import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ from typing import Final
 
 import click
 
+from tunerd.admin.phrases import span
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
 from tunerd.cli.admin import FAILURE, LOCKED, fail
 from tunerd.cli.options import DURATION, config_option, exit_bad_config
+from tunerd.cli.rates import Rates
 from tunerd.cli.terminal import say
 from tunerd.ledger import Gauges, LedgerRefused
 from tunerd.lifecycle import RunResult
@@ -26,6 +29,8 @@ SWITCH_S: Final = 0.001
 would wait that long again for each socket that it writes to, while files are read and the ledger is written."""
 NAMED: Final = 20
 """Files that could not be read, named at the end."""
+PACE_S: Final = 30.0
+"""The rate that the progress bar shows is that of this last time."""
 _EPILOG = """\b
 Examples:
   tunerd run -c /etc/tunerd/config.yaml
@@ -151,23 +156,37 @@ def counts(gauges: Gauges) -> str:
     return ", ".join(parts) + hint
 
 
+def pace_of(rate: float | None, left: int) -> str:
+    """`34.1/s, 8 s for those read`. The time is that of the calls that have been read: files may still be unread, and a call may
+    wait for its next attempt. Empty while no call has ended lately."""
+    if not rate:
+        return ""
+    return f"{rate:,.1f}/s" + (f", {span(left / rate)} for those read" if left else "")
+
+
 @contextmanager
 def _progress(once: bool) -> Iterator[Callable[[Gauges], None]]:
     """A progress bar on a terminal while `--once` works; else nothing."""
     if not (once and sys.stdout.isatty()):
         yield lambda _: None
         return
+    # Imported here: the daemon does not need it.
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )  # fmt: skip
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("calls", total=None)
+        task, rates = bar.add_task("calls", total=None, pace=""), Rates(PACE_S)
 
         def show(gauges: Gauges) -> None:
             ended = sum(gauges.calls.get(state, 0) for state in (State.SENT, State.FAILED))
             waiting = gauges.calls.get(State.WAITING, 0)
             moving = gauges.calls.get(State.DUE, 0) + gauges.calls.get(State.SENDING, 0)
             text = f"calls ({waiting} wait for a recording)" if waiting else "calls"
-            bar.update(task, completed=ended, total=ended + moving + waiting, description=text)
+            rates.add(time.monotonic(), {"ended": ended})
+            pace = pace_of(rates.of("ended"), moving)
+            bar.update(task, completed=ended, total=ended + moving + waiting, description=text, pace=pace)
 
         yield show

@@ -26,12 +26,12 @@ def draw_status(status: StatusDocument) -> None:
         say()
         say("Destinations")
         for destination in status.destinations:
-            _destination(destination, now)
+            draw_destination(destination, now)
     if status.sources:
         say()
         say("Sources")
         for source in status.sources:
-            _source(source)
+            draw_source(source)
     for stranded in status.stranded:
         say()
         _stranded(stranded)
@@ -58,7 +58,7 @@ def _daemon(status: StatusDocument) -> None:
             say_wrapped(problem, "    ")
 
 
-def _destination(status: DestinationStatus, now: float) -> None:
+def draw_destination(status: DestinationStatus, now: float) -> None:
     limit = f" of {status.limit}" if status.limit else ""
     uploads = f"   {status.in_flight}{limit} uploads in flight" if status.limit or status.in_flight else ""
     label = f" ({status.label})" if status.label not in ("", FIRST_LABEL) else ""
@@ -74,7 +74,7 @@ def _destination(status: DestinationStatus, now: float) -> None:
         say(f"    agent {agent.agent} " + style(f"paused ({agent.reason.value})", fg="yellow") + since)
 
 
-def _source(status: SourceStatus) -> None:
+def draw_source(status: SourceStatus) -> None:
     counts = count_of(status.files, "file") + (f", {status.settling:,} not read yet" if status.settling else "")
     counts += f", {status.late_parts:,} parts arrived after their call was sent" if status.late_parts else ""
     state = style(f"paused ({status.paused.value})", fg="yellow") if status.paused else counts

@@ -90,7 +90,7 @@ def failures_of(failed: Sequence[FailedCall], matched: Sequence[Matched]) -> Ite
             what=call.refusal.what,
         )
     for one in matched:
-        yield RecordingMatched(source=one.source, waited_s=one.waited_s)
+        yield RecordingMatched(source=one.source, call_id=one.call_id, waited_s=one.waited_s)
 
 
 def refused_event(source: str, refused: RefusedDocument) -> CallFailed:

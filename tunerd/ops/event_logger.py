@@ -256,7 +256,11 @@ def _detail(event: e.Event) -> Line | None:
             return Line("debug", "duplicate", {
                 "source": event.source, "call_id": event.call_id, "replaced": event.replaced})  # fmt: skip
         case e.RecordingMatched():
-            return Line("debug", "recording found", {"source": event.source, "waited_s": round(event.waited_s, 1)})
+            return Line(
+                "debug",
+                "recording found",
+                {"source": event.source, "call_id": event.call_id, "waited_s": round(event.waited_s, 1)},
+            )
         case e.DocumentIgnored():
             return Line("debug", "document ignored by the rules", {"source": event.source})
         case e.CallRetried():

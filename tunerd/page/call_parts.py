@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from tunerd.admin.answer_types import CallRow, CallsPage, StatusDocument, StoryRow
-from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, to_do, why
+from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, selection, to_do, why
 from tunerd.page.frame import Viewer, asked, badge, card, form, row, state_badge
 from tunerd.page.markup import NOTHING, Html, joined, tag
 
@@ -36,7 +36,7 @@ def _group(reason: str, calls: Sequence[CallRow], now: float, viewer: Viewer, *,
         tag("a", "list", href="/failed?" + _query(reason=reason), class_="end"), class_="head",
     )  # fmt: skip
     examples = [tag("p", call_link(call), f": {why(call)}") for call in calls[:_EXAMPLES]]
-    do = tag("p", tag("span", "do: ", class_="dim"), to_do(newest))
+    do = tag("p", tag("span", "do: ", class_="dim"), to_do(newest, selection(newest)))
     if not viewer.may_act:
         return row(head, *examples, do)
     fields = {"reason": reason}
@@ -58,7 +58,7 @@ def failed_list(reason: str, found: CallsPage, now: float, viewer: Viewer) -> Se
             tag("p", why(call)),
             tag("p", tag("span", "from ", class_="dim"), tag("span", place(call.path, call.offset), class_="place"))
             if call.call_id else NOTHING,
-            tag("p", tag("span", "do: ", class_="dim"), to_do(call)),
+            tag("p", tag("span", "do: ", class_="dim"), to_do(call, selection(call))),
             _acts(call, viewer),
         )
         for call in found.calls
@@ -91,7 +91,7 @@ def _story(one: StoryRow, status: StatusDocument, viewer: Viewer) -> Sequence[Ht
     ]
     table = tag("table", *(tag("tr", tag("th", name), tag("td", value)) for name, value in facts if value), class_="facts")
     is_failed = call.state == "failed" and not call.dismissed
-    do = tag("p", tag("span", "do: ", class_="dim"), to_do(call)) if is_failed else NOTHING
+    do = tag("p", tag("span", "do: ", class_="dim"), to_do(call, selection(call))) if is_failed else NOTHING
     events = [
         tag("tr", tag("td", instant(event.at), class_="at dim"),
             tag("td", event.what + ("" if event.http_status is None else f" {event.http_status}")
