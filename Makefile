@@ -7,7 +7,7 @@ PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
-.PHONY: lock image imageload containers release deb debian clean
+.PHONY: site lock image imageload containers release deb debian clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -97,6 +97,10 @@ docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	$(BIN)/python -m tests.k8s.prometheus_rule
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# The documentation as a site, in build/site; a warning fails.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The Debian package, in dist/: deb/build explains it.
 deb: $(STAMP)
