@@ -1,5 +1,5 @@
-"""What mkdocs.yml needs beside docs/: README.md, CONTRIBUTING.md and the example configuration lie outside of it, and blocks of code have
-words for the tests in their first line."""
+"""What mkdocs.yml needs beside docs/: README.md, CONTRIBUTING.md and the example configuration are outside of it, and the blocks
+of code have words for the tests in their first line."""
 
 import re
 from pathlib import Path
