@@ -203,7 +203,7 @@ class Daemon(Process):
     async def get(self, path: str) -> str:
         """The response of the daemon: of the scraped port for its paths, else of the status page."""
         is_scraped = path in ("/metrics", "/healthz", "/readyz")
-        address = self.told("listening" if is_scraped else "status page")[-1]["address"]
+        address = self.told("listening")[-1]["address"] if is_scraped else self.told("status page")[-1]["url"][7:-1]
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as answer:
             return await answer.text()
 

@@ -73,7 +73,7 @@ async def test_the_page_of_what_really_happened(tmp_path: Path) -> None:
         daemon.signal(1)
         await until(lambda: daemon.told("configuration reloaded"))
         assert json.loads(await daemon.get("/status.json"))["config"]["fingerprint"] != fingerprint
-        url = f"http://{daemon.told('status page')[-1]['address']}"
+        url = daemon.told("status page")[-1]["url"].rstrip("/")
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
             async with session.post(f"{url}/login", data={"token": "the-token-of-this-daemon"}) as answer:
                 csrf = (await answer.text()).partition('name="csrf" value="')[2].partition('"')[0]

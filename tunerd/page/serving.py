@@ -36,5 +36,5 @@ async def serve_page(admin: Admin, config: Callable[[], Config], log: LogWriter,
         return ""
     stack.push_async_callback(server.close)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    log.info("status page", address=address, url=f"http://{address}/")
+    log.info("status page", url=f"http://{address}/")
     return address
