@@ -7,7 +7,7 @@ PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
-.PHONY: site lock image imageload containers release deb debian clean
+.PHONY: screenshots site lock image imageload containers release deb debian clean
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -97,6 +97,12 @@ docs: $(STAMP)
 	$(BIN)/python -m tests.docs.generate
 	$(BIN)/python -m tests.k8s.prometheus_rule
 	TUNERD_WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/docs/test_shown.py
+
+# Pictures of the status page in every state, into build/screenshots; the three that docs/status-page.md shows go to docs/images.
+screenshots: $(STAMP)
+	mkdir -p build/screenshots
+	TUNERD_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest -q -n 0 tests/page/test_browser.py -k each_state
+	cd build/screenshots && cp busy-desktop-light.png broken-desktop-dark.png broken-phone-light.png ../../docs/images/
 
 # The documentation as a site, in build/site; a warning fails.
 site: $(STAMP)

@@ -4,6 +4,7 @@ Without the part such a test is skipped with the reason, or fails if `CI=true` (
 only when a test that needs it is about to run.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -62,6 +63,11 @@ needs_network_namespace: Final = needs(
     "the right to make a network namespace (root with CAP_SYS_ADMIN)", may_unshare_network, "it switches off IPv6 for one process"
 )
 needs_strace: Final = needs_program("strace", "it makes system calls fail")
+needs_chromium: Final = needs(
+    "chromium, and playwright of requirements-dev.txt",
+    lambda: shutil.which("chromium") is not None and importlib.util.find_spec("playwright") is not None,
+    "it looks at the status page in a real browser",
+)
 needs_samples: Final = needs(
     "the platforms' samples", SAMPLES.is_dir, f"there is no {SAMPLES}; TUNERD_SAMPLES names another directory"
 )

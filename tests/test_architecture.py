@@ -81,6 +81,7 @@ MAY_IMPORT = {
     "tunerd.delivery": {"tunerd.ledger"},
     "tunerd.ops": {"tunerd.ledger"},
     "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
+    "tunerd.page": {"tunerd.ledger", "tunerd.ops", "tunerd.admin"},
     "tunerd.workbench": {"tunerd.mapping"},
     "tunerd.sandbox": set(),
 }

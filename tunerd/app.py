@@ -40,9 +40,11 @@ from tunerd.ops.coverage import Coverage
 from tunerd.ops.event_logger import EventLogger
 from tunerd.ops.health import Health
 from tunerd.ops.http import HttpServer
+from tunerd.ops.last_hour import LastHour
 from tunerd.ops.log_writer import LogLevel, LogWriter, foreign_loggers, open_log
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.probe_pages import probe_pages
+from tunerd.ops.scraped_pages import scraped_pages
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.post_recovery import quarantine_resends, release_resends
 from tunerd.runtime import (
@@ -95,7 +97,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
         contacts = ContactTracker(clock, emit) if options.once else None
         runtime = await build_runtime(config, environ, ledger, clock, emit, stack, contacts)
         facts, intake, delivery = runtime.facts, runtime.intake, runtime.delivery
-        facts.coverage = observers.coverage
+        facts.coverage, facts.last_hour = observers.coverage, observers.last_hour
         observers.coverage.has_admitted(await _had_calls(ledger, [source.name for source in config.sources]))
         held = await quarantine_resends(ledger, {one.name: one.form for one in delivery.statuses()}, now=clock.now())
         strandings = Strandings(ledger, lambda: runtime.config, emit, clock)
@@ -146,6 +148,7 @@ class _Observers:
     event_logger: EventLogger
     metrics: Metrics
     coverage: Coverage
+    last_hour: LastHour
     activity: Activity
     emit: Emit
 
@@ -157,9 +160,10 @@ def _observers(config: Config, options: Options, clock: Clock) -> _Observers:
     event_logger = EventLogger(log, level=level, hints=hints)
     metrics = Metrics(CollectorRegistry(), [s.name for s in config.sources], version=__version__, now=clock.now,
                       destinations=labels_of(config))  # fmt: skip
-    coverage, activity = Coverage(_each(metrics, event_logger)), Activity(clock.now, secrets.token_hex(4))
-    return _Observers(level=level, log=log, event_logger=event_logger, metrics=metrics, coverage=coverage, activity=activity,
-                      emit=_each(metrics, event_logger, coverage, activity))  # fmt: skip
+    coverage, last_hour = Coverage(_each(metrics, event_logger)), LastHour(clock.now)
+    activity = Activity(clock.now, secrets.token_hex(4))
+    return _Observers(level=level, log=log, event_logger=event_logger, metrics=metrics, coverage=coverage, last_hour=last_hour,
+                      activity=activity, emit=_each(metrics, event_logger, coverage, last_hour, activity))  # fmt: skip
 
 
 async def _serve_operators(
@@ -171,7 +175,7 @@ async def _serve_operators(
     environ: Mapping[str, str],
     stack: AsyncExitStack,
 ) -> None:
-    """The control socket, and where it is configured HTTP with metrics and probes."""
+    """The control socket, and where they are configured HTTP with metrics and probes, and the status page."""
     config = runtime.config
     observers.metrics.add_gauges(status)
     calls = CallOrders(runtime.ledger, lambda: runtime.mappings, runtime.read_again, runtime.now)
@@ -180,9 +184,14 @@ async def _serve_operators(
                           activity=ActivityReport(observers.activity))  # fmt: skip
     admin = AdminService(status, calls, runtime.delivery, daemon)
     await _serve_orders(admin, config, environ, probe_pages(health.ailment, status.ready), observers.log, stack)
+    page_address = ""
+    if config.http.admin_listen:
+        from tunerd.page.serving import serve_page  # a daemon without the page does without its modules
+
+        page_address = await serve_page(admin, lambda: runtime.config, observers.log, stack)
     if config.http.listen:
-        hosts = lambda: runtime.config.http.hosts  # noqa: E731 - a reload may change them
-        http = HttpServer(status, health.ailment, observers.metrics.render, __version__, hosts=hosts)
+        pages = scraped_pages(observers.metrics.render, health.ailment, status.ready, __version__, page_address)
+        http = HttpServer(pages)
         host, port = await http.start(config.http.listen)
         stack.push_async_callback(http.close)
         observers.log.info("listening", address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}")

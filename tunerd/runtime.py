@@ -1,6 +1,7 @@
 """The parts of a running daemon: built from the configuration, changed by a reload. app.py starts them and ends them."""
 
 import asyncio
+import hashlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -110,7 +111,18 @@ async def build_runtime(
 def _facts(config: Config, now: float) -> Facts:
     """The file's path is absolute: commands that look for the daemon of a file compare it."""
     path = os.path.abspath(config.file)
-    return Facts(version=__version__, config_file=path, ledger=config.ledger.path, last_reload_at=now)
+    return Facts(version=__version__, config_file=path, fingerprint=fingerprint_of(config), ledger=config.ledger.path,
+                 last_reload_at=now)  # fmt: skip
+
+
+def fingerprint_of(config: Config) -> str:
+    """The first digits of the SHA-256 of the file's text. Keys that are written in it are left out, so that it says nothing about
+    them."""
+    text = config.text.reveal()
+    for destination in config.destinations:
+        if destination.api_key is not None and (key := destination.api_key.reveal()):
+            text = text.replace(key, "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def configuration_document(runtime: Runtime, environ: Mapping[str, str]) -> ConfigurationDocument:
@@ -196,6 +208,7 @@ async def _reload_now(
         await runtime.delivery.update(config.destinations, config.delivery)
         await runtime.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, runtime.now()
+        facts.fingerprint = fingerprint_of(config)
         runtime.emit(ConfigReloaded(sources=len(config.sources)))
         return ()
     finally:

@@ -89,7 +89,7 @@ async def test_two_daemons_in_one_directory_have_to_be_told_apart(tmp_path: Path
 async def test_over_http(tmp_path: Path) -> None:
     """For a daemon without a control socket: the same pages of its port, IPv4 and IPv6."""
     one, bench = Patient(), Bench()
-    server = HttpServer(bench.status, one.ailment, lambda _: (b"", "text/plain"), "1.2.3")
+    server = HttpServer(probe_pages(one.ailment, bench.status.ready))
     _, port = await server.start(":0")
     try:
         for host in ("127.0.0.1", "[::1]", "localhost"):

@@ -19,10 +19,10 @@ from click.testing import CliRunner, Result
 from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW, destination, source
 from tunerd.admin.api import CallsOrder, StatusOrder
+from tunerd.admin.phrases import span
 from tunerd.admin.socket_server import SocketPlaces, serve_orders
 from tunerd.call import State
 from tunerd.cli import main
-from tunerd.cli.drawing import span
 from tunerd.ops.encoding import encoded
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 

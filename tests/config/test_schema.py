@@ -25,7 +25,7 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text()
 
 # Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
 BEYOND_STRUCTURE = {
-    "absolute_pattern", "bad_source_name", "base_url_bad_port", "base_url_with_password",
+    "absolute_pattern", "admin_listen_is_a_url", "admin_listen_without_token", "bad_source_name", "base_url_bad_port", "base_url_with_password",
     "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",
     "destination_name_is_a_url", "destination_name_taken", "destination_name_without_workspace", "destination_named_removed",
     "destination_with_two_names", "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",

@@ -201,8 +201,9 @@ class Daemon(Process):
         return [line for line in self.lines() if line.get("event") == event]
 
     async def get(self, path: str) -> str:
-        """The response of the daemon's HTTP server."""
-        address = self.told("listening")[-1]["address"]
+        """The response of the daemon: of the scraped port for its paths, else of the status page."""
+        is_scraped = path in ("/metrics", "/healthz", "/readyz")
+        address = self.told("listening" if is_scraped else "status page")[-1]["address"]
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}{path}") as answer:
             return await answer.text()
 
@@ -331,6 +332,7 @@ ledger:
   url: sqlite://{directory}/ledger.db
 http:
   listen: 127.0.0.1:0
+  admin_listen: 127.0.0.1:0
 log:
   format: json
 """

@@ -145,9 +145,16 @@ async def test_no_canary_sings(tmp_path: Path) -> None:
     assert len(told["failed --json"]) > 1000
 
 
+PAGES = (
+    "/", "/status.json", "/failed?reason=rejected", "/failed?reason=unmappable", "/failed?reason=unreadable", "/call?id=rejected-1",
+    "/call?id=error-1", "/call?id=ok-2", "/call?id=odd-1", "/login",
+)  # fmt: skip
+"""Of the status page."""
+
+
 async def everything_told(daemon: Daemon, config: Path) -> dict[str, str]:
     """Everything that a person or a program can see."""
-    told = {path: await daemon.get(path) for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz")}
+    told = {path: await daemon.get(path) for path in ("/metrics", "/healthz", "/readyz", *PAGES)}
     for words in (
         ("status",), ("status", "--json"), ("failed",), ("failed", "--json"), ("status", "rejected-1"),
         ("status", "rejected-1", "--json"), ("status", "error-1"), ("status", "ok-2", "--json"), ("status", "odd-1", "--json"),

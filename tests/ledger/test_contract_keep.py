@@ -180,6 +180,8 @@ async def test_filters(ledger: Ledger) -> None:
     assert await names(states=frozenset({State.FAILED, State.WAITING})) == ["a", "w"]
     assert await names(reasons=frozenset({"rejected"})) == ["a"]
     assert await names(sources=frozenset({"s2"})) == ["b"]
+    assert await names(destinations=frozenset({"elsewhere"})) == []
+    assert await names(destinations=frozenset({"tuner", "elsewhere"})) == ["a", "b", "c", "w"]
     assert await names(call_ids=frozenset({"a", "w", "?"})) == ["a", "w"]
     assert await names(since=NOW + 10) == ["c", "w"]
     await ledger.dismiss([(await the(ledger, "a")).row], NOW)

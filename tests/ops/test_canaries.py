@@ -23,6 +23,7 @@ from tunerd.ops.http import HttpServer
 from tunerd.ops.log_writer import LogLevel, open_log
 from tunerd.ops.mask import keep_out
 from tunerd.ops.metrics import Metrics
+from tunerd.ops.scraped_pages import scraped_pages
 from tunerd.outcome import FailReason, IntakeReason, PauseReason
 from tunerd.testing import make_call
 
@@ -99,7 +100,7 @@ def test_none_sings_in_the_log() -> None:
 
 
 async def test_none_sings_on_http(tmp_path: Path) -> None:
-    """/metrics, /status.json, /healthz and the page."""
+    """The scraped port: /metrics, /healthz and a line of text. (tests/page/ has the status page.)"""
     keep_out(SECRETS["own key"])
     bench = await planted()
     metrics = Metrics(CollectorRegistry(), ["agent"], version="1", now=lambda: NOW)
@@ -110,10 +111,10 @@ async def test_none_sings_on_http(tmp_path: Path) -> None:
     async def well() -> None:
         return None
 
-    server = HttpServer(bench.status, well, metrics.render, "1")
+    server = HttpServer(scraped_pages(metrics.render, well, bench.status.ready, "1", "127.0.0.1:9465"))
     host, port = await server.start("127.0.0.1:0")
     async with aiohttp.ClientSession() as session:
-        for path in ("/", "/metrics", "/status.json", "/healthz", "/readyz"):
+        for path in ("/", "/metrics", "/healthz", "/readyz"):
             async with session.get(f"http://{host}:{port}{path}") as answer:
                 assert answer.status == 200
                 assert leaks(await answer.text()) == [], path

@@ -17,6 +17,7 @@ from tunerd.ledger import Admission, Unfrozen
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ops.http import HttpServer
 from tunerd.ops.metrics import Metrics
+from tunerd.ops.scraped_pages import scraped_pages
 from tunerd.testing import Recorder, make_call
 
 MOST_S = 0.020
@@ -61,7 +62,7 @@ async def test_a_scrape_does_not_wait_for_the_ledger(tmp_path: Path) -> None:
         go.wait(30)
         return unfrozen.payload
 
-    server = HttpServer(status, well, metrics.render, "1")
+    server = HttpServer(scraped_pages(metrics.render, well, status.ready, "1", ""))
     host, port = await server.start("127.0.0.1:0")
     try:
         async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:

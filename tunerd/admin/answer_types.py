@@ -1,4 +1,4 @@
-"""What orders answer. Each type is the JSON that it is shown as: /status.json, the control socket and every `--json` share them.
+"""What orders answer, in one file because /status.json, the control socket and every `--json` share these types as they are.
 
 They are stable (docs/status-json.md): a field may be added; a change of meaning raises `version`. Instants are Unix seconds.
 Nothing here reads or writes.
@@ -180,10 +180,22 @@ class DaemonRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigRow:
     file: str
+    fingerprint: str = ""
+    """Changes with the configuration that is in force, but not with its keys; empty: no daemon runs."""
     last_reload_successful: bool
     last_reload_at: float | None
     problems: Sequence[str]
     """Why the last reload was refused; the daemon keeps the previous configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastHourRow:
+    """Calls in each of the last sixty minutes, oldest first; the last minute is not over."""
+
+    began_at: float
+    admitted: Sequence[int]
+    sent: Sequence[int]
+    failed: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +212,8 @@ class StatusDocument:
     stranded: Sequence[StrandedRow]
     """Calls whose destination or manifest source is not configured."""
     last_failures: Sequence[CallRow]
+    last_hour: LastHourRow | None = None
+    """None: no daemon runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

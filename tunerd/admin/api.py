@@ -47,6 +47,7 @@ class Selection:
     states: frozenset[State] = frozenset()
     reasons: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    destinations: frozenset[str] = frozenset()
     call_ids: frozenset[str] = frozenset()
     since: float | None = None
     """Admitted at or after this instant."""
@@ -60,8 +61,8 @@ class Selection:
     """`next_after_row` of the page before; 0: the first page."""
 
     def filter(self) -> Filter:
-        return Filter(states=self.states, reasons=self.reasons, sources=self.sources, call_ids=self.call_ids, since=self.since,
-                      dismissed=self.dismissed)  # fmt: skip
+        return Filter(states=self.states, reasons=self.reasons, sources=self.sources, destinations=self.destinations,
+                      call_ids=self.call_ids, since=self.since, dismissed=self.dismissed)  # fmt: skip
 
     def fits(self, call: StoredCall) -> bool:
         """What the ledger's filter does not know: the place."""

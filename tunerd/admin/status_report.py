@@ -5,11 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from tunerd.admin.answer_types import ConfigRow, DaemonRow, IdleDocument, StateRow, StatusDocument, StrandedRow, call_row
+from tunerd.admin.answer_types import (
+    ConfigRow,
+    DaemonRow,
+    IdleDocument,
+    LastHourRow,
+    StateRow,
+    StatusDocument,
+    StrandedRow,
+    call_row,
+)
 from tunerd.call import State
 from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
 from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
+from tunerd.ops.last_hour import LastHour
 from tunerd.ops.mask import redact
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
@@ -24,6 +34,8 @@ class Facts:
 
     version: str
     config_file: str
+    fingerprint: str = ""
+    """Of the configuration in force, without its secrets."""
     ledger: str = ""
     running: bool = True
     """False: a command reads the ledger without a daemon."""
@@ -35,6 +47,7 @@ class Facts:
     problems: tuple[str, ...] = ()
     coverage: Coverage | None = None
     """What the rules ignore; None: no daemon runs."""
+    last_hour: LastHour | None = None
     other_readers: Mapping[str, str] = field(default_factory=dict)
     """Source -> another tunerd that reads its directory with a ledger of its own."""
     stranded: Callable[[], Sequence[Stranded]] = tuple
@@ -111,6 +124,7 @@ class StatusReport:
             ),
             config=ConfigRow(
                 file=facts.config_file,
+                fingerprint=facts.fingerprint,
                 last_reload_successful=facts.last_reload_successful,
                 last_reload_at=facts.last_reload_at,
                 problems=[redact(problem) for problem in facts.problems],
@@ -122,6 +136,7 @@ class StatusReport:
             sources=[self._with_coverage(status) for status in self._sources()],
             stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
             last_failures=[call_row(call) for call in failures],
+            last_hour=None if facts.last_hour is None else _last_hour_row(facts.last_hour),
         )
 
     def _with_coverage(self, status: SourceStatus) -> SourceStatus:
@@ -172,6 +187,11 @@ def _state_row(gauges: Gauges, state: State, now: float) -> StateRow:
     return StateRow(
         count=gauges.calls.get(state, 0), oldest_admitted_at=at, oldest_age_s=None if at is None else max(0.0, now - at)
     )
+
+
+def _last_hour_row(hour: LastHour) -> LastHourRow:
+    admitted, sent, failed = hour.series()
+    return LastHourRow(began_at=hour.began_at(), admitted=admitted, sent=sent, failed=failed)
 
 
 def _without_secrets(status: DestinationStatus) -> DestinationStatus:

@@ -13,9 +13,9 @@ from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.api import Admin, CallsOrder, ConfigurationOrder
 from tunerd.admin.audit_report import Audit, AuditDocument, PlaceRow, RowsSeen, SourceAudit
 from tunerd.admin.client import AdminClient
+from tunerd.admin.phrases import place
 from tunerd.call import Document, State
 from tunerd.cli.admin import ask, every_call
-from tunerd.cli.drawing import place
 from tunerd.cli.input_files import read
 from tunerd.cli.options import SINCE, exit_bad_config, json_option
 from tunerd.cli.target import Target, read_known, target_options

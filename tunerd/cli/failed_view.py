@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from tunerd.cli.calls_view import draw_failed, selection, to_do
+from tunerd.admin.phrases import ago, count_of, name_of, selection, to_do, why
+from tunerd.cli.calls_view import draw_failed
 from tunerd.cli.causes import EXAMPLES, Cause, Causes
-from tunerd.cli.drawing import ago, count_of, in_shell, name_of, say_wrapped, why
+from tunerd.cli.drawing import say_wrapped, unbroken
 from tunerd.cli.terminal import say, style
 
 _CAUSES_SHOWN: Final = 50
@@ -55,10 +56,10 @@ def _draw(cause: Cause, others: int, now: float, since: float | None) -> None:
 def _selection(cause: Cause, since: float | None) -> tuple[str, bool]:
     """The arguments that select the calls of a cause, and whether they select no others."""
     if cause.count <= EXAMPLES and all(one.call_id for one in cause.examples):
-        ids = [in_shell(one.call_id or "") for one in cause.examples]
+        ids = [unbroken(one.call_id or "") for one in cause.examples]
         return ("-- " if any(one.startswith("-") for one in ids) else "") + " ".join(ids), True
     at = "" if since is None else f" --since {datetime.fromtimestamp(since, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return f"--reason {cause.newest.reason} --source {in_shell(cause.newest.source)}{at}", False
+    return f"--reason {cause.newest.reason} --source {unbroken(cause.newest.source)}{at}", False
 
 
 def _to_do(cause: Cause, all_of_them: str) -> str:
@@ -66,5 +67,5 @@ def _to_do(cause: Cause, all_of_them: str) -> str:
     if call.reason == "unreadable" and cause.has_places:
         return f"correct them there, then: tunerd retry {all_of_them}"
     if what := _OF_MANY.get(call.reason or ""):
-        return what.format(it=all_of_them, one=selection(call))
-    return to_do(call, all_of_them)
+        return what.format(it=all_of_them, one=selection(call, unbroken))
+    return to_do(call, all_of_them, unbroken)

@@ -8,10 +8,10 @@ import click
 
 from tunerd.admin.answer_types import StoryRow
 from tunerd.admin.api import Admin, ForgetOrder, StatusOrder, StoryOrder
+from tunerd.admin.phrases import place
 from tunerd.cli.admin import ask, fail
 from tunerd.cli.arguments import order_command
 from tunerd.cli.calls_view import draw_report
-from tunerd.cli.drawing import place
 from tunerd.cli.options import json_option
 from tunerd.cli.target import Target
 from tunerd.cli.terminal import say, say_json

@@ -12,10 +12,10 @@ from typing import Final
 
 import click
 
+from tunerd.admin.phrases import span
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
 from tunerd.cli.admin import FAILURE, LOCKED, fail
-from tunerd.cli.drawing import span
 from tunerd.cli.options import DURATION, config_option, exit_bad_config
 from tunerd.cli.rates import Rates
 from tunerd.cli.terminal import say

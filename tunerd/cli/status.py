@@ -8,10 +8,10 @@ import click
 from tunerd.admin.answer_types import StatusDocument, StoryPage
 from tunerd.admin.api import Admin, OrderRefused, StatusOrder, StoryOrder
 from tunerd.admin.client import AdminClient
+from tunerd.admin.phrases import instant
 from tunerd.admin.protocol import ControlError
 from tunerd.cli.admin import ask, daemon_or_exit, fail
 from tunerd.cli.calls_view import draw_story
-from tunerd.cli.drawing import instant
 from tunerd.cli.options import DURATION, json_option
 from tunerd.cli.screen import display
 from tunerd.cli.status_view import draw_status

@@ -3,17 +3,13 @@
 from typing import Final
 
 from tunerd.admin.answer_types import StatusDocument, StrandedRow
-from tunerd.cli.drawing import STATE_COLOURS, ago, count_of, name_of, next_probe, say_wrapped, span, why
+from tunerd.admin.phrases import ago, count_of, name_of, next_probe, source_warnings, span, why
+from tunerd.cli.drawing import STATE_COLOURS, say_wrapped
 from tunerd.cli.terminal import say, style
 from tunerd.config.text_forms import FIRST_LABEL
-from tunerd.outcome import IntakeReason
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 _PROBLEMS_SHOWN: Final = 5
-_SOURCE_TO_DO: Final = {
-    IntakeReason.MISSING: "the directory does not exist, or another one is in its place; reading resumes when it is back",
-    IntakeReason.DENIED: "this process cannot read the directory: give it read and search permission (r-x); see its log",
-}
 
 
 def draw_status(status: StatusDocument) -> None:
@@ -84,25 +80,8 @@ def draw_source(status: SourceStatus) -> None:
     state = style(f"paused ({status.paused.value})", fg="yellow") if status.paused else counts
     say(f"  {status.name}   {state}" + ("" if status.watching or status.paused else ", found by scans"))
     say_wrapped(status.path, "    ")
-    for warning in _warnings(status):
+    for warning in source_warnings(status):
         say_wrapped(warning, "    ", fg="yellow")
-
-
-def _warnings(status: SourceStatus) -> list[str]:
-    warnings = [_SOURCE_TO_DO[status.paused]] if status.paused in _SOURCE_TO_DO else []
-    if status.only_ignored:
-        warnings.append(f"`when:` ignored the last {status.only_ignored:,} documents, and none became a call. Check the rules: "
-                        "tunerd explain FILE")  # fmt: skip
-    if status.unknown_roles:
-        dropped = sum(count for reason, count in status.rows_dropped.items() if reason != "not_speech")
-        lost = f"; {dropped:,} rows were dropped" if dropped else ""
-        warnings.append(f"roles missing from the table of roles: {', '.join(status.unknown_roles)}{lost}")
-    if status.also_read_by:
-        warnings.append(f"{status.also_read_by} also reads it: with two ledgers, each call is sent twice")
-    if (one := status.unreadable_example) is not None:
-        count = f"{status.unreadable:,} cannot be read, for example" if status.unreadable > 1 else "not read:"
-        warnings.append(f"{count} {one.path}: {one.why}; tunerd keeps trying until it can be read or is gone")
-    return warnings
 
 
 def _stranded(row: StrandedRow) -> None:

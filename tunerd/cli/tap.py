@@ -11,10 +11,10 @@ import click
 from tunerd.admin.activity_answers import TapRow
 from tunerd.admin.api import OrderRefused, TapOrder
 from tunerd.admin.client import AdminClient
+from tunerd.admin.phrases import instant
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
 from tunerd.cli.admin import daemon_or_exit, fail
-from tunerd.cli.drawing import instant
 from tunerd.cli.options import json_option
 from tunerd.cli.screen import Display, display
 from tunerd.cli.tap_view import draw_event, draw_missed

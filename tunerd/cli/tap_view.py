@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tunerd.admin.activity_answers import TapRow
+from tunerd.admin.phrases import count_of, span
 from tunerd.call import State
-from tunerd.cli.drawing import count_of, span
 from tunerd.cli.terminal import say, style
 
 _COLOURS: Final = {"sent": "green", "failed": "red", "retried": "yellow", "paused": "yellow", "matched": "cyan"}

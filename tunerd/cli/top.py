@@ -9,9 +9,9 @@ from tunerd.admin.activity_answers import ActivityDocument
 from tunerd.admin.answer_types import StatusDocument
 from tunerd.admin.api import ActivityOrder, OrderRefused, StatusOrder
 from tunerd.admin.client import AdminClient
+from tunerd.admin.phrases import instant
 from tunerd.admin.protocol import ControlError
 from tunerd.cli.admin import daemon_or_exit
-from tunerd.cli.drawing import instant
 from tunerd.cli.options import DURATION
 from tunerd.cli.rates import Rates
 from tunerd.cli.screen import Display, display

@@ -5,7 +5,8 @@ from typing import Final
 
 from tunerd.admin.activity_answers import ActivityDocument, Durations
 from tunerd.admin.answer_types import StatusDocument
-from tunerd.cli.drawing import STATE_COLOURS, instant, span
+from tunerd.admin.phrases import instant, span
+from tunerd.cli.drawing import STATE_COLOURS
 from tunerd.cli.rates import Rates
 from tunerd.cli.status_view import draw_destination, draw_source
 from tunerd.cli.tap_view import duration

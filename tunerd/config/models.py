@@ -151,13 +151,29 @@ class Http:
         str,
         ValueKind.OWN,
         Setting(
-            "host:port of metrics, health and the status page; null for none.",
+            "host:port of /metrics, /healthz and /readyz; null for none.",
             schema=any_of({"type": "string"}, NULL),
             parse=parse_listen,
             takes="host:port, like 127.0.0.1:9464, or null for none",
         ),
     ] = "127.0.0.1:9464"
     """Port 0 takes a free one (the log names it); empty: none."""
+    admin_listen: Annotated[
+        str,
+        ValueKind.OWN,
+        Setting(
+            "host:port of the status page and /status.json; null for none. An address that other machines reach needs "
+            "`admin_token_file`.",
+            schema=any_of({"type": "string"}, NULL),
+            parse=parse_listen,
+            takes="host:port, like 127.0.0.1:9465, or null for none",
+        ),
+    ] = "127.0.0.1:9465"
+    """As `listen`."""
+    admin_token_file: Annotated[
+        str | None,
+        Setting("File with the token that the status page asks for before it retries, dismisses, pauses or resumes anything."),
+    ] = None
     hosts: Annotated[
         tuple[str, ...],
         Setting("Host names, beside addresses and localhost, under which the page and /status.json answer.", parse=parse_hosts),

@@ -22,7 +22,12 @@ def redacted(config: Config) -> str:
         "sources": [_source(source) for source in config.sources],
         "delivery": _section(config.delivery),
         "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(config.ledger)},
-        "http": {"listen": config.http.listen or None, "hosts": list(config.http.hosts)},
+        "http": {
+            "listen": config.http.listen or None,
+            "admin_listen": config.http.admin_listen or None,
+            "admin_token_file": config.http.admin_token_file,
+            "hosts": list(config.http.hosts),
+        },
         "log": _section(config.log),
         "control_socket": config.control_socket,
     }

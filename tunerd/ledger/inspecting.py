@@ -88,6 +88,7 @@ class Filter:
     states: frozenset[State] = frozenset()
     reasons: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    destinations: frozenset[str] = frozenset()
     call_ids: frozenset[str] = frozenset()
     since: float | None = None
     """Admitted at or after."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tunerd.config import Config, Delivery, Http, LedgerConfig, Log, ManifestRule, Secret, Source, UrlRule
+from tunerd.config import Config, Delivery, LedgerConfig, Log, ManifestRule, Secret, Source, UrlRule
 from tunerd.config.models import SECTIONS, TopLevel
 from tunerd.config.settings import keys_of, rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import PathStep, substitute
+from tunerd.loading.http_section import read_http
 from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
 from tunerd.loading.reading import ConfigReader
 from tunerd.loading.redact_section import read_redact
@@ -32,7 +33,7 @@ _RULES_IN: Final[Mapping[str, frozenset[str]]] = {
     "recording": rule_keys(UrlRule) | rule_keys(ManifestRule),
     "redact": frozenset({"fields", "patterns"}),
 }
-_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "log.format", "control_socket")
+_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "http.admin_listen", "log.format", "control_socket")
 
 
 def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
@@ -113,7 +114,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     ledger = read_ledger(reader, nodes.get("ledger"), root)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
-    http = reader.whole(nodes.get("http"), "http", Http)
+    http = read_http(reader, nodes.get("http"))
     log = reader.whole(nodes.get("log"), "log", Log)
     top_level = reader.top_level(root, nodes)
     tests = read_examples(reader, nodes.get("tests"), sources.values())
@@ -137,7 +138,10 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
 def refuse_changes(old: Config, new: Config) -> None:
     """Raise ConfigError if a reload would change what can only change by a restart."""
     problems = []
-    was, wanted = ((config.ledger.path, config.http.listen, config.log.format, config.control_socket) for config in (old, new))
+    was, wanted = (
+        (config.ledger.path, config.http.listen, config.http.admin_listen, config.log.format, config.control_socket)
+        for config in (old, new)
+    )
     for key, before, after in zip(_FIXED_UNTIL_RESTART, was, wanted, strict=True):
         if before != after:
             location = new.locations.get(key, YamlLocation(new.file, 1, 1))
@@ -177,7 +181,8 @@ def _left_alone(path: tuple[PathStep, ...]) -> bool:
 
 def _left_alone_with_keys(path: tuple[PathStep, ...]) -> bool:
     """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
-    return (path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")) or _left_alone(path)
+    is_key = path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")
+    return is_key or path == ("http", "admin_token_file") or _left_alone(path)
 
 
 def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:

@@ -31,7 +31,10 @@ def _terms(where: Filter) -> tuple[list[str], list[object]]:
     if where.states:
         # Named in the text, so that the small indexes of single states can be used.
         terms.append(" OR ".join(f"state = '{State(state)}'" for state in sorted(where.states)).join("()"))
-    for column, wanted in (("reason", where.reasons), ("source", where.sources), ("call_id", where.call_ids)):
+    columns = (
+        ("reason", where.reasons), ("source", where.sources), ("destination", where.destinations), ("call_id", where.call_ids)
+    )  # fmt: skip
+    for column, wanted in columns:
         if wanted:
             terms.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += sorted(wanted)
