@@ -140,7 +140,7 @@ sources:
 delivery: {{timeout: 2s, drain: 5s}}
 ledger:
   url: sqlite://{host.path("/var/lib/tunerd/ledger.db")}
-http: {{listen: null}}
+http: {{listen: null, admin_listen: null}}
 log: {{format: json}}
 """
 
