@@ -54,7 +54,7 @@ sources:
 {more}
 delivery: {{concurrency: {concurrency}}}
 ledger: {{url: "sqlite://{directory}/ledger.db"}}
-http: {{listen: null}}
+http: {{listen: null, admin_listen: null}}
 log: {{format: json, level: warning}}
 """
 

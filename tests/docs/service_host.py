@@ -2,7 +2,7 @@
 a stand-in for Tuner, and in place of systemd a short `systemctl`, which starts and stops the real `tunerd run`.
 
 A block `console` holds commands after `$ ` and the lines that they print. A line of the page has to be printed in that order;
-`...` in it stands for any text, and a line `...` for any lines.
+`...` in it means any text, and a line `...` any lines.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ sources:
 delivery: {{timeout: 2s, drain: 5s}}
 ledger:
   url: sqlite://{host.path("/var/lib/tunerd/ledger.db")}
-http: {{listen: null}}
+http: {{listen: null, admin_listen: null}}
 log: {{format: json}}
 """
 

@@ -20,6 +20,8 @@ async def test_the_first_call_arrives(tmp_path: Path) -> None:
         host.stand_in_at("http://127.0.0.1:8099")
         await host.play(PAGE, "3. Let tunerd propose the rules", 0)
         await host.play(PAGE, "3. Let tunerd propose the rules", 1)
+        with (host.place / "config.yaml").open("a") as config_file:
+            config_file.write("http: {listen: null, admin_listen: null}\n")  # other tests may use the default ports
         await host.play(PAGE, "4. See what becomes of the file", 0)
         await host.play(PAGE, "5. Send it to a stand-in", 0)
         assert set(await host.tuner.accepted()) == {"call-17"}
