@@ -1,8 +1,14 @@
 """Tests that need a part of the machine are skipped without it, and fail in CI (real_parts.py lists the parts)."""
 
 import os
+import signal
 
 import pytest
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job ignores it, and so would every process that a test starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -61,6 +61,19 @@ def test_a_service_is_installed_below_another_root(tmp_path: Path) -> None:
     assert (config.read_text(), unit.read_text() == "mine") == ("mine", False)
 
 
+def test_a_masked_unit_is_left_alone(tmp_path: Path) -> None:
+    """A link in the place of a file is reported: what it leads to, such as /dev/null, is neither written nor given other rights."""
+    unit, target = tmp_path / "etc/systemd/system/tunerd.service", tmp_path / "null"
+    unit.parent.mkdir(parents=True)
+    target.write_text("")
+    target.chmod(0o666)
+    unit.symlink_to(target)
+    result = install(tmp_path)
+    assert result.exit_code == 1, result.output
+    assert f"{unit} is a link to {target}; remove it first" in result.output
+    assert (target.read_text(), target.stat().st_mode & 0o777, unit.is_symlink()) == ("", 0o666, True)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_is_printed(shell: str) -> None:
     """For each shell, the script that asks tunerd."""

@@ -129,16 +129,19 @@ def test_both_sidecars_are_the_same_container() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_prometheus_and_the_policy_find_the_pod(tmp_path: Path, overlay: str) -> None:
-    """PodMonitor, NetworkPolicy and Service select the pod's labels and the container's port by its name."""
+    """PodMonitor, NetworkPolicy and Service select the pod's labels and the container's port (the latter two by number: not
+    every version of Kubernetes and its networks finds the named port of a native sidecar)."""
     objects = rendered_with(tmp_path, overlay, EXTRAS)
     labels = workload(objects)["spec"]["template"]["metadata"]["labels"]
     named = {one["kind"]: one["spec"] for one in objects if one["kind"] in ("PodMonitor", "NetworkPolicy", "Service")}
     assert named["PodMonitor"]["selector"]["matchLabels"].items() <= labels.items()
     assert named["PodMonitor"]["podMetricsEndpoints"][0]["port"] == "tunerd"
     assert named["NetworkPolicy"]["podSelector"]["matchLabels"].items() <= labels.items()
-    assert named["NetworkPolicy"]["ingress"][0]["ports"][0]["port"] == "tunerd"
+    assert named["NetworkPolicy"]["ingress"][0]["ports"][0]["port"] == 9464
+    assert {"name": "tunerd", "containerPort": 9464} in tunerd_of(pod_spec(objects))["ports"]
     if overlay == "statefulset":
         assert named["Service"]["selector"].items() <= labels.items()
+        assert named["Service"]["ports"][0]["targetPort"] == 9464
         assert workload(objects)["spec"]["serviceName"] == "agent"
 
 

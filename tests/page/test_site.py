@@ -46,7 +46,32 @@ async def test_nothing_is_answered_under_a_foreign_name(host: str) -> None:
     async with serving(hosts=("tunerd.internal",)) as served:
         for path in ("/", "/status.json", "/call?id=x", "/login"):
             status, _ = await raw(served, f"GET {path}", f"Host: {host}")
-            assert status == (200 if HOSTS[host] else 403), path
+            assert (status == 403) == (not HOSTS[host]), path
+
+
+FORWARDED = ("X-Forwarded-For: 192.0.2.7", "X-Real-IP: 192.0.2.7", "Forwarded: for=192.0.2.7")
+
+
+async def test_what_a_proxy_forwards_needs_the_token_on_loopback_too(tmp_path: Path) -> None:
+    """A proxy on this machine listens for others: it keeps the Host header, or it names whom it forwards."""
+    async with serving(token_file=tmp_path / "token", hosts=("tunerd.internal",)) as served:
+        for path in ("/", "/status.json", "/call?id=x"):
+            status, _ = await raw(served, f"GET {path}", "Host: localhost:9465")
+            assert status == 200, path
+            for header in ("Host: tunerd.internal", "Host: 10.1.2.3", *(f"Host: 127.0.0.1\r\n{one}" for one in FORWARDED)):
+                status, _ = await raw(served, f"GET {path}", header)
+                assert status == (401 if path == "/status.json" else 303), (path, header)
+                status, _ = await raw(served, f"GET {path}", f"{header}\r\nAuthorization: Bearer {TOKEN}")
+                assert status == 200, (path, header)
+
+
+@pytest.mark.parametrize("header", ["Origin: http://[", "Content-Type: multipart/form-data", "Content-Type: text/plain"])
+async def test_a_malformed_form_is_refused(header: str) -> None:
+    """Without a login, too: with a status of its own and the strict headers, not as a defect of tunerd."""
+    async with serving() as served:
+        status, answer = await raw(served, "POST /login", f"Host: localhost\r\n{header}\r\nContent-Length: 0")
+        assert status in (403, 415), answer
+        assert "Content-Security-Policy" in answer
 
 
 async def test_no_host_or_two_are_no_known_host() -> None:

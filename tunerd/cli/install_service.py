@@ -155,9 +155,13 @@ def _do(step: Step, root: Path) -> None:
 def _write(place: Path, step: WriteFile) -> None:
     if step.keeps and place.exists():
         return
+    if place.is_symlink():
+        raise FileExistsError(f"{place} is a link to {place.readlink()}; remove it first (a masked unit: systemctl unmask)")
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(step.text)
-    place.chmod(0o644)
+    fresh = place.with_name(f".{place.name}.new")
+    fresh.write_text(step.text)
+    fresh.chmod(0o644)
+    fresh.replace(place)
 
 
 def _below(root: Path, path: str) -> Path:

@@ -20,6 +20,15 @@ def is_answered(host: str, hosts: Collection[str]) -> bool:
     return _is_address(name) or name in _HERE or name.endswith(".localhost") or name in hosts
 
 
+def is_of_this_machine(host: str) -> bool:
+    """Whether this Host header is a loopback address or name. Under any other name, something forwards the requests of others."""
+    found = _HOST.fullmatch(host.strip())
+    if found is None:
+        return False
+    name = (found["six"] or found["name"]).rstrip(".").lower()
+    return name in _HERE or name.endswith(".localhost") or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
+
+
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

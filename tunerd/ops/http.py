@@ -80,7 +80,8 @@ class HttpServer:
     def is_on_loopback(self) -> bool:
         """Whether only this machine reaches it."""
         bound = [sock.getsockname()[0] for server in self._servers for sock in server.sockets]
-        return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in bound)
+        # Without a socket the port is being closed, and requests that have already arrived are still answered.
+        return bool(bound) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in bound)
 
 
 async def stop_accepting(server: asyncio.Server) -> None:

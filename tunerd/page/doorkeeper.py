@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tunerd.config.admin_token import TokenUnusable, read_token
-from tunerd.ops.hosts import is_answered
+from tunerd.ops.hosts import is_answered, is_of_this_machine
 from tunerd.page.access import LoginLimit, Session, Sessions, is_same
 from tunerd.page.answers import error_answer, page_answer
 from tunerd.page.frame import Viewer, card
@@ -29,6 +28,10 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+
+_FORMS: Final = ("application/x-www-form-urlencoded", "application/octet-stream")
+"""The second is what aiohttp says if no type is given."""
+_FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,12 @@ class Doorkeeper:
         host = request.headers.getall("Host", [])
         if len(host) != 1 or not is_answered(host[0], self._settings.hosts()):
             return error_answer("unknown host name: use an IP address or localhost, or add the name to http.hosts", 403)
-        if request.method == "POST" and not _is_from_here(request, host[0]):
-            return error_answer("the request comes from another site", 403)
-        if self._settings.is_on_loopback() or request.path in self._open_paths:
+        if request.method == "POST":
+            if not _is_from_here(request, host[0]):
+                return error_answer("the request comes from another site", 403)
+            if request.content_type not in _FORMS:
+                return error_answer("send a form as application/x-www-form-urlencoded", 415)
+        if request.path in self._open_paths or (self._settings.is_on_loopback() and _is_local(request, host[0])):
             return None
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
@@ -170,7 +176,12 @@ def _is_from_here(request: web.Request, host: str) -> bool:
     """Browsers name the site of the page that posts; what is no browser names none."""
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin")
-    return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc.lower() == host.strip().lower())
+    return site in ("same-origin", "none") and (origin is None or origin.partition("://")[2].lower() == host.strip().lower())
+
+
+def _is_local(request: web.Request, host: str) -> bool:
+    """Whether a reader on this machine asks, directly or through a tunnel. A proxy names the host, or whom it forwards."""
+    return is_of_this_machine(host) and not any(name in request.headers for name in _FORWARDED)
 
 
 def _cookie(request: web.Request) -> str:
