@@ -37,7 +37,7 @@ async def test_a_port_that_is_taken_is_one_line_and_exit_code_1(tmp_path: Path) 
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         async with world(tmp_path) as (_, config):
-            config.write_text(config.read_text().replace("listen: 127.0.0.1:0", f"listen: {address}"))
+            config.write_text(config.read_text().replace("  listen: 127.0.0.1:0", f"  listen: {address}"))
             assert await ended(config) == (
                 1, [f"tunerd: http.listen: {address} is in use by another process: choose another port, or stop that process"],
             )  # fmt: skip
