@@ -1,21 +1,6 @@
 """`tunerd reload` asks a real daemon to load its configuration again, and says what is wrong with it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.cli.test_orders_live import Live
-
-
-@pytest.fixture
-def live(tmp_path: Path) -> Iterator[Live]:
-    made = Live(tmp_path)
-    try:
-        made.hear("READY=1")
-        yield made
-    finally:
-        made.close()
+from tests.cli.live import Live
 
 
 def test_a_reload_answers_with_the_problems(live: Live) -> None:

@@ -94,7 +94,7 @@ def test_json_lines(daemon: Daemon) -> None:
 
 
 def test_it_follows_and_says_what_it_missed(daemon: Daemon) -> None:
-    """Events come as they happen; while nobody reads its pipe, the daemon goes on, and the tap then says how many it missed."""
+    """Events come as they happen; while nobody reads its pipe, the daemon works as before, and the tap then shows how many it missed."""
     with piped(daemon.config, "tap", "--last", "1") as process:
         assert process.stdout is not None
         happen(daemon, admitted("call-0"))

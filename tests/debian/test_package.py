@@ -195,7 +195,7 @@ def key_rotated(machine: Machine) -> None:
 
 
 def reloaded(machine: Machine) -> None:
-    """A bad configuration fails `systemctl reload`, with each problem in the journal, and tunerd goes on with the previous one. A
+    """A bad configuration fails `systemctl reload`, with each problem in the journal, and tunerd keeps the previous one. A
     good one is loaded."""
     pid = machine.show("MainPID")
     machine.write("/etc/tunerd/config.yaml", CONFIG + "nonsense: 1\n")

@@ -289,7 +289,7 @@ def test_no_probe_before_retry_after() -> None:
 
 
 def test_pauses_survive_a_restart_and_are_probed_at_once() -> None:
-    """The bench that is kept gives the same pauses again; since the restart may have mended things, they are tried."""
+    """After a restart, the stored pauses are there again, and the next call tries whether their cause is gone."""
     bench = PacingBench()
     bench.attempt(AGENT, agent="bad")
     bench.attempt(AUTH)
@@ -589,7 +589,7 @@ def test_while_a_permit_is_held_the_probe_may_be_the_one_that_is_left() -> None:
 
 
 def test_a_reload_changes_concurrency_and_rate() -> None:
-    """Another concurrency counts at once; the same rate goes on from where it was, and another one begins anew."""
+    """A changed concurrency applies at once. An unchanged rate keeps its state; a changed rate starts anew."""
     bench = PacingBench(rate_limit=1.0)
     bench.acquire()
     bench.pacing.resize(concurrency=2, rate_limit=1.0)

@@ -12,7 +12,7 @@ SECRETS = ("my cat is called Zwingli", "canary-signature", "canary-in-a-broken-f
 
 
 async def test_nothing_of_a_call_is_shown_but_its_fate(tmp_path: Path) -> None:
-    """A call with a recording that comes later, and a broken file: each step is told once, and no transcript or URL query."""
+    """A call with a recording that comes later, and a broken file: the tap shows each step once, and no transcript or URL query."""
     async with world(tmp_path) as (tuner, config), running(config):
         with (
             piped(config, "tap", "--json", "--last", "100") as tap,

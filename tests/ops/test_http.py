@@ -317,3 +317,12 @@ async def raw_status(page: Page, path: str, header: str, method: str = "GET") ->
         return int((await reader.read()).split(b" ")[1])
     finally:
         writer.close()
+
+
+async def test_a_port_that_is_being_closed_is_not_taken_for_this_machines_own() -> None:
+    """Requests that have already arrived are still answered then, and what is on loopback needs no token."""
+    server = HttpServer([], key="http.admin_listen")
+    await server.start("127.0.0.1:0")
+    assert server.is_on_loopback
+    await server.close()
+    assert not server.is_on_loopback

@@ -12,7 +12,7 @@ from tunerd.testing import FakeClock, MemoryLedger, Recorder
 
 
 class Disk(MemoryLedger):
-    """A ledger whose disk says what it is told to."""
+    """A ledger whose disk has the size and the free space that the test sets."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -33,7 +33,7 @@ class Served:
     monotonic: float = 0.0
     hosts: tuple[str, ...] = ()
     is_on_loopback: bool = True
-    """What the page is told about its address: a test has no address that other machines reach."""
+    """Whether the page believes that only this machine reaches it: a test has no address that other machines reach."""
     session: aiohttp.ClientSession = field(
         default_factory=lambda: aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True))
     )

@@ -1,4 +1,4 @@
-"""What stands on the page in each state of a daemon, and that a busy ledger does not make it slow."""
+"""What the page shows in each state of a daemon, and that a busy ledger does not make it slow."""
 
 from pathlib import Path
 

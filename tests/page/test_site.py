@@ -1,4 +1,4 @@
-"""The status page over a real socket: who gets an answer, under which host name, and what stands in every answer."""
+"""The status page over a real socket: who gets an answer, under which host name, and which headers every answer has."""
 
 import asyncio
 import json
@@ -162,7 +162,7 @@ async def test_wrong_methods_paths_and_headers() -> None:
 
 
 async def test_elsewhere_the_token_is_needed_for_reading_too(tmp_path: Path) -> None:
-    """A browser is sent to the login, a script is told what to send; style and login are answered."""
+    """A browser is sent to the login, a script gets an error that says what to send; style and login are answered."""
     async with serving(await broken(), tmp_path / "token") as served:
         served.is_on_loopback = False
         for path in ("/", "/call?id=call-4712", "/failed?reason=rejected", "/done"):

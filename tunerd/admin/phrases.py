@@ -115,6 +115,23 @@ def next_attempt(call: CallRow, status: StatusDocument) -> str:
     return f"in {span(due_at - now)}" if due_at > now else "as soon as an upload slot is free"
 
 
+def facts_of(call: CallRow, status: StatusDocument) -> list[tuple[str, str]]:
+    """What is known about a call, by name, without what is empty. `status`: of the same moment; it tells what delays the call."""
+    found: list[tuple[str, str | None]] = [
+        ("reason", call.reason and f"{call.reason}: {why(call)}"),
+        ("http status", None if call.http_status is None else str(call.http_status)),
+        ("tuner call id", call.tuner_call_id),
+        ("destination", call.destination and f"{call.destination}, agent {call.agent}"),
+        ("source", call.source),
+        ("recording", call.recording_url),
+        ("started", None if call.started_at is None else instant(call.started_at)),
+        ("admitted", f"{instant(call.admitted_at)} ({ago(status.generated_at - call.admitted_at)})"),
+        ("attempts", str(call.attempts) if call.attempts else None),
+        ("next attempt", next_attempt(call, status) if call.state == "due" else None),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
 def source_warnings(status: SourceStatus) -> list[str]:
     warnings = [_SOURCE_TO_DO[status.paused]] if status.paused in _SOURCE_TO_DO else []
     if status.only_ignored:

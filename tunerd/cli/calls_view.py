@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tunerd.admin.answer_types import CallProblem, CallRow, Report, StatusDocument, StoryRow
-from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, selection, to_do, why
+from tunerd.admin.phrases import ago, count_of, facts_of, instant, name_of, place, selection, to_do, why
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped, unbroken
 from tunerd.cli.terminal import say, style
 
@@ -20,24 +20,11 @@ _OWN_WORDS: Final = {
 
 def draw_story(story: StoryRow, status: StatusDocument) -> None:
     """`status`: of the same moment; it tells what delays the call."""
-    call, now = story.call, status.generated_at
+    call = story.call
     dismissed = " (dismissed)" if call.dismissed else ""
     say(f"{style(name_of(call), bold=True)}   {style(call.state, fg=STATE_COLOURS.get(call.state))}{dismissed}")
-    facts: list[tuple[str, str | None]] = [
-        ("reason", call.reason and f"{call.reason}: {why(call)}"),
-        ("http status", None if call.http_status is None else str(call.http_status)),
-        ("tuner call id", call.tuner_call_id),
-        ("destination", call.destination and f"{call.destination}, agent {call.agent}"),
-        ("source", call.source),
-        ("recording", call.recording_url),
-        ("started", None if call.started_at is None else instant(call.started_at)),
-        ("admitted", f"{instant(call.admitted_at)} ({ago(now - call.admitted_at)})"),
-        ("attempts", str(call.attempts) if call.attempts else None),
-        ("next attempt", next_attempt(call, status) if call.state == "due" else None),
-    ]
-    for name, value in facts:
-        if value:
-            say_wrapped(value, f"  {name:<14}", _INDENT)
+    for name, value in facts_of(call, status):
+        say_wrapped(value, f"  {name:<14}", _INDENT)
     for number, origin in enumerate(story.origins):
         say_wrapped(place(origin.path, origin.offset), f"  {'read from' if number == 0 else '':<14}", _INDENT)
     if story.waits_for:

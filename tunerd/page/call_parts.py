@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 from tunerd.admin.answer_types import CallRow, CallsPage, StatusDocument, StoryRow
-from tunerd.admin.phrases import ago, count_of, instant, name_of, next_attempt, place, selection, to_do, why
+from tunerd.admin.phrases import ago, count_of, facts_of, instant, name_of, place, selection, to_do, why
 from tunerd.page.frame import Viewer, asked, badge, card, form, row, state_badge
 from tunerd.page.markup import NOTHING, Html, joined, tag
 
@@ -74,22 +74,10 @@ def story(stories: Sequence[StoryRow], status: StatusDocument, viewer: Viewer) -
 
 
 def _story(one: StoryRow, status: StatusDocument, viewer: Viewer) -> Sequence[Html]:
-    call, now = one.call, status.generated_at
+    call = one.call
     dismissed = badge("calm", "dismissed") if call.dismissed else NOTHING
-    facts: list[tuple[str, str | None]] = [
-        ("reason", call.reason and f"{call.reason}: {why(call)}"),
-        ("HTTP status", None if call.http_status is None else str(call.http_status)),
-        ("Tuner's call id", call.tuner_call_id),
-        ("destination", call.destination and f"{call.destination}, agent {call.agent}"),
-        ("source", call.source),
-        ("recording", call.recording_url),
-        ("started", None if call.started_at is None else instant(call.started_at)),
-        ("admitted", f"{instant(call.admitted_at)} ({ago(now - call.admitted_at)})"),
-        ("attempts", str(call.attempts) if call.attempts else None),
-        ("next attempt", next_attempt(call, status) if call.state == "due" else None),
-        *(("read from", place(origin.path, origin.offset)) for origin in one.origins),
-    ]
-    table = tag("table", *(tag("tr", tag("th", name), tag("td", value)) for name, value in facts if value), class_="facts")
+    facts = [*facts_of(call, status), *(("read from", place(origin.path, origin.offset)) for origin in one.origins)]
+    table = tag("table", *(tag("tr", tag("th", name), tag("td", value)) for name, value in facts), class_="facts")
     is_failed = call.state == "failed" and not call.dismissed
     do = tag("p", tag("span", "do: ", class_="dim"), to_do(call, selection(call))) if is_failed else NOTHING
     events = [
