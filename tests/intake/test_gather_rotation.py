@@ -1,5 +1,6 @@
 """Gathered calls over rotations of their log: real rules, real files, a ledger, several lives of the reader."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.intake.harness import age
 from tests.intake.test_gather import Running, rules, running, swept
 from tests.intake.test_gather_cut import SESSIONS, call, line, rows
 from tunerd.call import State
@@ -203,3 +205,23 @@ async def test_calls_whose_lines_all_have_keys_stand_in_order(tmp_path: Path) ->
         os.utime(tmp_path / name, (1_782_900_000 + at, 1_782_900_000 + at))
     run = await swept(rules(SESSIONS, tmp_path, "1ms"))
     assert run.texts(await run.payload("a")) == [f"a{n}" for n in range(6)]
+
+
+async def test_an_older_log_is_read_before_one_that_was_empty_and_was_renamed(tmp_path: Path) -> None:
+    """tunerd opened the log while it was empty. Then it was renamed and written to, and an older log, unread, is beside it: the
+    two do not wait for each other."""
+    root, ledger = tmp_path / "logs", MemoryLedger()
+    root.mkdir()
+    lines = [line(session="a", type="speech", text=f"a{n}") for n in range(3)] + [line(session="a", type="end")]
+    older, log = tmp_path / "older", root / LOG
+    append(older, lines[:2])
+    age(older, 100)
+    log.touch()
+    async with reading(root, ledger) as run:
+        while not await ledger.marks("agent"):
+            await asyncio.sleep(0)
+        log.rename(root / "app.ndjson.1")
+        older.rename(root / "app.ndjson.2")
+        append(root / "app.ndjson.1", lines[2:])
+        await run.told.until(CallAdmitted)
+        assert run.texts(await run.payload("a")) == ["a0", "a1", "a2"]

@@ -173,11 +173,16 @@ class FollowedLogs:
                 self._by_file[key] = self._by_number[mark.log] = log
                 self._limit.opened(log, lambda: self._give_way(log))
 
-    def unread_elsewhere(self) -> int | None:
-        """The number of a log that is not at its path, and of which something is unread."""
+    def unread_elsewhere(self, written_ns: int) -> int | None:
+        """The number of a log that is not at its path, and of which something is unread. A log that had nothing in it so far,
+        and was written to later than `written_ns`, is not given: in a source that gathers it waits for older logs itself."""
         for log in self._all():
             with self._lock:
-                if self._by_number.get(log.mark.log) is log and not log.is_read() and not _leads_to(log.mark.path, log.stat()):
+                if self._by_number.get(log.mark.log) is not log or log.is_read():
+                    continue
+                at = log.stat()
+                is_older = log.mark.offset > 0 or at.st_mtime_ns < written_ns
+                if is_older and not _leads_to(log.mark.path, at):
                     return log.mark.log
         return None
 

@@ -124,8 +124,10 @@ class LogIdentity:
         """Before a log that nobody knows is read, those that are no longer at their paths are: it may be a copy of one, or have
         taken its place, and then its writer has left the other one."""
         yield from ()
-        if self.may_wait and self.file.size > 0 and (elsewhere := self.followed.unread_elsewhere()) is not None:
-            return Wait(0.05, log=elsewhere)
+        if self.may_wait and self.file.size > 0:
+            elsewhere = self.followed.unread_elsewhere(self.file.stat.st_mtime_ns)
+            if elsewhere is not None:
+                return Wait(0.05, log=elsewhere)
         self.file.file.seek(0)
         return Identified(Chain(), is_known=False)
 
