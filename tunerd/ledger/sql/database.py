@@ -25,8 +25,10 @@ class Execute(Protocol):
 class Database(Protocol):
     """One connection, in the hands of one thread at a time."""
 
-    execute: Execute
-    """Runs one statement."""
+    @property
+    def execute(self) -> Execute:
+        """Runs one statement."""
+        ...
 
     def begin(self, *, durable: bool) -> None:
         """Open a transaction for writing. `durable`: its commit is on disk when `commit` returns; without it, with the next

@@ -1,0 +1,146 @@
+"""A connection to the server: what is checked before it is used, and the tables that are made at the first start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from psycopg import sql as names
+from psycopg.adapt import AdaptersMap, Dumper, Loader
+
+from tunerd.ledger import LedgerRefused
+from tunerd.ledger.postgresql.dialect import schema
+from tunerd.ledger.postgresql.sqlstates import refusal_words
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+OLDEST: Final = 140000
+_SCHEMA_LOCK: Final = 0x74756E72
+"""`tunr`: who makes or changes the tables holds it."""
+_NUL: Final = "\uf700"
+"""PostgreSQL's text cannot hold NUL; sql/columns.py keeps other odd bytes in the same private area."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where the ledger is."""
+
+    url: str
+    """As libpq takes it."""
+    schema: str = "tunerd"
+    prepares: bool = True
+    """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
+
+    @property
+    def search_path(self) -> str:
+        return f'SET LOCAL search_path = "{self.schema}"'
+
+
+class _FlagDumper(Dumper):
+    """Flags are 0 and 1 in the tables."""
+
+    oid = psycopg.adapters.types["int8"].oid
+
+    def dump(self, obj: bool) -> bytes:
+        return b"1" if obj else b"0"
+
+
+class _TextDumper(psycopg.types.string.StrDumperUnknown):
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", _NUL) if "\0" in obj else obj)
+
+
+class _TextLoader(Loader):
+    def load(self, data: Any) -> str:
+        text = bytes(data).decode()
+        return text if text.isascii() else text.replace(_NUL, "\0")
+
+
+class _NumberLoader(Loader):
+    """Sums of integers come as numeric."""
+
+    def load(self, data: Any) -> int | float:
+        text = bytes(data).decode()
+        return float(text) if "." in text or "e" in text.lower() or "n" in text.lower() else int(text)
+
+
+def connect(server: Server) -> Connection:
+    """Raises psycopg.Error."""
+    connection = psycopg.connect(
+        server.url, autocommit=True, connect_timeout=10, target_session_attrs="read-write", application_name="tunerd",
+        prepare_threshold=5 if server.prepares else None, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
+        tcp_user_timeout=20_000,
+    )  # fmt: skip
+    _adapt(connection.adapters)
+    return connection
+
+
+def _adapt(adapters: AdaptersMap) -> None:
+    adapters.register_dumper(bool, _FlagDumper)
+    adapters.register_dumper(str, _TextDumper)
+    adapters.register_loader("text", _TextLoader)
+    adapters.register_loader("numeric", _NumberLoader)
+
+
+def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
+    """A connection to a server that can hold the ledger, with its tables. Raises LedgerRefused with one line."""
+    try:
+        connection = connect(server)
+    except psycopg.Error as exc:
+        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+    try:
+        _refuse_server(connection)
+        _prepare(connection, server, scripts)
+    except psycopg.Error as exc:
+        connection.close()
+        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_server(connection: Connection) -> None:
+    described = str(_one(connection, "SELECT version()"))
+    for other in ("CockroachDB", "YugabyteDB", "-YB-"):
+        if other in described:
+            raise LedgerRefused(
+                "the server of ledger.url is CockroachDB or YugabyteDB, whose row locks and notifications differ; use PostgreSQL"
+            )
+    if connection.info.server_version < OLDEST:
+        raise LedgerRefused(
+            f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer"
+        )
+
+
+def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> None:
+    """Bring the tables to the newest version, one process at a time."""
+    name = names.Identifier(server.schema)
+    with connection.transaction():
+        connection.execute("SET LOCAL lock_timeout = '60s'")
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+        if not _one(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", (server.schema,)):
+            connection.execute(names.SQL("CREATE SCHEMA {}").format(name))
+        connection.execute(server.search_path)
+        version = 0
+        if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
+            version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
+        if version > len(scripts):
+            raise LedgerRefused(
+                f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "
+                "install that version again"
+            )
+        for number in range(version, len(scripts)):
+            connection.execute(schema(scripts[number]))
+        if version == 0:
+            connection.execute("CREATE SEQUENCE call_row; CREATE SEQUENCE recording_row")
+        if version < len(scripts):
+            connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('schema', %s) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value", (len(scripts),),
+            )  # fmt: skip
+
+
+def _one(connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
+    found = connection.execute(statement, values).fetchone()
+    return None if found is None else found[0]

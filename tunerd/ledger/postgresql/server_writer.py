@@ -1,0 +1,196 @@
+"""The writer thread on PostgreSQL: batches of jobs, their commits, and what happens while the server is away.
+
+While nothing can be committed impatient jobs fail at once; patient ones (settle, release: their results must not be lost) are
+kept and tried again until a commit succeeds. A batch that was in the way of another instance's is run again.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import psycopg
+
+from tunerd.clock import Clock
+from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.commands.reclaim import take_over
+from tunerd.ledger.postgresql.server_outage import ServerOutage
+from tunerd.ledger.postgresql.sqlstates import is_outage, may_run_again, outage_words
+from tunerd.ledger.service.batch import carry_out
+from tunerd.ledger.service.job_queue import JobQueue, never_preempt
+from tunerd.ledger.service.jobs import BatchReport, Job
+from tunerd.ledger.sql.store import Store
+
+T = TypeVar("T")
+
+_RETRY_S: Final = 1.0
+"""Between two tries while the server is away."""
+_TRIES: Final = 5
+"""Of a batch that is in the way of others."""
+_AWAY: Final = "the ledger's PostgreSQL does not answer now; tunerd tries again every second"
+_OLDEST_EVERY_S: Final = 0.5
+"""How old the gauges may be while there is much to do."""
+
+
+class ServerWriter:
+    def __init__(self, store: Store, reopen: Callable[[], Store], queue: JobQueue, clock: Clock) -> None:
+        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused."""
+        self._store = store
+        self._reopen = reopen
+        self._queue = queue
+        self._clock = clock
+        self._outage = ServerOutage(clock)
+        self._kept: list[Job[Any]] = []
+        """Patient jobs that wait for a commit that works."""
+        self.gauges: Gauges = _asked(store)
+        """As of the last look; replaced as a whole, so any thread may read it."""
+        self._is_behind = False
+        """The oldest calls in the gauges are those of an earlier commit."""
+        self._looked_at = clock.monotonic()
+        self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_troubled(self) -> bool:
+        return self._outage.is_on
+
+    def submit(self, job: Job[T]) -> "asyncio.Future[T]":
+        return self._queue.submit(job)
+
+    def unsettled(self) -> frozenset[int]:
+        return self._queue.unsettled()
+
+    async def close(self) -> None:
+        """Finish what is queued, try what is kept once more, close the connection."""
+        self._queue.end()
+        await asyncio.to_thread(self._thread.join)
+
+    # The thread.
+
+    def _main(self) -> None:
+        never_preempt()
+        try:
+            while self._turn():
+                pass
+        except BaseException as exc:
+            self._queue.die(exc, self._kept)
+        finally:
+            self._store.db.close()
+
+    def _turn(self) -> bool:
+        """Take a batch, run it, report. False: closed."""
+        batch, is_closing = self._queue.collect(_RETRY_S if self._outage.is_on else None)
+        report = BatchReport()
+        try:
+            if self._outage.is_on:
+                self._keep_patient(batch, report, _AWAY)
+                batch = []
+                self._heal(report)
+            if batch:
+                self._run(batch, report)
+            if self._is_behind and not is_closing:
+                self._look_for_oldest()
+            if is_closing:
+                for job in self._kept:
+                    self._refuse(job, "the ledger was closed before this could be written", report)
+        finally:  # jobs that were refused before a defect are answered all the same
+            self._queue.send(report)
+        return not is_closing
+
+    def _run(self, batch: list[Job[Any]], report: BatchReport) -> None:
+        if batch[-1].alone:  # it ended its batch
+            *batch, alone = batch
+            if batch:
+                self._commit(batch, report)
+            if self._outage.is_on:
+                self._keep_patient([alone], report, _AWAY)
+            else:
+                self._commit([alone], report)
+        else:
+            self._commit(batch, report)
+
+    def _commit(self, batch: Sequence[Job[Any]], report: BatchReport) -> bool:
+        """One transaction for all of them. If one raises they run singly, so that only the culprit sees the error."""
+        for left in range(_TRIES, -1, -1):
+            try:
+                woken, disposable = carry_out(self._store, batch)
+                break
+            except Exception as exc:
+                is_undone = self._store.rollback()
+                if is_undone and may_run_again(exc) and left:
+                    continue
+                if not is_undone or is_outage(exc):
+                    self._outage.begin(outage_words(exc), report)
+                    self._keep_patient(batch, report, outage_words(exc))
+                    return False
+                if len(batch) == 1:
+                    batch[0].error = exc
+                    report.jobs.append(batch[0])
+                    return True
+                is_fine = True
+                for job in batch:
+                    is_fine = self._commit([job], report) and is_fine
+                return is_fine
+        self.gauges, self._is_behind = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
+        report.woken |= woken
+        report.disposable |= disposable
+        report.jobs += batch
+        return True
+
+    def _look_for_oldest(self) -> None:
+        """When there is nothing else to do, or when it was last done long ago."""
+        now = self._clock.monotonic()
+        if self._outage.is_on or not (self._queue.is_empty() or now - self._looked_at >= _OLDEST_EVERY_S):
+            return
+        self._looked_at = now
+        try:
+            self.gauges, self._is_behind = _asked(self._store), False
+        except psycopg.Error:
+            pass  # the next command meets the same error and deals with it
+
+    # While the server is away.
+
+    def _keep_patient(self, batch: Sequence[Job[Any]], report: BatchReport, words: str) -> None:
+        for job in batch:
+            if job.patient:
+                self._kept.append(job)
+            else:
+                self._refuse(job, words, report)
+
+    @staticmethod
+    def _refuse(job: Job[Any], words: str, report: BatchReport) -> None:
+        job.error = LedgerUnavailable(words)
+        report.jobs.append(job)
+
+    def _heal(self, report: BatchReport) -> None:
+        """Connect again, see what became of the last transaction, and write what was kept."""
+        self._store.db.close()
+        try:
+            store = self._reopen()
+        except (psycopg.Error, OSError):
+            return
+        try:
+            store.begin(full=True)
+            take_over(store, self._store, self._clock.now())
+            woken, _ = store.commit()
+        except psycopg.Error as exc:
+            store.db.close()
+            if not is_outage(exc):
+                raise
+            return
+        report.woken |= woken
+        self._store = store
+        self._outage.end(report)
+        kept, self._kept = self._kept, []
+        for at, job in enumerate(kept):
+            if not self._commit([job], report):  # it failed again on the way: the outage continues
+                self._kept += kept[at + 1 :]
+                return
+
+
+def _asked(store: Store) -> Gauges:
+    store.db.begin(durable=False)
+    try:
+        return store.gauges()
+    finally:
+        store.db.rollback()
