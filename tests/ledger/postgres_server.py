@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from tests.real_parts import needs
 
 if TYPE_CHECKING:
-    from tunerd.ledger.postgresql.server import Server
+    from tunerd.ledger.postgresql.postgresql_server import Server
 
 _DEBIAN: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -50,7 +50,7 @@ class Cluster:
 
     def server(self, schema: str = "", *, database: str = "postgres") -> "Server":
         """A ledger of its own, if no name is given."""
-        from tunerd.ledger.postgresql.server import Server
+        from tunerd.ledger.postgresql.postgresql_server import Server
 
         self._schemas += 1
         url = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"

@@ -11,14 +11,14 @@ from tests.ledger.test_statements import STATEMENTS
 from tunerd.ledger.sqlite.connect import scripts
 
 if TYPE_CHECKING:
-    from tunerd.ledger.postgresql.server import Connection
+    from tunerd.ledger.postgresql.postgresql_server import Connection
 
 pytestmark = needs_postgres
 
 
 @pytest.fixture(scope="module")
 def connection(postgres: Cluster) -> "Iterator[Connection]":
-    from tunerd.ledger.postgresql.server import open_checked
+    from tunerd.ledger.postgresql.postgresql_server import open_checked
 
     server = postgres.server()
     with open_checked(server, scripts()) as connection:

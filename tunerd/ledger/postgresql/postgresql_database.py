@@ -7,7 +7,7 @@ from typing import Any, Final
 import psycopg
 
 from tunerd.ledger.postgresql import dialect
-from tunerd.ledger.postgresql.server import Connection, Server
+from tunerd.ledger.postgresql.postgresql_server import Connection, Server
 from tunerd.ledger.sql.database import Cursor
 
 _NUMBERS_AT_ONCE: Final = 32

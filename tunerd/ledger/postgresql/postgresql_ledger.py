@@ -12,7 +12,7 @@ from tunerd.events import Emit
 from tunerd.ledger import DiskUse
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
-from tunerd.ledger.postgresql.server import Server, connect, open_checked
+from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
 from tunerd.ledger.postgresql.server_reader import ServerReader
 from tunerd.ledger.postgresql.server_writer import ServerWriter
 from tunerd.ledger.service.job_queue import JobQueue

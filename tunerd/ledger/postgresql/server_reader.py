@@ -9,7 +9,7 @@ import psycopg
 
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
-from tunerd.ledger.postgresql.server import Server, connect
+from tunerd.ledger.postgresql.postgresql_server import Server, connect
 from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.sql.store import Store
 
