@@ -32,7 +32,7 @@ SAME_START: Final = (
 SAME_LOCATION: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
     "AND (:any_start = 1 OR started_at_ms IS NULL) "
-    "AND (location = :bare OR substr(location, 1, length(:begins)) = :begins OR (:bare IS NULL AND location IS NULL)) "
+    "AND (location = :bare OR substr(location, 1, length(:begins)) = :begins OR (:has_location = 0 AND location IS NULL)) "
     "ORDER BY row LIMIT 1"
 )
 """The same recording described again, known by its id, by key and start, or by key and location. A URL counts without its query,
@@ -90,7 +90,7 @@ class Recordings:
         if bare is not None and stored_location(bare).kind is LocationKind.URL:
             bare = bare.partition("?")[0]
             begins = f"{bare}?"
-        values |= {"any_start": int(start is None), "bare": bare, "begins": begins}
+        values |= {"any_start": int(start is None), "bare": bare, "begins": begins, "has_location": int(bare is not None)}
         same = self._rows(SAME_LOCATION, values)
         return same[0] if same else None
 
