@@ -91,6 +91,10 @@ class LedgerRow:
     """It has wants (manifest strategies)."""
     copies: bool = False
     """Its document was read at further places, too (table origin)."""
+    holder: int = 0
+    """The start of an instance that claimed it last (table instance: generation). 0 where one process owns the ledger."""
+    claims: int = 0
+    """How often it was claimed in a fleet: with `holder` it names one claim."""
     event_count: int = -1
     """Events noted so far (-1: not known). This alone is no column."""
 

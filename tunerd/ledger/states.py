@@ -42,6 +42,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Move], frozenset[State]]] = {
     (State.WAITING, Move.REQUEUE): _DECIDED,
     (State.DUE, Move.DECIDE): _DECIDED,  # its recording's URL expired before it was sent
     (State.DUE, Move.CLAIM): frozenset({State.SENDING}),
+    (State.DUE, Move.DELIVER): frozenset({State.SENT}),  # by an instance that was given up while its request was open
     (State.DUE, Move.END): frozenset({State.FAILED}),
     (State.DUE, Move.REWRITE): _REWRITTEN,
     (State.DUE, Move.REQUEUE): _DECIDED,

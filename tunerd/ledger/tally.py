@@ -10,6 +10,8 @@ from tunerd.ledger.rows import LedgerRow, RowKind
 
 _OPEN: Final = frozenset(state for state in State if state.is_open)
 
+_BYTES: Final = ("pending_bytes", "waiting_bytes", "gathering_bytes", "failed_bytes", "unmapped_bytes", "left_out_bytes")
+
 
 class Tally:
     def __init__(self) -> None:
@@ -26,6 +28,24 @@ class Tally:
         other = copy(self)
         other.calls = self.calls.copy()
         return other
+
+    def numbers(self) -> dict[str, int]:
+        """All of them, by name."""
+        return {
+            **{f"calls_{state}": count for state, count in self.calls.items()},
+            **{name: getattr(self, name) for name in _BYTES},
+        }
+
+    def since(self, before: "Tally") -> dict[str, int]:
+        """What has changed since then."""
+        old = before.numbers()
+        return {name: change for name, number in self.numbers().items() if (change := number - old[name])}
+
+    def set(self, numbers: Mapping[str, int]) -> None:
+        """Put these in place of all of them; one that is not named is 0."""
+        self.calls = {state: numbers.get(f"calls_{state}", 0) for state in State}
+        for name in _BYTES:
+            setattr(self, name, numbers.get(name, 0))
 
     def add(self, row: LedgerRow, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Final
 
 from tunerd.call import Call, Form, Refusal, State
@@ -156,7 +157,7 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
-        frozen = _frozen(store, row)
+        frozen = frozen_body(store, row)
         return fail(store, row, _LOST, now, Move.END) if frozen is None else frozen
     payload, checked_for = store.bodies.payload(row.row)
     if payload is None:
@@ -172,7 +173,7 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     return made
 
 
-def _frozen(store: Store, row: LedgerRow) -> bytes | None:
+def frozen_body(store: Store, row: LedgerRow) -> bytes | None:
     if row.patch is None:
         return store.bodies.frozen(row.row)
     payload, _ = store.bodies.payload(row.row)
@@ -187,6 +188,9 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
         columns |= {"form": row.form, "patch": row.patch}
     if row.first_attempt_at is None:
         columns["paused_before_s"] = clock
+    if store.db.holder:
+        columns |= {"holder": store.db.holder, "claims": row.claims + 1}
+        store.claim_digests[row.row] = (row.claims + 1, digest_of(body))
     store.move(row, Move.CLAIM, State.SENDING, now, frozen_by_claim=row.frozen_by_claim, **columns)
     return Claimed(
         row=row.row,
@@ -204,6 +208,10 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
         recording_expires_at=row.recording_expires_at,
         read_from=row.read_from,
     )
+
+
+def digest_of(body: bytes) -> bytes:
+    return blake2b(body, digest_size=16).digest()
 
 
 def _clock(store: Store, destination: str, agent: str, now: float) -> float:

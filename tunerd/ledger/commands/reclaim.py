@@ -22,7 +22,7 @@ def reclaim(store: Store, row: LedgerRow, now: float, why: str = _ENDED) -> None
 
 def reclaim_all(store: Store, now: float) -> None:
     """At a start: every call that was being sent when the last process ended."""
-    for row in store.calls.sending():
+    for row in store.calls.sending(store.db.holder):
         reclaim(store, row, now)
 
 
@@ -46,15 +46,16 @@ def reclaim_lost(store: Store, claims: Mapping[int, float], now: float) -> int:
 def take_over(store: Store, before: Store, now: float) -> None:
     """Continue where another connection to the same file broke down. After a failed write nobody knows which of the last
     transactions are on disk. A call that is `sending` there and that no worker holds is due again, as one that may have arrived;
-    a call that a worker holds is `sending`, until its settlement is written."""
+    a call that a worker holds is `sending`, until its settlement is written; in a fleet only if no other instance has it."""
+    store.claim_digests |= before.claim_digests
     store.replace_touched(before.touched)
     store.wants.far = before.wants.far
-    for row in store.calls.sending():
+    for row in store.calls.sending(store.db.holder):
         if row.row in before.claimed:
             store.claimed[row.row] = row
         else:
             reclaim(store, row, now, _FAILED)
     for number in before.claimed:
         known = None if number in store.claimed else store.calls.get(number)
-        if known is not None and known.state is State.DUE:
+        if known is not None and known.state is State.DUE and not store.db.holder:
             store.move(known, Move.CLAIM, State.SENDING, now, claimed_at=now, frozen_by_claim=False)

@@ -2,6 +2,7 @@
 
 from tunerd.call import State
 from tunerd.ledger import Deferred, Delivered, Ended, Settlement, StoredPauses
+from tunerd.ledger.commands.claim import digest_of, frozen_body
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
@@ -10,9 +11,14 @@ from tunerd.outcome import FailReason
 
 
 def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> None:
-    """See WritePath.settle. A row that is not `sending` was settled before, or is gone: nothing happens."""
+    """See WritePath.settle. A row that is not `sending` was settled before, or is gone: nothing happens. The same if another
+    instance gave this one up and has the call now; but what Tuner took is not sent again."""
     row = store.claimed_row(row_id)
-    if row is None or row.state is not State.SENDING:
+    if row is None and isinstance(settlement, Delivered):
+        row = _taken_over(store, row_id)
+    elif row is not None and row.state is not State.SENDING:
+        row = None
+    if row is None:
         return
     match settlement:
         case Delivered():
@@ -21,6 +27,15 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
             _defer(store, row, settlement, now)
         case Ended():
             _end(store, row, settlement, now)
+
+
+def _taken_over(store: Store, row_id: int) -> LedgerRow | None:
+    """The call of a claim that this instance lost, if it still holds the bytes that were posted."""
+    row, (_, digest) = store.calls.get(row_id), store.claim_digests.pop(row_id, (0, b""))
+    if row is None or row.state not in (State.DUE, State.SENDING) or row.form is None:
+        return None
+    body = frozen_body(store, row)
+    return row if body is not None and digest_of(body) == digest else None
 
 
 def _attempted(row: LedgerRow) -> dict[str, object]:
@@ -92,7 +107,7 @@ def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
 
 def release(store: Store, row_id: int, now: float) -> None:
     """See WritePath.release."""
-    row = store.calls.get(row_id)
+    row = store.claimed_row(row_id)
     if row is None or row.state is not State.SENDING:
         return
     if row.frozen_by_claim:

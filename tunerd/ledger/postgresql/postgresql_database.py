@@ -1,15 +1,43 @@
 """The seam of sql/database.py on PostgreSQL: transactions, row numbers, statements for many rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from typing import Any, Final
 
 import psycopg
 
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
-from tunerd.ledger.sql.database import Cursor
+from tunerd.ledger.sql.database import Cursor, RunAgain
+from tunerd.ledger.sql.due_calls import COLUMNS
+from tunerd.ledger.sql.store import Store
 
+HOLD: Final = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS names (name)"
+_DUE: Final = "call.state = 'due' AND call.destination = :destination"
+PICK_LOCKED: Final = f"""WITH
+newest AS MATERIALIZED (
+    SELECT call.row FROM (SELECT row AS number FROM call WHERE {_DUE} ORDER BY row DESC LIMIT :look_at) AS looked
+    JOIN call ON call.row = looked.number WHERE {_DUE} AND call.due_at <= :due_by
+    ORDER BY call.row DESC LIMIT :newest FOR UPDATE OF call SKIP LOCKED),
+soon AS MATERIALIZED (
+    SELECT call.row FROM (
+        SELECT row AS number FROM call WHERE {_DUE}
+        AND recording_expires_at IS NOT NULL AND recording_expires_at <= :soon
+        ORDER BY recording_expires_at, row LIMIT :look_at) AS looked
+    JOIN call ON call.row = looked.number WHERE {_DUE} AND call.due_at <= :due_by AND call.row NOT IN (SELECT row FROM newest)
+    ORDER BY call.recording_expires_at, call.row LIMIT :expiring FOR UPDATE OF call SKIP LOCKED),
+oldest AS MATERIALIZED (
+    SELECT row FROM call WHERE {_DUE} AND due_at <= :due_by
+    AND row NOT IN (SELECT row FROM newest UNION ALL SELECT row FROM soon)
+    ORDER BY due_at, row LIMIT :count - (SELECT count(*) FROM newest) - (SELECT count(*) FROM soon)
+    FOR UPDATE SKIP LOCKED)
+SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, row FROM oldest
+"""
+"""The numbers that PICK_MANY of sql/due_calls.py gives, locked."""
+READ_PICKED: Final = (
+    f"SELECT call.row, payload, checked_for, {COLUMNS} FROM call LEFT JOIN body ON body.row = call.row WHERE call.row = ANY(%s)"
+)
 _NUMBERS_AT_ONCE: Final = 32
 _LOCK_TIMEOUT_MS: Final = 5_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000
@@ -18,11 +46,17 @@ _QUESTION_TIMEOUT_MS: Final = 1_000
 
 
 class PostgresqlDatabase:
-    """`columns` as dialect.columns gives them."""
+    """`columns` as dialect.columns gives them; `holder` is 0 for a connection that only reads."""
 
-    def __init__(self, connection: Connection, server: Server, columns: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, connection: Connection, server: Server, columns: Mapping[str, Mapping[str, str]], holder: int = 0) -> None:
         self.connection = connection
+        self.holder = holder
+        self.row_lock = " FOR UPDATE" if holder else ""
+        self.skip_locked = " FOR UPDATE SKIP LOCKED" if holder else ""
         self._columns = columns
+        self._wanted: set[int] = set()
+        """Names that the next transaction holds from its beginning, as their hashes."""
+        self._held: set[int] = set()
         self._begin = (
             f"BEGIN; {server.search_path}; SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; "
             f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}; "
@@ -38,8 +72,34 @@ class PostgresqlDatabase:
         return self.connection.execute(dialect.translated(sql), values)
 
     def begin(self, *, durable: bool) -> None:
-        """Every commit is synced: the server gathers those of several connections."""
+        """Every commit is synced: the server gathers those of several connections. What has to be held is locked before anything
+        is read, in one order, by a statement of its own: one that locks and reads misses what was committed in between."""
         self._run(self._begin)
+        if self._wanted:
+            self.connection.execute(HOLD, (sorted(self._wanted),))
+        self._held = set(self._wanted)
+
+    def want(self, names: Iterable[tuple[str, ...]]) -> None:
+        """The next transaction will need these names (`hold`)."""
+        self._wanted.update(map(_hash, names))
+
+    def want_no_more(self) -> None:
+        """The transaction that needed them is done."""
+        self._wanted.clear()
+
+    def hold(self, *names: tuple[str, ...]) -> None:
+        if self.holder:
+            missing = {_hash(name) for name in names} - self._held
+            if missing:
+                self._wanted |= missing
+                raise RunAgain
+
+    def pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
+        """First it is locked, then it is read."""
+        picks = {row: pick for pick, row in self.execute(PICK_LOCKED, values)}
+        found = self.connection.execute(READ_PICKED, (list(picks),)).fetchall() if picks else []
+        read = {row: (picks[row], *columns) for row, *columns in found}
+        return [read[row] for row in picks]
 
     def begin_question(self) -> None:
         """A transaction that only reads, and that the server ends after a second."""
@@ -98,6 +158,11 @@ class PostgresqlDatabase:
             self.connection.close()
 
 
+def _hash(name: tuple[str, ...]) -> int:
+    """As PostgreSQL takes it: 64 bits with a sign."""
+    return int.from_bytes(blake2b("\x1f".join(name).encode(errors="surrogatepass"), digest_size=8).digest(), signed=True)
+
+
 def _arrays(rows: Sequence[Sequence[Any]], types: Sequence[str]) -> list[list[object]]:
     """The rows column by column, each of one type: psycopg takes no mixed lists."""
     found: list[list[object]] = []
@@ -110,3 +175,10 @@ def _arrays(rows: Sequence[Sequence[Any]], types: Sequence[str]) -> list[list[ob
         else:
             found.append(values)
     return found
+
+
+def postgresql_of(store: Store) -> PostgresqlDatabase:
+    """The database of a store on PostgreSQL, for what only a fleet needs."""
+    if not isinstance(store.db, PostgresqlDatabase):
+        raise TypeError("not a store on PostgreSQL")
+    return store.db

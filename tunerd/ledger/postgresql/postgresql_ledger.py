@@ -1,16 +1,20 @@
-"""PostgresqlLedger: a ledger in a schema of a PostgreSQL database."""
+"""PostgresqlLedger: a ledger in a schema of a PostgreSQL database, shared by the instances of a fleet."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 import psycopg
 
+from tunerd import __version__
 from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit
 from tunerd.ledger import DiskUse
 from tunerd.ledger.postgresql import dialect
+from tunerd.ledger.postgresql.heartbeat import Heartbeat
+from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
 from tunerd.ledger.postgresql.server_reader import ServerReader
@@ -29,8 +33,9 @@ _SIZE: Final = (
 class ServerPlace:
     """A ledger's tables in a database. The server looks after its own room."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, heartbeat: Heartbeat) -> None:
         self._server = server
+        self.heartbeat = heartbeat
 
     def check_room(self) -> None:
         """A full disk shows when something is written."""
@@ -50,42 +55,55 @@ class ServerPlace:
     def was_trimmed(self, store: Store) -> None:
         """Autovacuum gives room back."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.heartbeat.end()
 
 
 class PostgresqlLedger(StoredLedger):
     """Open it with `PostgresqlLedger.open`."""
 
     @classmethod
-    async def open(cls, server: Server, *, now: float, emit: Emit, clock: Clock | None = None) -> "PostgresqlLedger":
-        """Connect, and make the tables or bring them to the newest version. Raises LedgerRefused with one line."""
+    async def open(
+        cls, server: Server, *, now: float, emit: Emit, instance: str = "", clock: Clock | None = None
+    ) -> "PostgresqlLedger":
+        """Connect, make the tables or bring them to the newest version, start as `instance` (default: the host's name), and make
+        calls due again that an earlier start of it was sending. Raises LedgerRefused with one line."""
         columns = dialect.columns("".join(scripts()))
-        store = await asyncio.to_thread(_open, server, columns)
+        name = instance or socket.gethostname()
+        store, started = await asyncio.to_thread(_open, server, columns, name, now)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
+        place = ServerPlace(server, Heartbeat(server, started, lambda: None))
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
-            return ServerWriter(store, partial(_reopen, server, columns), queue, used_clock)
+            return ServerWriter(store, partial(_reopen, server, columns, started), queue, used_clock, place.heartbeat)
 
-        return cls(ServerPlace(server), ServerReader(server, columns), writer)
-
-
-def _open(server: Server, columns: Mapping[str, Mapping[str, str]]) -> Store:
-    db = PostgresqlDatabase(open_checked(server, scripts()), server, columns)
-    return _loaded(db)
+        return cls(place, ServerReader(server, columns), writer)
 
 
-def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]]) -> Store:
-    return _loaded(PostgresqlDatabase(connect(server), server, columns))
+def _open(server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float) -> tuple[Store, Instance]:
+    connection = open_checked(server, scripts())
+    started = start_instance(connection, server, name, __version__, socket.gethostname())
+    db = PostgresqlDatabase(connection, server, columns, started.generation)
+    return _loaded(db, now), started
 
 
-def _loaded(db: PostgresqlDatabase) -> Store:
+def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance) -> Store:
+    return _loaded(PostgresqlDatabase(connect(server), server, columns, instance.generation), None)
+
+
+def _loaded(db: PostgresqlDatabase, now: float | None) -> Store:
+    """`now`: at a start, what earlier starts held is due again."""
     store = Store(db)
-    db.begin(durable=False)
     try:
+        db.begin(durable=True)
         store.load()
+        db.rollback()
+        if now is not None:
+            store.begin(full=True)
+            give_up_dead(store, now)
+            store.commit()
     except BaseException:
         db.close()
         raise
-    db.rollback()
     return store

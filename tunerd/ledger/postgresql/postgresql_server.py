@@ -15,6 +15,13 @@ from tunerd.ledger.postgresql.sqlstates import refusal_words
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 OLDEST: Final = 140000
+FLEET_TABLES: Final = (
+    "CREATE SEQUENCE call_row",
+    "CREATE SEQUENCE recording_row",
+    "CREATE SEQUENCE generation",
+    "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
+)
+"""What a fleet needs beside the tables that SQLite has, too."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
 _NUL: Final = "\uf700"
@@ -133,7 +140,8 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         for number in range(version, len(scripts)):
             connection.execute(schema(scripts[number]))
         if version == 0:
-            connection.execute("CREATE SEQUENCE call_row; CREATE SEQUENCE recording_row")
+            for statement in FLEET_TABLES:
+                connection.execute(statement)
         if version < len(scripts):
             connection.execute(
                 "INSERT INTO meta (name, value) VALUES ('schema', %s) "

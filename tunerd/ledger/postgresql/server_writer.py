@@ -7,13 +7,18 @@ kept and tried again until a commit succeeds. A batch that was in the way of ano
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from random import uniform
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from tunerd.clock import Clock
 from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.commands.lock_names import names_of
 from tunerd.ledger.commands.reclaim import take_over
+from tunerd.ledger.postgresql.heartbeat import Heartbeat
+from tunerd.ledger.postgresql.instances import HEARTBEAT_S, give_up_dead
+from tunerd.ledger.postgresql.postgresql_database import postgresql_of
 from tunerd.ledger.postgresql.server_outage import ServerOutage
 from tunerd.ledger.postgresql.sqlstates import is_outage, may_run_again, outage_words
 from tunerd.ledger.service.batch import carry_out
@@ -25,20 +30,23 @@ T = TypeVar("T")
 
 _RETRY_S: Final = 1.0
 """Between two tries while the server is away."""
-_TRIES: Final = 5
+_TRIES: Final = 30
 """Of a batch that is in the way of others."""
 _AWAY: Final = "the ledger's PostgreSQL does not answer now; tunerd tries again every second"
+_LOOKS_S: Final = (0.8, 1.2)
+"""Between two looks at what other instances did, while there is nothing to do: chance keeps instances apart."""
 _OLDEST_EVERY_S: Final = 0.5
 """How old the gauges may be while there is much to do."""
 
 
 class ServerWriter:
-    def __init__(self, store: Store, reopen: Callable[[], Store], queue: JobQueue, clock: Clock) -> None:
+    def __init__(self, store: Store, reopen: Callable[[], Store], queue: JobQueue, clock: Clock, heartbeat: Heartbeat) -> None:
         """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused."""
         self._store = store
         self._reopen = reopen
         self._queue = queue
         self._clock = clock
+        self._heartbeat = heartbeat
         self._outage = ServerOutage(clock)
         self._kept: list[Job[Any]] = []
         """Patient jobs that wait for a commit that works."""
@@ -46,7 +54,9 @@ class ServerWriter:
         """As of the last look; replaced as a whole, so any thread may read it."""
         self._is_behind = False
         """The oldest calls in the gauges are those of an earlier commit."""
-        self._looked_at = clock.monotonic()
+        self._looked_at = self._judged_at = clock.monotonic()
+        self._is_broken = False
+        """The connection could not undo the last transaction: it has to be replaced."""
         self._thread = threading.Thread(target=self._main, name="ledger-writer", daemon=True)
         self._thread.start()
 
@@ -79,7 +89,7 @@ class ServerWriter:
 
     def _turn(self) -> bool:
         """Take a batch, run it, report. False: closed."""
-        batch, is_closing = self._queue.collect(_RETRY_S if self._outage.is_on else None)
+        batch, is_closing = self._queue.collect(_RETRY_S if self._outage.is_on else uniform(*_LOOKS_S))  # noqa: S311
         report = BatchReport()
         try:
             if self._outage.is_on:
@@ -88,8 +98,8 @@ class ServerWriter:
                 self._heal(report)
             if batch:
                 self._run(batch, report)
-            if self._is_behind and not is_closing:
-                self._look_for_oldest()
+            if not is_closing:
+                self._look(report)
             if is_closing:
                 for job in self._kept:
                     self._refuse(job, "the ledger was closed before this could be written", report)
@@ -111,42 +121,70 @@ class ServerWriter:
 
     def _commit(self, batch: Sequence[Job[Any]], report: BatchReport) -> bool:
         """One transaction for all of them. If one raises they run singly, so that only the culprit sees the error."""
-        for left in range(_TRIES, -1, -1):
-            try:
-                woken, disposable = carry_out(self._store, batch)
-                break
-            except Exception as exc:
-                is_undone = self._store.rollback()
-                if is_undone and may_run_again(exc) and left:
-                    continue
-                if not is_undone or is_outage(exc):
-                    self._outage.begin(outage_words(exc), report)
-                    self._keep_patient(batch, report, outage_words(exc))
-                    return False
-                if len(batch) == 1:
-                    batch[0].error = exc
-                    report.jobs.append(batch[0])
-                    return True
-                is_fine = True
-                for job in batch:
-                    is_fine = self._commit([job], report) and is_fine
-                return is_fine
+        postgresql_of(self._store).want(name for job in batch if job.admission is not None for name in names_of(job.admission))
+        try:
+            woken, disposable = self._attempt(lambda store: carry_out(store, batch))
+        except Exception as exc:
+            if self._is_broken or is_outage(exc):
+                self._outage.begin(outage_words(exc), report)
+                self._keep_patient(batch, report, outage_words(exc))
+                return False
+            if len(batch) == 1:
+                batch[0].error = exc
+                report.jobs.append(batch[0])
+                return True
+            is_fine = True
+            for job in batch:
+                is_fine = self._commit([job], report) and is_fine
+            return is_fine
         self.gauges, self._is_behind = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
         report.woken |= woken
         report.disposable |= disposable
         report.jobs += batch
         return True
 
-    def _look_for_oldest(self) -> None:
-        """When there is nothing else to do, or when it was last done long ago."""
+    def _attempt(self, transaction: Callable[[Store], T]) -> T:
+        """Run it until nobody is in its way. If it raises, it is undone, or `_is_broken`."""
+        db, tries = postgresql_of(self._store), 0
+        try:
+            while True:
+                try:
+                    return transaction(self._store)
+                except Exception as exc:
+                    tries += 1
+                    self._is_broken = not self._store.rollback()
+                    if self._is_broken or not may_run_again(exc) or tries == _TRIES:
+                        raise
+        finally:
+            db.want_no_more()
+
+    def _look(self, report: BatchReport) -> None:
+        """About once a second, and when there is nothing else to do: what others did, and whether one of them is dead."""
         now = self._clock.monotonic()
-        if self._outage.is_on or not (self._queue.is_empty() or now - self._looked_at >= _OLDEST_EVERY_S):
+        since = now - self._looked_at
+        if self._outage.is_on or (since < _OLDEST_EVERY_S and not (self._is_behind and self._queue.is_empty())):
             return
         self._looked_at = now
         try:
             self.gauges, self._is_behind = _asked(self._store), False
         except psycopg.Error:
-            pass  # the next command meets the same error and deals with it
+            return  # the next command meets the same error and deals with it
+        at = self._clock.now()
+        report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
+        if now - self._judged_at >= HEARTBEAT_S and self._heartbeat.may_judge():
+            self._judged_at = now
+            self._give_up_dead(at, report)
+
+    def _give_up_dead(self, now: float, report: BatchReport) -> None:
+        def run(store: Store) -> set[str]:
+            store.begin(full=True)
+            give_up_dead(store, now)
+            return store.commit()[0]
+
+        try:
+            report.woken |= self._attempt(run)
+        except psycopg.Error as exc:
+            self._outage.begin(outage_words(exc), report)
 
     # While the server is away.
 
@@ -189,8 +227,10 @@ class ServerWriter:
 
 
 def _asked(store: Store) -> Gauges:
+    """The gauges of the whole fleet."""
     store.db.begin(durable=False)
     try:
+        store.tally.set(store.counts.sums())
         return store.gauges()
     finally:
         store.db.rollback()

@@ -4,6 +4,8 @@ from typing import Final
 
 import psycopg
 
+from tunerd.ledger.sql.database import RunAgain
+
 _WORDS: Final = {
     "28P01": "the password is wrong; check ledger.password_file, PGPASSFILE or the URL",
     "28000": "the server refuses this user or host; check pg_hba.conf and ledger.url",
@@ -31,7 +33,7 @@ _PASSING: Final = frozenset({"25006", "28P01", "28000", "3D000", "42501", "55P03
 
 def may_run_again(exc: BaseException) -> bool:
     """Two transactions were in each other's way, and this one was undone: the same transaction may be run again at once."""
-    return isinstance(exc, psycopg.Error) and exc.sqlstate in _AGAIN
+    return isinstance(exc, RunAgain) or (isinstance(exc, psycopg.Error) and exc.sqlstate in _AGAIN)
 
 
 def is_outage(exc: BaseException) -> bool:

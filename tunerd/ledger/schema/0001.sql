@@ -44,7 +44,9 @@ CREATE TABLE call (
     dismissed INTEGER NOT NULL,
     seeks INTEGER NOT NULL,
     copies INTEGER NOT NULL,
-    patch BLOB
+    patch BLOB,
+    holder INTEGER NOT NULL,
+    claims INTEGER NOT NULL
 ) STRICT;
 
 CREATE UNIQUE INDEX call_holder ON call (call_id, agent, workspace) WHERE kind = 'call';
@@ -240,6 +242,24 @@ CREATE TABLE destination (
 -- Base URLs that accepted a call whose row is removed: a backlog is moved away from a base URL only if that never accepted one.
 CREATE TABLE accepted (
     base_url TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- The tally of a fleet, kept by adding (sql/fleet_counts.py). Empty where one process owns the ledger.
+CREATE TABLE counts (
+    holder INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    amount INTEGER NOT NULL,
+    PRIMARY KEY (holder, name)
+) STRICT, WITHOUT ROWID;
+
+-- The instances of a fleet. Empty where one process owns the ledger.
+CREATE TABLE instance (
+    name TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,          -- of its last start; no number is given twice, to whichever instance
+    version TEXT NOT NULL,
+    host TEXT NOT NULL,
+    started_at REAL NOT NULL,             -- by the clock of the database, as the next
+    heartbeat_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE meta (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from tunerd.events import Event
-from tunerd.ledger import Gauges
+from tunerd.ledger import Admission, Gauges
 from tunerd.ledger.commands.claim import ClaimRequest
 from tunerd.ledger.sql.store import Store
 
@@ -25,6 +25,8 @@ class Job(Generic[T]):
     """It is kept and tried again while the ledger cannot be written."""
     rows: int = 1
     size: int = 0
+    admission: Admission | None = None
+    """Of an admission: what it brings says which names a fleet has to hold (commands/lock_names.py)."""
     ask: ClaimRequest | None = None
     """Of a claim: claims of one batch that are alike are answered together."""
     row: int | None = None

@@ -119,7 +119,8 @@ class StoredLedger:
             future.set_exception(exc)
             return future
         if self._receiver is None or not a.calls:
-            job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
+            run = lambda store: admit.admit(store, admission, now)  # noqa: E731
+            job = Job(run=run, future=future, full=True, rows=rows, size=size, admission=admission)
             return self._writer.submit(job)
         receiver, reserved = self._receiver, self._receiver.reserve(Counter(call.destination for call in a.calls))
 
@@ -129,6 +130,7 @@ class StoredLedger:
         job = Job(
             run=lambda store: admit.admit(store, admission, now, reserved),
             future=future, full=True, rows=rows, size=size, answered=handed if reserved else None,
+            admission=admission,
         )  # fmt: skip
         return self._writer.submit(job)
 

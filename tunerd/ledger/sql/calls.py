@@ -6,7 +6,7 @@ from typing import Final
 from tunerd.call import State
 from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.columns import RecordColumns, to_text
-from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.database import Database, Execute
 
 CALL: Final = RecordColumns("call", LedgerRow, without=("event_count",))
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
@@ -30,7 +30,7 @@ REFUSED_UNNAMED: Final = f"{_CALL} WHERE source = ? AND path = ? AND kind = 'ref
 UNDECIDED: Final = f"{_CALL} WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?"
 """Waiting calls whose time has come, earliest first."""
 NEXT_UNDECIDED: Final = "SELECT min(due_at) FROM call WHERE state = 'waiting'"
-SENDING: Final = f"{_CALL} WHERE state = 'sending' ORDER BY row"
+SENDING: Final = f"{_CALL} WHERE state = 'sending' AND holder = ? ORDER BY row LIMIT ?"
 """Only after a start or another connection: walks the whole table."""
 STALE: Final = (
     f"{_CALL} WHERE state = ? AND state IN ('sent', 'failed', 'ignored') AND changed_at <= ? ORDER BY changed_at, row LIMIT ?"
@@ -72,8 +72,9 @@ _IDS: Final = 256
 class Calls:
     """Questions to the table. `ask` runs a statement after what the transaction has changed is written."""
 
-    def __init__(self, ask: Execute) -> None:
+    def __init__(self, ask: Execute, db: Database) -> None:
         self._ask = ask
+        self._db = db
         self._expected: dict[tuple[str, str, str], list[LedgerRow]] = {}
         self._has_conflicts = self._has_named_refusals = True
         """False while the table surely has no such row: most ledgers have none, and then nothing is asked."""
@@ -93,15 +94,20 @@ class Calls:
         self._expected = {}
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[LedgerRow]:
-        return [_row_of(columns) for columns in self._ask(sql, values)]
+        return [_row_of(columns) for columns in self._ask(f"{sql}{self._db.row_lock}", values)]
+
+    def _free_rows(self, sql: str, values: Sequence[object]) -> list[LedgerRow]:
+        """Those that nobody else is changing now; the others are asked for again later."""
+        return [_row_of(columns) for columns in self._ask(f"{sql}{self._db.skip_locked}", values)]
 
     def get(self, row: int) -> LedgerRow | None:
-        columns = self._ask(BY_ROW, (row,)).fetchone()
+        columns = self._ask(f"{BY_ROW}{self._db.row_lock}", (row,)).fetchone()
         return None if columns is None else _row_of(columns)
 
     def expect(self, calls: Collection[tuple[str, str, str]]) -> None:
         """`with_id` will be asked for these (workspace, agent, call id) before anything else is done to rows that have them: they
         are read together."""
+        self._db.hold(*[("call", *call) for call in calls])
         self._expected = {call: [] for call in calls}
         names = list({call_id for _, _, call_id in calls})
         for at in range(0, len(names), _IDS):
@@ -117,6 +123,7 @@ class Calls:
         found = self._expected.pop((workspace, agent, call_id), None)
         names = (call_id, agent, workspace)
         if found is None:
+            self._db.hold(("call", workspace, agent, call_id))
             found = self._rows(HOLDER, names)
         return found + self._rows(CONFLICTS, names) if self._has_conflicts else found
 
@@ -138,21 +145,21 @@ class Calls:
     # Time.
 
     def undecided(self, now: float, limit: int) -> Sequence[LedgerRow]:
-        return self._rows(UNDECIDED, (now, limit))
+        return self._free_rows(UNDECIDED, (now, limit))
 
     def next_undecided(self) -> float | None:
         return self._ask(NEXT_UNDECIDED).fetchone()[0]  # type: ignore[no-any-return]
 
-    def sending(self) -> Sequence[LedgerRow]:
-        return self._rows(SENDING)
+    def sending(self, holder: int, limit: int = 1 << 62) -> Sequence[LedgerRow]:
+        return self._rows(SENDING, (holder, limit))
 
     def stale(self, states: Sequence[State], before: float, limit: int) -> Sequence[LedgerRow]:
         """Rows in these states since `before` or longer, oldest first."""
-        found = [row for state in states for row in self._rows(STALE, (str(state), before, limit))]
+        found = [row for state in states for row in self._free_rows(STALE, (str(state), before, limit))]
         return sorted(found, key=lambda row: (row.changed_at, row.row))[:limit]
 
     def failed_with_body(self, limit: int) -> Sequence[LedgerRow]:
-        return self._rows(FAILED_WITH_BODY, (limit,))
+        return self._free_rows(FAILED_WITH_BODY, (limit,))
 
     def movable(self, destination: str, after_row: int, limit: int) -> Sequence[int]:
         return [row for (row,) in self._ask(MOVABLE, (destination, after_row, limit))]

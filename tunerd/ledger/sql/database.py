@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 
+class RunAgain(Exception):
+    """Another process was in the way, or may be: the transaction has to be undone, and run again from its beginning."""
+
+
 class Cursor(Protocol):
     """The rows that a statement gives."""
 
@@ -28,6 +32,31 @@ class Database(Protocol):
     @property
     def execute(self) -> Execute:
         """Runs one statement."""
+        ...
+
+    @property
+    def holder(self) -> int:
+        """The number of this start of this instance (LedgerRow.holder). 0: no other process changes the tables, so that what is
+        kept in memory beside them stays right."""
+        ...
+
+    @property
+    def row_lock(self) -> str:
+        """The end of a statement that reads rows of `call` to change them: others wait until this transaction ends."""
+        ...
+
+    @property
+    def skip_locked(self) -> str:
+        """As `row_lock`; rows that somebody else holds are left out."""
+        ...
+
+    def hold(self, *names: tuple[str, ...]) -> None:
+        """What this transaction reads and writes under these names is changed by nobody else until it ends. Raises RunAgain
+        where they have to be held before anything is read."""
+        ...
+
+    def pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
+        """What sql/due_calls.py PICK_MANY gives; nobody else picks the same."""
         ...
 
     def begin(self, *, durable: bool) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from tunerd.ledger import StoredPauses
 from tunerd.ledger.pause_clock import PauseClock, shifted
-from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.database import Database
 from tunerd.outcome import PauseReason
 
 STORED_PAUSES: Final = "SELECT name, gate, clock FROM destination"
@@ -23,8 +23,9 @@ HAS_ACCEPTED: Final = "SELECT 1 FROM accepted WHERE base_url = ?"
 
 
 class DestinationTable:
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._execute = db.execute
         self._stored: dict[str, tuple[StoredPauses, PauseClock]] = {}
 
     def load(self) -> None:
@@ -43,6 +44,7 @@ class DestinationTable:
         return {name: pauses for name, (pauses, _) in sorted(self._stored.items())}
 
     def set(self, destination: str, pauses: StoredPauses, clock: PauseClock) -> None:
+        self._db.hold(("destination", destination))
         self._stored[destination] = (pauses, clock)
         self._execute(STORE_PAUSES, (destination, _pauses_text(pauses), _clock_text(clock)))
 

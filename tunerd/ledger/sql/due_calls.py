@@ -1,14 +1,14 @@
 """Which due call is claimed next: each question walks one index, however many calls are due.
 
-On an engine that several processes share, these statements lock what they pick (FOR UPDATE SKIP LOCKED): they are the only
-ones that decide who sends a call.
+On an engine that several processes share, these statements lock what they pick: they are the only ones that decide who sends a
+call.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
-from tunerd.call import Form
+from tunerd.call import Form, State
 from tunerd.ledger import Pick
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.bodies import FORMS
@@ -20,7 +20,7 @@ LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may be sent now."""
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
 _DUE: Final = "state = 'due' AND destination"
-_COLUMNS: Final = ", ".join(f'call."{name}"' for name in CALL.names)
+COLUMNS: Final = ", ".join(f'call."{name}"' for name in CALL.names)
 
 PICK_MANY: Final = f"""WITH
 newest AS MATERIALIZED (
@@ -39,7 +39,7 @@ oldest AS MATERIALIZED (
     ORDER BY due_at, row LIMIT :count - (SELECT count(*) FROM newest) - (SELECT count(*) FROM soon)),
 picked (pick, row) AS MATERIALIZED (
     SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, row FROM oldest)
-SELECT picked.pick, payload, checked_for, {_COLUMNS}
+SELECT picked.pick, payload, checked_for, {COLUMNS}
 FROM picked JOIN call ON call.row = picked.row LEFT JOIN body ON body.row = picked.row
 """
 """Each kind of pick in its order, no row twice, with their payloads; all in one statement."""
@@ -54,28 +54,41 @@ EXPIRING: Final = (
 )
 NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
 NEXT_DUE_OF_AGENT: Final = f"SELECT min(due_at) FROM call WHERE {_DUE} = ? AND agent = ?"
-AGENTS: Final = "SELECT DISTINCT destination, agent FROM call WHERE state IN ('due', 'sending')"
-"""Only at a start."""
+NEXT_DESTINATION: Final = "SELECT min(destination) FROM call WHERE state = 'due' AND destination > ?"
+"""Destinations that have due calls: a step of the index for each."""
+AGENTS: Final = (
+    f"WITH RECURSIVE found (agent) AS (SELECT min(agent) FROM call WHERE {_DUE} = :destination UNION ALL "
+    f"SELECT (SELECT min(agent) FROM call WHERE {_DUE} = :destination AND agent > found.agent) FROM found "
+    "WHERE found.agent IS NOT NULL) SELECT agent FROM found WHERE agent IS NOT NULL"
+)
+"""Agents that have due calls: a step of the index for each."""
 
 
 class DueCalls:
     def __init__(
-        self, ask: Execute, get: Callable[[int], LedgerRow | None], payload_is: Callable[[int, bytes | None, Form | None], None]
+        self,
+        ask: Execute,
+        pick_due: Callable[[Mapping[str, object]], Sequence[Any]],
+        skip_locked: str,
+        get: Callable[[int], LedgerRow | None],
+        payload_is: Callable[[int, bytes | None, Form | None], None],
     ) -> None:
         self._ask = ask
+        self._pick_due = pick_due
+        self._skip_locked = skip_locked
         self._get = get
         self._payload_is = payload_is
-        self.agents: dict[str, set[str]] = {}
-        """Agents that may have due calls, for each destination: noted as calls become due, read at a start."""
 
-    def load(self) -> None:
-        self.agents = {}
-        for destination, agent in self._ask(AGENTS):
-            self.note(destination, agent)
+    def destinations(self) -> list[str]:
+        """Destinations that have due calls, whenever they are due."""
+        found: list[str] = []
+        while (name := self._ask(NEXT_DESTINATION, (found[-1] if found else "",)).fetchone()[0]) is not None:
+            found.append(name)
+        return found
 
-    def note(self, destination: str, agent: str) -> None:
-        """A call of the agent is due."""
-        self.agents.setdefault(destination, set()).add(agent)
+    def agents(self, destination: str, but: frozenset[str]) -> set[str]:
+        """Agents that have due calls, whenever they are due."""
+        return {agent for (agent,) in self._ask(AGENTS, {"destination": destination})} - but
 
     def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> LedgerRow | None:
         found: int | None = None
@@ -83,8 +96,8 @@ class DueCalls:
             found = self._first(NEWEST, (destination,), due_by, not_agents)
         elif pick is Pick.EXPIRING:
             found = self._first(EXPIRING, (destination, now + EXPIRING_WITHIN_S), due_by, not_agents)
-        if found is not None:
-            return self._get(found)
+        if found is not None and (row := self._get(found)) is not None and row.state is State.DUE:
+            return row
         if not_agents:
             return self._oldest_among(destination, due_by, not_agents)
         return self._row(OLDEST, (destination, due_by))
@@ -102,7 +115,7 @@ class DueCalls:
             "count": len(picks), "newest": wanted[Pick.NEWEST], "expiring": wanted[Pick.EXPIRING],
         }  # fmt: skip
         found: dict[Pick, deque[LedgerRow]] = {pick: deque() for pick in Pick}
-        for pick, payload, checked_for, *columns in self._ask(PICK_MANY, values).fetchall():
+        for pick, payload, checked_for, *columns in self._pick_due(values):
             row = CALL.record(columns)
             self._payload_is(row.row, payload, FORMS[checked_for])
             found[_PICKS[pick]].append(row)
@@ -113,7 +126,7 @@ class DueCalls:
         if not not_agents:
             found = self._ask(NEXT_DUE, (destination,)).fetchone()
             return None if found is None else found[0]
-        agents = self.agents.get(destination, set()) - not_agents
+        agents = self.agents(destination, not_agents)
         due = [found for agent in agents for (found,) in self._ask(NEXT_DUE_OF_AGENT, (destination, agent)) if found is not None]
         return min(due, default=None)
 
@@ -123,10 +136,10 @@ class DueCalls:
 
     def _oldest_among(self, destination: str, due_by: float, not_agents: frozenset[str]) -> LedgerRow | None:
         """Some agents are paused and may have thousands of due calls: the others are asked one by one."""
-        agents = self.agents.get(destination, set()) - not_agents
+        agents = self.agents(destination, not_agents)
         found = [row for agent in agents if (row := self._row(OLDEST_OF_AGENT, (destination, agent, due_by))) is not None]
         return min(found, key=lambda row: (row.due_at or 0.0, row.row), default=None)
 
     def _row(self, sql: str, values: Sequence[object]) -> LedgerRow | None:
-        columns = self._ask(sql, values).fetchone()
+        columns = self._ask(f"{sql}{self._skip_locked}", values).fetchone()
         return None if columns is None else CALL.record(columns)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tunerd.call import Fragment, Origin
 from tunerd.ledger.rows import KeptGroup
 from tunerd.ledger.sql.columns import RecordColumns, from_text, to_text
-from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.database import Database
 
 GROUP: Final = RecordColumns("gathering", KeptGroup, key=("row",), text=("key",))
 _GROUP: Final = f"SELECT {GROUP.listed} FROM gathering"
@@ -57,10 +57,12 @@ DELETE_FRAGMENTS: Final = "DELETE FROM fragment WHERE row = ?"
 
 
 class Groups:
-    def __init__(self, execute: Execute) -> None:
-        self._execute = execute
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._execute = db.execute
 
     def get(self, source: str, key: str) -> KeptGroup | None:
+        self._db.hold(("group", source, key))
         return self._group(BY_KEY, (source, to_text(key)))
 
     def of(self, row: int) -> KeptGroup | None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.columns import RecordColumns, from_text
-from tunerd.ledger.sql.database import Database
+from tunerd.ledger.sql.database import Database, RunAgain
 from tunerd.location import LocationKind, stored_location
 
 NEAR: Final = 8
@@ -71,13 +71,18 @@ class Recordings:
 
     def _write(self, sql: str, recording: KeptRecording) -> None:
         self._execute(sql, RECORDING.values(recording))
-        self._touched[recording.source, recording.key, recording.started_at_ms] = None
+        self._note([(recording.source, recording.key, recording.started_at_ms)])
 
     def _touch(self, which: str, value: int) -> None:
-        self._touched.update(dict.fromkeys(self._execute(which, (value,)).fetchall()))
+        self._note(self._execute(which, (value,)).fetchall())
+
+    def _note(self, touched: Sequence[Touched]) -> None:
+        self._db.hold(*[("key", source, key) for source, key, _ in touched])
+        self._touched.update(dict.fromkeys(touched))
 
     def same(self, r: KeptRecording, apart_ms: int) -> KeptRecording | None:
         """The recording that this one describes again."""
+        self._db.hold(("key", r.source, r.key), *([("recording", r.source, r.id)] if r.id else []))
         if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
             return same[0]
         values: dict[str, object] = {"source": r.source, "key": r.key, "any_id": int(not r.id)}
@@ -100,7 +105,8 @@ class Recordings:
 
     def take(self, recording: int, call: int) -> None:
         self._touch(TOUCHED, recording)
-        self._execute(TAKE, (call, recording))
+        if self._execute(TAKE, (call, recording)).rowcount != 1:
+            raise RunAgain  # another instance's retention has removed it
 
     def give_back(self, call: int) -> None:
         """Free every recording that the call has taken."""
@@ -113,6 +119,7 @@ class Recordings:
 
     def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
         """Free recordings with the key: up to NEAR on each side of the start, and up to NEAR without a start."""
+        self._db.hold(("key", source, key))
         found: list[tuple[Any, ...]] = []
         for sql in (FREE_FROM, FREE_BEFORE):
             found += self._execute(sql, (source, key, started_at_ms))

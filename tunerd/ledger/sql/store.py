@@ -22,6 +22,7 @@ from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.ledger.sql.destinations import DestinationTable
 from tunerd.ledger.sql.due_calls import DueCalls
 from tunerd.ledger.sql.files import Files
+from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
 from tunerd.ledger.sql.recordings import Recordings, Touched
 from tunerd.ledger.sql.wants import Wants
@@ -52,24 +53,29 @@ class Store:
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.touched: dict[Touched, None] = {}
         """Recordings and calls that changed, in that order; commands/join.py looks at what is near to them."""
-        self.calls = Calls(self.ask)
+        self.claim_digests: dict[int, tuple[int, bytes]] = {}
+        """In a fleet, of each row in `claimed`: the number of the claim, and the digest of the body that its worker posts."""
+        self.calls = Calls(self.ask, db)
         self.bodies = Bodies(self.ask, db.execute, self.buffer.drop_body)
-        self.due = DueCalls(self.ask, self.calls.get, self.bodies.payload_is)
+        self.due = DueCalls(self.ask, self._pick_due, db.skip_locked, self.calls.get, self.bodies.payload_is)
         self.history = CallHistory(db.execute)
         self.recordings = Recordings(db, self.touched)
         self.wants = Wants(db, self.touched)
-        self.destinations = DestinationTable(db.execute)
+        self.destinations = DestinationTable(db)
         self.files = Files(db.execute)
-        self.groups = Groups(db.execute)
+        self.groups = Groups(db)
         self.cuts = Cuts(db.execute)
+        self.counts = FleetCounts(db)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
         self.calls.load()
-        self.due.load()
         self.bodies.load()
         self.destinations.load()
         self.tally = Tally()
+        if self.db.holder:
+            self.tally.set(self.counts.sums())
+            return
         for state, dismissed, is_call, count, size in self.ask(TALLY):
             self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
 
@@ -77,6 +83,10 @@ class Store:
         """Run a statement that needs the tables call and body as they are by now."""
         self.buffer.write()
         return self.db.execute(sql, values)
+
+    def _pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
+        self.buffer.write()
+        return self.db.pick_due(values)
 
     # Rows. These keep the tally, and what a claim holds, in step with the table.
 
@@ -109,6 +119,8 @@ class Store:
         """As `change`, to a state that the table of states.py allows."""
         check(row.state, move, after)
         self.claimed.pop(row.row, None)
+        if after is not State.SENDING:
+            self.claim_digests.pop(row.row, None)
         self.change(row, state=after, changed_at=now, **columns)
         if after is State.DUE:
             self.woken[row.destination] += 1
@@ -118,12 +130,17 @@ class Store:
     def _note(self, row: LedgerRow) -> None:
         if row.kind is not RowKind.CALL:
             self.calls.note(row)
-        if row.state is State.DUE:
-            self.due.note(row.destination, row.agent)
 
     def claimed_row(self, row: int) -> LedgerRow | None:
-        """A row that a worker gives back; as a rule nothing has to be read."""
-        return self.claimed.get(row) or self.calls.get(row)
+        """A row that a worker gives back; where one process owns the ledger, nothing has to be read as a rule. In a fleet None if
+        the claim is no longer this worker's: another instance gave this one up."""
+        if not self.db.holder:
+            return self.claimed.get(row) or self.calls.get(row)
+        found, (number, _) = self.calls.get(row), self.claim_digests.get(row, (0, b""))
+        if found is not None and (found.state, found.holder, found.claims) == (State.SENDING, self.db.holder, number):
+            return found
+        self.claimed.pop(row, None)
+        return None
 
     def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
@@ -178,9 +195,10 @@ class Store:
     # The ledger as a whole.
 
     def gauges(self) -> Gauges:
-        return self.tally.gauges(self._oldest_at(), self._due_since())
+        destinations = self.due.destinations() if self.tally.calls[State.DUE] else []
+        return self.tally.gauges(self._oldest_at(destinations), self._due_since(destinations))
 
-    def _oldest_at(self) -> dict[State, float]:
+    def _oldest_at(self, destinations: Sequence[str]) -> dict[State, float]:
         """Of each open state the admission of its first row."""
         oldest: dict[State, float] = {}
         for state, sql in ((State.WAITING, call_table.FIRST_WAITING), (State.GATHERING, call_table.FIRST_GATHERING)):
@@ -190,16 +208,13 @@ class Store:
             first = self.claimed_row(min(self.claimed))
             if first is not None:
                 oldest[State.SENDING] = first.admitted_at
-        if self.tally.calls[State.DUE]:
-            firsts = [self.ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in self.due.agents]
-            if found := [first for first in firsts if first is not None]:
-                oldest[State.DUE] = min(found)[1]
+        firsts = [self.ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in destinations]
+        if found := [first for first in firsts if first is not None]:
+            oldest[State.DUE] = min(found)[1]
         return oldest
 
-    def _due_since(self) -> dict[str, float]:
-        if not self.tally.calls[State.DUE]:
-            return {}
-        found = {destination: self.due.next_due(destination, frozenset()) for destination in self.due.agents}
+    def _due_since(self, destinations: Sequence[str]) -> dict[str, float]:
+        found = {destination: self.due.next_due(destination, frozenset()) for destination in destinations}
         return {destination: at for destination, at in found.items() if at is not None}
 
     def has_accepted(self, base_url: str) -> bool:
@@ -241,13 +256,18 @@ class Store:
     def begin(self, *, full: bool) -> None:
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
         self._before = (self.tally.copy(), self.bodies.snapshot(), self.destinations.snapshot(), list(self.claimed),
-                        dict(self.touched))  # fmt: skip
+                        dict(self.touched), dict(self.claim_digests))  # fmt: skip
         self.db.begin(durable=full)
+        if self.db.holder:  # others may have changed what is kept in memory
+            self.calls.load()
+            self.destinations.load()
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
         self.buffer.write()
         self.wants.write()
+        if self.db.holder:
+            self.counts.add(self.tally.since(self._before[0]))
         self._forget_hints()
         self.db.commit()
         done = ({name for name, calls in self.woken.items() if calls > 0}, self.disposable)
@@ -260,7 +280,7 @@ class Store:
         self.wants.forget()
         self._forget_hints()
         is_undone = self.db.rollback()
-        tally, bodies, pauses, claimed, touched = self._before
+        tally, bodies, pauses, claimed, touched, self.claim_digests = self._before
         self.tally = tally
         self.bodies.restore(bodies)
         self.destinations.restore(pauses)

@@ -79,6 +79,7 @@ class Wants:
 
     def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
+        self._db.hold(("key", source, key))
         if started_at_ms is None:
             return self._wants(SEEKERS_WITHOUT_WINDOW, (source, key))
         near = (source, key, started_at_ms)
@@ -86,6 +87,7 @@ class Wants:
 
     def rivals_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """As `seekers_near`, of all calls that are still known."""
+        self._db.hold(("key", source, key))
         if started_at_ms is None:
             return self._wants(RIVALS_WITHOUT_WINDOW, (source, key))
         near = (source, key, started_at_ms)
@@ -99,11 +101,12 @@ class Wants:
         self.delete(call)
         if wants:
             self._new += wants
-            self._touched.update(dict.fromkeys((want.source, want.key, want.started_at_ms) for want in wants))
+            self._note([(want.source, want.key, want.started_at_ms) for want in wants])
 
     def note_closed(self, wants: Sequence[Want]) -> None:
         """Those (not seeking) of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has
         to be looked at for it."""
+        self._db.hold(*[("key", want.source, want.key) for want in wants])
         self._new += wants
 
     def delete(self, call: int) -> None:
@@ -148,7 +151,11 @@ class Wants:
         self._execute(SHIFT, {"seconds": seconds})
 
     def _touch(self, call: int) -> None:
-        self._touched.update(dict.fromkeys(self._execute(TOUCHED, (call,)).fetchall()))
+        self._note(self._execute(TOUCHED, (call,)).fetchall())
+
+    def _note(self, touched: Sequence[Touched]) -> None:
+        self._db.hold(*[("key", source, key) for source, key, _ in touched])
+        self._touched.update(dict.fromkeys(touched))
 
     def _wants(self, sql: str, values: Sequence[object]) -> list[Want]:
         return [_READ.record(columns) for columns in self._execute(sql, values)]

@@ -6,13 +6,14 @@ of few different lengths, since each length has to be prepared once.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import on_conflict_replace, quoted
 from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.due_calls import PICK_MANY
 from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
@@ -32,6 +33,10 @@ _COMMITS: Final = "commits"
 class SqliteDatabase:
     """A connection whose schema is prepared (connect.py)."""
 
+    holder: Final = 0
+    row_lock: Final = ""
+    skip_locked: Final = ""
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.execute: Execute = connection.execute
@@ -43,6 +48,12 @@ class SqliteDatabase:
         self._numbers: dict[str, int] = {}
         """The last number that was given, for each table; read when the first is asked for."""
         self._numbers_before: dict[str, int] = {}
+
+    def hold(self, *names: tuple[str, ...]) -> None:
+        """One process has the ledger, and one thread of it writes."""
+
+    def pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
+        return self.execute(PICK_MANY, values).fetchall()
 
     def begin(self, *, durable: bool) -> None:
         if durable is not self._is_durable:

@@ -1,0 +1,62 @@
+"""The instances of a fleet: each start takes a number, and renews it; what a start held that is over, or silent, is due again.
+
+Times are the database's, so that no clock of a host decides who is dead.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tunerd.ledger.commands.reclaim import reclaim
+from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.sql.store import Store
+
+HEARTBEAT_S: Final = 5.0
+DEAD_AFTER_S: Final = 30.0
+"""Without a heartbeat for so long an instance is given up by any other."""
+_AT_ONCE: Final = 256
+
+_NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
+START: Final = f"""INSERT INTO instance (name, generation, version, host, started_at, heartbeat_at)
+VALUES (%s, nextval('generation'), %s, %s, {_NOW}, {_NOW})
+ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, version = excluded.version, host = excluded.host,
+started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at RETURNING generation"""
+BEAT: Final = f"UPDATE instance SET heartbeat_at = {_NOW} WHERE name = %s AND generation = %s"
+END: Final = "UPDATE instance SET heartbeat_at = 0 WHERE name = %s AND generation = %s"
+"""It ended in order: nobody has to wait until it is silent for long."""
+HOLDERS: Final = (
+    "WITH RECURSIVE found (holder) AS (SELECT min(holder) FROM call WHERE state = 'sending' UNION ALL "
+    "SELECT (SELECT min(holder) FROM call WHERE state = 'sending' AND holder > found.holder) FROM found "
+    "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
+)
+"""Starts that hold calls: a step of the index for each."""
+IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - {DEAD_AFTER_S} FOR UPDATE"
+"""Locked, so that it cannot come back while its calls are taken from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One start of one tunerd."""
+
+    name: str
+    generation: int
+
+
+def start_instance(connection: Connection, server: Server, name: str, version: str, host: str) -> Instance:
+    """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
+    with connection.transaction():
+        connection.execute(server.search_path)
+        found = connection.execute(START, (name, version, host)).fetchone()
+    return Instance(name=name, generation=0 if found is None else found[0])
+
+
+def give_up_dead(store: Store, now: float) -> int:
+    """Calls that a start held which is over or silent are due again, with their bodies: nobody knows whether they arrived.
+    Returns how many; at most 256 of each."""
+    count = 0
+    for (holder,) in store.ask(HOLDERS).fetchall():
+        if holder == store.db.holder or store.db.execute(IS_ALIVE, (holder,)).fetchone() is not None:
+            continue
+        for row in store.calls.sending(holder, _AT_ONCE):
+            reclaim(store, row, now, "the instance that was sending it ended or does not answer")
+            count += 1
+    return count

@@ -1,0 +1,25 @@
+"""Table counts: the tally of a fleet. Each instance adds to rows of its own, so that none waits for another."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tunerd.ledger.sql.database import Database
+
+SUMS: Final = "SELECT name, sum(amount) FROM counts GROUP BY name"
+ADD: Final = (
+    "INSERT INTO counts (holder, name, amount) VALUES (?, ?, ?) "
+    "ON CONFLICT (holder, name) DO UPDATE SET amount = counts.amount + excluded.amount"
+)
+
+
+class FleetCounts:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def sums(self) -> dict[str, int]:
+        return {name: int(amount) for name, amount in self._db.execute(SUMS)}
+
+    def add(self, changes: Mapping[str, int]) -> None:
+        """What a transaction of this instance has changed."""
+        for name, amount in sorted(changes.items()):
+            self._db.execute(ADD, (self._db.holder, name, amount))
