@@ -129,23 +129,14 @@ async def test_one_call_id_at_two_instances_at_once_is_one_call(two: "tuple[Post
 async def test_calls_and_recordings_at_once_always_find_each_other(two: "tuple[PostgresqlLedger, PostgresqlLedger]") -> None:
     """A call at one instance and its recording at another, in the same moment: neither misses the other, and no recording goes to
     two calls."""
-    random = Random(13)
-    jobs = [(number, kind) for number in range(80) for kind in ("call", "recording")]
-    random.shuffle(jobs)
-
-    async def bring_one(number: int, kind: str) -> None:
-        ledger = random.choice(two)
-        if kind == "call":
-            await put(ledger, waiting(f"c{number}", egress(f"room{number // 4}"), at_s=1000.0 * number))
-        else:
-            url = f"https://audio.example/{number}.ogg"
-            await bring(ledger, recording(url, at_s=1000.0 * number + 2, key=f"room{number // 4}"))
-
-    for at in range(0, len(jobs), 16):
-        await asyncio.gather(*(bring_one(*job) for job in jobs[at : at + 16]))
+    a, b = two
+    for number in range(120):
+        call = waiting(f"c{number}", egress(f"room{number // 4}"), at_s=1000.0 * number)
+        found = recording(f"https://audio.example/{number}.ogg", at_s=1000.0 * number + 2, key=f"room{number // 4}")
+        await asyncio.gather(put(a, call), bring(b, found))
     calls = await two[0].calls(Filter(), limit=1000)
     assert {(one.call_id, one.state, one.recording_location) for one in calls} == {
-        (f"c{number}", State.DUE, f"https://audio.example/{number}.ogg") for number in range(80)
+        (f"c{number}", State.DUE, f"https://audio.example/{number}.ogg") for number in range(120)
     }
 
 
