@@ -49,6 +49,8 @@ PURE = (
     "tunerd.delivery.pacing",
     "tunerd.delivery.adaptive",
     "tunerd.intake.framing",
+    "tunerd.audio.header",
+    "tunerd.file_identity",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -70,6 +72,8 @@ CORE = {
     "tunerd.visible",
     "tunerd.config",
     "tunerd.filesystem",
+    "tunerd.file_identity",
+    "tunerd.source_tree",
 }
 MAY_IMPORT = {
     # package: which packages it may know beside the core and itself
@@ -77,8 +81,9 @@ MAY_IMPORT = {
     "tunerd.loading": {"tunerd.mapping", "tunerd.delivery"},
     "tunerd.mapping": set(),
     "tunerd.ledger": set(),
-    "tunerd.intake": {"tunerd.ledger"},
-    "tunerd.delivery": {"tunerd.ledger"},
+    "tunerd.audio": set(),
+    "tunerd.intake": {"tunerd.ledger", "tunerd.audio"},
+    "tunerd.delivery": {"tunerd.ledger", "tunerd.audio"},
     "tunerd.ops": {"tunerd.ledger"},
     "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
     "tunerd.page": {"tunerd.ledger", "tunerd.ops", "tunerd.admin"},
