@@ -13,8 +13,11 @@ import pytest
 import yarl
 from obstore.store import S3Store
 
+from tests.audio.made import wav
+from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable
+from tunerd.audio.header import AudioKind
 from tunerd.audio.object_faults import FaultKind, ObjectFault
-from tunerd.audio.objects import PIECE_BYTES, ObjectStores
+from tunerd.audio.objects import PIECE_BYTES, ObjectAudio, ObjectIdentity, ObjectStores, look_at
 from tunerd.clock import SystemClock
 
 BUCKET = "recordings"
@@ -83,3 +86,39 @@ async def test_anybody_can_fetch_the_signed_url(bucket: S3Store) -> None:
     signed = await ObjectStores(SystemClock()).sign(f"s3://{BUCKET}/a/b+c#d.wav", 3600)
     async with aiohttp.ClientSession() as session, session.get(yarl.URL(signed.url, encoded=True)) as answer:
         assert (answer.status, await answer.read()) == (200, b"RIFF-audio")
+
+
+async def test_an_object_as_audio(bucket: S3Store) -> None:
+    """What delivery asks of any recording: its size, its bytes, and that it is the one that the call got."""
+    content = wav(channels=2)
+    await obstore.put_async(bucket, "recording.wav", content)
+    stores, location = ObjectStores(SystemClock()), f"s3://{BUCKET}/recording.wav"
+    identity, header = await look_at(stores, location)
+    assert (header.kind, header.channels) == (AudioKind.WAV, 2)
+    assert ObjectIdentity.parse(str(identity)) == identity
+    audio: AudioBytes = ObjectAudio(stores, location, identity)
+    assert await audio.size() == len(content)
+    assert b"".join([chunk async for chunk in audio.chunks()]) == content
+    await obstore.put_async(bucket, "recording.wav", content[:-1] + b"!")
+    with pytest.raises(AudioChanged):
+        await audio.size()
+    with pytest.raises(AudioChanged):
+        [chunk async for chunk in audio.chunks()]
+
+
+async def test_an_object_that_is_no_audio(bucket: S3Store) -> None:
+    """Found by its first bytes, before Tuner is asked for anything."""
+    await obstore.put_async(bucket, "recording.wav", b"<html>not found</html>")
+    with pytest.raises(AudioUnreadable, match="is no audio") as found:
+        await look_at(ObjectStores(SystemClock()), f"s3://{BUCKET}/recording.wav")
+    assert not found.value.may_pass
+    with pytest.raises(AudioUnreadable, match="there is no such object") as found:
+        await look_at(ObjectStores(SystemClock()), f"s3://{BUCKET}/none.wav")
+    assert not found.value.may_pass
+
+
+async def test_a_storage_that_does_not_answer_is_worth_another_try(bucket: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(AudioUnreadable, match="cannot be reached") as found:
+        await look_at(ObjectStores(SystemClock()), f"s3://{BUCKET}/recording.wav")
+    assert found.value.may_pass

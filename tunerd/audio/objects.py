@@ -4,9 +4,11 @@ Import it where it is used: obstore is the extra `tunerd[cloud]` and takes 6 MB.
 obstore, no URL and no credential leaves this module in a message (object_faults.py).
 """
 
+import json
 import math
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
@@ -16,7 +18,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
 from tunerd.audio.aws_credentials import AwsCredentialChain, AwsCredentials
+from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
 from tunerd.clock import Clock
 from tunerd.recording_url import MAX_URL_CHARS
@@ -57,6 +61,14 @@ class ObjectIdentity:
 
     etag: str
     size: int
+
+    @classmethod
+    def parse(cls, text: str) -> "ObjectIdentity":
+        """Of `str()`, as the ledger keeps it."""
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return json.dumps({"etag": self.etag, "size": self.size}, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +123,7 @@ class ObjectStores:
         while start < identity.size:
             now, piece = await self._read(location, address, start, min(start + PIECE_BYTES, identity.size), identity.etag)
             if now != identity or not piece:
-                raise ObjectFault(FaultKind.CHANGED, f"{location}: the object was replaced after tunerd had seen it first")
+                raise _changed(location)
             start += len(piece)
             yield piece
 
@@ -144,6 +156,51 @@ class ObjectStores:
         if address.scheme == "gs" and not any(os.environ.get(name) for name in _GOOGLE_KEYS):
             return self._clock.now() + _GOOGLE_KEY_S
         return math.inf
+
+
+class ObjectAudio:
+    """One object as AudioBytes: exactly the one that it was when the call got it."""
+
+    def __init__(self, stores: ObjectStores, location: str, identity: ObjectIdentity) -> None:
+        self._stores, self._location, self._identity = stores, location, identity
+
+    async def size(self) -> int:
+        with _as_audio():
+            now, _ = await self._stores.look(self._location, 1)
+            if now != self._identity:
+                raise _changed(self._location)
+        return self._identity.size
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        with _as_audio():
+            async for piece in self._stores.pieces(self._location, self._identity):
+                yield piece
+
+
+async def look_at(stores: ObjectStores, location: str) -> tuple[ObjectIdentity, AudioHeader]:
+    """Which object is there now, and what kind of audio it is. Raises AudioUnreadable."""
+    with _as_audio():
+        identity, head = await stores.look(location, HEAD_BYTES)
+    header = read_header(head)
+    if header is None:
+        what = "its first bytes are not those of WAV, Ogg, FLAC, MP3, M4A or WebM"
+        raise AudioUnreadable(f"{location} is no audio: {what}; correct the rule that names it, or convert it")
+    return identity, header
+
+
+@contextmanager
+def _as_audio() -> Iterator[None]:
+    """Faults of objects in the words of audio: what all objects of a bucket have in common may pass."""
+    try:
+        yield
+    except ObjectFault as fault:
+        if fault.kind is FaultKind.CHANGED:
+            raise AudioChanged(f"{fault}. Let each call record to an object of its own") from None
+        raise AudioUnreadable(str(fault), may_pass=not fault.is_its_own) from None
+
+
+def _changed(location: str) -> ObjectFault:
+    return ObjectFault(FaultKind.CHANGED, f"{location}: the object was replaced after tunerd had seen it first")
 
 
 def _open(address: _Address, region: str, credentials: AwsCredentials | None) -> _Store:
