@@ -23,7 +23,7 @@ from tunerd.audio.aws_credentials import AwsCredentialChain, AwsCredentials
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
 from tunerd.clock import Clock
-from tunerd.recording_url import MAX_URL_CHARS
+from tunerd.location import MAX_URL_CHARS
 
 MAX_VALIDITY_S: Final = 7 * 86_400.0
 """No storage signs for longer."""
