@@ -36,7 +36,7 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
-    "tunerd.recording_url",
+    "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
@@ -45,10 +45,13 @@ PURE = (
     "tunerd.workbench",
     "tunerd.ledger.states",
     "tunerd.ledger.matching",
+    "tunerd.ledger.decision",
     "tunerd.delivery.retry",
     "tunerd.delivery.pacing",
     "tunerd.delivery.adaptive",
     "tunerd.intake.framing",
+    "tunerd.audio.header",
+    "tunerd.file_identity",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -63,13 +66,15 @@ CORE = {
     "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
-    "tunerd.recording_url",
+    "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
     "tunerd.visible",
     "tunerd.config",
     "tunerd.filesystem",
+    "tunerd.file_identity",
+    "tunerd.source_tree",
 }
 MAY_IMPORT = {
     # package: which packages it may know beside the core and itself
@@ -77,8 +82,9 @@ MAY_IMPORT = {
     "tunerd.loading": {"tunerd.mapping", "tunerd.delivery"},
     "tunerd.mapping": set(),
     "tunerd.ledger": set(),
-    "tunerd.intake": {"tunerd.ledger"},
-    "tunerd.delivery": {"tunerd.ledger"},
+    "tunerd.audio": set(),
+    "tunerd.intake": {"tunerd.ledger", "tunerd.audio"},
+    "tunerd.delivery": {"tunerd.ledger", "tunerd.audio"},
     "tunerd.ops": {"tunerd.ledger"},
     "tunerd.admin": {"tunerd.ledger", "tunerd.ops"},
     "tunerd.page": {"tunerd.ledger", "tunerd.ops", "tunerd.admin"},
@@ -178,8 +184,9 @@ def test_no_type_checking_imports() -> None:
 
 
 def test_the_fakes_stay_out_of_the_daemon() -> None:
-    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake."""
-    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic")
+    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake; and
+    what only buckets need is not imported without one."""
+    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic", "obstore")
     code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
