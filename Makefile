@@ -5,19 +5,31 @@ BIN := $(VENV)/bin
 # The tests in as many processes as there are cores. A process that has no more work takes some of another's.
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
+# tunerd alone, without the tools of developers, which take several times as long to install.
+ALONE := $(VENV)/.installed-alone
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean
 
+define make_venv
+@echo "Installing into $(VENV), once; this may take some minutes"
+@$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+@$(PYTHON) -m venv $(VENV)
+endef
+
 $(STAMP): pyproject.toml requirements-dev.txt
-	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(make_venv)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud]'
+	@touch $@
+
+$(ALONE): pyproject.toml
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 install: $(STAMP)
 
-demo: $(STAMP)
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(ALONE))
 	$(BIN)/tunerd demo
 
 test: $(STAMP)
