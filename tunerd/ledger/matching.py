@@ -7,7 +7,6 @@ which another call is nearer. A near recording is taken at once; a farther one o
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
@@ -16,12 +15,13 @@ from typing import Final, TypeAlias
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import FarRule
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 EXPIRES_SOON_S: Final = 120.0
 """A farther recording is taken this long before its URL expires, even if it has not been known for long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Free:
     """A stored recording that no call has taken."""
 
@@ -45,7 +45,7 @@ class Standing(StrEnum):
     """It has its recording. A second one that is nearer to it than to any other call goes to no call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Seeker:
     """A call that looks, or looked, for a recording with some key."""
 
@@ -57,7 +57,7 @@ class Seeker:
     standing: Standing = Standing.OPEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Partner:
     """The recording that belongs to the call, as far as is known now: neither of the two has anything nearer."""
 
@@ -65,7 +65,7 @@ class Partner:
     is_near: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Tie:
     """Several calls, or several recordings, are equally near to each other: no call gets any of them."""
 
@@ -74,7 +74,7 @@ class Tie:
     """Calls beside this one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Candidate:
     """A recording with which a strategy may answer, from `at` on."""
 
@@ -82,7 +82,7 @@ class Candidate:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Absence:
     """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
 
@@ -90,7 +90,7 @@ class Absence:
     expired: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Closing:
     """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
 
@@ -99,7 +99,7 @@ class Closing:
     expired: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Use:
     """The call is ready: send it with this URL."""
 
@@ -112,14 +112,14 @@ class Use:
     closes: tuple[Closing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WaitUntil:
     at: float
     """When time alone may change the decision."""
     closes: tuple[Closing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Exhausted:
     reason: FailReason
     tie: Tie | None = None

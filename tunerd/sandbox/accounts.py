@@ -3,12 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
 import orjson
 
 from tunerd.call import Form
+from tunerd.record import positional_record, record
 from tunerd.sandbox.arrivals import NOT_ANSWERED
 from tunerd.sandbox.body_check import FieldProblem, Judged
 from tunerd.sandbox.faults import Faults, FixedAnswer, Garbage, Hang, HoldAnswer, LoseAnswer, Ordinary, Planned, Redirect, Reset
@@ -17,7 +17,7 @@ AccountKey: TypeAlias = tuple[str, str, str]
 """workspace, agent, call id: what Tuner keeps apart."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Response:
     """How a request ends."""
 
@@ -30,7 +30,7 @@ class Response:
     content_type: str = "application/json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallRequest:
     """What counts of a POST to the call endpoint."""
 

@@ -1,7 +1,6 @@
 """What came in: the record of one request, and the journal that a process beside the sandbox can read."""
 
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from tunerd.call import Form
+from tunerd.record import record
 from tunerd.sandbox.body_check import FieldProblem
 
 NOT_ANSWERED: Final = 0
@@ -17,7 +17,7 @@ URL_SHOWN: Final = 80
 """Characters of a URL where people read it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Arrival:
     """One POST to the call endpoint, recorded when its end was decided: before any latency, and before the answer goes out."""
 
