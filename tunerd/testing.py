@@ -16,10 +16,10 @@ import orjson
 from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.service.jobs import Job
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
-from tunerd.ledger.sqlite.jobs import Job
-from tunerd.ledger.sqlite.ledger import SqliteLedger
+from tunerd.ledger.sqlite.ledger import FilePlace, SqliteLedger
 from tunerd.ledger.sqlite.open_file import OpenFile
 from tunerd.ledger.sqlite.sqlite_database import SqliteDatabase
 
@@ -180,7 +180,7 @@ class MemoryLedger(SqliteLedger):
         store = Store(SqliteDatabase(db))
         store.load()
         self.at_once = _AtOnce(store, lambda woken, disposable: self.committed(woken, disposable))
-        super().__init__(nowhere, OpenFile(nowhere, None, 0.0, 0.0), self.at_once, lambda _: self.at_once, 0)
+        super().__init__(FilePlace(nowhere, OpenFile(nowhere, None, 0.0, 0.0), 0), self.at_once, lambda _: self.at_once)
         weakref.finalize(self, db.close)  # Python 3.13 warns of a connection that nobody closed.
 
     def change(self, run: Callable[[Store], T]) -> T:
@@ -207,7 +207,7 @@ def make_call(
     path: str | None = None,
     offset: int = 0,
     mtime_ns: int = 1,
-    strategies: tuple[Strategy, ...] = (UrlStrategy(url="https://audio.example/a.wav"),),
+    strategies: tuple[Strategy, ...] = (UrlStrategy(location="https://audio.example/a.wav"),),
     on_missing: Hold | Fail | SendAnyway = Hold(hold_s=14 * 86_400.0),
     settled_at: float = 1_767_225_600.0,
     text: str | None = None,

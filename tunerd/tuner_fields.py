@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
+from tunerd.location import MAX_URL_CHARS
 from tunerd.record import positional_record
-from tunerd.recording_url import MAX_URL_CHARS
 
 ROWS: Final = "transcript_with_tool_calls"
 SENTIMENTS: Final = ("positive", "neutral", "negative", "unknown")

@@ -21,8 +21,8 @@ from tunerd.intake.inotify import Watcher
 from tunerd.intake.scan import Listing, scan
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import Shared, SourceRuntime
-from tunerd.intake.source_tree import SourceTree
 from tunerd.intake.sources import Intake, IntakeOptions
+from tunerd.source_tree import SourceTree
 from tunerd.statuses import UnreadFile
 from tunerd.testing import MemoryLedger, Recorder, make_call
 
@@ -43,7 +43,7 @@ def map_manifest(document: Document) -> Mapped:
     value = document.value
     assert isinstance(value, Mapping)
     recording = Recording(
-        origin=document.origin, source=document.origin.source, key=str(value["room"]), url="https://a.example/r.wav"
+        origin=document.origin, source=document.origin.source, key=str(value["room"]), location="https://a.example/r.wav"
     )
     return Mapped(recording=recording)
 

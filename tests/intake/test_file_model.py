@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.intake.harness import files_of, listed, source
-from tests.intake.test_source_tree import exchange
+from tests.test_source_tree import exchange
 from tunerd.call import Document
 from tunerd.intake.after_sent import leftovers
 from tunerd.intake.aside_names import aside_name
@@ -23,8 +23,8 @@ from tunerd.intake.inspection import FileInspection, Now
 from tunerd.intake.looks import Batch, Compare, LeftOut, Recognized
 from tunerd.intake.names import Names
 from tunerd.intake.removal import Changed, Removal, Removed, Unfinished
-from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark
+from tunerd.source_tree import SourceTree
 
 NAMES = ["a.json", "day/a.json", "x" * 250 + ".json"]
 names = st.sampled_from(NAMES)

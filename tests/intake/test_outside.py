@@ -8,10 +8,10 @@ import pytest
 
 from tests.intake.harness import put, running, source
 from tests.intake.test_run import send, until, until_scanned
-from tests.intake.test_source_tree import busy, exchange
+from tests.test_source_tree import busy, exchange
 from tunerd.events import FileDisposed, FileIgnored
 from tunerd.intake.read_again import read_place
-from tunerd.intake.source_tree import LeavesSource
+from tunerd.source_tree import LeavesSource
 
 
 @pytest.fixture

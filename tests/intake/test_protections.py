@@ -332,7 +332,7 @@ from tunerd.config import Source
 from tunerd.intake import removal
 from tunerd.intake.content import content_hash
 from tunerd.intake.source_runtime import SourceRuntime
-from tunerd.intake.source_tree import SourceTree
+from tunerd.source_tree import SourceTree
 from tunerd.ledger import FileMark
 how, root, path, target = sys.argv[1:]
 with open(path) as file:

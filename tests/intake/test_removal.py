@@ -13,13 +13,13 @@ import pytest
 
 from tests.descriptors import open_descriptors
 from tests.intake.harness import source
-from tests.intake.test_source_tree import busy, exchange
+from tests.test_source_tree import busy, exchange
 from tunerd.intake.aside_names import ASIDE, aside_name
 from tunerd.intake.content import content_hash, hash_of
 from tunerd.intake.removal import Changed, Ending, Missing, NotRemoved, Removal, Removed, Unfinished
-from tunerd.intake.source_tree import SourceTree
 from tunerd.intake.writers import has_writer
 from tunerd.ledger import FileMark
+from tunerd.source_tree import SourceTree
 
 LONGEST = "x" * 250 + ".json"
 

@@ -14,6 +14,7 @@ from tunerd.events import Emit
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import connect_reader, prepare, scripts
+from tunerd.ledger.sqlite.ledger import FilePlace
 from tunerd.ledger.sqlite.open_file import OpenFile
 from tunerd.ledger.sqlite.reader_thread import ReaderThread
 from tunerd.ledger.sqlite.reserve import Reserve
@@ -123,7 +124,7 @@ async def ledger_on(disk: Disk, path: Path, clock: Clock, emit: Emit) -> AsyncIt
     def writer(ledger: SqliteLedger) -> WriterThread:
         return WriterThread(store, file, reserve, loop=loop, clock=clock, emit=emit, committed=ledger.committed)
 
-    ledger = SqliteLedger(path, file, ReaderThread(partial(connect_reader, path), file.mark_suspect), writer, 0)
+    ledger = SqliteLedger(FilePlace(path, file, 0), ReaderThread(partial(connect_reader, path), file.mark_suspect), writer)
     try:
         yield ledger
     finally:

@@ -24,9 +24,9 @@ from tunerd.config import Config, Source
 from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
 from tunerd.intake.scan import why_odd
-from tunerd.intake.source_tree import SourceTree
 from tunerd.loading.config_file import load_text
 from tunerd.mapping import SourceMapping, compile_sources
+from tunerd.source_tree import SourceTree
 from tunerd.visible import visible
 from tunerd.yaml_location import ConfigError
 

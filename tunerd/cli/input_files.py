@@ -16,7 +16,7 @@ from tunerd.config.quantities import duration_text
 from tunerd.intake.names import Names
 from tunerd.intake.read_again import read_documents
 from tunerd.intake.scan import why_odd
-from tunerd.intake.source_tree import SourceTree
+from tunerd.source_tree import SourceTree
 
 
 def files_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Iterator[tuple[Path, bool]]:

@@ -13,8 +13,8 @@ from tunerd.intake.aside_names import ASIDE, is_original, original_of
 from tunerd.intake.removal import Changed, Ending, Missing, NotRemoved, Removal, Removed, Unfinished
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import SourceRuntime
-from tunerd.intake.source_tree import SourceTree
 from tunerd.ledger import FileMark, LedgerUnavailable
+from tunerd.source_tree import SourceTree
 
 AT_ONCE: Final = 100
 PAUSE_S: Final = 1.0

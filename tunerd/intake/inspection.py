@@ -25,9 +25,9 @@ from tunerd.intake.read import Incomplete, read_whole
 from tunerd.intake.scan import why_odd
 from tunerd.intake.signature import signature, signature_of
 from tunerd.intake.source_files import SourceFiles
-from tunerd.intake.source_tree import LeavesSource
 from tunerd.ledger import FileMark
 from tunerd.record import positional_record
+from tunerd.source_tree import LeavesSource
 
 LARGE_BYTES: Final = 256 * 1024
 _COARSE_S: Final = 2.5

@@ -15,9 +15,9 @@ from tunerd.intake.known_logs import KnownLogs
 from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, may_read, scan
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import SourceRuntime
-from tunerd.intake.source_tree import OpenTree
 from tunerd.ledger import LedgerUnavailable
 from tunerd.outcome import IntakeReason
+from tunerd.source_tree import OpenTree
 
 T = TypeVar("T")
 _MISSING_S: Final = 1.0

@@ -10,7 +10,7 @@ from tunerd.intake.framing import Lines, NotJson, Slice, Values, parse, without_
 from tunerd.intake.opened import GZIP_ERRORS, Odd, Opened, chunks, gzip_trouble, is_log, no_gzip, of_descriptor, opened
 from tunerd.intake.read import read_whole
 from tunerd.intake.refused_lines import is_noise
-from tunerd.intake.source_tree import SourceTree
+from tunerd.source_tree import SourceTree
 
 
 def _without_turns(found: Iterator[Read | None]) -> Iterator[Read]:

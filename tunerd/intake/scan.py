@@ -14,7 +14,7 @@ from typing import Final
 from tunerd.intake.known_logs import KnownLogs
 from tunerd.intake.names import Names
 from tunerd.intake.signature import is_unchanged, signature_of
-from tunerd.intake.source_tree import LeavesSource, Listed, OpenTree
+from tunerd.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000

@@ -9,8 +9,8 @@ from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
-from tunerd.intake.source_tree import SourceTree
 from tunerd.record import record
+from tunerd.source_tree import SourceTree
 
 
 @record

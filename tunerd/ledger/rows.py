@@ -8,9 +8,10 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-from tunerd.call import Fail, Form, OnMissing, State, Strategy
+from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
-from tunerd.ledger.matching import Absence, Seeker, Standing
+from tunerd.ledger.decision import Absence
+from tunerd.ledger.matching import Seeker, Standing
 from tunerd.record import record
 
 EVENTS_KEPT: Final = 20
@@ -70,7 +71,7 @@ class LedgerRow:
     """Of a failed row: the place in the document, or what else failed."""
     detail: str = ""
     tuner_call_id: str | None = None
-    recording_url: str | None = None
+    recording_location: str | None = None
     recording_expires_at: float | None = None
     joined: int | None = None
     """Position of the strategy by whose recording it is matched."""
@@ -132,6 +133,7 @@ class Body:
     head: bytes = b""
     strategies: tuple[Strategy, ...] = ()
     on_missing: OnMissing = Fail()
+    audio: AudioPlan | None = None
     checked_for: Form | None = None
 
     @property
@@ -205,7 +207,7 @@ class KeptRecording:
     source: str
     key: str
     id: str = ""
-    url: str | None
+    location: str | None
     started_at_ms: int | None
     expires_at: float | None
     path: str

@@ -21,7 +21,7 @@ from tunerd.call import (
 )
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled
-from tunerd.mapping.document_run import DocumentRun, gave_nothing
+from tunerd.mapping.document_run import DocumentRun, gave_nothing, location_of
 from tunerd.mapping.gathering import DocumentRules
 from tunerd.mapping.limits import RefusalError
 from tunerd.mapping.origin import file_root, path_groups
@@ -33,7 +33,6 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.mapping.values import true
 from tunerd.outcome import FailReason
-from tunerd.recording_url import url_problem
 from tunerd.tuner_fields import ROWS
 
 Made = TypeVar("Made")
@@ -49,6 +48,7 @@ class DocumentMapper:
         self._unknown_roles = builder.rules.unknown_roles
         self._untimed = builder.rules.untimed
         self._form = form
+        self._audio = self._source.audio.plan()
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:
@@ -162,6 +162,7 @@ class DocumentMapper:
             checked_for=built.checked_for,
             strategies=run.strategies,
             on_missing=self._source.on_missing,
+            audio=self._audio,
             settled_at=document.settled_at,
         )
 
@@ -188,21 +189,20 @@ class DocumentMapper:
             return None
         fields = run.fields(rules)
         key = (text_of(fields.get("key")) or "").strip()
-        url = (text_of(fields.get("url")) or "").strip() or None
+        location = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
-        if not key or (url is None and not absent):
+        if not key or (location is None and not absent):
             if run.compiled.call is None and run.compiled.gather is None:
                 raise gave_nothing(rules.steps["url" if key else "key"], "recording")
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
-        if url is not None and not absent and (wrong := url_problem(url)) is not None:
-            raise RefusalError(str(rules.steps["url"]), wrong)
+        location = None if location is None or absent else location_of(location, rules.steps["url"])
         return Recording(
             origin=run.document.origin,
             source=self._source.name,
             key=key,
             id=(text_of(fields.get("id")) or "").strip(),
-            url=None if absent else url,
+            location=location,
             started_at=None if started is None else started / 1000,
             duration_s=None if duration is None else duration / 1000,
             expires_at=None if expires is None else expires / 1000,

@@ -1,82 +1,66 @@
-"""SqliteLedger has the methods of all Ledger protocols and is long because there are forty of them, of a few lines each.
-
-A method is a job for the writer or a question to the reader. What a command means is said in ledger/commands/, how rows are
-stored in ledger/sql/, and when they are committed in writer_thread.py.
-"""
+"""SqliteLedger: a ledger on one file, and what only a file needs: its lock, the room on its disk, its inode."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit
-from tunerd.ledger import (
-    Admission,
-    Admitted,
-    CallReceiver,
-    Claim,
-    DiskUse,
-    FailedCall,
-    FarRule,
-    FileMark,
-    Filter,
-    Freeze,
-    Gathered,
-    Gauges,
-    Group,
-    GroupResult,
-    LedgerUnavailable,
-    Pick,
-    Retention,
-    Settlement,
-    StoredCall,
-    StoredPauses,
-    Story,
-    Stranded,
-)
-from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
+from tunerd.ledger import DiskUse
+from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
+from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect_reader
 from tunerd.ledger.sqlite.directory import FreeSpace, disk_use
-from tunerd.ledger.sqlite.disposable_files import DisposableFiles
 from tunerd.ledger.sqlite.errors import LedgerGone
-from tunerd.ledger.sqlite.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.sqlite.open_file import OpenFile, open_file
 from tunerd.ledger.sqlite.reader_thread import ReaderThread
 from tunerd.ledger.sqlite.reserve import Reserve
 from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 from tunerd.ledger.sqlite.writer_thread import WriterThread
 
-T = TypeVar("T")
-
-_ALIVE_WITHIN_S: Final = 10.0
 _VACUUM_PAGES: Final = 1000
 
 
-class SqliteLedger:
-    """The durable Ledger on one file. Open it with `SqliteLedger.open`."""
+class FilePlace:
+    """A ledger's file on its disk."""
 
-    def __init__(
-        self,
-        path: Path,
-        file: OpenFile,
-        reader: AnswersQuestions,
-        writer: Callable[["SqliteLedger"], AcceptsJobs],
-        min_free_bytes: int,
-    ) -> None:
-        """`writer` makes the writer, which tells the ledger of its commits (`committed`)."""
+    def __init__(self, path: Path, file: OpenFile, min_free_bytes: int) -> None:
         self.path = path
         self._file = file
         self._free_space = FreeSpace(path.parent, min_free_bytes)
-        self._wakes: list[Callable[[str], None]] = []
-        self._receiver: CallReceiver | None = None
-        self._reader = reader
-        self._disposable = DisposableFiles(reader)
-        self._writer = writer(self)
+
+    def check_room(self) -> None:
+        self._free_space.check()
+
+    def keep_free(self, min_free_bytes: int) -> None:
+        self._free_space.require(min_free_bytes)
+
+    def disk_use(self) -> DiskUse:
+        return disk_use(self.path)
+
+    def is_replaced(self) -> bool:
+        return self._file.is_replaced()
+
+    def was_erased(self, store: Store) -> None:
+        sqlite_of(store).wipe()
+
+    def was_trimmed(self, store: Store) -> None:
+        sqlite_of(store).give_pages_back(_VACUUM_PAGES)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SqliteLedger(StoredLedger):
+    """The durable Ledger on one file. Open it with `SqliteLedger.open`."""
+
+    def __init__(self, place: FilePlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
+        self.path = place.path
+        self._file_place = place
+        super().__init__(place, reader, writer)
 
     @classmethod
     async def open(
@@ -104,304 +88,24 @@ class SqliteLedger:
         reserve, loop, used_clock = Reserve(path), asyncio.get_running_loop(), clock or SystemClock()
         reserve.take()
 
-        def writer(ledger: "SqliteLedger") -> WriterThread:
+        def writer(ledger: StoredLedger) -> WriterThread:
             return WriterThread(store, file, reserve, loop=loop, clock=used_clock, emit=emit, committed=ledger.committed)
 
-        ledger = cls(path, file, ReaderThread(partial(connect_reader, path), file.mark_suspect), writer, min_free_bytes)
+        reader = ReaderThread(partial(connect_reader, path), file.mark_suspect)
+        ledger = cls(FilePlace(path, file, min_free_bytes), reader, writer)
         for event in found:
             emit(event)
         return ledger
 
-    # Jobs.
-
-    async def _do(self, run: Callable[[Store], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
-        return await self._writer.submit(job)
-
-    def _submit_patient(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
-        """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
-
-    async def _do_patiently(self, run: Callable[[Store], T]) -> T:
-        """As `_do`, and tried again until it is committed."""
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
-        return await self._writer.submit(job)
-
-    async def _alone(self, run: Callable[[Store], T]) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
-        return await self._writer.submit(job)
-
-    def committed(self, woken: set[str], disposable: set[tuple[str, str]]) -> None:
-        """A commit may have made calls of these destinations due, and these (source, path) disposable."""
-        self._disposable.note(disposable)
-        for destination in sorted(woken):
-            for wake in self._wakes:
-                wake(destination)
-
-    # WritePath.
-
-    def admit(self, admission: Admission, now: float) -> "asyncio.Future[Admitted]":
-        a = admission
-        rows = len(a.calls) + len(a.recordings) + len(a.refused) + len(a.ignored) + len(a.fragments) + 1
-        size = sum([len(c.payload) + len(c.document or b"") for c in a.calls]) + sum([len(f.document) for f in a.fragments])
-        future: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
-        try:
-            self._free_space.check()
-        except LedgerUnavailable as exc:
-            future.set_exception(exc)
-            return future
-        if self._receiver is None or not a.calls:
-            job = Job(run=lambda store: admit.admit(store, admission, now), future=future, full=True, rows=rows, size=size)
-            return self._writer.submit(job)
-        receiver, reserved = self._receiver, self._receiver.reserve(Counter(call.destination for call in a.calls))
-
-        def handed(job: Job[Admitted]) -> None:
-            receiver.receive(reserved, job.result.handed if job.error is None else ())
-
-        job = Job(
-            run=lambda store: admit.admit(store, admission, now, reserved),
-            future=future, full=True, rows=rows, size=size, answered=handed if reserved else None,
-        )  # fmt: skip
-        return self._writer.submit(job)
-
-    def set_call_receiver(self, receiver: CallReceiver) -> None:
-        self._receiver = receiver
-
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
-        self._free_space.require(min_free_bytes)
-
-    def claim(
-        self,
-        destination: str,
-        form: Form,
-        freeze: Freeze,
-        now: float,
-        *,
-        pick: Pick = Pick.OLDEST,
-        not_agents: frozenset[str] = frozenset(),
-        due_by: float | None = None,
-        only: int | None = None,
-    ) -> Awaitable[Claim]:
-        ask = claim.ClaimRequest(
-            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
-        )
-        future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
-        job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
-        return self._claimed(self._writer.submit(job), now)
-
-    async def _claimed(self, asked: "asyncio.Future[Claim]", now: float) -> Claim:
-        """The worker may be cancelled when the answer is there but did not reach it: then the call is given back, too."""
-        try:
-            return await asked
-        except asyncio.CancelledError:
-            if asked.done() and not asked.cancelled() and asked.exception() is None:
-                self._give_back(now, asked.result())
-            raise
-
-    def _give_back(self, now: float, answer: Claim) -> None:
-        """The worker was cancelled: nobody holds the call."""
-        if answer.claimed is not None:
-            self.release(answer.claimed.row, now)
-
-    def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row)
-
-    def release(self, row: int, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.release(store, row, now), row)
-
-    async def sending(self) -> Mapping[int, float]:
-        return await self._do(reclaim.sending)
-
-    def unsettled(self) -> frozenset[int]:
-        return self._writer.unsettled()
-
-    async def reclaim(self, claims: Mapping[int, float], now: float) -> int:
-        return await self._do(lambda store: reclaim.reclaim_lost(store, claims, now), full=True)
-
-    async def stored_pauses(self) -> Mapping[str, StoredPauses]:
-        return await self._alone(lambda store: store.destinations.stored_pauses())
-
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now))
-
-    async def is_rebuilt(self) -> bool:
-        """Whether the ledger was rebuilt after damage, and `resends_quarantined` was not called since. Outlives the process."""
-        return await self._alone(lambda store: store.is_rebuilt())
-
-    async def resends_quarantined(self) -> None:
-        """What might be sent twice is quarantined (tunerd/post_recovery.py): from now on this ledger is like any other."""
-        await self._do_patiently(lambda store: store.resends_quarantined())
-
-    def on_due(self, wake: Callable[[str], None]) -> None:
-        self._wakes.append(wake)
-
-    # GatherPath.
-
-    async def groups(
-        self, source: str, now: float, limit: int = 64, *, ended_by: float | None = None
-    ) -> tuple[Sequence[Group], float | None]:
-        return await self._reader.ask(lambda store: group_results.groups(store, source, now, limit, ended_by))
-
-    async def gathering_sources(self) -> Sequence[str]:
-        return await self._reader.ask(lambda t: t.groups.sources())
-
-    async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
-        return await self._do(lambda store: group_results.gather(store, results, now), full=True, rows=len(results))
-
-    # Positions.
-
-    async def mark(self, source: str, path: str) -> FileMark | None:
-        found = await self._reader.ask(lambda store: store.files.mark(source, path))
-        if found is None:
-            return None
-        if found[1]:
-            await self._do_patiently(lambda store: _come_back(store, source, path))
-        return found[0]
-
-    async def marks(self, source: str, after_path: str = "", limit: int = 1000, *, vanished: bool = False) -> Sequence[FileMark]:
-        return await self._reader.ask(lambda store: store.files.marks(source, after_path, limit, vanished))
-
-    async def moved_logs(self, source: str, limit: int = 1000) -> tuple[Sequence[FileMark], int]:
-        return await self._reader.ask(lambda store: store.files.moved_logs(source, limit))
-
-    async def logs_like(self, source: str, inode: int, head: bytes, limit: int = 200) -> Sequence[FileMark]:
-        return await self._reader.ask(lambda store: store.files.logs_like(source, inode, head, limit))
-
-    async def set_mark(self, mark: FileMark, now: float) -> None:
-        await self._do_patiently(lambda store: store.files.set_mark(mark, now, is_as_read=True))
-
-    async def vanished(self, source: str, paths: Sequence[str], now: float) -> None:
-        await self._do_patiently(lambda store: store.files.vanish(source, paths, now))
-
-    async def disposable(
-        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
-    ) -> Sequence[FileMark]:
-        found = await self._disposable.find(source, limit, to_the_end, leave)
-        if not found:
-            return ()
-        try:  # this syncs what was settled before
-            await self._do(lambda store: store.probe_write(), full=True)
-        except LedgerUnavailable:
-            return ()
-        return found
-
-    async def disposed(self, source: str, path: str, now: float) -> None:
-        self._disposable.forget(source, path)
-        await self._do_patiently(lambda store: store.files.dispose(source, path, now))
-
-    # Inspection.
-
-    def gauges(self) -> Gauges:
-        return self._writer.gauges
-
-    async def calls(self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> Sequence[StoredCall]:
-        return await self._reader.ask(lambda store: listing.calls(store, where, after_row, limit, newest))
-
-    async def story(self, call_id: str) -> Sequence[Story]:
-        return await self._reader.ask(lambda store: listing.story(store, call_id))
-
-    async def document(self, row: int) -> bytes | None:
-        return await self._reader.ask(lambda store: store.bodies.document(row))
-
-    async def disk_use(self) -> DiskUse:
-        return await asyncio.to_thread(disk_use, self.path)
-
-    async def unmatched_recordings(self) -> Mapping[str, int]:
-        return await self._reader.ask(lambda store: store.recordings.unmatched())
-
-    async def alive(self) -> bool:
-        """True while the writer thread answers within 10 s. "Unavailable" is an answer: a full disk is no reason to restart."""
-        try:
-            async with asyncio.timeout(_ALIVE_WITHIN_S):
-                await self._alone(lambda store: None)
-        except LedgerUnavailable:
-            return self._writer.is_troubled
-        except TimeoutError:
-            return False
-        return True
+        self._file_place.keep_free(min_free_bytes)
 
     async def check_place(self) -> None:
         """Raises LedgerGone when the path no longer names the open file. Not while the ledger cannot be written: then it is
         opened again, or cannot be opened, which is reported."""
-        if not self._writer.is_troubled and await asyncio.to_thread(self._file.is_replaced):
+        if not self._writer.is_troubled and await asyncio.to_thread(self._file_place.is_replaced):
             raise LedgerGone(
                 f"the ledger {self.path} was removed or replaced while tunerd ran; what it would write is lost, so it ends. "
                 "Put the ledger back if you have it; started without it, tunerd reads the sources again"
             )
-
-    # OperatorActions.
-
-    async def replace(self, row: int, mapped: Call | RefusedDocument, now: float) -> State:
-        return await self._do(lambda store: operator_actions.replace(store, row, mapped, now), full=True)
-
-    async def requeue(self, row: int, now: float) -> State:
-        return await self._do(lambda store: operator_actions.requeue(store, row, now))
-
-    async def dismiss(self, rows: Sequence[int], now: float) -> int:
-        return await self._do(lambda store: operator_actions.dismiss(store, rows, now), rows=len(rows))
-
-    async def forget(self, call_id: str, now: float) -> int:
-        erased = await self._do(lambda store: operator_actions.forget(store, call_id), full=True)
-        await self._alone(lambda store: sqlite_of(store).wipe())
-        return erased
-
-    # Stranding.
-
-    async def stranded(self, configured: Collection[str], sources: Collection[str]) -> Sequence[Stranded]:
-        return await self._do(lambda store: strand.stranded(store, configured, sources))
-
-    async def follow(self, old: str, new: str, workspace: str, now: float) -> int:
-        moved, after_row = 0, 0
-        while True:
-            page = partial(strand.follow, old=old, new=new, workspace=workspace, now=now, after_row=after_row)
-            done, next_after = await self._do(page)
-            moved += done
-            if next_after is None:
-                break
-            after_row = next_after
-        return moved
-
-    # Upkeep.
-
-    async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
-        try:
-            return await self._do(lambda store: timers.tick(store, now))
-        except LedgerUnavailable:
-            return (), now + 1.0
-
-    async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
-        await self._alone(lambda store: setattr(store.wants, "far", rule))
-        failed, next_at = await self.tick(now)
-        all_failed = [*failed]
-        while next_at is not None and next_at <= now:
-            failed, next_at = await self.tick(now)
-            all_failed += failed
-        return all_failed
-
-    async def trim(self, keep: Retention, now: float) -> int:
-        try:
-            gone = await self._do(lambda store: timers.trim(store, keep, now))
-            await self._alone(lambda store: sqlite_of(store).give_pages_back(_VACUUM_PAGES))
-        except LedgerUnavailable:
-            return 0
-        return gone
-
-    async def shift(self, seconds: float) -> None:
-        await self._do_patiently(lambda store: store.shift(seconds))
-
-    async def close(self) -> None:
-        await self._writer.close()
-        await self._reader.close()
-        self._file.close()
-
-
-def _answer(ask: claim.ClaimRequest, store: Store) -> Claim:
-    (answer,) = claim.claim(store, [ask])
-    return answer
-
-
-def _come_back(store: Store, source: str, path: str) -> None:
-    store.files.come_back(source, path)
-    store.disposable.add((source, path))

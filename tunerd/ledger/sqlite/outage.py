@@ -8,8 +8,8 @@ from typing import Final
 
 from tunerd.clock import Clock
 from tunerd.events import LedgerHealed, LedgerTrouble
+from tunerd.ledger.service.jobs import BatchReport
 from tunerd.ledger.sqlite.errors import is_full, needs_reopening, words_for
-from tunerd.ledger.sqlite.jobs import BatchReport
 from tunerd.ledger.sqlite.reserve import Reserve
 
 _SHORT_S: Final = 60.0

@@ -1,28 +1,25 @@
-"""The writer thread is one long file because its batches, its commits and its recovery from a failing disk share one state.
+"""The writer thread: batches of jobs, their commits, and the recovery from a failing disk.
 
 It owns the connection, and commits together what was queued while its last commit ran.
-Commands come in as jobs; their results go back to the event loop with one call_soon_threadsafe for each batch. While nothing can
-be committed (disk full, I/O error) impatient jobs fail at once; patient ones (settle, release: their results must not be lost)
-are kept and tried again until a commit succeeds.
+Commands come in as jobs (service/job_queue.py). While nothing can be committed (disk full, I/O error) impatient jobs fail at
+once; patient ones (settle, release: their results must not be lost) are kept and tried again until a commit succeeds.
 """
 
 import asyncio
-import os
 import sqlite3
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from tunerd.clock import Clock
 from tunerd.events import Emit
 from tunerd.ledger import Gauges, LedgerUnavailable
-from tunerd.ledger.commands.claim import claim
 from tunerd.ledger.commands.reclaim import take_over
+from tunerd.ledger.service.batch import carry_out
+from tunerd.ledger.service.job_queue import JobQueue, never_preempt
+from tunerd.ledger.service.jobs import BatchReport, Job
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.errors import LedgerDamaged, is_damage, is_trouble, words_for
-from tunerd.ledger.sqlite.jobs import BatchReport, Job
 from tunerd.ledger.sqlite.open_file import OpenFile
 from tunerd.ledger.sqlite.outage import Outage
 from tunerd.ledger.sqlite.reserve import Reserve
@@ -30,8 +27,6 @@ from tunerd.ledger.sqlite.sqlite_database import sqlite_of
 
 T = TypeVar("T")
 
-_BATCH_ROWS: Final = 256
-_BATCH_BYTES: Final = 4 * 1024 * 1024
 _RETRY_S: Final = 1.0
 """Between two tries while nothing can be committed."""
 _OLDEST_EVERY_S: Final = 0.5
@@ -50,21 +45,13 @@ class WriterThread:
         emit: Emit,
         committed: Callable[[set[str], set[tuple[str, str]]], None],
     ) -> None:
-        """`committed` gets, in the event loop, the destinations that were woken and the files that may be disposable."""
         self._store = store
         self._file = file
         self._outage = Outage(reserve, clock)
-        self._loop = loop
         self._clock = clock
-        self._emit = emit
-        self._committed = committed
-        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._queue = JobQueue(loop, emit, committed)
         self._kept: list[Job[Any]] = []
         """Patient jobs that wait for a commit that works."""
-        self._unsettled: Counter[int] = Counter()
-        """The event loop's: rows of patient jobs that have not been answered."""
-        self._dead: BaseException | None = None
-        self._closing = False
         self.gauges: Gauges = store.gauges()
         """As of the last commit; replaced as a whole, so any thread may read it."""
         self._is_behind = False
@@ -78,53 +65,31 @@ class WriterThread:
         return self._outage.is_on
 
     def submit(self, job: Job[T]) -> "asyncio.Future[T]":
-        if self._dead is not None or self._closing:
-            job.error = self._dead or LedgerUnavailable("the ledger is closed")
-            if job.answered is not None:
-                job.answered(job)
-            job.future.set_exception(job.error)
-        else:
-            if job.row is not None:
-                self._unsettled[job.row] += 1
-            self._queue.put(job)
-        return job.future
+        return self._queue.submit(job)
 
     def unsettled(self) -> frozenset[int]:
-        return frozenset(self._unsettled)
+        return self._queue.unsettled()
 
     async def close(self) -> None:
         """Finish what is queued, try what is kept once more, close the connection."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
+        self._queue.end()
         await asyncio.to_thread(self._thread.join)
 
     # The thread.
 
     def _main(self) -> None:
-        _never_preempt()
+        never_preempt()
         try:
             while self._turn():
                 pass
-        except BaseException as exc:  # a defect: everybody who waits, or asks later, must learn of it
-            self._dead = exc
-            report = BatchReport(jobs=self._kept)
-            while True:
-                try:
-                    job = self._queue.get_nowait()
-                except Empty:
-                    break
-                if job is not None:
-                    report.jobs.append(job)
-            for left in report.jobs:
-                left.error = exc
-            self._send(report)
+        except BaseException as exc:
+            self._queue.die(exc, self._kept)
         finally:
             self._store.db.close()
 
     def _turn(self) -> bool:
         """Take a batch, run it, report. False: closed."""
-        batch, is_closing = self._collect()
+        batch, is_closing = self._queue.collect(_RETRY_S if self._outage.is_reported else None)
         report = BatchReport()
         try:
             if self._outage.is_on:
@@ -141,39 +106,20 @@ class WriterThread:
             elif self._is_behind:
                 self._look_for_oldest()
         finally:  # jobs that were refused before a defect are answered all the same
-            self._send(report)
+            self._queue.send(report)
         return not is_closing
 
     def _look_for_oldest(self) -> None:
         """When there is nothing else to do, or when it was last done long ago: while calls are sent one after the other it would
         be asked at each commit."""
         now = self._clock.monotonic()
-        if self._outage.is_on or not (self._queue.empty() or now - self._looked_at >= _OLDEST_EVERY_S):
+        if self._outage.is_on or not (self._queue.is_empty() or now - self._looked_at >= _OLDEST_EVERY_S):
             return
         self._looked_at = now
         try:
             self.gauges, self._is_behind = self._store.gauges(), False
         except sqlite3.Error:
             pass  # the next command meets the same error and deals with it
-
-    def _collect(self) -> tuple[list[Job[Any]], bool]:
-        try:
-            job = self._queue.get(timeout=_RETRY_S if self._outage.is_reported else None)
-        except Empty:
-            return [], False
-        batch: list[Job[Any]] = []
-        rows = size = 0
-        while job is not None:
-            batch.append(job)
-            rows += job.rows
-            size += job.size
-            if job.alone or rows >= _BATCH_ROWS or size >= _BATCH_BYTES:
-                return batch, False
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
 
     def _run(self, batch: list[Job[Any]], report: BatchReport) -> None:
         if batch[-1].alone:  # it ended its batch
@@ -188,18 +134,7 @@ class WriterThread:
         """One transaction for all of them. If one raises they run singly, so that only the culprit sees the error."""
         store = self._store
         try:
-            store.begin(full=any(job.full for job in batch))
-            asking: dict[object, list[Job[Any]]] = {}
-            for job in batch:
-                if job.ask is None:
-                    job.result = job.run(store)
-                else:  # last, and together: they see what the others of the batch did
-                    asking.setdefault(job.ask.alike, []).append(job)
-            for jobs in asking.values():
-                for job, found in zip(jobs, claim(store, [job.ask for job in jobs if job.ask]), strict=True):
-                    job.result = found
-            gauges = store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since)
-            woken, disposable = store.commit()
+            woken, disposable = carry_out(store, batch)
         except Exception as exc:
             is_undone = store.rollback()
             self._outage.must_reopen = self._outage.must_reopen or not is_undone
@@ -214,7 +149,7 @@ class WriterThread:
             for job in batch:
                 is_fine = self._commit([job], report) and is_fine
             return is_fine
-        self.gauges, self._is_behind = gauges, True
+        self.gauges, self._is_behind = store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
         report.woken |= woken
         report.disposable |= disposable
         report.jobs += batch
@@ -338,46 +273,3 @@ class WriterThread:
         for job in self._kept:
             self._refuse(job, "the ledger was closed before this could be written", report)
         self._shorten_log()  # if it fails, the next start replays the log
-
-    # To the event loop.
-
-    def _send(self, report: BatchReport) -> None:
-        if not (report.jobs or report.events or report.woken or report.disposable):
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._deliver, report)
-        except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
-
-    def _deliver(self, report: BatchReport) -> None:
-        unwanted: list[Job[Any]] = []
-        for job in report.jobs:
-            if job.row is not None:
-                self._unsettled[job.row] -= 1
-                if not self._unsettled[job.row]:
-                    del self._unsettled[job.row]
-            if job.answered is not None:
-                job.answered(job)
-            if job.future.done():
-                unwanted.append(job)
-            elif job.error is None:
-                job.future.set_result(job.result)
-            else:
-                job.future.set_exception(job.error)
-                if job.patient:
-                    job.future.exception()  # perhaps nobody waits for it, and then Python would complain
-        for job in unwanted:
-            if job.unwanted is not None and job.error is None:
-                job.unwanted(job.result)
-        for event in report.events:
-            self._emit(event)
-        self._committed(report.woken, report.disposable)
-
-
-def _never_preempt() -> None:
-    """Make this thread a batch job for the kernel: when the event loop hands it work, it does not take the processor from the
-    loop, and Python's lock with it, in the middle of a turn. [measured] 8 to 22 % more calls a second in a backlog."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    except (AttributeError, OSError):
-        pass  # forbidden here, or no Linux: slower, nothing else

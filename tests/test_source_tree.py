@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.descriptors import open_descriptors
-from tunerd.intake.source_tree import LeavesSource, SourceTree
+from tunerd.source_tree import LeavesSource, SourceTree
 
 _RENAME_EXCHANGE = 2
 _C = ctypes.CDLL(None, use_errno=True)

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 from tunerd.ledger import FileMark
-from tunerd.ledger.sqlite.jobs import AnswersQuestions
+from tunerd.ledger.service.jobs import AnswersQuestions
 
 _REMEMBERED: Final = 2000
 """Candidates of a source; beyond that all of its files are looked through."""
