@@ -3,11 +3,11 @@
 import gc
 import os
 import sys
-from typing import Final
 
-WITHOUT_COLLECTING: Final = 200_000
+WITHOUT_COLLECTING = 200_000
 """New objects after which Python looks for unreachable cycles. What is imported stays, and makes fewer objects than this. With
-Python's default of 700 it is examined again and again, which takes a tenth of the time that the daemon needs to be ready."""
+Python's default of 700 it is examined again and again, which takes a tenth of the time that the daemon needs to be ready.
+(Without `typing`, which a health check does not need.)"""
 
 
 def main() -> None:
