@@ -1,5 +1,5 @@
-"""`tunerd health`: ask the daemon whether it is healthy, or ready. Only `-c`, `--help` and mistakes come here: __main__.py answers
-every other command line without click.
+"""`tunerd health`: ask the daemon whether it is healthy, or ready. Only `-c`, `--help` and mistakes come here: __main__.py
+answers every other command line without click.
 """
 
 import os
