@@ -5,13 +5,10 @@ BIN := $(VENV)/bin
 # The tests in as many processes as there are cores. A process that has no more work takes some of another's.
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
-<<<<<<< HEAD
 # tunerd alone, without the tools of developers, which take several times as long to install.
 ALONE := $(VENV)/.installed-alone
-=======
 # The tests start hundreds of processes. Without bytecode each of them would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
->>>>>>> main
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean
