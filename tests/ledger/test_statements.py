@@ -31,7 +31,7 @@ STATEMENTS = {
     ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 }  # fmt: skip
 
-AT_A_START = {"calls.SENDING", "store.TALLY", "due_calls.AGENTS", "destinations.STORED_PAUSES"}
+AT_A_START = {"calls.SENDING", "store.TALLY", "destinations.STORED_PAUSES", "fleet_counts.SUMS"}
 NOW_AND_THEN = {"calls.SHIFT", "calls.MOVABLE", "calls.OPEN_BY_DESTINATION", "calls.SENT_TO", "wants.LOOKED_FOR", "wants.SHIFT",
                 "recordings.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
 """A jump of the clock, and what is stranded: asked so seldom that they may walk a table."""

@@ -12,6 +12,7 @@ ALLOWED = {
     (State.WAITING, Move.REQUEUE): "waiting due failed",
     (State.DUE, Move.DECIDE): "waiting due failed",
     (State.DUE, Move.CLAIM): "sending",
+    (State.DUE, Move.DELIVER): "sent",
     (State.DUE, Move.END): "failed",
     (State.DUE, Move.REWRITE): "waiting due failed ignored",
     (State.DUE, Move.REQUEUE): "waiting due failed",

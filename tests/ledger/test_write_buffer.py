@@ -107,7 +107,7 @@ def test_forty_rows_are_few_statements(store: Store) -> None:
     seen.clear()
     store.commit()
     assert seen == ["UPDATE", "DELETE", "INSERT", "COMMIT"]
-    assert len(store.calls.sending()) == 40
+    assert len(store.calls.sending(0)) == 40
     assert store.db.execute("SELECT count(*) FROM body").fetchone() == (0,)
 
 

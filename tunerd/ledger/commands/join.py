@@ -71,6 +71,7 @@ def look(
     store: Store, row: LedgerRow, strategies: Sequence[Strategy], wants: Sequence[Want], now: float
 ) -> Mapping[int, Candidate | Tie]:
     """What the ledger has for each of a call's wants. Reads only."""
+    store.wants.hold(wants)
     offers: dict[int, Candidate | Tie] = {}
     known: dict[tuple[str, str], Partner | Tie | None] = {}
     for want in wants:
@@ -110,6 +111,7 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
     that no longer looks for one. Returns the calls that were matched or failed, and the rows that were looked at."""
     found: list[Matched | FailedCall] = []
     seen: set[int] = set()
+    store.wants.hold_touched()
     for _ in range(_AT_ONCE + 4 * len(store.touched)):  # also what changes by these; but there is an end
         if not store.touched:
             break

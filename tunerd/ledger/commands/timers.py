@@ -15,7 +15,9 @@ _TRIM_AT_ONCE: Final = 1000
 
 def tick(store: Store, now: float) -> tuple[Sequence[FailedCall], float | None]:
     """See Maintenance.tick. At most 256 calls at once; if more are due, the next tick is due now."""
-    ended = [resolve(store, row, now) for row in store.calls.undecided(now, _AT_ONCE)]
+    undecided = store.calls.undecided(now, _AT_ONCE)
+    store.wants.hold_of([row.row for row in undecided])
+    ended = [resolve(store, row, now) for row in undecided]
     for call in store.wants.far_due(now, _AT_ONCE):
         row = store.calls.get(call)
         if row is not None and (row.state is State.WAITING or is_revivable(row)):

@@ -45,6 +45,10 @@ _IDLE_TIMEOUT_MS: Final = 30_000
 _QUESTION_TIMEOUT_MS: Final = 1_000
 
 
+class NamesMissing(RunAgain):
+    """The transaction needs names that it does not hold: with each time it is run again it holds more."""
+
+
 class PostgresqlDatabase:
     """`columns` as dialect.columns gives them; `holder` is 0 for a connection that only reads."""
 
@@ -92,7 +96,7 @@ class PostgresqlDatabase:
             missing = {_hash(name) for name in names} - self._held
             if missing:
                 self._wanted |= missing
-                raise RunAgain
+                raise NamesMissing
 
     def pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
         """First it is locked, then it is read."""

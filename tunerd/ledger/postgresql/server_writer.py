@@ -18,7 +18,7 @@ from tunerd.ledger.commands.lock_names import names_of
 from tunerd.ledger.commands.reclaim import take_over
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import HEARTBEAT_S, give_up_dead
-from tunerd.ledger.postgresql.postgresql_database import postgresql_of
+from tunerd.ledger.postgresql.postgresql_database import NamesMissing, postgresql_of
 from tunerd.ledger.postgresql.server_outage import ServerOutage
 from tunerd.ledger.postgresql.sqlstates import is_outage, may_run_again, outage_words
 from tunerd.ledger.service.batch import carry_out
@@ -151,7 +151,7 @@ class ServerWriter:
                 try:
                     return transaction(self._store)
                 except Exception as exc:
-                    tries += 1
+                    tries += not isinstance(exc, NamesMissing)
                     self._is_broken = not self._store.rollback()
                     if self._is_broken or not may_run_again(exc) or tries == _TRIES:
                         raise

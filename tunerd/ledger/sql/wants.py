@@ -93,6 +93,21 @@ class Wants:
         near = (source, key, started_at_ms)
         return self._wants(RIVALS_FROM, near) + self._wants(RIVALS_BEFORE, near)
 
+    # In a fleet what is near to a want is read while nobody else changes it. Many at once are cheaper than one after the other.
+
+    def hold(self, wants: Sequence[Want]) -> None:
+        self._db.hold(*[("key", want.source, want.key) for want in wants])
+
+    def hold_touched(self) -> None:
+        self._db.hold(*[("key", source, key) for source, key, _ in self._touched])
+
+    def hold_of(self, calls: Sequence[int]) -> None:
+        if self._db.holder and calls:
+            found = self._execute(f"SELECT DISTINCT source, key FROM want WHERE call IN ({', '.join('?' * len(calls))})", calls)
+            self._db.hold(*[("key", source, key) for source, key in found])
+
+    # What calls look for.
+
     def of(self, call: int) -> Sequence[Want]:
         return self._wants(OF_CALL, (call,))
 
@@ -106,7 +121,7 @@ class Wants:
     def note_closed(self, wants: Sequence[Want]) -> None:
         """Those (not seeking) of a new call that looks for nothing: what is nearest to it is given to nobody else, and nobody has
         to be looked at for it."""
-        self._db.hold(*[("key", want.source, want.key) for want in wants])
+        self.hold(wants)
         self._new += wants
 
     def delete(self, call: int) -> None:
