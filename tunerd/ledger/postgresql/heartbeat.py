@@ -1,24 +1,20 @@
-"""The heartbeat: a thread with a connection of its own that says every 5 s that this instance is alive."""
+"""The heartbeat: a thread with a connection of its own that says every few seconds that this instance is alive."""
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
 
 import psycopg
 
-from tunerd.ledger.postgresql.instances import BEAT, DEAD_AFTER_S, END, HEARTBEAT_S, Instance
+from tunerd.ledger.postgresql.instances import BEAT, END, Instance
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
-
-_STOPS_SENDING_S: Final = 20.0
-"""So long after its last heartbeat an instance sends nothing more: others give it up after 30 s."""
 
 
 class Heartbeat:
     """`superseded` is called, in the thread, when another start took this instance's name."""
 
     def __init__(self, server: Server, instance: Instance, superseded: Callable[[], None]) -> None:
-        self._server = server
+        self._server, self.pulse = server, server.pulse
         self._instance = instance
         self._superseded = superseded
         self._connection: Connection | None = None
@@ -33,12 +29,12 @@ class Heartbeat:
 
     def may_send(self) -> bool:
         """Whether this instance is surely not given up yet, by a clock that runs while the machine is suspended. Any thread."""
-        return not self._is_superseded and _boottime() - self._last < _STOPS_SENDING_S
+        return not self._is_superseded and _boottime() - self._last < self.pulse.stops_after_s
 
     def may_judge(self) -> bool:
         """Whether its own heartbeats have arrived for long enough to call others dead: otherwise it may be the database that
         was away."""
-        return self.may_send() and self._last - self._steady_since >= DEAD_AFTER_S
+        return self.may_send() and self._last - self._steady_since >= self.pulse.dead_after_s
 
     @property
     def is_superseded(self) -> bool:
@@ -52,7 +48,7 @@ class Heartbeat:
     # The thread.
 
     def _main(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S) and not self._is_superseded:
+        while not self._ended.wait(self.pulse.every_s) and not self._is_superseded:
             self._beat()
         if not self._is_superseded:
             self._say(END)
@@ -65,7 +61,7 @@ class Heartbeat:
             self._is_superseded = True
             self._superseded()
         elif found is not None:
-            if sent - self._last > 2 * HEARTBEAT_S:
+            if sent - self._last > 2 * self.pulse.every_s:
                 self._steady_since = sent
             self._last = sent
 

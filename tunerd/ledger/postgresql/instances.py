@@ -10,9 +10,6 @@ from tunerd.ledger.commands.reclaim import reclaim
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
 from tunerd.ledger.sql.store import Store
 
-HEARTBEAT_S: Final = 5.0
-DEAD_AFTER_S: Final = 30.0
-"""Without a heartbeat for so long an instance is given up by any other."""
 _AT_ONCE: Final = 256
 
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
@@ -29,7 +26,7 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
-IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - {DEAD_AFTER_S} FOR UPDATE"
+IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
 
@@ -49,12 +46,12 @@ def start_instance(connection: Connection, server: Server, name: str, version: s
     return Instance(name=name, generation=0 if found is None else found[0])
 
 
-def give_up_dead(store: Store, now: float) -> int:
+def give_up_dead(store: Store, dead_after_s: float, now: float) -> int:
     """Calls that a start held which is over or silent are due again, with their bodies: nobody knows whether they arrived.
     Returns how many; at most 256 of each."""
     count = 0
     for (holder,) in store.ask(HOLDERS).fetchall():
-        if holder == store.db.holder or store.db.execute(IS_ALIVE, (holder,)).fetchone() is not None:
+        if holder == store.db.holder or store.db.execute(IS_ALIVE, (holder, dead_after_s)).fetchone() is not None:
             continue
         for row in store.calls.sending(holder, _AT_ONCE):
             reclaim(store, row, now, "the instance that was sending it ended or does not answer")

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -20,6 +20,7 @@ from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_che
 from tunerd.ledger.postgresql.server_reader import ServerReader
 from tunerd.ledger.postgresql.server_writer import ServerWriter
 from tunerd.ledger.service.job_queue import JobQueue
+from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import scripts
@@ -62,6 +63,10 @@ class ServerPlace:
 class PostgresqlLedger(StoredLedger):
     """Open it with `PostgresqlLedger.open`."""
 
+    def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
+        self.heartbeat = place.heartbeat
+        super().__init__(place, reader, writer)
+
     @classmethod
     async def open(
         cls, server: Server, *, now: float, emit: Emit, instance: str = "", clock: Clock | None = None
@@ -85,14 +90,14 @@ def _open(server: Server, columns: Mapping[str, Mapping[str, str]], name: str, n
     connection = open_checked(server, scripts())
     started = start_instance(connection, server, name, __version__, socket.gethostname())
     db = PostgresqlDatabase(connection, server, columns, started.generation)
-    return _loaded(db, now), started
+    return _loaded(db, server, now), started
 
 
 def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance) -> Store:
-    return _loaded(PostgresqlDatabase(connect(server), server, columns, instance.generation), None)
+    return _loaded(PostgresqlDatabase(connect(server), server, columns, instance.generation), server, None)
 
 
-def _loaded(db: PostgresqlDatabase, now: float | None) -> Store:
+def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
     """`now`: at a start, what earlier starts held is due again."""
     store = Store(db)
     try:
@@ -101,7 +106,7 @@ def _loaded(db: PostgresqlDatabase, now: float | None) -> Store:
         db.rollback()
         if now is not None:
             store.begin(full=True)
-            give_up_dead(store, now)
+            give_up_dead(store, server.pulse.dead_after_s, now)
             store.commit()
     except BaseException:
         db.close()

@@ -29,6 +29,17 @@ _NUL: Final = "\uf700"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """How an instance shows that it is alive, in seconds."""
+
+    every_s: float = 5.0
+    stops_after_s: float = 20.0
+    """So long after its last heartbeat an instance sends nothing more."""
+    dead_after_s: float = 30.0
+    """Without a heartbeat for so long it is given up by any other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """Where the ledger is."""
 
@@ -37,6 +48,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
+
+    pulse: Pulse = Pulse()
 
     @property
     def search_path(self) -> str:

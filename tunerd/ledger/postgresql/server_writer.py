@@ -17,7 +17,7 @@ from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.commands.lock_names import names_of
 from tunerd.ledger.commands.reclaim import take_over
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
-from tunerd.ledger.postgresql.instances import HEARTBEAT_S, give_up_dead
+from tunerd.ledger.postgresql.instances import give_up_dead
 from tunerd.ledger.postgresql.postgresql_database import NamesMissing, postgresql_of
 from tunerd.ledger.postgresql.server_outage import ServerOutage
 from tunerd.ledger.postgresql.sqlstates import is_outage, may_run_again, outage_words
@@ -46,7 +46,7 @@ class ServerWriter:
         self._reopen = reopen
         self._queue = queue
         self._clock = clock
-        self._heartbeat = heartbeat
+        self._heartbeat, self._pulse = heartbeat, heartbeat.pulse
         self._outage = ServerOutage(clock)
         self._kept: list[Job[Any]] = []
         """Patient jobs that wait for a commit that works."""
@@ -171,14 +171,14 @@ class ServerWriter:
             return  # the next command meets the same error and deals with it
         at = self._clock.now()
         report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
-        if now - self._judged_at >= HEARTBEAT_S and self._heartbeat.may_judge():
+        if now - self._judged_at >= self._pulse.every_s and self._heartbeat.may_judge():
             self._judged_at = now
             self._give_up_dead(at, report)
 
     def _give_up_dead(self, now: float, report: BatchReport) -> None:
         def run(store: Store) -> set[str]:
             store.begin(full=True)
-            give_up_dead(store, now)
+            give_up_dead(store, self._pulse.dead_after_s, now)
             return store.commit()[0]
 
         try:
