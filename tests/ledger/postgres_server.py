@@ -48,16 +48,19 @@ class Cluster:
             self.port = free.getsockname()[1]
         self._schemas = 0
 
-    def server(self, schema: str = "", *, database: str = "postgres") -> "Server":
+    def server(self, schema: str = "", *, user: str = "postgres", database: str = "postgres", options: str = "") -> "Server":
         """A ledger of its own, if no name is given."""
         from tunerd.ledger.postgresql.postgresql_server import Server
 
         self._schemas += 1
-        url = f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        url = f"postgresql://{user}@127.0.0.1:{self.port}/{database}{options}"
         return Server(url=url, schema=schema or f"ledger{self._schemas}")
 
     def make(self) -> None:
         self._run("initdb", "-D", str(self.directory / "data"), "-A", "trust", "--no-sync", "-U", "postgres", "-E", "UTF8")
+
+        hba = self.directory / "data" / "pg_hba.conf"
+        hba.write_text(f"host all needs_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
 
     def start(self) -> None:
         options = (

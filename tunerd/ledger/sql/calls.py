@@ -57,8 +57,12 @@ OPEN_BY_DESTINATION: Final = (
 """For what is stranded; asked now and then."""
 SENT_TO: Final = "SELECT 1 FROM call WHERE state = 'sent' AND substr(workspace, 1, ?) = ? LIMIT 1"
 """Whether a call was accepted under a base_url."""
-HAS_CONFLICTS: Final = "SELECT 1 FROM call WHERE kind <> 'call' AND call_id IS NOT NULL AND kind = 'conflict' LIMIT 1"
-HAS_NAMED_REFUSALS: Final = "SELECT 1 FROM call WHERE kind <> 'call' AND call_id IS NOT NULL AND kind = 'refused' LIMIT 1"
+_NAMED: Final = "SELECT 1 FROM call WHERE kind <> 'call' AND call_id IS NOT NULL AND kind"
+KINDS: Final = (
+    f"SELECT CASE WHEN EXISTS ({_NAMED} = 'conflict') THEN 1 ELSE 0 END, "
+    f"CASE WHEN EXISTS ({_NAMED} = 'refused') THEN 1 ELSE 0 END"
+)
+"""Whether there are conflicts, and refused documents with a call id."""
 DELETE: Final = "DELETE FROM call WHERE row = ?"
 SHIFT: Final = (
     "UPDATE call SET due_at = due_at + :seconds, waits_from = waits_from + :seconds, "
@@ -80,8 +84,8 @@ class Calls:
         """False while the table surely has no such row: most ledgers have none, and then nothing is asked."""
 
     def load(self) -> None:
-        self._has_conflicts = self._ask(HAS_CONFLICTS).fetchone() is not None
-        self._has_named_refusals = self._ask(HAS_NAMED_REFUSALS).fetchone() is not None
+        conflicts, refusals = self._ask(KINDS).fetchone()
+        self._has_conflicts, self._has_named_refusals = conflicts == 1, refusals == 1
 
     def note(self, row: LedgerRow) -> None:
         """The row is new or was changed."""
@@ -103,6 +107,9 @@ class Calls:
     def get(self, row: int) -> LedgerRow | None:
         columns = self._ask(f"{BY_ROW}{self._db.row_lock}", (row,)).fetchone()
         return None if columns is None else _row_of(columns)
+
+    def among(self, rows: Sequence[int]) -> list[LedgerRow]:
+        return self._rows(f"{_CALL} WHERE row IN ({', '.join('?' * len(rows))}) ORDER BY row", rows)
 
     def expect(self, calls: Collection[tuple[str, str, str]]) -> None:
         """`with_id` will be asked for these (workspace, agent, call id) before anything else is done to rows that have them: they

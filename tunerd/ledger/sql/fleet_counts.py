@@ -6,10 +6,7 @@ from typing import Final
 from tunerd.ledger.sql.database import Database
 
 SUMS: Final = "SELECT name, sum(amount) FROM counts GROUP BY name"
-ADD: Final = (
-    "INSERT INTO counts (holder, name, amount) VALUES (?, ?, ?) "
-    "ON CONFLICT (holder, name) DO UPDATE SET amount = counts.amount + excluded.amount"
-)
+_ADD: Final = "ON CONFLICT (holder, name) DO UPDATE SET amount = counts.amount + excluded.amount"
 
 
 class FleetCounts:
@@ -21,5 +18,7 @@ class FleetCounts:
 
     def add(self, changes: Mapping[str, int]) -> None:
         """What a transaction of this instance has changed."""
-        for name, amount in sorted(changes.items()):
-            self._db.execute(ADD, (self._db.holder, name, amount))
+        if changes:
+            values = [value for name, amount in sorted(changes.items()) for value in (self._db.holder, name, amount)]
+            marks = ", ".join(["(?, ?, ?)"] * len(changes))
+            self._db.execute(f"INSERT INTO counts (holder, name, amount) VALUES {marks} {_ADD}", values)

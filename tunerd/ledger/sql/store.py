@@ -53,6 +53,8 @@ class Store:
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.touched: dict[Touched, None] = {}
         """Recordings and calls that changed, in that order; commands/join.py looks at what is near to them."""
+        self._back: dict[int, LedgerRow] = {}
+        """Read by `expect_back`, and not changed since."""
         self.claim_digests: dict[int, tuple[int, bytes]] = {}
         """In a fleet, of each row in `claimed`: the number of the claim, and the digest of the body that its worker posts."""
         self.calls = Calls(self.ask, db)
@@ -103,6 +105,7 @@ class Store:
 
     def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
+        self._back.pop(row.row, None)
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
             self.tally.add(row, -1)
@@ -131,12 +134,17 @@ class Store:
         if row.kind is not RowKind.CALL:
             self.calls.note(row)
 
+    def expect_back(self, rows: Sequence[int]) -> None:
+        """Workers will give these back in this transaction: in a fleet they are read together."""
+        if self.db.holder and rows:
+            self._back = {row.row: row for row in self.calls.among(rows)}
+
     def claimed_row(self, row: int) -> LedgerRow | None:
         """A row that a worker gives back; where one process owns the ledger, nothing has to be read as a rule. In a fleet None if
         the claim is no longer this worker's: another instance gave this one up."""
         if not self.db.holder:
             return self.claimed.get(row) or self.calls.get(row)
-        found, (number, _) = self.calls.get(row), self.claim_digests.get(row, (0, b""))
+        found, (number, _) = self._back.pop(row, None) or self.calls.get(row), self.claim_digests.get(row, (0, b""))
         if found is not None and (found.state, found.holder, found.claims) == (State.SENDING, self.db.holder, number):
             return found
         self.claimed.pop(row, None)
@@ -295,5 +303,6 @@ class Store:
         self.touched.update(kept)
 
     def _forget_hints(self) -> None:
+        self._back = {}
         self.calls.forget_expected()
         self.bodies.forget_payloads()
