@@ -6,7 +6,17 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
+from tunerd.ledger.uploading import AudioEnded, UploadTarget
 from tunerd.outcome import FailReason, PauseReason, RetryReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRequest:
+    """What asks Tuner for a target to upload the call's audio to."""
+
+    extension: str
+    """Without a dot."""
+    channels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +25,11 @@ class Unfrozen:
 
     payload: bytes
     recording_url: str
+    """Or the placeholder of a call whose audio is uploaded."""
     checked_for: Form | None
+    upload: UploadRequest | None = None
+    with_placeholder: bool = False
+    """`recording_url` need not be a URL."""
 
 
 Freeze: TypeAlias = Callable[[Unfrozen], bytes | Refusal]
@@ -114,6 +128,8 @@ class Delivered:
     status: int
     tuner_call_id: str | None
     already_there: bool
+    audio: UploadTarget | AudioEnded | None = None
+    """Of a call that was claimed with its audio: where the audio goes, or why it cannot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tunerd.call import Call, Form, Refusal, State
-from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, Reservation, Unfrozen
+from tunerd.call import AudioState, Call, Form, Refusal, State
+from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen
 from tunerd.ledger.body_delta import apply_delta, delta_of
+from tunerd.ledger.commands.audio_life import body_parts, prepare
 from tunerd.ledger.commands.join import fail, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
@@ -37,6 +39,8 @@ class ClaimRequest:
     not_agents: frozenset[str]
     due_by: float | None
     only: int | None = None
+    audio: PreparedAudio | None = None
+    """With `only`: the call's audio, and its claimant has a slot for the upload."""
 
     @property
     def by(self) -> float:
@@ -92,6 +96,8 @@ def hand_over(
         for call, row in new:
             if not left or row.destination != offer.destination or row.state is not State.DUE or (row.due_at or 0.0) > now:
                 continue
+            if row.audio is AudioState.PENDING:
+                continue
             store.bodies.payload_is(row.row, call.payload, call.checked_for)
             claimed = _try(store, row, ask, failed)
             if claimed is not None:
@@ -105,7 +111,11 @@ def hand_over(
 def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     failed: list[FailedCall] = []
     row, claimed = store.calls.get(number), None
-    if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
+    is_due = row is not None and row.state is State.DUE and (row.due_at or 0.0) <= ask.by
+    is_for_upload = row is not None and row.audio is AudioState.PENDING
+    if row is not None and is_due and row.destination == ask.destination and is_for_upload == (ask.audio is not None):
+        if ask.audio is not None:
+            prepare(store, row, ask.audio)
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
@@ -142,13 +152,13 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, recording_location=fresh.location, recording_expires_at=fresh.expires_at)
+        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now))
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))
     if row.seeks:
         store.wants.seek(row.row, True)
-    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+    store.change(row, joined=None, **located(store, row, None, None, now))
     return resolve(store, row, now)
 
 
@@ -161,7 +171,11 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     payload, checked_for = store.bodies.payload(row.row)
     if payload is None:
         return fail(store, row, _LOST, now, Move.END)
-    made = freeze(Unfrozen(payload=payload, recording_url=row.recording_location or "", checked_for=checked_for))
+    url, upload = body_parts(store, row)
+    made = freeze(
+        Unfrozen(payload=payload, recording_url=url, checked_for=checked_for, upload=upload,
+                 with_placeholder=row.audio is not AudioState.NONE)
+    )  # fmt: skip
     if isinstance(made, Refusal):
         return fail(store, row, made, now, Move.END)
     row.patch = delta_of(payload, made)

@@ -30,7 +30,8 @@ def _terms(where: Filter) -> tuple[list[str], list[object]]:
     values: list[object] = []
     if where.states:
         # Named in the text, so that the small indexes of single states can be used.
-        terms.append(" OR ".join(f"state = '{State(state)}'" for state in sorted(where.states)).join("()"))
+        states = [f"state = '{State(state)}'" for state in sorted(where.states)]
+        terms.append(" OR ".join([*states, *(["audio = 'failed'"] if State.FAILED in where.states else [])]).join("()"))
     columns = (
         ("reason", where.reasons), ("source", where.sources), ("destination", where.destinations), ("call_id", where.call_ids)
     )  # fmt: skip

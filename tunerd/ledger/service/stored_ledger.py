@@ -14,8 +14,11 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
     Admission,
     Admitted,
+    AudioEnded,
+    AudioUpload,
     CallReceiver,
     Claim,
+    Delivered,
     DiskUse,
     FailedCall,
     FarRule,
@@ -27,7 +30,10 @@ from tunerd.ledger import (
     Group,
     GroupResult,
     LedgerUnavailable,
+    Leftover,
+    PendingAudio,
     Pick,
+    PreparedAudio,
     Retention,
     Settlement,
     StoredCall,
@@ -35,7 +41,18 @@ from tunerd.ledger import (
     Story,
     Stranded,
 )
-from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
+from tunerd.ledger.commands import (
+    admit,
+    audio_life,
+    claim,
+    group_results,
+    listing,
+    operator_actions,
+    reclaim,
+    settle,
+    strand,
+    timers,
+)
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.sql.store import Store
@@ -85,10 +102,10 @@ class StoredLedger:
         job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
         return await self._writer.submit(job)
 
-    def _submit_patient(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
+    def _submit_patient(self, run: Callable[[Store], T], row: int | None = None, *, full: bool = False) -> "asyncio.Future[T]":
         """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        return self._writer.submit(Job(run=run, future=future, patient=True, row=row, full=full))
 
     async def _do_patiently(self, run: Callable[[Store], T]) -> T:
         """As `_do`, and tried again until it is committed."""
@@ -146,10 +163,12 @@ class StoredLedger:
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
         only: int | None = None,
+        audio: PreparedAudio | None = None,
     ) -> Awaitable[Claim]:
         ask = claim.ClaimRequest(
-            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
-        )
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by,
+            only=only, audio=audio,
+        )  # fmt: skip
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
         return self._claimed(self._writer.submit(job), now)
@@ -169,7 +188,8 @@ class StoredLedger:
             self.release(answer.claimed.row, now)
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row)
+        has_audio = isinstance(settlement, Delivered) and settlement.audio is not None
+        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row, full=has_audio)
 
     def release(self, row: int, now: float) -> Awaitable[None]:
         return self._submit_patient(lambda store: settle.release(store, row, now), row)
@@ -199,6 +219,40 @@ class StoredLedger:
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
+
+    # AudioPath.
+
+    async def next_audio(
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+    ) -> tuple[PendingAudio | None, float | None]:
+        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents))
+
+    def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
+        return self._submit_patient(lambda store: audio_life.postpone(store, row, due_at, detail))
+
+    def audio_unusable(self, row: int, ended: AudioEnded, now: float) -> "asyncio.Future[FailedCall | None]":
+        return self._submit_patient(lambda store: audio_life.unusable(store, row, ended, now))
+
+    async def open_uploads(self) -> Sequence[AudioUpload]:
+        return await self._do(audio_life.uploads)
+
+    async def upload(self, row: int) -> AudioUpload | None:
+        return await self._do(lambda store: audio_life.upload_of(store, row))
+
+    def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
+        return self._submit_patient(lambda store: audio_life.tried(store, row, detail))
+
+    def upload_ended(self, row: int, ended: AudioEnded | None, now: float) -> Awaitable[None]:
+        return self._submit_patient(lambda store: audio_life.end(store, row, ended, now), full=True)
+
+    async def leftovers(self) -> Sequence[Leftover]:
+        return await self._do(audio_life.leftovers)
+
+    def leftover_done(self, row: int) -> Awaitable[None]:
+        return self._submit_patient(lambda store: audio_life.cleared(store, row))
+
+    async def audio_limit(self, destination: str) -> int | None:
+        return await self._do(lambda store: store.audios.max_bytes(destination))
 
     # GatherPath.
 
