@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from tunerd.call import MappingNotes, State
-from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.outcome import AudioReason, FailReason, IntakeReason, PauseReason, RetryReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +230,51 @@ class CallRetried:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AudioUploaded:
+    """Tuner's storage has the audio of a call, all of it."""
+
+    source: str
+    call_id: str
+    size: int
+    """In bytes."""
+    took_s: float
+    """From the settlement of its call, or from the start."""
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioRetried:
+    """An attempt to upload audio was in vain, and is repeated."""
+
+    source: str
+    call_id: str
+    detail: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFailed:
+    """The audio of a call does not reach Tuner."""
+
+    source: str
+    call_id: str
+    reason: AudioReason
+    what: str
+    path: str
+    """Where the document of its call was read."""
+    holds_call: bool = False
+    """The call was not sent, and is failed: it has an event of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioNotDisposed:
+    """`after_upload` could not be carried out."""
+
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
     """`run --once`: the first attempt at a destination got no HTTP answer, nor has any other until now."""
 
@@ -374,7 +419,7 @@ Event: TypeAlias = (
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
-    | CallsFollowed | CallsStranded
+    | CallsFollowed | CallsStranded | AudioUploaded | AudioRetried | AudioFailed | AudioNotDisposed
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

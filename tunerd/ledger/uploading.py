@@ -14,6 +14,8 @@ class PendingAudio:
     source: str
     call_id: str
     agent: str
+    path: str
+    """Where its document was read."""
     location: str
     plan: AudioPlan
     identity: str

@@ -40,7 +40,8 @@ def next_pending(
         audio = None if row is None or row.agent in not_agents else store.audios.get(number)
         if row is not None and audio is not None:
             found = PendingAudio(
-                row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, location=audio.location,
+                row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, path=row.read_from,
+                location=audio.location,
                 plan=plan_of(audio.plan), identity=audio.identity, looked_from=audio.looked_from,
                 was_attempted=row.may_have_arrived,
             )  # fmt: skip
