@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud]'
 	@touch $@
 
 install: $(STAMP)
@@ -118,11 +118,11 @@ debian: $(STAMP)
 	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
 	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
 
-# Writes requirements.lock (what tunerd needs, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
+# Writes requirements.lock (what tunerd and tunerd[cloud] need, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
 LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --upgrade --custom-compile-command "make lock"
 lock: $(STAMP)
-	env -u PIP_FIND_LINKS $(LOCK) -o requirements.lock pyproject.toml
+	env -u PIP_FIND_LINKS $(LOCK) --extra cloud -o requirements.lock pyproject.toml
 	echo 'hatchling>=1.24' | env -u PIP_FIND_LINKS $(LOCK) -o requirements-build.lock -
 
 # BASE=docker.io/library/python:3.13-slim@sha256:... TAG=registry.example/tunerd:1 BUILDER="podman build"

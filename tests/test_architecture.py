@@ -184,8 +184,9 @@ def test_no_type_checking_imports() -> None:
 
 
 def test_the_fakes_stay_out_of_the_daemon() -> None:
-    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake."""
-    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic")
+    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake; and
+    what only buckets need is not imported without one."""
+    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic", "obstore")
     code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
