@@ -273,7 +273,8 @@ def _detail(event: e.Event) -> Line | None:
                 "attempts": event.attempts})  # fmt: skip
         case e.AudioRetried():
             return Line("debug", "upload of audio to be retried", {
-                "source": event.source, "call_id": event.call_id, "detail": event.detail, "attempts": event.attempts})  # fmt: skip
+                "source": event.source, "call_id": event.call_id, "detail": event.detail,
+                "attempts": event.attempts})  # fmt: skip
         case e.DocumentIgnored():
             return Line("debug", "document ignored by the rules", {"source": event.source})
         case e.CallRetried():
