@@ -40,9 +40,9 @@ from tunerd.location import LocationKind
 from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.log_writer import LogLevel
 from tunerd.ops.mask import keep_out
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.ops.measuring import measure_forever
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier
@@ -103,7 +103,7 @@ async def build_runtime(
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools({LocationKind.FILE: LocalPlace()}, StorageUploader(storage, environ)))
+        audio=AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, environ)))
     )  # fmt: skip
     options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))

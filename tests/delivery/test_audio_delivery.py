@@ -85,7 +85,7 @@ async def staged(
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        tools = AudioTools({LocationKind.FILE: LocalPlace()}, StorageUploader(storage, {}))
+        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, {}))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
             connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings

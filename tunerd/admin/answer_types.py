@@ -10,12 +10,13 @@ from typing import Final
 
 from tunerd.ledger import StoredCall, StoredEvent, Story
 from tunerd.ops.mask import redact, without_query
+from tunerd.record import record
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallRow:
     row: int
     state: str
@@ -37,9 +38,11 @@ class CallRow:
     recording_url: str | None
     """Without its query, where signed URLs carry their key."""
     dismissed: bool
+    audio: str = "none"
+    """none | pending | uploading | uploaded | failed: of audio that tunerd uploads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EventRow:
     at: float
     what: str
@@ -47,21 +50,23 @@ class EventRow:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OriginRow:
     path: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoryRow:
     call: CallRow
     origins: Sequence[OriginRow]
     events: Sequence[EventRow]
     waits_for: Sequence[str]
+    audio: str = ""
+    """Of audio that tunerd uploads: how it reaches Tuner, and how far that is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallsPage:
     version: int = VERSION
     calls: Sequence[CallRow]
@@ -69,13 +74,13 @@ class CallsPage:
     """Ask again with this for the next page; null: this was the last page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoryPage:
     version: int = VERSION
     stories: Sequence[StoryRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallProblem:
     """A call for which an order could not be carried out."""
 
@@ -119,7 +124,7 @@ class Report:
         self.next_after_row = page.next_after_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentRow:
     """A stored document, whole: only for the user that tunerd runs as, never for a log or the status page."""
 
@@ -133,7 +138,7 @@ class DocumentRow:
     """The JSON text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentsPage:
     version: int = VERSION
     documents: Sequence[DocumentRow]
@@ -143,14 +148,14 @@ class DocumentsPage:
     next_after_row: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StateRow:
     count: int
     oldest_admitted_at: float | None
     oldest_age_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StrandedRow:
     destination: str
     """Empty for a manifest source."""
@@ -164,7 +169,7 @@ class StrandedRow:
     """The command that maps them again with the current rules."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DaemonRow:
     running: bool
     """False: no daemon runs; the command read the ledger itself."""
@@ -177,7 +182,7 @@ class DaemonRow:
     stopping: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigRow:
     file: str
     fingerprint: str = ""
@@ -188,7 +193,7 @@ class ConfigRow:
     """Why the last reload was refused; the daemon keeps the previous configuration."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LastHourRow:
     """Calls in each of the last sixty minutes, oldest first; the last minute is not over."""
 
@@ -198,13 +203,15 @@ class LastHourRow:
     failed: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StatusDocument:
     version: int = VERSION
     generated_at: float
     daemon: DaemonRow
     config: ConfigRow
     calls: dict[str, StateRow]
+    audio: dict[str, int] = field(default_factory=dict)
+    """Of audio that tunerd uploads: pending, uploading, uploaded, failed (until it is dismissed) -> calls."""
     pending_bytes: int
     waiting_bytes: int
     destinations: Sequence[DestinationStatus]
@@ -216,7 +223,7 @@ class StatusDocument:
     """None: no daemon runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigurationDocument:
     """The configuration that the daemon has loaded: only for the user that it runs as, never for a log or the status page."""
 
@@ -228,7 +235,7 @@ class ConfigurationDocument:
     """The variables that it refers to, without keys, as the daemon sees them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IdleDocument:
     version: int = VERSION
     left: dict[str, int]
@@ -239,7 +246,7 @@ class IdleDocument:
     """The number of the last finished scan that POST /v1/look asked for: every directory was listed after that request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DestinationNames:
     """The names of the destinations that were paused or resumed."""
 
@@ -247,14 +254,14 @@ class DestinationNames:
     destinations: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ReloadResult:
     version: int = VERSION
     problems: Sequence[str]
     """What is wrong with the file (the daemon then keeps the previous configuration); empty: it was loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RescanStarted:
     version: int = VERSION
     look: int
@@ -282,6 +289,7 @@ def call_row(call: StoredCall) -> CallRow:
         tuner_call_id=call.tuner_call_id,
         recording_url=None if call.recording_location is None else without_query(call.recording_location),
         dismissed=call.dismissed,
+        audio=call.audio.value,
     )
 
 
@@ -291,6 +299,7 @@ def story_row(story: Story) -> StoryRow:
         origins=[OriginRow(path=path, offset=offset) for path, offset in story.origins],
         events=[_event_row(event) for event in story.events],
         waits_for=[redact(line) for line in story.waits_for],
+        audio=redact(story.audio),
     )
 
 

@@ -18,9 +18,9 @@ from tunerd.admin.answer_types import (
 from tunerd.call import State
 from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
-from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.last_hour import LastHour
 from tunerd.ops.mask import redact
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 LAST_FAILURES: Final = 5
@@ -130,6 +130,7 @@ class StatusReport:
                 problems=[redact(problem) for problem in facts.problems],
             ),
             calls={state.value: _state_row(gauges, state, now) for state in State},
+            audio={state.value: count for state, count in gauges.audio.items()},
             pending_bytes=gauges.pending_bytes,
             waiting_bytes=gauges.waiting_bytes,
             destinations=[_without_secrets(status) for status in self._destinations()],

@@ -1,10 +1,10 @@
 """A recording as bytes, wherever they are: what delivery/ asks of a file, a spool entry or an object in a bucket."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from tunerd.call import AudioPlan
+from tunerd.record import record
 
 
 class AudioChanged(Exception):
@@ -37,7 +37,7 @@ class AudioBytes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Settled:
     """The audio is there, whole and readable as audio."""
 
@@ -50,7 +50,7 @@ class Settled:
     channels: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unsettled:
     """It is not there yet, or is still being written: look again."""
 

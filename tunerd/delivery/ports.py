@@ -1,7 +1,6 @@
 """What delivery needs from outside, the same for all destinations: the ledger, the network, time, and where events go."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from tunerd.audio.audio_bytes import AudioPlace
@@ -15,6 +14,7 @@ from tunerd.events import Emit
 from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, WritePath
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
+from tunerd.record import record
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
 """Exactly one attempt; raises nothing that a server or a network can cause."""
@@ -60,13 +60,15 @@ class DeliveryLedger(WritePath, AudioPath, Maintenance, CheckedLedger, Protocol)
     def gauges(self) -> Gauges: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AudioTools:
+    """What uploads of audio need: a place for each kind of location, and the way to a storage."""
+
     places: Mapping[LocationKind, AudioPlace]
     upload: StorageUploader
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ports:
     ledger: DeliveryLedger
     connect: Connect

@@ -7,12 +7,14 @@ import base64
 import binascii
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
+
+from tunerd.record import record
 
 UNKNOWN_LIFE_S: Final = 3600.0
 """Of a target whose policy does not say when it expires."""
@@ -25,7 +27,7 @@ class BadTarget(ValueError):
     """Why nothing is uploaded there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PresignedPost:
     """One form that may be posted."""
 

@@ -1,12 +1,13 @@
 """What commands, metrics and the status page see of a ledger. Values only; none of them holds a document or a payload."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tunerd.call import AudioState, State
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Gauges:
     """Kept up to date with each commit; no query counts them."""
 
@@ -28,7 +29,7 @@ class Gauges:
     wrong and can be repaired; so they count towards `max_pending_bytes`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DiskUse:
     ledger_bytes: int
     """The ledger's file and its write-ahead log."""
@@ -36,7 +37,7 @@ class DiskUse:
     """What this process may still write to the ledger's disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredCall:
     """One row, as commands show it."""
 
@@ -65,7 +66,7 @@ class StoredCall:
     """The life of its audio, if tunerd uploads it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredEvent:
     at: float
     what: str
@@ -74,7 +75,7 @@ class StoredEvent:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Story:
     """All that is known of one row."""
 
@@ -87,7 +88,7 @@ class Story:
     """How its audio reaches Tuner and how far that is, if tunerd uploads it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Filter:
     """Which rows to list; an empty set does not filter. Calls whose audio failed are among the failed ones, also if sent."""
 
@@ -102,7 +103,7 @@ class Filter:
     """None: both."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stranded:
     """Open calls that the configuration no longer serves: calls of one destination, or calls that look for recordings of one
     manifest source."""

@@ -8,9 +8,10 @@ from typing import Protocol, TypeAlias
 from tunerd.call import Form, Refusal
 from tunerd.ledger.uploading import AudioEnded, UploadTarget
 from tunerd.outcome import FailReason, PauseReason, RetryReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UploadRequest:
     """What asks Tuner for a target to upload the call's audio to."""
 
@@ -19,7 +20,7 @@ class UploadRequest:
     channels: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unfrozen:
     """What a body is made from when its first attempt starts."""
 
@@ -47,7 +48,7 @@ class Pick(StrEnum):
     """The call whose recording URL expires soonest (within an hour); the oldest if there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claimed:
     """A call that one worker holds: its state is `sending` until it is settled or released."""
 
@@ -72,7 +73,7 @@ class Claimed:
     """Where its document was read: path, or path@offset."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FailedCall:
     """A call that the ledger itself had to fail (timers, freezing)."""
 
@@ -84,7 +85,7 @@ class FailedCall:
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claim:
     """The answer to a claim."""
 
@@ -121,7 +122,7 @@ class CallReceiver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Delivered:
     """The attempt succeeded: Tuner has the call."""
 
@@ -132,7 +133,7 @@ class Delivered:
     """Of a call that was claimed with its audio: where the audio goes, or why it cannot."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Deferred:
     """The attempt decided nothing: the call is due again."""
 
@@ -146,7 +147,7 @@ class Deferred:
     """Nothing can have reached Tuner (refused before sending, or an answer that says so): a newer document may replace it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ended:
     """The attempt ended the call without success."""
 
@@ -158,7 +159,7 @@ class Ended:
 Settlement: TypeAlias = Delivered | Deferred | Ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredPauses:
     """What of a destination survives a restart."""
 

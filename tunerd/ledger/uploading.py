@@ -1,12 +1,13 @@
 """Audio on its way to Tuner's storage: what delivery and the ledger exchange about it. Values only."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tunerd.call import AudioPlan
 from tunerd.outcome import AudioReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PendingAudio:
     """A due call whose audio has to be looked at before it is sent. Nobody holds it."""
 
@@ -26,7 +27,7 @@ class PendingAudio:
     """The call may have arrived at Tuner: its body says which audio it goes with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PreparedAudio:
     """Audio that is there and settled: its call may be claimed, with a free slot for the upload."""
 
@@ -37,7 +38,7 @@ class PreparedAudio:
     channels: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UploadTarget:
     """Tuner named where it wants the audio: settled with the call, before the upload begins."""
 
@@ -47,7 +48,7 @@ class UploadTarget:
     max_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AudioEnded:
     """The audio will not reach Tuner."""
 
@@ -57,7 +58,7 @@ class AudioEnded:
     """What the storage takes, where the answer says so."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AudioUpload:
     """An upload that the ledger knows of: its call is sent, and its target is stored."""
 
@@ -76,7 +77,7 @@ class AudioUpload:
     attempts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Leftover:
     """Audio that is uploaded and whose `after_upload` is to be carried out."""
 
