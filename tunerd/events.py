@@ -231,14 +231,12 @@ class CallRetried:
 
 @record
 class AudioUploaded:
-    """Tuner's storage has the audio of a call, all of it."""
+    """Tuner's storage has the audio of a call, all of it (`size` bytes)."""
 
     source: str
     call_id: str
     size: int
-    """In bytes."""
     took_s: float
-    """From the settlement of its call, or from the start."""
     attempts: int
 
 
@@ -261,7 +259,6 @@ class AudioFailed:
     reason: AudioReason
     what: str
     path: str
-    """Where the document of its call was read."""
     holds_call: bool = False
     """The call was not sent, and is failed: it has an event of its own."""
 
@@ -418,8 +415,8 @@ Event: TypeAlias = (
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
-    | CallsFollowed | CallsStranded | AudioUploaded | AudioRetried | AudioFailed | AudioNotDisposed
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
+    | AudioRetried | AudioFailed | AudioNotDisposed
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -9,7 +9,7 @@ from tunerd import events as e
 from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
 from tunerd.ops.measures import LedgerLimits, LedgerMeasures
-from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.outcome import AudioReason, FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 NOW = 1_767_225_600.0
@@ -99,6 +99,12 @@ def sent(call_id: str = "call-1", *, already_there: bool = False, attempts: int 
 def every_event(text: str = "") -> list[e.Event]:
     """One of each kind; `text` stands in every field that is free text."""
     return [
+        e.AudioUploaded(source="agent", call_id="c", size=10, took_s=0.5, attempts=1),
+        e.AudioRetried(source="agent", call_id="c", detail=f"the storage answered 503 {text}", attempts=1),
+        e.AudioFailed(
+            source="agent", call_id="c", reason=AudioReason.UPLOAD_EXPIRED, what=f"it expired {text}", path="/c/1.json"
+        ),
+        e.AudioNotDisposed(source="agent", why=f"no right to write {text}"),
         e.Started(version="1", sources=1, destinations=1, ledger="/l.db"),
         e.Stopping(signal="SIGTERM", drain_s=20),
         e.Stopped(left={}),

@@ -31,9 +31,9 @@ _TO_DO: Final = {
     "audio_changed": "let each call record to a file of its own. To send it with the file that is there now: tunerd retry {it}",
     "audio_too_large": "record in a smaller format, or convert the file in its place, then: tunerd retry {it}",
     "audio_form": "put a create-call key (tr_api_...) in place, or set `audio: presign`, then: tunerd retry {it}",
-    "upload_target_lost": "Tuner has the call without its audio, and nobody can add it. When you have seen it: tunerd dismiss {it}",
+    "upload_target_lost": "Tuner has the call without its audio, and nobody can add it; to clear it: tunerd dismiss {it}",
     "upload_not_offered": "Tuner has the call without its audio: ask Tuner about uploads, then: tunerd dismiss {it}",
-    "upload_expired": "Tuner has the call without its audio: see why the storage could not be reached, then: tunerd dismiss {it}",
+    "upload_expired": "Tuner has the call without its audio: see why its storage could not be reached; tunerd dismiss {it}",
     "incomplete": "to send the documents that arrived: tunerd retry {it}; else: tunerd dismiss {it}",
 }
 _OF_A_400: Final = (

@@ -32,13 +32,15 @@ class _States(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return frozenset(State(name) for name in names)
 
 
+_REASONS: Final = list(dict.fromkeys(one.value for one in (*FailReason, *AudioReason)))
+
 _OPTIONS: Final[Mapping[str, Option]] = {
     "call_id": click.argument("call_id"),
     "call_ids": click.argument("call_ids", nargs=-1, metavar="[CALL_ID]..."),
     "destination": click.argument("destination", required=False),
     "states": click.option("--state", "states", required=True, type=_States(), metavar="STATE[,STATE]...",
                            help="One or more of waiting, due and failed."),
-    "reasons": click.option("--reason", "reasons", multiple=True, type=click.Choice([*dict.fromkeys([*FailReason, *AudioReason])]),
+    "reasons": click.option("--reason", "reasons", multiple=True, type=click.Choice(_REASONS),
                             metavar="REASON", help="Only calls that failed for this reason (repeatable)."),
     "sources": click.option("--source", "sources", multiple=True, metavar="NAME", help="Only calls of this source (repeatable)."),
     "since": click.option("--since", type=SINCE, metavar="WHEN",
