@@ -236,7 +236,6 @@ class AudioUploaded:
     source: str
     call_id: str
     size: int
-    took_s: float
     attempts: int
 
 
@@ -252,7 +251,7 @@ class AudioRetried:
 
 @record
 class AudioFailed:
-    """The audio of a call does not reach Tuner."""
+    """The audio of a call does not reach Tuner. `holds_call`: the call was not sent, and its failure has an event of its own."""
 
     source: str
     call_id: str
@@ -260,7 +259,6 @@ class AudioFailed:
     what: str
     path: str
     holds_call: bool = False
-    """The call was not sent, and is failed: it has an event of its own."""
 
 
 @record

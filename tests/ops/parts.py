@@ -99,7 +99,7 @@ def sent(call_id: str = "call-1", *, already_there: bool = False, attempts: int 
 def every_event(text: str = "") -> list[e.Event]:
     """One of each kind; `text` stands in every field that is free text."""
     return [
-        e.AudioUploaded(source="agent", call_id="c", size=10, took_s=0.5, attempts=1),
+        e.AudioUploaded(source="agent", call_id="c", size=10, attempts=1),
         e.AudioRetried(source="agent", call_id="c", detail=f"the storage answered 503 {text}", attempts=1),
         e.AudioFailed(
             source="agent", call_id="c", reason=AudioReason.UPLOAD_EXPIRED, what=f"it expired {text}", path="/c/1.json"

@@ -58,7 +58,6 @@ class AudioDelivery:
         """Until it is uploaded or failed; or, once `stop` is set, until the next attempt would have to be waited for. Cancelled,
         it stays `uploading`."""
         self._open.add(upload.row)
-        began_at = self._clock.monotonic()
         attempts = upload.attempts
         try:
             while True:
@@ -75,7 +74,7 @@ class AudioDelivery:
                 self._ledger.upload_tried(upload.row, ended.detail)
                 if await self._clock.wait(stop, wait_s):
                     return
-            await self._end(upload, ended, attempts, self._clock.monotonic() - began_at)
+            await self._end(upload, ended, attempts)
         except LedgerUnavailable:
             return  # the ledger closes; the next start sees what was written
         finally:
@@ -100,15 +99,13 @@ class AudioDelivery:
             return NotStored(str(exc)) if exc.may_pass else AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=str(exc))
         return None if isinstance(result, Stored) else result
 
-    async def _end(self, upload: AudioUpload, ended: AudioEnded | None, attempts: int, took_s: float) -> None:
+    async def _end(self, upload: AudioUpload, ended: AudioEnded | None, attempts: int) -> None:
         await self._ledger.upload_ended(upload.row, ended, self._clock.now())
         if ended is not None:
             self._emit(AudioFailed(source=upload.source, call_id=upload.call_id, reason=ended.reason, what=ended.detail,
                                    path=upload.path))  # fmt: skip
             return
-        self._emit(
-            AudioUploaded(source=upload.source, call_id=upload.call_id, size=upload.size, took_s=took_s, attempts=attempts)
-        )
+        self._emit(AudioUploaded(source=upload.source, call_id=upload.call_id, size=upload.size, attempts=attempts))
         await self._dispose(
             Leftover(row=upload.row, source=upload.source, location=upload.location, plan=upload.plan, identity=upload.identity)
         )

@@ -269,7 +269,7 @@ def _detail(event: e.Event) -> Line | None:
             )
         case e.AudioUploaded():
             return Line("debug", "audio uploaded", {
-                "source": event.source, "call_id": event.call_id, "bytes": event.size, "took_s": round(event.took_s, 3),
+                "source": event.source, "call_id": event.call_id, "bytes": event.size,
                 "attempts": event.attempts})  # fmt: skip
         case e.AudioRetried():
             return Line("debug", "upload of audio to be retried", {
