@@ -304,3 +304,20 @@ async def test_two_hundred_calls_after_an_outage_let_no_target_wait(tmp_path: Pa
         await stage.pass_until(AudioUploaded, 200, step_s=1.0)
         assert not stage.rig.told.seen(AudioFailed)
         assert sorted(len(one) for one in stage.tuner.storage.stored.values()) == [1] * 200
+
+
+async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_path: Path) -> None:
+    """It was looked at when its call came; what stands there when Tuner is back is the audio of the next customer."""
+    async with staged(tmp_path) as stage:
+        await stage.rig.delivery.pause("tuner")
+        paths = [stage.record(f"{number}.wav") for number in range(9)]
+        for number, path in enumerate(paths):
+            await stage.call(f"c{number}", path)
+        while await stage.rig.ledger.unseen_audio(0, 10):
+            await stage.clock.advance(0.1)
+        stage.record("8.wav", wav(seconds=2.0))
+        await stage.rig.delivery.resume("tuner")
+        await stage.pass_until(AudioUploaded, 8, step_s=1.0)
+        (failed,) = await stage.pass_until(CallFailed, step_s=1.0)
+        assert (failed.call_id, failed.reason.value) == ("c8", "audio_changed")
+        assert stage.arrived("c8") == []

@@ -21,7 +21,7 @@ from tunerd.testing import make_call
 
 PLAN = AudioPlan(publish=Publish.UPLOAD, files=("/rec",))
 FILE = "file:///rec/a.wav"
-READY = PreparedAudio(identity="id-1", extension="wav", size=10, channels=2)
+READY = PreparedAudio(location=FILE, identity="id-1", extension="wav", size=10, channels=2)
 TARGET = UploadTarget(offer=b'{"url": "https://s3"}', expires_at=NOW + 600, max_bytes=1000)
 LOST = AudioEnded(reason=AudioReason.UPLOAD_TARGET_LOST, detail="gone")
 ALL = Filter(dismissed=None)
@@ -195,7 +195,7 @@ async def test_a_retried_call_keeps_the_audio_that_it_was_claimed_with(ledger: L
     await ledger.settle(claimed.row, later(NOW), NOW)
     found, _ = await ledger.next_audio("tuner", NOW, (), ())
     assert found is not None
-    assert (found.identity, found.was_attempted) == ("id-1", True)
+    assert found.identity == "id-1"
     assert (await take(ledger)).claimed is None
 
 
@@ -229,3 +229,18 @@ async def test_a_newer_document_begins_its_audio_anew(ledger: Ledger) -> None:
     await put(ledger, replace(local(location="https://audio.example/b.wav"), origin=replace(local().origin, mtime_ns=9)))
     call = await the(ledger)
     assert (call.audio, call.recording_location) == (AudioState.NONE, "https://audio.example/b.wav")
+
+
+async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
+    """Whatever stands there later is other audio: a claim with it gets nothing."""
+    await put(ledger, local())
+    (found,) = await ledger.unseen_audio(0, 10)
+    await ledger.audio_seen(found.row, "file:///rec/other.wav", "id-0")
+    await ledger.audio_seen(found.row, FILE, "id-1")
+    await ledger.audio_seen(found.row, FILE, "id-2")
+    assert await ledger.unseen_audio(0, 10) == []
+    other = replace(READY, identity="id-2")
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=other)).claimed is None
+    elsewhere = replace(READY, location="file:///rec/b.wav")
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=elsewhere)).claimed is None
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=READY)).claimed is not None

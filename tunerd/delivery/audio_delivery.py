@@ -4,23 +4,25 @@ The call itself is sent by then (audio_worker.py). Nothing here touches a destin
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioPlace, AudioUnreadable
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Unsettled
 from tunerd.call import AudioState
 from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.ports import AudioTools, Ports
 from tunerd.delivery.retry import backoff_s
 from tunerd.delivery.upload_target import BadTarget, read_target
 from tunerd.events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
-from tunerd.ledger import AudioEnded, AudioUpload, LedgerUnavailable, Leftover
+from tunerd.ledger import AudioEnded, AudioUpload, LedgerUnavailable, Leftover, PendingAudio
 from tunerd.location import stored_location
 from tunerd.outcome import AudioReason
 
 _AGAIN_AT_MOST_S: Final = 30.0
 """Between two attempts: a target lives for an hour or less."""
 _LEDGER_AGAIN_S: Final = 1.0
-_UPLOADING: Final = AudioState.UPLOADING
+_UNSEEN_AGAIN_S: Final = 2.0
+_PAGE: Final = 64
 
 
 class AudioDelivery:
@@ -30,10 +32,11 @@ class AudioDelivery:
         self._tools, self._chance = tools, ports.chance
         self._ledger, self._clock, self._emit = ports.ledger, ports.clock, ports.emit
         self._open: set[int] = set()
+        self._noticed = asyncio.Event()
 
     def is_idle(self) -> bool:
         """No upload is open."""
-        return not self._open and not self._ledger.gauges().audio.get(_UPLOADING)
+        return not self._open and not self._ledger.gauges().audio.get(AudioState.UPLOADING)
 
     def place_of(self, location: str) -> AudioPlace | None:
         return self._tools.places.get(stored_location(location).kind)
@@ -53,6 +56,43 @@ class AudioDelivery:
         async with asyncio.TaskGroup() as group:
             for upload in uploads:
                 group.create_task(self.finish(upload, stop))
+
+    def notice(self) -> None:
+        """A call may have come whose audio nobody has looked at."""
+        self._noticed.set()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Look at the audio of each call as soon as the call is known, whether it may be sent now or not: what is in its place
+        after an outage may be the audio of a later call. (`notice` has to follow `stop`.)"""
+        while not stop.is_set():
+            self._noticed.clear()
+            left = await self._see_all() if self._ledger.gauges().audio.get(AudioState.PENDING) else 0
+            await self._clock.wait(self._noticed, _UNSEEN_AGAIN_S if left else None)
+
+    async def _see_all(self) -> int:
+        """How many are not there yet, or not settled."""
+        after_row, left = 0, 0
+        with suppress(LedgerUnavailable):
+            while found := await self._ledger.unseen_audio(after_row, _PAGE):
+                for pending in found:
+                    left += not await self._is_seen(pending)
+                after_row = found[-1].row
+        return left
+
+    async def _is_seen(self, pending: PendingAudio) -> bool:
+        place = self.place_of(pending.location)
+        if place is None:
+            return True
+        try:
+            looked = await place.look(pending.location, pending.plan, "", self._clock.now())
+        except AudioMissing:
+            return False
+        except (AudioUnreadable, AudioChanged):
+            return True  # the one who is to send the call looks again, and decides
+        if isinstance(looked, Unsettled):
+            return False
+        await self._ledger.audio_seen(pending.row, pending.location, looked.identity)
+        return True
 
     async def finish(self, upload: AudioUpload, stop: asyncio.Event) -> None:
         """Until it is uploaded or failed; or, once `stop` is set, until the next attempt would have to be waited for. Cancelled,

@@ -145,7 +145,10 @@ class AudioWorker(Worker):
         if limit is not None and looked.size > limit:
             await self._refuse(pending, AudioReason.AUDIO_TOO_LARGE, _too_large(looked.size, limit))
             return None
-        return PreparedAudio(identity=looked.identity, extension=looked.extension, size=looked.size, channels=looked.channels)
+        return PreparedAudio(
+            location=pending.location, identity=looked.identity, extension=looked.extension, size=looked.size,
+            channels=looked.channels,
+        )  # fmt: skip
 
     async def _refuse(self, pending: PendingAudio, reason: AudioReason, what: str) -> None:
         failed = await self._audio.audio_unusable(pending.row, AudioEnded(reason=reason, detail=what), self._clock.now())

@@ -70,6 +70,7 @@ class DeliveryService:
                 self._start_workers(pool, group)
             if self._audio is not None:
                 group.create_task(self._audio.resume(self._audio_stop()))
+                group.create_task(self._audio.watch(stop))
             group.create_task(self._run_timers())
             group.create_task(watch_keys(lambda: [(pool.name, pool.key) for pool in self._pools.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
@@ -193,6 +194,8 @@ class DeliveryService:
 
     async def _notify_all_on_stop(self) -> None:
         await self._stop.wait()
+        if self._audio is not None:
+            self._audio.notice()
         self._stop_by = self._clock.now() + self._settings.drain_s
         for pool in self._pools.values():
             pool.notify_all()
@@ -249,6 +252,7 @@ class DeliveryService:
             pool.parking.notify()
             if self._audio is not None and self._ledger.gauges().audio.get(AudioState.PENDING):
                 pool.audio.parking.notify()
+                self._audio.notice()
 
     def _tell_failed(self, failed: Sequence[FailedCall]) -> None:
         for call in failed:

@@ -117,6 +117,14 @@ class AudioPath(Protocol):
         `not_agents`. Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
         ...
 
+    async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
+        """Pending audio that nobody has looked at, of calls that are due now or later, in row order. Raises LedgerUnavailable."""
+        ...
+
+    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[None]:
+        """From now on exactly this audio is meant. Only the first look at a location counts."""
+        ...
+
     def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
         """The audio is not there yet: the call is due again at `due_at`. Queued and retried as with `settle`, as are the others
         below."""

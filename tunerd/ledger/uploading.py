@@ -23,14 +23,13 @@ class PendingAudio:
     """Of the audio that is meant; empty: whatever is there when it is looked at first."""
     looked_from: float
     """Since when it is looked for."""
-    was_attempted: bool
-    """The call may have arrived at Tuner: its body says which audio it goes with."""
 
 
 @record
 class PreparedAudio:
     """Audio that is there and settled: its call may be claimed, with a free slot for the upload."""
 
+    location: str
     identity: str
     extension: str
     """Without a dot."""

@@ -39,14 +39,15 @@ def next_pending(
         row = None if number in busy else store.calls.get(number)
         audio = None if row is None or row.agent in not_agents else store.audios.get(number)
         if row is not None and audio is not None:
-            found = PendingAudio(
-                row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, path=row.read_from,
-                location=audio.location,
-                plan=plan_of(audio.plan), identity=audio.identity, looked_from=audio.looked_from,
-                was_attempted=row.may_have_arrived,
-            )  # fmt: skip
-            return found, None
+            return _pending(row, audio), None
     return None, store.audios.next_due(destination)
+
+
+def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:
+    return PendingAudio(
+        row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, path=row.read_from, location=audio.location,
+        plan=plan_of(audio.plan), identity=audio.identity, looked_from=audio.looked_from,
+    )  # fmt: skip
 
 
 def postpone(store: Store, row_id: int, due_at: float, detail: str) -> None:
@@ -75,14 +76,30 @@ def _is_waiting(row: LedgerRow) -> bool:
     return row.state is State.DUE and row.audio is AudioState.PENDING
 
 
-def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> None:
-    """The call is claimed with this audio."""
+def unseen(store: Store, after_row: int, limit: int) -> Sequence[PendingAudio]:
+    """See AudioPath.unseen_audio."""
+    found = ((store.calls.get(audio.row), audio) for audio in store.audios.unseen(after_row, limit))
+    return [_pending(row, audio) for row, audio in found if row is not None]
+
+
+def seen(store: Store, row_id: int, location: str, identity: str) -> None:
+    """See AudioPath.audio_seen."""
+    row, audio = store.calls.get(row_id), store.audios.get(row_id)
+    is_meant = audio is not None and (audio.location, audio.identity) == (location, "")
+    if row is not None and audio is not None and is_meant and row.audio is AudioState.PENDING:
+        store.audios.put(replace(audio, identity=identity))
+
+
+def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
+    """The call is claimed with this audio. False: its audio is elsewhere, or other audio, by now."""
     audio = store.audios.get(row.row)
-    if audio is not None:
-        store.audios.put(
-            replace(audio, identity=prepared.identity, extension=prepared.extension, size=prepared.size,
-                    channels=prepared.channels, detail="")
-        )  # fmt: skip
+    if audio is None or audio.location != prepared.location or audio.identity not in ("", prepared.identity):
+        return False
+    store.audios.put(
+        replace(audio, identity=prepared.identity, extension=prepared.extension, size=prepared.size,
+                channels=prepared.channels, detail="")
+    )  # fmt: skip
+    return True
 
 
 def body_parts(store: Store, row: LedgerRow) -> tuple[str, UploadRequest | None]:

@@ -112,14 +112,18 @@ def hand_over(
 def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     failed: list[FailedCall] = []
     row, claimed = store.calls.get(number), None
-    is_due = row is not None and row.state is State.DUE and (row.due_at or 0.0) <= ask.by
-    is_for_upload = row is not None and row.audio is AudioState.PENDING
-    if row is not None and is_due and row.destination == ask.destination and is_for_upload == (ask.audio is not None):
-        if ask.audio is not None:
-            prepare(store, row, ask.audio)
+    if row is not None and _may_claim(store, row, ask):
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+
+
+def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
+    if row.state is not State.DUE or row.destination != ask.destination or (row.due_at or 0.0) > ask.by:
+        return False
+    if row.audio is not AudioState.PENDING:
+        return ask.audio is None
+    return ask.audio is not None and prepare(store, row, ask.audio)
 
 
 def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Claim:

@@ -99,6 +99,7 @@ CREATE TABLE audio (
     attempts INTEGER NOT NULL,
     leftover INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
 CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.

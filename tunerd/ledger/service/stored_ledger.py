@@ -14,8 +14,6 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
     Admission,
     Admitted,
-    AudioEnded,
-    AudioUpload,
     CallReceiver,
     Claim,
     Delivered,
@@ -30,8 +28,6 @@ from tunerd.ledger import (
     Group,
     GroupResult,
     LedgerUnavailable,
-    Leftover,
-    PendingAudio,
     Pick,
     PreparedAudio,
     Retention,
@@ -43,7 +39,6 @@ from tunerd.ledger import (
 )
 from tunerd.ledger.commands import (
     admit,
-    audio_life,
     claim,
     group_results,
     listing,
@@ -55,6 +50,7 @@ from tunerd.ledger.commands import (
 )
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
+from tunerd.ledger.service.stored_audio import StoredAudio
 from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
@@ -84,7 +80,7 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-class StoredLedger:
+class StoredLedger(StoredAudio):
     """The durable Ledger on a store. An engine's own class opens it."""
 
     def __init__(self, place: Place, reader: AnswersQuestions, writer: Callable[["StoredLedger"], AcceptsJobs]) -> None:
@@ -95,26 +91,6 @@ class StoredLedger:
         self._reader = reader
         self._disposable = DisposableFiles(reader)
         self._writer = writer(self)
-
-    # Jobs.
-
-    async def _do(self, run: Callable[[Store], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
-        return await self._writer.submit(job)
-
-    def _submit_patient(self, run: Callable[[Store], T], row: int | None = None, *, full: bool = False) -> "asyncio.Future[T]":
-        """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=run, future=future, patient=True, row=row, full=full))
-
-    async def _do_patiently(self, run: Callable[[Store], T]) -> T:
-        """As `_do`, and tried again until it is committed."""
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
-        return await self._writer.submit(job)
-
-    async def _alone(self, run: Callable[[Store], T]) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
-        return await self._writer.submit(job)
 
     def committed(self, woken: set[str], disposable: set[tuple[str, str]]) -> None:
         """A commit may have made calls of these destinations due, and these (source, path) disposable."""
@@ -219,40 +195,6 @@ class StoredLedger:
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         self._wakes.append(wake)
-
-    # AudioPath.
-
-    async def next_audio(
-        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
-    ) -> tuple[PendingAudio | None, float | None]:
-        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents))
-
-    def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
-        return self._submit_patient(lambda store: audio_life.postpone(store, row, due_at, detail))
-
-    def audio_unusable(self, row: int, ended: AudioEnded, now: float) -> "asyncio.Future[FailedCall | None]":
-        return self._submit_patient(lambda store: audio_life.unusable(store, row, ended, now))
-
-    async def open_uploads(self) -> Sequence[AudioUpload]:
-        return await self._do(audio_life.uploads)
-
-    async def upload(self, row: int) -> AudioUpload | None:
-        return await self._do(lambda store: audio_life.upload_of(store, row))
-
-    def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
-        return self._submit_patient(lambda store: audio_life.tried(store, row, detail))
-
-    def upload_ended(self, row: int, ended: AudioEnded | None, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: audio_life.end(store, row, ended, now), full=True)
-
-    async def leftovers(self) -> Sequence[Leftover]:
-        return await self._do(audio_life.leftovers)
-
-    def leftover_done(self, row: int) -> Awaitable[None]:
-        return self._submit_patient(lambda store: audio_life.cleared(store, row))
-
-    async def audio_limit(self, destination: str) -> int | None:
-        return await self._do(lambda store: store.audios.max_bytes(destination))
 
     # GatherPath.
 

@@ -20,6 +20,11 @@ FIRST_DUE: Final = f"SELECT row, admitted_at FROM call WHERE {_DUE} = ? ORDER BY
 """For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
 UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
 """At a start: uploads that the last process did not end."""
+UNSEEN: Final = (
+    f"SELECT {', '.join(f'a.{name}' for name in AUDIO.names)} FROM audio a JOIN call c ON c.row = a.row "
+    "WHERE a.identity = '' AND a.row > ? AND c.audio = 'pending' ORDER BY a.row LIMIT ?"
+)
+"""Audio that was not looked at yet."""
 LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
 """At a start: `after_upload` is still to be carried out."""
 LIMIT: Final = (
@@ -57,6 +62,9 @@ class Audios:
         """Row and admission."""
         found: tuple[int, float] | None = self._ask(FIRST_DUE, (destination,)).fetchone()
         return found
+
+    def unseen(self, after_row: int, limit: int) -> Sequence[KeptAudio]:
+        return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, limit))]
 
     def uploading(self) -> Sequence[int]:
         return [row for (row,) in self._ask(UPLOADING)]
