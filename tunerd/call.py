@@ -178,6 +178,62 @@ class SendAnyway:
 OnMissing: TypeAlias = Hold | Fail | SendAnyway
 
 
+# How the audio reaches Tuner where its location is no URL that Tuner can fetch (docs/audio.md).
+
+
+class Publish(StrEnum):
+    """The way of audio that has no URL of its own to Tuner."""
+
+    UPLOAD = "upload"
+    """tunerd uploads it to Tuner's storage, with the target that Tuner's answer to the call names."""
+    PRESIGN = "presign"
+    """tunerd signs an https URL of the object."""
+    URL = "url"
+    """A rule makes the URL under which the same file is served."""
+
+
+class AfterUpload(StrEnum):
+    """What becomes of a file of audio that was uploaded."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+    MOVE_TO = "move_to"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioPlan:
+    """What a call carries of its source's `audio:` into the ledger, so that a reload changes only calls that come later."""
+
+    publish: Publish
+    placeholder: str = "pending"
+    """recording_url of a call whose audio is uploaded."""
+    sends_on_error: bool = False
+    """Audio that cannot be used does not keep the call: it is sent with the placeholder."""
+    expires_s: float = 86_400.0
+    """How long a signed URL is valid."""
+    files: tuple[str, ...] = ()
+    """Absolute directories: no file outside them is read as audio."""
+    after_upload: AfterUpload = AfterUpload.KEEP
+    move_to: str = ""
+    """Absolute, or relative to the directory of the file."""
+
+
+class AudioState(StrEnum):
+    """The life of a call's audio that tunerd uploads, beside the call's own. Closed: a metric label and a column at once."""
+
+    PENDING = "pending"
+    """The call was not sent: its audio goes with it."""
+    UPLOADING = "uploading"
+    """Tuner has the call and has named a target; the audio is on its way, or is tried again."""
+    UPLOADED = "uploaded"
+    FAILED = "failed"
+    """It will not reach Tuner."""
+
+    @property
+    def is_open(self) -> bool:
+        return self in (AudioState.PENDING, AudioState.UPLOADING)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """A document mapped by the rules: ready to be admitted."""
@@ -200,6 +256,8 @@ class Call:
     """The form whose demands the payload is known to meet; None: not known yet, checked when the body is frozen."""
     strategies: tuple[Strategy, ...]
     on_missing: OnMissing
+    audio: AudioPlan | None = None
+    """How audio without a URL reaches Tuner; None: it does not."""
     settled_at: float
 
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.config.test_yaml_nodes import mutated
 from tests.examples import examples
-from tunerd.call import Fail, Form, Hold, SendAnyway
+from tunerd.call import AfterUpload, AudioPlan, Fail, Form, Hold, Publish, SendAnyway
 from tunerd.config import Config, ManifestRule, Secret, UrlRule
 from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.printing import redacted
@@ -437,3 +437,32 @@ def test_no_configuration_breaks_the_reader(text: str) -> None:
     except ConfigError as exc:
         problems = [str(problem) for problem in exc.problems] or ["\n refused without a problem"]
     assert not [problem for problem in problems if "\n" in problem]
+
+
+def test_audio_has_a_short_and_a_long_form() -> None:
+    """`audio: upload` is the value of `publish:` alone; files become absolute; without it a location that is no URL is refused."""
+    short, long, none = (
+        read(TUNER + SOURCE + text).sources[0].audio
+        for text in (
+            "    audio: upload\n",
+            "    audio: {publish: {url: \"concat('https://cdn.example/', location.name)\"}, files: [rec, /var/rec], expires: 1h, "
+            "placeholder: none, after_upload: {move_to: done}, on_error: send}\n",
+            "",
+        )
+    )
+    assert short.plan() == AudioPlan(publish=Publish.UPLOAD)
+    assert long.plan() == AudioPlan(
+        publish=Publish.URL, placeholder="none", sends_on_error=True, expires_s=3600.0, files=("/etc/tunerd/rec", "/var/rec"),
+        after_upload=AfterUpload.MOVE_TO, move_to="done",
+    )  # fmt: skip
+    assert long.url is not None
+    assert "location.name" in str(long.url.value)
+    assert none.plan() is None
+
+
+def test_variables_in_the_rule_of_a_url_are_left_alone() -> None:
+    """`${` means nothing in a rule, also not in the one under `publish:`."""
+    for audio in ("{url: \"'${X}'\"}", "{publish: {url: \"'${X}'\"}}"):
+        (source,) = read(f"{TUNER}{SOURCE}    audio: {audio}\n").sources
+        assert source.audio.url is not None
+        assert source.audio.url.value == "'${X}'"

@@ -7,6 +7,7 @@ schema checks structure; what needs two keys at once `tunerd check` reports.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.models import SECTIONS, TopLevel, TunerSection
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
 from tunerd.config.source_settings import ManifestRule, Redact, UrlRule
@@ -52,6 +53,8 @@ def config_schema(presets: tuple[str, ...]) -> dict[str, Any]:
         "$defs": {
             "tuner": _object(TunerSection),
             "redact": _object(Redact),
+            "publish": any_of({"enum": ["upload", "presign", "reject"]}, _closed({"url": _RULE}, "url")),
+            "audio": any_of({"$ref": "#/$defs/publish"}, VARIABLE, NULL, _object(AudioSettings, "publish")),
             "preset": any_of({"enum": list(presets)}, VARIABLE, NULL),
             "strategy": any_of(_object(UrlRule, "url"), _object(ManifestRule, "manifest", "key")),
             "recording": any_of({"type": "array", "items": {"$ref": "#/$defs/strategy"}}, {"$ref": "#/$defs/strategy"}, NULL),

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from tunerd.call import Fail, Hold, SendAnyway
-from tunerd.config import Config, Destination, ManifestRule, Source, UrlRule
+from tunerd.config import AudioSettings, Config, Destination, ManifestRule, Source, UrlRule
 from tunerd.config.quantities import duration_text
 from tunerd.config.secret import HIDDEN
 from tunerd.config.settings import ValueKind, keys_of
@@ -59,11 +59,18 @@ def _source(source: Source) -> dict[str, Any]:
                 shown["on_missing"] = "fail"
             case SendAnyway(url=url):
                 shown["on_missing"] = {"send": urlunsplit((*urlsplit(url)[:3], "", ""))}
+        shown["audio"] = _audio(source.audio)
     if source.redact is not None:
         shown["redact"] = {**_section(source.redact), "patterns": dict(source.redact.patterns)}
     if source.recording is not None:
         shown["recording"] = [_strategy(rule) for rule in source.recording]
     return shown
+
+
+def _audio(audio: AudioSettings) -> dict[str, Any]:
+    publish = {"url": audio.url.bare()} if audio.url is not None else audio.publish
+    after: Any = {"move_to": audio.move_to} if audio.move_to else audio.after_upload.value
+    return {"publish": publish, **_section(audio), "after_upload": after}
 
 
 def _strategy(rule: UrlRule | ManifestRule) -> dict[str, Any]:

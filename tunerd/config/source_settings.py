@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 from tunerd.call import Fail, Hold, SendAnyway
+from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.settings import (
     DAY_S,
     DURATION,
@@ -219,6 +220,15 @@ class Source:
         ),
         Setting("How long `on_missing: hold` keeps a call waiting.", name="hold_for", default="14d", schema=any_of(*DURATION)),
     ] = Hold(hold_s=14 * DAY_S)
+    audio: Annotated[
+        AudioSettings,
+        ValueKind.OWN,
+        Setting(
+            "How Tuner gets audio whose location is no URL: upload, presign, reject, or a mapping with `publish:`.",
+            default="reject",
+            schema={"$ref": "#/$defs/audio"},
+        ),
+    ] = field(default_factory=AudioSettings)
     destination: Annotated[
         str,
         ValueKind.OWN,

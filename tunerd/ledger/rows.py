@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-from tunerd.call import Fail, Form, OnMissing, State, Strategy
+from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.matching import Absence, Seeker, Standing
 
@@ -131,6 +131,7 @@ class Body:
     head: bytes = b""
     strategies: tuple[Strategy, ...] = ()
     on_missing: OnMissing = Fail()
+    audio: AudioPlan | None = None
     checked_for: Form | None = None
 
     @property

@@ -32,6 +32,8 @@ _RULES_IN: Final[Mapping[str, frozenset[str]]] = {
     "sources": rule_keys(Source),
     "recording": rule_keys(UrlRule) | rule_keys(ManifestRule),
     "redact": frozenset({"fields", "patterns"}),
+    "audio": frozenset({"url"}),
+    "publish": frozenset({"url"}),
 }
 _FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "http.admin_listen", "log.format", "control_socket")
 

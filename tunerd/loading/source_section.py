@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunerd.config import ManifestRule, Source
+from tunerd.loading.audio_section import read_audio, refuse_audio
 from tunerd.loading.overlap import may_share
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
 from tunerd.loading.redact_section import redact_of
@@ -86,6 +87,7 @@ def _draft(block: ConfigBlock) -> _Draft:
     _read_after_sent(block)
     if (on_missing := read_on_missing(block)) is not None:
         values["on_missing"] = on_missing
+    values["audio"] = read_audio(block)
     source = Source(**{"name": block.path, "path": "/", **values})
     if source.settle_timeout_s < source.settle_s:
         key = "settle_timeout" if "settle_timeout" in nodes else "settle"
@@ -119,6 +121,9 @@ def _finish(
         if "agent_remote_identifier" not in merged.given and rules.agent is None:
             want = "`agent_remote_identifier: name` under `tuner:`, or a rule `agent: doc.agent_id` here"
             block.problem("agent", f"nothing says whose calls these are: {want}")
+        refuse_audio(block, draft.source.audio, merged.values.get("api", "auto"))
+    elif "audio" in block.nodes:
+        block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)

@@ -49,6 +49,7 @@ class DocumentMapper:
         self._unknown_roles = builder.rules.unknown_roles
         self._untimed = builder.rules.untimed
         self._form = form
+        self._audio = self._source.audio.plan()
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:
@@ -162,6 +163,7 @@ class DocumentMapper:
             checked_for=built.checked_for,
             strategies=run.strategies,
             on_missing=self._source.on_missing,
+            audio=self._audio,
             settled_at=document.settled_at,
         )
 

@@ -136,6 +136,7 @@ def body_of(call: Call) -> Body:
         payload=call.payload,
         strategies=call.strategies,
         on_missing=call.on_missing,
+        audio=call.audio,
         checked_for=call.checked_for,
     )
 

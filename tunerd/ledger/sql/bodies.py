@@ -9,9 +9,22 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.call import Fail, Form, Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.call import (
+    AfterUpload,
+    AudioPlan,
+    Fail,
+    Form,
+    Hold,
+    ManifestStrategy,
+    OnMissing,
+    Publish,
+    SendAnyway,
+    Strategy,
+    UrlStrategy,
+)
 from tunerd.ledger.rows import Body
 from tunerd.ledger.sql import meta
+from tunerd.ledger.sql.columns import from_text, to_text
 from tunerd.ledger.sql.database import Execute
 
 BODY: Final = ("row", "checked_for", "matching", "head", "payload", "document")
@@ -67,7 +80,12 @@ class Bodies:
     def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing] | None:
         """The call's strategies and `on_missing`, without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else _matching_of(columns[0])
+        return None if columns is None else _matching_of(columns[0])[:2]
+
+    def audio_plan(self, row: int) -> AudioPlan | None:
+        """How the call's audio reaches Tuner, without reading documents."""
+        columns = self._ask(MATCHING, (row,)).fetchone()
+        return None if columns is None else _matching_of(columns[0])[2]
 
     def document(self, row: int) -> bytes | None:
         found = self._ask(DOCUMENT, (row,)).fetchone()
@@ -132,20 +150,24 @@ def body_values(row: int, body: Body) -> Sequence[object]:
 
 def _body_of(columns: Sequence[Any]) -> Body:
     checked_for, matching, head, payload, document = columns
-    strategies, on_missing = _matching_of(matching)
+    strategies, on_missing, audio = _matching_of(matching)
     return Body(
         document=document,
         payload=payload,
         head=head,
         strategies=strategies,
         on_missing=on_missing,
+        audio=audio,
         checked_for=FORMS[checked_for],
     )
 
 
 def _matching_text(body: Body) -> str:
-    """Strategies and `on_missing` as JSON lists, each with its kind first."""
-    return orjson.dumps([[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]).decode()
+    """Strategies and `on_missing` as JSON lists, each with its kind first; and the plan for the audio, if there is one."""
+    parts: list[object] = [[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]
+    if body.audio is not None:
+        parts.append(_audio_list(body.audio))
+    return orjson.dumps(parts).decode()
 
 
 def _strategy_list(strategy: Strategy) -> list[object]:
@@ -164,15 +186,34 @@ def _on_missing_list(on_missing: OnMissing) -> list[object]:
             return ["send", on_missing.url]
 
 
-def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing]:
-    strategies, on_missing = orjson.loads(text)
-    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing)
+def _audio_list(audio: AudioPlan) -> list[object]:
+    files = [to_text(directory) for directory in audio.files]
+    return [audio.publish, audio.placeholder, audio.sends_on_error, audio.expires_s, files, audio.after_upload,
+            to_text(audio.move_to)]  # fmt: skip
+
+
+def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
+    strategies, on_missing, *audio = orjson.loads(text)
+    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _audio_of(audio[0]) if audio else None
 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
     if items[0] == "url":
         return UrlStrategy(url=items[1], expires_at=items[2])
     return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
+
+
+def _audio_of(items: Sequence[Any]) -> AudioPlan:
+    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to = items
+    return AudioPlan(
+        publish=Publish(publish),
+        placeholder=placeholder,
+        sends_on_error=sends_on_error,
+        expires_s=expires_s,
+        files=tuple(map(from_text, files)),
+        after_upload=AfterUpload(after_upload),
+        move_to=from_text(move_to),
+    )
 
 
 def _on_missing_of(items: Sequence[Any]) -> OnMissing:

@@ -1,0 +1,74 @@
+"""`audio:` of a source, in its short form (`audio: upload`) or as a mapping: how audio without a URL reaches Tuner."""
+
+from typing import Any, Final
+
+from tunerd.call import AfterUpload
+from tunerd.config import AudioSettings
+from tunerd.loading.reading import ConfigBlock, join
+from tunerd.recording_url import MAX_URL_CHARS
+from tunerd.yaml_location import Node
+
+_WORDS: Final = ("upload", "presign", "reject")
+_TAKES: Final = "takes upload, presign, reject or {url: rule}"
+
+
+def read_audio(source: ConfigBlock) -> AudioSettings:
+    """What `audio:` says, with defaults in place of what was wrong."""
+    node = source.given("audio")
+    if node is None or node.value is None:
+        return AudioSettings()
+    path = join(source.path, "audio")
+    if not isinstance(node.value, dict) or node.value.keys() == {"url"}:
+        return AudioSettings(**_publish(source, node, path))
+    block = source.reader.section(node, path, AudioSettings)
+    if "publish" not in block.nodes:
+        block.problem("", f"`publish:` is missing: it {_TAKES}")
+    elif (publish := block.given("publish")) is not None:
+        block.values |= _publish(block, publish, join(path, "publish"))
+    block.values["files"] = tuple(_directory(block, text) for text in block.values.get("files", ()))
+    _read_after_upload(block)
+    placeholder = block.values.get("placeholder", "")
+    if len(placeholder) > MAX_URL_CHARS:
+        block.problem("placeholder", f"is longer than the {MAX_URL_CHARS} characters that Tuner takes")
+    return AudioSettings(**block.values)
+
+
+def refuse_audio(source: ConfigBlock, audio: AudioSettings, api: str) -> None:
+    """What does not go together with the source's destination."""
+    if audio.publish == "upload" and api == "send-calls":
+        say = "create-call keys only, and this source's `tuner:` says `api: send-calls`; use `publish: presign` or `{url: rule}`"
+        source.problem("audio", f"`upload` works with {say}")
+
+
+def _publish(block: ConfigBlock, node: Node, path: str) -> dict[str, Any]:
+    reader = block.reader
+    if isinstance(node.value, str) and node.value in _WORDS:
+        return {"publish": node.value}
+    if isinstance(node.value, dict) and node.value:
+        rule = reader.members(node, path, ("url",)).get("url")
+        return {} if rule is None else {"publish": "url", "url": rule}
+    reader.problem(node, path, f"{_TAKES}, not {reader.shown(node)}")
+    return {}
+
+
+def _directory(block: ConfigBlock, text: str) -> str:
+    directory = block.reader.absolute(text)
+    if directory == "/":
+        block.problem("files", "names the whole file system; name the directories that hold recordings")
+    return directory
+
+
+def _read_after_upload(block: ConfigBlock) -> None:
+    if (node := block.given("after_upload")) is None:
+        return
+    if node.value in ("keep", "delete"):
+        block.values["after_upload"] = AfterUpload(str(node.value))
+        return
+    if not isinstance(node.value, dict) or not node.value:
+        block.problem("after_upload", f"takes keep, delete or {{move_to: uploaded/}}, not {block.reader.shown(node)}")
+        return
+    at = join(block.path, "after_upload")
+    target = block.reader.members(node, at, ("move_to",)).get("move_to")
+    text = block.reader.text(target, join(at, "move_to"), "a directory, like uploaded/") if target is not None else None
+    if text is not None:
+        block.values |= {"after_upload": AfterUpload.MOVE_TO, "move_to": text}
