@@ -78,7 +78,7 @@ def check(case: Case) -> int:
     payload: dict[str, Any] = orjson.loads(call.payload)
     assert payload == orjson.loads(own.payload)
     assert (call.call_id, call.started_at_ms) == (own.call_id, own.started_at_ms)
-    answers = [(one.url, one.expires_at) for one in call.strategies if isinstance(one, UrlStrategy) and one.url]
+    answers = [(one.location, one.expires_at) for one in call.strategies if isinstance(one, UrlStrategy) and one.location]
     assert own.recording_url is None or answers[0][0] == own.recording_url
     return len(payload["transcript_with_tool_calls"])
 

@@ -36,7 +36,7 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
-    "tunerd.recording_url",
+    "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
@@ -45,12 +45,14 @@ PURE = (
     "tunerd.workbench",
     "tunerd.ledger.states",
     "tunerd.ledger.matching",
+    "tunerd.ledger.decision",
     "tunerd.delivery.retry",
     "tunerd.delivery.pacing",
     "tunerd.delivery.adaptive",
     "tunerd.intake.framing",
     "tunerd.audio.header",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -65,7 +67,7 @@ CORE = {
     "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
-    "tunerd.recording_url",
+    "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
     "tunerd.tuner_fields",
@@ -73,6 +75,7 @@ CORE = {
     "tunerd.config",
     "tunerd.filesystem",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
     "tunerd.source_tree",
 }
 MAY_IMPORT = {

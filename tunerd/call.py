@@ -130,9 +130,10 @@ class IgnoredDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlStrategy:
-    """The document itself names the audio; `url` is None where this one does not (the strategy answers "absent")."""
+    """The document itself names the audio; `location` is None where this one does not (the strategy answers "absent")."""
 
-    url: str | None
+    location: str | None
+    """Location.text (location.py)."""
     expires_at: float | None = None
     """Unix seconds after which the URL is no longer served; None: not known."""
 
@@ -271,8 +272,9 @@ class Recording:
     """Trimmed, never empty."""
     id: str = ""
     """What the platform calls this recording; the same id again is the same recording described again. Empty: not known."""
-    url: str | None
-    """None: there will never be one (`absent_when:` was true); this ends the wait of the calls it fits."""
+    location: str | None
+    """Location.text (location.py). None: there will never be one (`absent_when:` was true), which ends the wait of the calls
+    it fits."""
     started_at: float | None = None
     """Unix seconds; None only where the strategy says `within: any`."""
     duration_s: float | None = None

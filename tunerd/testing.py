@@ -207,7 +207,7 @@ def make_call(
     path: str | None = None,
     offset: int = 0,
     mtime_ns: int = 1,
-    strategies: tuple[Strategy, ...] = (UrlStrategy(url="https://audio.example/a.wav"),),
+    strategies: tuple[Strategy, ...] = (UrlStrategy(location="https://audio.example/a.wav"),),
     on_missing: Hold | Fail | SendAnyway = Hold(hold_s=14 * 86_400.0),
     settled_at: float = 1_767_225_600.0,
     text: str | None = None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from tunerd.recording_url import MAX_URL_CHARS
+from tunerd.location import MAX_URL_CHARS
 
 ROWS: Final = "transcript_with_tool_calls"
 SENTIMENTS: Final = ("positive", "neutral", "negative", "unknown")

@@ -133,7 +133,7 @@ async def test_retry_of_a_removed_source_sends_what_is_there() -> None:
 async def test_a_failed_document_that_is_a_recording_now() -> None:
     """A manifest that could not be read is admitted as a recording, and its failed row is handled."""
     origin = Origin(source="agent", path="/calls/m.json")
-    recording = Recording(origin=origin, source="egress", key="room-1", url="https://audio.example/1.wav", started_at=NOW)
+    recording = Recording(origin=origin, source="egress", key="room-1", location="https://audio.example/1.wav", started_at=NOW)
     bench = Bench(rules={"agent": Rules(lambda _: Mapped(recording=recording))})
     await bench.refuse(refused("/calls/m.json", reason=FailReason.UNMAPPABLE, document=b'{"id": 1}'))
     assert (await bench.ask(RetryOrder(**FAILED))).done == {"recording": 1, "dismissed": 1}

@@ -35,7 +35,7 @@ def test_an_envelope_around_a_document_changes_nothing(preset: str) -> None:
         if alone.call is not None:
             assert payload(wrapped) == payload(alone), name
         if alone.recording is not None and wrapped.recording is not None:
-            assert (wrapped.recording.key, wrapped.recording.url) == (alone.recording.key, alone.recording.url), name
+            assert (wrapped.recording.key, wrapped.recording.location) == (alone.recording.key, alone.recording.location), name
 
 
 STRANGE: dict[str, Any] = {
@@ -173,7 +173,7 @@ def test_an_egress_object_as_sdks_give_it(wrap: Callable[[Any], Any], changes: d
         assert outcome(mapped) == becomes
         return
     recording = mapped.recording
-    assert (recording.key, recording.url) == ("shop-4", becomes)
+    assert (recording.key, recording.location) == ("shop-4", becomes)
     assert recording.started_at == pytest.approx(1_783_660_518.186)
 
 
@@ -195,7 +195,7 @@ def test_the_shared_egress_objects(file: str, url: str | None) -> None:
     """The case egress-sdk-object gives the expected result."""
     recording = map_on("livekit-egress", orjson.loads((CASES / f"egress-sdk-object/{file}.json").read_bytes())).recording
     assert recording is not None
-    assert (recording.key, recording.url) == ("3d0e0a0b-aa63-49b2-8724-8ecefc0d3b5c", url)
+    assert (recording.key, recording.location) == ("3d0e0a0b-aa63-49b2-8724-8ecefc0d3b5c", url)
 
 
 @needs_cases

@@ -67,7 +67,7 @@ async def test_a_call_that_brings_its_url_is_posted_without_a_claim_whatever_man
     """It looks for no manifest: it is due with its admission, as a call without manifests is."""
     ledger = Watched()
     strategies = (
-        UrlStrategy(url="https://audio.example/own.wav"),
+        UrlStrategy(location="https://audio.example/own.wav"),
         ManifestStrategy(source="rooms", key="room", within_s=600.0, wait_s=600.0),
     )
     async with delivering(scripted(lambda call: SENT), ledger=ledger) as bench:

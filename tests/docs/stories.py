@@ -117,7 +117,7 @@ class Story:
             origin=Origin(source="egress", path=f"/egress/{self._number}.json", mtime_ns=self._number),
             source="egress",
             key=str(fields["key"]),
-            url=None if fields.get("absent") else str(fields["url"]),
+            location=None if fields.get("absent") else str(fields["url"]),
             started_at=_instant(str(fields["started"])),
         )
 

@@ -43,7 +43,7 @@ def map_manifest(document: Document) -> Mapped:
     value = document.value
     assert isinstance(value, Mapping)
     recording = Recording(
-        origin=document.origin, source=document.origin.source, key=str(value["room"]), url="https://a.example/r.wav"
+        origin=document.origin, source=document.origin.source, key=str(value["room"]), location="https://a.example/r.wav"
     )
     return Mapped(recording=recording)
 

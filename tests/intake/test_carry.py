@@ -107,7 +107,7 @@ def test_how_documents_say_whose_they_are() -> None:
 
 def test_a_recording_without_a_key_is_only_that() -> None:
     """A manifest among the documents of calls is no part of one."""
-    recording = Recording(origin=at(0), source="agent", key="k", url="https://a.example/x.wav")
+    recording = Recording(origin=at(0), source="agent", key="k", location="https://a.example/x.wav")
     batch = Batch([], None, first=True, last=True)
     carried = Carry().into(batch, [(document(0), Mapped(fragment=part(0), recording=recording))], stores=True)
     ((_, mapped),) = carried.made

@@ -40,10 +40,10 @@ class Entry:
         self.url = self.expires_at = None
         for strategy in self.call.strategies:
             assert isinstance(strategy, UrlStrategy)
-            if strategy.url is not None and (strategy.expires_at is None or strategy.expires_at > now):
-                self.url, self.expires_at = strategy.url, strategy.expires_at
+            if strategy.location is not None and (strategy.expires_at is None or strategy.expires_at > now):
+                self.url, self.expires_at = strategy.location, strategy.expires_at
                 break
-            had_one |= strategy.url is not None
+            had_one |= strategy.location is not None
         if self.url is None and not isinstance(on_missing, Hold | Fail):
             self.url = on_missing.url
         if self.url is not None:

@@ -94,7 +94,7 @@ def recording(
         origin=Origin(source=source, path=path or f"/egress/{url}-{at_s}-{key}.json"),
         source=source,
         key=key,
-        url=url,
+        location=url,
         started_at=None if at_s is None else START + at_s,
         expires_at=expires_at,
     )

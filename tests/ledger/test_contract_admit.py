@@ -39,7 +39,12 @@ async def test_a_call_with_its_url_is_due(ledger: Ledger) -> None:
     """A call whose recording is decided can be claimed at once."""
     assert verdicts(await put(ledger, make_call())) == [(AdmitVerdict.NEW, State.DUE)]
     row = await the(ledger, "call-1")
-    assert (row.state, row.due_at, row.recording_url, row.admitted_at) == (State.DUE, NOW, "https://audio.example/a.wav", NOW)
+    assert (row.state, row.due_at, row.recording_location, row.admitted_at) == (
+        State.DUE,
+        NOW,
+        "https://audio.example/a.wav",
+        NOW,
+    )
 
 
 async def test_verdicts_come_in_the_order_of_the_calls(ledger: Ledger) -> None:
@@ -371,7 +376,7 @@ async def test_odd_file_names_survive(ledger: Ledger) -> None:
 
 async def test_a_call_without_strategies_is_held(ledger: Ledger) -> None:
     """No strategy and no URL: the call is held, not sent without its recording."""
-    await put(ledger, make_call(strategies=()), make_call("b", strategies=(UrlStrategy(url=None),)))
+    await put(ledger, make_call(strategies=()), make_call("b", strategies=(UrlStrategy(location=None),)))
     assert ledger.gauges().calls[State.WAITING] == 2
 
 

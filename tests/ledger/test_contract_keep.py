@@ -432,7 +432,7 @@ async def test_trim_takes_a_thousand_at_a_time(ledger: Ledger) -> None:
 async def test_shift_moves_due_times_and_waits(ledger: Ledger) -> None:
     """After a jump of the wall clock everything that waits still waits as long, and gates stay closed as long."""
     woken: list[str] = []
-    await put(ledger, make_call(), waiting("w", egress(wait_s=60), UrlStrategy(url="https://a/2")))
+    await put(ledger, make_call(), waiting("w", egress(wait_s=60), UrlStrategy(location="https://a/2")))
     await ledger.settle((await claimed(ledger)).row, later(NOW + 30), NOW)
     gate = StoredPauses(closed_until=NOW + 30, pause=PauseReason.AUTH, paused_since=NOW, agents={"a": (PauseReason.AUTH, NOW)})
     await ledger.store_pauses("tuner", gate, NOW)

@@ -23,7 +23,7 @@ async def test_the_recording_comes_later(ledger: Ledger) -> None:
     admitted = await bring(ledger, recording(), now=NOW + 20)
     assert [(one.call_id, one.source, one.waited_s) for one in admitted.matched] == [("w", "agent", 20.0)]
     row = await the(ledger, "w")
-    assert (row.state, row.recording_url) == (State.DUE, "https://audio.example/r.ogg")
+    assert (row.state, row.recording_location) == (State.DUE, "https://audio.example/r.ogg")
     assert b"r.ogg" in (await claimed(ledger, NOW + 20)).body
 
 
@@ -59,14 +59,14 @@ async def test_two_calls_of_one_read_get_their_own(ledger: Ledger) -> None:
         ),
         NOW,
     )
-    assert [(await the(ledger, name)).recording_url for name in ("first", "second")] == ["https://a/1", "https://a/2"]
+    assert [(await the(ledger, name)).recording_location for name in ("first", "second")] == ["https://a/1", "https://a/2"]
 
 
 async def test_a_call_takes_the_nearest_of_several(ledger: Ledger) -> None:
     """Of several stored recordings the one with the nearest start."""
     await bring(ledger, recording("https://a/1", at_s=-50), recording("https://a/2", at_s=10), recording("https://a/3", at_s=40))
     await put(ledger, waiting("w"))
-    assert (await the(ledger, "w")).recording_url == "https://a/2"
+    assert (await the(ledger, "w")).recording_location == "https://a/2"
 
 
 async def test_exact_ties_are_not_guessed(ledger: Ledger) -> None:
@@ -115,17 +115,17 @@ async def test_a_recording_again_is_the_same(ledger: Ledger) -> None:
 
 async def test_a_manifest_that_says_never_ends_the_wait(ledger: Ledger) -> None:
     """`absent` is an answer: the next strategy is asked at once."""
-    await put(ledger, waiting("w", egress(), UrlStrategy(url="https://a/fallback")))
+    await put(ledger, waiting("w", egress(), UrlStrategy(location="https://a/fallback")))
     assert await state(ledger, "w") is State.WAITING
     admitted = await bring(ledger, recording(None))
     assert not admitted.matched
-    assert (await the(ledger, "w")).recording_url == "https://a/fallback"
+    assert (await the(ledger, "w")).recording_location == "https://a/fallback"
 
 
 async def test_never_comes_before_the_call(ledger: Ledger) -> None:
     """The same when the manifest was there first; and it serves one call, not all."""
     await bring(ledger, recording(None))
-    strategies = (egress(), UrlStrategy(url="https://a/fallback"))
+    strategies = (egress(), UrlStrategy(location="https://a/fallback"))
     assert verdicts(await put(ledger, waiting("w", *strategies))) == [(AdmitVerdict.NEW, State.DUE)]
     assert verdicts(await put(ledger, waiting("v", *strategies, at_s=300))) == [(AdmitVerdict.NEW, State.WAITING)]
 
@@ -152,13 +152,13 @@ async def test_a_rewritten_manifest_stays_with_its_call(ledger: Ledger) -> None:
     await bring(ledger, recording("https://a/old", path="/e/1.json"))
     await put(ledger, waiting("neighbour", at_s=10))
     await bring(ledger, recording("https://a/new", path="/e/1.json"))
-    assert (await the(ledger, "w")).recording_url == "https://a/new"
+    assert (await the(ledger, "w")).recording_location == "https://a/new"
     assert await state(ledger, "neighbour") is State.WAITING
 
 
 async def test_waits_end_by_tick(ledger: Ledger) -> None:
     """When a strategy's wait is over the next one answers; tick tells when to come again."""
-    await put(ledger, waiting("w", egress(wait_s=60), UrlStrategy(url="https://a/fallback")))
+    await put(ledger, waiting("w", egress(wait_s=60), UrlStrategy(location="https://a/fallback")))
     assert await ledger.tick(NOW + 59) == ((), NOW + 60)
     assert await ledger.tick(NOW + 60) == ((), None)
     assert await state(ledger, "w") is State.DUE
@@ -178,7 +178,7 @@ async def test_send_anyway(ledger: Ledger) -> None:
     """`on_missing: {send: URL}`: after the waits it goes out with that URL."""
     await put(ledger, waiting("w", egress(wait_s=60), on_missing=SendAnyway(url="https://none")))
     await ledger.tick(NOW + 60)
-    assert (await the(ledger, "w")).recording_url == "https://none"
+    assert (await the(ledger, "w")).recording_location == "https://none"
 
 
 async def test_a_recording_that_comes_later_revives(ledger: Ledger) -> None:
@@ -211,7 +211,7 @@ async def test_a_dismissed_call_is_not_revived(ledger: Ledger) -> None:
 
 async def test_an_expired_url_is_not_sent(ledger: Ledger) -> None:
     """A call whose URL expired while it was due fails (recording_expired) when it is claimed, never goes out with it."""
-    await put(ledger, make_call(strategies=(UrlStrategy(url="https://a/1", expires_at=NOW + 60),)))
+    await put(ledger, make_call(strategies=(UrlStrategy(location="https://a/1", expires_at=NOW + 60),)))
     claim = await take(ledger, NOW + 60)
     assert claim.claimed is None
     assert [(one.call_id, one.refusal.reason) for one in claim.failed] == [("call-1", FailReason.RECORDING_EXPIRED)]
@@ -219,8 +219,8 @@ async def test_an_expired_url_is_not_sent(ledger: Ledger) -> None:
 
 async def test_after_an_expired_url_the_next_strategy_answers(ledger: Ledger) -> None:
     """An expired URL is an absence: the call waits for the manifest, or takes the next URL, with a body made anew."""
-    expiring = UrlStrategy(url="https://a/1", expires_at=NOW + 60)
-    await put(ledger, make_call(strategies=(expiring, UrlStrategy(url="https://a/2"))), waiting("w", expiring, egress()))
+    expiring = UrlStrategy(location="https://a/1", expires_at=NOW + 60)
+    await put(ledger, make_call(strategies=(expiring, UrlStrategy(location="https://a/2"))), waiting("w", expiring, egress()))
     first = await claimed(ledger)
     await ledger.settle(first.row, later(NOW, sure=True), NOW)
     claim = await take(ledger, NOW + 100)
@@ -297,7 +297,7 @@ async def test_the_match_wakes_the_destination(ledger: Ledger) -> None:
 
 async def test_what_a_call_waits_for_is_shown(ledger: Ledger) -> None:
     """The story has a line a strategy, without URLs."""
-    await put(ledger, waiting("w", UrlStrategy(url=None), egress("a", wait_s=60), egress("b", wait_s=90)))
+    await put(ledger, waiting("w", UrlStrategy(location=None), egress("a", wait_s=60), egress("b", wait_s=90)))
     await bring(ledger, recording(None, key="a"))
     (story,) = await ledger.story("w")
     assert story.waits_for == [
@@ -312,10 +312,10 @@ _HELD = "held until 2026-01-15 00:{} by on_missing: hold ({} still counts until 
 
 async def test_a_call_that_is_only_held_says_until_when_and_what_still_counts(ledger: Ledger) -> None:
     """Nothing is looked for any more but the call waits for days: the story says why, and how it ends."""
-    await put(ledger, waiting("document", UrlStrategy(url=None), egress(None)))
+    await put(ledger, waiting("document", UrlStrategy(location=None), egress(None)))
     await put(ledger, waiting("never", egress("a")))
     await bring(ledger, recording(None, key="a"))
-    await put(ledger, waiting("late", UrlStrategy(url=None), egress("b", wait_s=90)))
+    await put(ledger, waiting("late", UrlStrategy(location=None), egress("b", wait_s=90)))
     assert (await ledger.story("late"))[0].waits_for[2:] == []
     await ledger.tick(NOW + 90)
     told = [(await ledger.story(call_id))[0].waits_for[-1] for call_id in ("document", "never", "late")]
@@ -347,7 +347,7 @@ async def test_claiming_goes_by_the_form(ledger: Ledger) -> None:
 
 async def test_a_url_that_expired_is_not_sent_by_a_requeue(ledger: Ledger) -> None:
     """Failed because its document's URL is no longer served: sent again as it is it still has none."""
-    soon = UrlStrategy(url="https://audio.example/soon", expires_at=NOW + 10)
+    soon = UrlStrategy(location="https://audio.example/soon", expires_at=NOW + 10)
     await put(ledger, waiting("a", soon, on_missing=Fail()))
     assert (await take(ledger, NOW + 20)).claimed is None
     row = (await the(ledger, "a")).row
@@ -357,8 +357,8 @@ async def test_a_url_that_expired_is_not_sent_by_a_requeue(ledger: Ledger) -> No
 
 async def test_a_call_that_brings_its_url_looks_for_no_manifest(ledger: Ledger) -> None:
     """It is due at once, whatever a manifest says; and the recording that a manifest tells of it is given to no other call."""
-    await put(ledger, waiting("own", UrlStrategy(url="https://a/own"), egress()))
-    assert (await the(ledger, "own")).recording_url == "https://a/own"
+    await put(ledger, waiting("own", UrlStrategy(location="https://a/own"), egress()))
+    assert (await the(ledger, "own")).recording_location == "https://a/own"
     await put(ledger, waiting("other", at_s=120))
     await bring(ledger, recording())
     assert await state(ledger, "own") is State.DUE

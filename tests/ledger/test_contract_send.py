@@ -15,7 +15,7 @@ from .parts import FORM, NOW, REJECTED, SENT, bring, claimed, egress, freeze, la
 
 
 def expiring(call_id: str, in_s: float) -> Call:
-    return make_call(call_id, strategies=(UrlStrategy(url=f"https://a/{call_id}", expires_at=NOW + in_s),))
+    return make_call(call_id, strategies=(UrlStrategy(location=f"https://a/{call_id}", expires_at=NOW + in_s),))
 
 
 async def test_a_claim_hands_out_everything_an_attempt_needs(ledger: Ledger) -> None:

@@ -36,7 +36,7 @@ def manifest(name: str, at_s: float, telling: int = 1, *, has_id: bool = False, 
         source="egress",
         key="blue",
         id=f"EG_{name}" if has_id else "",
-        url=f"https://audio.example/{name}.ogg?sig={telling}",
+        location=f"https://audio.example/{name}.ogg?sig={telling}",
         started_at=START + at_s,
     )
 

@@ -7,39 +7,22 @@ import pytest
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import FarRule
-from tunerd.ledger.matching import (
-    Absence,
-    Candidate,
-    Closing,
-    Decision,
-    Exhausted,
-    Free,
-    Partner,
-    Seeker,
-    Standing,
-    Tie,
-    Use,
-    WaitUntil,
-    brings_url,
-    decide,
-    partners,
-    taken_from,
-    wants_of,
-)
+from tunerd.ledger.decision import Absence, Closing, Decision, Exhausted, Use, WaitUntil, brings_location, decide, wants_of
+from tunerd.ledger.matching import Candidate, Free, Partner, Seeker, Standing, Tie, partners, taken_from
 from tunerd.ledger.matching_words import looks_for
 from tunerd.outcome import FailReason
 
 from .parts import NOW, egress
 
-URL = UrlStrategy(url="https://a/doc.wav")
-NO_URL = UrlStrategy(url=None)
+URL = UrlStrategy(location="https://a/doc.wav")
+NO_URL = UrlStrategy(location=None)
 HOLD = Hold(hold_s=1000)
 MISSING, EXPIRED = FailReason.RECORDING_MISSING, FailReason.RECORDING_EXPIRED
 AMBIGUOUS = FailReason.RECORDING_AMBIGUOUS
 
 
 def free(row: int, at_ms: int | None, url: str | None = "", expires_at: float | None = None) -> Free:
-    return Free(row=row, url=f"https://a/{row}" if url == "" else url, started_at_ms=at_ms, expires_at=expires_at)
+    return Free(row=row, location=f"https://a/{row}" if url == "" else url, started_at_ms=at_ms, expires_at=expires_at)
 
 
 F1 = free(1, 0)
@@ -50,19 +33,19 @@ TIE = Tie(recordings=(F1, free(4, 0)), others=0)
 
 # strategies, on_missing, offers, answers, now (waits count from 100) -> decision
 DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Candidate | Tie], dict[int, Absence], float, Decision]] = [
-    ("a URL in the document is used", (URL,), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
-    ("its expiry goes with it", (UrlStrategy(url="u", expires_at=200.0),), HOLD, {}, {}, 100, Use(url="u", expires_at=200.0)),
-    ("an expired URL is not used", (UrlStrategy(url="u", expires_at=100.0),), HOLD, {}, {}, 100, Exhausted(reason=EXPIRED)),
-    ("the next strategy answers for an expired URL", (UrlStrategy(url="u", expires_at=9.0), URL), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
-    ("no URL: the next strategy is asked", (NO_URL, URL), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
+    ("a URL in the document is used", (URL,), HOLD, {}, {}, 100, Use(location="https://a/doc.wav")),
+    ("its expiry goes with it", (UrlStrategy(location="u", expires_at=200.0),), HOLD, {}, {}, 100, Use(location="u", expires_at=200.0)),
+    ("an expired URL is not used", (UrlStrategy(location="u", expires_at=100.0),), HOLD, {}, {}, 100, Exhausted(reason=EXPIRED)),
+    ("the next strategy answers for an expired URL", (UrlStrategy(location="u", expires_at=9.0), URL), HOLD, {}, {}, 100, Use(location="https://a/doc.wav")),
+    ("no URL: the next strategy is asked", (NO_URL, URL), HOLD, {}, {}, 100, Use(location="https://a/doc.wav")),
     ("an unanswered manifest waits", (egress(wait_s=60),), HOLD, {}, {}, 100, WaitUntil(at=160)),
-    ("a null key matches nothing and is an absence", (egress(None), URL), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
-    ("an empty key too", (egress(""), URL), HOLD, {}, {}, 100, Use(url="https://a/doc.wav")),
-    ("an offer is used", (egress(),), HOLD, {0: F1}, {}, 100, Use(url="https://a/1", recording=1, position=0)),
-    ("an offer is used after the wait too", (egress(wait_s=1),), HOLD, {0: F1}, {}, 500, Use(url="https://a/1", recording=1, position=0)),
+    ("a null key matches nothing and is an absence", (egress(None), URL), HOLD, {}, {}, 100, Use(location="https://a/doc.wav")),
+    ("an empty key too", (egress(""), URL), HOLD, {}, {}, 100, Use(location="https://a/doc.wav")),
+    ("an offer is used", (egress(),), HOLD, {0: F1}, {}, 100, Use(location="https://a/1", recording=1, position=0)),
+    ("an offer is used after the wait too", (egress(wait_s=1),), HOLD, {0: F1}, {}, 500, Use(location="https://a/1", recording=1, position=0)),
     ("a later strategy waits for the earlier one", (egress(wait_s=60), URL), HOLD, {}, {}, 159.9, WaitUntil(at=160)),
-    ("and answers when its wait is over", (egress(wait_s=60), URL), HOLD, {}, {}, 160, Use(url="https://a/doc.wav")),
-    ("and at once when it is absent", (egress(wait_s=60), URL), HOLD, {}, {0: Absence(at=110)}, 120, Use(url="https://a/doc.wav")),
+    ("and answers when its wait is over", (egress(wait_s=60), URL), HOLD, {}, {}, 160, Use(location="https://a/doc.wav")),
+    ("and at once when it is absent", (egress(wait_s=60), URL), HOLD, {}, {0: Absence(at=110)}, 120, Use(location="https://a/doc.wav")),
     (
         "a manifest that says never ends the wait at once",
         (egress(wait_s=60), URL),
@@ -70,7 +53,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
         {0: ABSENT},
         {},
         110,
-        Use(url="https://a/doc.wav", closes=(Closing(position=0, recording=2, expired=False),)),
+        Use(location="https://a/doc.wav", closes=(Closing(position=0, recording=2, expired=False),)),
     ),
     (
         "waits run side by side: the earliest end counts",
@@ -81,7 +64,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
         100,
         WaitUntil(at=130),
     ),
-    ("side by side: both over", (egress(wait_s=60), egress("b", wait_s=30), URL), HOLD, {}, {}, 160, Use(url="https://a/doc.wav")),
+    ("side by side: both over", (egress(wait_s=60), egress("b", wait_s=30), URL), HOLD, {}, {}, 160, Use(location="https://a/doc.wav")),
     ("a later offer does not overtake an open wait", (egress(wait_s=60), egress("b", wait_s=90)), HOLD, {1: F1}, {}, 100, WaitUntil(at=160)),
     (
         "it is taken when the earlier wait is over",
@@ -90,9 +73,9 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
         {1: F1},
         {},
         160,
-        Use(url="https://a/1", recording=1, position=1),
+        Use(location="https://a/1", recording=1, position=1),
     ),
-    ("an earlier offer after its wait still comes first", (egress(wait_s=1), URL), HOLD, {0: F1}, {}, 160, Use(url="https://a/1", recording=1, position=0)),
+    ("an earlier offer after its wait still comes first", (egress(wait_s=1), URL), HOLD, {0: F1}, {}, 160, Use(location="https://a/1", recording=1, position=0)),
     ("after all waits a call is held", (egress(wait_s=60),), HOLD, {}, {}, 160, WaitUntil(at=1160)),
     ("hold ends", (egress(wait_s=60),), HOLD, {}, {}, 1160, Exhausted(reason=MISSING)),
     ("hold counts from the longest wait", (egress(wait_s=60), egress("b", wait_s=30)), HOLD, {}, {}, 160, WaitUntil(at=1160)),
@@ -100,7 +83,7 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
     ("hold without any strategy", (), HOLD, {}, {}, 100, WaitUntil(at=1100)),
     ("fail at the end of the waits", (egress(wait_s=60),), Fail(), {}, {}, 160, Exhausted(reason=MISSING)),
     ("fail, but not before", (egress(wait_s=60),), Fail(), {}, {}, 159, WaitUntil(at=160)),
-    ("send anyway at the end of the waits", (egress(wait_s=60),), SendAnyway(url="none"), {}, {}, 160, Use(url="none")),
+    ("send anyway at the end of the waits", (egress(wait_s=60),), SendAnyway(url="none"), {}, {}, 160, Use(location="none")),
     (
         "an expired offer is used up and fails",
         (egress(wait_s=0),),
@@ -118,15 +101,15 @@ DECISIONS: list[tuple[str, tuple[Strategy, ...], OnMissing, dict[int, Free | Can
         {0: F1},
         {0: Absence(at=100, expired=True)},
         110,
-        Use(url="https://a/1", recording=1, position=0),
+        Use(location="https://a/1", recording=1, position=0),
     ),
     ("one for later keeps the strategy waiting", (egress(wait_s=60), URL), HOLD, {0: Candidate(found=F1, at=300)}, {}, 170, WaitUntil(at=300)),
-    ("and is used then", (egress(wait_s=60), URL), HOLD, {0: Candidate(found=F1, at=300)}, {}, 300, Use(url="https://a/1", recording=1, position=0)),
+    ("and is used then", (egress(wait_s=60), URL), HOLD, {0: Candidate(found=F1, at=300)}, {}, 300, Use(location="https://a/1", recording=1, position=0)),
     ("a tie is waited out", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 159, WaitUntil(at=160)),
     ("and then it is one", (egress(wait_s=60),), HOLD, {0: TIE}, {}, 160, Exhausted(reason=AMBIGUOUS, tie=TIE)),
-    ("unless a later strategy answers", (egress(wait_s=60), URL), HOLD, {0: TIE}, {}, 160, Use(url="https://a/doc.wav")),
-    ("or it is sent anyway", (egress(wait_s=60),), SendAnyway(url="none"), {0: TIE}, {}, 160, Use(url="none")),
-    ("send anyway, also when it expired", (UrlStrategy(url="u", expires_at=1.0),), SendAnyway(url="none"), {}, {}, 100, Use(url="none")),
+    ("unless a later strategy answers", (egress(wait_s=60), URL), HOLD, {0: TIE}, {}, 160, Use(location="https://a/doc.wav")),
+    ("or it is sent anyway", (egress(wait_s=60),), SendAnyway(url="none"), {0: TIE}, {}, 160, Use(location="none")),
+    ("send anyway, also when it expired", (UrlStrategy(location="u", expires_at=1.0),), SendAnyway(url="none"), {}, {}, 100, Use(location="none")),
 ]  # fmt: skip
 
 
@@ -219,7 +202,7 @@ def test_whose_recording_it_is(calls: list[Seeker], found: list[Free], whose: tu
 )
 def test_when_a_farther_one_is_taken(known_at: float, expires_at: float | None, far: FarRule, at: float) -> None:
     """When both have known each other for the wait, or two minutes before it expires; near ones at once."""
-    found = Free(row=1, url="https://a/1", started_at_ms=0, expires_at=expires_at, known_at=known_at)
+    found = Free(row=1, location="https://a/1", started_at_ms=0, expires_at=expires_at, known_at=known_at)
     told = [
         taken_from(Partner(found=found, is_near=is_near), waits_from=NOW, wait_s=1800, far=far, now=NOW)
         for is_near in (False, True)
@@ -245,10 +228,10 @@ def test_null_keys_are_never_looked_up() -> None:
         ((URL,), True),
         ((NO_URL,), False),
         ((NO_URL, URL), True),
-        ((UrlStrategy(url="u", expires_at=NOW + 1),), True),
-        ((UrlStrategy(url="u", expires_at=NOW),), False),
-        ((UrlStrategy(url=None, expires_at=NOW + 1),), False),
-        ((UrlStrategy(url="u", expires_at=NOW), URL), True),
+        ((UrlStrategy(location="u", expires_at=NOW + 1),), True),
+        ((UrlStrategy(location="u", expires_at=NOW),), False),
+        ((UrlStrategy(location=None, expires_at=NOW + 1),), False),
+        ((UrlStrategy(location="u", expires_at=NOW), URL), True),
         ((URL, egress()), True),
         ((egress(), URL), False),
         ((egress(None), URL), True),
@@ -258,12 +241,15 @@ def test_null_keys_are_never_looked_up() -> None:
 )
 def test_a_document_that_brings_its_url_looks_for_no_manifest(strategies: tuple[Strategy, ...], brings: bool) -> None:
     """A URL that has not expired, and no manifest before it that has a key to look for."""
-    assert brings_url(strategies, NOW) is brings
+    assert brings_location(strategies, NOW) is brings
 
 
 def test_a_story_names_no_url() -> None:
     """What a call waits for is shown without URLs, whose queries may be secrets."""
-    lines = [looks_for(UrlStrategy(url="https://a/x?token=1"), None, 0, None, 0), looks_for(egress("room"), None, 160.0, None, 0)]
+    lines = [
+        looks_for(UrlStrategy(location="https://a/x?token=1"), None, 0, None, 0),
+        looks_for(egress("room"), None, 160.0, None, 0),
+    ]
     lines += [
         looks_for(egress("room"), Absence(at=1, expired=True), 0, None, 0),
         looks_for(egress(None), None, 0, None, 0),

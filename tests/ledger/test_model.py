@@ -23,10 +23,14 @@ Step: TypeAlias = tuple[Any, ...]
 PATHS = ["/calls/a.json", "/calls/b.json"]
 ALL = Filter(dismissed=None)
 WAYS: Sequence[tuple[Strategy, ...]] = [
-    (UrlStrategy(url="https://a/doc"),),
-    (UrlStrategy(url="https://a/doc", expires_at=NOW + 40),),
-    (UrlStrategy(url=None), UrlStrategy(url="https://a/soon", expires_at=NOW + 20), UrlStrategy(url="https://a/later")),
-    (UrlStrategy(url=None),),
+    (UrlStrategy(location="https://a/doc"),),
+    (UrlStrategy(location="https://a/doc", expires_at=NOW + 40),),
+    (
+        UrlStrategy(location=None),
+        UrlStrategy(location="https://a/soon", expires_at=NOW + 20),
+        UrlStrategy(location="https://a/later"),
+    ),
+    (UrlStrategy(location=None),),
 ]
 MISSING: Sequence[OnMissing] = [Hold(hold_s=60), Fail(), SendAnyway(url="https://none")]
 
@@ -82,7 +86,7 @@ steps: st.SearchStrategy[Step] = st.one_of(
 def shown(call: StoredCall) -> tuple[object, ...]:
     due_at = call.due_at if call.state in (State.WAITING, State.DUE) else None
     return (call.row, call.state, call.call_id, call.agent, call.path, call.offset, call.attempts, due_at, call.reason,
-            call.recording_url, call.dismissed)  # fmt: skip
+            call.recording_location, call.dismissed)  # fmt: skip
 
 
 class Life:

@@ -30,8 +30,8 @@ def test_vapi() -> None:
     assert result.call is not None
     assert result.call.checked_for is Form.CREATE_CALL
     assert result.call.strategies == (
-        UrlStrategy(url="https://audio.example/mono.wav"),
-        UrlStrategy(url="https://audio.example/mono.wav?token=1", expires_at=1_782_903_600.0),
+        UrlStrategy(location="https://audio.example/mono.wav"),
+        UrlStrategy(location="https://audio.example/mono.wav?token=1", expires_at=1_782_903_600.0),
     )
     assert orjson.loads(result.call.payload) == {
         "call_id": "call-vapi-1",
@@ -151,7 +151,7 @@ def test_livekit_egress(name: str, key: str, url: str, started_at: float, durati
     """Manifest and webhook give the room's recording with its start, from nanoseconds."""
     recording = mapped("livekit-egress", fixture(name)).recording
     assert recording is not None
-    assert (recording.key, recording.url, recording.started_at, recording.duration_s) == (key, url, started_at, duration_s)
+    assert (recording.key, recording.location, recording.started_at, recording.duration_s) == (key, url, started_at, duration_s)
 
 
 def test_livekit_egress_that_failed_or_is_no_call() -> None:
@@ -160,7 +160,7 @@ def test_livekit_egress_that_failed_or_is_no_call() -> None:
     failed = {**webhook, "egressInfo": {"roomName": "desk-2", "status": "EGRESS_FAILED"}}
     recording = mapped("livekit-egress", failed).recording
     assert recording is not None
-    assert (recording.key, recording.url) == ("desk-2", None)
+    assert (recording.key, recording.location) == ("desk-2", None)
     assert mapped("livekit-egress", {**webhook, "event": "egress_started"}).ignored is not None
     running = {**webhook, "egressInfo": {**webhook["egressInfo"], "status": "EGRESS_ACTIVE"}}
     assert mapped("livekit-egress", running).ignored is not None
@@ -187,7 +187,7 @@ def test_tuner_takes_a_body_of_create_call() -> None:
     """A document that is a create-call body goes as it is, seconds as milliseconds."""
     result = mapped("tuner", BODY)
     assert result.call is not None
-    assert result.call.strategies == (UrlStrategy(url="https://audio.example/t.wav"),)
+    assert result.call.strategies == (UrlStrategy(location="https://audio.example/t.wav"),)
     wanted = {name: value for name, value in BODY.items() if name != "recording_url"}
     got = orjson.loads(result.call.payload)
     got["transcript_with_tool_calls"][1]["tool"].pop("start_ms", None)

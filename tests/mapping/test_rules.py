@@ -331,7 +331,7 @@ recording:
     }
     call = call_of(compiled(text, SEND), doc)
     assert call.checked_for is Form.SEND_CALLS
-    assert call.strategies == (UrlStrategy(url="https://audio.example/7.wav"),)
+    assert call.strategies == (UrlStrategy(location="https://audio.example/7.wav"),)
     assert (call.call_id, call.started_at_ms, call.agent, call.workspace) == (
         "call-7",
         1_782_900_000_000,
@@ -346,22 +346,22 @@ recording:
         (
             {"u": "https://a.example/x", "exp": 1782900000, "room": " r1 "},
             (
-                UrlStrategy(url="https://a.example/x", expires_at=1_782_900_000.0),
+                UrlStrategy(location="https://a.example/x", expires_at=1_782_900_000.0),
                 ManifestStrategy(source="egress", key="r1", within_s=600.0, wait_s=1800.0),
             ),
         ),
         (
             {"u": "", "room": 7},
-            (UrlStrategy(url=None), ManifestStrategy(source="egress", key="7", within_s=600.0, wait_s=1800.0)),
+            (UrlStrategy(location=None), ManifestStrategy(source="egress", key="7", within_s=600.0, wait_s=1800.0)),
         ),
         (
             {"u": {"secret": 1}, "room": "  "},
-            (UrlStrategy(url=None), ManifestStrategy(source="egress", key=None, within_s=600.0, wait_s=1800.0)),
+            (UrlStrategy(location=None), ManifestStrategy(source="egress", key=None, within_s=600.0, wait_s=1800.0)),
         ),
         (
             {"u": "https://a.example/y", "exp": "secret"},
             (
-                UrlStrategy(url="https://a.example/y", expires_at=None),
+                UrlStrategy(location="https://a.example/y", expires_at=None),
                 ManifestStrategy(source="egress", key=None, within_s=600.0, wait_s=1800.0),
             ),
         ),

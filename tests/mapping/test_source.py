@@ -39,7 +39,7 @@ def test_a_manifest_gives_a_recording() -> None:
     }
     recording = compiled(MANIFEST, None).map(document(doc)).recording
     assert recording is not None
-    assert (recording.source, recording.key, recording.url) == ("agent", "r1", "https://a.example/1.ogg")
+    assert (recording.source, recording.key, recording.location) == ("agent", "r1", "https://a.example/1.ogg")
     assert (recording.started_at, recording.duration_s, recording.expires_at) == (1_782_900_000.5, 62.0, 1_782_900_600.0)
 
 
@@ -74,7 +74,7 @@ def test_there_will_never_be_one() -> None:
     """absent_when ends the wait: a recording without URL, whatever URL the document names."""
     recording = compiled(MANIFEST, None).map(document({"room": "r", "url": "https://a.example/u", "status": "failed"})).recording
     assert recording is not None
-    assert recording.url is None
+    assert recording.location is None
 
 
 def test_an_odd_optional_field_of_a_manifest_is_left_out() -> None:
@@ -147,9 +147,9 @@ def test_own_let_names_go_over_a_preset_name_by_name() -> None:
 
 def test_strategies_of_a_preset_and_own_ones() -> None:
     """Without an own `recording:` the preset's strategies stand; an own one replaces them as a whole."""
-    assert call_of(compiled("", preset="vapi"), VAPI).strategies[0].url == "https://a.example/v1.wav"  # type: ignore[union-attr]
+    assert call_of(compiled("", preset="vapi"), VAPI).strategies[0].location == "https://a.example/v1.wav"  # type: ignore[union-attr]
     own = compiled("recording:\n  - url: doc.other\n", preset="vapi")
-    assert [strategy.url for strategy in call_of(own, VAPI).strategies] == [None]  # type: ignore[union-attr]
+    assert [strategy.location for strategy in call_of(own, VAPI).strategies] == [None]  # type: ignore[union-attr]
 
 
 def test_untimed_comes_from_the_source_then_the_preset() -> None:

@@ -59,7 +59,7 @@ def call_of(call_id: str) -> Call:
     made = make_call(
         call_id,
         text=json.dumps(CONTENT),
-        strategies=(UrlStrategy(url=f"https://audio.example/1.wav?X-Signature={SECRETS['signature']}"),),
+        strategies=(UrlStrategy(location=f"https://audio.example/1.wav?X-Signature={SECRETS['signature']}"),),
         on_missing=Fail(),
     )
     return replace(made, document=orjson.dumps(CONTENT))

@@ -13,6 +13,7 @@ import pytest
 from tests.bodies import BODIES, Body, create_body, send_body
 from tests.sandbox.conftest import KEYS, QUERY, Client
 from tunerd.call import Form
+from tunerd.sandbox.faults import Faults
 from tunerd.sandbox.server import CALL_PATH, Sandbox
 
 
@@ -170,7 +171,7 @@ async def test_a_body_that_is_not_gzip_is_400(client: Client) -> None:
 async def test_a_body_over_the_limit_is_413(session: aiohttp.ClientSession, compressed: bool) -> None:
     """The limit counts plain bytes, so that a small compressed body cannot grow past it."""
     body = orjson.dumps(create_body())
-    async with Sandbox(max_body_bytes=len(body)) as sandbox:
+    async with Sandbox(faults=Faults(max_body_bytes=len(body))) as sandbox:
         client = Client(session, sandbox)
         assert (await client.post(body)).status == 200
         longer = body + b" "

@@ -1,6 +1,8 @@
 """`tunerd sandbox` as a real process: ready file, lines, journal, signals, summary, mistakes in its options."""
 
 import asyncio
+import hashlib
+import io
 import signal
 import socket
 import sys
@@ -122,6 +124,30 @@ async def test_options_are_faults(tmp_path: Path) -> None:
         assert body.decode() in lines[2]
 
 
+async def test_audio_is_kept_and_said(tmp_path: Path) -> None:
+    """An upload is a line with its hash; --recordings keeps the file; --max-upload, --fail-upload and the others are options."""
+    audio = tmp_path / "audio"
+    async with (
+        _running(tmp_path, "--recordings", str(audio), "--max-upload", "1000", "--target-expires", "1m") as sandbox,
+        aiohttp.ClientSession() as session,
+    ):
+        url, headers = sandbox.url + CALL_PATH, {"Content-Type": "application/json", **KEYS[Form.CREATE_CALL]}
+        body = orjson.dumps(create_body(recording_file_extension="wav"))
+        async with session.post(url, params=QUERY, data=body, headers=headers) as answer:
+            target = (await answer.json())["recording_upload"]
+        form = aiohttp.FormData(target["fields"])
+        form.add_field("file", io.BytesIO(b"RIFF"), filename="a.wav")
+        async with session.post(target["url"], data=form) as answer:
+            assert answer.status == 204
+        await sandbox.line()
+        line = await sandbox.line()
+        _, out, _ = await sandbox.end(signal.SIGTERM)
+    assert line == f"204 stored  audio of call call_12345  4 bytes  sha256 {hashlib.sha256(b'RIFF').hexdigest()}\n"
+    assert out == "1 requests (accepted: 1), 1 uploads (stored: 1)\n"
+    assert target["max_bytes"] == 1000
+    assert [file.read_bytes() for file in audio.iterdir()] == [b"RIFF"]
+
+
 async def test_retry_after_goes_with_failures(tmp_path: Path) -> None:
     """--fail with --retry-after is a throttling server."""
     async with _running(tmp_path, "--fail", "503", "--retry-after", "3", "--forbid-agent", "x", "--latency", "1ms") as sandbox:
@@ -145,6 +171,8 @@ async def test_quiet_unchecked(tmp_path: Path) -> None:
         (["--fail", "503:0.7", "--fail", "reset:0.7"], "more than 1"),
         (["--latency", "soon"], "is not a duration; write 500ms"),
         (["--lose-answers", "2"], "0<=x<=1"),
+        (["--fail-upload", "often"], "write an HTTP status"),
+        (["--decline-targets", "2"], "0<=x<=1"),
         (["--no-check", "--journal", "arrivals.ndjson"], "only counts"),
     ],
 )

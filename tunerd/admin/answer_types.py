@@ -280,7 +280,7 @@ def call_row(call: StoredCall) -> CallRow:
         where=redact(call.where),
         detail=redact(call.detail),
         tuner_call_id=call.tuner_call_id,
-        recording_url=None if call.recording_url is None else without_query(call.recording_url),
+        recording_url=None if call.recording_location is None else without_query(call.recording_location),
         dismissed=call.dismissed,
     )
 

@@ -14,7 +14,8 @@ from tunerd.cli.options import DURATION
 from tunerd.cli.terminal import say_lines
 from tunerd.sandbox.arrivals import Arrival, in_short
 from tunerd.sandbox.faults import Faults, parse_fail
-from tunerd.sandbox.server import CONTROL_PATH, MAX_BODY_BYTES, Sandbox
+from tunerd.sandbox.recording_store import UploadArrival
+from tunerd.sandbox.server import CONTROL_PATH, Sandbox
 from tunerd.visible import visible
 
 _KEPT: Final = 1000
@@ -26,12 +27,16 @@ Examples:
   tunerd sandbox --fail 503:0.2 --fail reset:0.05 --latency 100ms
   tunerd sandbox --require-key secret --lose-answers 0.1 --retry-after 5
 \b
-The page is at /, its data as JSON at /arrivals.json. Faults can be changed at run time:
+The page is at /, its data as JSON at /arrivals.json; uploaded audio is at /recordings and /uploads.json.
+Faults can be changed at run time:
   curl -H 'Content-Type: application/json' -d '{{"fail": {{"503": 1.0}}}}' http://127.0.0.1:8099{CONTROL_PATH}
 Settings there: fail, lose_answers, latency_s, jitter_s, require_key, forbid_agents, retry_after, limit,
-rate, reject (422 or 400). And next: planned answers in order, of 503, {{"status": 429, "retry_after": 2}},
-{{"redirect": URL}}, "lose", "hold", "hang", "reset", "garbage", "ordinary"; call_id: the plan is for this
-call only; release: answer the requests that are held; clear: delete the plan.
+rate, reject (422 or 400), max_body_bytes; and for audio: lose_targets, decline_targets, target_expires_s,
+max_upload_bytes, upload_status (200, 201 or 204), fail_uploads, lose_upload_answers. And next: planned
+answers in order, of 503, {{"status": 429, "retry_after": 2}}, {{"redirect": URL}}, "lose", "hold", "hang",
+"reset", "garbage", "ordinary", "lose_target", "decline_target"; next_upload: the same for uploads of
+audio; call_id: the plan is for this call only; release: answer the requests that are held; clear: delete
+the plan.
 """
 
 
@@ -69,8 +74,20 @@ _JOURNAL: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--retry-after", metavar="SECONDS", help="Retry-After of 429 and 503: seconds, or an HTTP date.")
 @click.option("--limit", type=click.IntRange(min=1), help="Answer 429 if more requests than this are in flight.")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Answer 429 to more requests a second than this.")
-@click.option("--max-body", "max_body_bytes", type=click.IntRange(min=1), default=MAX_BODY_BYTES, metavar="BYTES",
+@click.option("--max-body", "max_body_bytes", type=click.IntRange(min=1), default=Faults().max_body_bytes, metavar="BYTES",
               help="Answer longer bodies with 413.")  # fmt: skip
+@click.option("--recordings", type=click.Path(file_okay=False, path_type=Path),
+              help="Keep uploaded audio in this directory. Without it the sandbox deletes it when it ends.")  # fmt: skip
+@click.option("--max-upload", "max_upload_bytes", type=click.IntRange(min=1), default=Faults().max_upload_bytes, metavar="BYTES",
+              help="The largest file that an upload target allows.")  # fmt: skip
+@click.option("--target-expires", "target_expires_s", type=DURATION, default="1h", metavar="10s", show_default=True,
+              help="How long an upload target is valid.")  # fmt: skip
+@click.option("--lose-targets", type=click.FloatRange(0, 1), default=0.0,
+              help="Share of the answers with an upload target that are lost.")  # fmt: skip
+@click.option("--decline-targets", type=click.FloatRange(0, 1), default=0.0,
+              help="Share of the accepted calls that ask for an upload target and get none.")  # fmt: skip
+@click.option("--fail-upload", "fail_uploads", multiple=True, callback=_fail, metavar="WHAT:SHARE",
+              help="Fail a share of the uploads: 503:0.2, reset:0.05.")  # fmt: skip
 @click.option("--seed", type=int, help="Seed of the random numbers, to repeat a run.")
 @click.option("--journal", type=_JOURNAL, help="Append a JSON line for each request.")
 @click.option("--ready-file", type=_JOURNAL, help="Write the URL to this file as soon as the sandbox listens.")
@@ -79,10 +96,10 @@ _JOURNAL: Final = click.Path(dir_okay=False, path_type=Path)
 @click.option("--quiet", is_flag=True, help="Print no line for each request.")
 def command(
     listen: tuple[str, int],
-    max_body_bytes: int,
     seed: int | None,
     journal: Path | None,
     ready_file: Path | None,
+    recordings: Path | None,
     show: bool,
     no_check: bool,
     quiet: bool,
@@ -99,11 +116,15 @@ def command(
         if not quiet:
             _say(_line(arrival, show=show))
 
+    def report_upload(upload: UploadArrival) -> None:
+        if not quiet:
+            _say(_upload_line(upload))
+
     sandbox = Sandbox(
-        faults=Faults(**faults), check=not no_check, show=show, journal=journal, seed=seed, max_body_bytes=max_body_bytes,
-        keep=_KEPT,
+        faults=Faults(**faults), check=not no_check, show=show, journal=journal, seed=seed, keep=_KEPT, recordings=recordings,
     )  # fmt: skip
     sandbox.on_arrival = report
+    sandbox.storage.on_upload = report_upload
     try:
         asyncio.run(_serve(sandbox, listen, ready_file, faults["require_key"]))
     except OSError as exc:
@@ -160,13 +181,21 @@ def _line(arrival: Arrival, *, show: bool) -> str:
     return "  ".join(parts)
 
 
+def _upload_line(upload: UploadArrival) -> str:
+    call_id = None if upload.call is None else upload.call[2]
+    parts = [f"{upload.status or '-'} {upload.note}", f"audio of call {_plain(call_id)}", f"{upload.size} bytes"]
+    return "  ".join([*parts, f"sha256 {upload.sha256}"] if upload.path is not None else parts)
+
+
 def _plain(text: str | None) -> str:
     return visible(text) if text else "-"
 
 
 def _summary(sandbox: Sandbox) -> str:
     counts = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.counts.items()))
-    return f"{sandbox.total} requests" + (f" ({counts})" if counts else "")
+    uploads = ", ".join(f"{note}: {count}" for note, count in sorted(sandbox.storage.counts.items()))
+    told = f"{sandbox.total} requests" + (f" ({counts})" if counts else "")
+    return told + (f", {sandbox.storage.total} uploads ({uploads})" if uploads else "")
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -124,7 +124,7 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
     if key.form is None:
         say(f"{call.call_id}: {key.missing}", err=True)
         return False
-    url = recording_url or next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
+    url = recording_url or next((one.location for one in call.strategies if isinstance(one, UrlStrategy) and one.location), None)
     if url is None:
         say(f"{call.call_id}: its recording comes from a manifest; give its URL with --recording-url", err=True)
         return False

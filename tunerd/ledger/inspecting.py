@@ -57,7 +57,7 @@ class StoredCall:
     where: str
     detail: str
     tuner_call_id: str | None
-    recording_url: str | None
+    recording_location: str | None
     dismissed: bool = False
 
 

@@ -13,9 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeAlias
 
-from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger import FarRule
-from tunerd.outcome import FailReason
 
 EXPIRES_SOON_S: Final = 120.0
 """A farther recording is taken this long before its URL expires, even if it has not been known for long."""
@@ -26,7 +24,7 @@ class Free:
     """A stored recording that no call has taken."""
 
     row: int
-    url: str | None
+    location: str | None
     started_at_ms: int | None
     expires_at: float | None = None
     known_at: float = 0.0
@@ -82,53 +80,6 @@ class Candidate:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Absence:
-    """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
-
-    at: float
-    expired: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
-    """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
-
-    position: int
-    recording: int
-    expired: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """The call is ready: send it with this URL."""
-
-    url: str
-    expires_at: float | None = None
-    recording: int | None = None
-    """The stored recording that it takes; None for a URL of the document or of `on_missing`."""
-    position: int | None = None
-    """The strategy that the recording answers."""
-    closes: tuple[Closing, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitUntil:
-    at: float
-    """When time alone may change the decision."""
-    closes: tuple[Closing, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exhausted:
-    reason: FailReason
-    tie: Tie | None = None
-    closes: tuple[Closing, ...] = ()
-
-
-Decision: TypeAlias = Use | WaitUntil | Exhausted
-
-
 Closeness: TypeAlias = tuple[bool, float]
 """Sorts near pairs before farther ones, and each by how far apart (ms) the two started."""
 
@@ -160,7 +111,7 @@ def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Pa
     gone: set[int] = set()
     for close, level in groupby(sorted((close, pair) for pair, close in pairs.items()), key=itemgetter(0)):
         alike = [(call, row) for _, (call, row) in level if call not in found and row not in gone]
-        alike = _each_url_once(alike, recordings, gone)
+        alike = _each_location_once(alike, recordings, gone)
         rivals, choices = Counter(row for _, row in alike), Counter(call for call, _ in alike)
         for call, row in alike:
             own = [recordings[other] for one, other in alike if one == call]
@@ -174,13 +125,15 @@ def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Pa
     return found
 
 
-def _each_url_once(pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Free], gone: set[int]) -> list[tuple[int, int]]:
-    """Of several that are equally near to one call and have the same URL, any is right: keep the first."""
+def _each_location_once(
+    pairs: Sequence[tuple[int, int]], recordings: Mapping[int, Free], gone: set[int]
+) -> list[tuple[int, int]]:
+    """Of several that are equally near to one call and have the same location, any is right: keep the first."""
     seen: dict[tuple[int, str], int] = {}
     kept = []
     for call, row in pairs:
-        url = recordings[row].url
-        if url is not None and seen.setdefault((call, url), row) != row:
+        location = recordings[row].location
+        if location is not None and seen.setdefault((call, location), row) != row:
             gone.add(row)
         else:
             kept.append((call, row))
@@ -205,95 +158,3 @@ def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRu
     if far.at_once:
         at = -math.inf
     return now + 60.0 if far.not_before == math.inf else max(at, far.not_before)
-
-
-def decide(
-    strategies: Sequence[Strategy],
-    on_missing: OnMissing,
-    *,
-    offers: Mapping[int, Candidate | Tie],
-    answers: Mapping[int, Absence],
-    waits_from: float,
-    now: float,
-) -> Decision:
-    """What becomes of a call. `offers` and `answers` go by the strategy's position.
-
-    Strategies are asked top to bottom while their waits run at the same time: a later one counts only when all before it have
-    answered "absent" or their wait is over. A URL that has expired counts as absent. A recording that may only be taken later
-    keeps its strategy waiting until then.
-    """
-    closes: list[Closing] = []
-    open_until: list[float] = []  # waits of unanswered strategies that still run
-    silent_at = waits_from  # when the last strategy was done
-    expired = False
-    tie: Tie | None = None
-    for position, strategy in enumerate(strategies):
-        if isinstance(strategy, UrlStrategy):
-            if strategy.url is None:
-                continue
-            if strategy.expires_at is not None and strategy.expires_at <= now:
-                expired = True
-            elif not open_until:
-                return Use(url=strategy.url, expires_at=strategy.expires_at, closes=tuple(closes))
-            continue
-        if not strategy.key:
-            continue
-        offered = offers.get(position)
-        if isinstance(offered, Candidate) and offered.at > now:
-            open_until.append(offered.at)
-            silent_at = max(silent_at, offered.at)
-            continue
-        tie = offered if isinstance(offered, Tie) else tie
-        found = offered.found if isinstance(offered, Candidate) else None
-        gone = found is not None and found.expires_at is not None and found.expires_at <= now
-        if found is not None and found.url is not None and not gone:
-            if not open_until:
-                return Use(
-                    url=found.url, expires_at=found.expires_at, recording=found.row, position=position, closes=tuple(closes)
-                )
-        elif found is not None:
-            closes.append(Closing(position=position, recording=found.row, expired=found.url is not None))
-            expired |= found.url is not None
-            silent_at = max(silent_at, now)
-            continue
-        elif (answer := answers.get(position)) is not None:
-            expired |= answer.expired
-            silent_at = max(silent_at, answer.at)
-            continue
-        until = waits_from + strategy.wait_s
-        silent_at = max(silent_at, until)
-        if until > now:
-            open_until.append(until)
-    if open_until:
-        return WaitUntil(at=min(open_until), closes=tuple(closes))
-    return _missing(on_missing, expired, tie, silent_at, now, tuple(closes))
-
-
-def _missing(
-    on_missing: OnMissing, expired: bool, tie: Tie | None, silent_at: float, now: float, closes: tuple[Closing, ...]
-) -> Decision:
-    if isinstance(on_missing, SendAnyway):
-        return Use(url=on_missing.url, closes=closes)
-    if tie is not None:
-        return Exhausted(reason=FailReason.RECORDING_AMBIGUOUS, tie=tie, closes=closes)
-    if expired:
-        return Exhausted(reason=FailReason.RECORDING_EXPIRED, closes=closes)
-    if isinstance(on_missing, Hold) and silent_at + on_missing.hold_s > now:
-        return WaitUntil(at=silent_at + on_missing.hold_s, closes=closes)
-    return Exhausted(reason=FailReason.RECORDING_MISSING, closes=closes)
-
-
-def wants_of(strategies: Sequence[Strategy]) -> Sequence[tuple[int, ManifestStrategy]]:
-    """The manifest strategies that look for something, with their positions; a null or empty key matches nothing."""
-    return [(i, s) for i, s in enumerate(strategies) if isinstance(s, ManifestStrategy) and s.key]
-
-
-def brings_url(strategies: Sequence[Strategy], now: float) -> bool:
-    """Whether the document itself brings a URL that has not expired, and no manifest is asked before it."""
-    for strategy in strategies:
-        if isinstance(strategy, UrlStrategy):
-            if strategy.url is not None and (strategy.expires_at is None or strategy.expires_at > now):
-                return True
-        elif strategy.key:
-            return False
-    return False

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Final
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
-from tunerd.ledger.matching import Absence, Candidate, Free, Tie, wants_of
+from tunerd.ledger.decision import Absence, wants_of
+from tunerd.ledger.matching import Candidate, Free, Tie
 from tunerd.ledger.rows import Body, LedgerRow, Want
 
 _NAMED: Final = 4
@@ -44,7 +45,7 @@ def looks_for(
 ) -> str:
     """One line for a strategy."""
     if isinstance(strategy, UrlStrategy):
-        return f"url: {'in the document' if strategy.url is not None else 'absent'}"
+        return f"url: {'in the document' if strategy.location is not None else 'absent'}"
     head = f"manifest {strategy.source}, key {strategy.key!r}"
     if not strategy.key:
         return f"manifest {strategy.source}: absent (null key)"

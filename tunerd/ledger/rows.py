@@ -10,7 +10,8 @@ from typing import Final
 
 from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
-from tunerd.ledger.matching import Absence, Seeker, Standing
+from tunerd.ledger.decision import Absence
+from tunerd.ledger.matching import Seeker, Standing
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -69,7 +70,7 @@ class LedgerRow:
     """Of a failed row: the place in the document, or what else failed."""
     detail: str = ""
     tuner_call_id: str | None = None
-    recording_url: str | None = None
+    recording_location: str | None = None
     recording_expires_at: float | None = None
     joined: int | None = None
     """Position of the strategy by whose recording it is matched."""
@@ -205,7 +206,7 @@ class KeptRecording:
     source: str
     key: str
     id: str = ""
-    url: str | None
+    location: str | None
     started_at_ms: int | None
     expires_at: float | None
     path: str

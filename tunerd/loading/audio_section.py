@@ -5,7 +5,7 @@ from typing import Any, Final
 from tunerd.call import AfterUpload
 from tunerd.config import AudioSettings
 from tunerd.loading.reading import ConfigBlock, join
-from tunerd.recording_url import MAX_URL_CHARS
+from tunerd.location import MAX_URL_CHARS
 from tunerd.yaml_location import Node
 
 _WORDS: Final = ("upload", "presign", "reject")

@@ -10,7 +10,7 @@ from tunerd.call import Fail, Hold, OnMissing, SendAnyway
 from tunerd.config import FileRule, ManifestRule, UrlRule
 from tunerd.config.settings import DAY_S
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
-from tunerd.recording_url import MAX_URL_CHARS, url_problem
+from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.yaml_location import Node
 
 _KINDS: Final = ("url", "manifest", "file")
@@ -101,7 +101,15 @@ def read_on_missing(source: ConfigBlock) -> OnMissing | None:
     target = reader.members(node, at, ("send",)).get("send")
     if target is None or reader.is_broken(target):
         return None
-    if isinstance(target.value, str) and len(target.value) <= MAX_URL_CHARS and url_problem(target.value) is None:
+    if isinstance(target.value, str) and len(target.value) <= MAX_URL_CHARS and _is_url(target.value):
         return SendAnyway(url=target.value)
     reader.problem(target, join(at, "send"), f"takes a URL that starts with https://, at most {MAX_URL_CHARS} characters")
     return None
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url_location(text)
+    except BadLocation:
+        return False
+    return True

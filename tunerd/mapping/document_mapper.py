@@ -24,7 +24,7 @@ from tunerd.call import (
 from tunerd.config import FileRule
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled
-from tunerd.mapping.document_run import DocumentRun, gave_nothing
+from tunerd.mapping.document_run import DocumentRun, gave_nothing, location_of
 from tunerd.mapping.gathering import DocumentRules
 from tunerd.mapping.limits import RefusalError
 from tunerd.mapping.origin import file_root, path_groups
@@ -36,7 +36,6 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.mapping.values import true
 from tunerd.outcome import FailReason
-from tunerd.recording_url import url_problem
 from tunerd.tuner_fields import ROWS
 
 Made = TypeVar("Made")
@@ -193,21 +192,20 @@ class DocumentMapper:
             return None
         fields = run.fields(rules)
         key = (text_of(fields.get("key")) or "").strip()
-        url = (text_of(fields.get("url")) or "").strip() or None
+        location = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
-        if not key or (url is None and not absent):
+        if not key or (location is None and not absent):
             if run.compiled.call is None and run.compiled.gather is None:
                 raise gave_nothing(rules.steps["url" if key else "key"], "recording")
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
-        if url is not None and not absent and (wrong := url_problem(url)) is not None:
-            raise RefusalError(str(rules.steps["url"]), wrong)
+        location = None if location is None or absent else location_of(location, rules.steps["url"])
         return Recording(
             origin=run.document.origin,
             source=self._source.name,
             key=key,
             id=(text_of(fields.get("id")) or "").strip(),
-            url=None if absent else url,
+            location=location,
             started_at=None if started is None else started / 1000,
             duration_s=None if duration is None else duration / 1000,
             expires_at=None if expires is None else expires / 1000,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tunerd.call import Document, ManifestStrategy, MappingNotes, Strategy, UrlStrategy
 from tunerd.config import FileRule, ManifestRule
 from tunerd.file_pattern import FILES, escaped
+from tunerd.location import BadLocation, url_location
 from tunerd.mapping.building import REQUIRED, Compiled, StrategyRules
 from tunerd.mapping.file_names import file_name, holds_id
 from tunerd.mapping.functions import Run
@@ -21,7 +22,6 @@ from tunerd.mapping.ruleset import RuleSet
 from tunerd.mapping.trace import Misfit, RuleRef, Trace
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
-from tunerd.recording_url import url_problem
 
 _DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
 """An error in the rule of one of these fails the document; any other field is left out."""
@@ -136,11 +136,10 @@ class DocumentRun:
                 wait_s=rules.rule.wait_s,
                 near_s=rules.rule.near_s,
             )
-        if text is not None and (wrong := url_problem(text)) is not None:
-            step = RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text)
-            raise RefusalError(str(step), wrong)
+        if text is not None:
+            text = location_of(text, RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text))
         expires = None if rules.expires_at is None else self._lenient(rules.expires_at, rules.path)
-        return UrlStrategy(url=text, expires_at=None if expires is None else expires / 1000)
+        return UrlStrategy(location=text, expires_at=None if expires is None else expires / 1000)
 
     def _file(self, rule: FileRule, rules: StrategyRules, *, is_named: bool) -> ManifestStrategy:
         """The name is the key of what the call looks for (file_pattern.py). A name that could be another call's is refused."""
@@ -166,6 +165,14 @@ class DocumentRun:
             self.left_out.append(path)
             self.errors[path] = misfit.told
             return None
+
+
+def location_of(text: str, step: RuleRef) -> str:
+    """The location that a rule gave, as the ledger keeps it. Whatever maps a document decides it here."""
+    try:
+        return url_location(text).text
+    except BadLocation as bad:
+        raise RefusalError(str(step), str(bad)) from None
 
 
 def gave_nothing(step: RuleRef, of: str) -> RefusalError:

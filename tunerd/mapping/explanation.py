@@ -120,7 +120,7 @@ def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None
     elif strategy is None:
         answer = "not reached"
     elif isinstance(strategy, UrlStrategy):
-        answer = "absent: the rule gave nothing" if strategy.url is None else "answers at once with the URL of the document"
+        answer = "absent: the rule gave nothing" if strategy.location is None else "answers at once with the URL of the document"
     elif strategy.source == FILES:
         when = "" if strategy.within_s is None else f", last written within {strategy.within_s:g} s of the call's end"
         looks = f"waits up to {strategy.wait_s:g} s for the file {strategy.key}{when}"

@@ -9,9 +9,9 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Form, Refusal
+from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.mapping.limits import check_create_call
 from tunerd.outcome import FailReason
-from tunerd.recording_url import MAX_URL_CHARS, url_problem
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
 _AGAIN: Final = "map it again with `tunerd remap`"
@@ -53,8 +53,10 @@ def _refusal(where: str, what: str) -> Refusal:
 
 
 def _url_problem(url: str, form: Form) -> Refusal | None:
-    if (wrong := url_problem(url)) is not None:
-        return _refusal("recording_url", wrong)
+    try:
+        url_location(url)
+    except BadLocation as bad:
+        return _refusal("recording_url", str(bad))
     if form is Form.CREATE_CALL and len(url) > MAX_URL_CHARS:
         return _refusal("recording_url", f"is longer than {MAX_URL_CHARS} characters, and a URL is never cut: give a shorter one")
     return None

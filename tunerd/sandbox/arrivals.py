@@ -1,6 +1,7 @@
 """What came in: the record of one request, and the journal that a process beside the sandbox can read."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -46,6 +47,8 @@ class Arrival:
     rows: int | None = None
     recording_url: str | None = None
     problems: tuple[FieldProblem, ...] = ()
+    upload_key: str | None = None
+    """The object's key in the upload target that was given with the answer."""
 
     @property
     def sha256(self) -> str:
@@ -69,6 +72,7 @@ class Arrival:
             "rows": self.rows,
             "recording_url": self.recording_url if show else without_query(self.recording_url),
             "problems": [{"field": each.field, "problem": each.problem} for each in self.problems],
+            "upload_key": self.upload_key,
         }
         if show:
             facts["body"] = self.body.decode("utf-8", "replace")
@@ -96,14 +100,14 @@ def in_short(url: str | None) -> str | None:
 
 
 class Journal:
-    """An append-only NDJSON file, one Arrival a line, without bodies. A line is with the kernel before its answer goes out,
-    so a killed client was never told more than this file records."""
+    """An append-only NDJSON file: a line for each Arrival and each upload, without bodies. A line is with the kernel before its
+    answer goes out, so a killed client was never told more than this file records."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
-    def write(self, arrival: Arrival) -> None:
-        line = orjson.dumps(arrival.facts(), option=orjson.OPT_APPEND_NEWLINE)
+    def write(self, facts: Mapping[str, object]) -> None:
+        line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
         while line:
             line = line[os.write(self._fd, line) :]
 

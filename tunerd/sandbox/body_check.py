@@ -43,6 +43,8 @@ class Judged:
     call_id: str | None = None
     rows: int | None = None
     recording_url: str | None = None
+    extension: str | None = None
+    """`recording_file_extension`: the call asks for an upload target."""
 
 
 class _Part(BaseModel):
@@ -140,10 +142,10 @@ class _CreateCall(_Body):
     sip_call_id: str | None = None
     sip_headers: _Object | None = None
     recipient: str | None = None
-    recording_file_extension: str | None = None
-    # No published page states the types of these two.
-    recording_s3_multi_channel: bool | int | str | None = None
-    recording_s3_caller_channel: bool | int | str | None = None
+    # The types of the next three are those of Tuner's own SDK; no published page states them.
+    recording_file_extension: Annotated[str, Field(pattern="^[A-Za-z0-9]{1,10}$")] | None = None
+    recording_s3_multi_channel: bool | None = None
+    recording_s3_caller_channel: Annotated[int, Field(ge=0)] | None = None
 
     @field_validator("end_timestamp")
     @classmethod
@@ -166,6 +168,7 @@ def judge(form: Form | None, body: bytes) -> Judged:
     if not isinstance(value, dict):
         return Judged(problems=(FieldProblem(field="", problem="the body must be a JSON object"),), not_json=True)
     call_id, rows, url = (value.get(name) for name in ("call_id", "transcript_with_tool_calls", "recording_url"))
+    extension = value.get("recording_file_extension")
     problems: tuple[FieldProblem, ...] = ()
     if form is not None:
         try:
@@ -177,6 +180,7 @@ def judge(form: Form | None, body: bytes) -> Judged:
         call_id=call_id if isinstance(call_id, str) else None,
         rows=len(rows) if isinstance(rows, list) else None,
         recording_url=url if isinstance(url, str) else None,
+        extension=extension if isinstance(extension, str) else None,
     )
 
 

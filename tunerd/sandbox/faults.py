@@ -6,6 +6,7 @@ Only decisions belong here: the random source and the time are passed in, server
 import asyncio
 import random
 import re
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
@@ -74,7 +75,44 @@ class Garbage:
     status: int = 200
 
 
-Planned: TypeAlias = FixedAnswer | Ordinary | LoseAnswer | HoldAnswer | Hang | Reset | Redirect | Garbage
+@dataclass(frozen=True, slots=True)
+class LoseTarget:
+    """Does the ordinary thing; if the answer has an upload target, it drops the connection instead of answering."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclineTarget:
+    """Accepts a good call without giving the upload target that it asks for."""
+
+
+Planned: TypeAlias = (
+    FixedAnswer | Ordinary | LoseAnswer | HoldAnswer | Hang | Reset | Redirect | Garbage | LoseTarget | DeclineTarget
+)
+
+
+class Plans:
+    """Planned ends of requests to come, each used once."""
+
+    def __init__(self) -> None:
+        self._of_any: deque[Planned] = deque()
+        self._of_call: defaultdict[str, deque[Planned]] = defaultdict(deque)
+
+    def add(self, answers: Iterable[Planned], call_id: str | None) -> None:
+        (self._of_any if call_id is None else self._of_call[call_id]).extend(answers)
+
+    def take(self, call_id: str | None) -> Planned | None:
+        """The next one; those of the call itself come first. None: nothing is planned."""
+        if call_id is not None and (own := self._of_call.get(call_id)):
+            return own.popleft()
+        return self._of_any.popleft() if self._of_any else None
+
+    def clear(self) -> None:
+        self._of_any.clear()
+        self._of_call.clear()
+
+    def __len__(self) -> int:
+        return len(self._of_any) + sum(map(len, self._of_call.values()))
+
 
 # --- settings -----------------------------------------------------------------------------------------------------
 
@@ -131,6 +169,22 @@ class Faults(BaseModel):
     """Agents that are answered 403."""
     reject: Literal[400, 422] = 422
     """The status of a body that the form does not take."""
+    max_body_bytes: Annotated[int, Field(ge=1)] = 16 * 1024 * 1024
+    """A longer body is answered 413."""
+    lose_targets: _Share = 0.0
+    """Share of the answers with an upload target that are not sent (the call was accepted)."""
+    decline_targets: _Share = 0.0
+    """Share of the accepted calls that ask for an upload target and get none."""
+    target_expires_s: _Seconds = 3600.0
+    """How long an upload target is valid; 0: it expires at once."""
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 1024**3
+    """The largest file that an upload target allows."""
+    upload_status: Literal[200, 201, 204] = 204
+    """What the storage answers to a file that it stored."""
+    fail_uploads: Annotated[dict[_Failure, _Share], AfterValidator(_not_over_one)] = {}
+    """As `fail`, for uploads to the storage."""
+    lose_upload_answers: _Share = 0.0
+    """Share of the uploads that are stored and then not answered."""
 
     def is_good(self, key: str) -> bool:
         if self.require_key is None:
@@ -139,20 +193,33 @@ class Faults(BaseModel):
 
     def draw(self, chance: random.Random) -> Planned:
         """What becomes of the next request that nothing is planned for."""
-        if not self.fail and not self.lose_answers:
-            return Ordinary()
-        point = chance.random()
-        for what, share in self.fail.items():
-            if point < share:
-                return _failure(what)
-            point -= share
-        # Drawn anew, so that the share is one of the requests that do not fail otherwise.
-        return LoseAnswer() if chance.random() < self.lose_answers else Ordinary()
+        drawn = _draw(self.fail, self.lose_answers, chance)
+        if isinstance(drawn, Ordinary) and self.decline_targets and chance.random() < self.decline_targets:
+            return DeclineTarget()
+        if isinstance(drawn, Ordinary) and self.lose_targets and chance.random() < self.lose_targets:
+            return LoseTarget()
+        return drawn
+
+    def draw_upload(self, chance: random.Random) -> Planned:
+        """What becomes of the next upload that nothing is planned for."""
+        return _draw(self.fail_uploads, self.lose_upload_answers, chance)
 
     def delay_s(self, chance: random.Random) -> float:
         if not self.jitter_s:
             return self.latency_s
         return max(0.0, self.latency_s + chance.uniform(-self.jitter_s, self.jitter_s))
+
+
+def _draw(fail: Mapping[str, float], lose: float, chance: random.Random) -> Planned:
+    if not fail and not lose:
+        return Ordinary()
+    point = chance.random()
+    for what, share in fail.items():
+        if point < share:
+            return _failure(what)
+        point -= share
+    # Drawn anew, so that the share is one of the requests that do not fail otherwise.
+    return LoseAnswer() if chance.random() < lose else Ordinary()
 
 
 def _failure(what: str) -> Planned:

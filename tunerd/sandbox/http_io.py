@@ -1,5 +1,4 @@
-"""The sandbox's part of HTTP: reading a request, answering with JSON, cutting a connection. What is answered is decided
-elsewhere."""
+"""The sandbox's part of HTTP: reading a request, answering it, cutting a connection. What is answered is decided elsewhere."""
 
 import asyncio
 import socket
@@ -11,6 +10,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
 from tunerd.sandbox.accounts import CallRequest, Response, credentials, error
+from tunerd.sandbox.faults import Hang, HoldAnswer, LoseAnswer, Planned, Reset
 
 
 class Listener(web.Server):
@@ -59,7 +59,33 @@ def json_response(status: int, value: object, headers: Mapping[str, str] | None 
     return web.Response(status=status, body=orjson.dumps(value), content_type="application/json", headers=headers)
 
 
-def dropped(request: web.BaseRequest, *, reset: bool = False) -> web.Response:
+def html_response(text: str) -> web.Response:
+    """A page that loads nothing, runs nothing, and plays audio of this server only."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'"
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy}
+    return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+async def carry_out(request: web.BaseRequest, planned: Planned, end: Response) -> web.StreamResponse:
+    """Answer with `end`, or do what is planned instead."""
+    match planned:
+        case Hang(until):
+            await (until or asyncio.Event()).wait()
+            return _dropped(request)
+        case LoseAnswer():
+            return _dropped(request)
+        case Reset():
+            return _dropped(request, reset=True)
+        case HoldAnswer(release):
+            await release.wait()
+        case _:
+            pass
+    if end.status in (204, 304):
+        return web.Response(status=end.status, headers=end.headers)
+    return web.Response(status=end.status, body=end.body, headers={**(end.headers or {}), "Content-Type": end.content_type})
+
+
+def _dropped(request: web.BaseRequest, *, reset: bool = False) -> web.Response:
     """Ends the connection without a byte; the response given goes nowhere."""
     transport = request.transport
     if transport is not None:

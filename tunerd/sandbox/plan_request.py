@@ -1,7 +1,9 @@
 """The words of the control endpoint, `POST /_sandbox/plan` with a JSON object: every setting of Faults by its name, and
 
 - `next`: planned answers for the requests to come, in order: `503` (a status), `{"status": 429, "retry_after": 2}`,
-  `{"redirect": "http://..."}`, `"ordinary"`, `"lose"`, `"hold"`, `"hang"`, `"reset"`, `"garbage"`
+  `{"redirect": "http://..."}`, `"ordinary"`, `"lose"`, `"hold"`, `"hang"`, `"reset"`, `"garbage"`, `"lose_target"`,
+  `"decline_target"`
+- `next_upload`: the same for the uploads to come
 - `call_id`: the plan is for this call alone
 - `clear: true`: forget what was planned before
 - `release: true`: let go of everything that `"hold"` keeps open
@@ -15,7 +17,20 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunerd.sandbox.faults import Faults, FixedAnswer, Garbage, Hang, HoldAnswer, LoseAnswer, Ordinary, Planned, Redirect, Reset
+from tunerd.sandbox.faults import (
+    DeclineTarget,
+    Faults,
+    FixedAnswer,
+    Garbage,
+    Hang,
+    HoldAnswer,
+    LoseAnswer,
+    LoseTarget,
+    Ordinary,
+    Planned,
+    Redirect,
+    Reset,
+)
 
 _Status = Annotated[int, Field(ge=200, le=599)]
 
@@ -34,13 +49,15 @@ class _Redirect(BaseModel):
     status: Annotated[int, Field(ge=300, le=399)] = 307
 
 
-_Word = Literal["ordinary", "lose", "hold", "hang", "reset", "garbage"]
+_Word = Literal["ordinary", "lose", "hold", "hang", "reset", "garbage", "lose_target", "decline_target"]
+_Next = tuple[_Status | _Word | _Answer | _Redirect, ...]
 
 
 class PlanRequest(Faults):
     """What one control request says. Faults' own fields count only where they were named."""
 
-    next: tuple[_Status | _Word | _Answer | _Redirect, ...] = ()
+    next: _Next = ()
+    next_upload: _Next = ()
     call_id: str | None = None
     clear: bool = False
     release: bool = False
@@ -53,6 +70,9 @@ class PlanRequest(Faults):
     def planned(self, release: asyncio.Event) -> list[Planned]:
         """The plan; whatever is held waits for `release`."""
         return [_planned(item, release) for item in self.next]
+
+    def planned_uploads(self, release: asyncio.Event) -> list[Planned]:
+        return [_planned(item, release) for item in self.next_upload]
 
 
 def read_plan_request(body: bytes) -> PlanRequest | list[str]:
@@ -80,6 +100,7 @@ def _planned(item: "int | _Word | _Answer | _Redirect", release: asyncio.Event) 
 
 
 _PLAIN: Final[Mapping[str, Planned]] = {
-    "ordinary": Ordinary(), "lose": LoseAnswer(), "hang": Hang(), "reset": Reset(), "garbage": Garbage()
+    "ordinary": Ordinary(), "lose": LoseAnswer(), "hang": Hang(), "reset": Reset(), "garbage": Garbage(),
+    "lose_target": LoseTarget(), "decline_target": DeclineTarget(),
 }  # fmt: skip
 """What needs nothing but its word."""

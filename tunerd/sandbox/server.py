@@ -7,8 +7,8 @@ import asyncio
 import random
 import ssl
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
@@ -16,42 +16,29 @@ from typing import Final, Self
 
 from aiohttp import web
 
-from tunerd.call import Form
 from tunerd.clock import SystemClock
 from tunerd.sandbox import page
-from tunerd.sandbox.accounts import (
-    UNCHECKED,
-    AccountKey,
-    Accounts,
-    CallRequest,
-    Response,
-    error,
-    planned_response,
-    refuse_key,
-    retry_after,
-)
+from tunerd.sandbox.accounts import AccountKey, Accounts, CallRequest, Offer, Response, planned_response, throttled, unread_answer
 from tunerd.sandbox.arrivals import Arrival, Journal
 from tunerd.sandbox.body_check import Judged, judge
-from tunerd.sandbox.faults import Bucket, Faults, Hang, HoldAnswer, LoseAnswer, Planned, Reset
-from tunerd.sandbox.http_io import Listener, asked_by, dropped, json_response, read_body
+from tunerd.sandbox.faults import Bucket, DeclineTarget, Faults, Hang, HoldAnswer, LoseAnswer, LoseTarget, Planned, Plans, Reset
+from tunerd.sandbox.http_io import Listener, asked_by, carry_out, html_response, json_response, read_body
 from tunerd.sandbox.plan_request import read_plan_request
+from tunerd.sandbox.recording_store import RecordingStore, UploadArrival
+from tunerd.sandbox.upload_endpoint import RECORDINGS_PATH, UPLOAD_PATH, UploadEndpoint
 
 CALL_PATH: Final = "/api/v1/public/call"
 CONTROL_PATH: Final = "/_sandbox/plan"
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 
 _UNREAD: Final = Judged(problems=())
-_PAGE_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-}
 
 
 class Sandbox:
     """A stand-in for Tuner on a real socket; `async with Sandbox() as sandbox:` starts one on a free port.
 
-    `faults` may be changed at any time; `plan` says how the next requests end. With `check=False` a request with a good
-    key is taken unread and only counted. `keep` bounds `received` (the oldest go). State outlives stop() and start().
+    `faults` may be changed at any time; `plan` and `storage.plan` say how the next requests end. With `check=False` a request
+    with a good key is taken unread and only counted. `keep` bounds `received` and the uploads (the oldest are forgotten).
+    Uploaded audio is kept in `recordings` (None: a directory that close() removes). State outlives stop() and start().
     """
 
     def __init__(
@@ -62,8 +49,8 @@ class Sandbox:
         show: bool = False,
         journal: Path | None = None,
         seed: int | None = None,
-        max_body_bytes: int = MAX_BODY_BYTES,
         keep: int | None = None,
+        recordings: Path | None = None,
     ) -> None:
         self.faults = faults or Faults()
         self.received: deque[Arrival] = deque(maxlen=keep)
@@ -84,9 +71,7 @@ class Sandbox:
         self._show = show
         self._journal = Journal(journal) if journal is not None else None
         self._random = random.Random(seed)  # noqa: S311 - chance for tests, nothing secret
-        self._max_body_bytes = max_body_bytes
-        self._plans: deque[Planned] = deque()
-        self._plans_of_call: defaultdict[str, deque[Planned]] = defaultdict(deque)
+        self._plans = Plans()
         self._release = asyncio.Event()
         self._bucket = Bucket()
         self._accounts = Accounts()
@@ -94,6 +79,9 @@ class Sandbox:
         self._arrived = asyncio.Event()
         self._never = asyncio.Event()
         self._clock = SystemClock()
+        self.storage = RecordingStore(recordings, keep)
+        """The presigned uploads: what came, what is planned for the next."""
+        self._endpoint = UploadEndpoint(self.storage, self._clock, self._next_upload, self._uploaded)
         self._runner: web.ServerRunner | None = None
 
     # --- for tests -----------------------------------------------------------------------------------------------
@@ -109,7 +97,7 @@ class Sandbox:
 
     def plan(self, *answers: Planned, call_id: str | None = None) -> None:
         """The next requests (of this call) end so, in this order; a call's own plan comes first, and needs check=True."""
-        (self._plans if call_id is None else self._plans_of_call[call_id]).extend(answers)
+        self._plans.add(answers, call_id)
 
     def hold(self, call_id: str | None = None) -> asyncio.Event:
         """The next request (of this call) is dealt with and recorded, but answered only when the event given is set."""
@@ -118,7 +106,8 @@ class Sandbox:
         return release
 
     async def wait_for(self, done: Callable[[Sequence[Arrival]], bool], ceiling_s: float = 20.0) -> None:
-        """Until `done(received)`, asked again at each arrival; TimeoutError after `ceiling_s`."""
+        """Until `done(received)`, asked again at each arrival, and when an upload begins and ends; TimeoutError after
+        `ceiling_s`."""
         async with asyncio.timeout(ceiling_s):
             while not done(self.received):
                 await self._arrived.wait()
@@ -146,7 +135,8 @@ class Sandbox:
             await runner.cleanup()
 
     def close(self) -> None:
-        """Close the journal. After this nothing may arrive any more."""
+        """Close the journal and remove a temporary directory. After this nothing may arrive any more."""
+        self.storage.close()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -165,6 +155,8 @@ class Sandbox:
     # --- the call endpoint ----------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == UPLOAD_PATH and request.method == "POST":
+            return await self._endpoint.upload(request)
         if request.path != CALL_PATH:
             return await self._own_endpoints(request)
         if request.method != "POST":
@@ -177,36 +169,59 @@ class Sandbox:
             self.in_flight -= 1
 
     async def _call(self, request: web.BaseRequest) -> web.StreamResponse:
-        body, unreadable = await read_body(request, self._max_body_bytes)
+        body, unreadable = await read_body(request, self.faults.max_body_bytes)
         asked = asked_by(request)
         judged = judge(asked.form, body) if self._check and unreadable is None else _UNREAD
-        planned = self._next(judged.call_id)
-        end = planned_response(planned, self.faults) or self._throttled() or unreadable or self._ordinary_end(asked, judged)
+        planned = self._plans.take(judged.call_id) or self.faults.draw(self._random)
+
+        def offer(call: AccountKey, extension: str) -> Mapping[str, object] | None:
+            if isinstance(planned, DeclineTarget):
+                return None
+            url = f"{request.scheme}://{request.host}{UPLOAD_PATH}"
+            return self.storage.offer(call, extension, url, self.faults, self._clock.now())
+
+        end = (
+            planned_response(planned, self.faults) or self._throttled() or unreadable or self._ordinary_end(asked, judged, offer)
+        )
+        if isinstance(planned, LoseTarget) and end.upload_key is not None:
+            planned = LoseAnswer()
         note = f"{end.note}, answer lost" if isinstance(planned, LoseAnswer) else end.note
         self.total += 1
         self.counts[note] += 1
         if self._check:
             self._record(asked, body, judged, end, note, compressed="Content-Encoding" in request.headers)
+        self._wake()
+        if not isinstance(planned, Reset | Hang) and (delay_s := self.faults.delay_s(self._random)):
+            # The pause ends early too: a client that leaves, and stop(), cancel the handler.
+            await self._clock.wait(self._never, delay_s)
+        return await carry_out(request, planned, end)
+
+    def _wake(self) -> None:
         self._arrived.set()
         self._arrived = asyncio.Event()
-        return await self._carry_out(request, planned, end)
 
-    def _next(self, call_id: str | None) -> Planned:
-        if call_id is not None and (own := self._plans_of_call.get(call_id)):
-            return own.popleft()
-        return self._plans.popleft() if self._plans else self.faults.draw(self._random)
+    def _next_upload(self, call_id: str | None) -> Planned:
+        self._wake()
+        return self.storage.plans.take(call_id) or self.faults.draw_upload(self._random)
+
+    def _uploaded(self, upload: UploadArrival) -> None:
+        if self._journal is not None:
+            self._journal.write(upload.facts())
+        self._wake()
+        if self.storage.on_upload is not None:
+            self.storage.on_upload(upload)
 
     def _throttled(self) -> Response | None:
         faults = self.faults
         over_limit = faults.limit is not None and self.in_flight > faults.limit
         if over_limit or (faults.rate is not None and not self._bucket.take(faults.rate, time.monotonic())):
-            return Response(429, "throttled", error("too many requests"), headers=retry_after(None, faults, 429))
+            return throttled(faults)
         return None
 
-    def _ordinary_end(self, asked: CallRequest, judged: Judged) -> Response:
+    def _ordinary_end(self, asked: CallRequest, judged: Judged, offer: Offer) -> Response:
         if self._check:
-            return self._accounts.answer(asked, judged, self.faults)
-        return refuse_key(asked, self.faults) or UNCHECKED[asked.form or Form.SEND_CALLS]
+            return self._accounts.answer(asked, judged, self.faults, offer)
+        return unread_answer(asked, self.faults)
 
     def _record(self, asked: CallRequest, body: bytes, judged: Judged, end: Response, note: str, *, compressed: bool) -> None:
         call = (asked.workspace, asked.agent, judged.call_id or "")
@@ -227,42 +242,28 @@ class Sandbox:
             rows=judged.rows,
             recording_url=judged.recording_url,
             problems=end.problems,
+            upload_key=end.upload_key,
         )
         if self._journal is not None:
-            self._journal.write(arrival)
+            self._journal.write(arrival.facts())
         self.received.append(arrival)
         if self.on_arrival is not None:
             self.on_arrival(arrival)
-
-    async def _carry_out(self, request: web.BaseRequest, planned: Planned, end: Response) -> web.StreamResponse:
-        if not isinstance(planned, Reset | Hang) and (delay_s := self.faults.delay_s(self._random)):
-            # The pause ends early too: a client that leaves, and stop(), cancel the handler.
-            await self._clock.wait(self._never, delay_s)
-        match planned:
-            case Hang(until):
-                await (until or self._never).wait()
-                return dropped(request)
-            case LoseAnswer():
-                return dropped(request)
-            case Reset():
-                return dropped(request, reset=True)
-            case HoldAnswer(release):
-                await release.wait()
-            case _:
-                pass
-        if end.status in (204, 304):
-            return web.Response(status=end.status, headers=end.headers)
-        return web.Response(status=end.status, body=end.body, headers={**(end.headers or {}), "Content-Type": end.content_type})
 
     # --- the sandbox's own endpoints ------------------------------------------------------------------------------
 
     async def _own_endpoints(self, request: web.BaseRequest) -> web.StreamResponse:
         match request.method, request.path:
             case "GET", "/":
-                text = page.render(self.received, self.counts, show=self._show)
-                return web.Response(text=text, content_type="text/html", headers=_PAGE_HEADERS)
+                return html_response(page.render(self.received, self.counts, self.storage.total, show=self._show))
             case "GET", "/arrivals.json":
                 return self._arrivals(request.query.get("since", "0"))
+            case "GET", "/recordings":
+                return html_response(page.render_uploads(self.storage.received, self.storage.counts))
+            case "GET", "/uploads.json":
+                return json_response(200, self.storage.facts())
+            case "GET" | "HEAD", path if path.startswith(RECORDINGS_PATH):
+                return self._endpoint.serve(path.removeprefix(RECORDINGS_PATH))
             case "GET", "/healthz":
                 return json_response(200, {"ok": True})
             case "POST", path if path == CONTROL_PATH:
@@ -281,17 +282,18 @@ class Sandbox:
         # A page in a browser cannot send this type to another origin without asking first.
         if request.content_type != "application/json":
             return json_response(415, {"problems": ["Content-Type must be application/json"]})
-        body, unreadable = await read_body(request, self._max_body_bytes)
+        body, unreadable = await read_body(request, self.faults.max_body_bytes)
         said = read_plan_request(body) if unreadable is None else ["the body cannot be read"]
         if isinstance(said, list):
             return json_response(422, {"problems": said})
         self.faults = said.changed(self.faults)
         if said.clear:
             self._plans.clear()
-            self._plans_of_call.clear()
+            self.storage.plans.clear()
         if said.release:
             self._release.set()
             self._release = asyncio.Event()
         self.plan(*said.planned(self._release), call_id=said.call_id)
-        waiting = len(self._plans) + sum(map(len, self._plans_of_call.values()))
+        self.storage.plan(*said.planned_uploads(self._release), call_id=said.call_id)
+        waiting = len(self._plans) + len(self.storage.plans)
         return json_response(200, self.faults.model_dump(exclude={"require_key"}) | {"planned": waiting})

@@ -153,8 +153,8 @@ def _view(made: Mapped, compiled: CompiledSource) -> _View:
 def _recording(call: Call) -> Any:
     """The URL; where the recording is looked for, in words."""
     for strategy in call.strategies:
-        if isinstance(strategy, UrlStrategy) and strategy.url is not None:
-            return strategy.url
+        if isinstance(strategy, UrlStrategy) and strategy.location is not None:
+            return strategy.location
         if isinstance(strategy, ManifestStrategy) and strategy.key is not None:
             return f"(from {strategy.source}, key {strategy.key})"
     return "(none is found)"

@@ -132,7 +132,7 @@ def _compare_call(result: ExampleResult, call: Call, explanation: Explanation, c
 def seen_by(call: Call, form: Form | None) -> dict[str, Any] | Refusal:
     """What `expect` looks at: the body of the form; without one the payload in Tuner's current names, with recording_url
     where the document itself names it."""
-    url = next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), None)
+    url = next((one.location for one in call.strategies if isinstance(one, UrlStrategy) and one.location), None)
     if form is not None:
         body = freeze_body(call.payload, url or STAND_IN, call.checked_for, form)
         return body if isinstance(body, Refusal) else _object(body)
@@ -150,7 +150,7 @@ def recording_fields(recording: Recording) -> dict[str, Any]:
     fields = {
         "key": recording.key,
         "id": recording.id or None,
-        "url": recording.url,
+        "url": recording.location,
         "started_at": None if recording.started_at is None else round(recording.started_at * 1000),
         "duration_ms": None if recording.duration_s is None else recording.duration_s * 1000,
         "expires_at": None if recording.expires_at is None else round(recording.expires_at * 1000),

@@ -79,14 +79,14 @@ def request_of(call: Call, compiled: CompiledSource) -> RequestPreview | Refusal
 
 
 def _answers(strategy: Strategy) -> bool:
-    return (strategy.url if isinstance(strategy, UrlStrategy) else strategy.key) is not None
+    return (strategy.location if isinstance(strategy, UrlStrategy) else strategy.key) is not None
 
 
 def _recording_url(call: Call) -> tuple[str, bool, str]:
     """The URL, whether it is a stand-in, and what to say about it."""
     for strategy in call.strategies:
-        if isinstance(strategy, UrlStrategy) and strategy.url is not None:
-            return strategy.url, False, ""
+        if isinstance(strategy, UrlStrategy) and strategy.location is not None:
+            return strategy.location, False, ""
         if isinstance(strategy, ManifestStrategy) and strategy.key is not None:
             note = f"recording_url is a stand-in: the real one comes from source `{strategy.source}`, key {strategy.key}"
             return STAND_IN, True, note

@@ -45,4 +45,4 @@ def _other_start(call: Call, proposal: Proposal) -> bool:
 
 
 def _has_url(call: Call) -> bool:
-    return any(isinstance(strategy, UrlStrategy) and strategy.url for strategy in call.strategies)
+    return any(isinstance(strategy, UrlStrategy) and strategy.location for strategy in call.strategies)

@@ -219,7 +219,7 @@ def _recordings(group: FileGroup, environ: Mapping[str, str]) -> list[Recording]
             return []
         start = 0.0 if started else None
         return [
-            Recording(origin=reads[0].origin, source=group.name, key=str(value), url=None, started_at=start)
+            Recording(origin=reads[0].origin, source=group.name, key=str(value), location=None, started_at=start)
             for value in shape.leaves.get(key.path, ())
         ]
     compiled = compiled_preset(group.preset.name, environ)

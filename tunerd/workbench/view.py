@@ -55,7 +55,7 @@ def view_of(evaluation: Evaluation) -> View:
         "recording": None if recording is None else {
             "key": recording.key,
             "id": recording.id,
-            "url": recording.url,
+            "url": recording.location,
             "started_at": recording.started_at,
             "duration_s": recording.duration_s,
             "expires_at": recording.expires_at,
@@ -69,7 +69,7 @@ def view_of(evaluation: Evaluation) -> View:
         "redacted": dict(explanation.mapped.notes.redacted),
         "left_out": list(explanation.mapped.notes.left_out),
         "strategies": [
-            {"rule": one.rule, "answer": one.answer, "url": getattr(one.strategy, "url", None),
+            {"rule": one.rule, "answer": one.answer, "url": getattr(one.strategy, "location", None),
              "key": getattr(one.strategy, "key", None)}
             for one in explanation.strategies
         ],

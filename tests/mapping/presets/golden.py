@@ -79,7 +79,7 @@ def map_file(preset: str, form: Form, file: Path, raw: bytes | None = None) -> M
 
 def body_of(call: Call, form: Form) -> dict[str, Any]:
     """The body to post, with the URL of the first strategy that has one, else the stand-in."""
-    url = next((s.url for s in call.strategies if isinstance(s, UrlStrategy) and s.url), STAND_IN)
+    url = next((s.location for s in call.strategies if isinstance(s, UrlStrategy) and s.location), STAND_IN)
     body = freeze_body(call.payload, url, call.checked_for, form)
     assert isinstance(body, bytes), body
     read: dict[str, Any] = orjson.loads(body)
@@ -108,14 +108,14 @@ def told(mapped: Mapped) -> dict[str, Any]:
 
 
 def _recording(recording: Recording) -> dict[str, Any]:
-    names = ("key", "url", "started_at", "duration_s", "expires_at")
-    return {name: value for name in names if (value := getattr(recording, name)) is not None}
+    names = {"key": "key", "url": "location", "started_at": "started_at", "duration_s": "duration_s", "expires_at": "expires_at"}
+    return {name: value for name, field in names.items() if (value := getattr(recording, field)) is not None}
 
 
 def _strategy(strategy: Strategy) -> dict[str, Any]:
     made: Mapping[str, Any]
     if isinstance(strategy, UrlStrategy):
-        made = {"url": strategy.url, "expires_at": strategy.expires_at}
+        made = {"url": strategy.location, "expires_at": strategy.expires_at}
     elif isinstance(strategy, ManifestStrategy):
         within = "any" if strategy.within_s is None else strategy.within_s
         made = {"manifest": strategy.source, "key": strategy.key, "within": within, "wait_s": strategy.wait_s}

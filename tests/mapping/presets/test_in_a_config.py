@@ -75,7 +75,7 @@ def test_where_audio_is_served_has_to_be_said(preset: str, name: str, fixture: s
     own = configured(plain(preset, f', manifest: {{let: {{{name}: {{const: "https://own.example.com/a/"}}}}}}'))
     recording = mapped(own, preset, f"{preset}/{fixture}").recording
     assert recording is not None
-    assert recording.url == url
+    assert recording.location == url
 
 
 def test_a_table_of_a_preset_can_be_replaced() -> None:

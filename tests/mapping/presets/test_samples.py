@@ -101,4 +101,4 @@ def test_a_recording_has_its_key_and_length(file: str) -> None:
     preset, key, duration_s, has_url = RECORDINGS[file]
     recording = map_file(preset, Form.CREATE_CALL, SAMPLES / file).recording
     assert recording is not None
-    assert (recording.key, recording.duration_s, recording.url is not None) == (key, duration_s, has_url)
+    assert (recording.key, recording.duration_s, recording.location is not None) == (key, duration_s, has_url)

@@ -33,7 +33,7 @@ def _mapped(source: str, form: Form, documents: Sequence[Document]) -> list[Mapp
 
 def _told(mapped: Mapped, for_send_calls: Mapped) -> str:
     if mapped.recording is not None:
-        return "recording" if mapped.recording.url else "recording: there is none"
+        return "recording" if mapped.recording.location else "recording: there is none"
     if mapped.ignored is not None:
         return "ignored"
     if mapped.refused is not None:

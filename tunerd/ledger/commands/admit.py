@@ -12,7 +12,7 @@ from tunerd.ledger.commands.join import match, resolve
 from tunerd.ledger.commands.keep_recording import keep
 from tunerd.ledger.commands.place_call import place
 from tunerd.ledger.commands.refuse import complete, ignore, refuse, supersede
-from tunerd.ledger.matching import brings_url
+from tunerd.ledger.decision import brings_location
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.outcome import FailReason
@@ -72,7 +72,7 @@ def _untouched(
     return [
         (call, row)
         for call, (verdict, row) in zip(admission.calls, placed, strict=True)
-        if verdict is AdmitVerdict.NEW and times[row.row] == 1 and (not row.seeks or brings_url(call.strategies, now))
+        if verdict is AdmitVerdict.NEW and times[row.row] == 1 and (not row.seeks or brings_location(call.strategies, now))
     ]
 
 

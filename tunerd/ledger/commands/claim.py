@@ -8,7 +8,7 @@ from tunerd.call import Call, Form, Refusal, State
 from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, Reservation, Unfrozen
 from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.join import fail, resolve
-from tunerd.ledger.matching import Absence
+from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
@@ -138,17 +138,17 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     """The URL is no longer served: the next strategy answers, or the call fails. Its frozen body holds the URL and is thawed."""
     store.thaw(row)
     described = [
-        one for one in store.recordings.taken(row.row) if one.url is not None and one.expires_at != row.recording_expires_at
+        one for one in store.recordings.taken(row.row) if one.location is not None and one.expires_at != row.recording_expires_at
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, recording_url=fresh.url, recording_expires_at=fresh.expires_at)
+        store.change(row, recording_location=fresh.location, recording_expires_at=fresh.expires_at)
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))
     if row.seeks:
         store.wants.seek(row.row, True)
-    store.change(row, recording_url=None, recording_expires_at=None, joined=None)
+    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
     return resolve(store, row, now)
 
 
@@ -161,7 +161,7 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     payload, checked_for = store.bodies.payload(row.row)
     if payload is None:
         return fail(store, row, _LOST, now, Move.END)
-    made = freeze(Unfrozen(payload=payload, recording_url=row.recording_url or "", checked_for=checked_for))
+    made = freeze(Unfrozen(payload=payload, recording_url=row.recording_location or "", checked_for=checked_for))
     if isinstance(made, Refusal):
         return fail(store, row, made, now, Move.END)
     row.patch = delta_of(payload, made)

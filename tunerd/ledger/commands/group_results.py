@@ -191,6 +191,6 @@ def _leave_out(store: Store, group: KeptGroup, row: LedgerRow, now: float) -> No
     if row.seeks:
         store.wants.set(row.row, ())
         store.change(row, seeks=False)
-    store.move(row, Move.REWRITE, State.IGNORED, now, kind=RowKind.GROUP, due_at=None, recording_url=None,
+    store.move(row, Move.REWRITE, State.IGNORED, now, kind=RowKind.GROUP, due_at=None, recording_location=None,
                recording_expires_at=None, joined=None, reason=None, place="", detail="", dismissed=False)  # fmt: skip
     store.history.add(row, now, "ignored")

@@ -5,22 +5,8 @@ from typing import Final
 
 from tunerd.call import ManifestStrategy, Refusal, State, Strategy
 from tunerd.ledger import FailedCall, Matched
-from tunerd.ledger.matching import (
-    Absence,
-    Candidate,
-    Decision,
-    Exhausted,
-    Partner,
-    Standing,
-    Tie,
-    Use,
-    WaitUntil,
-    closeness,
-    decide,
-    partners,
-    taken_from,
-    wants_of,
-)
+from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
+from tunerd.ledger.matching import Candidate, Partner, Standing, Tie, closeness, partners, taken_from
 from tunerd.ledger.matching_words import tie_words
 from tunerd.ledger.rows import LedgerRow, Want
 from tunerd.ledger.sql.store import Store
@@ -156,7 +142,7 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 State.DUE,
                 now,
                 due_at=now,
-                recording_url=decision.url,
+                recording_location=decision.location,
                 recording_expires_at=decision.expires_at,
                 joined=decision.position,
                 reason=None,
@@ -176,7 +162,7 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 if row.due_at != decision.at:
                     store.change(row, due_at=decision.at)
             else:
-                store.move(row, move, State.WAITING, now, due_at=decision.at, recording_url=None, recording_expires_at=None)
+                store.move(row, move, State.WAITING, now, due_at=decision.at, recording_location=None, recording_expires_at=None)
             return None
         case Exhausted():
             if row.state is State.FAILED and move is Move.DECIDE:

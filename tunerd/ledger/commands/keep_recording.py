@@ -9,7 +9,7 @@ from typing import Final
 from tunerd.call import Recording, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
-from tunerd.ledger.matching import Absence
+from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import KeptRecording, LedgerRow, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
@@ -35,7 +35,7 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
         described = replace(described, id=old.id)
     store.recordings.change(described)
     row = None if old.taken_by is None else store.calls.get(old.taken_by)
-    if row is None or (described.url, described.expires_at) == (old.url, old.expires_at):
+    if row is None or (described.location, described.expires_at) == (old.location, old.expires_at):
         return None
     return _describe_again(store, row, old, described, now)
 
@@ -46,7 +46,7 @@ def _kept(recording: Recording, now: float) -> KeptRecording:
         source=recording.source,
         key=recording.key,
         id=recording.id,
-        url=recording.url,
+        location=recording.location,
         started_at_ms=None if recording.started_at is None else round(recording.started_at * 1000),
         expires_at=recording.expires_at,
         path=origin.path,
@@ -70,16 +70,16 @@ def _describe_again(
     wants = [want for want in store.wants.of(row.row) if (want.source, want.key) == (old.source, old.key)]
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
-        if described.url is not None:
-            store.change(row, recording_url=described.url, recording_expires_at=described.expires_at)
+        if described.location is not None:
+            store.change(row, recording_location=described.location, recording_expires_at=described.expires_at)
             return None
         store.wants.answer(row.row, joined.position, Absence(at=now))  # there is none after all
         store.wants.seek(row.row, True)
-        store.change(row, recording_url=None, recording_expires_at=None, joined=None)
+        store.change(row, recording_location=None, recording_expires_at=None, joined=None)
         return resolve(store, row, now)
-    if described.url is None or not (row.state is State.WAITING or is_revivable(row)):
+    if described.location is None or not (row.state is State.WAITING or is_revivable(row)):
         return None
-    if old.url is None:
+    if old.location is None:
         _reopen(store, row, wants, described)
         return None
     expired = next((want for want in wants if want.absence is not None and want.absence.expired), None)
@@ -105,7 +105,7 @@ def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, n
         State.DUE,
         now,
         due_at=now,
-        recording_url=described.url,
+        recording_location=described.location,
         recording_expires_at=described.expires_at,
         joined=want.position,
         reason=None,

@@ -59,10 +59,10 @@ def requeue(store: Store, row_id: int, now: float) -> State:
         "waits_from": now,
     }
     is_served = row.recording_expires_at is None or row.recording_expires_at > now
-    if row.recording_url is not None and is_served:
+    if row.recording_location is not None and is_served:
         store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh)
     else:
-        unserved = {"recording_url": None, "recording_expires_at": None}
+        unserved = {"recording_location": None, "recording_expires_at": None}
         store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh, **unserved)
         if row.seeks:
             store.wants.seek(row.row, True)

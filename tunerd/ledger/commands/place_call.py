@@ -6,7 +6,7 @@ from tunerd.call import Call, Refusal, State
 from tunerd.ledger import AdmitVerdict, FailedCall, StoredPauses
 from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.refuse import is_superseded
-from tunerd.ledger.matching import Use, brings_url, decide, wants_of
+from tunerd.ledger.decision import Use, brings_location, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
@@ -41,7 +41,7 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
         row.reason, row.place, row.detail = FailReason.ID_CONFLICT.value, "call_id", _conflict_words(holder, call)
     else:
         row.seeks = bool(wants_of(call.strategies))
-        if not row.seeks or brings_url(call.strategies, now):
+        if not row.seeks or brings_location(call.strategies, now):
             _decide_before(row, call, now)
     store.add(row, body)
     if holder is not None:
@@ -65,7 +65,7 @@ def _decide_before(row: LedgerRow, call: Call, now: float) -> None:
     """Most calls bring their URL: they are written once, as due, and not first as waiting."""
     decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now)
     if isinstance(decision, Use):
-        row.state, row.recording_url, row.recording_expires_at = State.DUE, decision.url, decision.expires_at
+        row.state, row.recording_location, row.recording_expires_at = State.DUE, decision.location, decision.expires_at
 
 
 def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVerdict, LedgerRow]:
@@ -90,8 +90,8 @@ def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVe
 
 _REWRITTEN: Final = (
     "source", "destination", "workspace", "agent", "call_id", "path", "offset", "mtime_ns", "started_at_ms", "ended_at_ms",
-    "settled_at", "due_at", "waits_from", "attempts", "first_attempt_at", "status", "reason", "place", "detail", "recording_url",
-    "recording_expires_at", "joined", "dismissed",
+    "settled_at", "due_at", "waits_from", "attempts", "first_attempt_at", "status", "reason", "place", "detail",
+    "recording_location", "recording_expires_at", "joined", "dismissed",
 )  # fmt: skip
 """Columns that a row has from its document, or that begin anew with another one."""
 

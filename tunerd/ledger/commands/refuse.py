@@ -50,7 +50,7 @@ def refuse_into(store: Store, row: LedgerRow, refused: RefusedDocument, now: flo
     columns = _columns(refused) | {
         "kind": RowKind.GROUP if row.gathers else RowKind.REFUSED,
         "call_id": refused.call_id or (row.call_id if row.gathers else None),
-        **dict.fromkeys(("due_at", "recording_url", "recording_expires_at", "joined")),
+        **dict.fromkeys(("due_at", "recording_location", "recording_expires_at", "joined")),
     }
     if not note:
         store.change(row, **columns)

@@ -33,7 +33,7 @@ CREATE TABLE call (
     place TEXT NOT NULL,
     detail TEXT NOT NULL,
     tuner_call_id TEXT,
-    recording_url TEXT,
+    recording_location TEXT,
     recording_expires_at REAL,
     joined INTEGER,
     form TEXT,
@@ -103,7 +103,7 @@ CREATE TABLE recording (
     source TEXT NOT NULL,
     key TEXT NOT NULL,
     id TEXT NOT NULL,                     -- '' where the manifest gives none
-    url TEXT,
+    location TEXT,                        -- Location.text (location.py); NULL: there will never be one
     started_at_ms INTEGER,
     expires_at REAL,
     path TEXT NOT NULL,

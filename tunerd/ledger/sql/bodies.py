@@ -172,7 +172,7 @@ def _matching_text(body: Body) -> str:
 
 def _strategy_list(strategy: Strategy) -> list[object]:
     if isinstance(strategy, UrlStrategy):
-        return ["url", strategy.url, strategy.expires_at]
+        return ["url", strategy.location, strategy.expires_at]
     return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s]
 
 
@@ -199,7 +199,7 @@ def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
     if items[0] == "url":
-        return UrlStrategy(url=items[1], expires_at=items[2])
+        return UrlStrategy(location=items[1], expires_at=items[2])
     return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
 
 

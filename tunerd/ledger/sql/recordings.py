@@ -8,13 +8,14 @@ from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.columns import RecordColumns, from_text
 from tunerd.ledger.sql.database import Database
+from tunerd.location import LocationKind, stored_location
 
 NEAR: Final = 8
 """How many recordings, or calls, on each side of a start are looked at."""
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, url, started_at_ms, expires_at, known_at, path FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, known_at, path FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = "SELECT source, key, started_at_ms FROM recording WHERE"
@@ -28,12 +29,13 @@ SAME_START: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
     "AND started_at_ms BETWEEN :earliest AND :latest ORDER BY abs(started_at_ms - :start), row LIMIT 1"
 )
-SAME_URL: Final = (
+SAME_LOCATION: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
     "AND (:any_start = 1 OR started_at_ms IS NULL) "
-    "AND (url = :bare OR substr(url, 1, length(:begins)) = :begins OR (:has_url = 0 AND url IS NULL)) ORDER BY row LIMIT 1"
+    "AND (location = :bare OR substr(location, 1, length(:begins)) = :begins OR (:has_location = 0 AND location IS NULL)) "
+    "ORDER BY row LIMIT 1"
 )
-"""The same recording described again, known by its id, by key and start, or by key and URL. A URL counts without its query,
+"""The same recording described again, known by its id, by key and start, or by key and location. A URL counts without its query,
 which is signed anew for each description. With an id only those without one are compared."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
@@ -84,12 +86,12 @@ class Recordings:
             near = {"start": start, "earliest": start - apart_ms, "latest": start + apart_ms}
             if same := self._rows(SAME_START, values | near):
                 return same[0]
-        bare = None if r.url is None else r.url.partition("?")[0]
-        values |= {
-            "any_start": int(start is None), "bare": bare, "begins": None if bare is None else f"{bare}?",
-            "has_url": int(bare is not None),
-        }  # fmt: skip
-        same = self._rows(SAME_URL, values)
+        bare = begins = r.location
+        if bare is not None and stored_location(bare).kind is LocationKind.URL:
+            bare = bare.partition("?")[0]
+            begins = f"{bare}?"
+        values |= {"any_start": int(start is None), "bare": bare, "begins": begins, "has_location": int(bare is not None)}
+        same = self._rows(SAME_LOCATION, values)
         return same[0] if same else None
 
     def taken(self, call: int) -> Sequence[KeptRecording]:
@@ -116,8 +118,8 @@ class Recordings:
             found += self._execute(sql, (source, key, started_at_ms))
         found += self._execute(FREE_WITHOUT_START, (source, key))
         return [
-            Free(row=row, url=url, started_at_ms=at, expires_at=expires, known_at=known, path=from_text(path))
-            for row, url, at, expires, known, path in found
+            Free(row=row, location=location, started_at_ms=at, expires_at=expires, known_at=known, path=from_text(path))
+            for row, location, at, expires, known, path in found
         ]
 
     def unmatched(self) -> dict[str, int]:

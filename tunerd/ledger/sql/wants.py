@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.ledger import FarRule
-from tunerd.ledger.matching import Absence
+from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
 from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.database import Cursor, Database

@@ -1,0 +1,149 @@
+"""What becomes of a call whose strategies have answered, or not yet (the rules of docs/recordings.md). Pure: known answers go in,
+a decision comes out. Which recording belongs to which call is matching.py's matter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
+from tunerd.ledger.matching import Candidate, Tie
+from tunerd.outcome import FailReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absence:
+    """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
+
+    at: float
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
+
+    position: int
+    recording: int
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
+    """The call is ready: its recording is here."""
+
+    location: str
+    expires_at: float | None = None
+    recording: int | None = None
+    """The stored recording that it takes; None for a location of the document or of `on_missing`."""
+    position: int | None = None
+    """The strategy that the recording answers."""
+    closes: tuple[Closing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitUntil:
+    at: float
+    """When time alone may change the decision."""
+    closes: tuple[Closing, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhausted:
+    reason: FailReason
+    tie: Tie | None = None
+    closes: tuple[Closing, ...] = ()
+
+
+Decision: TypeAlias = Use | WaitUntil | Exhausted
+
+
+def decide(
+    strategies: Sequence[Strategy],
+    on_missing: OnMissing,
+    *,
+    offers: Mapping[int, Candidate | Tie],
+    answers: Mapping[int, Absence],
+    waits_from: float,
+    now: float,
+) -> Decision:
+    """What becomes of a call. `offers` and `answers` go by the strategy's position.
+
+    Strategies are asked top to bottom while their waits run at the same time: a later one counts only when all before it have
+    answered "absent" or their wait is over. A URL that has expired counts as absent. A recording that may only be taken later
+    keeps its strategy waiting until then.
+    """
+    closes: list[Closing] = []
+    open_until: list[float] = []  # waits of unanswered strategies that still run
+    silent_at = waits_from  # when the last strategy was done
+    expired = False
+    tie: Tie | None = None
+    for position, strategy in enumerate(strategies):
+        if isinstance(strategy, UrlStrategy):
+            if strategy.location is None:
+                continue
+            if strategy.expires_at is not None and strategy.expires_at <= now:
+                expired = True
+            elif not open_until:
+                return Use(location=strategy.location, expires_at=strategy.expires_at, closes=tuple(closes))
+            continue
+        if not strategy.key:
+            continue
+        offered = offers.get(position)
+        if isinstance(offered, Candidate) and offered.at > now:
+            open_until.append(offered.at)
+            silent_at = max(silent_at, offered.at)
+            continue
+        tie = offered if isinstance(offered, Tie) else tie
+        found = offered.found if isinstance(offered, Candidate) else None
+        gone = found is not None and found.expires_at is not None and found.expires_at <= now
+        if found is not None and found.location is not None and not gone:
+            if not open_until:
+                return Use(location=found.location, expires_at=found.expires_at, recording=found.row, position=position,
+                           closes=tuple(closes))  # fmt: skip
+        elif found is not None:
+            closes.append(Closing(position=position, recording=found.row, expired=found.location is not None))
+            expired |= found.location is not None
+            silent_at = max(silent_at, now)
+            continue
+        elif (answer := answers.get(position)) is not None:
+            expired |= answer.expired
+            silent_at = max(silent_at, answer.at)
+            continue
+        until = waits_from + strategy.wait_s
+        silent_at = max(silent_at, until)
+        if until > now:
+            open_until.append(until)
+    if open_until:
+        return WaitUntil(at=min(open_until), closes=tuple(closes))
+    return _missing(on_missing, expired, tie, silent_at, now, tuple(closes))
+
+
+def _missing(
+    on_missing: OnMissing, expired: bool, tie: Tie | None, silent_at: float, now: float, closes: tuple[Closing, ...]
+) -> Decision:
+    if isinstance(on_missing, SendAnyway):
+        return Use(location=on_missing.url, closes=closes)
+    if tie is not None:
+        return Exhausted(reason=FailReason.RECORDING_AMBIGUOUS, tie=tie, closes=closes)
+    if expired:
+        return Exhausted(reason=FailReason.RECORDING_EXPIRED, closes=closes)
+    if isinstance(on_missing, Hold) and silent_at + on_missing.hold_s > now:
+        return WaitUntil(at=silent_at + on_missing.hold_s, closes=closes)
+    return Exhausted(reason=FailReason.RECORDING_MISSING, closes=closes)
+
+
+def wants_of(strategies: Sequence[Strategy]) -> Sequence[tuple[int, ManifestStrategy]]:
+    """The manifest strategies that look for something, with their positions; a null or empty key matches nothing."""
+    return [(i, s) for i, s in enumerate(strategies) if isinstance(s, ManifestStrategy) and s.key]
+
+
+def brings_location(strategies: Sequence[Strategy], now: float) -> bool:
+    """Whether the document itself brings a location that has not expired, and no manifest is asked before it."""
+    for strategy in strategies:
+        if isinstance(strategy, UrlStrategy):
+            if strategy.location is not None and (strategy.expires_at is None or strategy.expires_at > now):
+                return True
+        elif strategy.key:
+            return False
+    return False
