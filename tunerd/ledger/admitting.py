@@ -47,6 +47,19 @@ class FileMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WantedFile:
+    """A file that calls look for."""
+
+    name: str
+    """Absolute; `*` and the like stand for other characters (file_pattern.py)."""
+    note: str
+    """What was seen of it last."""
+    times: tuple[float, float] | None
+    """The calls compare the time at which it was last written: it has to be between these (Unix seconds). None: the name is the
+    call's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Continued:
     """A log is read on from the place where reading stopped. A line that was refused there, and that begins like the line which
     is there now, was unfinished."""
