@@ -6,8 +6,9 @@ becomes part of a name, so that nothing in it stands for other characters.
 
 import fnmatch
 import re
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from tunerd.record import positional_record
 
 FILES: Final = "file:"
 """Source of such wants and of the recordings that are found for them, in the ledger. No configured source has this name."""
@@ -24,7 +25,7 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(r"[\g<0>]", text)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class FilePattern:
     """Which files a call looks for."""
 

@@ -1,13 +1,13 @@
 """Strategy `file:` of `recording:`, a recording on this machine. Each key is declared here once (settings.py). Pure."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from tunerd.config.settings import TEXT, Seconds, Setting
+from tunerd.record import record
 from tunerd.yaml_location import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FileRule:
     """A file on this machine, by its name."""
 

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
@@ -15,13 +14,14 @@ from tunerd.audio.local import AudioDirectories
 from tunerd.file_identity import FileIdentity
 from tunerd.file_pattern import FilePattern, NamePart, fits
 from tunerd.intake.writers import Writers
+from tunerd.record import positional_record
 from tunerd.source_tree import OpenTree, SourceTree
 
 MOST_FILES: Final = 1000
 """The most files of one name that are looked at in one turn."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class SeenFile:
     """A file that has a name which is looked for."""
 

@@ -25,6 +25,7 @@ from tunerd.intake.admission import failures_of
 from tunerd.intake.file_search import FileSearch, SeenFile
 from tunerd.ledger import Admission, Admitted, FileQueries, LedgerUnavailable, WantedFile
 from tunerd.location import file_location
+from tunerd.record import positional_record
 
 TURN_S: Final = 0.05
 """How long the names of one turn are looked at; the next turn continues with the next name."""
@@ -36,7 +37,7 @@ _REMEMBERED: Final = 10_000
 _FORGOTTEN_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class SearchedDirectory:
     """Where `file:` strategies look."""
 
