@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 ROOT: Final = Path(__file__).parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS: Final = {
-    "requirements.lock": PROJECT["project"]["dependencies"],
+    "requirements.lock": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["cloud"]],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
 }
 _PIN: Final = re.compile(

@@ -139,6 +139,8 @@ class _CreateCall(_Body):
     call_analysis: _Object | None = None
     metadata: _Object | None = None
     general_meta_data_raw: _Object | None = None
+    llm_trace: _Object | None = None
+    """In no published table; Tuner's own SDK has it."""
     sip_call_id: str | None = None
     sip_headers: _Object | None = None
     recipient: str | None = None
