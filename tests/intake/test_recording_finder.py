@@ -1,5 +1,6 @@
 """Files that calls wait for: which file is whose, and when it is finished."""
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -8,14 +9,20 @@ from pathlib import Path
 import pytest
 
 from tests.audio import made
+from tests.intake.harness import put, source
+from tests.mapping.sources import CREATE
 from tunerd.call import ManifestStrategy, State
-from tunerd.config import FileRule, Source
+from tunerd.clock import SystemClock
+from tunerd.config import AudioSettings, FileRule, Source
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import RecordingAdmitted, RecordingMatched
 from tunerd.file_identity import FileIdentity
 from tunerd.file_pattern import FILES, escaped
 from tunerd.intake.file_search import SeenFile
 from tunerd.intake.recording_finder import PATIENCE_S, RecordingFinder, SearchedDirectory, directories_of, settles_in
+from tunerd.intake.sources import Intake
 from tunerd.ledger import Admission, Filter
+from tunerd.mapping import compile_source
 from tunerd.testing import FakeClock, MemoryLedger, Recorder, make_call
 from tunerd.yaml_location import Node, YamlLocation
 
@@ -322,3 +329,43 @@ def test_directories_of_strategies() -> None:
     one = Source(name="one", path="/calls", recording=(FileRule(file=rule), FileRule(file=rule, directory="/rec")))
     two = Source(name="two", path="/other", recording=(FileRule(file=rule, directory="/rec/", settle_s=9.0),))
     assert directories_of([one, two]) == {"/calls": SearchedDirectory("one", 5.0), "/rec": SearchedDirectory("two", 9.0)}
+
+
+# A running intake.
+
+RULES = """
+call:
+  call_id: doc.id
+  call_type: {const: phone_call}
+  start_timestamp: 1782900000000
+  end_timestamp: 1782900060000
+  transcript_with_tool_calls: {for_each: {m: doc.said}, role: {const: user}, text: m, start_ms: 0}
+"""
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_a_document_and_its_file_in_one_directory(tmp_path: Path, final: bool) -> None:
+    """A running intake, and the sweep of a `run --once`, find the file beside the document with nobody's help."""
+    members = parse_yaml(RULES, "config.yaml").value
+    assert isinstance(members, dict)
+    name = Node("concat(doc.id, '.wav')", YamlLocation("", 1, 1))
+    agent = source(
+        tmp_path, call=members["call"], recording=(FileRule(file=name, settle_s=0.2),), agent_remote_identifier="bot",
+        audio=AudioSettings(publish="upload"),
+    )  # fmt: skip
+    mapping = compile_source(agent, CREATE, sources_with_started_at={}, environ={})
+    ledger, told, stop = MemoryLedger(), Recorder(), asyncio.Event()
+    intake = Intake([agent], ledger, {"agent": mapping.map}, SystemClock(), told)
+    put(tmp_path / "c1.json", {"id": "c1", "said": ["hello"]})
+    write(tmp_path, "c1.wav")
+    async with asyncio.timeout(30):
+        if final:
+            await intake.sweep()
+            intake.close()
+        else:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(intake.run(stop))
+                await told.until(RecordingMatched)
+                stop.set()
+    (row,) = await ledger.calls(Filter(call_ids=frozenset({"c1"}), dismissed=None))
+    assert (row.state, row.recording_location) == (State.DUE, f"file://{tmp_path}/c1.wav")
