@@ -36,6 +36,7 @@ from tunerd.ledger.sending import (
     Settlement,
     StoredPauses,
     Unfrozen,
+    UrlToSign,
 )
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
     "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
     "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation", "Retention", "Settlement",
-    "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",
+    "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "UrlToSign",
+    "WritePath",
 ]  # fmt: skip
