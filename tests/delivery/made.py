@@ -36,7 +36,7 @@ def claimed(**changes: Any) -> Claimed:
     return Claimed(**{**given, **changes})
 
 
-def as_it_is(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, url_rule: str = "") -> bytes | Refusal:
+def as_it_is(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, *, url_rule: str = "") -> bytes | Refusal:
     return payload
 
 

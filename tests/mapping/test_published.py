@@ -60,15 +60,15 @@ def test_both_forms_carry_it(form: Form) -> None:
         b'"transcript_with_tool_calls":[{"role":"user","text":"hi","start_ms":0,"end_ms":1}]}'
     )
     rule = "concat('https://cdn.example/', location.name)"
-    body = freeze_body(payload, "file:///var/rec/a.wav", Form.CREATE_CALL, form, rule)
+    body = freeze_body(payload, "file:///var/rec/a.wav", Form.CREATE_CALL, form, url_rule=rule)
     assert isinstance(body, bytes)
     assert b'"recording_url":"https://cdn.example/a.wav"' in body
-    assert isinstance(freeze_body(payload, "embedded:7", Form.CREATE_CALL, form, rule), Refusal)
+    assert isinstance(freeze_body(payload, "embedded:7", Form.CREATE_CALL, form, url_rule=rule), Refusal)
 
 
 @pytest.mark.parametrize(
     ("rule", "says"),
-    [("concat('https://cdn.example/', doc.name)", "doc"), ("concat(", "never closed"), (3, "takes an expression")],
+    [("concat('https://cdn.example/', doc.name)", "doc"), ("concat(", "ends too early"), (3, "takes an expression")],
 )
 def test_a_wrong_rule_is_found_at_load(rule: str | int, says: str) -> None:
     """A rule that reads anything but the location, or is no expression, is a problem with its place."""

@@ -1,9 +1,11 @@
 """A URL with which anybody can read an object until it ends: what objects.py gives, importable without obstore."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SignedUrl:
     url: str = field(repr=False)
     """A secret: whoever has it can read the object."""

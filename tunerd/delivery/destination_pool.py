@@ -271,7 +271,7 @@ class DestinationPool:
 
 def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
     def frozen(call: Unfrozen) -> bytes | Refusal:
-        return freeze(call.payload, call.recording_url, call.checked_for, form, call.url_rule)
+        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule)
 
     return frozen
 

@@ -5,7 +5,6 @@ asked for none of them. What is an object's own is decided for its call. Nothing
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.audio.object_faults import FaultKind, ObjectFault
@@ -13,17 +12,18 @@ from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.ledger import Deferred, Ended, UrlToSign
 from tunerd.outcome import FailReason, RetryReason
+from tunerd.record import positional_record
 
 PAUSE_S: Final = 5.0
 _LONGEST_PAUSE_S: Final = 300.0
 _PATIENCE_S: Final = {FaultKind.MISSING: 1800.0, FaultKind.DENIED: 86_400.0}
-"""How long after its document was read a call waits for an object that may not be there yet. Of a missing object S3 says "denied",
-too, to those who may not list the bucket."""
+"""How long after its document was read a call waits for an object that may not be there yet. Of a missing object S3, too, says
+"denied" to those who may not list the bucket."""
 _LOOK_AGAIN_S: Final = (10.0, 600.0)
 _REASONS: Final = {FaultKind.TOO_LONG: FailReason.RECORDING_TOO_LONG, FaultKind.ADDRESS: FailReason.INVALID}
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class _BucketPause:
     until: float
     length_s: float

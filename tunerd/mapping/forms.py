@@ -23,7 +23,9 @@ def fields_not_carried(form: Form) -> frozenset[str]:
     return frozenset() if form is Form.CREATE_CALL else ONLY_CREATE_CALL
 
 
-def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, url_rule: str = "") -> bytes | Refusal:
+def freeze_body(
+    payload: bytes, recording_url: str, checked_for: Form | None, form: Form, *, url_rule: str = ""
+) -> bytes | Refusal:
     """The body to post, or why the form does not take it. With `url_rule`, `recording_url` is another location, and the rule
     gives its URL.
 

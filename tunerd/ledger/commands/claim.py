@@ -1,7 +1,7 @@
 """Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Form, Publish, Refusal, State
@@ -14,6 +14,7 @@ from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
@@ -32,7 +33,7 @@ _SIGNATURE_OVER: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ClaimRequest:
     """The arguments of a claim."""
 
