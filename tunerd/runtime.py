@@ -99,7 +99,7 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session())
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
-        freeze=freeze_body, signer=UrlSigner(clock), clock=clock, emit=emit, chance=random.random)
+        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
     options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))

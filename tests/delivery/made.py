@@ -63,7 +63,7 @@ class Rig:
         self._clock = clock
         self.stopping = asyncio.Event()
         self.delivery = DeliveryService(
-            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, signer=UrlSigner(clock), clock=clock, emit=self.told,
+            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, signer=UrlSigner(clock, self.told), clock=clock, emit=self.told,
             chance=lambda: 0.5)
         )  # fmt: skip
         self.task: asyncio.Task[None] | None = None

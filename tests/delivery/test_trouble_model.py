@@ -61,7 +61,7 @@ class Life:
         self.stop = asyncio.Event()
         self.delivery = DeliveryService(
             [destination()], Settings(concurrency=4), Ports(ledger=self.ledger, connect=scripted(self.upload), freeze=as_it_is,
-            signer=UrlSigner(self.clock), clock=self.clock, emit=self.told, chance=self.chance.random)
+            signer=UrlSigner(self.clock, self.told), clock=self.clock, emit=self.told, chance=self.chance.random)
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.delivery.run(self.stop))
 

@@ -10,6 +10,7 @@ from typing import Final
 from tunerd.audio.object_faults import FaultKind, ObjectFault
 from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
+from tunerd.events import BucketPaused, BucketResumed, Emit
 from tunerd.ledger import Deferred, Ended, UrlToSign
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.record import positional_record
@@ -25,6 +26,7 @@ _REASONS: Final = {FaultKind.TOO_LONG: FailReason.RECORDING_TOO_LONG, FaultKind.
 
 @positional_record
 class _BucketPause:
+    since: float
     until: float
     length_s: float
     fault: ObjectFault
@@ -33,8 +35,8 @@ class _BucketPause:
 class UrlSigner:
     """One for all destinations: they share the buckets, and the credentials of the process."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, emit: Emit) -> None:
+        self._clock, self._emit = clock, emit
         self._sign: Callable[[str, float], Awaitable[SignedUrl]] | None = None
         self._pauses: dict[str, _BucketPause] = {}
         """By scheme and bucket."""
@@ -57,9 +59,12 @@ class UrlSigner:
                 return _decided(fault, now, settled_at)
             if self._pauses.get(bucket) is pause:  # otherwise another call has just found the same
                 length_s = PAUSE_S if pause is None else min(2 * pause.length_s, _LONGEST_PAUSE_S)
-                self._pauses[bucket] = _BucketPause(now + length_s, length_s, fault)
+                self._pauses[bucket] = _BucketPause(now if pause is None else pause.since, now + length_s, length_s, fault)
+                if pause is None or pause.fault.kind is not fault.kind:
+                    self._emit(BucketPaused(bucket=bucket, what=str(fault)))
             return _later(self._pauses[bucket].until, fault)
-        self._pauses.pop(bucket, None)
+        if (over := self._pauses.pop(bucket, None)) is not None:
+            self._emit(BucketResumed(bucket=bucket, lasted_s=self._clock.now() - over.since))
         return signed
 
 
