@@ -5,7 +5,15 @@ import orjson
 import pytest
 
 from tests.mapping.sources import REST, compiled, document
-from tunerd.location import BadLocation, LocationKind, file_location, parse_location, stored_location, url_location, without_secrets
+from tunerd.location import (
+    BadLocation,
+    LocationKind,
+    file_location,
+    parse_location,
+    stored_location,
+    url_location,
+    without_secrets,
+)
 from tunerd.outcome import FailReason
 
 GOOD = (
