@@ -6,6 +6,7 @@ from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.location import without_secrets
 from tunerd.outcome import FailReason
 
 
@@ -44,6 +45,7 @@ def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
         tuner_call_id=done.tuner_call_id,
         reason=None,
         detail="Tuner already had it" if done.already_there else "",
+        recording_location=None if row.recording_location is None else without_secrets(row.recording_location),
         form=None,
         patch=None,
         **_attempted(row),
