@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import MappingNotes, State
-from tunerd.outcome import AudioReason, FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.record import record
 
 
@@ -230,46 +231,6 @@ class CallRetried:
 
 
 @record
-class AudioUploaded:
-    """Tuner's storage has the audio of a call, all of it (`size` bytes)."""
-
-    source: str
-    call_id: str
-    size: int
-    attempts: int
-
-
-@record
-class AudioRetried:
-    """An attempt to upload audio was in vain, and is repeated."""
-
-    source: str
-    call_id: str
-    detail: str
-    attempts: int
-
-
-@record
-class AudioFailed:
-    """The audio of a call does not reach Tuner. `holds_call`: the call was not sent, and its failure has an event of its own."""
-
-    source: str
-    call_id: str
-    reason: AudioReason
-    what: str
-    path: str
-    holds_call: bool = False
-
-
-@record
-class AudioNotDisposed:
-    """`after_upload` could not be carried out."""
-
-    source: str
-    why: str
-
-
-@record
 class Unanswered:
     """`run --once`: the first attempt at a destination got no HTTP answer, nor has any other until now."""
 
@@ -292,6 +253,21 @@ class PauseEnded:
     destination: str
     agent: str | None
     reason: PauseReason
+    lasted_s: float
+
+
+@record
+class BucketPaused:
+    """The URLs of its recordings cannot be signed, for a reason that all its objects have in common."""
+
+    bucket: str
+    """`s3://name`"""
+    what: str
+
+
+@record
+class BucketResumed:
+    bucket: str
     lasted_s: float
 
 
@@ -411,7 +387,8 @@ Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
     | FileIgnored | LinesIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
-    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
+    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | BucketPaused | BucketResumed
+    | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
     | AudioRetried | AudioFailed | AudioNotDisposed

@@ -16,6 +16,7 @@ import pytest
 from tests.audio.made import unfinished_wav, wav
 from tests.delivery.made import Rig, delivering, destination
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
@@ -23,7 +24,7 @@ from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded, CallFailed, CallSent, PauseBegan
+from tunerd.events import CallFailed, CallSent, PauseBegan
 from tunerd.ledger import Admission, Filter, StoredCall
 from tunerd.location import LocationKind, file_location
 from tunerd.mapping.forms import freeze_body

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Unsettled
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AudioState
 from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.ports import AudioTools, Ports
 from tunerd.delivery.retry import backoff_s
 from tunerd.delivery.upload_target import BadTarget, read_target
-from tunerd.events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.ledger import AudioEnded, AudioUpload, LedgerUnavailable, Leftover, PendingAudio
 from tunerd.location import stored_location
 from tunerd.outcome import AudioReason

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable, Settled, Unsettled
+from tunerd.audio_events import AudioFailed
 from tunerd.call import AudioState, Form
 from tunerd.delivery.audio_delivery import AudioDelivery
 from tunerd.delivery.destination_pool import DestinationPool
@@ -19,7 +20,6 @@ from tunerd.delivery.permits import Blocked
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.upload_target import BadTarget, read_target, refuse_target
 from tunerd.delivery.worker import Settling, Worker
-from tunerd.events import AudioFailed
 from tunerd.ledger import (
     AudioEnded,
     Delivered,

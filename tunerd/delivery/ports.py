@@ -10,6 +10,7 @@ from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
+from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Emit
 from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, WritePath
 from tunerd.location import LocationKind
@@ -33,6 +34,7 @@ class FreezeBody(Protocol):
         checked_for: Form | None,
         form: Form,
         *,
+        url_rule: str = "",
         uploads: tuple[str, int] | None = None,
         is_placeholder: bool = False,
     ) -> bytes | Refusal: ...
@@ -73,6 +75,7 @@ class Ports:
     ledger: DeliveryLedger
     connect: Connect
     freeze: FreezeBody
+    signer: UrlSigner
     clock: Clock
     emit: Emit
     chance: Callable[[], float]

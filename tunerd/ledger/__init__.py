@@ -39,6 +39,7 @@ from tunerd.ledger.sending import (
     StoredPauses,
     Unfrozen,
     UploadRequest,
+    UrlToSign,
 )
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
 
@@ -49,5 +50,5 @@ __all__ = [
     "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
     "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
     "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",
-    "UploadRequest", "UploadTarget", "WantedFile", "WritePath",
+    "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ import orjson
 from tunerd.call import Form, Refusal
 from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.mapping.limits import check_create_call
+from tunerd.mapping.published import published_url
 from tunerd.outcome import FailReason
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
@@ -28,16 +29,23 @@ def freeze_body(
     checked_for: Form | None,
     form: Form,
     *,
+    url_rule: str = "",
     uploads: tuple[str, int] | None = None,
     is_placeholder: bool = False,
 ) -> bytes | Refusal:
-    """The body to post, or why the form does not take it.
+    """The body to post, or why the form does not take it. With `url_rule`, `recording_url` is another location, and the rule
+    gives its URL.
 
     `payload` is Payload.body_json and `checked_for` what came with it. create-call: the payload and recording_url; it is
     checked only where it was not yet. send-calls: exactly the fields of that form. Pure; the same arguments give the same bytes.
     `uploads`: extension and channels of the audio for which the body asks Tuner for a target; `is_placeholder`: `recording_url`
     need not be a URL.
     """
+    if url_rule:
+        published = published_url(url_rule, recording_url)
+        if isinstance(published, Refusal):
+            return published
+        recording_url = published
     wrong = None if is_placeholder else _url_problem(recording_url, form)
     if wrong is not None:
         return wrong

@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tunerd import audio_events as ae
 from tunerd import events as e
 from tunerd.config.text_forms import REMOVED
 from tunerd.ops.counting import ATTEMPT_BUCKETS, DestinationCounts, HistogramCounts, SourceCounts
@@ -122,7 +123,7 @@ class Metrics:
             e.CallDuplicate: self._call_duplicate, e.DocumentIgnored: self._document_ignored,
             e.LinesIgnored: self._lines_ignored, e.PartsLate: self._parts_late, e.FileDisposed: self._file_disposed,
             e.ConfigReloaded: self._config_reloaded, e.ConfigRefused: self._config_refused, e.Stuck: self._found_stuck,
-            e.AudioUploaded: self._audio_uploaded, e.AudioRetried: self._audio_retried, e.AudioFailed: self._audio_failed,
+            ae.AudioUploaded: self._audio_uploaded, ae.AudioRetried: self._audio_retried, ae.AudioFailed: self._audio_failed,
         }  # fmt: skip
 
     def _of(self, source: str) -> SourceCounts:
@@ -200,14 +201,14 @@ class Metrics:
     def _found_stuck(self, event: e.Stuck) -> None:
         self._stuck[event.what.value] += event.count
 
-    def _audio_uploaded(self, event: e.AudioUploaded) -> None:
+    def _audio_uploaded(self, event: ae.AudioUploaded) -> None:
         self._audio["uploaded"] += 1
         self._audio_bytes += event.size
 
-    def _audio_retried(self, _: e.AudioRetried) -> None:
+    def _audio_retried(self, _: ae.AudioRetried) -> None:
         self._audio["retry"] += 1
 
-    def _audio_failed(self, event: e.AudioFailed) -> None:
+    def _audio_failed(self, event: ae.AudioFailed) -> None:
         self._audio[event.reason.value] += 1
 
     # The families.
