@@ -75,6 +75,7 @@ def _defer(store: Store, row: LedgerRow, done: Deferred, now: float) -> None:
 
 
 def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
+    was_sent = row.form is not None  # without a body its URL could not be signed
     store.move(
         row,
         Move.END,
@@ -84,11 +85,12 @@ def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
         status=done.status,
         reason=done.reason.value,
         detail=done.detail,
-        may_have_arrived=row.may_have_arrived or done.reason is not FailReason.REJECTED,
+        may_have_arrived=row.may_have_arrived or (was_sent and done.reason is not FailReason.REJECTED),
         frozen_by_claim=False,
-        **_attempted(row),
+        **(_attempted(row) if was_sent else {}),
     )
-    why = f"attempt {row.attempts}, {done.reason.value}: {done.detail}"
+    tried = f"attempt {row.attempts}, " if was_sent else ""
+    why = f"{tried}{done.reason.value}: {done.detail}"
     store.history.add(row, now, "failed", done.status, why)
 
 
