@@ -14,6 +14,7 @@ from tests.docs.examples import compiled
 from tests.docs.fences import ROOT
 from tunerd.call import Call, Document, Form, Origin, Recording, State
 from tunerd.ledger import Admission, Delivered, Filter, Unfrozen
+from tunerd.mapping.match_values import match_text
 from tunerd.testing import MemoryLedger
 
 _CALL: Final = "call:\n  call_id: doc.id\n  start_timestamp: doc.started\n  end_timestamp: null\n  duration_ms: 1000\n"
@@ -116,9 +117,11 @@ class Story:
         return Recording(
             origin=Origin(source="egress", path=f"/egress/{self._number}.json", mtime_ns=self._number),
             source="egress",
-            key=str(fields["key"]),
+            key=str(fields.get("key", "")),
+            match=match_text(["caller"], fields) or "",
             location=None if fields.get("absent") else str(fields["url"]),
             started_at=_instant(str(fields["started"])),
+            duration_s=float(str(fields["seconds"])) if "seconds" in fields else None,
         )
 
 

@@ -6,7 +6,8 @@ loading/ reads a file into it. That package knows mapping/; this one does not.
 from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key
 from tunerd.config.secret import Secret
-from tunerd.config.source_settings import Example, ManifestRule, Redact, Source, UrlRule
+from tunerd.config.source_settings import Example, Redact, Source
+from tunerd.config.strategy_rules import ManifestRule, NearestRule, UrlRule
 
 __all__ = [
     "AudioSettings",
@@ -18,6 +19,7 @@ __all__ = [
     "LedgerConfig",
     "Log",
     "ManifestRule",
+    "NearestRule",
     "Redact",
     "Secret",
     "Source",

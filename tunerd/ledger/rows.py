@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Final
 
-from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
+from tunerd.call import AudioPlan, Choice, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.matching import Seeker, Standing
@@ -179,6 +179,7 @@ class Want:
     """The call looks for recordings now."""
     look_at: float | None = None
     """When it may take a recording that is not near."""
+    choice: Choice = Choice.NEAREST
     standing: Standing = Standing.OPEN
     """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
 
@@ -195,6 +196,7 @@ class Want:
             near_ms=self.near_ms,
             ended_at_ms=self.ended_at_ms,
             standing=self.standing,
+            choice=self.choice,
         )
 
 
@@ -205,10 +207,14 @@ class KeptRecording:
     row: int = 0
     source: str
     key: str
+    """Empty where the manifest gives none: then `match` tells it from others."""
+    match: str = ""
+    """Values that its call has, too, as one text; wants of Choice.ONLY have it as their key."""
     id: str = ""
     location: str | None
     started_at_ms: int | None
     expires_at: float | None
+    duration_s: float | None = None
     path: str
     offset: int
     mtime_ns: int

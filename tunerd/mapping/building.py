@@ -4,16 +4,20 @@ This file says which fields and strategies a call and a recording have. rules.py
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Final
 
-from tunerd.config import Destination, ManifestRule, Source, UrlRule
+from tunerd.config import Destination, ManifestRule, NearestRule, Source, UrlRule
+from tunerd.location import URLS, LocationPolicy
 from tunerd.mapping import presets
+from tunerd.mapping.closures import constant
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
+from tunerd.mapping.manifest_facts import ManifestFacts
+from tunerd.mapping.match_values import names_in
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
@@ -25,7 +29,7 @@ from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
-MANIFEST_IDENTITIES: Final = ("key", "url", "id")
+MANIFEST_IDENTITIES: Final = ("key", "url", "id", "match")
 REQUIRED: Final = ("call_id", "call_type", ROWS)
 """A rule has to give them; the times may come from the rows."""
 _CALL_TIMES: Final = frozenset({"start_timestamp", "end_timestamp"})
@@ -43,11 +47,15 @@ class StrategyRules:
 
     path: str
     text: str
-    rule: UrlRule | ManifestRule
+    rule: UrlRule | ManifestRule | NearestRule
     wanted: Run
-    """The URL, or the key."""
-    expires_at: Run | None
+    """The location, the key, or the values that are the same."""
+    expires_at: Run | None = None
     """Epoch ms."""
+    names: frozenset[str] = frozenset()
+    """Of values that are the same."""
+    places: LocationPolicy = URLS
+    """Where a location may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +82,6 @@ class Compiled:
     """`complete` may become true with a document that is no part."""
 
 
-def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
-    """Name of each source that brings recordings -> whether they come with their start."""
-    found: dict[str, bool] = {}
-    for source in sources:
-        manifest = presets.effective(source).manifest
-        if manifest is not None:
-            rule = manifest.value.get("started_at") if isinstance(manifest.value, dict) else None
-            found[source.name] = rule is not None and rule.value is not None
-    return found
-
-
 class Builder:
     """Compiles one source; twice, so kept apart from what runs."""
 
@@ -92,7 +89,7 @@ class Builder:
         self,
         source: Source,
         destination: Destination | None,
-        manifests: Mapping[str, bool],
+        manifests: Mapping[str, ManifestFacts],
         environ: Mapping[str, str],
         path: str,
     ) -> None:
@@ -100,6 +97,10 @@ class Builder:
         self.destination = destination
         self.rules = presets.effective(source)
         self.path_groups: Pattern | None = None
+        self.manifest = manifests.get(source.name, ManifestFacts(places=source.audio.places()))
+        """Of the recordings that the source itself brings."""
+        self.match = frozenset[str]()
+        """Names of the values that its recordings have in common with their calls."""
         self._manifests = manifests
         self._environ = dict(environ)
         self._path = path
@@ -134,8 +135,11 @@ class Builder:
                 times=_MANIFEST_TIMES,
                 strict=self.rules.strict_manifest,
                 identities=MANIFEST_IDENTITIES,
+                values=("match",),
             )
-            required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
+            self.match = names_in(node.value.get("match") if isinstance(node.value, dict) else None) or frozenset()
+            needs_key = not (self.manifest.is_nearest and self.manifest.has_start)
+            required = [*(["key"] if needs_key else []), *([] if "absent_when" in manifest.steps else ["url"])]
             self._required(manifest, node, required, "manifest", problems)
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
@@ -170,7 +174,7 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
-        outside = [rule.url if isinstance(rule, UrlRule) else rule.key for rule in self.rules.recording]
+        outside = [_asked(rule) for rule in self.rules.recording]
         call = compile_rules(
             *(compiler, node, "call", RULE_FIELDS),
             times=_CALL_TIMES,
@@ -222,22 +226,31 @@ class Builder:
             problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
         return None
 
-    def _strategy(self, compiler: RuleCompiler, rule: UrlRule | ManifestRule, call: RuleSet, path: str) -> StrategyRules:
+    def _strategy(
+        self, compiler: RuleCompiler, rule: UrlRule | ManifestRule | NearestRule, call: RuleSet, path: str
+    ) -> StrategyRules:
         if isinstance(rule, UrlRule):
             expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
             url = compiler.identity(rule.url, f"{path}.url", call.names)
-            return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires)
-        started = self._manifests.get(rule.manifest)
-        if started is None:
+            return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires, places=self.source.audio.places())
+        if isinstance(rule, NearestRule):
+            if rule.nearest not in self._manifests:
+                place = rule.same.location if rule.same is not None else self._location
+                compiler.problem(place, f"{path}.nearest", f"no source `{rule.nearest}` that brings recordings")
+            same = compiler.values(rule.same, f"{path}.same", call.names) if rule.same is not None else constant({})
+            text = f"nearest: {rule.nearest}, same: {', '.join(sorted(names_in(rule.same) or ())) or 'one at a time'}"
+            return StrategyRules(path, text, rule, same.run, names=names_in(rule.same) or frozenset())
+        facts = self._manifests.get(rule.manifest)
+        if facts is None:
             hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
             compiler.problem(rule.key.location, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
-        elif not started and rule.within_s is not None:
+        elif not facts.has_start and rule.within_s is not None:
             what = (
                 f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
             )
             compiler.problem(rule.key.location, f"{path}.within", what)
         key = compiler.identity(rule.key, f"{path}.key", call.names)
-        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run, None)
+        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run)
 
     def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:
         for name in names:
@@ -255,6 +268,17 @@ def _used(compiler: RuleCompiler) -> dict[str, int]:
     """The root names that some rule reads, and their slots."""
     roots = compiler.roots
     return {name: slot.index for name, slot in roots.slots.items() if name in roots.used and name != "env"}
+
+
+def _asked(rule: UrlRule | ManifestRule | NearestRule) -> Node | None:
+    """The rule that a strategy asks for each call."""
+    match rule:
+        case UrlRule():
+            return rule.url
+        case ManifestRule():
+            return rule.key
+        case NearestRule():
+            return rule.same
 
 
 def _shown(node: Node) -> str:
