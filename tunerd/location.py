@@ -8,10 +8,11 @@ message: they come from documents, and the query of a URL may be a secret.
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from tunerd.record import positional_record
 
 MAX_URL_CHARS: Final = 1024
 """Of recording_url in create-call (Tuner's API reference); send-calls states no limit."""
@@ -41,7 +42,7 @@ class LocationKind(StrEnum):
     """An entry of the spool, into which the bytes inside documents are written. Only tunerd gives such a location."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Location:
     """Where the bytes of a recording are."""
 
@@ -80,7 +81,7 @@ def parse_location(text: str, *, files: Sequence[str]) -> Location:
     raise BadLocation(f"is no location of a recording{_instead(text)}")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LocationPolicy:
     """Which locations reach Tuner; `audio:` of a source says so."""
 

@@ -18,6 +18,11 @@ from tunerd.mapping.match_values import match_text
 from tunerd.testing import MemoryLedger
 
 _CALL: Final = "call:\n  call_id: doc.id\n  start_timestamp: doc.started\n  end_timestamp: null\n  duration_ms: 1000\n"
+_EGRESS: Final = """\
+  - name: egress
+    path: /egress
+    manifest: {key: doc.key, match: {caller: doc.caller}, url: doc.url, started_at: doc.started, duration_ms: doc.seconds}
+"""
 _MIDNIGHT: Final = 1_782_864_000.0
 _DAY_S: Final = 86_400.0
 _PART: Final = re.compile(
@@ -78,7 +83,7 @@ class Story:
 
     def __init__(self, strategies: str) -> None:
         self._ledger = MemoryLedger()
-        self._mapping = compiled(_CALL + strategies, Form.CREATE_CALL)
+        self._mapping = compiled(_CALL + strategies, Form.CREATE_CALL, _EGRESS)
         self._number = 0
 
     async def happens(self, line: Line) -> dict[str, str]:

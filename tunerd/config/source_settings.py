@@ -1,7 +1,7 @@
 """What is configured for a source, its redaction and its examples: each key declared once (settings.py). Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final, Literal
 
 from tunerd.call import Fail, Hold, SendAnyway
@@ -29,6 +29,7 @@ from tunerd.config.text_forms import (
     parse_zone,
 )
 from tunerd.outcome import FailReason
+from tunerd.record import record
 from tunerd.yaml_location import Node, YamlLocation
 
 DETECTORS_SHIPPED: Final = ("card", "email", "phone", "iban")
@@ -54,7 +55,7 @@ def _defined(name: str) -> Schema:
     return any_of({"$ref": f"#/$defs/{name}"}, NULL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Redact:
     """What is taken out of a source's calls before anything of them is stored or sent. mapping/ compiles it."""
 
@@ -84,7 +85,7 @@ class Redact:
     ] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Source:
     """One configured place to read from. Rules stay Nodes: mapping/ compiles them."""
 
@@ -210,7 +211,7 @@ class Source:
         return self.redact is None or not self.redact.stored
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Example:
     """An entry of `tests:`: a document, and what the rules must give for it."""
 

@@ -1,14 +1,14 @@
 """Strategies of `recording:` that name a location or look into a manifest source: each key declared once (settings.py). Pure."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunerd.config.settings import DURATION, Seconds, Setting, ValueKind, any_of
 from tunerd.config.text_forms import parse_within
+from tunerd.record import record
 from tunerd.yaml_location import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UrlRule:
     """Strategy `url:`: a rule over the call document."""
 
@@ -16,7 +16,7 @@ class UrlRule:
     expires_at: Annotated[Node | None, Setting("Rule over the call's document: when that URL stops working.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ManifestRule:
     """Strategy `manifest:`: a recording that another source brings, by key."""
 
@@ -52,7 +52,7 @@ class ManifestRule:
     ] = "nearest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class NearestRule:
     """The one recording of a manifest source that lies near the call in time."""
 

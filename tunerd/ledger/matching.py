@@ -7,7 +7,6 @@ which another call is nearer. A near recording is taken at once; a farther one o
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
@@ -15,12 +14,13 @@ from typing import Final, TypeAlias
 
 from tunerd.call import Choice
 from tunerd.ledger import FarRule
+from tunerd.record import record
 
 EXPIRES_SOON_S: Final = 120.0
 """A farther recording is taken this long before its URL expires, even if it has not been known for long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Free:
     """A stored recording that no call has taken."""
 
@@ -45,7 +45,7 @@ class Standing(StrEnum):
     """It has its recording. A second one that is nearer to it than to any other call goes to no call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Seeker:
     """A call that looks, or looked, for a recording with some key."""
 
@@ -58,7 +58,7 @@ class Seeker:
     choice: Choice = Choice.NEAREST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Partner:
     """The recording that belongs to the call, as far as is known now: neither of the two has anything nearer."""
 
@@ -66,7 +66,7 @@ class Partner:
     is_near: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Tie:
     """Several calls, or several recordings, are equally near to each other: no call gets any of them."""
 
@@ -77,7 +77,7 @@ class Tie:
     """Further recordings, which calls have. They count for Choice.ONLY."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Candidate:
     """A recording with which a strategy may answer, from `at` on."""
 

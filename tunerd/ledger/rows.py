@@ -12,6 +12,7 @@ from tunerd.call import AudioPlan, Choice, Fail, Form, OnMissing, State, Strateg
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.matching import Seeker, Standing
+from tunerd.record import record
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -111,7 +112,8 @@ class LedgerRow:
         if self.kind is not RowKind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
-            detail = f"attempt {self.attempts}" + (f": {said}" if (said := self.detail or self.tuner_call_id) else "")
+            said = self.detail or (f"Tuner's id {self.tuner_call_id}" if self.tuner_call_id else "")
+            detail = f"attempt {self.attempts}" + (f": {said}" if said else "")
             events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
         return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
 
@@ -122,7 +124,7 @@ class LedgerRow:
 _SHOWN: Final = tuple(field.name for field in fields(StoredCall) if field.name != "where")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Body:
     """What a row is made of, kept apart from it."""
 
@@ -140,7 +142,7 @@ class Body:
         return len(self.document or b"") + len(self.payload or b"")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeptGroup:
     """The key of a row that gathers, and when to look at it."""
 
@@ -160,7 +162,7 @@ class KeptGroup:
         return self.last_at + self.wait_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Want:
     """A manifest strategy of a call: what the ledger looks for."""
 
@@ -200,7 +202,7 @@ class Want:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeptRecording:
     """A recording that a manifest described."""
 

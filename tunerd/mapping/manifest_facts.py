@@ -1,16 +1,16 @@
 """What a strategy has to know of the source that brings its recordings, and that source of the strategies. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from tunerd.config import ManifestRule, NearestRule, Source
 from tunerd.location import URLS, LocationPolicy
 from tunerd.mapping import presets
 from tunerd.mapping.match_values import names_in
+from tunerd.record import record
 from tunerd.yaml_location import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ManifestFacts:
     """Of one source that brings recordings."""
 

@@ -1,7 +1,7 @@
 """A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Form, Hold
@@ -9,12 +9,13 @@ from tunerd.config import Config, Destination, ManifestRule, NearestRule, Source
 from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
 from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.match_values import names_in
+from tunerd.record import record
 
 MADE_UP_AGENT: Final = "your-agent"
 _MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CompiledSource:
     """One source."""
 
