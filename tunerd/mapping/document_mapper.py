@@ -194,9 +194,10 @@ class DocumentMapper:
         location = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
         match = match_text(self._match, fields.get("match") or {})
-        if not (key or (match is not None and "key" not in rules.steps)) or (location is None and not absent):
+        is_findable = bool(key) if "key" in rules.steps else match is not None
+        if not is_findable or (location is None and not absent):
             if run.compiled.call is None and run.compiled.gather is None:
-                missing = "url" if key or match is not None else "key" if "key" in rules.steps else "match"
+                missing = "url" if is_findable else "key" if "key" in rules.steps else "match"
                 raise gave_nothing(rules.steps[missing], "recording")
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
