@@ -233,6 +233,8 @@ class AudioPlan:
     """Audio that cannot be used does not keep the call: it is sent with the placeholder."""
     expires_s: float = 86_400.0
     """How long a signed URL is valid."""
+    url_rule: str = ""
+    """With Publish.URL: the expression that gives the URL of a location."""
     files: tuple[str, ...] = ()
     """Absolute directories: no file outside them is read as audio."""
     after_upload: AfterUpload = AfterUpload.KEEP
@@ -302,6 +304,9 @@ class Recording:
     """Unix seconds; None only where the strategy says `within: any`."""
     duration_s: float | None = None
     expires_at: float | None = None
+    identity: str = ""
+    """Of a file that tunerd itself found: `str(FileIdentity)`. A file that a call has goes to no other call, and whatever is
+    written to its place later is another recording."""
 
 
 @record

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from tunerd.call import Call, Document, Hold, Origin
-from tunerd.config import Destination, ManifestRule, NearestRule, Source, UrlRule
+from tunerd.config import Destination, FileRule, ManifestRule, NearestRule, Source, StrategyRule, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source
 from tunerd.mapping.manifest_facts import ManifestFacts
@@ -60,11 +60,14 @@ def compiled(
     return compile_source(source, destination, manifests=facts | (manifests or {}), environ=environ or {})
 
 
-def _strategy(item: Node) -> UrlRule | ManifestRule | NearestRule:
+def _strategy(item: Node) -> StrategyRule:
     assert isinstance(item.value, dict)
     values = item.value
     if "url" in values:
         return UrlRule(url=values["url"], expires_at=values.get("expires_at"))
+    if "file" in values:
+        times = {f"{name}_s": float(str(values[name].value)) for name in ("within", "wait") if name in values}
+        return FileRule(file=values["file"], directory=values["in"].bare() if "in" in values else None, **times)
     within = values["within"].value if "within" in values else None
     if "nearest" in values:
         return NearestRule(

@@ -20,7 +20,7 @@ from tunerd.config.settings import (
     ValueKind,
     any_of,
 )
-from tunerd.config.strategy_rules import ManifestRule, NearestRule, UrlRule
+from tunerd.config.strategy_rules import StrategyRule
 from tunerd.config.text_forms import (
     parse_include,
     parse_path_below,
@@ -171,7 +171,7 @@ class Source:
         Setting("Rules that map a document to a recording: key, id, match, url, started_at.", schema=_defined("manifest")),
     ] = None
     recording: Annotated[
-        tuple[UrlRule | ManifestRule | NearestRule, ...] | None,
+        tuple[StrategyRule, ...] | None,
         Setting("How a call finds its recording: strategies, tried top to bottom.", schema={"$ref": "#/$defs/recording"}),
     ] = None
     """None: the preset's."""

@@ -1,7 +1,8 @@
 """Strategies of `recording:` that name a location or look into a manifest source: each key declared once (settings.py). Pure."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
+from tunerd.config.file_rule import FileRule
 from tunerd.config.settings import DURATION, Seconds, Setting, ValueKind, any_of
 from tunerd.config.text_forms import parse_within
 from tunerd.record import record
@@ -75,3 +76,6 @@ class NearestRule:
     one_at_a_time: Annotated[
         bool, Setting("Instead of `same`: whatever these recordings belong to takes one call at a time.")
     ] = False
+
+
+StrategyRule: TypeAlias = UrlRule | ManifestRule | NearestRule | FileRule

@@ -1,8 +1,8 @@
 """What every ledger promises, in one long file because the contract is read as a whole.
 
-Seven protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath and Positions
-(intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing
-in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
+Eight protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath, FileQueries and
+Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding.
+Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, Container, Mapping,
 from typing import Final, Protocol
 
 from tunerd.call import Call, Form, RefusedDocument, State
-from tunerd.ledger.admitting import Admission, Admitted, FileMark
+from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.record import record
 
 
@@ -60,8 +60,17 @@ class WritePath(Protocol):
         - with `only`, it is the call in this row; then `not_agents` does not apply.
 
         Among the eligible calls `pick` decides. A call whose recording URL has expired by `now`, or whose body cannot be made,
-        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). Claims belong to this process: calls
-        that are `sending` when the ledger is opened become due again, with their frozen bodies."""
+        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). A call whose recording is an object that
+        Tuner gets by a signed URL is handed out without a body (`Claimed.to_sign`). Claims belong to this process: calls that are
+        `sending` when the ledger is opened become due again, with their frozen bodies."""
+        ...
+
+    def freeze_signed(
+        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    ) -> Awaitable[Claimed | FailedCall | None]:
+        """Make the body of a claimed call that had a URL to sign. The URL counts as its recording's until `expires_at`; then,
+        if no attempt can have arrived, the next claim has it signed anew. A body that cannot be made fails the call. None: the
+        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed."""
         ...
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
@@ -132,6 +141,23 @@ class GatherPath(Protocol):
         - CheckAgain puts a call that has new documents back to `gathering`.
         - Documents of a call that is sent are late: they are counted, noted in its story, and their files stay. If they make
           exactly what was sent, they are not late."""
+        ...
+
+
+class FileQueries(Protocol):
+    """Recordings that are files: the ledger knows what calls look for, and intake looks."""
+
+    async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
+        """Names that calls look for, in their order, after the name `after`. A call looks for its file while it waits, and after
+        it failed without its recording."""
+        ...
+
+    async def is_file_wanted(self, name: str) -> bool:
+        """Whether a call looks for exactly this name."""
+        ...
+
+    async def note_files(self, notes: Mapping[str, str]) -> None:
+        """Name -> what was seen of such a file, for `status CALL_ID`. Raises LedgerUnavailable."""
         ...
 
 
@@ -303,5 +329,5 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
+class Ledger(WritePath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

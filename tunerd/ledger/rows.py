@@ -182,6 +182,8 @@ class Want:
     look_at: float | None = None
     """When it may take a recording that is not near."""
     choice: Choice = Choice.NEAREST
+    note: str = ""
+    """Of a file that is looked for: what was seen last, and why it is no recording yet."""
     standing: Standing = Standing.OPEN
     """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
 
@@ -226,6 +228,8 @@ class KeptRecording:
     """Since when a recording with this key and start is known."""
     taken_by: int | None = None
     """The call that has it."""
+    identity: str = ""
+    """Of a file that tunerd itself found (call.py: Recording)."""
 
     @property
     def version(self) -> tuple[int, int]:

@@ -4,10 +4,10 @@ The rules inside stay Nodes. Strategies of a preset are checked here, too: again
 """
 
 from collections.abc import Collection, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
-from tunerd.config import ManifestRule, NearestRule, UrlRule
+from tunerd.config import FileRule, ManifestRule, NearestRule, StrategyRule, UrlRule
 from tunerd.config.settings import DAY_S
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
 from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
@@ -15,8 +15,8 @@ from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.match_values import names_in
 from tunerd.yaml_location import Node
 
-StrategyRule: TypeAlias = UrlRule | ManifestRule | NearestRule
-_KINDS: Final = ("url", "manifest", "nearest")
+_KINDS: Final = ("url", "manifest", "nearest", "file")
+_WANTED: Final = "`- url: rule`, `- file: rule`, `- manifest: source` with `key: rule`, or `- nearest: source` with `within:`"
 
 
 def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[StrategyRule | None, ConfigBlock]]:
@@ -25,11 +25,12 @@ def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[S
     for index, item in enumerate(node.value if isinstance(node.value, tuple) else (node,)):
         at = f"{path}[{index}]"
         if not isinstance(item.value, dict):
-            want = "`- url: rule`, `- manifest: source` with `key: rule`, or `- nearest: source` with `within:`"
-            reader.problem(item, at, f"a strategy is {want}; not {reader.kind_of(item)}")
+            reader.problem(item, at, f"a strategy is {_WANTED}; not {reader.kind_of(item)}")
         elif len(kinds := [kind for kind in _KINDS if kind in item.value]) != 1:
             which = f"{' and '.join(kinds)}: make a strategy of each" if kinds else "none"
-            reader.problem(item, at, f"a strategy has one of `url:`, `manifest:` and `nearest:`; this one has {which}")
+            reader.problem(item, at, f"a strategy has one of `url:`, `manifest:`, `nearest:` and `file:`; this one has {which}")
+        elif "file" in item.value:
+            found.append(_file(reader.section(item, at, FileRule)))
         elif "url" in item.value:
             block = reader.section(item, at, UrlRule)
             found.append((UrlRule(**block.nodes), block))
@@ -62,6 +63,18 @@ def _nearest(block: ConfigBlock) -> tuple[NearestRule | None, ConfigBlock]:
         complete = {"nearest", "within_s"} <= block.values.keys()
         return NearestRule(**block.values, same=same) if complete else None, block
     return None, block
+
+
+def _file(block: ConfigBlock) -> tuple[FileRule | None, ConfigBlock]:
+    rule = block.nodes["file"]
+    if not isinstance(rule.value, str):
+        block.problem("file", "is one expression, like concat(doc.id, '.wav')")
+        return None, block
+    if "directory" in block.values:
+        block.values["directory"] = block.reader.absolute(block.values["directory"])
+        if block.values["directory"] == "/":
+            block.problem("in", "names the whole file system; name the directory that holds the recordings")
+    return FileRule(file=rule, **block.values), block
 
 
 def check_strategy(

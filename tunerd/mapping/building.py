@@ -8,19 +8,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 
-from tunerd.config import Destination, ManifestRule, NearestRule, Source, UrlRule
-from tunerd.location import URLS, LocationPolicy
+from tunerd.config import Destination, Source
 from tunerd.mapping import presets
-from tunerd.mapping.closures import constant
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.match_values import names_in
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
+from tunerd.mapping.published import url_rule_problems
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
-from tunerd.mapping.scope import nearest
+from tunerd.mapping.strategy_compiler import StrategyCompiler, StrategyRules, asked
 from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
 from tunerd.record import positional_record
@@ -39,23 +38,6 @@ _HINTS: Final = {
     "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
 }
 _FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
-
-
-@positional_record
-class StrategyRules:
-    """One strategy of `recording:` with its rules compiled."""
-
-    path: str
-    text: str
-    rule: UrlRule | ManifestRule | NearestRule
-    wanted: Run
-    """The location, the key, or the values that are the same."""
-    expires_at: Run | None = None
-    """Epoch ms."""
-    names: frozenset[str] = frozenset()
-    """Of values that are the same."""
-    places: LocationPolicy = URLS
-    """Where a location may be."""
 
 
 @positional_record
@@ -101,7 +83,7 @@ class Builder:
         """Of the recordings that the source itself brings."""
         self.match = frozenset[str]()
         """Names of the values that its recordings have in common with their calls."""
-        self._manifests = manifests
+        self._strategies = StrategyCompiler(source, manifests)
         self._environ = dict(environ)
         self._path = path
         node = self.rules.call or self.rules.manifest
@@ -144,6 +126,8 @@ class Builder:
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
         self._own(compiler, problems)
+        if self.source.audio.url is not None:
+            problems += url_rule_problems(self.source.audio.url, self._path)
         if problems:
             raise ConfigError(problems)
         call, strategies, agent = made or (None, (), None)
@@ -174,7 +158,7 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
-        outside = [_asked(rule) for rule in self.rules.recording]
+        outside = [asked(rule) for rule in self.rules.recording]
         call = compile_rules(
             *(compiler, node, "call", RULE_FIELDS),
             times=_CALL_TIMES,
@@ -185,7 +169,10 @@ class Builder:
             read_by=[*outside, self.rules.agent],
         )
         self._required(call, node, REQUIRED, "call", problems)
-        strategies = [self._strategy(compiler, rule, call, f"recording[{at}]") for at, rule in enumerate(self.rules.recording)]
+        strategies = [
+            self._strategies.compile(compiler, rule, call.names, f"recording[{at}]")
+            for at, rule in enumerate(self.rules.recording)
+        ]
         return call, strategies, self._agent(compiler, call, problems)
 
     def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
@@ -226,32 +213,6 @@ class Builder:
             problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
         return None
 
-    def _strategy(
-        self, compiler: RuleCompiler, rule: UrlRule | ManifestRule | NearestRule, call: RuleSet, path: str
-    ) -> StrategyRules:
-        if isinstance(rule, UrlRule):
-            expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
-            url = compiler.identity(rule.url, f"{path}.url", call.names)
-            return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires, places=self.source.audio.places())
-        if isinstance(rule, NearestRule):
-            if rule.nearest not in self._manifests:
-                place = rule.same.location if rule.same is not None else self._location
-                compiler.problem(place, f"{path}.nearest", f"no source `{rule.nearest}` that brings recordings")
-            same = compiler.values(rule.same, f"{path}.same", call.names) if rule.same is not None else constant({})
-            text = f"nearest: {rule.nearest}, same: {', '.join(sorted(names_in(rule.same) or ())) or 'one at a time'}"
-            return StrategyRules(path, text, rule, same.run, names=names_in(rule.same) or frozenset())
-        facts = self._manifests.get(rule.manifest)
-        if facts is None:
-            hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
-            compiler.problem(rule.key.location, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
-        elif not facts.has_start and rule.within_s is not None:
-            what = (
-                f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
-            )
-            compiler.problem(rule.key.location, f"{path}.within", what)
-        key = compiler.identity(rule.key, f"{path}.key", call.names)
-        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run)
-
     def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:
         for name in names:
             if name not in mapping.steps:
@@ -268,18 +229,3 @@ def _used(compiler: RuleCompiler) -> dict[str, int]:
     """The root names that some rule reads, and their slots."""
     roots = compiler.roots
     return {name: slot.index for name, slot in roots.slots.items() if name in roots.used and name != "env"}
-
-
-def _asked(rule: UrlRule | ManifestRule | NearestRule) -> Node | None:
-    """The rule that a strategy asks for each call."""
-    match rule:
-        case UrlRule():
-            return rule.url
-        case ManifestRule():
-            return rule.key
-        case NearestRule():
-            return rule.same
-
-
-def _shown(node: Node) -> str:
-    return " ".join(node.value.split()) if isinstance(node.value, str) else "a rule"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Form, Hold
-from tunerd.config import Config, Destination, ManifestRule, NearestRule, Source, UrlRule
+from tunerd.config import Config, Destination, ManifestRule, NearestRule, Source, StrategyRule
 from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
 from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.match_values import names_in
@@ -50,7 +50,7 @@ def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> 
     return CompiledSource(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
 
 
-def _looked_for(rules: Iterable[UrlRule | ManifestRule | NearestRule]) -> Iterator[tuple[str, frozenset[str]]]:
+def _looked_for(rules: Iterable[StrategyRule]) -> Iterator[tuple[str, frozenset[str]]]:
     """Sources that strategies look into, with the names of the values that they compare."""
     for rule in rules:
         if isinstance(rule, ManifestRule):

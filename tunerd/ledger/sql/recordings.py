@@ -17,7 +17,7 @@ MANY: Final = 64
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHERE'
@@ -30,7 +30,7 @@ FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMI
 FREE_WITH_START: Final = f"{_FREE} IS NOT NULL ORDER BY started_at_ms, row LIMIT {MANY + 1}"
 """Those of which a call chooses one (Choice.FIRST, ...); with `within: any` all of its key."""
 _ALIKE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, taken_by FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, taken_by FROM recording "
     'WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
 )
 ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
@@ -184,7 +184,7 @@ class Recordings:
 
 
 def _free(columns: Sequence[Any]) -> Free:
-    row, location, at, expires, duration_s, known, path = columns
+    row, location, at, expires, duration_s, known, path, identity = columns
     return Free(
         row=row,
         location=location,
@@ -193,4 +193,5 @@ def _free(columns: Sequence[Any]) -> Free:
         duration_s=duration_s,
         known_at=known,
         path=from_text(path),
+        identity=identity,
     )
