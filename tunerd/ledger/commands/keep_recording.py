@@ -9,6 +9,7 @@ from typing import Final
 from tunerd.call import Recording, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import KeptRecording, LedgerRow, Want
 from tunerd.ledger.sql.store import Store
@@ -39,7 +40,8 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
     row = None if old.taken_by is None else store.calls.get(old.taken_by)
     if row is None:
         return None
-    if not is_unmoved or described.duration_s != old.duration_s:
+    is_due_with_it = row.joined is not None and row.state is State.DUE and row.form is None
+    if is_due_with_it and not (is_unmoved and described.duration_s == old.duration_s):
         return _match_anew(store, row, described, now)
     if (described.location, described.expires_at) == (old.location, old.expires_at):
         return None
@@ -84,11 +86,11 @@ def _describe_again(
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
         if described.location is not None:
-            store.change(row, recording_location=described.location, recording_expires_at=described.expires_at)
+            store.change(row, **located(store, row, described.location, described.expires_at, now))
             return None
         store.wants.answer(row.row, joined.position, Absence(at=now))  # there is none after all
         store.wants.seek(row.row, True)
-        store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+        store.change(row, joined=None, **located(store, row, None, None, now))
         return resolve(store, row, now)
     if described.location is None or not (row.state is State.WAITING or is_revivable(row)):
         return None
@@ -106,11 +108,9 @@ def _describe_again(
 def _match_anew(store: Store, row: LedgerRow, described: KeptRecording, now: float) -> Matched | FailedCall | None:
     """A newer manifest says another key or time, so the recording may belong to another call. A call whose body is not made yet
     gives it back and is matched as if it had never had it."""
-    if row.joined is None or row.state is not State.DUE or row.form is not None:
-        return None
     store.recordings.change(replace(described, taken_by=None))
     store.wants.seek(row.row, True)
-    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+    store.change(row, joined=None, **located(store, row, None, None, now))
     return resolve(store, row, now)
 
 
@@ -129,12 +129,11 @@ def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, n
         State.DUE,
         now,
         due_at=now,
-        recording_location=described.location,
-        recording_expires_at=described.expires_at,
         joined=want.position,
         reason=None,
         place="",
         detail="",
+        **located(store, row, described.location, described.expires_at, now),
     )
     store.wants.answer(row.row, want.position, None)
     store.wants.seek(row.row, False)
