@@ -36,6 +36,7 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
+    "tunerd.audio_events",
     "tunerd.record",
     "tunerd.location",
     "tunerd.yaml_location",
@@ -53,6 +54,7 @@ PURE = (
     "tunerd.intake.framing",
     "tunerd.audio.header",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -66,6 +68,7 @@ CORE = {
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
+    "tunerd.audio_events",
     "tunerd.clock",
     "tunerd.record",
     "tunerd.location",
@@ -76,6 +79,7 @@ CORE = {
     "tunerd.config",
     "tunerd.filesystem",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
     "tunerd.source_tree",
 }
 MAY_IMPORT = {

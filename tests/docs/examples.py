@@ -129,9 +129,9 @@ def result(example: Example) -> Any:
     return _outcome(mapped, kind, example.wanted)
 
 
-def compiled(text: str, form: Form) -> SourceMapping:
-    """Compile the mapping of a `yaml source`. Raises ConfigError."""
-    config = load_text(_whole(text, form), "config.yaml", ENVIRON)
+def compiled(text: str, form: Form, others: str = _TAIL) -> SourceMapping:
+    """Compile the mapping of a `yaml source`, beside other sources. Raises ConfigError."""
+    config = load_text(_whole(text, form, others), "config.yaml", ENVIRON)
     return compile_sources(config, ENVIRON)["agent"]
 
 
@@ -158,7 +158,7 @@ def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
     return mapped
 
 
-def _whole(text: str, form: Form) -> str:
+def _whole(text: str, form: Form, others: str = _TAIL) -> str:
     """Put the source into a configuration, and fill in what the example leaves out."""
     lines = text.splitlines()
     members = re.findall(r"^(\w+):", text, re.MULTILINE)
@@ -170,7 +170,7 @@ def _whole(text: str, form: Form) -> str:
             lines[end:end] = [f"  {name}: {rule}" for name, rule in _NEEDED.items() if name not in given]
     if ("call" in members or "preset" in members) and not {"recording", "on_missing"} & set(members):
         lines.append('on_missing: {send: "https://audio.example/none.wav"}')
-    return _HEAD.replace("FORM", form.value) + "".join(" " * _INDENT + line + "\n" for line in lines) + _TAIL
+    return _HEAD.replace("FORM", form.value) + "".join(" " * _INDENT + line + "\n" for line in lines) + others
 
 
 def _moved(error: ConfigError, text: str) -> list[str]:
@@ -210,7 +210,8 @@ def _outcome(mapped: Mapped, kind: str, wanted: Fence) -> Any:
     if kind == "json recording":
         assert mapped.recording is not None, mapped.refused
         recording = mapped.recording
-        shown = {name: getattr(recording, name) for name in ("key", "id", "url", "started_at", "duration_s", "expires_at")}
+        shown = {name: getattr(recording, name) for name in ("key", "id", "started_at", "duration_s", "expires_at")}
+        shown["url"] = recording.location
         return {name: value for name, value in shown.items() if value not in (None, "")}
     call = mapped.call
     assert call is not None, mapped.refused
@@ -239,8 +240,11 @@ def body_of(call: Call, form: Form) -> Any:
 
 
 def _strategy(strategy: Any) -> dict[str, Any]:
-    names = ("url", "expires_at") if isinstance(strategy, UrlStrategy) else ("source", "key")
-    return {name: getattr(strategy, name) for name in names if getattr(strategy, name) is not None}
+    if isinstance(strategy, UrlStrategy):
+        shown = {"url": strategy.location, "expires_at": strategy.expires_at}
+    else:
+        shown = {"source": strategy.source, "key": strategy.key}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _here(where: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.file_identity import FileIdentity
 from tunerd.record import positional_record
@@ -64,8 +64,8 @@ class AudioDirectories:
     @contextmanager
     def opened(self, path: str, expected: FileIdentity | None = None) -> Iterator[OpenAudio]:
         """Raises AudioUnreadable, and AudioChanged if it is not the `expected` file in the same state."""
-        tree, relative = self._place(path)
-        with _explained(path), _opened_root(tree) as inside:
+        tree, relative = self.place(path)
+        with _explained(path), self.opened_root(tree) as inside:
             fd = inside.open(relative)
         try:
             at = os.fstat(fd)
@@ -78,14 +78,28 @@ class AudioDirectories:
         finally:
             os.close(fd)
 
-    def _place(self, path: str) -> tuple[SourceTree, str]:
+    @contextmanager
+    def opened_root(self, tree: SourceTree) -> Iterator[OpenTree]:
+        """One of the directories. Raises AudioUnreadable where it is not there."""
+        with ExitStack() as stack:
+            try:
+                inside = stack.enter_context(tree.opened())
+            except OSError as exc:
+                what = (
+                    f"the directory {tree.root} cannot be opened ({exc.strerror}); mount it, or give tunerd the right to read it"
+                )
+                raise AudioUnreadable(what, may_pass=True) from exc
+            yield inside
+
+    def place(self, path: str) -> tuple[SourceTree, str]:
+        """The innermost directory that holds an absolute path, and the path below it. Raises AudioUnreadable."""
         if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise AudioUnreadable("its path is not absolute, or has `..` in it; correct the rule that names it")
         for tree in self._trees:
             if path.startswith(below := tree.root.rstrip("/") + "/"):
                 return tree, path[len(below) :]
         raise AudioUnreadable(
-            f"{path} is in none of the directories that recordings are read from; name its directory under `audio.files`"
+            f"{path} is in none of the directories that recordings are read from; name its directory under `audio.files` or `in`"
         )
 
 
@@ -115,17 +129,6 @@ class LocalAudio:
 
 
 @contextmanager
-def _opened_root(tree: SourceTree) -> Iterator[OpenTree]:
-    with ExitStack() as stack:
-        try:
-            inside = stack.enter_context(tree.opened())
-        except OSError as exc:
-            what = f"the directory {tree.root} cannot be opened ({exc.strerror}); mount it, or give tunerd the right to read it"
-            raise AudioUnreadable(what, may_pass=True) from exc
-        yield inside
-
-
-@contextmanager
 def _explained(path: str) -> Iterator[None]:
     """What the system says of a file, in words for a person who is to do something about it."""
     try:
@@ -140,7 +143,7 @@ def _explained(path: str) -> Iterator[None]:
 def _trouble(path: str, exc: OSError) -> AudioUnreadable:
     match exc.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return AudioUnreadable(f"there is no file {path}; whoever removes recordings has to wait until they are uploaded")
+            return AudioMissing(f"there is no file {path}; whoever removes recordings has to wait until they are uploaded")
         case errno.EACCES | errno.EPERM:
             return AudioUnreadable(f"no permission to read {path}; give tunerd's user the right to read it")
         case errno.ELOOP:

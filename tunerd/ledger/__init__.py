@@ -4,14 +4,16 @@ What the other packages may use of it: the protocols (protocols.py) and the valu
 them; sql/ has the tables and statements, commands/ what each command does to the rows.
 """
 
-from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched
+from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched, WantedFile
 from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable
 from tunerd.ledger.gathered import CheckAgain, Discard, Gathered, Group, GroupResult, PossibleGap, TooLate
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
 from tunerd.ledger.protocols import (
     FAR_AT_ONCE,
     FAR_NOT_YET,
+    AudioPath,
     FarRule,
+    FileQueries,
     GatherPath,
     Inspection,
     Ledger,
@@ -36,12 +38,17 @@ from tunerd.ledger.sending import (
     Settlement,
     StoredPauses,
     Unfrozen,
+    UploadRequest,
+    UrlToSign,
 )
+from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
 
 __all__ = [
-    "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "CallReceiver", "CheckAgain", "Claim", "Claimed",
-    "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
-    "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
-    "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation", "Retention", "Settlement",
-    "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",
+    "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
+    "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended",
+    "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group",
+    "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
+    "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
+    "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",
+    "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
 ]  # fmt: skip

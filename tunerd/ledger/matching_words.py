@@ -2,17 +2,20 @@
 secret).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
+from tunerd.call import Choice, Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
+from tunerd.file_pattern import FILES
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
 from tunerd.ledger.rows import Body, LedgerRow, Want
 
+BY_HAND: Final = "a person decides with: tunerd retry CALL_ID --recording LOCATION"
 _NAMED: Final = 4
 """Recordings of a tie that are named."""
 
@@ -24,16 +27,14 @@ def waits_for(
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.absence for want in wants}
-    lines = [
-        looks_for(
-            strategy,
-            answers.get(position),
-            row.waits_from + getattr(strategy, "wait_s", 0.0),
-            offers.get(position),
-            row.started_at_ms or 0,
-        )
-        for position, strategy in enumerate(body.strategies)
-    ]
+    files = {want.position: want for want in wants if want.source == FILES}
+    lines = []
+    for position, strategy in enumerate(body.strategies):
+        until, offered = row.waits_from + getattr(strategy, "wait_s", 0.0), offers.get(position)
+        if position in files:
+            lines.append(looks_for_file(files[position], until, offered))
+        else:
+            lines.append(looks_for(strategy, answers.get(position), until, offered, row.started_at_ms or 0))
     if row.state is State.WAITING and row.due_at is not None and not offers:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []
@@ -46,11 +47,17 @@ def looks_for(
     """One line for a strategy."""
     if isinstance(strategy, UrlStrategy):
         return f"url: {'in the document' if strategy.location is not None else 'absent'}"
-    head = f"manifest {strategy.source}, key {strategy.key!r}"
     if not strategy.key:
-        return f"manifest {strategy.source}: absent (null key)"
+        kind, what = ("nearest of", "a value of `same:` is missing") if _is_only(strategy) else ("manifest", "null key")
+        return f"{kind} {strategy.source}: absent ({what})"
+    head = f"manifest {strategy.source}, key {strategy.key!r}"
+    if _is_only(strategy):
+        head = (
+            f"nearest of {strategy.source}, same {names}" if (names := _names(strategy.key)) else f"nearest of {strategy.source}"
+        )
     if isinstance(offered, Tie):
-        return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
+        nearer = "" if _is_only(strategy) else " for a nearer one"
+        return f"{head}: {tie_words(offered)}, so none is taken; waits{nearer} until {_instant(until)}; {BY_HAND}"
     if isinstance(offered, Candidate):
         return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
     if answer is not None:
@@ -58,29 +65,59 @@ def looks_for(
     return f"{head}: no answer yet, waits until {_instant(until)}"
 
 
+def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) -> str:
+    """One line for a `file:` strategy."""
+    head = f"file {want.key}"
+    if isinstance(offered, Tie):
+        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}"
+    if isinstance(offered, Candidate):
+        at_ms = offered.found.started_at_ms or want.started_at_ms
+        apart_s, side = math.ceil(abs(at_ms - want.started_at_ms) / 1000), "after" if at_ms > want.started_at_ms else "before"
+        what = f"{offered.found.path} was last written {apart_s} s {side} the end of the call"
+        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless a nearer file or call comes"
+    return f"{head}: {want.note or 'there is no such file yet'}; waits until {_instant(until)}"
+
+
 def tie_words(tie: Tie) -> str:
-    """The recordings of a tie, by the manifests that describe them."""
-    names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
+    """The recordings of a tie, by the manifests that describe them, or by their files."""
+    names = [one.path + _started(one) for one in tie.recordings[:_NAMED]]
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
     what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
+    if tie.taken:
+        what += f" ({tie.taken} more belong to other calls)"
     whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
     return f"{what}{whose}: {', '.join(names)}"
 
 
 def _started(one: Free) -> str:
-    return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
+    if one.started_at_ms is None:
+        return "" if one.identity else " (without a start)"
+    return f" ({'last written' if one.identity else 'started'} {_instant(one.started_at_ms / 1000)})"
 
 
 def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:
     """A recording that will be taken later, and the setting that would take it at once."""
     apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
     side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
+    if strategy.choice is not Choice.NEAREST:
+        better = "another recording or call comes near" if _is_only(strategy) else f"a better one comes (pick: {strategy.choice})"
+        started = f"the recording of {offered.found.path} started {apart_s} s {side} the call"
+        return f"{started}; it is taken at {_instant(offered.at)} unless {better}"
     return (
         f"the recording of {offered.found.path} started {apart_s} s {side} the call, farther away "
         f"than near: {strategy.near_s:g}s; "
         f"it is taken at {_instant(offered.at)} unless a nearer one comes (near: {apart_s}s would take it at once)"
     )
+
+
+def _is_only(strategy: ManifestStrategy) -> bool:
+    return strategy.choice is Choice.ONLY
+
+
+def _names(key: str) -> str:
+    """Of the values that a call and its recording have in common (mapping/match_values.py); never the values."""
+    return ", ".join(name for name, _ in json.loads(key[1:]))
 
 
 def held_by(

@@ -17,7 +17,7 @@ def names_of(admission: Admission) -> Iterator[tuple[str, ...]]:
             if isinstance(strategy, ManifestStrategy):
                 yield ("key", strategy.source, strategy.key or "")
     for recording in admission.recordings:
-        yield ("key", recording.source, recording.key)
+        yield from (("key", recording.source, wanted) for wanted in (recording.key, recording.match) if wanted)
         if recording.id:
             yield ("recording", recording.source, recording.id)
     for fragment in admission.fragments:

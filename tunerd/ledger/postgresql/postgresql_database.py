@@ -14,7 +14,7 @@ from tunerd.ledger.sql.due_calls import COLUMNS
 from tunerd.ledger.sql.store import Store
 
 HOLD: Final = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS names (name)"
-_DUE: Final = "call.state = 'due' AND call.destination = :destination"
+_DUE: Final = "call.state = 'due' AND call.audio <> 'pending' AND call.destination = :destination"
 PICK_LOCKED: Final = f"""WITH
 newest AS MATERIALIZED (
     SELECT call.row FROM (SELECT row AS number FROM call WHERE {_DUE} ORDER BY row DESC LIMIT :look_at) AS looked

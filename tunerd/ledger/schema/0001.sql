@@ -45,6 +45,7 @@ CREATE TABLE call (
     seeks INTEGER NOT NULL,
     copies INTEGER NOT NULL,
     patch BLOB,
+    audio TEXT NOT NULL,                  -- none | pending | uploading | uploaded | failed: audio that tunerd uploads
     holder INTEGER NOT NULL,
     claims INTEGER NOT NULL
 ) STRICT;
@@ -52,15 +53,18 @@ CREATE TABLE call (
 CREATE UNIQUE INDEX call_holder ON call (call_id, agent, workspace) WHERE kind = 'call';
 CREATE INDEX call_namesake ON call (call_id) WHERE kind <> 'call' AND call_id IS NOT NULL;
 CREATE INDEX call_place ON call (source, path, "offset");
-CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due';
-CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due';
-CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
-CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
+CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_due_row ON call (destination) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_expiring ON call (destination, recording_expires_at)
+    WHERE state = 'due' AND audio <> 'pending' AND recording_expires_at IS NOT NULL;
+CREATE INDEX call_audio_due ON call (destination, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_open ON call (audio) WHERE audio = 'uploading';
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
-CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
+CREATE INDEX call_failed ON call (dismissed) WHERE state = 'failed' OR audio = 'failed';
 CREATE INDEX call_failed_body ON call (state, changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed = 1);
 
 -- What a row is made of. `payload` comes before `document`, so that reading one does not page through the other.
@@ -78,6 +82,27 @@ CREATE TABLE frozen (
     row INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 ) STRICT;
+
+-- Audio that tunerd uploads. `target` is a secret; it is there only while the audio is uploaded.
+CREATE TABLE audio (
+    row INTEGER PRIMARY KEY,
+    location TEXT NOT NULL,
+    plan TEXT NOT NULL,                   -- JSON
+    identity TEXT NOT NULL,               -- '' until it was looked at
+    extension TEXT NOT NULL,
+    channels INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    looked_from REAL NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    target BLOB,
+    expires_at REAL,
+    max_bytes INTEGER,
+    attempts INTEGER NOT NULL,
+    leftover INTEGER NOT NULL
+) STRICT;
+CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
+CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.
 CREATE TABLE origin (
@@ -103,19 +128,23 @@ CREATE TABLE event (
 CREATE TABLE recording (
     row INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
-    key TEXT NOT NULL,
+    key TEXT NOT NULL,                    -- '' where the manifest gives none
+    "match" TEXT NOT NULL,                 -- values that its call has, too; '' where one is missing
     id TEXT NOT NULL,                     -- '' where the manifest gives none
     location TEXT,                        -- Location.text (location.py); NULL: there will never be one
     started_at_ms INTEGER,
     expires_at REAL,
+    duration_s REAL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     admitted_at REAL NOT NULL,
     known_at REAL NOT NULL,
-    taken_by INTEGER
+    taken_by INTEGER,
+    identity TEXT NOT NULL                -- of a file: device, inode, size and times, JSON; '' of anything else
 ) STRICT;
 CREATE INDEX recording_key ON recording (source, key, started_at_ms);
+CREATE INDEX recording_match ON recording (source, "match", started_at_ms) WHERE "match" <> '';
 CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
 CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
@@ -136,6 +165,8 @@ CREATE TABLE want (
     expired INTEGER NOT NULL,
     seeking INTEGER NOT NULL,
     look_at REAL,
+    choice TEXT NOT NULL,                 -- nearest | first | last | longest | only
+    note TEXT NOT NULL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);

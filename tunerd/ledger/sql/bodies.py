@@ -12,6 +12,7 @@ import orjson
 from tunerd.call import (
     AfterUpload,
     AudioPlan,
+    Choice,
     Fail,
     Form,
     Hold,
@@ -80,12 +81,12 @@ class Bodies:
     def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing] | None:
         """The call's strategies and `on_missing`, without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else _matching_of(columns[0])[:2]
+        return None if columns is None else matching_of(columns[0])[:2]
 
     def audio_plan(self, row: int) -> AudioPlan | None:
         """How the call's audio reaches Tuner, without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else _matching_of(columns[0])[2]
+        return None if columns is None else matching_of(columns[0])[2]
 
     def document(self, row: int) -> bytes | None:
         found = self._ask(DOCUMENT, (row,)).fetchone()
@@ -150,7 +151,7 @@ def body_values(row: int, body: Body) -> Sequence[object]:
 
 def _body_of(columns: Sequence[Any]) -> Body:
     checked_for, matching, head, payload, document = columns
-    strategies, on_missing, audio = _matching_of(matching)
+    strategies, on_missing, audio = matching_of(matching)
     return Body(
         document=document,
         payload=payload,
@@ -166,14 +167,14 @@ def _matching_text(body: Body) -> str:
     """Strategies and `on_missing` as JSON lists, each with its kind first; and the plan for the audio, if there is one."""
     parts: list[object] = [[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]
     if body.audio is not None:
-        parts.append(_audio_list(body.audio))
+        parts.append(_plan_list(body.audio))
     return orjson.dumps(parts).decode()
 
 
 def _strategy_list(strategy: Strategy) -> list[object]:
     if isinstance(strategy, UrlStrategy):
         return ["url", strategy.location, strategy.expires_at]
-    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s]
+    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s, strategy.choice.value]
 
 
 def _on_missing_list(on_missing: OnMissing) -> list[object]:
@@ -186,25 +187,35 @@ def _on_missing_list(on_missing: OnMissing) -> list[object]:
             return ["send", on_missing.url]
 
 
-def _audio_list(audio: AudioPlan) -> list[object]:
+def plan_text(plan: AudioPlan) -> str:
+    return orjson.dumps(_plan_list(plan)).decode()
+
+
+def plan_of(text: str) -> AudioPlan:
+    """Of `plan_text`."""
+    return _plan_of(orjson.loads(text))
+
+
+def _plan_list(audio: AudioPlan) -> list[object]:
     files = [to_text(directory) for directory in audio.files]
     return [audio.publish, audio.placeholder, audio.sends_on_error, audio.expires_s, files, audio.after_upload,
-            to_text(audio.move_to)]  # fmt: skip
+            to_text(audio.move_to), audio.url_rule]  # fmt: skip
 
 
-def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
+def matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
     strategies, on_missing, *audio = orjson.loads(text)
-    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _audio_of(audio[0]) if audio else None
+    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _plan_of(audio[0]) if audio else None
 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
     if items[0] == "url":
         return UrlStrategy(location=items[1], expires_at=items[2])
-    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
+    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5],
+                            choice=Choice(items[6]))  # fmt: skip
 
 
-def _audio_of(items: Sequence[Any]) -> AudioPlan:
-    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to = items
+def _plan_of(items: Sequence[Any]) -> AudioPlan:
+    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to, url_rule = items
     return AudioPlan(
         publish=Publish(publish),
         placeholder=placeholder,
@@ -213,6 +224,7 @@ def _audio_of(items: Sequence[Any]) -> AudioPlan:
         files=tuple(map(from_text, files)),
         after_upload=AfterUpload(after_upload),
         move_to=from_text(move_to),
+        url_rule=url_rule,
     )
 
 

@@ -19,7 +19,7 @@ EXPIRING_WITHIN_S: Final = 3600.0
 LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may be sent now."""
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
-_DUE: Final = "state = 'due' AND destination"
+_DUE: Final = "state = 'due' AND audio <> 'pending' AND destination"
 COLUMNS: Final = ", ".join(f'call."{name}"' for name in CALL.names)
 
 PICK_MANY: Final = f"""WITH
@@ -54,7 +54,7 @@ EXPIRING: Final = (
 )
 NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
 NEXT_DUE_OF_AGENT: Final = f"SELECT min(due_at) FROM call WHERE {_DUE} = ? AND agent = ?"
-NEXT_DESTINATION: Final = "SELECT min(destination) FROM call WHERE state = 'due' AND destination > ?"
+NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
 """Destinations that have due calls: a step of the index for each."""
 AGENTS: Final = (
     f"WITH RECURSIVE found (agent) AS (SELECT min(agent) FROM call WHERE {_DUE} = :destination UNION ALL "
