@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Final
 
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
@@ -204,7 +203,7 @@ def freeze_signed(
         return body
     store.change(row, form=row.form, patch=row.patch, frozen_by_claim=True, recording_expires_at=expires_at)
     if store.db.holder:
-        store.claim_digests[row.row] = (row.claims, digest_of(body))
+        store.fleet_claims.note(row.row, row.claims, body)
     return _claimed(store, row, body, form, now)
 
 
@@ -254,7 +253,7 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, form: Form, now: float,
         columns["recording_expires_at"] = None
     if store.db.holder:
         columns |= {"holder": store.db.holder, "claims": row.claims + 1}
-        store.claim_digests[row.row] = (row.claims + 1, digest_of(body))
+        store.fleet_claims.note(row.row, row.claims + 1, body)
     store.move(row, Move.CLAIM, State.SENDING, now, frozen_by_claim=row.frozen_by_claim, **columns)
     return _claimed(store, row, body, form, now, to_sign)
 
@@ -280,10 +279,6 @@ def _claimed(store: Store, row: LedgerRow, body: bytes, form: Form, now: float, 
         read_from=row.read_from,
         to_sign=to_sign,
     )
-
-
-def digest_of(body: bytes) -> bytes:
-    return blake2b(body, digest_size=16).digest()
 
 
 def _clock(store: Store, destination: str, agent: str, now: float) -> float:

@@ -49,7 +49,7 @@ def take_over(store: Store, before: Store, now: float) -> None:
     """Continue where another connection to the same file broke down. After a failed write nobody knows which of the last
     transactions are on disk. A call that is `sending` there and that no worker holds is due again, as one that may have arrived;
     a call that a worker holds is `sending`, until its settlement is written; in a fleet only if no other instance has it."""
-    store.claim_digests |= before.claim_digests
+    store.fleet_claims.restore(before.fleet_claims.snapshot())
     store.replace_touched(before.touched)
     store.wants.far = before.wants.far
     for row in store.calls.sending(store.db.holder):

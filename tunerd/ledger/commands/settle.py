@@ -3,9 +3,10 @@
 from tunerd.call import AudioState, State
 from tunerd.ledger import Deferred, Delivered, Ended, Settlement, StoredPauses
 from tunerd.ledger.commands.audio_life import delivered
-from tunerd.ledger.commands.claim import digest_of, frozen_body
+from tunerd.ledger.commands.claim import frozen_body
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
+from tunerd.ledger.sql.fleet_claims import digest_of
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.location import without_secrets
@@ -33,7 +34,7 @@ def settle(store: Store, row_id: int, settlement: Settlement, now: float) -> Non
 
 def _taken_over(store: Store, row_id: int) -> LedgerRow | None:
     """The call of a claim that this instance lost, if it still holds the bytes that were posted."""
-    row, (_, digest) = store.calls.get(row_id), store.claim_digests.pop(row_id, (0, b""))
+    row, digest = store.calls.get(row_id), store.fleet_claims.end(row_id)
     if row is None or row.state not in (State.DUE, State.SENDING) or row.form is None:
         return None
     body = frozen_body(store, row)

@@ -35,8 +35,6 @@ _TRIES: Final = 30
 _AWAY: Final = "the ledger's PostgreSQL does not answer now; tunerd tries again every second"
 _LOOKS_S: Final = (0.8, 1.2)
 """Between two looks at what other instances did, while there is nothing to do: chance keeps instances apart."""
-_IDLE_S: Final = 0.05
-"""After so long without work the oldest calls are looked up, which costs as much as a batch."""
 _OLDEST_EVERY_S: Final = 0.5
 """How old the gauges may be while there is much to do."""
 
@@ -101,7 +99,7 @@ class ServerWriter:
             if batch:
                 self._run(batch, report)
             if not is_closing:
-                self._look(report, is_idle=not batch)
+                self._look(report)
             if is_closing:
                 for job in self._kept:
                     self._refuse(job, "the ledger was closed before this could be written", report)
@@ -112,7 +110,7 @@ class ServerWriter:
     def _patience(self) -> float:
         if self._outage.is_on:
             return _RETRY_S
-        return _IDLE_S if self._is_behind else uniform(*_LOOKS_S)  # noqa: S311
+        return uniform(*_LOOKS_S)  # noqa: S311
 
     def _run(self, batch: list[Job[Any]], report: BatchReport) -> None:
         if batch[-1].alone:  # it ended its batch
@@ -165,10 +163,10 @@ class ServerWriter:
         finally:
             db.want_no_more()
 
-    def _look(self, report: BatchReport, *, is_idle: bool) -> None:
+    def _look(self, report: BatchReport) -> None:
         """About once a second, and when there is nothing else to do: what others did, and whether one of them is dead."""
         now = self._clock.monotonic()
-        if self._outage.is_on or not (is_idle or now - self._looked_at >= _OLDEST_EVERY_S):
+        if self._outage.is_on or not (self._queue.is_empty() or now - self._looked_at >= _OLDEST_EVERY_S):
             return
         self._looked_at = now
         try:

@@ -11,7 +11,7 @@ from tunerd.ledger.sql.store import Store
 def carry_out(store: Store, batch: Sequence[Job[Any]]) -> tuple[set[str], set[tuple[str, str]]]:
     """Run the jobs and commit them; gives what `Store.commit` does. When it raises, the caller has to roll back."""
     store.begin(full=any(job.full for job in batch))
-    store.expect_back([job.row for job in batch if job.row is not None])
+    store.fleet_claims.expect([job.row for job in batch if job.row is not None])
     asking: dict[object, list[Job[Any]]] = {}
     for job in batch:
         if job.ask is None:

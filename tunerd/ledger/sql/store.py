@@ -23,8 +23,10 @@ from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.ledger.sql.destinations import DestinationTable
 from tunerd.ledger.sql.due_calls import DueCalls
 from tunerd.ledger.sql.files import Files
+from tunerd.ledger.sql.fleet_claims import FleetClaims
 from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
+from tunerd.ledger.sql.oldest_calls import OldestCalls
 from tunerd.ledger.sql.recordings import Recordings, Touched
 from tunerd.ledger.sql.wants import Wants
 from tunerd.ledger.sql.write_buffer import WriteBuffer
@@ -55,11 +57,8 @@ class Store:
         """Rows that workers of this process hold, as they were handed out (None: to be read again)."""
         self.touched: dict[Touched, None] = {}
         """Recordings and calls that changed, in that order; commands/join.py looks at what is near to them."""
-        self._back: dict[int, LedgerRow] = {}
-        """Read by `expect_back`, and not changed since."""
-        self.claim_digests: dict[int, tuple[int, bytes]] = {}
-        """In a fleet, of each row in `claimed`: the number of the claim, and the digest of the body that its worker posts."""
         self.calls = Calls(self.ask, db)
+        self.fleet_claims = FleetClaims(db, self.calls)
         self.bodies = Bodies(self.ask, db.execute, self.buffer.drop_body)
         self.due = DueCalls(self.ask, self._pick_due, db.skip_locked, self.calls.get, self.bodies.payload_is)
         self.history = CallHistory(db.execute)
@@ -71,6 +70,7 @@ class Store:
         self.cuts = Cuts(db.execute)
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask)
+        self.oldest = OldestCalls(self.ask, self.due, self.audios)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -109,7 +109,7 @@ class Store:
 
     def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
-        self._back.pop(row.row, None)
+        self.fleet_claims.changed(row.row)
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
             self.tally.add(row, -1)
@@ -127,7 +127,7 @@ class Store:
         check(row.state, move, after)
         self.claimed.pop(row.row, None)
         if after is not State.SENDING:
-            self.claim_digests.pop(row.row, None)
+            self.fleet_claims.end(row.row)
         self.change(row, state=after, changed_at=now, **columns)
         if after is State.DUE:
             self.woken[row.destination] += 1
@@ -138,21 +138,14 @@ class Store:
         if row.kind is not RowKind.CALL:
             self.calls.note(row)
 
-    def expect_back(self, rows: Sequence[int]) -> None:
-        """Workers will give these back in this transaction: in a fleet they are read together."""
-        if self.db.holder and rows:
-            self._back = {row.row: row for row in self.calls.among(rows)}
-
     def claimed_row(self, row: int) -> LedgerRow | None:
         """A row that a worker gives back; where one process owns the ledger, nothing has to be read as a rule. In a fleet None if
         the claim is no longer this worker's: another instance gave this one up."""
         if not self.db.holder:
             return self.claimed.get(row) or self.calls.get(row)
-        found, (number, _) = self._back.pop(row, None) or self.calls.get(row), self.claim_digests.get(row, (0, b""))
-        if found is not None and (found.state, found.holder, found.claims) == (State.SENDING, self.db.holder, number):
-            return found
-        self.claimed.pop(row, None)
-        return None
+        if (found := self.fleet_claims.row(row)) is None:
+            self.claimed.pop(row, None)
+        return found
 
     def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
@@ -209,35 +202,10 @@ class Store:
     # The ledger as a whole.
 
     def gauges(self) -> Gauges:
-        destinations = self.due.destinations() if self.tally.calls[State.DUE] else []
-        if self.tally.audio[AudioState.PENDING]:
-            destinations = sorted({*destinations, *self.audios.destinations()})
-        return self.tally.gauges(self._oldest_at(destinations), self._due_since(destinations))
-
-    def _oldest_at(self, destinations: Sequence[str]) -> dict[State, float]:
-        """Of each open state the admission of its first row."""
-        oldest: dict[State, float] = {}
-        for state, sql in ((State.WAITING, call_table.FIRST_WAITING), (State.GATHERING, call_table.FIRST_GATHERING)):
-            if self.tally.calls[state]:
-                oldest[state] = self.ask(sql).fetchone()[0]
-        if self.claimed:
-            first = self.claimed_row(min(self.claimed))
-            if first is not None:
-                oldest[State.SENDING] = first.admitted_at
-        firsts = [self.ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in destinations]
-        if self.tally.audio[AudioState.PENDING]:
-            firsts += [self.audios.first_due(destination) for destination in destinations]
-        if found := [first for first in firsts if first is not None]:
-            oldest[State.DUE] = min(found)[1]
-        return oldest
-
-    def _due_since(self, destinations: Sequence[str]) -> dict[str, float]:
-        found = {destination: [self.due.next_due(destination, frozenset())] for destination in destinations}
-        if self.tally.audio[AudioState.PENDING]:
-            for destination, times in found.items():
-                times.append(self.audios.next_due(destination))
-        earliest = {name: min((at for at in times if at is not None), default=None) for name, times in found.items()}
-        return {destination: at for destination, at in earliest.items() if at is not None}
+        oldest, due_since = self.oldest.admitted_at(self.tally), self.oldest.due_since(self.tally)
+        if self.claimed and (first := self.claimed_row(min(self.claimed))) is not None:
+            oldest[State.SENDING] = first.admitted_at
+        return self.tally.gauges(oldest, due_since)
 
     def has_accepted(self, base_url: str) -> bool:
         """Whether any call was accepted there, as far back as the ledger reaches."""
@@ -278,7 +246,7 @@ class Store:
     def begin(self, *, full: bool) -> None:
         """Open a transaction that is synced on commit (`full`), or with the next one that is."""
         self._before = (self.tally.copy(), self.bodies.snapshot(), self.destinations.snapshot(), list(self.claimed),
-                        dict(self.touched), dict(self.claim_digests))  # fmt: skip
+                        dict(self.touched), self.fleet_claims.snapshot())  # fmt: skip
         self.db.begin(durable=full)
         if self.db.holder:  # others may have changed what is kept in memory
             self.calls.load()
@@ -302,7 +270,8 @@ class Store:
         self.wants.forget()
         self._forget_hints()
         is_undone = self.db.rollback()
-        tally, bodies, pauses, claimed, touched, self.claim_digests = self._before
+        tally, bodies, pauses, claimed, touched, fleet_claims = self._before
+        self.fleet_claims.restore(fleet_claims)
         self.tally = tally
         self.bodies.restore(bodies)
         self.destinations.restore(pauses)
@@ -317,6 +286,6 @@ class Store:
         self.touched.update(kept)
 
     def _forget_hints(self) -> None:
-        self._back = {}
+        self.fleet_claims.forget_read()
         self.calls.forget_expected()
         self.bodies.forget_payloads()
