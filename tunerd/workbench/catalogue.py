@@ -9,7 +9,7 @@ from tunerd.mapping import presets
 from tunerd.workbench.shown import wrapped
 from tunerd.yaml_location import Node
 
-_HEAD: Final = re.compile(r"# (from|maps|lacks): *(.*)")
+_HEAD: Final = re.compile(r"# (from|maps|lacks|audio): *(.*)")
 _NAME: Final = 26
 
 
@@ -17,7 +17,7 @@ _NAME: Final = 26
 class PresetInfo:
     name: str
     heads: Mapping[str, str]
-    """from, maps, lacks: a paragraph each."""
+    """from, maps, lacks, and of some audio: a paragraph each."""
     calls: bool
     recordings: bool
     gathers: bool
@@ -55,7 +55,7 @@ def preset_info(name: str) -> PresetInfo:
 
 
 def _heads(text: str) -> dict[str, str]:
-    """The comment at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, each over several lines."""
+    """The comment at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, `# audio: ...`, each over several lines."""
     heads: dict[str, list[str]] = {}
     current = ""
     for line in text.splitlines():
