@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -47,6 +47,7 @@ from tunerd.ops.probe_pages import probe_pages
 from tunerd.ops.scraped_pages import scraped_pages
 from tunerd.ops.systemd import Notifier, feed_watchdog, watchdog_every_s
 from tunerd.post_recovery import quarantine_resends, release_resends
+from tunerd.record import record
 from tunerd.runtime import (
     Runtime,
     build_runtime,
@@ -64,7 +65,7 @@ Reload: TypeAlias = Callable[[], Awaitable[Sequence[str]]]
 """Gives what is wrong with the configuration on disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Options:
     config_file: Path
     once: bool = False
@@ -139,7 +140,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
     return left
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class _Observers:
     """The listeners that every event is passed to."""
 

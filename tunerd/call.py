@@ -6,11 +6,12 @@ Only shapes belong here: no input or output, no clocks, no configuration.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 """A JSON value. Only mapping/ looks inside one; everywhere else documents and payloads are bytes."""
@@ -43,7 +44,7 @@ class State(StrEnum):
         return self in (State.GATHERING, State.WAITING, State.DUE, State.SENDING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Origin:
     """The place on disk that a document came from."""
 
@@ -69,7 +70,7 @@ class Origin:
         return self.path if self.offset == 0 else f"{self.path}@{self.offset}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Document:
     """One JSON value as it stood on disk."""
 
@@ -83,7 +84,7 @@ class Document:
     """It stood in a list of another document (`documents:`), or comes from the ledger: it is not taken apart again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Refusal:
     """Why a document cannot become a call, in words that a person can act on. Never quotes the document's values."""
 
@@ -94,7 +95,7 @@ class Refusal:
     """What is wrong and what to do next, in one or two sentences."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RefusedDocument:
     """A document that ends as a failed row: visible, with its head, and read again by `tunerd retry`."""
 
@@ -115,7 +116,7 @@ class RefusedDocument:
         return replace(self, head=b"", document=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IgnoredDocument:
     """A document that the rules leave out on purpose (`not_call:` was true, or a `when:` without one was false)."""
 
@@ -128,7 +129,7 @@ class IgnoredDocument:
 # How a call finds its recording (docs/recordings.md): decided strategies, tried top to bottom, waiting side by side.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UrlStrategy:
     """The document itself names the audio; `location` is None where this one does not (the strategy answers "absent")."""
 
@@ -138,7 +139,7 @@ class UrlStrategy:
     """Unix seconds after which the URL is no longer served; None: not known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ManifestStrategy:
     """A recording that a manifest source brings, by key."""
 
@@ -157,19 +158,19 @@ class ManifestStrategy:
 Strategy: TypeAlias = UrlStrategy | ManifestStrategy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Hold:
     """After all waits the call stays waiting for `hold_s` more seconds, then fails (recording_missing)."""
 
     hold_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Fail:
     """After all waits the call fails at once (recording_missing); a recording that comes later revives it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SendAnyway:
     """After all waits the call is sent with this URL in place of the recording's."""
 
@@ -201,7 +202,7 @@ class AfterUpload(StrEnum):
     MOVE_TO = "move_to"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AudioPlan:
     """What a call carries of its source's `audio:` into the ledger, so that a reload changes only calls that come later."""
 
@@ -235,7 +236,7 @@ class AudioState(StrEnum):
         return self in (AudioState.PENDING, AudioState.UPLOADING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Call:
     """A document mapped by the rules: ready to be admitted."""
 
@@ -262,7 +263,7 @@ class Call:
     settled_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Recording:
     """A recording that a manifest describes."""
 
@@ -281,7 +282,7 @@ class Recording:
     expires_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Fragment:
     """One document of a call that is gathered from several."""
 
@@ -311,7 +312,7 @@ class CutBy(StrEnum):
     or it is gone and was not read to its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Cut:
     """A gathered call that may lack a part, because the documents of its file belong to the call of the one before them."""
 
@@ -322,7 +323,7 @@ class Cut:
     """The document that cannot be read, or the place at which the log ends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeyStyle:
     """How the documents of a source say whose call they belong to, as far as they were read."""
 
@@ -339,7 +340,7 @@ ROWS_DROPPED: Final = ("unknown_role", "no_role", "not_speech")
 """Why a row that says something is left out: no table names its role; it has none; a table names it with null."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MappingNotes:
     """What the mapping noticed on the way, for metrics and `explain`; field names and counts, never values."""
 
@@ -356,7 +357,7 @@ class MappingNotes:
     """Roles that no table names, as they may be told."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Mapped:
     """What one document gave. A source with `call:` and `manifest:` can give both; nothing at all means ignored."""
 

@@ -5,10 +5,11 @@ in mapping/gathering.py.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from tunerd.call import Cut, CutBy, Fragment, KeyStyle, Origin, Refusal, RefusedDocument
 from tunerd.outcome import FailReason
+from tunerd.record import positional_record
 
 
 class CarriedKey:
@@ -71,7 +72,7 @@ def incomplete(by: CutBy, place: str, *, sure: bool = True) -> Refusal:
     return Refusal(reason=FailReason.INCOMPLETE, where="gather", what=f"{what}; `tunerd retry` sends what is there")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Keyed:
     """Which documents make a call, and which calls may lack one."""
 

@@ -5,15 +5,15 @@ No event carries a transcript, a key, a request body or a URL's query.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
 from tunerd.call import MappingNotes, State
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Started:
     version: str
     sources: int
@@ -21,13 +21,13 @@ class Started:
     ledger: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stopping:
     signal: str
     drain_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stopped:
     left: Mapping[State, int]
     """Calls still open in the ledger, by state; the next start continues with them."""
@@ -35,20 +35,20 @@ class Stopped:
     """With `on_stop: empty`: the ledger may end with its pod."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentsRead:
     source: str
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentIgnored:
     source: str
     known: bool = False
     """`not_call:` was true; else only `when:` was false."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OnlyIgnored:
     """A source that never gave a call or a recording, and how many documents it ignored in a row. 0: it gave one now."""
 
@@ -56,7 +56,7 @@ class OnlyIgnored:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RoleUnknown:
     """Rows of a transcript have a role that no table of the rules names. Told once for each role of a source."""
 
@@ -66,7 +66,7 @@ class RoleUnknown:
     """False: their call was refused, or they were taken for the agent's (`unknown_roles:`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FileIgnored:
     """A name that matches but is not a regular file of the directory (FIFO, device, escaping symlink, too old)."""
 
@@ -75,7 +75,7 @@ class FileIgnored:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LinesIgnored:
     """Lines of a log that are no JSON were left out (`not_json: ignore`)."""
 
@@ -86,7 +86,7 @@ class LinesIgnored:
     """Of this file, since the start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LogLeft:
     """A log is no longer read, and something of it may be unread."""
 
@@ -98,7 +98,7 @@ class LogLeft:
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentMapped:
     """Told for each mapped document, for the coverage metrics of its source."""
 
@@ -106,14 +106,14 @@ class DocumentMapped:
     notes: MappingNotes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallAdmitted:
     source: str
     call_id: str
     state: State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallDuplicate:
     source: str
     call_id: str
@@ -121,7 +121,7 @@ class CallDuplicate:
     """The newer document took the place of the one that had surely not arrived."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PartsLate:
     """Documents of gathered calls that were sent before these came: Tuner keeps what it has."""
 
@@ -131,12 +131,12 @@ class PartsLate:
     """Of the first of them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RecordingAdmitted:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RecordingMatched:
     source: str
     """Source of the call."""
@@ -144,7 +144,7 @@ class RecordingMatched:
     waited_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallFailed:
     source: str
     reason: FailReason
@@ -156,7 +156,7 @@ class CallFailed:
     status: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ReadByAnother:
     """Another tunerd, with a ledger of its own, reads the same directory."""
 
@@ -165,7 +165,7 @@ class ReadByAnother:
     who: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallsFollowed:
     """Calls of a destination that is no longer configured go to the one that has taken its place."""
 
@@ -174,7 +174,7 @@ class CallsFollowed:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallsStranded:
     """Calls of a destination that is not configured, or that look for recordings of a source that is not."""
 
@@ -185,7 +185,7 @@ class CallsStranded:
     due: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AttemptEnded:
     """After each HTTP attempt, whatever came of it."""
 
@@ -197,7 +197,7 @@ class AttemptEnded:
     """Of the HTTP answer; None: there was none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallSent:
     source: str
     call_id: str
@@ -210,7 +210,7 @@ class CallSent:
     """From the end of the call to accepted; None: its document does not say when it ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AlreadyThereStreak:
     """Ten first attempts in a row were answered 409: the call_id rule may give one id to many calls."""
 
@@ -218,7 +218,7 @@ class AlreadyThereStreak:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallRetried:
     source: str
     call_id: str
@@ -229,7 +229,7 @@ class CallRetried:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unanswered:
     """`run --once`: the first attempt at a destination got no HTTP answer, nor has any other until now."""
 
@@ -238,7 +238,7 @@ class Unanswered:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseBegan:
     destination: str
     agent: str | None
@@ -247,7 +247,7 @@ class PauseBegan:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseEnded:
     destination: str
     agent: str | None
@@ -255,26 +255,26 @@ class PauseEnded:
     lasted_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConcurrencyChanged:
     destination: str
     limit: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IntakePaused:
     source: str
     reason: IntakeReason
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IntakeResumed:
     source: str
     reason: IntakeReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WatchDegraded:
     """Kernel events are not (all) to be had for this source; scans find the files, later."""
 
@@ -282,7 +282,7 @@ class WatchDegraded:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FileDisposed:
     """after_sent was carried out."""
 
@@ -292,34 +292,34 @@ class FileDisposed:
     """deleted | moved | failed: ..."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigReloaded:
     sources: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigRefused:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeyChanged:
     destination: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerTrouble:
     """The ledger could not commit; reading is paused until one commit succeeds."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerHealed:
     lasted_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerRebuilt:
     """The ledger file was damaged: it was set aside and what could be read was taken over."""
 
@@ -334,7 +334,7 @@ class LedgerRebuilt:
     """False: nothing at all could be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerRolledBack:
     """Changes that the last process had committed are no longer in the ledger: its write-ahead log is gone, cut or damaged,
     or an older copy stands in the file's place."""
@@ -354,7 +354,7 @@ class StuckKind(StrEnum):
     """It was counted as in flight, and nobody held it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stuck:
     """The self-check of delivery found, at two looks a minute apart, what must not happen, and put it right."""
 
@@ -362,7 +362,7 @@ class Stuck:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ClockJumped:
     seconds: float
 

@@ -2,10 +2,12 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+
+from tunerd.record import positional_record
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class FileIdentity:
     """Two that differ in anything are two files, or one that was changed."""
 

@@ -18,6 +18,7 @@ from tunerd.delivery.run import DeliveryService
 from tunerd.intake.sources import Intake
 from tunerd.ledger import FAR_AT_ONCE, FAR_NOT_YET, Gauges
 from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.record import record
 from tunerd.statuses import DestinationStatus, UnreadFile
 
 _TICK_S: Final = 0.2
@@ -58,7 +59,7 @@ def on_signals(stop: Stop, hangup: asyncio.Event, stack: AsyncExitStack) -> None
     stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Conductors:
     """What is started and stopped."""
 
@@ -75,7 +76,7 @@ class Conductors:
     """Destinations that have not answered since the start, though they were asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunResult:
     """What is left when a run has ended."""
 

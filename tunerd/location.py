@@ -8,10 +8,11 @@ come from documents, and the query of a URL may be a secret.
 import posixpath
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from tunerd.record import positional_record
 
 MAX_URL_CHARS: Final = 1024
 """Of recording_url in create-call (Tuner's API reference); send-calls states no limit."""
@@ -41,7 +42,7 @@ class LocationKind(StrEnum):
     """An entry of the spool, into which the bytes inside documents are written. Only tunerd gives such a location."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Location:
     """Where the bytes of a recording are."""
 

@@ -3,9 +3,10 @@
 A reason is a metric label, a log field and a ledger column at once; a new one is a change that users see.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
+
+from tunerd.record import record
 
 
 class FailReason(StrEnum):
@@ -80,7 +81,7 @@ class IntakeReason(StrEnum):
     """The directory cannot be read."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Sent:
     """Tuner has the call (2xx, or 409: it already had it)."""
 
@@ -89,7 +90,7 @@ class Sent:
     already_there: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Retry:
     """No answer that ends the matter. `retry_after_s` is the server's wish, already limited and relative to now."""
 
@@ -102,7 +103,7 @@ class Retry:
     """Refused before anything was sent, or by an answer that says so (429): Tuner cannot have the call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Failed:
     """This call will not be taken as it is."""
 
@@ -119,7 +120,7 @@ class Scope(StrEnum):
     """The agent of one destination (403)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Refused:
     """Every call of the scope would fare alike: it pauses, and nothing counts as an attempt."""
 
@@ -129,7 +130,7 @@ class Refused:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unconfirmed:
     """A 2xx that does not say that the call was taken. It may have arrived, and the next call would fare alike: the
     destination pauses, and only this call is tried again."""

@@ -3,13 +3,14 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tunerd.call import Form
 from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseStatus:
     """Why a destination sends nothing. Instants are Unix seconds."""
 
@@ -19,7 +20,7 @@ class PauseStatus:
     next_probe_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AgentStatus:
     """An agent whose calls are not sent, while the others of its destination are."""
 
@@ -28,7 +29,7 @@ class AgentStatus:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DestinationStatus:
     name: str
     label: str = ""
@@ -49,7 +50,7 @@ class DestinationStatus:
     """When Tuner last accepted a call; None: not since the start."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UnreadFile:
     """A file or directory that could not be read, or that a sweep had to leave."""
 
@@ -59,7 +60,7 @@ class UnreadFile:
     """In words for an operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SourceStatus:
     name: str
     path: str

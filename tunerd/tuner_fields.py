@@ -6,11 +6,11 @@ other name of an answer. The sandbox keeps lists of its own on purpose: it is th
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from tunerd.location import MAX_URL_CHARS
+from tunerd.record import positional_record
 
 ROWS: Final = "transcript_with_tool_calls"
 SENTIMENTS: Final = ("positive", "neutral", "negative", "unknown")
@@ -37,7 +37,7 @@ class FieldKind(StrEnum):
     """Rules may give it; tunerd makes other fields of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class TunerField:
     kind: FieldKind
     about: str

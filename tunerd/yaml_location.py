@@ -4,13 +4,14 @@ Every message about the configuration starts with a YamlLocation, so that it can
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from tunerd.record import positional_record, record
 
 Scalar: TypeAlias = None | bool | int | float | str
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class YamlLocation:
     file: str
     line: int
@@ -22,7 +23,7 @@ class YamlLocation:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Node:
     """A YAML value that knows its location. `value` of a list is a tuple of Nodes, of a mapping a dict of Nodes."""
 
@@ -44,7 +45,7 @@ class Node:
         return self.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Problem:
     location: YamlLocation
     path: str

@@ -1,13 +1,13 @@
 """What `tap` and `activity` answer, as answer_types.py has it for the other orders. Made in activity_report.py."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tunerd.admin.answer_types import VERSION
 from tunerd.call import State
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TapRow:
     """One event. What an event does not know is null."""
 
@@ -35,7 +35,7 @@ class TapRow:
     tuner_call_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TapPage:
     version: int = VERSION
     stream: str
@@ -48,7 +48,7 @@ class TapPage:
     events: Sequence[TapRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SourceActivity:
     """Since the start of the daemon."""
 
@@ -59,7 +59,7 @@ class SourceActivity:
     failed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Durations:
     """In seconds; null: there were none."""
 
@@ -69,7 +69,7 @@ class Durations:
     longest_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ActivityDocument:
     version: int = VERSION
     stream: str

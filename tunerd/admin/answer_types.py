@@ -10,12 +10,13 @@ from typing import Final
 
 from tunerd.ledger import StoredCall, StoredEvent, Story
 from tunerd.ops.mask import redact, without_query
+from tunerd.record import record
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallRow:
     row: int
     state: str
@@ -39,7 +40,7 @@ class CallRow:
     dismissed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class EventRow:
     at: float
     what: str
@@ -47,13 +48,13 @@ class EventRow:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class OriginRow:
     path: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoryRow:
     call: CallRow
     origins: Sequence[OriginRow]
@@ -61,7 +62,7 @@ class StoryRow:
     waits_for: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallsPage:
     version: int = VERSION
     calls: Sequence[CallRow]
@@ -69,13 +70,13 @@ class CallsPage:
     """Ask again with this for the next page; null: this was the last page."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoryPage:
     version: int = VERSION
     stories: Sequence[StoryRow]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallProblem:
     """A call for which an order could not be carried out."""
 
@@ -119,7 +120,7 @@ class Report:
         self.next_after_row = page.next_after_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentRow:
     """A stored document, whole: only for the user that tunerd runs as, never for a log or the status page."""
 
@@ -133,7 +134,7 @@ class DocumentRow:
     """The JSON text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentsPage:
     version: int = VERSION
     documents: Sequence[DocumentRow]
@@ -143,14 +144,14 @@ class DocumentsPage:
     next_after_row: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StateRow:
     count: int
     oldest_admitted_at: float | None
     oldest_age_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StrandedRow:
     destination: str
     """Empty for a manifest source."""
@@ -164,7 +165,7 @@ class StrandedRow:
     """The command that maps them again with the current rules."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DaemonRow:
     running: bool
     """False: no daemon runs; the command read the ledger itself."""
@@ -177,7 +178,7 @@ class DaemonRow:
     stopping: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigRow:
     file: str
     fingerprint: str = ""
@@ -188,7 +189,7 @@ class ConfigRow:
     """Why the last reload was refused; the daemon keeps the previous configuration."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LastHourRow:
     """Calls in each of the last sixty minutes, oldest first; the last minute is not over."""
 
@@ -198,7 +199,7 @@ class LastHourRow:
     failed: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StatusDocument:
     version: int = VERSION
     generated_at: float
@@ -216,7 +217,7 @@ class StatusDocument:
     """None: no daemon runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigurationDocument:
     """The configuration that the daemon has loaded: only for the user that it runs as, never for a log or the status page."""
 
@@ -228,7 +229,7 @@ class ConfigurationDocument:
     """The variables that it refers to, without keys, as the daemon sees them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IdleDocument:
     version: int = VERSION
     left: dict[str, int]
@@ -239,7 +240,7 @@ class IdleDocument:
     """The number of the last finished scan that POST /v1/look asked for: every directory was listed after that request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DestinationNames:
     """The names of the destinations that were paused or resumed."""
 
@@ -247,14 +248,14 @@ class DestinationNames:
     destinations: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ReloadResult:
     version: int = VERSION
     problems: Sequence[str]
     """What is wrong with the file (the daemon then keeps the previous configuration); empty: it was loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RescanStarted:
     version: int = VERSION
     look: int

@@ -3,19 +3,19 @@ control socket, its client and the commands are all made from it: an order is ad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from tunerd.admin import answer_types as answers
 from tunerd.admin.activity_answers import ActivityDocument, TapPage, TapRow
 from tunerd.call import State
 from tunerd.ledger import Filter, StoredCall
+from tunerd.record import record
 
 A_co = TypeVar("A_co", covariant=True)
 A = TypeVar("A")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Order(Generic[A_co]):
     """One request; its fields are the arguments. The first paragraph of its docstring describes it to users."""
 
@@ -40,7 +40,7 @@ class OrderRefused(Exception):
     """An order that cannot be carried out; the message is one line for an operator."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Selection:
     """The calls that an order is about, one page of them. An omitted argument does not narrow the selection."""
 
@@ -69,7 +69,7 @@ class Selection:
         return self.path is None or (call.path == self.path and self.offset in (None, call.offset))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StatusOrder(Order[answers.StatusDocument]):
     """Show the state of the daemon: calls by state, pauses and next probe, sources, last failures."""
 
@@ -79,7 +79,7 @@ class StatusOrder(Order[answers.StatusDocument]):
     is_quick: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IdleOrder(Order[answers.IdleDocument]):
     """Tell whether everything that can be sent has been sent."""
 
@@ -88,7 +88,7 @@ class IdleOrder(Order[answers.IdleDocument]):
     changes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallsOrder(Selection, Order[answers.CallsPage]):
     """List calls."""
 
@@ -100,7 +100,7 @@ class CallsOrder(Selection, Order[answers.CallsPage]):
     """Newest first; else in the order in which they were admitted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoryOrder(Order[answers.StoryPage]):
     """Show everything known about a call id."""
 
@@ -111,7 +111,7 @@ class StoryOrder(Order[answers.StoryPage]):
     call_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DocumentsOrder(Order[answers.DocumentsPage]):
     """List stored documents, newest first; `tunerd diff` maps them again."""
 
@@ -122,7 +122,7 @@ class DocumentsOrder(Order[answers.DocumentsPage]):
     after_row: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigurationOrder(Order[answers.ConfigurationDocument]):
     """Show the configuration that the daemon has loaded, whatever has become of the file."""
 
@@ -131,7 +131,7 @@ class ConfigurationOrder(Order[answers.ConfigurationDocument]):
     changes: ClassVar[bool] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RetryOrder(Selection, Order[answers.Report]):
     """Send failed calls again.
 
@@ -141,7 +141,7 @@ class RetryOrder(Selection, Order[answers.Report]):
     answer: ClassVar[type[Any]] = answers.Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RemapOrder(Selection, Order[answers.Report]):
     """Map unsent calls again, with the rules that are loaded now.
 
@@ -151,7 +151,7 @@ class RemapOrder(Selection, Order[answers.Report]):
     answer: ClassVar[type[Any]] = answers.Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DismissOrder(Selection, Order[answers.Report]):
     """Mark failed calls as handled: they are no longer listed, nor counted as failed."""
 
@@ -159,7 +159,7 @@ class DismissOrder(Selection, Order[answers.Report]):
     answer: ClassVar[type[Any]] = answers.Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ForgetOrder(Order[answers.Report]):
     """Erase everything that the ledger holds about a call: document, payload, recording, history. This cannot be undone."""
 
@@ -168,7 +168,7 @@ class ForgetOrder(Order[answers.Report]):
     call_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseOrder(Order[answers.DestinationNames]):
     """Stop sending to DESTINATION, or to all destinations if none is named.
 
@@ -180,7 +180,7 @@ class PauseOrder(Order[answers.DestinationNames]):
     destination: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ResumeOrder(Order[answers.DestinationNames]):
     """Resume sending to DESTINATION, or to all destinations if none is named.
 
@@ -191,7 +191,7 @@ class ResumeOrder(Order[answers.DestinationNames]):
     destination: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ReloadOrder(Order[answers.ReloadResult]):
     """Load the configuration file again."""
 
@@ -199,7 +199,7 @@ class ReloadOrder(Order[answers.ReloadResult]):
     answer: ClassVar[type[Any]] = answers.ReloadResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RescanOrder(Order[answers.RescanStarted]):
     """List every source's directory now."""
 
@@ -207,7 +207,7 @@ class RescanOrder(Order[answers.RescanStarted]):
     answer: ClassVar[type[Any]] = answers.RescanStarted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TapOrder(Order[TapPage]):
     """Follow what happens to calls: the events after one that is known, of those that the daemon still remembers.
 
@@ -238,7 +238,7 @@ class TapOrder(Order[TapPage]):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ActivityOrder(Order[ActivityDocument]):
     """Show how many calls were admitted, retried, sent and failed since the start, and how long the newest took."""
 

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from tunerd.admin.answer_types import VERSION, CallRow
 from tunerd.call import Document, Mapped, RefusedDocument, State
+from tunerd.record import record
 
 CallKey: TypeAlias = tuple[str, str, str]
 """Destination, agent, call id."""
@@ -16,7 +17,7 @@ _LISTED: Final = 1_000
 """Places listed of each kind; the rest is only counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PlaceRow:
     source: str
     path: str
@@ -56,7 +57,7 @@ class SourceAudit:
     """In the ledger under another call id: the rule has changed since."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AuditDocument:
     version: int = VERSION
     generated_at: float

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tunerd.admin.api import OrderRefused, StatusOrder
 from tunerd.admin.client import TIMEOUT_S, AdminClient
 from tunerd.admin.protocol import ControlError, socket_places
 from tunerd.admin.socket_names import RUN_DIRECTORY, SUFFIX, bound_directories
+from tunerd.record import record
 
 
 def find_daemon(
@@ -44,7 +44,7 @@ def find_daemon(
         raise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FoundDaemon:
     client: AdminClient
     ledger: str | None

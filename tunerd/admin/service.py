@@ -1,7 +1,6 @@
 """Carries out orders: in the daemon with its parts, in a command without a daemon on the ledger alone."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from tunerd.admin.activity_answers import ActivityDocument, TapPage
@@ -38,6 +37,7 @@ from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.status_report import StatusReport
 from tunerd.ledger import StoredPauses
 from tunerd.outcome import PauseReason
+from tunerd.record import record
 
 A = TypeVar("A")
 
@@ -49,7 +49,7 @@ class OperatorPauses(Protocol):
     async def resume(self, name: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DaemonOrders:
     """What only a running daemon can do."""
 

@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
@@ -23,11 +23,12 @@ from tunerd.ledger import LedgerUnavailable
 from tunerd.ops.encoding import decoded, encoded
 from tunerd.ops.http import stop_accepting
 from tunerd.ops.listening import GuardedSocket
+from tunerd.record import record
 
 _MAX_BODY_BYTES: Final = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SocketPlaces:
     """Where a daemon may listen."""
 

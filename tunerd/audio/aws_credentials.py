@@ -7,7 +7,7 @@ Files in ~/.aws are not read. Nothing of a credential is ever part of a message.
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ import orjson
 
 from tunerd.audio.object_faults import FaultKind, ObjectFault
 from tunerd.clock import Clock
+from tunerd.record import record
 
 SHORTEST_SESSION_S: Final = 15 * 60.0
 """The least that AWS gives a session: what is assumed of a session token whose end nothing states."""
@@ -27,7 +28,7 @@ _MACHINE_HOST: Final = "http://169.254.169.254"
 _TAG: Final = r"<{0}>([^<]+)</{0}>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AwsCredentials:
     key_id: str
     secret: str = field(repr=False)

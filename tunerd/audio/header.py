@@ -5,10 +5,11 @@ Nothing is decoded. A header that cannot be read to its end still names the form
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
+
+from tunerd.record import positional_record
 
 HEAD_BYTES: Final = 16 * 1024
 """How many bytes to read for it: a WAV may have some kilobytes of remarks before its format."""
@@ -40,7 +41,7 @@ _EXTENSIONS: Final[Mapping[AudioKind, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class AudioHeader:
     """What the first bytes say."""
 

@@ -8,12 +8,12 @@ import os
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.file_identity import FileIdentity
+from tunerd.record import positional_record
 from tunerd.source_tree import LeavesSource, OpenTree, SourceTree
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -26,7 +26,7 @@ _KINDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class OpenAudio:
     """A regular file that is open for reading, with its identity when it was opened."""
 

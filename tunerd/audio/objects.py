@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -24,6 +24,7 @@ from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
 from tunerd.clock import Clock
 from tunerd.location import MAX_URL_CHARS
+from tunerd.record import positional_record, record
 
 MAX_VALIDITY_S: Final = 7 * 86_400.0
 """No storage signs for longer."""
@@ -48,14 +49,14 @@ _GOOGLE_KEY_S: Final = 12 * 3600.0
 _Store: TypeAlias = S3Store | GCSStore | AzureStore
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SignedUrl:
     url: str = field(repr=False)
     """A secret: whoever has it can read the object."""
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ObjectIdentity:
     """What tells this object from one that was put there later."""
 
@@ -71,7 +72,7 @@ class ObjectIdentity:
         return json.dumps({"etag": self.etag, "size": self.size}, separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class _Address:
     scheme: str
     bucket: str

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -19,6 +18,7 @@ from tunerd.cli.carried_files import carried
 from tunerd.cli.completion import script
 from tunerd.cli.terminal import say
 from tunerd.loading.service_sandbox import is_in_a_home
+from tunerd.record import record
 
 _COMMAND: Final = "/usr/local/bin/tunerd"
 """Where the unit expects the command."""
@@ -33,7 +33,7 @@ Run it again after an upgrade. It replaces its own files, and never a configurat
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WriteFile:
     path: str
     text: str
@@ -41,13 +41,13 @@ class WriteFile:
     """An existing file stays as it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MakeLink:
     path: str
     target: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RunProgram:
     words: tuple[str, ...]
     why: str

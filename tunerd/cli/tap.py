@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -21,6 +21,7 @@ from tunerd.cli.tap_view import draw_event, draw_missed
 from tunerd.cli.target import Target, target_options
 from tunerd.cli.terminal import say, say_json_line
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.record import record
 
 _EPILOG = """\b
 Examples:
@@ -43,7 +44,7 @@ _STATES: Final = [state.value for state in State if state.is_open or state in (S
 _REASONS: Final = sorted({one.value for kind in (FailReason, RetryReason, PauseReason, IntakeReason) for one in kind})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class MissedEvents:
     """Stands in the place of events that the daemon no longer remembers."""
 

@@ -5,7 +5,6 @@ file that it was started with; none of these needs a valid configuration on disk
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +19,13 @@ from tunerd.config import Config
 from tunerd.loading.config_file import place_of_ledger, read_file
 from tunerd.loading.ledger_section import LedgerPlace
 from tunerd.ops.mask import redact
+from tunerd.record import record
 from tunerd.yaml_location import ConfigError, Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Target:
     """The daemon that a command is for, as its options name it."""
 
@@ -45,7 +45,7 @@ def target_options(command: F) -> Callable[..., Any]:
     return config_option(option(with_target))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Known:
     """What could be read of the configuration on disk, without keys."""
 

@@ -1,14 +1,14 @@
 """`audio:` of a source: how Tuner gets audio that no https URL names. Each key is declared here once (settings.py). Pure."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunerd.call import AfterUpload, AudioPlan, Publish
 from tunerd.config.settings import DAY_S, TEXT, VARIABLE, Seconds, Setting, ValueKind, any_of
+from tunerd.record import record
 from tunerd.yaml_location import Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AudioSettings:
     """What `audio:` says. Its short form is the value of `publish:` alone."""
 

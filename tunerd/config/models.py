@@ -5,7 +5,7 @@ app.py hands each part its own section.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final, Literal, TypeAlias
 
 from tunerd.call import Form
@@ -23,12 +23,13 @@ from tunerd.config.text_forms import (
     parse_ledger_url,
     parse_listen,
 )
+from tunerd.record import positional_record, record
 from tunerd.yaml_location import YamlLocation
 
 Api: TypeAlias = Literal["auto", "send-calls", "create-call"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TunerSection:
     """A `tuner:` block as it is written, at the top or in a source. loading/tuner.py makes Destinations of them."""
 
@@ -58,7 +59,7 @@ class TunerSection:
     ca_file: Annotated[str | None, Setting("PEM file with the certificate authorities to trust instead of the system's.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Destination:
     """base_url + workspace + key: the unit of pauses, concurrency and rate limit."""
 
@@ -90,7 +91,7 @@ def form_of_key(key: str) -> Form:
     return Form.CREATE_CALL if key.startswith("tr_api_") else Form.SEND_CALLS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Delivery:
     concurrency: Annotated[int, Setting("At most this many uploads at a time, for each destination.", low=1, high=1000)] = 8
     timeout_s: Annotated[Seconds, Setting("How long one attempt may take.", above=0)] = 30.0
@@ -111,7 +112,7 @@ class Delivery:
     dry_run: Annotated[bool, Setting("Do everything but the upload.")] = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerConfig:
     path: Annotated[
         str,
@@ -145,7 +146,7 @@ class LedgerConfig:
     keep_documents: Annotated[int, Setting("How many of the newest documents are kept, for `tunerd diff`.", low=0)] = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Http:
     listen: Annotated[
         str,
@@ -181,13 +182,13 @@ class Http:
     """In lower case."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Log:
     format: Annotated[Literal["auto", "json", "text"], Setting("auto: text on a terminal, else JSON lines.")] = "auto"
     level: Annotated[Literal["debug", "info", "warning", "error"], Setting("The least severe lines that are written.")] = "info"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TopLevel:
     """Keys at the top of the file that belong to no section."""
 
@@ -202,7 +203,7 @@ class TopLevel:
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Config:
     file: str
     text: Secret = field(default=Secret(""))
@@ -221,7 +222,7 @@ class Config:
     """The location of each plain key in the file (`ledger.url`, `sources[0].path`), for problems found later, as by a reload."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class TopKey:
     """A key at the top of the file: a mapping, or a list of mappings, with the keys that `model` declares."""
 

@@ -5,7 +5,7 @@ default and description. The reader (loading/), the JSON Schema and the printer 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from enum import StrEnum
 from functools import lru_cache
 from types import NoneType, UnionType
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, g
 
 from tunerd.config.quantities import DURATION_FORM, DURATION_PATTERN, SIZE_FORM, SIZE_PATTERN, duration_text, size_text
 from tunerd.config.secret import Secret
+from tunerd.record import positional_record, record
 from tunerd.yaml_location import Node
 
 Schema: TypeAlias = dict[str, Any]
@@ -56,7 +57,7 @@ Bytes: TypeAlias = Annotated[int, ValueKind.SIZE]
 """In YAML `4MiB`, `1GiB`, `500kB` or a number of bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Setting:
     """What a field's annotation says about its key. A field may have several, where several keys make one value."""
 
@@ -78,7 +79,7 @@ class Setting:
     """What the key takes, in words, where the kind does not say it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ConfigKey:
     """A key with everything that its declaration says."""
 

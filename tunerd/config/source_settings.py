@@ -1,7 +1,7 @@
 """What is configured for a source, its recordings, its redaction and its examples: each key declared once (settings.py). Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Final, Literal
 
 from tunerd.call import Fail, Hold, SendAnyway
@@ -29,6 +29,7 @@ from tunerd.config.text_forms import (
     parse_zone,
 )
 from tunerd.outcome import FailReason
+from tunerd.record import record
 from tunerd.yaml_location import Node, YamlLocation
 
 DETECTORS_SHIPPED: Final = ("card", "email", "phone", "iban")
@@ -54,7 +55,7 @@ def _defined(name: str) -> Schema:
     return any_of({"$ref": f"#/$defs/{name}"}, NULL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UrlRule:
     """Strategy `url:`: a rule over the call document."""
 
@@ -62,7 +63,7 @@ class UrlRule:
     expires_at: Annotated[Node | None, Setting("Rule over the call's document: when that URL stops working.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ManifestRule:
     """Strategy `manifest:`: a recording that another source brings, by key."""
 
@@ -91,7 +92,7 @@ class ManifestRule:
     wait_s: Annotated[Seconds, Setting("How long the call may wait for this strategy to answer.")] = 30 * 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Redact:
     """What is taken out of a source's calls before anything of them is stored or sent. mapping/ compiles it."""
 
@@ -121,7 +122,7 @@ class Redact:
     ] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Source:
     """One configured place to read from. Rules stay Nodes: mapping/ compiles them."""
 
@@ -247,7 +248,7 @@ class Source:
         return self.redact is None or not self.redact.stored
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Example:
     """An entry of `tests:`: a document, and what the rules must give for it."""
 

@@ -3,17 +3,16 @@
 It listens to the attempts and changes nothing about them; pauses and retries are pacing.py's and retry.py's.
 """
 
-from dataclasses import dataclass
-
 from tunerd.clock import Clock
 from tunerd.config import Destination
 from tunerd.delivery.ports import Upload
 from tunerd.events import Emit, Unanswered
 from tunerd.ledger import Claimed
 from tunerd.outcome import Outcome, Retry
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class NoContact:
     """A destination from which no HTTP answer has come yet, of any kind, though it was asked."""
 

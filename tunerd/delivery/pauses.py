@@ -10,6 +10,7 @@ from typing import Final
 from tunerd.events import Event, PauseBegan, PauseEnded
 from tunerd.ledger import StoredPauses
 from tunerd.outcome import PauseReason
+from tunerd.record import record
 
 PROBE_EVERY_S: Final = 30.0
 LOCAL_EVERY_S: Final = 1.0
@@ -32,7 +33,7 @@ class Pause:
     """Until the next probe; doubles while one call is the only probe."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseView:
     """A pause, for status pages."""
 

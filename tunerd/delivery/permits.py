@@ -1,12 +1,12 @@
 """Whether an attempt may begin now: a permit for one, or how long there is none. pacing.py gives them out."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from tunerd.ledger import Pick
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Permit:
     """Claim a call and make one attempt. Given back by `Pacing.ended` or `Pacing.unused`."""
 
@@ -19,7 +19,7 @@ class Permit:
     """Only this call may be claimed: it may have arrived, and no other is to be put into the same doubt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Blocked:
     """Not now. `until` is Unix seconds; None: until something happens (an attempt ends, a key, an operator)."""
 

@@ -1,7 +1,6 @@
 """What delivery needs from outside, the same for all destinations: the ledger, the network, time, and where events go."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
@@ -12,6 +11,7 @@ from tunerd.delivery.key import Key
 from tunerd.events import Emit
 from tunerd.ledger import Claimed, Maintenance, WritePath
 from tunerd.outcome import Outcome
+from tunerd.record import record
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
 """Exactly one attempt; raises nothing that a server or a network can cause."""
@@ -46,7 +46,7 @@ class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ports:
     ledger: DeliveryLedger
     connect: Connect

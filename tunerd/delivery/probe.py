@@ -6,7 +6,6 @@ Tuner checks the key before it looks at the body, so `{}` with a good key is ans
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -16,6 +15,7 @@ from tunerd.clock import SystemClock
 from tunerd.config import Delivery, Destination
 from tunerd.delivery.key import Key
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
+from tunerd.record import record
 
 _BUSY: Final = frozenset({408, 425, 429})
 _NAMES_WHOM: Final = re.compile(
@@ -25,7 +25,7 @@ _NAMES_WHOM: Final = re.compile(
 _NOT_HERE: Final = frozenset({404, 405, 410})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ProbeResult:
     """What the answer says, in one sentence without the key and without the answer's text."""
 

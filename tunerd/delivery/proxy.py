@@ -6,15 +6,15 @@ aiohttp's own `trust_env` stays off: it looks things up (netrc, in a thread) for
 import ipaddress
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from yarl import URL
 
 from tunerd.config import Config
+from tunerd.record import record
 from tunerd.yaml_location import ConfigError, Problem, YamlLocation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Proxy:
     url: URL
     """Without user and password."""

@@ -6,7 +6,7 @@ whole destination (pauses, Retry-After, concurrency) is pacing.py's.
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
@@ -15,6 +15,7 @@ from tunerd.call import Json
 from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
 from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
+from tunerd.record import record
 from tunerd.tuner_fields import KNOWN_NAMES
 
 BACKOFF_FIRST_S: Final = 1.0
@@ -30,7 +31,7 @@ _YEAR_BEYOND: Final = re.compile(r"\b[a-z]{3}[ -]\d{5,}\b", re.ASCII | re.IGNORE
 _ERROR_TYPE: Final = re.compile(r"[a-z]{2,20}(_[a-z]{2,20}){0,4}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HttpAnswer:
     """An HTTP answer, as far as it was read."""
 

@@ -6,7 +6,7 @@ permit counted that nobody holds. None of this may happen. If it does, deliverie
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from tunerd.clock import Clock
@@ -15,12 +15,13 @@ from tunerd.delivery.ports import CheckedLedger
 from tunerd.delivery.worker import Worker
 from tunerd.events import Emit, Stuck, StuckKind
 from tunerd.ledger import LedgerUnavailable
+from tunerd.record import positional_record
 
 EVERY_S: Final = 60.0
 """Only what is wrong at two looks is repaired: on its way from one part to the next a call is in neither for a moment."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class _Look:
     """What was in nobody's hands."""
 

@@ -7,13 +7,13 @@ there is one place where both go back, whatever ended the worker's turn: `_give_
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked, Permit
 from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, WritePath
+from tunerd.record import record
 
 LEDGER_AGAIN_S: Final = 1.0
 LOOK_AGAIN_S: Final = 0.05
@@ -22,7 +22,7 @@ _LAST_SETTLE_S: Final = 1.0
 _ANY_TIME_S: Final = 10 * 365 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Settling:
     """A call whose settlement is in the ledger's hands."""
 

@@ -13,12 +13,13 @@ from tunerd.clock import Clock
 from tunerd.events import Emit, IntakePaused, IntakeResumed
 from tunerd.ledger import Gauges
 from tunerd.outcome import IntakeReason
+from tunerd.record import record
 
 RETRY_S: Final = 1.0
 """How often a closed gate is tried again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Limits:
     max_pending_bytes: int = 1024 * 1024 * 1024
     """Calls are not admitted while the ledger holds more; those that wait for a recording may use half of it."""

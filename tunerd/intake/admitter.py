@@ -4,7 +4,7 @@ While a batch becomes durable the next one is read and mapped. file_reader.py ha
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from tunerd.call import Document, Mapped, RefusedDocument
@@ -19,6 +19,7 @@ from tunerd.intake.quarantine import crashed, section_of, split
 from tunerd.intake.refused_lines import RefusedLines, is_noise
 from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.ledger import Admission, Admitted
+from tunerd.record import positional_record
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
 """What mapping/ makes of one document; never raises on purpose."""
@@ -27,7 +28,7 @@ OnAdmitted: TypeAlias = Callable[["SubmittedBatch", Admitted], None]
 """Called when a batch is durable."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class SubmittedBatch:
     """A batch that was submitted to the ledger."""
 

@@ -3,7 +3,7 @@ and what cannot be read between them cuts the call before it. Values only; the r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from tunerd.call import KEPT_HEAD_BYTES, Cut, Document, Fragment, KeyStyle, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import CarriedKey
@@ -11,9 +11,10 @@ from tunerd.intake.looks import Batch
 from tunerd.intake.succession import Follows, UnknownPredecessor
 from tunerd.ledger import FileMark
 from tunerd.outcome import FailReason
+from tunerd.record import positional_record
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Carried:
     """A batch's documents, each with a key or refused, and what else they say."""
 

@@ -4,9 +4,10 @@ Ends alone never decide: logs with a long prompt in front and a configuration be
 file is, by this and by other evidence, is log_identity.py's business.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
+
+from tunerd.record import positional_record
 
 BLOCK_BYTES: Final = 64 * 1024
 HEAD_BYTES: Final = 1024
@@ -31,7 +32,7 @@ def head_hash(content: bytes) -> bytes:
     return blake2b(line, digest_size=_HEAD_HASH).digest()
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class ChainState:
     """The chain at an offset."""
 

@@ -8,9 +8,10 @@ document's fault. The ledger's lock covers this file too.
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
+
+from tunerd.record import record
 
 _SLOT_BYTES: Final = 8192
 """A path has at most 4,096 bytes, a source's name 64."""
@@ -35,7 +36,7 @@ _SINGLY_AT: Final = 3
 """A batch that was being admitted at that many deaths is admitted one document at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Section:
     """The part of a file that is worked on: one document, or where `length` is negative more than one."""
 

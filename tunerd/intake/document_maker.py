@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tunerd.call import KEPT_HEAD_BYTES, Document, Origin, Refusal, RefusedDocument
 from tunerd.intake.framing import NotJson, Slice, parse, values_of_line
 from tunerd.outcome import FailReason
+from tunerd.record import positional_record
 
 Read: TypeAlias = Document | RefusedDocument
 
@@ -16,7 +16,7 @@ ITEMS_REFUSED: Final = 20
 _ITEM: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,"\s])(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,"])*+', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class DocumentMaker:
     """Makes documents and refusals of slices of one file."""
 

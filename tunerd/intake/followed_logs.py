@@ -13,6 +13,7 @@ from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.known_logs import is_rotated_name
 from tunerd.intake.opened import GZIP_MAGIC
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 
 UNLINKED_QUIET_S: Final = 5.0
 """A log without a name is closed when nothing was written to it for so long: it holds its disk."""
@@ -51,7 +52,7 @@ class FollowedLog:
         return (at.st_size, at.st_mtime_ns) == self.seen
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class OpenLog:
     """An open log, as it was when it was asked for: another thread may have closed it since."""
 
@@ -60,7 +61,7 @@ class OpenLog:
     """Nothing came since it was last read to its end."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Left:
     """A log that is no longer read: where it was read to, and why it is not read on."""
 

@@ -7,13 +7,13 @@ every JSON reader the agents use themselves (docs/decisions).
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
 import orjson
 
 from tunerd.call import KEPT_HEAD_BYTES, Json
+from tunerd.record import positional_record
 
 BOM: Final = b"\xef\xbb\xbf"
 _BLANK: Final = b" \t\r\n"
@@ -26,7 +26,7 @@ _STRING_END: Final = re.compile(rb'["\\]')
 _FORM: Final = re.compile(rb"[A-Za-z0-9_.%+\-\[\]]+=[^\s{}\"<>]*\s*")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Slice:
     """The bytes of one document, without what separates it from its neighbours."""
 

@@ -6,7 +6,7 @@ acts on it.
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from tunerd.call import RefusedDocument
@@ -26,6 +26,7 @@ from tunerd.intake.scan import why_odd
 from tunerd.intake.signature import signature, signature_of
 from tunerd.intake.source_files import SourceFiles
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 from tunerd.source_tree import LeavesSource
 
 LARGE_BYTES: Final = 256 * 1024
@@ -39,7 +40,7 @@ _RACY_NS: Final = 20_000_000
 Looking: TypeAlias = Generator[Look, Answer, None]
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Now:
     """The time of a look; `final` reads whatever is complete without any delay."""
 

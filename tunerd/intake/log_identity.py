@@ -7,7 +7,6 @@ chain of hashes over all that was read of the log (chain.py). What follows from 
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from tunerd.intake.chain import BLOCK_BYTES, HEAD_BYTES, Chain, ChainState, head_hash
@@ -15,6 +14,7 @@ from tunerd.intake.followed_logs import FollowedLog, FollowedLogs
 from tunerd.intake.known_logs import may_be_copy
 from tunerd.intake.opened import CHUNK_BYTES, GZIP_ERRORS, GZIP_MAGIC, TURN_BYTES, Opened
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 
 _SMALL_BYTES: Final = 1024 * 1024
 """Of a log that grew under our eyes all that was read is compared up to here, or up to four times of what came."""
@@ -26,7 +26,7 @@ COPY_QUIET_S: Final = 3.0
 log as soon as the copy is complete."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LookUp:
     """Ask the ledger which logs of the source had this inode or begin like this."""
 
@@ -34,7 +34,7 @@ class LookUp:
     head: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Wait:
     """Which log it is cannot be decided yet."""
 
@@ -43,12 +43,12 @@ class Wait:
     """This log has to be read to its end first."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class SameFile:
     """Another name of a log that is at its path, or a copy of its beginning."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Identified:
     """`start`: where reading continues; None: at the beginning. The file and the chain are at this offset."""
 
@@ -66,7 +66,7 @@ Identifying: TypeAlias = Generator[Step, Answer, Identified | Wait | SameFile]
 Checking: TypeAlias = Generator[Step, Answer, Chain | None]
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LogIdentity:
     """The question, for one file."""
 

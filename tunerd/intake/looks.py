@@ -7,27 +7,28 @@ from typing import TypeAlias
 from tunerd.intake.document_maker import Read
 from tunerd.intake.log_identity import LookUp, SameFile
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Unchanged:
     """Gone, or as it was when it was read."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class NotRegular:
     """Not a regular file of the directory."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Compare:
     """A whole file was read at this path, and its stat is no proof that this is it: ask the ledger for its mark, and then
     `compare`."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Recognized:
     """The file that was read: it had vanished, or it was given another owner, linked, copied over itself, restored."""
 
@@ -35,14 +36,14 @@ class Recognized:
     """By which it is known from now on."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LeftOut:
     """A file that `ignore_older` leaves out, and still does."""
 
     signature: int
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Later:
     """Not settled, or not complete: look again in `seconds`."""
 
@@ -53,12 +54,12 @@ class Later:
     """Somebody else is reading it."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Working:
     """A turn is over, and nothing came of it yet: ask for `more`."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Large:
     """There is a lot to read: take a turn among the large ones, then ask for the batches."""
 

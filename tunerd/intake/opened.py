@@ -12,10 +12,10 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, Any, Final, Literal
 
 from tunerd.intake.framing import looks_like_log, parse_form
+from tunerd.record import positional_record
 
 CHUNK_BYTES: Final = 256 * 1024
 TURN_BYTES: Final = 4 * 1024 * 1024
@@ -32,7 +32,7 @@ class Odd(Exception):
     """The name is no regular file (any more)."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Opened:
     """A regular file, open for reading, with its stat from the open descriptor."""
 

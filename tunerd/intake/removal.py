@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from tunerd.config import Source
@@ -19,6 +18,7 @@ from tunerd.intake.aside_names import aside_name, fitted
 from tunerd.intake.content import content_hash
 from tunerd.intake.writers import QUIET_S, Writers, has_writer
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 from tunerd.source_tree import LeavesSource, OpenTree, SourceTree
 
 _MOST_OF_A_NAME: Final = 1000
@@ -28,17 +28,17 @@ _ALL_TAKEN: Final = "1,000 files of this name are in move_to already"
 _OTHER_FILE_SYSTEM: Final = "move_to is on another file system than the source; choose a directory beside it"
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Removed:
     how: Literal["deleted", "moved"]
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Changed:
     """It is not what was read. It stands under its name (or beside it, where a newer one does), and has to be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Unfinished:
     """Its writer has it open, or may have."""
 
@@ -47,12 +47,12 @@ class Unfinished:
     """After which that is over, where it is known."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Missing:
     """Not there now, or no regular file: whoever scans the directory finds out why."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class NotRemoved:
     why: str
     is_aside: bool = False

@@ -1,7 +1,6 @@
 """What is known of the files of one source: their names, what was read of them, which are due, which are open."""
 
 import os
-from dataclasses import dataclass
 
 from tunerd.config import Source
 from tunerd.intake.descriptors import DescriptorLimit
@@ -10,10 +9,11 @@ from tunerd.intake.file_index import FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
+from tunerd.record import record
 from tunerd.source_tree import SourceTree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SourceFiles:
     root: str
     """Absolute."""

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol, TypeVar
 
 from tunerd.clock import Clock
@@ -17,6 +17,7 @@ from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.inotify import Watcher
 from tunerd.ledger import GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
+from tunerd.record import record
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class SourceEnded(Exception):
     """The source ends while the ledger accepts nothing: files that were being read stay on disk, unmarked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Shared:
     """What all sources have in common."""
 

@@ -3,7 +3,7 @@ to one file is file_reader.py's business."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 
 from tunerd.clock import Clock
@@ -18,10 +18,11 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
 from tunerd.intake.source_reader import SourceReader
 from tunerd.intake.source_runtime import IntakeLedger, Shared
+from tunerd.record import record
 from tunerd.statuses import SourceStatus, UnreadFile
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class IntakeOptions:
     limits: Limits = field(default_factory=Limits)
     watcher: Watcher | None = None

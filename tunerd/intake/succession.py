@@ -6,13 +6,13 @@ Values only: generations.py lists the directory and waits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tunerd.intake.known_logs import is_rotated_name
 from tunerd.ledger import FileMark
+from tunerd.record import positional_record
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Seen:
     """A file of the directory."""
 
@@ -24,14 +24,14 @@ class Seen:
     """It is not read as it is: it is no log."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Follows:
     """The log continues where this one ended."""
 
     log: FileMark
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class UnknownPredecessor:
     """What was written before this log is not known. The calls at the ends of `torn` logs may continue in it."""
 
@@ -40,7 +40,7 @@ class UnknownPredecessor:
     """There may have been another log between that nobody read: the log before is gone, or there is a file that was not read."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class NotYet:
     """Another log has to be read to its end first."""
 

@@ -1,14 +1,15 @@
 """What one read of a file brings into the ledger, and how it fared there. Values only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from tunerd.call import Call, Cut, Fragment, IgnoredDocument, KeyStyle, Recording, RefusedDocument, State
 from tunerd.ledger.sending import Claimed, FailedCall
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FileMark:
     """How far a file has been read, and what identifies it."""
 
@@ -46,7 +47,7 @@ class FileMark:
     """The inode at that path then. A log that begins in the same file was written over it: the file was truncated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Continued:
     """A log is read on from the place where reading stopped. A line that was refused there, and that begins like the line which
     is there now, was unfinished."""
@@ -59,7 +60,7 @@ class Continued:
     """The first bytes of the line that is there now (at most KEPT_HEAD_BYTES)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Admission:
     """What one read gave. It becomes durable in one transaction, together with the file's mark."""
 
@@ -102,7 +103,7 @@ class AdmitVerdict(StrEnum):
     """The call had failed and had surely not arrived at Tuner; the new document put it to work again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Matched:
     """A call found its recording by manifest."""
 
@@ -111,7 +112,7 @@ class Matched:
     waited_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Admitted:
     """How each call of an admission fared, in its order."""
 

@@ -3,15 +3,15 @@ a decision comes out. Which recording belongs to which call is matching.py's mat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger.matching import Candidate, Tie
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Absence:
     """The final answer of a manifest strategy without a recording: since when there is none, or since when it is expired."""
 
@@ -19,7 +19,7 @@ class Absence:
     expired: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Closing:
     """A strategy that this decision answers with "absent" or "expired"; it uses up the recording that says so."""
 
@@ -28,7 +28,7 @@ class Closing:
     expired: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Use:
     """The call is ready: its recording is here."""
 
@@ -41,14 +41,14 @@ class Use:
     closes: tuple[Closing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class WaitUntil:
     at: float
     """When time alone may change the decision."""
     closes: tuple[Closing, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Exhausted:
     reason: FailReason
     tie: Tie | None = None

@@ -1,14 +1,14 @@
 """Calls that are gathered from several documents: the groups to look at, and what a look at one comes to. Values only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tunerd.call import Call, CutBy, Fragment, IgnoredDocument, RefusedDocument, State
 from tunerd.ledger.admitting import AdmitVerdict, Matched
 from tunerd.ledger.sending import FailedCall
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PossibleGap:
     """Why a gathered call may lack a part."""
 
@@ -18,7 +18,7 @@ class PossibleGap:
     """False while no document without a key of its own was read from the source: if all of them have one, nothing is missing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Group:
     """A gathered call that has to be looked at: documents of it came, or its wait is over."""
 
@@ -42,24 +42,24 @@ class Group:
     """The documents that came since."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CheckAgain:
     """The group is not complete: look at it again at this time."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class TooLate:
     """The call was sent before these documents came, and what it was made of is no longer known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Discard:
     """The group was left out, and its documents were kept for LEFT_OUT_KEPT_S without becoming a call: remove them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class GroupResult:
     """What a look at a group came to."""
 
@@ -69,7 +69,7 @@ class GroupResult:
     result: Call | RefusedDocument | IgnoredDocument | CheckAgain | TooLate | Discard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Gathered:
     """How each result fared, in their order."""
 

@@ -1,12 +1,13 @@
 """What commands, metrics and the status page see of a ledger. Values only; none of them holds a document or a payload."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tunerd.call import State
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Gauges:
     """Kept up to date with each commit; no query counts them."""
 
@@ -26,7 +27,7 @@ class Gauges:
     wrong and can be repaired; so they count towards `max_pending_bytes`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class DiskUse:
     ledger_bytes: int
     """The ledger's file and its write-ahead log."""
@@ -34,7 +35,7 @@ class DiskUse:
     """What this process may still write to the ledger's disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredCall:
     """One row, as commands show it."""
 
@@ -61,7 +62,7 @@ class StoredCall:
     dismissed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredEvent:
     at: float
     what: str
@@ -70,7 +71,7 @@ class StoredEvent:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Story:
     """All that is known of one row."""
 
@@ -81,7 +82,7 @@ class Story:
     """One line a strategy: what it looks for, and what it found. One more if only `on_missing: hold` keeps the call waiting."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Filter:
     """Which rows to list; an empty set does not filter."""
 
@@ -96,7 +97,7 @@ class Filter:
     """None: both."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Stranded:
     """Open calls that the configuration no longer serves: calls of one destination, or calls that look for recordings of one
     manifest source."""

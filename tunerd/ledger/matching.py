@@ -7,19 +7,19 @@ which another call is nearer. A near recording is taken at once; a farther one o
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 from tunerd.ledger import FarRule
+from tunerd.record import record
 
 EXPIRES_SOON_S: Final = 120.0
 """A farther recording is taken this long before its URL expires, even if it has not been known for long."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Free:
     """A stored recording that no call has taken."""
 
@@ -43,7 +43,7 @@ class Standing(StrEnum):
     """It has its recording. A second one that is nearer to it than to any other call goes to no call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Seeker:
     """A call that looks, or looked, for a recording with some key."""
 
@@ -55,7 +55,7 @@ class Seeker:
     standing: Standing = Standing.OPEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Partner:
     """The recording that belongs to the call, as far as is known now: neither of the two has anything nearer."""
 
@@ -63,7 +63,7 @@ class Partner:
     is_near: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Tie:
     """Several calls, or several recordings, are equally near to each other: no call gets any of them."""
 
@@ -72,7 +72,7 @@ class Tie:
     """Calls beside this one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Candidate:
     """A recording with which a strategy may answer, from `at` on."""
 

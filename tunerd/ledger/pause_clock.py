@@ -1,12 +1,13 @@
 """How long a destination, or an agent of it, was paused: time that does not count against a call. Pure arithmetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from tunerd.ledger import StoredPauses
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PauseClock:
     """Counts the seconds for which a destination, and single agents of it besides, were paused. It runs on the wall clock, so
     a pause counts while no process runs, too."""

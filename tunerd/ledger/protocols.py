@@ -8,7 +8,6 @@ in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tunerd.call import Call, Form, RefusedDocument, State
@@ -16,6 +15,7 @@ from tunerd.ledger.admitting import Admission, Admitted, FileMark
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
 from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.record import record
 
 
 class WritePath(Protocol):
@@ -238,7 +238,7 @@ class OperatorActions(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Retention:
     """How long, and how much, is kept."""
 
@@ -249,7 +249,7 @@ class Retention:
     documents: int = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FarRule:
     """When a call may take a recording that did not start near to it."""
 

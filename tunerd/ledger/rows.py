@@ -12,6 +12,7 @@ from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.matching import Seeker, Standing
+from tunerd.record import record
 
 EVENTS_KEPT: Final = 20
 """Of each call."""
@@ -122,7 +123,7 @@ class LedgerRow:
 _SHOWN: Final = tuple(field.name for field in fields(StoredCall) if field.name != "where")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Body:
     """What a row is made of, kept apart from it."""
 
@@ -140,7 +141,7 @@ class Body:
         return len(self.document or b"") + len(self.payload or b"")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeptGroup:
     """The key of a row that gathers, and when to look at it."""
 
@@ -160,7 +161,7 @@ class KeptGroup:
         return self.last_at + self.wait_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Want:
     """A manifest strategy of a call: what the ledger looks for."""
 
@@ -198,7 +199,7 @@ class Want:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class KeptRecording:
     """A recording that a manifest described."""
 

@@ -7,9 +7,10 @@ from typing import Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
 from tunerd.outcome import FailReason, PauseReason, RetryReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unfrozen:
     """What a body is made from when its first attempt starts."""
 
@@ -33,7 +34,7 @@ class Pick(StrEnum):
     """The call whose recording URL expires soonest (within an hour); the oldest if there is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claimed:
     """A call that one worker holds: its state is `sending` until it is settled or released."""
 
@@ -58,7 +59,7 @@ class Claimed:
     """Where its document was read: path, or path@offset."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FailedCall:
     """A call that the ledger itself had to fail (timers, freezing)."""
 
@@ -70,7 +71,7 @@ class FailedCall:
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Claim:
     """The answer to a claim."""
 
@@ -107,7 +108,7 @@ class CallReceiver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Delivered:
     """The attempt succeeded: Tuner has the call."""
 
@@ -116,7 +117,7 @@ class Delivered:
     already_there: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Deferred:
     """The attempt decided nothing: the call is due again."""
 
@@ -130,7 +131,7 @@ class Deferred:
     """Nothing can have reached Tuner (refused before sending, or an answer that says so): a newer document may replace it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Ended:
     """The attempt ended the call without success."""
 
@@ -142,7 +143,7 @@ class Ended:
 Settlement: TypeAlias = Delivered | Deferred | Ended
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StoredPauses:
     """What of a destination survives a restart."""
 

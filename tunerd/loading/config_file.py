@@ -7,7 +7,7 @@ values; tuner.py and the *_section.py files the sections that need more. Rules a
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from tunerd.loading.redact_section import read_redact
 from tunerd.loading.source_section import read_sources
 from tunerd.loading.tests_section import read_examples
 from tunerd.loading.tuner import read_tuner
+from tunerd.record import record
 from tunerd.yaml_location import ConfigError, Problem, YamlLocation
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -55,7 +56,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     return reading.config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PartialConfig:
     """As much of a configuration as could be read, with its problems."""
 

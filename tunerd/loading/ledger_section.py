@@ -5,7 +5,6 @@ daemon there, whatever is wrong with the configuration on disk.
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from tunerd.config.text_forms import Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import substitute
 from tunerd.loading.reading import ConfigReader
+from tunerd.record import record
 from tunerd.yaml_location import ConfigError, Node, YamlLocation
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
@@ -21,7 +21,7 @@ _SECTION: Final = re.compile(r"^(ledger|\"ledger\"|'ledger')\s*:", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^\s*#.*$|\s#[^'\"\n]*$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerPlace:
     """Where a configuration file puts the ledger, as far as the file can be read."""
 

@@ -6,11 +6,11 @@ not see. `tunerd check` asks systemd for the unit that runs with the checked con
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 from tunerd.config import Config, Source
+from tunerd.record import record
 
 _CONFIG_DIRECTORY: Final = "/etc/tunerd"
 _HOMES: Final = ("/home", "/root", "/run/user")
@@ -22,7 +22,7 @@ _PROPERTIES: Final = ("LoadState", "Environment", "ProtectHome", "PrivateTmp", "
 _ANSWERS_WITHIN_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Service:
     """A unit and its properties, as `systemctl show` prints them."""
 

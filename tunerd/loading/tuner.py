@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain, count
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from tunerd.config.api_key import KeyUnusable, read_key
 from tunerd.config.models import TunerSection
 from tunerd.config.text_forms import DEFAULT_BASE_URL, FIRST_LABEL, REMOVED, is_key
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join
+from tunerd.record import positional_record
 from tunerd.yaml_location import Node, YamlLocation
 
 KEY_VARIABLE: Final = "TUNER_API_KEY"
@@ -19,7 +20,7 @@ _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _KEY_KEYS: Final = frozenset({"api_key", "api_key_file"})
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class TunerBlock:
     """One `tuner:` block as it was read; empty where there is none."""
 

@@ -8,16 +8,17 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
+
+from tunerd.record import positional_record
 
 _TOKEN: Final = re.compile(r"\S+")
 _MOST_COMPARISONS: Final = 1_000_000
 """Of the tokens of one row; beyond, all of its words are taken."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Hit:
     start: int
     end: int
@@ -28,7 +29,7 @@ Find = Callable[[str], Sequence[Hit]]
 """The hits in a text, in order, none over another."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class _Stream:
     """The letters and digits of a text, and the offset of each in it."""
 

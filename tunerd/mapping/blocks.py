@@ -1,12 +1,12 @@
 """What blocks become at run time: loops that emit rows, and objects that leave out what is null."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from tunerd.mapping.functions import UNKNOWN, Code, Run
 from tunerd.mapping.roles import DROPS_SLOT, forget_said
 from tunerd.mapping.values import RuleError, kind, missing, true
+from tunerd.record import positional_record
 
 Lets: TypeAlias = Sequence[tuple[int, Run]]
 """Slots, and what gives their values."""
@@ -16,7 +16,7 @@ WithoutRole: TypeAlias = Callable[[list[Any], Mapping[str, Run]], dict[str, Any]
 """What becomes of a row whose `role:` rule gave nothing: takes the slots and the rules of the row's other members."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Block:
     """A compiled block that gives rows."""
 

@@ -5,7 +5,6 @@ This file says which fields and strategies a call and a recording have. rules.py
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Final
 
@@ -20,6 +19,7 @@ from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.scope import nearest
 from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
+from tunerd.record import positional_record
 from tunerd.tuner_fields import RECORDING_FIELDS, ROWS, RULE_FIELDS
 from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
@@ -37,7 +37,7 @@ _HINTS: Final = {
 _FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class StrategyRules:
     """One strategy of `recording:` with its rules compiled."""
 
@@ -50,7 +50,7 @@ class StrategyRules:
     """Epoch ms."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Compiled:
     """Everything of a source, in one of the two forms (bare, or with places)."""
 

@@ -4,17 +4,17 @@ It holds values of the document: it is for the eyes of whoever owns that, never 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
+from tunerd.record import record
 from tunerd.yaml_location import YamlLocation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FieldReport:
     """One field of the call or of the recording."""
 
@@ -28,7 +28,7 @@ class FieldReport:
     """Why there is nothing: what each part of the rule found, or the error. None where there is a value."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class StrategyReport:
     path: str
     rule: str
@@ -37,7 +37,7 @@ class StrategyReport:
     strategy: Strategy | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Explanation:
     mapped: Mapped
     fields: Sequence[FieldReport]

@@ -5,10 +5,10 @@ It reads and checks paths, and takes what they name out of a call. Pure; a probl
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from tunerd.mapping.scope import nearest
+from tunerd.record import positional_record
 from tunerd.tuner_fields import CREATE_CALL_FIELDS, ROWS
 
 REDACTED: Final = "[redacted]"
@@ -22,7 +22,7 @@ _NEEDED: Final = frozenset({"call_id", "call_type", ROWS, "start_timestamp", "en
 _SEGMENT = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>\*\*|\*|[A-Za-z_][\w-]*))(?:\[\*?\])*(?:\.(?=.)|$)')
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class FieldPath:
     text: str
     steps: tuple[str, ...]

@@ -7,7 +7,7 @@ its documents is in source.py; how they are ordered, and written as one text, is
 import os
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -23,6 +23,7 @@ from tunerd.mapping.ruleset import alternatives
 from tunerd.mapping.scope import nearest
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
+from tunerd.record import positional_record
 from tunerd.yaml_location import Node
 
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -33,7 +34,7 @@ _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
 _PACKED: Final = "tunerd_gathered"
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class DocumentRules:
     """What is asked of each document."""
 
@@ -131,7 +132,7 @@ def part_names(node: Node) -> tuple[str, ...]:
 # The documents of one call.
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Piece:
     """One document of a call, read."""
 

@@ -6,12 +6,12 @@ RE2 does not know is an error at load that names the part (pattern_syntax.py). T
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import Any, Final
 
 from tunerd.mapping.pattern_syntax import BadPattern, in_words, translated
+from tunerd.record import positional_record
 
 __all__ = ["OVERLAP", "PIECE", "BadPattern", "Pattern", "compile_pattern", "compile_redaction", "find_all"]
 
@@ -23,7 +23,7 @@ OVERLAP: Final = 250
 _HALVES: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Pattern:
     """A compiled pattern."""
 

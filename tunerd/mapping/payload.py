@@ -5,7 +5,7 @@ recording's URL is not in it: it is known later, and goes in when the body is fr
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import orjson
@@ -17,6 +17,7 @@ from tunerd.mapping.row_values import bool_of, number_of, object_of, text_of
 from tunerd.mapping.timeline import Placed
 from tunerd.mapping.values import lost_digits, missing
 from tunerd.outcome import FailReason
+from tunerd.record import record
 from tunerd.tuner_fields import CALL_FIELDS, OPTIONAL_FIELDS, ROWS, SENTIMENTS, FieldKind
 
 _LIMITS: Final = {name: field.limit for name, field in CALL_FIELDS.items() if field.limit is not None}
@@ -24,7 +25,7 @@ MAX_DEPTH: Final = 200
 """Nesting that a payload may have; orjson writes 254 levels, and the row around it takes some."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Payload:
     """A call that some form takes."""
 

@@ -6,7 +6,7 @@ free-form objects; never ids, times, URLs, names of members and phone fields. Wh
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from tunerd.mapping.aligned import Hit, blank_words
 from tunerd.mapping.detectors import DETECTORS, GONE, Span, is_card, may_hold_any, without_protected
 from tunerd.mapping.fieldpaths import REDACTED, TEXTS, field_path, take_out
 from tunerd.mapping.patterns import compile_redaction, find_all
+from tunerd.record import record
 from tunerd.tuner_fields import CALL_FIELDS, ROWS
 
 FIELD_KIND: Final = "field"
@@ -39,7 +40,7 @@ _KEPT_WORDS: Final = frozenset(
 """A member whose name ends in one of these words is an id or a time, if its value has the shape of one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Redacted:
     body_json: bytes
     """The payload without what was found; the very bytes that were given where nothing was."""

@@ -5,13 +5,13 @@ becomes of it (`unknown_roles:`). Pure.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from tunerd.call import Refusal
 from tunerd.mapping.functions import Run
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
+from tunerd.record import positional_record
 
 UnknownRoles: TypeAlias = Literal["reject", "drop", "agent"]
 Why: TypeAlias = Literal["unknown_role", "no_role", "not_speech"]
@@ -26,7 +26,7 @@ _TOLD: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,40}", re.ASCII)
 _MOST_NAMES: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class TableAsked:
     """A `lookup` or `classify` without a default, in a rule of a role."""
 
@@ -35,7 +35,7 @@ class TableAsked:
     by_pattern: bool
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Dropped:
     why: Why
     role: str

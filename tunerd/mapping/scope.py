@@ -7,9 +7,10 @@ from typing import Any
 
 from tunerd.mapping.functions import UNKNOWN, Code
 from tunerd.mapping.roles import TableAsked
+from tunerd.record import positional_record
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Slot:
     """Where the value of a name is: in the list of slots, or known at load."""
 
@@ -21,7 +22,7 @@ class Slot:
     """The code of its rule, where that is nothing but a path: whoever reads the name reads the path instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Broken:
     """In a slot: the rule that should have filled it failed. Whoever reads it fails alike."""
 

@@ -5,7 +5,6 @@ neighbours.py completes rows by those around them. Each repair is counted under 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunerd.call import Form, Json, Refusal
@@ -27,9 +26,10 @@ from tunerd.mapping.row_values import LONGEST_TIME, number_of, spoken_length, ti
 from tunerd.mapping.transcript import OUTSIDE_MS, PACE_MS, SPEECH, ReadRows, TranscriptRow, given_rows, raw_text, read
 from tunerd.mapping.values import missing
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Placed:
     """Rows ready for Tuner in its current field names, and the call's times. Every time is a whole number."""
 

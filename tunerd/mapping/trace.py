@@ -10,6 +10,7 @@ from typing import Any, Final
 from tunerd.mapping.expressions import WatchCall
 from tunerd.mapping.functions import Function, Run
 from tunerd.mapping.values import InexactError, RuleError, missing
+from tunerd.record import positional_record
 from tunerd.yaml_location import YamlLocation
 
 TRACE_SLOT: Final = 0
@@ -18,7 +19,7 @@ _SAMPLES: Final = 3
 _UNKNOWN_KEYS: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class RuleRef:
     """One rule of a mapping."""
 

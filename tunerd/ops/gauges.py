@@ -1,7 +1,7 @@
 """The metrics that are read at a scrape: values that the other parts keep anyway. No query, no file and no lock is needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -10,10 +10,11 @@ from tunerd.call import State
 from tunerd.config.text_forms import REMOVED
 from tunerd.ledger import Gauges
 from tunerd.outcome import IntakeReason, PauseReason
+from tunerd.record import record
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerMeasures:
     """What only a look at the disk or a query tells. It is measured now and then, and not at a scrape (measuring.py)."""
 
@@ -24,7 +25,7 @@ class LedgerMeasures:
     """Manifest source -> recordings that no call has taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class LedgerLimits:
     """From the configuration, so that alerts can compare."""
 

@@ -6,10 +6,10 @@ would not help.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 from tunerd.clock import Clock
+from tunerd.record import record
 
 ANSWER_S: Final = 5.0
 """How long the ledger's writer may take to answer."""
@@ -19,7 +19,7 @@ LAG_S: Final = 10.0
 """How late the event loop may be. (In a healthy process it is never more than 0.05 s late.)"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Vitals:
     writer_answers: bool
     oldest_attempt_s: float | None

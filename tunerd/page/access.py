@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tunerd.record import record
+
 SESSION_S: Final = 8 * 3600.0
 """A session ends this long after its login, used or not."""
 IDLE_S: Final = 3600.0
@@ -22,7 +24,7 @@ WINDOW_S: Final = 60.0
 _MOST_ADDRESSES: Final = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Result:
     """What an action did, for the page that is shown after it."""
 

@@ -4,7 +4,6 @@ actions only in a session, with its CSRF token.
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -16,6 +15,7 @@ from tunerd.page.access import LoginLimit, Session, Sessions, is_same
 from tunerd.page.answers import error_answer, page_answer
 from tunerd.page.frame import Viewer, card
 from tunerd.page.markup import NOTHING, tag
+from tunerd.record import record
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -34,7 +34,7 @@ _FORMS: Final = ("application/x-www-form-urlencoded", "application/octet-stream"
 _FORWARDED: Final = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class SiteSettings:
     """What a reload may change, and what is known only once the port is open."""
 

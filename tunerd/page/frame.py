@@ -1,10 +1,10 @@
 """What every page has: head, header, footer; and the parts that several pages share: badges, commands, buttons. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.page.markup import NOTHING, Html, Part, joined, tag
+from tunerd.record import record
 
 _DOCTYPE: Final = Html("<!doctype html>\n")
 _STATE_BADGES: Final[Mapping[str, str]] = {
@@ -12,7 +12,7 @@ _STATE_BADGES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Viewer:
     """Whoever looks at the page."""
 

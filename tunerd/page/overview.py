@@ -3,7 +3,6 @@ calls. Pure: a status document and lists of calls in, HTML out.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.admin.answer_types import CallRow, StatusDocument, StrandedRow
@@ -13,6 +12,7 @@ from tunerd.page.call_parts import call_link, failed_groups
 from tunerd.page.frame import Viewer, badge, card, form, row, state_badge
 from tunerd.page.hour_picture import hour_picture
 from tunerd.page.markup import NOTHING, Html, joined, tag
+from tunerd.record import record
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 _TO_DO_BY_PAUSE: Final = {
@@ -25,7 +25,7 @@ _TO_DO_BY_PAUSE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Overview:
     """What the first page shows."""
 

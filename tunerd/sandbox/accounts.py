@@ -3,12 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias, assert_never
 
 import orjson
 
 from tunerd.call import Form
+from tunerd.record import positional_record, record
 from tunerd.sandbox.arrivals import NOT_ANSWERED
 from tunerd.sandbox.body_check import FieldProblem, Judged
 from tunerd.sandbox.faults import (
@@ -32,7 +32,7 @@ Offer: TypeAlias = Callable[[AccountKey, str], Mapping[str, object] | None]
 """Gives the upload target (`recording_upload`) for a call's audio with this file extension; None: there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Response:
     """How a request ends."""
 
@@ -47,7 +47,7 @@ class Response:
     """The object's key in the upload target that the answer carries."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CallRequest:
     """What counts of a POST to the call endpoint."""
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from tunerd.call import Form
+from tunerd.record import record
 from tunerd.sandbox.body_check import FieldProblem
 
 NOT_ANSWERED: Final = 0
@@ -18,7 +18,7 @@ URL_SHOWN: Final = 80
 """Characters of a URL where people read it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Arrival:
     """One POST to the call endpoint, recorded when its end was decided: before any latency, and before the answer goes out."""
 

@@ -7,7 +7,6 @@ starts, a tool row without `tool`, null in an optional field of create-call. An 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 import orjson
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from tunerd.call import Form
+from tunerd.record import record
 
 _MAX_PROBLEMS: Final = 20
 """Shown for one body; a thousand untimed rows are one mistake."""
@@ -25,7 +25,7 @@ _Sentiment = Literal["positive", "neutral", "negative", "unknown"]
 _Filled = Annotated[str, Field(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class FieldProblem:
     """One thing that is wrong with a body. Never quotes a value."""
 
@@ -34,7 +34,7 @@ class FieldProblem:
     problem: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Judged:
     """A body as the sandbox read it. `problems` empty: the form takes it."""
 

@@ -8,15 +8,17 @@ import random
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from tunerd.record import positional_record
+
 # --- one request --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class FixedAnswer:
     """Answers with this status and does not look at the request; nothing is accepted. For 204 and 304 the body is left out."""
 
@@ -29,36 +31,36 @@ class FixedAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Ordinary:
     """Does what the sandbox does without a plan; the place keeper in a row of planned answers."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LoseAnswer:
     """Does the ordinary thing (accepts the call, if it is good), then drops the connection instead of answering."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class HoldAnswer:
     """Does the ordinary thing and records it, but the answer goes out only when `release` is set (or the sandbox stops)."""
 
     release: asyncio.Event
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Hang:
     """Never answers and accepts nothing; drops the connection when `until` is set, the client leaves or the sandbox stops."""
 
     until: asyncio.Event | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Reset:
     """Resets the connection (RST) as soon as the body was read; accepts nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Redirect:
     """Sends the client elsewhere; accepts nothing."""
 
@@ -66,7 +68,7 @@ class Redirect:
     status: int = 307
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Garbage:
     """A 200 with a page in the place of JSON, as a captive portal or a wrong proxy gives; accepts nothing."""
 
@@ -75,12 +77,12 @@ class Garbage:
     status: int = 200
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class LoseTarget:
     """Does the ordinary thing; if the answer has an upload target, it drops the connection instead of answering."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class DeclineTarget:
     """Accepts a good call without giving the upload target that it asks for."""
 

@@ -6,10 +6,10 @@ import secrets
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tunerd.record import record
 from tunerd.sandbox.accounts import AccountKey, Response
 from tunerd.sandbox.faults import Faults, Planned, Plans
 from tunerd.sandbox.upload_policy import PolicySigner
@@ -26,7 +26,7 @@ STORED: Final = "stored"
 _OTHER: Final = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class UploadArrival:
     """One POST to the storage, recorded when its end was decided and before the answer goes out."""
 

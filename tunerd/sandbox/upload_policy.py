@@ -8,12 +8,13 @@ import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 from xml.sax.saxutils import escape
 
 import orjson
+
+from tunerd.record import positional_record, record
 
 BUCKET: Final = "tuner-recordings"
 REGION: Final = "us-east-1"
@@ -26,7 +27,7 @@ _NEEDED: Final = ("key", "policy", "x-amz-algorithm", "x-amz-credential", "x-amz
 _UNCONDITIONED: Final = frozenset({"policy", "x-amz-signature", "file"})
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class StorageError:
     """A refusal in S3's words. `details` are further elements of its XML."""
 
@@ -47,7 +48,7 @@ class StorageError:
         return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inside}</Error>'.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class AllowedUpload:
     """What a form that was checked may store."""
 

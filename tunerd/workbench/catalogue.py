@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.mapping import presets
+from tunerd.record import record
 from tunerd.workbench.shown import wrapped
 from tunerd.yaml_location import Node
 
@@ -13,7 +13,7 @@ _HEAD: Final = re.compile(r"# (from|maps|lacks|audio): *(.*)")
 _NAME: Final = 26
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class PresetInfo:
     name: str
     heads: Mapping[str, str]

@@ -5,10 +5,10 @@ Lists of different lengths are aligned first, so that one new row is one change,
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
 
+from tunerd.record import positional_record
 from tunerd.visible import visible
 from tunerd.workbench.shown import WIDTH, short
 
@@ -24,7 +24,7 @@ ABSENT: Final = _Absent()
 """Stands for a member that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Change:
     path: str
     """`transcript_with_tool_calls[3].text`; empty for the whole."""

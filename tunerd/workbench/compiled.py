@@ -1,18 +1,19 @@
 """A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Form, Hold
 from tunerd.config import Config, Destination, ManifestRule, Source
 from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
+from tunerd.record import record
 
 MADE_UP_AGENT: Final = "your-agent"
 _MADE_UP: Final = Destination(name="api.usetuner.ai/1", base_url="https://api.usetuner.ai", workspace_id=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class CompiledSource:
     """One source."""
 

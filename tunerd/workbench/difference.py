@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from tunerd.call import Call, Document, ManifestStrategy, Mapped, Refusal, RefusedDocument, UrlStrategy
+from tunerd.record import positional_record, record
 from tunerd.visible import visible
 from tunerd.workbench.compare import Change, changes, field_of, lines
 from tunerd.workbench.compiled import CompiledSource
@@ -31,7 +32,7 @@ class DifferenceKind(StrEnum):
     ONLY_NEW = "only with the new rules"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Difference:
     """One document (or gathered call)."""
 
@@ -69,7 +70,7 @@ class Total:
                 yield f"            and {len(self.fields) - _FIELDS_SHOWN:,} fields more"
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class _View:
     """What comes of a unit, as a comparable value."""
 

@@ -1,13 +1,13 @@
 """Documents tried on the rules of a source: singly, or together where the source gathers several for a call. Nothing is sent."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from tunerd.call import Document, Fragment, Mapped, Refusal, RefusedDocument
 from tunerd.carried_key import keyed
 from tunerd.mapping.explanation import Explanation
 from tunerd.outcome import FailReason
+from tunerd.record import record
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.request import request_of
 
@@ -18,7 +18,7 @@ _NO_KEY: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unit:
     """What is mapped at once: one document, the documents of one gathered call, or one that could not be read."""
 
@@ -34,7 +34,7 @@ class Unit:
         return (str(self.unread.origin),) if self.unread else tuple(str(one.origin) for one in self.documents)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Evaluation:
     """One unit and its result."""
 

@@ -1,9 +1,9 @@
 """Which leaf of an unknown document is which field of a call: by its name, checked by its value."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+from tunerd.record import positional_record
 from tunerd.workbench.shape import (
     Path,
     Shape,
@@ -44,7 +44,7 @@ _CALL_WORDS: Final = frozenset(words("call conversation session dialog interacti
 _AUDIO: Final = (".wav", ".mp3", ".ogg", ".m4a", ".flac", ".webm", ".opus", ".mp4", ".aac")
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Found:
     path: Path
     value: Any

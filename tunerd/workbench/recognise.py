@@ -5,7 +5,6 @@ purpose included. A preset without marks is still found where it maps the file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from tunerd.mapping import presets
 from tunerd.mapping.expressions import compile_item
 from tunerd.mapping.functions import Run
 from tunerd.mapping.values import RuleError, true
+from tunerd.record import record
 from tunerd.workbench.catalogue import preset_info
 from tunerd.workbench.compiled import CompiledSource, compile_preset
 from tunerd.workbench.evaluation import mapped, units
@@ -102,7 +102,7 @@ SHARED_MARKS: Final[Mapping[str, Sequence[str]]] = {
 """Shapes that others make too: a hint where nothing else fits, never proof (rival.py)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Match:
     """How well a preset fits the documents of a file."""
 

@@ -4,7 +4,6 @@ delivery/ posts the real ones; a test holds the two against each other.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from yarl import URL
@@ -13,6 +12,7 @@ from tunerd import __version__
 from tunerd.call import Call, Fail, Form, ManifestStrategy, Refusal, SendAnyway, Strategy, UrlStrategy
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import FailReason
+from tunerd.record import record
 from tunerd.workbench.compiled import MADE_UP_AGENT, CompiledSource
 
 HIDDEN: Final = "(hidden)"
@@ -20,7 +20,7 @@ STAND_IN: Final = "https://recording.invalid/stand-in.wav"
 """In the place of a recording that is not known yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class RequestPreview:
     form: Form
     url: str

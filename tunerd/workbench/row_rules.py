@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tunerd.mapping.functions.times import epoch_ms
 from tunerd.mapping.values import RuleError
+from tunerd.record import positional_record
 from tunerd.workbench.fields import Finder, Found
 from tunerd.workbench.shape import Path, Shape, Speech, is_moment, is_naive, is_offset, number, plain, says_end, says_start, words
 from tunerd.workbench.written import quoted, step
@@ -244,7 +245,7 @@ def _nested_lines(name: str, sample: dict[str, Any], times: Sequence[str]) -> li
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Beside:
     """A list of tool calls apart from what was said."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from tunerd.record import record
+
 Path: TypeAlias = tuple[str, ...]
 
 _MOST_DEPTH: Final = 5
@@ -95,7 +97,7 @@ def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
             yield from _walk(member, below)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Speech:
     """A list whose items say who said what."""
 

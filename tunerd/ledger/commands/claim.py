@@ -1,7 +1,7 @@
 """Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Call, Form, Refusal, State
@@ -13,6 +13,7 @@ from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
+from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
@@ -25,7 +26,7 @@ _LOST: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ClaimRequest:
     """The arguments of a claim."""
 

@@ -9,6 +9,8 @@ from datetime import UTC, tzinfo
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
+from tunerd.record import positional_record, record
+
 Run: TypeAlias = Callable[[Any], Any]
 """A compiled expression: takes the slots of the root scope, or the current value of the item scope."""
 
@@ -24,7 +26,7 @@ class Nulls(StrEnum):
     SEEN = "handles null itself"
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Code:
     """A compiled expression."""
 
@@ -51,7 +53,7 @@ class Code:
         return None if isinstance(field, int) else (slot, field)
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Context:
     """What of its source a function may know."""
 
@@ -69,7 +71,7 @@ Prepare: TypeAlias = Callable[[Sequence[Code], Context], Run | None]
 for a constant that can never work."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Function:
     name: str
     signature: str

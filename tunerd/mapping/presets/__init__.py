@@ -5,7 +5,6 @@ too); null switches one off.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, Literal
@@ -13,13 +12,14 @@ from typing import Any, Final, Literal
 from tunerd.config import ManifestRule, Source, UrlRule
 from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
+from tunerd.record import positional_record
 from tunerd.tuner_fields import ROWS
 from tunerd.yaml_location import Node, Problem, YamlLocation
 
 _MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent", "needs_audio"})
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class NeededAudio:
     """What `needs_audio:` of a preset says: its recordings are nothing that Tuner could fetch."""
 
@@ -29,7 +29,7 @@ class NeededAudio:
     """An environment variable that gives them URLs; empty: there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Effective:
     """A source's rules with its preset's underneath."""
 
