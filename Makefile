@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The tests in as many processes as there are cores. A process that has no more work takes some of another's.
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
+# The tests start hundreds of processes. Without bytecode each of them would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean

@@ -36,6 +36,7 @@ PURE = (
     "tunerd.outcome",
     "tunerd.carried_key",
     "tunerd.events",
+    "tunerd.record",
     "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
@@ -66,6 +67,7 @@ CORE = {
     "tunerd.carried_key",
     "tunerd.events",
     "tunerd.clock",
+    "tunerd.record",
     "tunerd.location",
     "tunerd.yaml_location",
     "tunerd.statuses",
@@ -183,13 +185,38 @@ def test_no_type_checking_imports() -> None:
     assert not [module for module, path in MODULES.items() if "TYPE_CHECKING" in path.read_text()]
 
 
-def test_the_fakes_stay_out_of_the_daemon() -> None:
-    """What tests, the demo and the sandbox use costs a running daemon neither memory (pydantic: 8 MB) nor a use by mistake; and
-    what only buckets need is not imported without one."""
-    fakes = ("tunerd.testing", "tunerd.sandbox", "pydantic", "obstore")
-    code = f"import sys, tunerd.cli.run, tunerd.app; print([name for name in {fakes!r} if name in sys.modules])"
+LEFT_OUT = {
+    # command: its modules, and what it does without (pydantic alone would be 8 MB)
+    "run": ("tunerd.cli.run, tunerd.app",
+            {"tunerd.testing", "tunerd.sandbox", "tunerd.workbench", "tunerd.page", "pydantic", "rich", "obstore"}),
+    "status": ("tunerd.cli.status, tunerd.cli.admin",
+               {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.workbench", "tunerd.app", "rich"}),
+    "check": ("tunerd.cli.check", {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.app", "rich"}),
+}  # fmt: skip
+MOST_MODULES = 730
+"""Of all libraries, for `tunerd run`."""
+
+
+@pytest.mark.parametrize("command", LEFT_OUT)
+def test_a_command_imports_only_what_it_needs(command: str) -> None:
+    """What tests, the demo and other commands use costs a daemon or a command neither time nor memory, nor a use by mistake."""
+    modules, left_out = LEFT_OUT[command]
+    code = f"import sys, {modules}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    imported = set(done.stdout.split())
+    assert imported & left_out == set()
+    assert len(imported) <= MOST_MODULES
+
+
+def test_the_start_collects_no_garbage() -> None:
+    """What is imported stays, so Python does not look for garbage in it until the daemon runs."""
+    code = (
+        "import gc, sys; from tunerd.__main__ import main; before = gc.get_stats(); sys.argv[1:] = ['run', '-c', '/nowhere/c.yaml']\n"
+        "try: main()\n"
+        "except SystemExit: print([now['collections'] - old['collections'] for now, old in zip(gc.get_stats(), before)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[0, 0, 0]"
 
 
 def loose_tasks_and_sleeps() -> set[str]:

@@ -37,9 +37,9 @@ from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
-from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.log_writer import LogLevel
 from tunerd.ops.mask import keep_out
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.ops.measuring import measure_forever
 from tunerd.ops.metrics import Metrics
 from tunerd.ops.systemd import Notifier

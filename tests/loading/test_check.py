@@ -341,7 +341,7 @@ def test_a_file_that_may_not_be_read_is_a_wrong_configuration(tmp_path: Path, co
     file = tmp_path / "config.yaml"
     file.write_text(good())
     file.chmod(0)
-    for late in ("tunerd.app", "concurrent.futures.thread"):
+    for late in ("tunerd.app", "concurrent.futures.thread", f"tunerd.cli.{command}"):
         importlib.import_module(late)  # the other user may have no right to read the interpreter
     with as_another_user():
         result = CliRunner().invoke(main, [command, "-c", str(file)])

@@ -8,7 +8,7 @@ from typing import Any
 from tunerd import events as e
 from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
-from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 

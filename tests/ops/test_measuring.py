@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunerd.ledger import DiskUse, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
-from tunerd.ops.gauges import LedgerMeasures
+from tunerd.ops.measures import LedgerMeasures
 from tunerd.ops.measuring import MEASURE_EVERY_S, measure_forever
 from tunerd.testing import FakeClock, MemoryLedger, Recorder
 

@@ -16,7 +16,7 @@ from tests.ops.parts import NOW, Reading, destination, every_event, failed, sent
 from tests.real_parts import needs_program
 from tunerd import events as e
 from tunerd.call import MappingNotes, State
-from tunerd.ops.gauges import LedgerMeasures
+from tunerd.ops.measures import LedgerMeasures
 from tunerd.ops.metrics import Metrics
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 

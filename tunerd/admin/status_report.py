@@ -18,9 +18,9 @@ from tunerd.admin.answer_types import (
 from tunerd.call import State
 from tunerd.ledger import Filter, Gauges, Inspection, StoredPauses, Stranded
 from tunerd.ops.coverage import Coverage, SourceCoverage
-from tunerd.ops.gauges import LedgerLimits, LedgerMeasures
 from tunerd.ops.last_hour import LastHour
 from tunerd.ops.mask import redact
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 LAST_FAILURES: Final = 5

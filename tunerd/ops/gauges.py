@@ -1,7 +1,6 @@
 """The metrics that are read at a scrape: values that the other parts keep anyway. No query, no file and no lock is needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from typing import Protocol
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -9,28 +8,9 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from tunerd.call import State
 from tunerd.config.text_forms import REMOVED
 from tunerd.ledger import Gauges
+from tunerd.ops.measures import LedgerLimits, LedgerMeasures
 from tunerd.outcome import IntakeReason, PauseReason
-from tunerd.record import record
 from tunerd.statuses import DestinationStatus, SourceStatus
-
-
-@record
-class LedgerMeasures:
-    """What only a look at the disk or a query tells. It is measured now and then, and not at a scrape (measuring.py)."""
-
-    file_bytes: int = 0
-    """The ledger's file and its write-ahead log."""
-    disk_free_bytes: int = 0
-    unmatched: Mapping[str, int] = field(default_factory=dict)
-    """Manifest source -> recordings that no call has taken."""
-
-
-@record
-class LedgerLimits:
-    """From the configuration, so that alerts can compare."""
-
-    max_pending_bytes: int = 0
-    min_free_bytes: int = 0
 
 
 class Gauged(Protocol):

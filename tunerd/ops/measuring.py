@@ -10,7 +10,7 @@ from typing import Final
 
 from tunerd.clock import Clock
 from tunerd.ledger import DiskUse, Inspection, LedgerUnavailable
-from tunerd.ops.gauges import LedgerMeasures
+from tunerd.ops.measures import LedgerMeasures
 
 MEASURE_EVERY_S: Final = 10.0
 
