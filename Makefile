@@ -5,21 +5,33 @@ BIN := $(VENV)/bin
 # The tests in as many processes as there are cores. A process that has no more work takes some of another's.
 PARALLEL := -n auto --dist worksteal
 STAMP := $(VENV)/.installed
+# tunerd alone, without the tools of developers, which take several times as long to install.
+ALONE := $(VENV)/.installed-alone
 # The tests start hundreds of processes. Without bytecode each of them would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean
 
+define make_venv
+@echo "Installing into $(VENV), once; this may take some minutes"
+@$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+@$(PYTHON) -m venv $(VENV)
+endef
+
 $(STAMP): pyproject.toml requirements-dev.txt
-	$(PYTHON) -c 'import sys; sys.exit("tunerd needs Python 3.11 or newer; say make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(make_venv)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud]'
+	@touch $@
+
+$(ALONE): pyproject.toml
+	$(make_venv)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 install: $(STAMP)
 
-demo: $(STAMP)
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(ALONE))
 	$(BIN)/tunerd demo
 
 test: $(STAMP)
@@ -135,9 +147,9 @@ image:
 	  --build-arg VERSION=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' tunerd/__init__.py) \
 	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) .
 
-# One test of these, longer: the container with 128 MB under load, with PROBES=360 health checks.
+# One test of these, for an hour: the container with 128 MB at 1,000 calls a minute, with PROBES=360 health checks, one each 10 s.
 imageload: $(STAMP)
-	TUNERD_PROBES=$(or $(PROBES),360) $(BIN)/python -m pytest -s tests/container/test_image.py -k 128_mb
+	TUNERD_PROBES=$(or $(PROBES),360) $(BIN)/python -m pytest -s tests/container/test_image.py -k health_checks_under_load
 
 # Wheel, source archive, SBOM (CycloneDX, of exactly what the lock names) and their checksums, in dist/.
 UV_OPTIONS := --quiet --no-config --system-certs

@@ -180,3 +180,17 @@ async def test_it_takes_little_memory(tmp_path: Path) -> None:
     answer, exit_code, kilobytes = said.decode().split()
     assert (answer, exit_code) == ("ok", "0")
     assert int(kilobytes) < 20 * 1024
+
+
+async def test_a_configuration_leads_to_its_daemon(tmp_path: Path) -> None:
+    """`-c FILE`, as for other commands: the daemon whose ledger the file names, also where several daemons run."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"ledger: {{url: 'sqlite://{tmp_path}/ledger.db'}}\n")
+    code, said = await health("-c", str(config))
+    assert (code, f"no tunerd runs with the ledger {tmp_path}/ledger.db" in said) == (1, True)
+    async with patient(tmp_path) as one, patient(tmp_path, "other.db"):
+        code, said = await health("-c", str(config))
+        assert (code, said.splitlines()[-1]) == (0, "ok")
+        one.ill = "the event loop was 12 s late"
+        code, said = await health("-c", str(config))
+        assert (code, said.splitlines()[-1]) == (1, "tunerd: the event loop was 12 s late")

@@ -134,7 +134,7 @@ def test_status_says_where_everything_stands(daemon: Daemon) -> None:
     result = daemon.run("status")
     assert result.exit_code == 0
     for line in (
-        "tunerd 1.2.3 is running for 2 min (process",
+        "tunerd 1.2.3 is running; it started 2 min ago (process",
         "  due                 1   oldest 90 s ago\n",
         "  failed              1   tunerd failed\n",
         "  tuner.example/42   0 of 8 uploads in flight\n    paused (auth) for 30 s; next probe in 5 s: 401\n",

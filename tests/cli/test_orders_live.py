@@ -16,6 +16,7 @@ def test_a_day_with_an_operator(live: Live) -> None:
     live.hear("WATCHDOG=1")
     assert live.get("/healthz") == live.get("/readyz") == (200, "ok\n")
     assert "is running" in live.run("status").stdout
+    assert live.run("health").stdout == "ok\n"
     assert live.run("pause").stdout == "paused: 127.0.0.1:9/42\n"
     assert "paused (operator)" in live.run("status").stdout
 

@@ -291,7 +291,7 @@ def removed(machine: Machine) -> None:
 def installed_from_the_wheel(machine: Machine) -> None:
     """A tunerd in a virtual environment, as pip makes it, becomes a service by `tunerd install-service`: it starts, delivers and
     reloads, with the files that the wheel carries. The dry run before that changes nothing."""
-    machine.run("dpkg-deb -x /mnt/1.deb /srv/unpacked && mv /srv/unpacked/opt/tunerd /opt/tunerd")
+    machine.run("dpkg-deb -x /mnt/1.deb /srv/unpacked && mkdir -p /opt && mv /srv/unpacked/opt/tunerd /opt/tunerd")
     planned = machine.run("/opt/tunerd/bin/tunerd install-service --dry-run")
     machine.run("test ! -e /etc/tunerd -a ! -e /etc/systemd/system/tunerd.service -a ! -e /usr/local/bin/tunerd")
     said = machine.run("/opt/tunerd/bin/tunerd install-service")

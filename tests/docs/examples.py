@@ -229,7 +229,10 @@ def _outcome(mapped: Mapped, kind: str, wanted: Fence) -> Any:
 
 
 def body_of(call: Call, form: Form) -> Any:
-    url = next((one.url for one in call.strategies if isinstance(one, UrlStrategy) and one.url), "https://audio.example/none.wav")
+    url = next(
+        (one.location for one in call.strategies if isinstance(one, UrlStrategy) and one.location),
+        "https://audio.example/none.wav",
+    )
     body = freeze_body(call.payload, url, call.checked_for, form)
     assert isinstance(body, bytes), body
     return orjson.loads(body)

@@ -107,6 +107,27 @@ def test_a_ledger_that_ends_with_its_pod_is_emptied(objects: list[dict[str, Any]
         assert source.after_sent == "delete"
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_ledger_fits_its_volume(overlay: str) -> None:
+    """tunerd stops reading before the ledger outgrows its volume: of an emptyDir, the kubelet would evict the pod, and everything in it
+    is lost. Open and failed calls need up to 1.25 times what counts (docs/sizing.md)."""
+    objects = objects_of(overlay)
+    ledger = config_of(objects).ledger
+    wanted = 1.25 * (ledger.max_pending_bytes + ledger.max_failed_bytes)
+    assert wanted * 1.2 < _size_of("ledger", objects)
+
+
+def _size_of(volume: str, objects: list[dict[str, Any]]) -> float:
+    """How large a volume of the pod may get, in bytes."""
+    claims = {one["metadata"]["name"]: one["spec"] for one in workload(objects)["spec"].get("volumeClaimTemplates", ())}
+    if volume in claims:
+        size = claims[volume]["resources"]["requests"]["storage"]
+    else:
+        [size] = [one["emptyDir"]["sizeLimit"] for one in pod_spec(objects)["volumes"] if one["name"] == volume]
+    number, unit = re.fullmatch(r"(\d+)([MG]i)", size).groups()  # type: ignore[union-attr]
+    return float(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
 def test_who_gets_its_signal_when() -> None:
     """A native sidecar is an init container that restarts, and gets SIGTERM after the agent; a plain one waits in a hook that leaves
     room for the drain."""

@@ -194,7 +194,7 @@ async def test_a_story_says_of_each_attempt_its_number_and_why(ledger: Ledger) -
         (0, "retried", 503, "attempt 1, server_error: 503"),
         (1, "refused", 401, "auth: the key"),
         (2, "retried", 503, "attempt 2, server_error: 503"),
-        (3, "sent", 201, "attempt 3: t-1"),
+        (3, "sent", 201, "attempt 3: Tuner's id t-1"),
     ]
     assert (await ledger.story("other"))[0].events[-1].detail.startswith("attempt 1, rejected: ")
 

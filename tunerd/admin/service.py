@@ -153,7 +153,7 @@ class LedgerPauses:
         pauses = (await self._ledger.stored_pauses()).get(name, StoredPauses())
         if pauses.pause is not PauseReason.OPERATOR:
             paused = StoredPauses(closed_until=pauses.closed_until, pause=PauseReason.OPERATOR, paused_since=self._now(),
-                          detail="paused by tunerd pause", agents=pauses.agents)  # fmt: skip
+                          detail="an operator paused it", agents=pauses.agents)  # fmt: skip
             await self._ledger.store_pauses(name, paused, self._now())
 
     async def resume(self, name: str) -> None:

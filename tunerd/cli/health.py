@@ -1,13 +1,16 @@
-"""`tunerd health`: ask the daemon whether it is healthy, or ready. Only `--help` and mistakes come here: __main__.py answers a
-correct command line without click.
+"""`tunerd health`: ask the daemon whether it is healthy, or ready. Only `-c`, `--help` and mistakes come here: __main__.py
+answers every other command line without click.
 """
 
 import os
+from pathlib import Path
 
 import click
 
 from tunerd.admin.healthcheck import Unhealthy, check
-from tunerd.cli.admin import FAILURE, fail
+from tunerd.cli.admin import FAILURE, daemon_or_exit, fail
+from tunerd.cli.options import FILE
+from tunerd.cli.target import Target
 from tunerd.cli.terminal import say
 
 _EPILOG = """\b
@@ -23,16 +26,20 @@ unhealthy.
 
 
 @click.command(epilog=_EPILOG)
+@click.option("-c", "--config", type=FILE, metavar="FILE",
+              help="Ask the daemon that runs with this configuration; this reads the file, and takes longer.")  # fmt: skip
 @click.option("--ready", is_flag=True, help="Ask whether the ledger is open and tunerd is not stopping.")
 @click.option("--socket", "socket_file", envvar="TUNERD_SOCKET", show_envvar=True, metavar="FILE", default="",
               help="Control socket of the daemon, if several daemons run here.")  # fmt: skip
 @click.option(
     "--http", metavar="HOST:PORT", default="", help="Ask at this address instead, for a daemon without a control socket."
 )
-def command(ready: bool, socket_file: str, http: str) -> None:
+def command(config: Path | None, ready: bool, socket_file: str, http: str) -> None:
     """Ask the running daemon whether it makes progress; with --ready, whether it is ready.
 
-    Made for health checks and exec probes: it takes little time and memory, and reads no configuration."""
+    Made for health checks and exec probes: without -c it takes little time and memory, and reads no configuration."""
+    if config is not None and not (socket_file or http):
+        socket_file = str(daemon_or_exit(Target(config=config), "there is nothing to ask").path)
     try:
         say(check(socket_file=socket_file, http=http, ready=ready, env=os.environ))
     except Unhealthy as exc:

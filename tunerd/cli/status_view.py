@@ -46,7 +46,7 @@ def draw_status(status: StatusDocument) -> None:
 def _daemon(status: StatusDocument) -> None:
     daemon, config = status.daemon, status.config
     if daemon.running:
-        since = "" if daemon.started_at is None else f" for {span(status.generated_at - daemon.started_at)}"
+        since = "" if daemon.started_at is None else f"; it started {ago(status.generated_at - daemon.started_at)}"
         state = "stopping" if daemon.stopping else "running" if daemon.ready else "starting"
         say(f"tunerd {daemon.version} is {state}{since} (process {daemon.pid})")
     else:

@@ -215,7 +215,7 @@ class DeliveryPauses:
         return events
 
     def operator_pause(self, now: float, why: str = "") -> list[Event]:
-        return self.begin(PauseReason.OPERATOR, why or "paused by `tunerd pause`", now)
+        return self.begin(PauseReason.OPERATOR, why or "an operator paused it", now)
 
     def operator_resume(self, now: float, missing: str = "", *, is_local: bool = False) -> list[Event]:
         """End every pause: the operator knows better, and what is still wrong pauses again. A Retry-After stays."""

@@ -112,7 +112,8 @@ class LedgerRow:
         if self.kind is not RowKind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
-            detail = f"attempt {self.attempts}" + (f": {said}" if (said := self.detail or self.tuner_call_id) else "")
+            said = self.detail or (f"Tuner's id {self.tuner_call_id}" if self.tuner_call_id else "")
+            detail = f"attempt {self.attempts}" + (f": {said}" if said else "")
             events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
         return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
 

@@ -65,7 +65,7 @@ def _head(workspace_id: int | None, agent: str | None) -> list[str]:
     return [
         "# tunerd's configuration. All keys, with their defaults: config.example.yaml.",
         "#",
-        "#   tunerd check -c config.yaml           tells every mistake at once; --online tries the key, too",
+        "#   tunerd check -c config.yaml           lists every problem; --online also tries address and key",
         "#   tunerd explain -c config.yaml FILE    shows what the rules make of a file",
         "#   tunerd run -c config.yaml",
         "",
