@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tunerd.config import Source
 from tunerd.mapping import presets
 from tunerd.record import record
 from tunerd.workbench.shown import wrapped
@@ -27,6 +28,8 @@ class PresetInfo:
     """Manifest sources that its calls look into."""
     environment: tuple[str, ...]
     """Environment variables that its rules read."""
+    needs_audio: presets.NeededAudio | None = None
+    """Its recordings are nothing that Tuner could fetch."""
 
     @property
     def in_short(self) -> str:
@@ -50,6 +53,7 @@ def preset_info(name: str) -> PresetInfo:
         gathers="gather" in members,
         has_strategies=bool(strategies),
         looks_in=tuple(dict.fromkeys(str(one["manifest"].value) for one in strategies if "manifest" in one)),
+        needs_audio=presets.effective(Source(name=name, path="/", preset=name)).needs_audio,
         environment=tuple(sorted(set(_variables(Node(members, members[next(iter(members))].location))))),
     )
 

@@ -19,6 +19,7 @@ from tunerd.workbench.recognise import PLACEHOLDER, compiled_preset
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
 _SPOOL: Final = "/var/spool/{name}"
+_AUDIO_FILES: Final = "/var/lib/recordings"
 
 
 @dataclass(slots=True)
@@ -144,7 +145,7 @@ def _source(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[str,
         lines += [f"    {line}" for line in group.proposal.lines]
         if group.proposal.calls and not group.proposal.audio:
             lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
-    return lines
+    return lines + _audio(group, groups, lines, environ, made)
 
 
 def _comment(text: str, mark: str = "") -> list[str]:
@@ -154,9 +155,29 @@ def _comment(text: str, mark: str = "") -> list[str]:
     )  # fmt: skip
 
 
+def _audio(
+    group: FileGroup, groups: Sequence[FileGroup], lines: Sequence[str], environ: Mapping[str, str], made: Findings
+) -> list[str]:
+    """How the recordings of a source's calls reach Tuner, where it could not fetch them."""
+    if not group.gives_calls:
+        return []
+    named = [other for other in groups if f"      - manifest: {other.name}" in lines]
+    for one in (group, *named):
+        needed = one.preset.needs_audio if one.preset is not None else None
+        if needed is None or needed.unless_set in environ:
+            continue
+        if not needed.unless_set:
+            return ["    audio: upload"]
+        made.unsure.append(f"{group.name}: {_AUDIO_FILES} is a placeholder for the directory of the audio: change it")
+        return [f"    audio: {{publish: upload, files: [{_AUDIO_FILES}]}}     # or set {needed.unless_set}"]
+    return []
+
+
 def _overrides(preset: PresetInfo, environ: Mapping[str, str], made: Findings) -> list[str]:
     """What the preset wants from the environment, as something to change in the file."""
     lines: list[str] = []
+    if preset.needs_audio is not None:  # instead of a URL, the files can be uploaded
+        return lines
     for variable in preset.environment:
         if variable not in environ:
             made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} is a placeholder for the address of the audio: change it")
