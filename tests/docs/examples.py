@@ -210,7 +210,8 @@ def _outcome(mapped: Mapped, kind: str, wanted: Fence) -> Any:
     if kind == "json recording":
         assert mapped.recording is not None, mapped.refused
         recording = mapped.recording
-        shown = {name: getattr(recording, name) for name in ("key", "id", "url", "started_at", "duration_s", "expires_at")}
+        shown = {name: getattr(recording, name) for name in ("key", "id", "started_at", "duration_s", "expires_at")}
+        shown["url"] = recording.location
         return {name: value for name, value in shown.items() if value not in (None, "")}
     call = mapped.call
     assert call is not None, mapped.refused
@@ -239,8 +240,11 @@ def body_of(call: Call, form: Form) -> Any:
 
 
 def _strategy(strategy: Any) -> dict[str, Any]:
-    names = ("url", "expires_at") if isinstance(strategy, UrlStrategy) else ("source", "key")
-    return {name: getattr(strategy, name) for name in names if getattr(strategy, name) is not None}
+    if isinstance(strategy, UrlStrategy):
+        shown = {"url": strategy.location, "expires_at": strategy.expires_at}
+    else:
+        shown = {"source": strategy.source, "key": strategy.key}
+    return {name: value for name, value in shown.items() if value is not None}
 
 
 def _here(where: str) -> str:
