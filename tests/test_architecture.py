@@ -53,6 +53,7 @@ PURE = (
     "tunerd.intake.framing",
     "tunerd.audio.header",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -76,6 +77,7 @@ CORE = {
     "tunerd.config",
     "tunerd.filesystem",
     "tunerd.file_identity",
+    "tunerd.file_pattern",
     "tunerd.source_tree",
 }
 MAY_IMPORT = {

@@ -280,6 +280,9 @@ class Recording:
     """Unix seconds; None only where the strategy says `within: any`."""
     duration_s: float | None = None
     expires_at: float | None = None
+    identity: str = ""
+    """Of a file that tunerd itself found: `str(FileIdentity)`. A file that a call has goes to no other call, and whatever is
+    written to its place later is another recording."""
 
 
 @record

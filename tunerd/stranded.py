@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination
 from tunerd.events import CallsFollowed, CallsStranded, Emit
+from tunerd.file_pattern import FILES
 from tunerd.ledger import LedgerUnavailable, Stranded
 
 TELL_EVERY_S: Final = 3600.0
@@ -70,7 +71,7 @@ class Strandings:
 
     async def _find(self, config: Config) -> Sequence[Stranded]:
         names = [destination.name for destination in config.destinations]
-        return await self._ledger.stranded(names, [source.name for source in config.sources])
+        return await self._ledger.stranded(names, [FILES, *(source.name for source in config.sources)])
 
     async def _rest(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:

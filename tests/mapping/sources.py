@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from tunerd.call import Call, Document, Hold, Origin
-from tunerd.config import Destination, ManifestRule, Source, UrlRule
+from tunerd.config import Destination, FileRule, ManifestRule, Source, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source
 from tunerd.yaml_location import ConfigError, Node
@@ -56,11 +56,14 @@ def compiled(
     return compile_source(source, destination, sources_with_started_at=brings or {}, environ=environ or {})
 
 
-def _strategy(item: Node) -> UrlRule | ManifestRule:
+def _strategy(item: Node) -> UrlRule | ManifestRule | FileRule:
     assert isinstance(item.value, dict)
     values = item.value
     if "url" in values:
         return UrlRule(url=values["url"], expires_at=values.get("expires_at"))
+    if "file" in values:
+        times = {f"{name}_s": float(str(values[name].value)) for name in ("within", "wait") if name in values}
+        return FileRule(file=values["file"], directory=values["in"].bare() if "in" in values else None, **times)
     within = values["within"].value if "within" in values else None
     return ManifestRule(
         manifest=str(values["manifest"].value),

@@ -64,8 +64,8 @@ class AudioDirectories:
     @contextmanager
     def opened(self, path: str, expected: FileIdentity | None = None) -> Iterator[OpenAudio]:
         """Raises AudioUnreadable, and AudioChanged if it is not the `expected` file in the same state."""
-        tree, relative = self._place(path)
-        with _explained(path), _opened_root(tree) as inside:
+        tree, relative = self.place(path)
+        with _explained(path), self.opened_root(tree) as inside:
             fd = inside.open(relative)
         try:
             at = os.fstat(fd)
@@ -78,14 +78,28 @@ class AudioDirectories:
         finally:
             os.close(fd)
 
-    def _place(self, path: str) -> tuple[SourceTree, str]:
+    @contextmanager
+    def opened_root(self, tree: SourceTree) -> Iterator[OpenTree]:
+        """One of the directories. Raises AudioUnreadable where it is not there."""
+        with ExitStack() as stack:
+            try:
+                inside = stack.enter_context(tree.opened())
+            except OSError as exc:
+                what = (
+                    f"the directory {tree.root} cannot be opened ({exc.strerror}); mount it, or give tunerd the right to read it"
+                )
+                raise AudioUnreadable(what, may_pass=True) from exc
+            yield inside
+
+    def place(self, path: str) -> tuple[SourceTree, str]:
+        """The innermost directory that holds an absolute path, and the path below it. Raises AudioUnreadable."""
         if not path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise AudioUnreadable("its path is not absolute, or has `..` in it; correct the rule that names it")
         for tree in self._trees:
             if path.startswith(below := tree.root.rstrip("/") + "/"):
                 return tree, path[len(below) :]
         raise AudioUnreadable(
-            f"{path} is in none of the directories that recordings are read from; name its directory under `audio.files`"
+            f"{path} is in none of the directories that recordings are read from; name its directory under `audio.files` or `in`"
         )
 
 
@@ -112,17 +126,6 @@ class LocalAudio:
         if not chunk:
             raise _changed(self._path)
         return chunk
-
-
-@contextmanager
-def _opened_root(tree: SourceTree) -> Iterator[OpenTree]:
-    with ExitStack() as stack:
-        try:
-            inside = stack.enter_context(tree.opened())
-        except OSError as exc:
-            what = f"the directory {tree.root} cannot be opened ({exc.strerror}); mount it, or give tunerd the right to read it"
-            raise AudioUnreadable(what, may_pass=True) from exc
-        yield inside
 
 
 @contextmanager

@@ -4,6 +4,7 @@ loading/ reads a file into it. That package knows mapping/; this one does not.
 """
 
 from tunerd.config.audio_settings import AudioSettings
+from tunerd.config.file_rule import FileRule
 from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key
 from tunerd.config.secret import Secret
 from tunerd.config.source_settings import Example, ManifestRule, Redact, Source, UrlRule
@@ -14,6 +15,7 @@ __all__ = [
     "Delivery",
     "Destination",
     "Example",
+    "FileRule",
     "Http",
     "LedgerConfig",
     "Log",

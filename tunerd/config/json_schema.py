@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from tunerd.config.audio_settings import AudioSettings
+from tunerd.config.file_rule import FileRule
 from tunerd.config.models import SECTIONS, TopLevel, TunerSection
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
 from tunerd.config.source_settings import ManifestRule, Redact, UrlRule
@@ -56,7 +57,7 @@ def config_schema(presets: tuple[str, ...]) -> dict[str, Any]:
             "publish": any_of({"enum": ["upload", "presign", "reject"]}, _closed({"url": _RULE}, "url")),
             "audio": any_of({"$ref": "#/$defs/publish"}, VARIABLE, NULL, _object(AudioSettings, "publish")),
             "preset": any_of({"enum": list(presets)}, VARIABLE, NULL),
-            "strategy": any_of(_object(UrlRule, "url"), _object(ManifestRule, "manifest", "key")),
+            "strategy": any_of(_object(UrlRule, "url"), _object(ManifestRule, "manifest", "key"), _object(FileRule, "file")),
             "recording": any_of({"type": "array", "items": {"$ref": "#/$defs/strategy"}}, {"$ref": "#/$defs/strategy"}, NULL),
             **_rule_definitions(),
             **_row_definitions(),

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config.audio_settings import AudioSettings
+from tunerd.config.file_rule import FileRule
 from tunerd.config.settings import (
     DAY_S,
     DURATION,
@@ -208,7 +209,7 @@ class Source:
         Setting("Rules that map a document to a recording: key, id, url, started_at.", schema=_defined("manifest")),
     ] = None
     recording: Annotated[
-        tuple[UrlRule | ManifestRule, ...] | None,
+        tuple[UrlRule | ManifestRule | FileRule, ...] | None,
         Setting("How a call finds its recording: strategies, tried top to bottom.", schema={"$ref": "#/$defs/recording"}),
     ] = None
     """None: the preset's."""

@@ -15,7 +15,7 @@ from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.fair_turns import FairTurns
 from tunerd.intake.inotify import Watcher
-from tunerd.ledger import GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
+from tunerd.ledger import FileQueries, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 from tunerd.record import record
 
@@ -25,7 +25,7 @@ _THREADS: Final = 3
 """The most threads of one source, for reading, scanning and after_sent, so that none holds up another."""
 
 
-class IntakeLedger(WritePath, GatherPath, Positions, Protocol):
+class IntakeLedger(WritePath, GatherPath, FileQueries, Positions, Protocol):
     """What intake needs of the ledger."""
 
     def gauges(self) -> Gauges: ...

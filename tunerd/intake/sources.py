@@ -16,6 +16,7 @@ from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
+from tunerd.intake.recording_finder import RecordingFinder, directories_of
 from tunerd.intake.source_reader import SourceReader
 from tunerd.intake.source_runtime import IntakeLedger, Shared
 from tunerd.record import record
@@ -60,6 +61,7 @@ class Intake:
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         set_aside = options.set_aside
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
+        self._finder = RecordingFinder(ledger, clock, emit, directories_of(sources))
         self._group: asyncio.TaskGroup | None = None
         self._asked = 0
 
@@ -81,6 +83,7 @@ class Intake:
                     self._group.create_task(one.run())
                 if self._abandoned is not None:
                     self._group.create_task(self._abandoned.run(stop))
+                self._group.create_task(self._finder.run(stop))
                 await stop.wait()
                 for one in self._sources.values():
                     one.end()
@@ -92,6 +95,7 @@ class Intake:
 
     def close(self) -> None:
         """Give threads and watches back; `run` does so itself."""
+        self._finder.close()
         self._shared.watcher.close()
         for one in self._sources.values():
             one.close()
@@ -111,6 +115,7 @@ class Intake:
         await self._take_suspects()
         async with asyncio.TaskGroup() as group:
             sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
+        await self._finder.sweep(patient=patient)
         return sum(one.result() for one in sweeps)
 
     async def dispose(self, stop: asyncio.Event) -> None:
@@ -155,6 +160,7 @@ class Intake:
         if limits is not None:
             self._shared.gate.change(limits)
             self._shared.descriptors.min_free_bytes = limits.min_free_bytes
+        self._finder.change(directories_of(sources))
         wanted = {source.name: source for source in sources}
         for name, one in list(self._sources.items()):
             if wanted.get(name) == one.source and (name in gathers) == one.gathers:

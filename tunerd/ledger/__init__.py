@@ -4,7 +4,7 @@ What the other packages may use of it: the protocols (protocols.py) and the valu
 them; sql/ has the tables and statements, commands/ what each command does to the rows.
 """
 
-from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched
+from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched, WantedFile
 from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable
 from tunerd.ledger.gathered import CheckAgain, Discard, Gathered, Group, GroupResult, PossibleGap, TooLate
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
@@ -12,6 +12,7 @@ from tunerd.ledger.protocols import (
     FAR_AT_ONCE,
     FAR_NOT_YET,
     FarRule,
+    FileQueries,
     GatherPath,
     Inspection,
     Ledger,
@@ -40,8 +41,9 @@ from tunerd.ledger.sending import (
 
 __all__ = [
     "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "CallReceiver", "CheckAgain", "Claim", "Claimed",
-    "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "Filter", "Freeze",
-    "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
-    "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation", "Retention", "Settlement",
-    "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen", "WritePath",
+    "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries",
+    "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused",
+    "LedgerUnavailable", "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation",
+    "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate",
+    "Unfrozen", "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -48,6 +48,19 @@ class FileMark:
 
 
 @record
+class WantedFile:
+    """A file that calls look for."""
+
+    name: str
+    """Absolute; `*` and the like stand for other characters (file_pattern.py)."""
+    note: str
+    """What was seen of it last."""
+    times: tuple[float, float] | None
+    """The calls compare the time at which it was last written: it has to be between these (Unix seconds). None: the name is the
+    call's own."""
+
+
+@record
 class Continued:
     """A log is read on from the place where reading stopped. A line that was refused there, and that begins like the line which
     is there now, was unfinished."""

@@ -38,6 +38,8 @@ class Use:
     """The stored recording that it takes; None for a location of the document or of `on_missing`."""
     position: int | None = None
     """The strategy that the recording answers."""
+    identity: str = ""
+    """Of the file that was found there, as it was then."""
     closes: tuple[Closing, ...] = ()
 
 
@@ -100,7 +102,7 @@ def decide(
         if found is not None and found.location is not None and not gone:
             if not open_until:
                 return Use(location=found.location, expires_at=found.expires_at, recording=found.row, position=position,
-                           closes=tuple(closes))  # fmt: skip
+                           identity=found.identity, closes=tuple(closes))  # fmt: skip
         elif found is not None:
             closes.append(Closing(position=position, recording=found.row, expired=found.location is not None))
             expired |= found.location is not None

@@ -29,7 +29,9 @@ class Free:
     expires_at: float | None = None
     known_at: float = 0.0
     path: str = ""
-    """Of the manifest that described it last: a person knows it by this."""
+    """Of the manifest that described it last, or of the file: a person knows it by this."""
+    identity: str = ""
+    """Of a file that tunerd itself found."""
 
 
 class Standing(StrEnum):

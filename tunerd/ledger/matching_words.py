@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
+from tunerd.file_pattern import FILES
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
 from tunerd.ledger.rows import Body, LedgerRow, Want
@@ -24,16 +25,14 @@ def waits_for(
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.absence for want in wants}
-    lines = [
-        looks_for(
-            strategy,
-            answers.get(position),
-            row.waits_from + getattr(strategy, "wait_s", 0.0),
-            offers.get(position),
-            row.started_at_ms or 0,
-        )
-        for position, strategy in enumerate(body.strategies)
-    ]
+    files = {want.position: want for want in wants if want.source == FILES}
+    lines = []
+    for position, strategy in enumerate(body.strategies):
+        until, offered = row.waits_from + getattr(strategy, "wait_s", 0.0), offers.get(position)
+        if position in files:
+            lines.append(looks_for_file(files[position], until, offered))
+        else:
+            lines.append(looks_for(strategy, answers.get(position), until, offered, row.started_at_ms or 0))
     if row.state is State.WAITING and row.due_at is not None and not offers:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []
@@ -58,9 +57,22 @@ def looks_for(
     return f"{head}: no answer yet, waits until {_instant(until)}"
 
 
+def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) -> str:
+    """One line for a `file:` strategy."""
+    head = f"file {want.key}"
+    if isinstance(offered, Tie):
+        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}"
+    if isinstance(offered, Candidate):
+        at_ms = offered.found.started_at_ms or want.started_at_ms
+        apart_s, side = math.ceil(abs(at_ms - want.started_at_ms) / 1000), "after" if at_ms > want.started_at_ms else "before"
+        what = f"{offered.found.path} was last written {apart_s} s {side} the end of the call"
+        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless a nearer file or call comes"
+    return f"{head}: {want.note or 'there is no such file yet'}; waits until {_instant(until)}"
+
+
 def tie_words(tie: Tie) -> str:
-    """The recordings of a tie, by the manifests that describe them."""
-    names = [f"{one.path} ({_started(one)})" for one in tie.recordings[:_NAMED]]
+    """The recordings of a tie, by the manifests that describe them, or by their files."""
+    names = [one.path + _started(one) for one in tie.recordings[:_NAMED]]
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
     what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
@@ -69,7 +81,9 @@ def tie_words(tie: Tie) -> str:
 
 
 def _started(one: Free) -> str:
-    return "without a start" if one.started_at_ms is None else f"started {_instant(one.started_at_ms / 1000)}"
+    if one.started_at_ms is None:
+        return "" if one.identity else " (without a start)"
+    return f" ({'last written' if one.identity else 'started'} {_instant(one.started_at_ms / 1000)})"
 
 
 def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:

@@ -1,8 +1,8 @@
 """What every ledger promises, in one long file because the contract is read as a whole.
 
-Seven protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath and Positions
-(intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing
-in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
+Eight protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath, FileQueries and
+Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding.
+Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Container, Mapping,
 from typing import Final, Protocol
 
 from tunerd.call import Call, Form, RefusedDocument, State
-from tunerd.ledger.admitting import Admission, Admitted, FileMark
+from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
 from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
@@ -132,6 +132,23 @@ class GatherPath(Protocol):
         - CheckAgain puts a call that has new documents back to `gathering`.
         - Documents of a call that is sent are late: they are counted, noted in its story, and their files stay. If they make
           exactly what was sent, they are not late."""
+        ...
+
+
+class FileQueries(Protocol):
+    """Recordings that are files: the ledger knows what calls look for, and intake looks."""
+
+    async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
+        """Names that calls look for, in their order, after the name `after`. A call looks for its file while it waits, and after
+        it failed without its recording."""
+        ...
+
+    async def is_file_wanted(self, name: str) -> bool:
+        """Whether a call looks for exactly this name."""
+        ...
+
+    async def note_files(self, notes: Mapping[str, str]) -> None:
+        """Name -> what was seen of such a file, for `status CALL_ID`. Raises LedgerUnavailable."""
         ...
 
 
@@ -303,5 +320,5 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(WritePath, GatherPath, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
+class Ledger(WritePath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
     """Everything; only app.py and the commands hold it whole."""

@@ -181,6 +181,8 @@ class Want:
     """The call looks for recordings now."""
     look_at: float | None = None
     """When it may take a recording that is not near."""
+    note: str = ""
+    """Of a file that is looked for: what was seen last, and why it is no recording yet."""
     standing: Standing = Standing.OPEN
     """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
 
@@ -220,6 +222,8 @@ class KeptRecording:
     """Since when a recording with this key and start is known."""
     taken_by: int | None = None
     """The call that has it."""
+    identity: str = ""
+    """Of a file that tunerd itself found (call.py: Recording)."""
 
     @property
     def version(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tunerd.config import ManifestRule, Source
+from tunerd.config import FileRule, ManifestRule, Source
 from tunerd.loading.audio_section import read_audio, refuse_audio
 from tunerd.loading.overlap import may_share
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
@@ -188,6 +188,9 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
     for rule, at in strategies:
         if isinstance(rule, ManifestRule):
             check_strategy(rule, at, [other.source.name for other in drafts], brings, preset)
+    if draft.source.audio.publish in ("reject", "presign") and any(isinstance(rule, FileRule) for rule, _ in strategies):
+        say = "and Tuner cannot fetch a file of this machine: write `audio: upload` (or `audio: {url: rule}`) for this source"
+        block.problem("recording" if preset is None else "preset", f"finds recordings with `file:`, {say}")
     on_missing = block.nodes.get("on_missing")
     if has_calls and not strategies and not (on_missing is not None and isinstance(on_missing.value, dict)):
         if own is not None and own.value == ():  # instead of the preset's strategies, none at all
@@ -200,8 +203,12 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
 def _refuse_without_audio(draft: _Draft, drafts: Sequence[_Draft], strategies: Sequence[Any]) -> None:
     """Recordings that Tuner cannot fetch, and nothing that says how they reach it: by the preset of the calls, or by the
     preset of a source that a strategy names."""
-    if draft.rules.call is None or draft.source.audio.publish != "reject":
-        return
+    if (
+        draft.rules.call is None
+        or draft.source.audio.publish != "reject"
+        or any(isinstance(rule, FileRule) for rule in strategies)
+    ):
+        return  # a `file:` strategy was refused already
     own = draft.block.nodes.get("recording")
     named = [rule.manifest for rule in strategies if isinstance(rule, ManifestRule)]
     found = [other for other in drafts if other.source.name in named]

@@ -4,26 +4,33 @@ The rules inside stay Nodes. Strategies of a preset are checked here, too: again
 """
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from tunerd.call import Fail, Hold, OnMissing, SendAnyway
-from tunerd.config import ManifestRule, UrlRule
+from tunerd.config import FileRule, ManifestRule, UrlRule
 from tunerd.config.settings import DAY_S
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, nearest
 from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.yaml_location import Node
 
+_KINDS: Final = ("url", "manifest", "file")
 
-def read_strategies(reader: ConfigReader, node: Node, path: str) -> list[tuple[UrlRule | ManifestRule | None, ConfigBlock]]:
+
+def read_strategies(
+    reader: ConfigReader, node: Node, path: str
+) -> list[tuple[UrlRule | ManifestRule | FileRule | None, ConfigBlock]]:
     """The strategies of one source (a list, or one alone); None, with a problem noted, for one that is wrong."""
-    found: list[tuple[UrlRule | ManifestRule | None, ConfigBlock]] = []
+    found: list[tuple[UrlRule | ManifestRule | FileRule | None, ConfigBlock]] = []
     for index, item in enumerate(node.value if isinstance(node.value, tuple) else (node,)):
         at = f"{path}[{index}]"
         if not isinstance(item.value, dict):
-            want = "`- url: rule`, or `- manifest: source` with `key: rule`"
+            want = "`- url: rule`, `- file: rule`, or `- manifest: source` with `key: rule`"
             reader.problem(item, at, f"a strategy is {want}; not {reader.kind_of(item)}")
-        elif ("url" in item.value) == ("manifest" in item.value):
-            which = "both: make two strategies" if "url" in item.value else "neither"
-            reader.problem(item, at, f"a strategy has either `url:` or `manifest:`; this one has {which}")
+        elif len(kinds := [kind for kind in _KINDS if kind in item.value]) != 1:
+            which = f"{' and '.join(kinds)}: make a strategy of each" if kinds else "none"
+            reader.problem(item, at, f"a strategy has one of `url:`, `manifest:` and `file:`; this one has {which}")
+        elif "file" in item.value:
+            found.append(_file(reader.section(item, at, FileRule)))
         elif "url" in item.value:
             block = reader.section(item, at, UrlRule)
             found.append((UrlRule(**block.nodes), block))
@@ -38,6 +45,18 @@ def _manifest(block: ConfigBlock) -> tuple[ManifestRule | None, ConfigBlock]:
     else:
         block.problem("", "`key:` is missing: the rule that gives this call's key, like `key: doc.room`")
     return ManifestRule(**block.values) if {"key", "manifest"} <= block.values.keys() else None, block
+
+
+def _file(block: ConfigBlock) -> tuple[FileRule | None, ConfigBlock]:
+    rule = block.nodes["file"]
+    if not isinstance(rule.value, str):
+        block.problem("file", "is one expression, like concat(doc.id, '.wav')")
+        return None, block
+    if "directory" in block.values:
+        block.values["directory"] = block.reader.absolute(block.values["directory"])
+        if block.values["directory"] == "/":
+            block.problem("in", "names the whole file system; name the directory that holds the recordings")
+    return FileRule(file=rule, **block.values), block
 
 
 def check_strategy(

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 
-from tunerd.config import Destination, ManifestRule, Source, UrlRule
+from tunerd.config import Destination, FileRule, ManifestRule, Source, UrlRule
 from tunerd.mapping import presets
+from tunerd.mapping.file_names import NamePieces, name_pieces, wrong_pattern
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
@@ -43,11 +44,15 @@ class StrategyRules:
 
     path: str
     text: str
-    rule: UrlRule | ManifestRule
+    rule: UrlRule | ManifestRule | FileRule
     wanted: Run
-    """The URL, or the key."""
-    expires_at: Run | None
+    """The URL, the key, or the name of the file."""
+    expires_at: Run | None = None
     """Epoch ms."""
+    directory: str = ""
+    """Of a file."""
+    pieces: NamePieces = ()
+    """Of the name of a file."""
 
 
 @positional_record
@@ -170,7 +175,7 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
-        outside = [rule.url if isinstance(rule, UrlRule) else rule.key for rule in self.rules.recording]
+        outside = [_asked(rule) for rule in self.rules.recording]
         call = compile_rules(
             *(compiler, node, "call", RULE_FIELDS),
             times=_CALL_TIMES,
@@ -222,11 +227,15 @@ class Builder:
             problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
         return None
 
-    def _strategy(self, compiler: RuleCompiler, rule: UrlRule | ManifestRule, call: RuleSet, path: str) -> StrategyRules:
+    def _strategy(
+        self, compiler: RuleCompiler, rule: UrlRule | ManifestRule | FileRule, call: RuleSet, path: str
+    ) -> StrategyRules:
         if isinstance(rule, UrlRule):
             expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
             url = compiler.identity(rule.url, f"{path}.url", call.names)
             return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires)
+        if isinstance(rule, FileRule):
+            return self._file(compiler, rule, call, path)
         started = self._manifests.get(rule.manifest)
         if started is None:
             hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
@@ -237,7 +246,18 @@ class Builder:
             )
             compiler.problem(rule.key.location, f"{path}.within", what)
         key = compiler.identity(rule.key, f"{path}.key", call.names)
-        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run, None)
+        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run)
+
+    def _file(self, compiler: RuleCompiler, rule: FileRule, call: RuleSet, path: str) -> StrategyRules:
+        name = compiler.identity(rule.file, f"{path}.file", call.names)
+        pieces = name_pieces(str(rule.file.value), call.names, compiler.context)
+        if (wrong := wrong_pattern(pieces)) is not None:
+            compiler.problem(rule.file.location, f"{path}.file", wrong)
+        if pieces and rule.within_s is None and all(isinstance(piece, str) for piece in pieces):
+            what = "is the same name for every call: make it of the call's id, or write `within:`, and times decide"
+            compiler.problem(rule.file.location, f"{path}.file", what)
+        directory = rule.directory or self.source.path
+        return StrategyRules(path, f"file: {_shown(rule.file)}", rule, name.run, directory=directory, pieces=pieces)
 
     def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:
         for name in names:
@@ -255,6 +275,17 @@ def _used(compiler: RuleCompiler) -> dict[str, int]:
     """The root names that some rule reads, and their slots."""
     roots = compiler.roots
     return {name: slot.index for name, slot in roots.slots.items() if name in roots.used and name != "env"}
+
+
+def _asked(rule: UrlRule | ManifestRule | FileRule) -> Node:
+    """The rule that a strategy asks for each call."""
+    match rule:
+        case UrlRule():
+            return rule.url
+        case ManifestRule():
+            return rule.key
+        case FileRule():
+            return rule.file
 
 
 def _shown(node: Node) -> str:

@@ -5,10 +5,12 @@ decides which document is meant, and what is tried again.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from tunerd.call import (
     KEPT_HEAD_BYTES,
+    AudioPlan,
     Call,
     Document,
     Form,
@@ -19,6 +21,7 @@ from tunerd.call import (
     Refusal,
     RefusedDocument,
 )
+from tunerd.config import FileRule
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled
 from tunerd.mapping.document_run import DocumentRun, gave_nothing, location_of
@@ -48,7 +51,7 @@ class DocumentMapper:
         self._unknown_roles = builder.rules.unknown_roles
         self._untimed = builder.rules.untimed
         self._form = form
-        self._audio = self._source.audio.plan()
+        self._audio = _audio_plan(builder)
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:
@@ -207,6 +210,13 @@ class DocumentMapper:
             duration_s=None if duration is None else duration / 1000,
             expires_at=None if expires is None else expires / 1000,
         )
+
+
+def _audio_plan(builder: Builder) -> AudioPlan | None:
+    """The source's, with the directories of its `file:` strategies among those that may be read."""
+    source, plan = builder.source, builder.source.audio.plan()
+    directories = [rule.directory or source.path for rule in builder.rules.recording if isinstance(rule, FileRule)]
+    return None if plan is None else replace(plan, files=tuple(dict.fromkeys([*plan.files, *directories])))
 
 
 def _accept(made: Made | Refusal) -> Made:

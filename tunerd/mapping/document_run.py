@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tunerd.call import Document, ManifestStrategy, MappingNotes, Strategy, UrlStrategy
-from tunerd.config import ManifestRule
+from tunerd.config import FileRule, ManifestRule
+from tunerd.file_pattern import FILES, escaped
 from tunerd.location import BadLocation, url_location
 from tunerd.mapping.building import REQUIRED, Compiled, StrategyRules
+from tunerd.mapping.file_names import file_name, holds_id
 from tunerd.mapping.functions import Run
 from tunerd.mapping.limits import RefusalError
 from tunerd.mapping.recognition import Judgement, judge
@@ -124,6 +126,8 @@ class DocumentRun:
         if given is None and not missing(wanted):
             self.left_out.append(rules.path)
             self.errors[rules.path] = "the rule gave no text"
+        if isinstance(rules.rule, FileRule):
+            return self._file(rules.rule, rules, is_named=text is not None)
         if isinstance(rules.rule, ManifestRule):
             return ManifestStrategy(
                 source=rules.rule.manifest,
@@ -136,6 +140,21 @@ class DocumentRun:
             text = location_of(text, RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text))
         expires = None if rules.expires_at is None else self._lenient(rules.expires_at, rules.path)
         return UrlStrategy(location=text, expires_at=None if expires is None else expires / 1000)
+
+    def _file(self, rule: FileRule, rules: StrategyRules, *, is_named: bool) -> ManifestStrategy:
+        """The name is the key of what the call looks for (file_pattern.py). A name that could be another call's is refused."""
+        key = None
+        if is_named:
+            step = str(RuleRef(f"{rules.path}.file", rule.file.location, rules.text))
+            try:
+                name, values = file_name(rules.pieces, self.slots)
+            except ValueError as wrong:
+                raise RefusalError(step, str(wrong)) from None
+            if rule.within_s is None and not holds_id(values, self.call_id or ""):
+                what = "the name is not made of the call's own id, so another call may have it"
+                raise RefusalError(step, f"{what}: make it of the id, or write `within:`")
+            key = f"{escaped(rules.directory).rstrip('/')}/{name}"
+        return ManifestStrategy(source=FILES, key=key, within_s=rule.within_s, wait_s=rule.wait_s, near_s=0.0)
 
     def _lenient(self, rule: Run, path: str) -> Any:
         try:

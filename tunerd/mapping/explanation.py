@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
+from tunerd.file_pattern import FILES
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
@@ -120,6 +121,10 @@ def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None
         answer = "not reached"
     elif isinstance(strategy, UrlStrategy):
         answer = "absent: the rule gave nothing" if strategy.location is None else "answers at once with the URL of the document"
+    elif strategy.source == FILES:
+        when = "" if strategy.within_s is None else f", last written within {strategy.within_s:g} s of the call's end"
+        looks = f"waits up to {strategy.wait_s:g} s for the file {strategy.key}{when}"
+        answer = "absent: the rule gave nothing" if strategy.key is None else looks
     elif isinstance(strategy, ManifestStrategy):
         near = "any time" if strategy.within_s is None else f"within {strategy.within_s:g} s of the call's start"
         looks = f"waits up to {strategy.wait_s:g} s for a recording of `{strategy.source}` with this key, {near}"

@@ -35,8 +35,8 @@ class ExpressionError(Exception):
     """YAML may have cut the text: see GrammarError."""
 
 
-def compile_text(text: str, names: NameScope, context: Context, watch: WatchCall | None = None) -> Code:
-    """Compile an expression of the root scope. Raises ExpressionError."""
+def compile_text(text: str | Tree, names: NameScope, context: Context, watch: WatchCall | None = None) -> Code:
+    """Compile an expression of the root scope, or a part of its tree. Raises ExpressionError."""
     return _compile(text, _Compiler(names, context, watch), root=True)
 
 
@@ -68,9 +68,9 @@ def compile_item(text: str, context: Context | None = None) -> Code:
     return _compile(text, _Compiler(NameScope(), context or Context(), None), root=False)
 
 
-def _compile(text: str, compiler: "_Compiler", *, root: bool) -> Code:
+def _compile(text: str | Tree, compiler: "_Compiler", *, root: bool) -> Code:
     try:
-        return compiler.code(parse(text), root=root)
+        return compiler.code(parse(text) if isinstance(text, str) else text, root=root)
     except GrammarError as error:
         raise ExpressionError(error.what, error.at, error.cut) from None
     except RecursionError:

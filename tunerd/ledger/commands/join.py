@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.call import ManifestStrategy, Refusal, State, Strategy
+from tunerd.file_pattern import FILES
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
 from tunerd.ledger.matching import Candidate, Partner, Standing, Tie, closeness, partners, taken_from
@@ -27,17 +28,18 @@ _WORDS: Mapping[FailReason, str] = {
 
 
 def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: bool = True) -> Sequence[Want]:
-    """What a call looks for that is new or was rewritten; or what it would look for, if it brings its URL."""
+    """What a call looks for that is new or was rewritten; or what it would look for, if it brings its URL. A file says when it
+    was last written, so its time is compared with the end of the call."""
     return [
         Want(
             call=row.row,
             position=position,
             source=strategy.source,
             key=strategy.key or "",
-            started_at_ms=row.started_at_ms or 0,
+            started_at_ms=(row.ended_at_ms if strategy.source == FILES else None) or row.started_at_ms or 0,
             within_ms=None if strategy.within_s is None else round(strategy.within_s * 1000),
             near_ms=round(strategy.near_s * 1000),
-            ended_at_ms=row.ended_at_ms,
+            ended_at_ms=None if strategy.source == FILES else row.ended_at_ms,
             seeking=is_seeking,
         )
         for position, strategy in wants_of(strategies)

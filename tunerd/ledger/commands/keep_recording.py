@@ -29,6 +29,8 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
         return None
     if (described.version, described.expires_at or 0.0) < (old.version, old.expires_at or 0.0):
         return None  # an older description that was read later
+    if described.identity and old.taken_by is not None:
+        return None  # found again under another call's name: it stays where it is
     is_unmoved = described.key == old.key and _apart_ms(described, old) <= SAME_START_MS
     described = replace(described, row=old.row, taken_by=old.taken_by, known_at=old.known_at if is_unmoved else now)
     if described.id == "":
@@ -54,6 +56,7 @@ def _kept(recording: Recording, now: float) -> KeptRecording:
         mtime_ns=origin.mtime_ns,
         admitted_at=now,
         known_at=now,
+        identity=recording.identity,
     )
 
 

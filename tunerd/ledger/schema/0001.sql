@@ -111,7 +111,8 @@ CREATE TABLE recording (
     mtime_ns INTEGER NOT NULL,
     admitted_at REAL NOT NULL,
     known_at REAL NOT NULL,
-    taken_by INTEGER
+    taken_by INTEGER,
+    identity TEXT NOT NULL                -- of a file: device, inode, size and times, JSON; '' of anything else
 ) STRICT;
 CREATE INDEX recording_key ON recording (source, key, started_at_ms);
 CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
@@ -134,6 +135,7 @@ CREATE TABLE want (
     expired INTEGER NOT NULL,
     seeking INTEGER NOT NULL,
     look_at REAL,
+    note TEXT NOT NULL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
+from tunerd.file_pattern import FILES
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -34,6 +35,7 @@ from tunerd.ledger import (
     StoredPauses,
     Story,
     Stranded,
+    WantedFile,
 )
 from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
 from tunerd.ledger.service.disposable_files import DisposableFiles
@@ -212,6 +214,21 @@ class StoredLedger:
 
     async def gather(self, results: Sequence[GroupResult], now: float) -> Gathered:
         return await self._do(lambda store: group_results.gather(store, results, now), full=True, rows=len(results))
+
+    # FileQueries.
+
+    async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
+        return await self._reader.ask(lambda store: store.wants.files(FILES, after, limit))
+
+    async def is_file_wanted(self, name: str) -> bool:
+        return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
+
+    async def note_files(self, notes: Mapping[str, str]) -> None:
+        def note(store: Store) -> None:
+            for name, seen in notes.items():
+                store.wants.note(FILES, name, seen)
+
+        await self._do(note)
 
     # Positions.
 

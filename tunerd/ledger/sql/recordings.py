@@ -15,7 +15,7 @@ NEAR: Final = 8
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, known_at, path FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, known_at, path, identity FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = "SELECT source, key, started_at_ms FROM recording WHERE"
@@ -118,8 +118,16 @@ class Recordings:
             found += self._execute(sql, (source, key, started_at_ms))
         found += self._execute(FREE_WITHOUT_START, (source, key))
         return [
-            Free(row=row, location=location, started_at_ms=at, expires_at=expires, known_at=known, path=from_text(path))
-            for row, location, at, expires, known, path in found
+            Free(
+                row=row,
+                location=location,
+                started_at_ms=at,
+                expires_at=expires,
+                known_at=known,
+                path=from_text(path),
+                identity=identity,
+            )
+            for row, location, at, expires, known, path, identity in found
         ]
 
     def unmatched(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tunerd.ledger import FarRule
+from tunerd.ledger import FarRule, WantedFile
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
 from tunerd.ledger.sql.columns import RecordColumns
@@ -51,6 +51,14 @@ LOOKED_FOR: Final = (
     "WHERE seeking = 1 AND answered_at IS NULL AND call.state = 'waiting' GROUP BY want.source"
 )
 """For what is stranded; asked now and then."""
+WANTED_FILES: Final = (
+    "SELECT key, max(note), min(started_at_ms - within_ms), max(started_at_ms + within_ms), "
+    "max(CASE WHEN within_ms IS NULL THEN 1 ELSE 0 END) "
+    f"FROM want WHERE {_IS_OPEN} AND source = ? AND key > ? GROUP BY key ORDER BY key LIMIT ?"
+)
+"""Of the files that are looked for; at last, whether a call does not compare times."""
+IS_OPEN: Final = f"SELECT 1 FROM want WHERE {_IS_OPEN} AND source = ? AND key = ? LIMIT 1"
+NOTE: Final = "UPDATE want SET note = ? WHERE source = ? AND key = ? AND note <> ?"
 SHIFT: Final = "UPDATE want SET answered_at = answered_at + :seconds, look_at = look_at + :seconds"
 
 
@@ -124,6 +132,21 @@ class Wants:
         """Whether the call looks for recordings now (not for what was answered "absent")."""
         self._touch(call)
         self._execute(OPEN if is_seeking else CLOSE, (call,))
+
+    # Files: intake looks for them, and says here what it sees.
+
+    def files(self, source: str, after: str, limit: int) -> Sequence[WantedFile]:
+        """What open wants look for, by name."""
+        return [
+            WantedFile(name=key, note=note, times=None if is_own else (first / 1000, last / 1000))
+            for key, note, first, last, is_own in self._execute(WANTED_FILES, (source, after, limit))
+        ]
+
+    def is_open(self, source: str, key: str) -> bool:
+        return self._execute(IS_OPEN, (source, key)).fetchone() is not None
+
+    def note(self, source: str, key: str, note: str) -> None:
+        self._execute(NOTE, (note, source, key, note))
 
     # Time.
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-from tunerd.config import ManifestRule, Source, UrlRule
+from tunerd.config import FileRule, ManifestRule, Source, UrlRule
 from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.record import positional_record
@@ -35,7 +35,7 @@ class Effective:
 
     call: Node | None
     manifest: Node | None
-    recording: tuple[UrlRule | ManifestRule, ...]
+    recording: tuple[UrlRule | ManifestRule | FileRule, ...]
     untimed: Literal["reject", "spread"]
     agent: Node | None
     gather: Node | None = None
@@ -125,15 +125,19 @@ def _member(node: Node | None) -> dict[str, Node]:
     return node.value if node is not None and isinstance(node.value, dict) else {}
 
 
-def _strategies(node: Node) -> tuple[UrlRule | ManifestRule, ...]:
+def _strategies(node: Node) -> tuple[UrlRule | ManifestRule | FileRule, ...]:
     """The strategies of a preset as it ships; loading/strategies.py checks them against the sources of a configuration."""
     found = [item.value for item in (node.value if isinstance(node.value, tuple) else ()) if isinstance(item.value, dict)]
-    return tuple(UrlRule(**members) if "url" in members else _manifest_rule(members) for members in found)
+    return tuple(_strategy(members) for members in found)
 
 
-def _manifest_rule(members: Mapping[str, Node]) -> ManifestRule:
-    parse = {"within": ("within_s", parse_within), "near": ("near_s", parse_seconds), "wait": ("wait_s", parse_seconds)}
-    times: dict[str, Any] = {field: parse_it(members[name].value) for name, (field, parse_it) in parse.items() if name in members}
+def _strategy(members: Mapping[str, Node]) -> UrlRule | ManifestRule | FileRule:
+    if "url" in members:
+        return UrlRule(**members)
+    parse = {"within": parse_within, "near": parse_seconds, "wait": parse_seconds, "settle": parse_seconds}
+    times: dict[str, Any] = {f"{name}_s": parse_it(members[name].value) for name, parse_it in parse.items() if name in members}
+    if "file" in members:
+        return FileRule(file=members["file"], **times)
     return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **times)
 
 

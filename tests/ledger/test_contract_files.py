@@ -1,0 +1,119 @@
+"""Calls that look for files: which names the ledger says are wanted, and to which call a file goes."""
+
+from dataclasses import replace
+
+import pytest
+
+from tunerd.call import ManifestStrategy, Origin, Recording, State
+from tunerd.file_pattern import FILES
+from tunerd.ledger import Ledger
+from tunerd.testing import make_call
+
+from .parts import NOW, START, START_MS, bring, put, state, the
+
+
+def named(key: str, *, within_s: float | None = None, wait_s: float = 1800.0) -> ManifestStrategy:
+    return ManifestStrategy(source=FILES, key=key, within_s=within_s, wait_s=wait_s, near_s=0.0)
+
+
+def file(key: str, path: str = "", *, at_s: float | None = None, identity: str = "1") -> Recording:
+    """A file that was found for this name."""
+    path = path or key
+    return Recording(
+        origin=Origin(source="agent", path=path, mtime_ns=1),
+        source=FILES,
+        key=key,
+        id=f"{path}-{identity}",
+        location=f"file://{path}",
+        started_at=None if at_s is None else START + at_s,
+        identity=identity,
+    )
+
+
+async def test_names_that_are_looked_for(ledger: Ledger) -> None:
+    """The names of waiting calls, in pages, each once. What was found is not listed."""
+    await put(
+        ledger,
+        make_call("a", strategies=(named("/rec/a.wav"),)),
+        make_call("b", strategies=(named("/rec/b.wav"),)),
+        make_call("b2", strategies=(named("/rec/b.wav"),)),
+        make_call("c", strategies=(named("/rec/c.wav"),)),
+    )
+    assert [one.name for one in await ledger.files_wanted()] == ["/rec/a.wav", "/rec/b.wav", "/rec/c.wav"]
+    assert [one.name for one in await ledger.files_wanted("/rec/a.wav", 1)] == ["/rec/b.wav"]
+    await bring(ledger, file("/rec/a.wav"))
+    assert [one.name for one in await ledger.files_wanted()] == ["/rec/b.wav", "/rec/c.wav"]
+    assert [await ledger.is_file_wanted(f"/rec/{name}.wav") for name in "abx"] == [False, True, False]
+
+
+async def test_a_file_goes_to_the_call_of_its_name(ledger: Ledger) -> None:
+    """It is taken at once: the name is the call's own."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a.wav"),)), make_call("b", strategies=(named("/rec/b.wav"),)))
+    await bring(ledger, file("/rec/a.wav"))
+    row = await the(ledger, "a")
+    assert (row.state, row.recording_location) == (State.DUE, "file:///rec/a.wav")
+    assert await state(ledger, "b") is State.WAITING
+
+
+async def test_two_files_are_a_tie(ledger: Ledger) -> None:
+    """Two files with the name of one call: it gets neither, and `status` names both."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a*.wav"),)))
+    await bring(ledger, file("/rec/a*.wav", "/rec/a-1.wav"), file("/rec/a*.wav", "/rec/a-2.wav"))
+    assert await state(ledger, "a") is State.WAITING
+    (story,) = await ledger.story("a")
+    line = story.waits_for[0]
+    assert line.startswith("file /rec/a*.wav: 2 recordings are equally near to this call: /rec/a-1.wav, /rec/a-2.wav")
+
+
+async def test_two_calls_of_one_name_are_a_tie(ledger: Ledger) -> None:
+    """Two agents with the same call id: the file goes to neither."""
+    one = make_call("a", agent="one", strategies=(named("/rec/a.wav"),))
+    other = make_call("a", agent="other", strategies=(named("/rec/a.wav"),))
+    await put(ledger, one, other)
+    await bring(ledger, file("/rec/a.wav"))
+    assert {story.call.state for story in await ledger.story("a")} == {State.WAITING}
+
+
+async def test_a_file_that_a_call_has_goes_to_no_other(ledger: Ledger) -> None:
+    """The same file found again under the name of another call stays with the first; with other content it is another file."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a*.wav"),)), make_call("a-1", strategies=(named("/rec/a-1.wav"),)))
+    await bring(ledger, file("/rec/a*.wav", "/rec/a-1.wav"))
+    assert [await state(ledger, name) for name in ("a", "a-1")] == [State.DUE, State.WAITING]
+    await bring(ledger, file("/rec/a-1.wav", "/rec/a-1.wav"))
+    assert await state(ledger, "a-1") is State.WAITING
+    await bring(ledger, file("/rec/a-1.wav", "/rec/a-1.wav", identity="2"))
+    assert await state(ledger, "a-1") is State.DUE
+
+
+async def test_times_are_compared_with_the_end_of_the_call(ledger: Ledger) -> None:
+    """Where a name is not the call's own, the call that ended nearest to the last write of the file gets it, after its wait."""
+    window = (named("/rec/*.wav", within_s=30.0, wait_s=100.0),)
+    first = replace(make_call("first", strategies=window), started_at_ms=START_MS, ended_at_ms=START_MS + 60_000)
+    second = replace(make_call("second", strategies=window), started_at_ms=START_MS + 61_000, ended_at_ms=START_MS + 80_000)
+    await put(ledger, first, second)
+    (wanted,) = await ledger.files_wanted()
+    assert wanted.times == (START + 30.0, START + 110.0)
+    await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=81.0))
+    assert [await state(ledger, name) for name in ("first", "second")] == [State.WAITING] * 2
+    (story,) = await ledger.story("second")
+    assert "/rec/x.wav was last written 1 s after the end of the call; it is taken at" in story.waits_for[0]
+    await ledger.tick(NOW + 101)
+    assert (await the(ledger, "second")).recording_location == "file:///rec/x.wav"
+    assert (await the(ledger, "first")).recording_location is None
+
+
+async def test_what_was_seen_is_told(ledger: Ledger) -> None:
+    """`status` says what was seen of the file that a call waits for."""
+    await put(ledger, make_call("a", strategies=(named("/rec/a.wav"),)))
+    (story,) = await ledger.story("a")
+    assert story.waits_for[0].startswith("file /rec/a.wav: there is no such file yet; waits until ")
+    await ledger.note_files({"/rec/a.wav": "/rec/a.wav is still being written"})
+    (story,) = await ledger.story("a")
+    assert story.waits_for[0].startswith("file /rec/a.wav: /rec/a.wav is still being written; waits until ")
+
+
+@pytest.mark.parametrize("key", ["/rec/a.wav", "/rec/[*].wav"])
+async def test_notes_of_nobody_are_forgotten(ledger: Ledger, key: str) -> None:
+    """A note for a name that nobody looks for any more changes nothing."""
+    await ledger.note_files({key: "gone"})
+    assert await ledger.files_wanted() == []
