@@ -37,8 +37,8 @@ CALLS = {
     "ultravox/call_then_messages": [(2, "about said", True)],
     "ultravox/messages_alone_in_their_file": [(1, "said", False)],
     "ultravox/nobody_joined": [(1, "about", True)],
-    "pipecat/turns_as_events": [(9, "started ended", True)],
-    "pipecat/two_calls_the_second_goes_on": [(9, "started ended", True), (2, "started", False)],
+    "pipecat/turns_as_events": [(9, "started recorded ended", True)],
+    "pipecat/two_calls_the_second_goes_on": [(9, "started recorded ended", True), (2, "started", False)],
     "pipecat/dump": [(1, "dump", True)],
 }
 
