@@ -213,6 +213,8 @@ class AudioPlan:
     """Audio that cannot be used does not keep the call: it is sent with the placeholder."""
     expires_s: float = 86_400.0
     """How long a signed URL is valid."""
+    url_rule: str = ""
+    """With Publish.URL: the expression that gives the URL of a location."""
     files: tuple[str, ...] = ()
     """Absolute directories: no file outside them is read as audio."""
     after_upload: AfterUpload = AfterUpload.KEEP

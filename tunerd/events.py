@@ -256,6 +256,21 @@ class PauseEnded:
 
 
 @record
+class BucketPaused:
+    """The URLs of its recordings cannot be signed, for a reason that all its objects have in common."""
+
+    bucket: str
+    """`s3://name`"""
+    what: str
+
+
+@record
+class BucketResumed:
+    bucket: str
+    lasted_s: float
+
+
+@record
 class ConcurrencyChanged:
     destination: str
     limit: int
@@ -371,7 +386,8 @@ Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
     | FileIgnored | LinesIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
-    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
+    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | BucketPaused | BucketResumed
+    | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
     | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
     | CallsFollowed | CallsStranded

@@ -24,6 +24,8 @@ class FailReason(StrEnum):
     """A `refuse:` rule of the mapping was true."""
     ID_CONFLICT = "id_conflict"
     """Another call with the same id started at another time."""
+    RECORDING_TOO_LONG = "recording_too_long"
+    """The signed URL of its recording is longer than Tuner takes; nothing was sent."""
     RECORDING_MISSING = "recording_missing"
     RECORDING_EXPIRED = "recording_expired"
     RECORDING_AMBIGUOUS = "recording_ambiguous"
@@ -51,6 +53,8 @@ class RetryReason(StrEnum):
     """429."""
     SERVER_ERROR = "server_error"
     """408, 425, 5xx."""
+    UNSIGNED = "unsigned"
+    """The URL of its recording could not be signed: Tuner was not asked."""
     BAD_ANSWER = "bad_answer"
     """Not HTTP, or a status that HTTP does not have; a call whose 2xx alone are never understood."""
 

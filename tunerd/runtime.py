@@ -23,6 +23,7 @@ from tunerd.delivery.key import Key
 from tunerd.delivery.ports import Connect, Ports, Upload
 from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Stopping
 from tunerd.intake.admission_gate import Limits
@@ -98,7 +99,7 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session())
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
-        freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
+        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
     options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))

@@ -12,6 +12,7 @@ from tunerd.config import Destination, Secret
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import Connect, FreezeBody, Ports
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.ledger import Admission, Claimed
 from tunerd.outcome import Outcome, Sent
@@ -35,7 +36,7 @@ def claimed(**changes: Any) -> Claimed:
     return Claimed(**{**given, **changes})
 
 
-def as_it_is(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
+def as_it_is(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, *, url_rule: str = "") -> bytes | Refusal:
     return payload
 
 
@@ -62,7 +63,7 @@ class Rig:
         self._clock = clock
         self.stopping = asyncio.Event()
         self.delivery = DeliveryService(
-            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, clock=clock, emit=self.told,
+            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, signer=UrlSigner(clock, self.told), clock=clock, emit=self.told,
             chance=lambda: 0.5)
         )  # fmt: skip
         self.task: asyncio.Task[None] | None = None

@@ -123,6 +123,8 @@ def every_event(text: str = "") -> list[e.Event]:
         e.Unanswered(destination="d", base_url="https://tuner.example", detail=f"cannot be reached {text}"),
         e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail=f"401 {text}"),
         e.PauseEnded(destination="d", agent=None, reason=PauseReason.AUTH, lasted_s=3.0),
+        e.BucketPaused(bucket="s3://calls", what="s3://calls/a.wav: the storage cannot be reached"),
+        e.BucketResumed(bucket="s3://calls", lasted_s=12.0),
         e.ConcurrencyChanged(destination="d", limit=4),
         e.IntakePaused(source="agent", reason=IntakeReason.MISSING, detail=f"gone {text}"),
         e.IntakeResumed(source="agent", reason=IntakeReason.MISSING),

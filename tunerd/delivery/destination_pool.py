@@ -55,6 +55,7 @@ class DestinationPool:
         self.reserved = 0
         """Permits for calls whose admission is being written."""
         self.upload: Upload = ports.connect(destination, self.key, settings)
+        self.signer = ports.signer
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
@@ -183,7 +184,7 @@ class DestinationPool:
                     )
                 )
             case Deferred(reason=RetryReason() as reason):
-                if settlement.counts:
+                if settlement.counts or reason is RetryReason.UNSIGNED:
                     self._emit(
                         CallRetried(
                             source=claimed.source,
@@ -191,7 +192,7 @@ class DestinationPool:
                             reason=reason,
                             status=settlement.status,
                             due_in_s=max(0.0, settlement.due_at - now),
-                            attempts=claimed.attempts + 1,
+                            attempts=claimed.attempts + settlement.counts,
                             detail=settlement.detail,
                         )
                     )
@@ -270,7 +271,7 @@ class DestinationPool:
 
 def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
     def frozen(call: Unfrozen) -> bytes | Refusal:
-        return freeze(call.payload, call.recording_url, call.checked_for, form)
+        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule)
 
     return frozen
 

@@ -8,6 +8,7 @@ from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.delivery.key import Key
+from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Emit
 from tunerd.ledger import Claimed, Maintenance, WritePath
 from tunerd.outcome import Outcome
@@ -23,7 +24,9 @@ Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
 class FreezeBody(Protocol):
     """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
 
-    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
+    def __call__(
+        self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form, *, url_rule: str = ""
+    ) -> bytes | Refusal: ...
 
 
 class CheckedLedger(Protocol):
@@ -51,6 +54,7 @@ class Ports:
     ledger: DeliveryLedger
     connect: Connect
     freeze: FreezeBody
+    signer: UrlSigner
     clock: Clock
     emit: Emit
     chance: Callable[[], float]

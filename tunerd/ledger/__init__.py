@@ -37,6 +37,7 @@ from tunerd.ledger.sending import (
     Settlement,
     StoredPauses,
     Unfrozen,
+    UrlToSign,
 )
 
 __all__ = [
@@ -45,5 +46,5 @@ __all__ = [
     "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused",
     "LedgerUnavailable", "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation",
     "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate",
-    "Unfrozen", "WantedFile", "WritePath",
+    "Unfrozen", "UrlToSign", "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.record import record
 
 
@@ -60,8 +60,17 @@ class WritePath(Protocol):
         - with `only`, it is the call in this row; then `not_agents` does not apply.
 
         Among the eligible calls `pick` decides. A call whose recording URL has expired by `now`, or whose body cannot be made,
-        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). Claims belong to this process: calls
-        that are `sending` when the ledger is opened become due again, with their frozen bodies."""
+        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). A call whose recording is an object that
+        Tuner gets by a signed URL is handed out without a body (`Claimed.to_sign`). Claims belong to this process: calls that are
+        `sending` when the ledger is opened become due again, with their frozen bodies."""
+        ...
+
+    def freeze_signed(
+        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    ) -> Awaitable[Claimed | FailedCall | None]:
+        """Make the body of a claimed call that had a URL to sign. The URL counts as its recording's until `expires_at`; then,
+        if no attempt can have arrived, the next claim has it signed anew. A body that cannot be made fails the call. None: the
+        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed."""
         ...
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:

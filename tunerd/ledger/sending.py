@@ -16,7 +16,9 @@ class Unfrozen:
 
     payload: bytes
     recording_url: str
+    """Or another location, from which `url_rule` makes the URL."""
     checked_for: Form | None
+    url_rule: str = ""
 
 
 Freeze: TypeAlias = Callable[[Unfrozen], bytes | Refusal]
@@ -35,6 +37,15 @@ class Pick(StrEnum):
 
 
 @record
+class UrlToSign:
+    """An object of a bucket that Tuner gets by a signed URL."""
+
+    location: str
+    expires_s: float
+    """How long the URL should be valid."""
+
+
+@record
 class Claimed:
     """A call that one worker holds: its state is `sending` until it is settled or released."""
 
@@ -44,7 +55,7 @@ class Claimed:
     agent: str
     call_id: str
     body: bytes
-    """Frozen: the same bytes at every attempt."""
+    """Frozen: the same bytes at every attempt. Empty while there is a URL to sign."""
     form: Form
     attempts: int
     """Attempts before this one that counted."""
@@ -57,6 +68,8 @@ class Claimed:
     recording_expires_at: float | None = None
     read_from: str = ""
     """Where its document was read: path, or path@offset."""
+    to_sign: UrlToSign | None = None
+    """Its body is made with this URL (WritePath.freeze_signed)."""
 
 
 @record

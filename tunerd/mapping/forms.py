@@ -11,6 +11,7 @@ import orjson
 from tunerd.call import Form, Refusal
 from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.mapping.limits import check_create_call
+from tunerd.mapping.published import published_url
 from tunerd.outcome import FailReason
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
@@ -22,12 +23,20 @@ def fields_not_carried(form: Form) -> frozenset[str]:
     return frozenset() if form is Form.CREATE_CALL else ONLY_CREATE_CALL
 
 
-def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
-    """The body to post, or why the form does not take it.
+def freeze_body(
+    payload: bytes, recording_url: str, checked_for: Form | None, form: Form, *, url_rule: str = ""
+) -> bytes | Refusal:
+    """The body to post, or why the form does not take it. With `url_rule`, `recording_url` is another location, and the rule
+    gives its URL.
 
     `payload` is Payload.body_json and `checked_for` what came with it. create-call: the payload and recording_url; it is
     checked only where it was not yet. send-calls: exactly the fields of that form. Pure; the same arguments give the same bytes.
     """
+    if url_rule:
+        published = published_url(url_rule, recording_url)
+        if isinstance(published, Refusal):
+            return published
+        recording_url = published
     wrong = _url_problem(recording_url, form)
     if wrong is not None:
         return wrong

@@ -6,6 +6,7 @@ from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.location import without_secrets
 from tunerd.outcome import FailReason
 
 
@@ -44,6 +45,7 @@ def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
         tuner_call_id=done.tuner_call_id,
         reason=None,
         detail="Tuner already had it" if done.already_there else "",
+        recording_location=None if row.recording_location is None else without_secrets(row.recording_location),
         form=None,
         patch=None,
         **_attempted(row),
@@ -73,6 +75,7 @@ def _defer(store: Store, row: LedgerRow, done: Deferred, now: float) -> None:
 
 
 def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
+    was_sent = row.form is not None  # without a body its URL could not be signed
     store.move(
         row,
         Move.END,
@@ -82,11 +85,12 @@ def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
         status=done.status,
         reason=done.reason.value,
         detail=done.detail,
-        may_have_arrived=row.may_have_arrived or done.reason is not FailReason.REJECTED,
+        may_have_arrived=row.may_have_arrived or (was_sent and done.reason is not FailReason.REJECTED),
         frozen_by_claim=False,
-        **_attempted(row),
+        **(_attempted(row) if was_sent else {}),
     )
-    why = f"attempt {row.attempts}, {done.reason.value}: {done.detail}"
+    tried = f"attempt {row.attempts}, " if was_sent else ""
+    why = f"{tried}{done.reason.value}: {done.detail}"
     store.history.add(row, now, "failed", done.status, why)
 
 

@@ -17,6 +17,7 @@ from tunerd.ledger import (
     Admitted,
     CallReceiver,
     Claim,
+    Claimed,
     DiskUse,
     FailedCall,
     FarRule,
@@ -169,6 +170,11 @@ class StoredLedger:
         """The worker was cancelled: nobody holds the call."""
         if answer.claimed is not None:
             self.release(answer.claimed.row, now)
+
+    async def freeze_signed(
+        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    ) -> Claimed | FailedCall | None:
+        return await self._do(lambda store: claim.freeze_signed(store, row, freeze, form, url, expires_at, now))
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
         return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row)

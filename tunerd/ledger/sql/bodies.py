@@ -189,7 +189,7 @@ def _on_missing_list(on_missing: OnMissing) -> list[object]:
 def _audio_list(audio: AudioPlan) -> list[object]:
     files = [to_text(directory) for directory in audio.files]
     return [audio.publish, audio.placeholder, audio.sends_on_error, audio.expires_s, files, audio.after_upload,
-            to_text(audio.move_to)]  # fmt: skip
+            to_text(audio.move_to), audio.url_rule]  # fmt: skip
 
 
 def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
@@ -204,7 +204,7 @@ def _strategy_of(items: Sequence[Any]) -> Strategy:
 
 
 def _audio_of(items: Sequence[Any]) -> AudioPlan:
-    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to = items
+    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to, url_rule = items
     return AudioPlan(
         publish=Publish(publish),
         placeholder=placeholder,
@@ -213,6 +213,7 @@ def _audio_of(items: Sequence[Any]) -> AudioPlan:
         files=tuple(map(from_text, files)),
         after_upload=AfterUpload(after_upload),
         move_to=from_text(move_to),
+        url_rule=url_rule,
     )
 
 
