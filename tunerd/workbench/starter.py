@@ -138,7 +138,7 @@ def _source(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[str,
         lines.append("    recursive: true")
     if group.preset is not None:
         lines.append(f"    preset: {group.preset.name}")
-        lines += [f"    {line}" for line in _overrides(group.preset, environ, made)]
+        lines += [f"    {line}" for line in _overrides(group.preset, groups, environ, made)]
         if group.preset.calls and not group.preset.has_strategies:
             lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
     elif group.proposal is not None:
@@ -173,11 +173,11 @@ def _audio(
     return []
 
 
-def _overrides(preset: PresetInfo, environ: Mapping[str, str], made: Findings) -> list[str]:
+def _overrides(preset: PresetInfo, groups: Sequence[FileGroup], environ: Mapping[str, str], made: Findings) -> list[str]:
     """What the preset wants from the environment, as something to change in the file."""
     lines: list[str] = []
-    if preset.needs_audio is not None:  # instead of a URL, the files can be uploaded
-        return lines
+    if preset.needs_audio is not None and any(group.gives_calls for group in groups):
+        return lines  # the source of the calls uploads the files
     for variable in preset.environment:
         if variable not in environ:
             made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} is a placeholder for the address of the audio: change it")
