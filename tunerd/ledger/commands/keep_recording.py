@@ -40,7 +40,8 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
     row = None if old.taken_by is None else store.calls.get(old.taken_by)
     if row is None:
         return None
-    if not is_unmoved or described.duration_s != old.duration_s:
+    is_due_with_it = row.joined is not None and row.state is State.DUE and row.form is None
+    if is_due_with_it and not (is_unmoved and described.duration_s == old.duration_s):
         return _match_anew(store, row, described, now)
     if (described.location, described.expires_at) == (old.location, old.expires_at):
         return None
@@ -107,11 +108,9 @@ def _describe_again(
 def _match_anew(store: Store, row: LedgerRow, described: KeptRecording, now: float) -> Matched | FailedCall | None:
     """A newer manifest says another key or time, so the recording may belong to another call. A call whose body is not made yet
     gives it back and is matched as if it had never had it."""
-    if row.joined is None or row.state is not State.DUE or row.form is not None:
-        return None
     store.recordings.change(replace(described, taken_by=None))
     store.wants.seek(row.row, True)
-    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+    store.change(row, joined=None, **located(store, row, None, None, now))
     return resolve(store, row, now)
 
 
