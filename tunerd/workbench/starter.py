@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.call import Call, Document, Recording
+from tunerd.location import LocationKind, stored_location
 from tunerd.mapping import presets
 from tunerd.workbench.catalogue import PresetInfo
 from tunerd.workbench.evaluation import mapped, units
@@ -168,9 +169,19 @@ def _audio(
             continue
         if not needed.unless_set:
             return ["    audio: upload"]
-        made.unsure.append(f"{group.name}: {_AUDIO_FILES} is a placeholder for the directory of the audio: change it")
-        return [f"    audio: {{publish: upload, files: [{_AUDIO_FILES}]}}     # or set {needed.unless_set}"]
+        directories = _directories(one, environ)
+        made.unsure.append(f"{group.name}: its audio is read from {' and '.join(directories)}: tunerd has to see it there")
+        return [
+            f"    audio: {{publish: upload, files: [{', '.join(map(yaml_text, directories))}]}}     # or set {needed.unless_set}"
+        ]
     return []
+
+
+def _directories(group: FileGroup, environ: Mapping[str, str]) -> list[str]:
+    """Of the files that recordings name."""
+    locations = [stored_location(one.location) for one in _recordings(group, environ) if one.location is not None]
+    found = {os.path.dirname(location.path) for location in locations if location.kind is LocationKind.FILE}
+    return sorted(found) or [_AUDIO_FILES]
 
 
 def _overrides(preset: PresetInfo, groups: Sequence[FileGroup], environ: Mapping[str, str], made: Findings) -> list[str]:
