@@ -86,8 +86,12 @@ class ObjectStores:
         """A URL with which the object can be read until `expires_at`: the earliest of `expires_s`, 7 days and the end of the
         credentials. Reads one byte of the object first, because a signature is only arithmetic: a wrong region, key or clock
         and a missing object would show only when Tuner asks."""
+        await self._read(location, _address(location), 0, 1, None)
+        return await self.sample(location, expires_s)
+
+    async def sample(self, location: str, expires_s: float) -> SignedUrl:
+        """The same without asking for the object, which need not be there."""
         address = _address(location)
-        await self._read(location, address, 0, 1, None)
         now, wanted_s = self._clock.now(), int(min(expires_s, MAX_VALIDITY_S))
         try:
             url = await obstore.sign_async(await self._store(address), "GET", address.key, timedelta(seconds=wanted_s))
