@@ -29,14 +29,14 @@ from tunerd.record import positional_record, record
 MAX_VALIDITY_S: Final = 7 * 86_400.0
 """No storage signs for longer."""
 LEAST_VALIDITY_S: Final = 60.0
-PIECE_BYTES: Final = 4 * 1024 * 1024
+PIECE_BYTES: Final = 1024 * 1024
 """An object is read in requests of this size, one after the other, each for the same object: that bounds the memory."""
 
 _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 """The variable that allows a storage without TLS (its endpoint is a variable, too)."""
 _CONNECT_S: Final = timedelta(seconds=5)
 _PIECE_S: Final = timedelta(seconds=60)
-"""For a whole request: a piece of 4 MiB."""
+"""For a whole request, which is a piece at most."""
 _GOOGLE_KEYS: Final = (
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_PATH",
