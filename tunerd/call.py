@@ -225,17 +225,15 @@ class AudioPlan:
 class AudioState(StrEnum):
     """The life of a call's audio that tunerd uploads, beside the call's own. Closed: a metric label and a column at once."""
 
+    NONE = "none"
+    """tunerd uploads nothing for this call."""
     PENDING = "pending"
     """The call was not sent: its audio goes with it."""
     UPLOADING = "uploading"
     """Tuner has the call and has named a target; the audio is on its way, or is tried again."""
     UPLOADED = "uploaded"
     FAILED = "failed"
-    """It will not reach Tuner."""
-
-    @property
-    def is_open(self) -> bool:
-        return self in (AudioState.PENDING, AudioState.UPLOADING)
+    """It does not reach Tuner."""
 
 
 @record

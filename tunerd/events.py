@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import MappingNotes, State
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.record import record
@@ -389,8 +390,8 @@ Event: TypeAlias = (
     | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | BucketPaused | BucketResumed
     | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
-    | CallsFollowed | CallsStranded
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
+    | AudioRetried | AudioFailed | AudioNotDisposed
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -3,6 +3,7 @@
 A reason is a metric label, a log field and a ledger column at once; a new one is a change that users see.
 """
 
+from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -40,6 +41,30 @@ class FailReason(StrEnum):
     """The ledger was damaged: its row could be read and its document could not, nor has its file been read again since."""
     INCOMPLETE = "incomplete"
     """A gathered call that may lack a part: a document that may be one cannot be read, or the end of its log is not known."""
+
+    AUDIO_UNREADABLE = "audio_unreadable"
+    """Its audio is gone, empty, no audio, or cannot be read; nothing was sent (`audio.on_error: hold`)."""
+    AUDIO_CHANGED = "audio_changed"
+    """The file of its audio is no longer the one that was matched; nothing was sent."""
+    AUDIO_TOO_LARGE = "audio_too_large"
+    """Its audio is larger than Tuner's storage takes; nothing was sent."""
+    AUDIO_FORM = "audio_form"
+    """Its audio has to be uploaded, and the key is of the form send-calls, which has no upload."""
+
+
+class AudioReason(StrEnum):
+    """Why audio did not reach Tuner. The first three and `upload_expired` are about calls that Tuner has."""
+
+    UPLOAD_TARGET_LOST = "upload_target_lost"
+    """Tuner had the call already, and names a target only once: the answer with it was never seen."""
+    UPLOAD_NOT_OFFERED = "upload_not_offered"
+    """Tuner took the call without naming a target, or named one that cannot be used."""
+    UPLOAD_EXPIRED = "upload_expired"
+    """The target expired before the storage had taken the audio."""
+    AUDIO_CHANGED = "audio_changed"
+    AUDIO_TOO_LARGE = "audio_too_large"
+    AUDIO_UNREADABLE = "audio_unreadable"
+    AUDIO_FORM = "audio_form"
 
 
 class RetryReason(StrEnum):
@@ -92,6 +117,8 @@ class Sent:
     status: int
     tuner_call_id: str | None
     already_there: bool
+    offer: bytes | None = field(default=None, repr=False)
+    """The JSON of the answer's `recording_upload`, where it has one. A secret."""
 
 
 @record

@@ -6,8 +6,18 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
+from tunerd.ledger.uploading import AudioEnded, UploadTarget
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.record import record
+
+
+@record
+class UploadRequest:
+    """What asks Tuner for a target to upload the call's audio to."""
+
+    extension: str
+    """Without a dot."""
+    channels: int
 
 
 @record
@@ -16,9 +26,12 @@ class Unfrozen:
 
     payload: bytes
     recording_url: str
-    """Or another location, from which `url_rule` makes the URL."""
+    """Or another location, from which `url_rule` makes the URL; or the placeholder of a call whose audio is uploaded."""
     checked_for: Form | None
     url_rule: str = ""
+    upload: UploadRequest | None = None
+    with_placeholder: bool = False
+    """`recording_url` need not be a URL."""
 
 
 Freeze: TypeAlias = Callable[[Unfrozen], bytes | Refusal]
@@ -128,6 +141,8 @@ class Delivered:
     status: int
     tuner_call_id: str | None
     already_there: bool
+    audio: UploadTarget | AudioEnded | None = None
+    """Of a call that was claimed with its audio: where the audio goes, or why it cannot."""
 
 
 @record

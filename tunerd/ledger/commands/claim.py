@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tunerd.call import Call, Form, Publish, Refusal, State
-from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, Reservation, Unfrozen, UrlToSign
+from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
+from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
 from tunerd.ledger.body_delta import apply_delta, delta_of
+from tunerd.ledger.commands.audio_life import body_parts, prepare
 from tunerd.ledger.commands.join import fail, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
@@ -45,6 +47,8 @@ class ClaimRequest:
     not_agents: frozenset[str]
     due_by: float | None
     only: int | None = None
+    audio: PreparedAudio | None = None
+    """With `only`: the call's audio, and its claimant has a slot for the upload."""
 
     @property
     def by(self) -> float:
@@ -100,6 +104,8 @@ def hand_over(
         for call, row in new:
             if not left or row.destination != offer.destination or row.state is not State.DUE or (row.due_at or 0.0) > now:
                 continue
+            if row.audio is AudioState.PENDING:
+                continue
             store.bodies.payload_is(row.row, call.payload, call.checked_for)
             claimed = _try(store, row, ask, failed)
             if claimed is not None:
@@ -113,10 +119,18 @@ def hand_over(
 def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     failed: list[FailedCall] = []
     row, claimed = store.calls.get(number), None
-    if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
+    if row is not None and _may_claim(store, row, ask):
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+
+
+def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
+    if row.state is not State.DUE or row.destination != ask.destination or (row.due_at or 0.0) > ask.by:
+        return False
+    if row.audio is not AudioState.PENDING:
+        return ask.audio is None
+    return ask.audio is not None and prepare(store, row, ask.audio)
 
 
 def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Claim:
@@ -157,13 +171,13 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, recording_location=fresh.location, recording_expires_at=fresh.expires_at)
+        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now))
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))
     if row.seeks:
         store.wants.seek(row.row, True)
-    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+    store.change(row, joined=None, **located(store, row, None, None, now))
     return resolve(store, row, now)
 
 
@@ -200,11 +214,16 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     payload, checked_for = store.bodies.payload(row.row)
     if payload is None:
         return fail(store, row, _LOST, now, Move.END)
-    location, rule = signed_url or row.recording_location or "", ""
-    if location and stored_location(location).kind is not LocationKind.URL:
-        plan = store.bodies.audio_plan(row.row)
-        rule = plan.url_rule if plan is not None else ""
-    made = freeze(Unfrozen(payload=payload, recording_url=location, checked_for=checked_for, url_rule=rule))
+    (location, upload), rule = body_parts(store, row), ""
+    if row.audio is AudioState.NONE:
+        location = signed_url or location
+        if location and stored_location(location).kind is not LocationKind.URL:
+            plan = store.bodies.audio_plan(row.row)
+            rule = plan.url_rule if plan is not None else ""
+    made = freeze(
+        Unfrozen(payload=payload, recording_url=location, checked_for=checked_for, url_rule=rule, upload=upload,
+                 with_placeholder=row.audio is not AudioState.NONE)
+    )  # fmt: skip
     if isinstance(made, Refusal):
         return fail(store, row, made, now, Move.END)
     row.patch = delta_of(payload, made)

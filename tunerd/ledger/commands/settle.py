@@ -1,7 +1,8 @@
 """Settle and release: a worker gives a call back; and the pauses of its destination are stored."""
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Deferred, Delivered, Ended, Settlement, StoredPauses
+from tunerd.ledger.commands.audio_life import delivered
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
@@ -35,6 +36,7 @@ def _attempted(row: LedgerRow) -> dict[str, object]:
 def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
     if row.form is not None and row.patch is None:
         store.bodies.drop_frozen(row.row)
+    failed = store.audios.get(row.row) if row.audio is AudioState.FAILED else None  # it was sent without its audio
     store.move(
         row,
         Move.DELIVER,
@@ -43,13 +45,15 @@ def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
         due_at=None,
         status=done.status,
         tuner_call_id=done.tuner_call_id,
-        reason=None,
-        detail="Tuner already had it" if done.already_there else "",
+        reason=None if failed is None else failed.reason,
+        detail=failed.detail if failed is not None else "Tuner already had it" if done.already_there else "",
         recording_location=None if row.recording_location is None else without_secrets(row.recording_location),
         form=None,
         patch=None,
         **_attempted(row),
     )
+    if done.audio is not None and row.audio is AudioState.PENDING:
+        delivered(store, row, done.audio, now)
     store.bodies.note_sent(row.row)
     if row.gathers:
         store.groups.compact(row.row)
