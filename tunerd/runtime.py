@@ -15,6 +15,7 @@ from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -104,7 +105,8 @@ async def build_runtime(
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, environ)))
+        audio=AudioTools(places={LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)},
+        upload=StorageUploader(storage, environ)))
     )  # fmt: skip
     options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))

@@ -16,6 +16,7 @@ import pytest
 from tests.audio.made import unfinished_wav, wav
 from tests.delivery.made import Rig, delivering, destination
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
 from tunerd.config import Delivery as Settings
@@ -53,8 +54,10 @@ class Stage:
         return path
 
     async def call(self, call_id: str, path: Path, **plan: Any) -> None:
+        await self.call_at(call_id, file_location(str(path)).text, **plan)
+
+    async def call_at(self, call_id: str, location: str, **plan: Any) -> None:
         own = replace(AudioPlan(publish=Publish.UPLOAD, files=(str(self.directory),)), **plan)
-        location = file_location(str(path)).text
         call = make_call(call_id, strategies=(UrlStrategy(location=location),), audio=own)
         await self.rig.ledger.admit(Admission(calls=[call]), self.clock.now())
 
@@ -86,7 +89,9 @@ async def staged(
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, {}))
+        tools = AudioTools(
+            places={LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}, upload=StorageUploader(storage, {})
+        )
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
             connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings
