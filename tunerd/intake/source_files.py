@@ -5,7 +5,7 @@ import os
 from tunerd.config import Source
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import DueQueue
-from tunerd.intake.file_index import FileIndex
+from tunerd.intake.file_index import GONE_KEPT, FileIndex
 from tunerd.intake.followed_logs import FollowedLogs
 from tunerd.intake.names import Names
 from tunerd.intake.removal import target_directory
@@ -24,13 +24,13 @@ class SourceFiles:
     followed: FollowedLogs
 
     @classmethod
-    def of(cls, source: Source, descriptors: DescriptorLimit) -> "SourceFiles":
+    def of(cls, source: Source, descriptors: DescriptorLimit, gone_kept: int = GONE_KEPT) -> "SourceFiles":
         root, target = os.path.abspath(source.path), target_directory(source)
         return cls(
             root=root,
             tree=SourceTree(root),
             names=Names(source, os.path.relpath(target, root) if target is not None else None),
-            index=FileIndex(root),
+            index=FileIndex(root, gone_kept),
             due=DueQueue(),
             followed=FollowedLogs(descriptors),
         )

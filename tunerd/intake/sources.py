@@ -14,9 +14,11 @@ from tunerd.intake.admission_gate import AdmissionGate, Limits
 from tunerd.intake.admitter import Mapper
 from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
 from tunerd.intake.recording_finder import RecordingFinder, directories_of
+from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.intake.source_reader import SourceReader
 from tunerd.intake.source_runtime import IntakeLedger, Shared
 from tunerd.record import record
@@ -32,6 +34,10 @@ class IntakeOptions:
     """Its file."""
     set_aside: SetAside | None = None
     """Makes a refusal of documents whose source gathers no more."""
+    found_at_once: int = FOUND_AT_ONCE
+    """Files of a source that one scan finds; the next one follows at once."""
+    gone_kept: int = GONE_KEPT
+    """Files of a source that are remembered after they vanished; the ledger knows them all."""
 
 
 class Intake:
@@ -57,6 +63,8 @@ class Intake:
             watcher=options.watcher or Watcher(),
             descriptors=DescriptorLimit(min_free_bytes=options.limits.min_free_bytes),
             journal=CrashJournal(options.crash_journal),
+            found_at_once=options.found_at_once,
+            gone_kept=options.gone_kept,
         )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         set_aside = options.set_aside
