@@ -1,6 +1,6 @@
 """Objects in buckets (s3://, gs://, az://): a signed URL for one, and its bytes. The only module that imports obstore.
 
-Import it where it is used: obstore is the extra `tunerd[cloud]` and takes 6 MB. Each operation raises ObjectFault; no text of
+Import it where it is used: obstore is the extra `tunerd[cloud]` and takes memory. Each operation raises ObjectFault; no text of
 obstore, no URL and no credential leaves this module in a message (object_faults.py).
 """
 
