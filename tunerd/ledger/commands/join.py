@@ -188,7 +188,7 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 reason=None,
                 place="",
                 detail="",
-                **located(store, row, decision.location, decision.expires_at, now),
+                **located(store, row, decision.location, decision.expires_at, now, identity=decision.identity),
             )
             if row.seeks:
                 store.wants.seek(row.row, False)

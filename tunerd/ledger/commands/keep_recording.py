@@ -86,7 +86,7 @@ def _describe_again(
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
         if described.location is not None:
-            store.change(row, **located(store, row, described.location, described.expires_at, now))
+            store.change(row, **located(store, row, described.location, described.expires_at, now, identity=described.identity))
             return None
         store.wants.answer(row.row, joined.position, Absence(at=now))  # there is none after all
         store.wants.seek(row.row, True)
@@ -133,7 +133,7 @@ def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, n
         reason=None,
         place="",
         detail="",
-        **located(store, row, described.location, described.expires_at, now),
+        **located(store, row, described.location, described.expires_at, now, identity=described.identity),
     )
     store.wants.answer(row.row, want.position, None)
     store.wants.seek(row.row, False)
