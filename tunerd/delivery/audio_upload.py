@@ -23,8 +23,8 @@ IDLE_S: Final = 60.0
 """An upload ends when no byte moves for this long. It may take as long as it needs otherwise."""
 BYTES_PER_S: Final = 32e6
 """Of all uploads together: 250 Mbit/s."""
-BURST_BYTES: Final = 8e6
-"""...but for so much after a rest: most recordings are smaller."""
+BURST_BYTES: Final = 1e6
+"""...but for so much after a rest: many recordings are smaller."""
 _DONE: Final = frozenset({200, 201, 204})
 
 
