@@ -59,6 +59,11 @@ class Location:
         return unquote_to_bytes(self.text.removeprefix("file://")).decode("utf-8", "surrogateescape")
 
 
+def bare(text: str) -> str:
+    """What tells a stored location from others: a URL without its query, which is signed anew for each description."""
+    return text.partition("?")[0] if stored_location(text).kind is LocationKind.URL else text
+
+
 class BadLocation(ValueError):
     """The text is no location that may be used. Says what is wrong, for a sentence that begins with the name of the rule."""
 

@@ -227,3 +227,45 @@ async def test_a_manifest_that_is_told_again_with_another_start_moves_to_its_cal
     assert (await take(ledger)).claimed is not None
     await bring(ledger, replace(first, origin=replace(first.origin, mtime_ns=3)))
     assert [await taken(ledger, name) for name in "ab"] == [None, "r"]
+
+
+# A person decides.
+
+
+async def _by_hand(ledger: Ledger, name: str, location: str, now: float = NOW) -> State:
+    return await ledger.use_recording((await the(ledger, name)).row, location, now)
+
+
+@pytest.mark.parametrize("given", ["https://a/b?sig=1", "https://a/b"], ids=["whole", "without its query"])
+@pytest.mark.parametrize("has_failed", [False, True])
+async def test_a_person_decides_a_tie(ledger: Ledger, given: str, has_failed: bool) -> None:
+    """While the call waits and after it failed: it takes that candidate with its signature, and the other one is left."""
+    await bring(ledger, recording("https://a/a?sig=1", at_s=-10), recording("https://a/b?sig=1", at_s=10))
+    await put(ledger, replace(waiting("w"), on_missing=Fail()))
+    if has_failed:
+        await ledger.tick(NOW + WAIT_S)
+        assert (await the(ledger, "w")).reason == "recording_ambiguous"
+    assert await _by_hand(ledger, "w", given, NOW + WAIT_S) is State.DUE
+    assert (await the(ledger, "w")).recording_location == "https://a/b?sig=1"
+    await put(ledger, waiting("v", at_s=9))
+    assert await taken(ledger, "v") != "b"
+    assert [event.detail for event in (await ledger.story("w"))[0].events if event.what == "matched"] == ["by hand"]
+
+
+async def test_a_person_may_name_a_recording_that_nobody_told_of(ledger: Ledger) -> None:
+    """And a manifest that comes later changes nothing; of `nearest` it is the same."""
+    await put(ledger, replace(waiting("w"), on_missing=Fail()), nearby("v"))
+    await ledger.tick(NOW + WAIT_S)
+    for name in "wv":
+        assert await _by_hand(ledger, name, f"https://b/{name}?sig=9", NOW + WAIT_S) is State.DUE
+    await bring(ledger, recording(at_s=1), now=NOW + WAIT_S)
+    assert [(await the(ledger, name)).recording_location for name in "wv"] == ["https://b/w?sig=9", "https://b/v?sig=9"]
+
+
+async def test_a_call_that_has_its_recording_takes_none_by_hand(ledger: Ledger) -> None:
+    """Due or sent, its body may be on its way: it is left alone."""
+    await put(ledger, make_call("own"))
+    assert await _by_hand(ledger, "own", "https://b/x") is State.DUE
+    assert (await the(ledger, "own")).recording_location == "https://audio.example/a.wav"
+    assert (await take(ledger)).claimed is not None
+    assert await _by_hand(ledger, "own", "https://b/x") is State.SENDING

@@ -54,6 +54,8 @@ class DocumentMapper:
         self._untimed = builder.rules.untimed
         self._form = form
         self._audio = _audio_plan(builder)
+        self.places = replace(self._source.audio.places(), files=self._audio.files if self._audio is not None else ())
+        """Where recordings of its calls may be."""
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:

@@ -114,6 +114,10 @@ class SourceMapping:
             return explanation_of(run, self._no_part(document) or mapped or Mapped())
         return explanation_of(*self._map_with_places(document))
 
+    def location(self, text: str) -> str:
+        """The location that a person names for a recording of this source's calls, as the ledger keeps it. Raises BadLocation."""
+        return self._mapper.places.parse(text).text
+
     # A call of several documents
 
     def gather(self, kept: bytes | None, fragments: Sequence[Fragment], *, wait_is_over: bool = True) -> Mapped | None:

@@ -8,7 +8,7 @@ from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.columns import RecordColumns, from_text
 from tunerd.ledger.sql.database import Database
-from tunerd.location import LocationKind, stored_location
+from tunerd.location import LocationKind, bare, stored_location
 
 NEAR: Final = 8
 """How many recordings, or calls, on each side of a start are looked at."""
@@ -106,16 +106,16 @@ class Recordings:
         """The recording that this one describes again."""
         if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
             return same[0]
-        bare = begins = r.location
-        if bare is not None and stored_location(bare).kind is LocationKind.URL:
-            bare = bare.partition("?")[0]
-            begins = f"{bare}?"
+        named = begins = r.location
+        if named is not None and stored_location(named).kind is LocationKind.URL:
+            named = bare(named)
+            begins = f"{named}?"
         start = r.started_at_ms
         values: dict[str, object] = {"source": r.source, "any_id": int(not r.id)}
         near: dict[str, object] = {}
         if start is not None:
             near = {"earliest": start - apart_ms, "latest": start + apart_ms}
-        told = {"bare": bare, "begins": begins, "has_location": int(bare is not None)}
+        told = {"bare": named, "begins": begins, "has_location": int(named is not None)}
         if not r.key:
             same = self._rows(SAME_ALIKE, values | near | told | {"match": r.match}) if near else []
             return same[0] if same else None
