@@ -14,7 +14,9 @@ import aiohttp
 from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
+from tunerd.audio.audio_bytes import AudioPlace
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -104,7 +106,7 @@ async def build_runtime(
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, environ)))
+        audio=AudioTools(places=_places(clock), upload=StorageUploader(storage, environ, clock)))
     )  # fmt: skip
     options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
@@ -112,6 +114,10 @@ async def build_runtime(
     facts = _facts(config, clock.now())
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
                    now=clock.now)  # fmt: skip
+
+
+def _places(clock: Clock) -> Mapping[LocationKind, AudioPlace]:
+    return {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
 
 
 def _facts(config: Config, now: float) -> Facts:

@@ -37,7 +37,7 @@ SLOTS: Final = 4
 ABSENT_S: Final = 600.0
 """How long audio may be missing that a call names: whoever records may write it after the call's document."""
 UNSETTLED_S: Final = 86_400.0
-"""How long audio may still be written."""
+"""How long audio may still be written, or be out of reach for no fault of its own (a mount, a bucket)."""
 _AGAIN_S: Final = 1.0
 _ABSENT_AGAIN_S: Final = 10.0
 _LAST_SETTLE_S: Final = 1.0
@@ -71,6 +71,7 @@ class AudioWorker(Worker):
                     await pool.audio.parking.park(None if until == math.inf else until, changes)
         finally:
             self._give_back()
+            pool.audio.parking.wake_next()  # whoever is parked may have a reason to end, too
 
     async def _turn(self, changes: int) -> float | None:
         """One call, or until when there is nothing to do (Unix seconds). Raises LedgerUnavailable."""
@@ -123,8 +124,8 @@ class AudioWorker(Worker):
             await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
             return None
         except AudioUnreadable as exc:
-            may_come = exc.may_pass or isinstance(exc, AudioMissing)
-            if may_come and now - pending.looked_from < ABSENT_S:
+            patience_s = ABSENT_S if isinstance(exc, AudioMissing) else UNSETTLED_S if exc.may_pass else 0.0
+            if now - pending.looked_from < patience_s:
                 await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
             else:
                 await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))

@@ -10,8 +10,7 @@ from tests.mapping.presets.golden import FIXTURES
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Config
 from tunerd.loading.config_file import load_text
-from tunerd.mapping import compile_source, presets
-from tunerd.mapping.building import manifest_sources
+from tunerd.mapping import compile_source, manifest_sources, presets
 from tunerd.yaml_location import ConfigError
 
 CALLS = ("retell", "livekit", "pipecat", "bland", "telnyx", "ultravox", "dograh")
@@ -30,7 +29,7 @@ def plain(preset: str, more: str = "") -> str:
 def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | None = None) -> Mapped:
     source = next(source for source in config.sources if source.name == name)
     destination = next((each for each in config.destinations if each.name == source.destination), None)
-    mapping = compile_source(source, destination, sources_with_started_at=manifest_sources(config.sources), environ=environ or {})
+    mapping = compile_source(source, destination, manifests=manifest_sources(config.sources), environ=environ or {})
     raw = (FIXTURES / fixture).read_bytes()
     origin = Origin(source=name, path=f"{source.path}/{Path(fixture).name}", length=len(raw))
     mapped = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
@@ -40,10 +39,10 @@ def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | No
 def test_all_of_them_load_in_one_configuration() -> None:
     """With the manifest sources that two of them look in, and a word on Ultravox's audio, nothing else has to be written."""
     sources = [plain(name) for name in (*CALLS, *MANIFESTS, "livekit-egress") if name != "ultravox"]
-    config = configured(*sources, plain("ultravox", ', on_missing: {send: "https://audio.example.com/none.wav"}'))
+    config = configured(*sources, plain("ultravox", ", audio: upload"))
     manifests = manifest_sources(config.sources)
     for source in config.sources:
-        compile_source(source, config.destinations[0], sources_with_started_at=manifests, environ={})
+        compile_source(source, config.destinations[0], manifests=manifests, environ={})
 
 
 @pytest.mark.parametrize(("preset", "source"), [("livekit", "livekit-egress"), ("telnyx", "telnyx-recording")])
@@ -53,10 +52,26 @@ def test_a_preset_without_its_manifest_source_names_it(preset: str, source: str)
         configured(plain(preset))
 
 
-def test_ultravox_asks_where_the_audio_is() -> None:
+def test_ultravox_asks_how_its_audio_reaches_tuner() -> None:
     """A preset of a platform without recording URLs does not pretend to have one."""
-    with pytest.raises(ConfigError, match="nothing says where the audio"):
+    with pytest.raises(ConfigError, match="write `audio: upload`"):
         configured(plain("ultravox"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "variable"), [("asterisk-recording", "ASTERISK_RECORDINGS_URL"), ("freeswitch-cdr", "FREESWITCH_RECORDINGS_URL")]
+)
+def test_recordings_that_are_files_need_a_way_to_tuner(preset: str, variable: str) -> None:
+    """A source of calls that looks for them is refused without `audio:`, unless a server gives the files URLs."""
+    calls = f"{{name: agent, path: /calls/agent, preset: tuner, recording: [{{manifest: {preset}, key: doc.k, within: any}}]"
+    with pytest.raises(ConfigError, match=rf"sources\[0\].audio: by the preset {preset} .*or set {variable}"):
+        configured(calls + "}", plain(preset))
+    assert configured(calls + ", audio: upload}", plain(preset))
+    served = ', manifest: {let: {served: {const: "https://own.example.com/"}}}'
+    assert configured(calls + "}", plain(preset, served))
+    assert load_text(
+        f"{TUNER}  - {calls}}}\n  - {plain(preset)}\n", "/etc/tunerd/config.yaml", {variable: "https://own.example.com/"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +83,7 @@ def test_ultravox_asks_where_the_audio_is() -> None:
     ],
 )
 def test_where_audio_is_served_has_to_be_said(preset: str, name: str, fixture: str, url: str) -> None:
-    """Without it the recording is refused at its url, not sent half; a let in the configuration says it, too."""
+    """A let in the configuration says it; without it the recording is refused at its url."""
     refused = mapped(configured(plain(preset)), preset, f"{preset}/{fixture}").refused
     assert refused is not None
     assert refused.refusal.where.startswith("manifest.url")
@@ -92,7 +107,7 @@ def test_what_a_preset_gathers_can_be_taken_singly(fixture: str) -> None:
     """`gather: null`: each document is mapped at once as the call it would be if nothing more came, and nothing waits."""
     config = configured(plain("retell", ", gather: null"))
     (source,) = config.sources
-    mapping = compile_source(source, config.destinations[0], sources_with_started_at={}, environ={})
+    mapping = compile_source(source, config.destinations[0], manifests={}, environ={})
     raw = (FIXTURES / f"retell/{fixture}.json").read_bytes()
     origin = Origin(source="retell", path=f"/calls/retell/{fixture}.json", length=len(raw))
     alone = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
@@ -110,8 +125,8 @@ def test_a_document_taken_singly_misses_no_part_that_could_come() -> None:
     origin = Origin(source="amazon-connect", path="/calls/amazon-connect/record_alone.json", length=len(raw))
     told = []
     for own in (", gather: null", ""):
-        config = configured(plain("amazon-connect", f", on_missing: {{send: 'https://a.example/'}}{own}"))
-        mapping = compile_source(config.sources[0], config.destinations[0], sources_with_started_at={}, environ={})
+        config = configured(plain("amazon-connect", f", audio: upload{own}"))
+        mapping = compile_source(config.sources[0], config.destinations[0], manifests={}, environ={})
         one = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
         refused = one.refused or (one.fragment and (mapping.gather(None, [one.fragment]) or one).refused)
         assert refused
@@ -135,7 +150,7 @@ def test_each_preset_says_where_from_what_and_what_not(preset: str) -> None:
     text = presets.text(preset)
     head = takewhile(lambda line: line.startswith("#"), text.splitlines())
     parts = [line.split(":")[0] for line in head if not line.startswith("#   ")]
-    assert parts == ["# from", "# maps", "# lacks"]
+    assert parts in (["# from", "# maps", "# lacks"], ["# from", "# maps", "# lacks", "# audio"])
     assert max(map(len, text.splitlines())) <= 130
 
 

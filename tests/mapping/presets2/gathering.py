@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import orjson
 
-from tests.mapping.presets.golden import WRITTEN_AT_MS
+from tests.mapping.presets.golden import ANYWHERE, WRITTEN_AT_MS
 from tests.mapping.sources import CREATE, SEND
 from tunerd.call import Document, Form, Fragment, Hold, Mapped, Origin
 from tunerd.carried_key import keyed
 from tunerd.config import Source
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
+from tunerd.mapping.manifest_facts import ManifestFacts
 
 OWN: Final = Path(__file__).parent / "own"
 """Sources for samples of no platform: rules that a team would write."""
@@ -44,9 +45,16 @@ def mapping_of(source: str, form: Form) -> SourceMapping:
         assert isinstance(members, dict)
         rules = {name: members[name] for name in ("gather", "call") if name in members}
     return compile_source(
-        Source(name="calls", path="/calls", agent_remote_identifier="support-bot", on_missing=Hold(hold_s=60.0), **rules),
+        Source(
+            name="calls",
+            path="/calls",
+            agent_remote_identifier="support-bot",
+            on_missing=Hold(hold_s=60.0),
+            audio=ANYWHERE,
+            **rules,
+        ),
         CREATE if form is Form.CREATE_CALL else SEND,
-        sources_with_started_at=dict.fromkeys(presets.names(), True),
+        manifests=dict.fromkeys(presets.names(), ManifestFacts()),
         environ={},
     )
 

@@ -9,14 +9,24 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-from tunerd.config import FileRule, ManifestRule, Source, UrlRule
+from tunerd.config import FileRule, ManifestRule, NearestRule, Source, StrategyRule, UrlRule
 from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.record import positional_record
 from tunerd.tuner_fields import ROWS
 from tunerd.yaml_location import Node, Problem, YamlLocation
 
-_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})
+_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent", "needs_audio"})
+
+
+@positional_record
+class NeededAudio:
+    """What `needs_audio:` of a preset says: its recordings are nothing that Tuner could fetch."""
+
+    what: str
+    """`a file on the PBX`."""
+    unless_set: str = ""
+    """An environment variable that gives them URLs; empty: there is none."""
 
 
 @positional_record
@@ -25,7 +35,7 @@ class Effective:
 
     call: Node | None
     manifest: Node | None
-    recording: tuple[UrlRule | ManifestRule | FileRule, ...]
+    recording: tuple[StrategyRule, ...]
     untimed: Literal["reject", "spread"]
     agent: Node | None
     gather: Node | None = None
@@ -37,6 +47,8 @@ class Effective:
     strict_manifest: bool = False
     unwraps: bool = False
     """The document is looked for inside the common envelopes, too."""
+    needs_audio: NeededAudio | None = None
+    """None also where the source's own `manifest:` says where the recordings are."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -91,24 +103,45 @@ def effective(source: Source) -> Effective:
         strict_call=_decides("when", preset.get("call"), source.call),
         strict_manifest=_decides("when", preset.get("manifest"), source.manifest),
         unwraps=bool(preset),
+        needs_audio=_needed_audio(preset, source),
         problems=tuple(problems),
     )
 
 
-def _strategies(node: Node) -> tuple[UrlRule | ManifestRule | FileRule, ...]:
+def _needed_audio(preset: dict[str, Node], source: Source) -> NeededAudio | None:
+    """`{what: text, unless: NAME}`: NAME is a `let` of the preset's manifest, whose rule reads an environment variable."""
+    if "needs_audio" not in preset:
+        return None
+    said = _member(preset["needs_audio"])
+    let = str(said["unless"].value) if "unless" in said else ""
+    own = _member(source.manifest)
+    if "url" in own or let in _member(own.get("let")):
+        return None
+    variable = _member(_member(preset.get("manifest")).get("let")).get(let)
+    return NeededAudio(str(said["what"].value), str(variable.value).removeprefix("env.") if variable is not None else "")
+
+
+def _member(node: Node | None) -> dict[str, Node]:
+    return node.value if node is not None and isinstance(node.value, dict) else {}
+
+
+def _strategies(node: Node) -> tuple[StrategyRule, ...]:
     """The strategies of a preset as it ships; loading/strategies.py checks them against the sources of a configuration."""
     found = [item.value for item in (node.value if isinstance(node.value, tuple) else ()) if isinstance(item.value, dict)]
     return tuple(_strategy(members) for members in found)
 
 
-def _strategy(members: Mapping[str, Node]) -> UrlRule | ManifestRule | FileRule:
+def _strategy(members: Mapping[str, Node]) -> StrategyRule:
     if "url" in members:
         return UrlRule(**members)
     parse = {"within": parse_within, "near": parse_seconds, "wait": parse_seconds, "settle": parse_seconds}
-    times: dict[str, Any] = {f"{name}_s": parse_it(members[name].value) for name, parse_it in parse.items() if name in members}
+    given: dict[str, Any] = {f"{name}_s": parse_it(members[name].value) for name, parse_it in parse.items() if name in members}
+    given |= {name: members[name].value for name in ("pick", "one_at_a_time") if name in members}
     if "file" in members:
-        return FileRule(file=members["file"], **times)
-    return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **times)
+        return FileRule(file=members["file"], **given)
+    if "nearest" in members:
+        return NearestRule(nearest=str(members["nearest"].value), same=members.get("same"), **given)
+    return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **given)
 
 
 def _unknown_roles(preset: dict[str, Node], own: Node | None) -> Literal["reject", "drop", "agent"]:
