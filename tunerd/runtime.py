@@ -14,6 +14,7 @@ import aiohttp
 from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
+from tunerd.audio.spool import AudioSpool
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -100,7 +101,12 @@ async def build_runtime(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
     )  # fmt: skip
-    options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
+    options = IntakeOptions(
+        limits=limits_of(config.ledger),
+        crash_journal=f"{config.ledger.path}.in-hand",
+        spool=AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes),
+        set_aside=set_aside,
+    )
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())
@@ -152,6 +158,7 @@ def limits_of(ledger: LedgerConfig) -> Limits:
         max_pending_bytes=ledger.max_pending_bytes,
         min_free_bytes=ledger.min_free_bytes,
         ledger_directory=str(Path(ledger.path).parent),
+        max_spool_bytes=ledger.max_spool_bytes,
     )
 
 

@@ -125,6 +125,8 @@ def _finish(
     elif "audio" in block.nodes:
         block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
+    manifest = rules.manifest.value if rules.manifest is not None else None
+    found["holds_audio"] = isinstance(manifest, dict) and "audio" in manifest
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 

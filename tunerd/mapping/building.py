@@ -140,7 +140,7 @@ class Builder:
                 strict=self.rules.strict_manifest,
                 identities=MANIFEST_IDENTITIES,
             )
-            required = ("key",) if "absent_when" in manifest.steps else ("key", "url")
+            required = ("key",) if {"absent_when", "audio"} & manifest.steps.keys() else ("key", "url")
             self._required(manifest, node, required, "manifest", problems)
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))

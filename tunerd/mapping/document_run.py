@@ -23,7 +23,9 @@ from tunerd.mapping.trace import Misfit, RuleRef, Trace
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
 
-_DECISIVE: Final = frozenset({*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "absent_when", "started_at"})
+_DECISIVE: Final = frozenset(
+    {*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "audio", "absent_when", "started_at"}
+)
 """An error in the rule of one of these fails the document; any other field is left out."""
 
 

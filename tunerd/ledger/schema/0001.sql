@@ -118,6 +118,7 @@ CREATE INDEX recording_key ON recording (source, key, started_at_ms);
 CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
 CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
+CREATE INDEX recording_embedded ON recording (location) WHERE location LIKE 'embedded:%';
 CREATE INDEX recording_age ON recording (admitted_at);
 
 -- What a call looks for, or looked for: one row for each manifest strategy. They are kept as long as the call is, since a recording

@@ -223,6 +223,9 @@ class StoredLedger:
     async def is_file_wanted(self, name: str) -> bool:
         return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
 
+    async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
+        return await self._reader.ask(lambda store: [one for one in locations if store.recordings.is_at(one)])
+
     async def note_files(self, notes: Mapping[str, str]) -> None:
         def note(store: Store) -> None:
             for name, seen in notes.items():
