@@ -14,6 +14,7 @@ from tunerd.delivery.contact_tracker import ContactTracker
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import Ports, Upload
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.events import CallAdmitted, Unanswered
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.sources import Intake, IntakeOptions
@@ -58,7 +59,7 @@ async def backfill(
         return contacts.listen(destination, upload)
 
     delivery = DeliveryService([destination("http://127.0.0.1:9")], Settings(), Ports(ledger=ledger, connect=connect, freeze=as_it_is,
-                        clock=clock, emit=told, chance=lambda: 0.5))  # fmt: skip
+                        signer=UrlSigner(clock, told), clock=clock, emit=told, chance=lambda: 0.5))  # fmt: skip
     intake = Intake([source(root)], ledger, {"agent": map_call}, clock, told, IntakeOptions(limits=limits or Limits()))
     conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges, drain_s=lambda: 5.0,
                             stopping=lambda: None, without_contact=contacts.without_contact)  # fmt: skip

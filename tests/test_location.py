@@ -5,7 +5,15 @@ import orjson
 import pytest
 
 from tests.mapping.sources import REST, compiled, document
-from tunerd.location import BadLocation, LocationKind, file_location, parse_location, stored_location, url_location
+from tunerd.location import (
+    BadLocation,
+    LocationKind,
+    file_location,
+    parse_location,
+    stored_location,
+    url_location,
+    without_secrets,
+)
 from tunerd.outcome import FailReason
 
 GOOD = (
@@ -133,6 +141,22 @@ def test_what_a_client_can_fetch_is_a_location(url: str) -> None:
     """Any host, port, query and letter is allowed, and the scheme may be in upper or lower case."""
     assert url_location(url).kind is LocationKind.URL
     assert url_location(url).text == url
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("https://audio.example/x.wav", "https://audio.example/x.wav"),
+        ("HTTP://audio.example/x.wav?sig=a", "http://audio.example/x.wav"),
+        ("https://user:word@[2001:db8::1]:8080/x.wav?a=b@c#t", "https://[2001:db8::1]:8080/x.wav"),
+        ("https://audio.example/mail@home.wav", "https://audio.example/mail@home.wav"),
+        ("s3://bucket/a?b#c@d.wav", "s3://bucket/a?b#c@d.wav"),
+        ("file:///var/a%3Fb@c.wav", "file:///var/a%3Fb@c.wav"),
+    ],
+)
+def test_what_is_kept_of_a_location_that_nobody_fetches_any_more(text: str, bare: str) -> None:
+    """A URL without what may be secret in it; other locations have no such part, and stay as they are."""
+    assert without_secrets(text) == bare
 
 
 @pytest.mark.parametrize("url", BAD)

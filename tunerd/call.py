@@ -223,6 +223,8 @@ class AudioPlan:
     """Audio that cannot be used does not keep the call: it is sent with the placeholder."""
     expires_s: float = 86_400.0
     """How long a signed URL is valid."""
+    url_rule: str = ""
+    """With Publish.URL: the expression that gives the URL of a location."""
     files: tuple[str, ...] = ()
     """Absolute directories: no file outside them is read as audio."""
     after_upload: AfterUpload = AfterUpload.KEEP
@@ -233,17 +235,15 @@ class AudioPlan:
 class AudioState(StrEnum):
     """The life of a call's audio that tunerd uploads, beside the call's own. Closed: a metric label and a column at once."""
 
+    NONE = "none"
+    """tunerd uploads nothing for this call."""
     PENDING = "pending"
     """The call was not sent: its audio goes with it."""
     UPLOADING = "uploading"
     """Tuner has the call and has named a target; the audio is on its way, or is tried again."""
     UPLOADED = "uploaded"
     FAILED = "failed"
-    """It will not reach Tuner."""
-
-    @property
-    def is_open(self) -> bool:
-        return self in (AudioState.PENDING, AudioState.UPLOADING)
+    """It does not reach Tuner."""
 
 
 @record

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeAlias
 
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import MappingNotes, State
 from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.record import record
@@ -256,6 +257,21 @@ class PauseEnded:
 
 
 @record
+class BucketPaused:
+    """The URLs of its recordings cannot be signed, for a reason that all its objects have in common."""
+
+    bucket: str
+    """`s3://name`"""
+    what: str
+
+
+@record
+class BucketResumed:
+    bucket: str
+    lasted_s: float
+
+
+@record
 class ConcurrencyChanged:
     destination: str
     limit: int
@@ -371,10 +387,11 @@ Event: TypeAlias = (
     Started | Stopping | Stopped | DocumentsRead | DocumentIgnored | OnlyIgnored | RoleUnknown
     | FileIgnored | LinesIgnored | LogLeft | DocumentMapped | CallAdmitted
     | CallDuplicate | PartsLate | RecordingAdmitted | RecordingMatched | CallFailed | AttemptEnded | CallSent
-    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | ConcurrencyChanged | IntakePaused | IntakeResumed
+    | AlreadyThereStreak | CallRetried | Unanswered | PauseBegan | PauseEnded | BucketPaused | BucketResumed
+    | ConcurrencyChanged | IntakePaused | IntakeResumed
     | WatchDegraded | FileDisposed | ConfigReloaded | ConfigRefused | KeyChanged | LedgerTrouble | LedgerHealed
-    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother
-    | CallsFollowed | CallsStranded
+    | LedgerRebuilt | LedgerRolledBack | Stuck | ClockJumped | ReadByAnother | CallsFollowed | CallsStranded | AudioUploaded
+    | AudioRetried | AudioFailed | AudioNotDisposed
 )  # fmt: skip
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.clock import Clock
 from tunerd.delivery.contact_tracker import NoContact
 from tunerd.delivery.run import DeliveryService
@@ -178,7 +178,9 @@ def _is_held(status: DestinationStatus) -> bool:
 
 def _is_done(conductors: Conductors, *, waits: bool) -> bool:
     """Whether a `run --once` has nothing left to do; with `waits` it stays for open calls of any kind."""
-    calls = conductors.gauges().calls
+    calls, uploads = conductors.gauges().calls, conductors.gauges().audio.get(AudioState.UPLOADING)
+    if uploads:
+        return False
     if waits:
         return not any(count and state.is_open for state, count in calls.items())
     if calls.get(State.DUE, 0) <= conductors.stranded() and not calls.get(State.SENDING):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from tunerd.record import positional_record
 
@@ -105,6 +105,14 @@ def stored_location(text: str) -> Location:
     if scheme in ("file", "embedded"):
         return Location(LocationKind(scheme), text)
     return Location(LocationKind.OBJECT, text)
+
+
+def without_secrets(text: str) -> str:
+    """The text of a stored location that nobody fetches any more: a URL loses its query, fragment, user and password."""
+    if not any(mark in text for mark in "?#@") or stored_location(text).kind is not LocationKind.URL:
+        return text
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def file_location(path: str) -> Location:

@@ -3,6 +3,7 @@
 A reason is a metric label, a log field and a ledger column at once; a new one is a change that users see.
 """
 
+from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -24,6 +25,8 @@ class FailReason(StrEnum):
     """A `refuse:` rule of the mapping was true."""
     ID_CONFLICT = "id_conflict"
     """Another call with the same id started at another time."""
+    RECORDING_TOO_LONG = "recording_too_long"
+    """The signed URL of its recording is longer than Tuner takes; nothing was sent."""
     RECORDING_MISSING = "recording_missing"
     RECORDING_EXPIRED = "recording_expired"
     RECORDING_AMBIGUOUS = "recording_ambiguous"
@@ -39,6 +42,30 @@ class FailReason(StrEnum):
     INCOMPLETE = "incomplete"
     """A gathered call that may lack a part: a document that may be one cannot be read, or the end of its log is not known."""
 
+    AUDIO_UNREADABLE = "audio_unreadable"
+    """Its audio is gone, empty, no audio, or cannot be read; nothing was sent (`audio.on_error: hold`)."""
+    AUDIO_CHANGED = "audio_changed"
+    """The file of its audio is no longer the one that was matched; nothing was sent."""
+    AUDIO_TOO_LARGE = "audio_too_large"
+    """Its audio is larger than Tuner's storage takes; nothing was sent."""
+    AUDIO_FORM = "audio_form"
+    """Its audio has to be uploaded, and the key is of the form send-calls, which has no upload."""
+
+
+class AudioReason(StrEnum):
+    """Why audio did not reach Tuner. The first three and `upload_expired` are about calls that Tuner has."""
+
+    UPLOAD_TARGET_LOST = "upload_target_lost"
+    """Tuner had the call already, and names a target only once: the answer with it was never seen."""
+    UPLOAD_NOT_OFFERED = "upload_not_offered"
+    """Tuner took the call without naming a target, or named one that cannot be used."""
+    UPLOAD_EXPIRED = "upload_expired"
+    """The target expired before the storage had taken the audio."""
+    AUDIO_CHANGED = "audio_changed"
+    AUDIO_TOO_LARGE = "audio_too_large"
+    AUDIO_UNREADABLE = "audio_unreadable"
+    AUDIO_FORM = "audio_form"
+
 
 class RetryReason(StrEnum):
     """Why an attempt did not end the matter and the call is due again."""
@@ -51,6 +78,8 @@ class RetryReason(StrEnum):
     """429."""
     SERVER_ERROR = "server_error"
     """408, 425, 5xx."""
+    UNSIGNED = "unsigned"
+    """The URL of its recording could not be signed: Tuner was not asked."""
     BAD_ANSWER = "bad_answer"
     """Not HTTP, or a status that HTTP does not have; a call whose 2xx alone are never understood."""
 
@@ -90,6 +119,8 @@ class Sent:
     status: int
     tuner_call_id: str | None
     already_there: bool
+    offer: bytes | None = field(default=None, repr=False)
+    """The JSON of the answer's `recording_upload`, where it has one. A secret."""
 
 
 @record

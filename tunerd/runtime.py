@@ -14,16 +14,20 @@ import aiohttp
 from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
+from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
+from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination, LedgerConfig, Source
 from tunerd.config import Delivery as DeliveryConfig
+from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.contact_tracker import ContactTracker
 from tunerd.delivery.key import Key
-from tunerd.delivery.ports import Connect, Ports, Upload
+from tunerd.delivery.ports import AudioTools, Connect, Ports, Upload
 from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Stopping
 from tunerd.intake.admission_gate import Limits
@@ -35,6 +39,7 @@ from tunerd.ledger import Claimed
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
+from tunerd.location import LocationKind
 from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
@@ -97,14 +102,18 @@ async def build_runtime(
 ) -> Runtime:
     mappings = compile_sources(config, environ, forms_of(config.destinations))
     session = await stack.enter_async_context(open_session())
+    storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
+    spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
+    places = {LocationKind.FILE: LocalPlace(), LocationKind.EMBEDDED: SpoolPlace(spool)}
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
-        freeze=freeze_body, clock=clock, emit=emit, chance=random.random)
+        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
+        audio=AudioTools(places=places, upload=StorageUploader(storage, environ)))
     )  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),
         crash_journal=f"{config.ledger.path}.in-hand",
-        spool=AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes),
+        spool=spool,
         set_aside=set_aside,
     )
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import orjson
 
-from tunerd.call import Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
+from tunerd.call import AudioPlan, Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
 from tunerd.ledger.service.jobs import Job
@@ -209,6 +209,7 @@ def make_call(
     mtime_ns: int = 1,
     strategies: tuple[Strategy, ...] = (UrlStrategy(location="https://audio.example/a.wav"),),
     on_missing: Hold | Fail | SendAnyway = Hold(hold_s=14 * 86_400.0),
+    audio: AudioPlan | None = None,
     settled_at: float = 1_767_225_600.0,
     text: str | None = None,
 ) -> Call:
@@ -230,5 +231,6 @@ def make_call(
         checked_for=Form.CREATE_CALL,
         strategies=strategies,
         on_missing=on_missing,
+        audio=audio,
         settled_at=settled_at,
     )

@@ -3,6 +3,7 @@
 It has one region, its own clock, keys, and objects by name, and answers as S3 does: codes in XML, 206 for ranges, 412.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -31,6 +32,9 @@ class S3Stub:
     requests: list[web.Request] = field(default_factory=list)
     after: dict[str, bytes] = field(default_factory=dict)
     """What replaces an object once it was asked for."""
+    hold: asyncio.Event | None = None
+    """Answers come when it is set."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
 
     def environ(self, **more: str) -> dict[str, str]:
@@ -45,6 +49,9 @@ class S3Stub:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requests.append(request)
+        self.asked.set()
+        if self.hold is not None:
+            await self.hold.wait()
         if (refused := self._refused(request)) is not None:
             return refused
         bucket, _, key = request.path.removeprefix("/").partition("/")

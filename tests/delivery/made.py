@@ -10,8 +10,9 @@ from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
 from tunerd.delivery.key import Key
-from tunerd.delivery.ports import Connect, FreezeBody, Ports
+from tunerd.delivery.ports import AudioTools, Connect, FreezeBody, Ports
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
 from tunerd.ledger import Admission, Claimed
 from tunerd.outcome import Outcome, Sent
@@ -35,7 +36,16 @@ def claimed(**changes: Any) -> Claimed:
     return Claimed(**{**given, **changes})
 
 
-def as_it_is(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
+def as_it_is(
+    payload: bytes,
+    recording_url: str,
+    checked_for: Form | None,
+    form: Form,
+    *,
+    url_rule: str = "",
+    uploads: object = None,
+    is_placeholder: bool = False,
+) -> bytes | Refusal:
     return payload
 
 
@@ -56,14 +66,14 @@ class Rig:
     """A delivery with all that it needs, running; `stop()` ends it as the daemon would."""
 
     def __init__(self, connect: Connect, destinations: Sequence[Destination], settings: Settings, clock: Clock,
-                 ledger: MemoryLedger, freeze: FreezeBody) -> None:  # fmt: skip
+                 ledger: MemoryLedger, freeze: FreezeBody, audio: AudioTools | None = None) -> None:  # fmt: skip
         self.ledger = ledger
         self.told = Recorder()
         self._clock = clock
         self.stopping = asyncio.Event()
         self.delivery = DeliveryService(
-            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, clock=clock, emit=self.told,
-            chance=lambda: 0.5)
+            destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, signer=UrlSigner(clock, self.told), clock=clock, emit=self.told,
+            chance=lambda: 0.5, audio=audio)
         )  # fmt: skip
         self.task: asyncio.Task[None] | None = None
 
@@ -91,11 +101,18 @@ async def delivering(
     clock: Clock | None = None,
     ledger: MemoryLedger | None = None,
     freeze: FreezeBody = as_it_is,
+    audio: AudioTools | None = None,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A delivery that runs until the end of the block."""
     bench = Rig(
-        connect, destinations or [destination()], Settings(**settings), clock or FakeClock(), ledger or MemoryLedger(), freeze
+        connect,
+        destinations or [destination()],
+        Settings(**settings),
+        clock or FakeClock(),
+        ledger or MemoryLedger(),
+        freeze,
+        audio,
     )
     bench.task = asyncio.ensure_future(bench.delivery.run(bench.stopping))
     try:

@@ -228,7 +228,7 @@ async def test_permits_come_back_from_an_admission_that_failed() -> None:
 async def test_a_body_that_cannot_be_made_fails_with_its_admission() -> None:
     """The admission says so, as it does of a recording that never comes."""
 
-    def refuse(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
+    def refuse(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, **_: object) -> bytes | Refusal:
         return Refusal(reason=FailReason.INVALID, where="recording_url", what="longer than 1024 characters")
 
     ledger = MemoryLedger()

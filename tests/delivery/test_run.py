@@ -486,7 +486,7 @@ async def test_an_unavailable_ledger_is_waited_for() -> None:
 async def test_a_body_that_cannot_be_made_fails_visibly() -> None:
     """What the form does not take is told with its place, and no request is made for it."""
 
-    def refuse(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
+    def refuse(payload: bytes, recording_url: str, checked_for: Form | None, form: Form, **_: object) -> bytes | Refusal:
         return Refusal(reason=FailReason.INVALID, where="recording_url", what="longer than 1024 characters")
 
     async with delivering(scripted(lambda call: SENT), freeze=refuse) as bench:

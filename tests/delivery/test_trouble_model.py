@@ -19,6 +19,7 @@ from tunerd.call import State
 from tunerd.config import Delivery as Settings
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.run import DeliveryService
+from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Stuck
 from tunerd.ledger import Admission, Claimed, Filter, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
@@ -60,7 +61,7 @@ class Life:
         self.stop = asyncio.Event()
         self.delivery = DeliveryService(
             [destination()], Settings(concurrency=4), Ports(ledger=self.ledger, connect=scripted(self.upload), freeze=as_it_is,
-            clock=self.clock, emit=self.told, chance=self.chance.random)
+            signer=UrlSigner(self.clock, self.told), clock=self.clock, emit=self.told, chance=self.chance.random)
         )  # fmt: skip
         self.task = asyncio.ensure_future(self.delivery.run(self.stop))
 

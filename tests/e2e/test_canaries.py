@@ -1,6 +1,7 @@
 """Twelve canaries (secrets and transcripts) are in every kind of input of a real run with many failures, and Tuner's answers
 repeat them. None of them reaches the log, metrics, status, page, socket or the output of a command."""
 
+import base64
 import json
 import os
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.audio.made import wav
 from tests.e2e.harness import Daemon, call_document, command, config_text, manifest, put, running, until
 
 CANARIES = {
@@ -193,3 +195,74 @@ async def test_the_keys_are_masked_even_where_nothing_looks_for_them(tmp_path: P
             assert await daemon.stop() == 0
     assert [Path(line["path"]).name for line in daemon.told("failed")] == ["[redacted].json"] * 2
     assert not any(key in daemon.said for key in keys)
+
+
+async def test_no_canary_of_an_upload_sings(tmp_path: Path) -> None:
+    """The target of an upload has a canary in its URL, its key, a field and its type; the storage repeats them in its answers. The
+    run has uploads that succeed, that are refused until their target expires, and a target that must not be used."""
+    canaries = ("canaryurl11", "canaryfield22", "canarykey33", "canarytype44", "canaryanswer55")
+    for name in ("calls", "recordings", "rec"):
+        (tmp_path / name).mkdir()
+
+    async def serve(request: web.Request) -> web.Response:
+        if request.path.startswith("/storage"):
+            form = await request.post()
+            seen.append(str(form["x-secret"]))
+            if "refused" in str(form["key"]):
+                return web.Response(status=403, text=f"<Error>canaryanswer55 {form['x-secret']} {request.url}</Error>")
+            return web.Response(status=204, headers={"Location": f"{request.url}canaryanswer55"})
+        body = await request.json()
+        kind = body["call_id"]
+        host = "http://10.9.8.7" if kind == "elsewhere" else str(request.url.origin())
+        policy = base64.b64encode(json.dumps({"expiration": "2020-01-01T00:00:00Z"}).encode()).decode()
+        target = {
+            "url": f"{host}/storage/canaryurl11?X-Amz-Signature=canaryurl11", "key": f"canarykey33/{kind}.wav", "max_bytes": 10**6,
+            "fields": {"key": f"canarykey33/{kind}.wav", "x-secret": "canaryfield22", "policy": policy},
+            "content_type": "audio/canarytype44",
+        }  # fmt: skip
+        return web.json_response({"id": 1, "provider_call_id": kind, "is_new": True, "recording_upload": target}, status=201)
+
+    seen: list[str] = []
+    app = web.Application(client_max_size=1 << 24)
+    app.router.add_post("/{path:.*}", serve)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        config = tmp_path / "tunerd.yaml"
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        text = config_text(url, tmp_path, source=f"    audio: {{publish: upload, files: [{tmp_path}/rec]}}")
+        config.write_text(text.replace("format: json", "format: json\n  level: debug"))
+        async with running(config) as daemon:
+            for kind in ("good", "refused", "elsewhere"):
+                path = tmp_path / "rec" / f"{kind}.wav"
+                path.write_bytes(wav())
+                os.utime(path, (1.7e9, 1.7e9))
+                put(tmp_path / "calls" / f"{kind}.json", call_document(kind) | {"audio": str(path)})
+            await until(lambda: daemon.told("audio uploaded") and daemon.told("upload of audio to be retried"))
+            await until(lambda: daemon.told("the audio of a call does not reach Tuner"))
+            pages = (
+                "/metrics",
+                "/",
+                "/status.json",
+                "/failed?reason=upload_not_offered",
+                "/call?id=refused",
+                "/call?id=elsewhere",
+            )
+            told = {page: await daemon.get(page) for page in pages}
+            for call_id in ("good", "refused", "elsewhere"):
+                told[f"status {call_id}"] = (await command(config, "status", call_id))[1]
+                told[f"status {call_id} --json"] = (await command(config, "status", call_id, "--json"))[1]
+            for words in (("failed",), ("failed", "--json"), ("status",), ("retry", "--audio")):
+                told[" ".join(words)] = (await command(config, *words))[1]
+            assert await daemon.stop() == 0
+        told["log"] = daemon.said
+    finally:
+        await runner.cleanup()
+    assert set(seen) == {"canaryfield22"}
+    assert "being uploaded" in told["status refused"]
+    assert {where: found for where, text in told.items() if (found := [one for one in canaries if one in text])} == {}
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))
+    assert stored.count(b"canaryfield22") >= 1, "the target of the open upload is stored, and nothing else of it"
+    good = [line for line in stored.split(b"canarykey33/") if line.startswith(b"good")]
+    assert not good, "a target is erased when its upload ends"

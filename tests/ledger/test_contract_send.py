@@ -181,6 +181,16 @@ async def test_delivered(ledger: Ledger) -> None:
     assert [(event.what, event.status) for event in story.events] == [("admitted", None), ("sent", 201)]
 
 
+async def test_a_sent_call_keeps_no_secret_of_its_recordings_url(ledger: Ledger) -> None:
+    """The query of a signed URL (and its user part) is there until Tuner has accepted the call, through retries, and not after that."""
+    signed = "https://user:word@audio.example/a.wav?sig=hidden#part"
+    await put(ledger, make_call(strategies=(UrlStrategy(location=signed),)))
+    await ledger.settle((await claimed(ledger)).row, later(NOW), NOW)
+    assert (await the(ledger, "call-1")).recording_location == signed
+    await ledger.settle((await claimed(ledger)).row, SENT, NOW)
+    assert (await the(ledger, "call-1")).recording_location == "https://audio.example/a.wav"
+
+
 async def test_a_story_says_of_each_attempt_its_number_and_why(ledger: Ledger) -> None:
     """Time, attempt, HTTP status and reason of each: what a refusal of the destination changes is no attempt."""
     await put(ledger, make_call())

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tunerd.ledger import sql, sqlite
+from tunerd.ledger.sql.audios import AUDIO
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.files import MARK
@@ -31,7 +32,7 @@ STATEMENTS = {
     ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 }  # fmt: skip
 
-AT_A_START = {"calls.SENDING", "store.TALLY", "due_calls.AGENTS", "destinations.STORED_PAUSES"}
+AT_A_START = {"calls.SENDING", "store.TALLY", "due_calls.AGENTS", "destinations.STORED_PAUSES", "audios.LIMIT"}
 NOW_AND_THEN = {"calls.SHIFT", "calls.MOVABLE", "calls.OPEN_BY_DESTINATION", "calls.SENT_TO", "wants.LOOKED_FOR", "wants.SHIFT",
                 "recordings.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
 """A jump of the clock, and what is stranded: asked so seldom that they may walk a table."""
@@ -77,7 +78,7 @@ def test_a_statement_walks_an_index(db: sqlite3.Connection) -> None:
 def test_each_index_is_walked_by_a_statement(db: sqlite3.Connection) -> None:
     """An index that no statement uses costs every call a write."""
     lists = {  # made by commands/listing.py
-        "failed": "SELECT row FROM call WHERE (state = 'failed') AND dismissed = ? ORDER BY row LIMIT ?",
+        "failed": "SELECT row FROM call WHERE (state = 'failed' OR audio = 'failed') AND dismissed = ? ORDER BY row LIMIT ?",
     }
     steps = " ".join(plan(db, text) for text in [*STATEMENTS.values(), *lists.values()])
     indexes = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")]
@@ -90,6 +91,7 @@ def test_each_index_is_walked_by_a_statement(db: sqlite3.Connection) -> None:
         ("call", CALL, ()),
         ("recording", RECORDING, ()),
         ("want", WANT, ()),
+        ("audio", AUDIO, ()),
         ("gathering", GROUP, ()),
         ("file", MARK, ("vanished_at", "disposed", "kept")),
     ],

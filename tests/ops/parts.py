@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from tunerd import audio_events as ae
 from tunerd import events as e
 from tunerd.call import Form, MappingNotes, State
 from tunerd.ledger import Gauges
 from tunerd.ops.measures import LedgerLimits, LedgerMeasures
-from tunerd.outcome import FailReason, IntakeReason, PauseReason, RetryReason
+from tunerd.outcome import AudioReason, FailReason, IntakeReason, PauseReason, RetryReason
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus, SourceStatus
 
 NOW = 1_767_225_600.0
@@ -99,6 +100,12 @@ def sent(call_id: str = "call-1", *, already_there: bool = False, attempts: int 
 def every_event(text: str = "") -> list[e.Event]:
     """One of each kind; `text` stands in every field that is free text."""
     return [
+        ae.AudioUploaded(source="agent", call_id="c", size=10, attempts=1),
+        ae.AudioRetried(source="agent", call_id="c", detail=f"the storage answered 503 {text}", attempts=1),
+        ae.AudioFailed(
+            source="agent", call_id="c", reason=AudioReason.UPLOAD_EXPIRED, what=f"it expired {text}", path="/c/1.json"
+        ),
+        ae.AudioNotDisposed(source="agent", why=f"no right to write {text}"),
         e.Started(version="1", sources=1, destinations=1, ledger="/l.db"),
         e.Stopping(signal="SIGTERM", drain_s=20),
         e.Stopped(left={}),
@@ -123,6 +130,8 @@ def every_event(text: str = "") -> list[e.Event]:
         e.Unanswered(destination="d", base_url="https://tuner.example", detail=f"cannot be reached {text}"),
         e.PauseBegan(destination="d", agent=None, reason=PauseReason.AUTH, detail=f"401 {text}"),
         e.PauseEnded(destination="d", agent=None, reason=PauseReason.AUTH, lasted_s=3.0),
+        e.BucketPaused(bucket="s3://calls", what="s3://calls/a.wav: the storage cannot be reached"),
+        e.BucketResumed(bucket="s3://calls", lasted_s=12.0),
         e.ConcurrencyChanged(destination="d", limit=4),
         e.IntakePaused(source="agent", reason=IntakeReason.MISSING, detail=f"gone {text}"),
         e.IntakeResumed(source="agent", reason=IntakeReason.MISSING),

@@ -38,6 +38,8 @@ class CallRow:
     recording_url: str | None
     """Without its query, where signed URLs carry their key."""
     dismissed: bool
+    audio: str = "none"
+    """none | pending | uploading | uploaded | failed: of audio that tunerd uploads."""
 
 
 @record
@@ -60,6 +62,8 @@ class StoryRow:
     origins: Sequence[OriginRow]
     events: Sequence[EventRow]
     waits_for: Sequence[str]
+    audio: str = ""
+    """Of audio that tunerd uploads: how it reaches Tuner, and how far that is."""
 
 
 @record
@@ -206,6 +210,8 @@ class StatusDocument:
     daemon: DaemonRow
     config: ConfigRow
     calls: dict[str, StateRow]
+    audio: dict[str, int] = field(default_factory=dict)
+    """Of audio that tunerd uploads: pending, uploading, uploaded, failed (until it is dismissed) -> calls."""
     pending_bytes: int
     waiting_bytes: int
     destinations: Sequence[DestinationStatus]
@@ -283,6 +289,7 @@ def call_row(call: StoredCall) -> CallRow:
         tuner_call_id=call.tuner_call_id,
         recording_url=None if call.recording_location is None else without_query(call.recording_location),
         dismissed=call.dismissed,
+        audio=call.audio.value,
     )
 
 
@@ -292,6 +299,7 @@ def story_row(story: Story) -> StoryRow:
         origins=[OriginRow(path=path, offset=offset) for path, offset in story.origins],
         events=[_event_row(event) for event in story.events],
         waits_for=[redact(line) for line in story.waits_for],
+        audio=redact(story.audio),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 from tunerd.admin import answer_types as answers
 from tunerd.admin.activity_answers import ActivityDocument, TapPage, TapRow
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Filter, StoredCall
 from tunerd.record import record
 
@@ -139,6 +139,11 @@ class RetryOrder(Selection, Order[answers.Report]):
 
     name: ClassVar[str] = "retry"
     answer: ClassVar[type[Any]] = answers.Report
+    audio: bool = False
+    """Only calls whose audio failed."""
+
+    def fits(self, call: StoredCall) -> bool:
+        return Selection.fits(self, call) and (not self.audio or call.audio is AudioState.FAILED)
 
 
 @record

@@ -22,7 +22,7 @@ from tunerd.admin.api import (
     Selection,
     StoryOrder,
 )
-from tunerd.call import Document, Fragment, Mapped, Origin, RefusedDocument, State
+from tunerd.call import AudioState, Document, Fragment, Mapped, Origin, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, Filter, Inspection, OperatorActions, StoredCall
 from tunerd.ops.mask import redact
 from tunerd.outcome import FailReason
@@ -36,6 +36,11 @@ DOCUMENTS_BYTES: Final = 8 * 1024 * 1024
 
 _SAME_START_MS: Final = 1000
 _LARGE_BYTES: Final = 256 * 1024
+
+_AUDIO_IS_LOST: Final = (
+    "Tuner has the call, and names a target for its audio only once: the audio cannot be uploaded any more. `tunerd dismiss` "
+    "removes it from the list"
+)
 
 _NEVER_MAPPED: Final = frozenset(
     reason.value
@@ -111,6 +116,8 @@ class CallOrders:
         for call in found:
             if call.state is State.FAILED:
                 await self._try(call, rules, report, may_send_as_it_is=True)
+            elif call.audio is AudioState.FAILED:
+                report.skip(call, call.reason or "", _AUDIO_IS_LOST)
             else:
                 report.skip(call, call.state.value, f"it has not failed; its state is {call.state.value}")
         return report
@@ -128,9 +135,9 @@ class CallOrders:
     async def dismiss(self, order: DismissOrder) -> Report:
         report = Report()
         found, report.next_after_row = await self._page(order, MAX_PAGE)
-        failed = [call for call in found if call.state is State.FAILED]
+        failed = [call for call in found if _has_failed(call)]
         for call in found:
-            if call.state is not State.FAILED:
+            if not _has_failed(call):
                 report.skip(call, call.state.value, f"it has not failed; its state is {call.state.value}")
         if failed:
             report.count("dismissed", await self._ledger.dismiss([call.row for call in failed], self._now()))
@@ -244,6 +251,10 @@ class CallOrders:
         else:  # this also removes its failed row
             await self._ledger.admit(Admission(fragments=[fragment]), self._now())
             report.count(State.GATHERING.value)
+
+
+def _has_failed(call: StoredCall) -> bool:
+    return call.state is State.FAILED or call.audio is AudioState.FAILED
 
 
 def _was_mapped(call: StoredCall) -> bool:

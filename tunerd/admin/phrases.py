@@ -21,12 +21,20 @@ _TO_DO: Final = {
     "refused": "a `refuse:` rule matched. If it should not have: correct the rule, then: tunerd retry {it}",
     "id_conflict": "the call_id rule gives two calls one id: correct it, then: tunerd retry {it}",
     "recording_missing": "it is sent when its recording arrives; to look for it again now: tunerd retry {it}",
+    "recording_too_long": "write `audio: upload` (docs/buckets.md), reload, then: tunerd remap --state failed",
     "recording_ambiguous": "tunerd status {it} names the candidates. A nearer recording decides; else: tunerd dismiss {it}",
     "recording_expired": "write the manifest again with a fresh URL, then: tunerd retry {it}",
     "rejected": "Tuner does not accept it as it is: tunerd explain {path}; correct the rule, then: tunerd retry {it}",
     "gave_up": "when Tuner works again: tunerd retry {it}",
     "crashed": "please report it; to try again: tunerd retry {it}",
     "document_lost": "to send it, put its file back into the source's directory; else: tunerd dismiss {it}",
+    "audio_unreadable": "correct what is said there, then: tunerd retry {it}",
+    "audio_changed": "let each call record to a file of its own. To send it with the file that is there now: tunerd retry {it}",
+    "audio_too_large": "record in a smaller format, or convert the file in its place, then: tunerd retry {it}",
+    "audio_form": "put a create-call key (tr_api_...) in place, or set `audio: presign`, then: tunerd retry {it}",
+    "upload_target_lost": "Tuner has the call without its audio, and nobody can add it; to clear it: tunerd dismiss {it}",
+    "upload_not_offered": "Tuner has the call without its audio: ask Tuner about uploads, then: tunerd dismiss {it}",
+    "upload_expired": "Tuner has the call without its audio: see why its storage could not be reached; tunerd dismiss {it}",
     "incomplete": "to send the documents that arrived: tunerd retry {it}; else: tunerd dismiss {it}",
 }
 _OF_A_400: Final = (
@@ -115,7 +123,7 @@ def next_attempt(call: CallRow, status: StatusDocument) -> str:
     return f"in {span(due_at - now)}" if due_at > now else "as soon as an upload slot is free"
 
 
-def facts_of(call: CallRow, status: StatusDocument) -> list[tuple[str, str]]:
+def facts_of(call: CallRow, status: StatusDocument, audio: str = "") -> list[tuple[str, str]]:
     """What is known about a call, by name, without what is empty. `status`: of the same moment; it tells what delays the call."""
     found: list[tuple[str, str | None]] = [
         ("reason", call.reason and f"{call.reason}: {why(call)}"),
@@ -124,6 +132,7 @@ def facts_of(call: CallRow, status: StatusDocument) -> list[tuple[str, str]]:
         ("destination", call.destination and f"{call.destination}, agent {call.agent}"),
         ("source", call.source),
         ("recording", call.recording_url),
+        ("audio", audio),
         ("started", None if call.started_at is None else instant(call.started_at)),
         ("admitted", f"{instant(call.admitted_at)} ({ago(status.generated_at - call.admitted_at)})"),
         ("attempts", str(call.attempts) if call.attempts else None),
@@ -159,6 +168,8 @@ def selection(call: CallRow, quoted: Callable[[str], str] = in_shell) -> str:
 def to_do(call: CallRow, it: str, quoted: Callable[[str], str] = in_shell) -> str:
     """What to do about a call that failed, and about others like it. `it`: the arguments that select them."""
     what = _TO_DO.get(call.reason or "", "tunerd retry {it}")
+    if call.state == "sent":
+        what = _TO_DO["upload_target_lost"] if "dismiss" not in what else what
     if call.reason == "rejected" and call.http_status == 400:
         what = _OF_A_400
     if call.reason == "unreadable" and call.offset:

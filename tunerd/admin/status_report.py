@@ -130,6 +130,7 @@ class StatusReport:
                 problems=[redact(problem) for problem in facts.problems],
             ),
             calls={state.value: _state_row(gauges, state, now) for state in State},
+            audio={state.value: count for state, count in gauges.audio.items()},
             pending_bytes=gauges.pending_bytes,
             waiting_bytes=gauges.waiting_bytes,
             destinations=[_without_secrets(status) for status in self._destinations()],

@@ -3,6 +3,9 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from tunerd.call import AudioPlan
+from tunerd.record import record
+
 
 class AudioChanged(Exception):
     """It is not what it was when the call got it: another recording may stand there now. `str()` says what, and what to do."""
@@ -17,6 +20,10 @@ class AudioUnreadable(Exception):
         self.may_pass = may_pass
 
 
+class AudioMissing(AudioUnreadable):
+    """Nothing is there, or not yet."""
+
+
 class AudioBytes(Protocol):
     """One recording. Both raise AudioChanged and AudioUnreadable."""
 
@@ -27,4 +34,42 @@ class AudioBytes(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """Exactly `size` bytes, from the beginning, each chunk checked before it is given: what was changed meanwhile raises
         AudioChanged. Close it (`aclose`) if it is not read to its end."""
+        ...
+
+
+@record
+class Settled:
+    """The audio is there, whole and readable as audio."""
+
+    identity: str
+    """What tells it from whatever is written to its place later, as text that the ledger keeps."""
+    extension: str
+    """Of its format, without a dot."""
+    size: int
+    """In bytes."""
+    channels: int
+
+
+@record
+class Unsettled:
+    """It is not there yet, or is still being written: look again."""
+
+    again_in_s: float
+    why: str
+
+
+class AudioPlace(Protocol):
+    """Audio of one kind of location (location.py), given as the text of a location. `identity`: of the audio that is meant; empty
+    where it was never looked at."""
+
+    async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
+        """Whether it can be uploaded. Raises AudioUnreadable and AudioChanged."""
+        ...
+
+    def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
+        """Exactly the audio that was looked at. Nothing is opened here."""
+        ...
+
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+        """Carry out `after_upload`: only on that very audio. Empty: done, or nothing was to do; else why not."""
         ...

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.file_identity import FileIdentity
 from tunerd.record import positional_record
@@ -143,7 +143,7 @@ def _explained(path: str) -> Iterator[None]:
 def _trouble(path: str, exc: OSError) -> AudioUnreadable:
     match exc.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return AudioUnreadable(f"there is no file {path}; whoever removes recordings has to wait until they are uploaded")
+            return AudioMissing(f"there is no file {path}; whoever removes recordings has to wait until they are uploaded")
         case errno.EACCES | errno.EPERM:
             return AudioUnreadable(f"no permission to read {path}; give tunerd's user the right to read it")
         case errno.ELOOP:

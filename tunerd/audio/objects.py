@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -22,6 +21,7 @@ from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
 from tunerd.audio.aws_credentials import AwsCredentialChain, AwsCredentials
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
+from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.location import MAX_URL_CHARS
 from tunerd.record import positional_record, record
@@ -47,13 +47,6 @@ _GOOGLE_KEY_S: Final = 12 * 3600.0
 """Without a key of its own an identity has Google sign, with a key that Google keeps valid for at least 12 hours."""
 
 _Store: TypeAlias = S3Store | GCSStore | AzureStore
-
-
-@record
-class SignedUrl:
-    url: str = field(repr=False)
-    """A secret: whoever has it can read the object."""
-    expires_at: float
 
 
 @record

@@ -11,7 +11,7 @@ from tunerd.admin.api import Order
 from tunerd.call import State
 from tunerd.cli.options import PLACE, SINCE
 from tunerd.cli.target import target_options
-from tunerd.outcome import FailReason
+from tunerd.outcome import AudioReason, FailReason
 
 O = TypeVar("O", bound=Order[Any])  # noqa: E741
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -32,19 +32,22 @@ class _States(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return frozenset(State(name) for name in names)
 
 
+_REASONS: Final = list(dict.fromkeys(one.value for one in (*FailReason, *AudioReason)))
+
 _OPTIONS: Final[Mapping[str, Option]] = {
     "call_id": click.argument("call_id"),
     "call_ids": click.argument("call_ids", nargs=-1, metavar="[CALL_ID]..."),
     "destination": click.argument("destination", required=False),
     "states": click.option("--state", "states", required=True, type=_States(), metavar="STATE[,STATE]...",
                            help="One or more of waiting, due and failed."),
-    "reasons": click.option("--reason", "reasons", multiple=True, type=click.Choice([one.value for one in FailReason]),
+    "reasons": click.option("--reason", "reasons", multiple=True, type=click.Choice(_REASONS),
                             metavar="REASON", help="Only calls that failed for this reason (repeatable)."),
     "sources": click.option("--source", "sources", multiple=True, metavar="NAME", help="Only calls of this source (repeatable)."),
     "since": click.option("--since", type=SINCE, metavar="WHEN",
                           help="Only calls read since this time: 2h, 7d, 2026-11-22."),
     "place": click.option("--place", type=PLACE, metavar="PATH[@OFFSET]",
                           help="Only calls read from this file, or from this place in it (see `tunerd failed`)."),
+    "audio": click.option("--audio", is_flag=True, help="Only calls whose audio failed; with CALL_ID, only these."),
     "everything": click.option("--all", "everything", is_flag=True, help="All failed calls."),
     "dismissed": click.option("--dismissed", is_flag=True, help="List the dismissed calls instead."),
 }  # fmt: skip
@@ -86,7 +89,7 @@ def _order(order: type[O], given: dict[str, Any]) -> O:
 def _must_select(given: Mapping[str, Any]) -> None:
     ids: Sequence[str] = given["call_ids"]
     others = [given[name] for name in ("reasons", "sources", "since", "place", "everything")]
-    if not ids and not any(others):
+    if not ids and not any([*others, given.get("audio")]):
         raise click.UsageError("name the calls: CALL_ID..., --reason, --source, --since, --place or --all")
     if ids and any(others):
         raise click.UsageError("give either CALL_ID... or options that select calls, not both")

@@ -186,7 +186,7 @@ def _draw(report: AuditDocument) -> None:
         for count, words in (
             (of.sent, "sent"),
             (of.open, "in the ledger, not sent yet"),
-            (of.failed, "failed                 tunerd failed"),
+            (of.failed, "failed or dismissed    tunerd failed"),
             (of.left_out, "ignored by the rules (tunerd explain --summary)"),
             (of.left_out_old, "ignored: not in the ledger, and older than ignore_older"),
             (of.duplicates, "duplicates of a call that another document contains"),

@@ -23,7 +23,7 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
     call = story.call
     dismissed = " (dismissed)" if call.dismissed else ""
     say(f"{style(name_of(call), bold=True)}   {style(call.state, fg=STATE_COLOURS.get(call.state))}{dismissed}")
-    for name, value in facts_of(call, status):
+    for name, value in facts_of(call, status, story.audio):
         say_wrapped(value, f"  {name:<14}", _INDENT)
     for number, origin in enumerate(story.origins):
         say_wrapped(place(origin.path, origin.offset), f"  {'read from' if number == 0 else '':<14}", _INDENT)
@@ -39,7 +39,7 @@ def draw_story(story: StoryRow, status: StatusDocument) -> None:
             answer = f" {event.http_status}" if event.http_status is not None else ""
             detail = f": {event.detail}" if event.detail else ""
             say_wrapped(f"{event.what}{answer}{detail}", f"    {instant(event.at)}  ", " " * 27)
-    if call.state == "failed" and not call.dismissed:
+    if (call.state == "failed" or call.audio == "failed") and not call.dismissed:
         say()
         say_wrapped(to_do(call, selection(call, unbroken), unbroken), "  what to do    ", _INDENT)
 

@@ -61,4 +61,5 @@ class AudioSettings:
             files=self.files,
             after_upload=self.after_upload,
             move_to=self.move_to,
+            url_rule=self.url.value if self.url is not None and isinstance(self.url.value, str) else "",
         )

@@ -34,7 +34,7 @@ def judge_success(status: int, parsed: Json, *, accept_any: bool, unread: str = 
     doubt = unread or _doubt(parsed)
     if doubt and not accept_any:
         return Unconfirmed(status=status, detail=f"answered {status}, but {doubt}; {_ADVICE}")
-    return Sent(status=status, tuner_call_id=tuner_call_id(parsed), already_there=False)
+    return Sent(status=status, tuner_call_id=tuner_call_id(parsed), already_there=False, offer=upload_offer(parsed))
 
 
 def tuner_call_id(parsed: Json) -> str | None:
@@ -43,6 +43,12 @@ def tuner_call_id(parsed: Json) -> str | None:
         return None
     given = parsed.get("tunerCallId", parsed.get("id"))
     return str(given)[:200] if _is_id(given) else None
+
+
+def upload_offer(parsed: Json) -> bytes | None:
+    """Where Tuner wants the call's audio, if the answer says so: JSON, and a secret."""
+    offered = parsed.get("recording_upload") if isinstance(parsed, dict) else None
+    return orjson.dumps(offered) if offered else None
 
 
 def _doubt(parsed: Json) -> str:

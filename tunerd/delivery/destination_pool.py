@@ -12,6 +12,7 @@ from tunerd.call import Form, Refusal
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.config.text_forms import REMOVED
+from tunerd.delivery.audio_queue import AudioQueue
 from tunerd.delivery.key import Key
 from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.parking import WorkerParking
@@ -44,6 +45,8 @@ class DestinationPool:
         self.key = Key(destination)
         self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.parking = WorkerParking(clock)
+        self.audio = AudioQueue(clock)
+        self.base_url = destination.base_url
         self.is_retired = False
         """No longer configured: attempts that are open end, no other begins."""
         self.next_due_at: float | None = None
@@ -55,6 +58,7 @@ class DestinationPool:
         self.reserved = 0
         """Permits for calls whose admission is being written."""
         self.upload: Upload = ports.connect(destination, self.key, settings)
+        self.signer = ports.signer
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
@@ -86,6 +90,11 @@ class DestinationPool:
         self.next_due_at = next_due_at
         self._dry_at_change = changes
         self._dry_at = self._clock.now()
+
+    def notify_all(self) -> None:
+        """Something happened that every worker has to see."""
+        self.parking.notify_all()
+        self.audio.parking.notify_all()
 
     def found_no_probe(self) -> None:
         """There is no call with which a key could be tried."""
@@ -183,7 +192,7 @@ class DestinationPool:
                     )
                 )
             case Deferred(reason=RetryReason() as reason):
-                if settlement.counts:
+                if settlement.counts or reason is RetryReason.UNSIGNED:
                     self._emit(
                         CallRetried(
                             source=claimed.source,
@@ -191,7 +200,7 @@ class DestinationPool:
                             reason=reason,
                             status=settlement.status,
                             due_in_s=max(0.0, settlement.due_at - now),
-                            attempts=claimed.attempts + 1,
+                            attempts=claimed.attempts + settlement.counts,
                             detail=settlement.detail,
                         )
                     )
@@ -270,7 +279,9 @@ class DestinationPool:
 
 def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
     def frozen(call: Unfrozen) -> bytes | Refusal:
-        return freeze(call.payload, call.recording_url, call.checked_for, form)
+        asks = None if call.upload is None else (call.upload.extension, call.upload.channels)
+        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule, uploads=asks,
+                      is_placeholder=call.with_placeholder)  # fmt: skip
 
     return frozen
 

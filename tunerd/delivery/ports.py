@@ -3,13 +3,17 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
+from tunerd.audio.audio_bytes import AudioPlace
 from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
+from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
+from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Emit
-from tunerd.ledger import Claimed, Maintenance, WritePath
+from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, WritePath
+from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
 
@@ -23,7 +27,17 @@ Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
 class FreezeBody(Protocol):
     """mapping's freeze_body: the exact bytes to post in a form, or why the form does not take the call. Pure."""
 
-    def __call__(self, payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal: ...
+    def __call__(
+        self,
+        payload: bytes,
+        recording_url: str,
+        checked_for: Form | None,
+        form: Form,
+        *,
+        url_rule: str = "",
+        uploads: tuple[str, int] | None = None,
+        is_placeholder: bool = False,
+    ) -> bytes | Refusal: ...
 
 
 class CheckedLedger(Protocol):
@@ -42,8 +56,18 @@ class CheckedLedger(Protocol):
         ...
 
 
-class DeliveryLedger(WritePath, Maintenance, CheckedLedger, Protocol):
+class DeliveryLedger(WritePath, AudioPath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
+
+    def gauges(self) -> Gauges: ...
+
+
+@record
+class AudioTools:
+    """What uploads of audio need: a place for each kind of location, and the way to a storage."""
+
+    places: Mapping[LocationKind, AudioPlace]
+    upload: StorageUploader
 
 
 @record
@@ -51,7 +75,10 @@ class Ports:
     ledger: DeliveryLedger
     connect: Connect
     freeze: FreezeBody
+    signer: UrlSigner
     clock: Clock
     emit: Emit
     chance: Callable[[], float]
     """Numbers in [0, 1), as random.random."""
+    audio: AudioTools | None = None
+    """What uploads of audio need; None: no call's audio is uploaded."""

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, assert_never
 
 from tunerd.call import Json
-from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id
+from tunerd.delivery.confirmation import judge_success, parse_json, tuner_call_id, upload_offer
 from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
 from tunerd.record import record
@@ -53,7 +53,8 @@ def judge(answer: HttpAnswer, *, now: float, retry_after_max_s: float, accept_an
     """
     status = answer.status
     if status == 409:
-        return Sent(status=status, tuner_call_id=tuner_call_id(_parsed(answer)), already_there=True)
+        parsed = _parsed(answer)
+        return Sent(status=status, tuner_call_id=tuner_call_id(parsed), already_there=True, offer=upload_offer(parsed))
     if 200 <= status < 300:
         success = judge_success(status, _parsed(answer), accept_any=accept_any, unread=answer.unread)
         return replace(success, detail=success.detail + _places(answer)) if isinstance(success, Failed) else success

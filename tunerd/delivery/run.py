@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from tunerd.call import AudioState
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
+from tunerd.delivery.audio_delivery import AudioDelivery
+from tunerd.delivery.audio_worker import SLOTS, AudioWorker
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.handover import PoolReceiver
 from tunerd.delivery.key import watch_keys
@@ -40,6 +43,8 @@ class DeliveryService:
         self._workers: dict[str, dict[int, Worker]] = {}
         """By destination and number."""
         self._receiver = PoolReceiver(self._pools, self._ledger, self._clock, self._is_taking)
+        self._audio = None if ports.audio is None else AudioDelivery(ports, ports.audio)
+        self._audio_workers: dict[str, set[AudioWorker]] = {}
         self._check = SelfCheck(self._pools_with_workers, self._ledger, self._clock, self._emit)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,6 +68,9 @@ class DeliveryService:
             self._group = group
             for pool in self._pools.values():
                 self._start_workers(pool, group)
+            if self._audio is not None:
+                group.create_task(self._audio.resume(self._audio_stop()))
+                group.create_task(self._audio.watch(stop))
             group.create_task(self._run_timers())
             group.create_task(watch_keys(lambda: [(pool.name, pool.key) for pool in self._pools.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
@@ -74,9 +82,11 @@ class DeliveryService:
         return self._group is not None and not self._stop.is_set()
 
     def _drop_if_over(self, pool: DestinationPool) -> None:
-        if pool.is_retired and not self._workers.get(pool.name) and self._pools.get(pool.name) is pool:
+        busy = self._workers.get(pool.name) or self._audio_workers.get(pool.name)
+        if pool.is_retired and not busy and self._pools.get(pool.name) is pool:
             self._receiver.return_calls_of(pool)
             self._workers.pop(pool.name, None)
+            self._audio_workers.pop(pool.name, None)
             del self._pools[pool.name]
 
     def _is_over(self, pool: DestinationPool) -> bool:
@@ -87,6 +97,16 @@ class DeliveryService:
         if pool.settings.on_stop == "finish" or pool.settings.dry_run:
             return True
         return pool.has_nothing_due(self._stop_by) and not pool.handed
+
+    def _is_over_for_audio(self, pool: DestinationPool) -> bool:
+        """As `_is_over`, for workers that upload: with `on_stop: empty` they stay while a call with audio is due."""
+        if pool.is_retired or not self._stop.is_set() or pool.settings.on_stop == "finish" or pool.settings.dry_run:
+            return pool.is_retired or self._stop.is_set()
+        return self._stop_by < float("inf") and pool.audio.has_nothing_due(self._stop_by)
+
+    def _audio_stop(self) -> asyncio.Event:
+        """When uploads are no longer tried again: at a stop that only completes what is in flight."""
+        return self._stop if self._settings.on_stop == "finish" else asyncio.Event()
 
     # Beside the steps.
 
@@ -118,7 +138,7 @@ class DeliveryService:
         for pool in list(self._pools.values()):
             pool.is_retired = pool.name not in names
             if pool.is_retired:
-                pool.parking.notify_all()
+                pool.notify_all()
                 self._drop_if_over(pool)
         self._settings = settings
         stored = await self._stored_pauses() if new and self._group else {}
@@ -135,14 +155,17 @@ class DeliveryService:
         """The wall clock jumped by so much: what waits, waits as long as before. (The ledger has its own `shift`.)"""
         for pool in self._pools.values():
             pool.pacing.shift(seconds)
-            pool.parking.notify_all()
+            pool.notify_all()
 
     def statuses(self) -> tuple[DestinationStatus, ...]:
         return tuple(pool.status() for pool in self._pools.values())
 
     def idle(self) -> bool:
         """Nothing is in flight and nothing is due now (calls that back off or wait for a recording may be left)."""
-        return all(pool.is_idle() for pool in self._pools.values())
+        pools = self._pools.values()
+        if self._audio is not None and not (self._audio.is_idle() and all(pool.audio.has_nothing_due() for pool in pools)):
+            return False
+        return all(pool.is_idle() for pool in pools)
 
     def in_flight(self) -> int:
         return sum(pool.open_attempts() for pool in self._pools.values())
@@ -171,9 +194,11 @@ class DeliveryService:
 
     async def _notify_all_on_stop(self) -> None:
         await self._stop.wait()
+        if self._audio is not None:
+            self._audio.notice()
         self._stop_by = self._clock.now() + self._settings.drain_s
         for pool in self._pools.values():
-            pool.parking.notify_all()
+            pool.notify_all()
 
     async def _stored_pauses(self) -> dict[str, StoredPauses]:
         while not self._stop.is_set():
@@ -188,6 +213,26 @@ class DeliveryService:
             if number not in workers:
                 workers[number] = Worker(pool, number, self._ledger, self._clock, self._tell_failed, self._is_over)
                 group.create_task(self._work(pool, workers, workers[number]))
+        if self._audio is not None:
+            self._start_audio_workers(pool, group, self._audio)
+
+    def _start_audio_workers(self, pool: DestinationPool, group: asyncio.TaskGroup, audio: AudioDelivery) -> None:
+        workers = self._audio_workers.setdefault(pool.name, set())
+        taken = {worker.number for worker in workers}
+        for number in range(SLOTS):
+            if number not in taken:
+                worker = AudioWorker(
+                    pool, number, self._ports, audio, self._tell_failed, self._is_over_for_audio, self._audio_stop()
+                )
+                workers.add(worker)
+                group.create_task(self._work_with_audio(pool, workers, worker))
+
+    async def _work_with_audio(self, pool: DestinationPool, workers: set[AudioWorker], worker: AudioWorker) -> None:
+        try:
+            await worker.run()
+        finally:
+            workers.discard(worker)
+            self._drop_if_over(pool)
 
     async def _work(self, pool: DestinationPool, workers: dict[int, Worker], worker: Worker) -> None:
         try:
@@ -197,11 +242,17 @@ class DeliveryService:
             self._drop_if_over(pool)
 
     def _pools_with_workers(self) -> Sequence[tuple[DestinationPool, Sequence[Worker]]]:
-        return [(self._pools[name], list(workers.values())) for name, workers in self._workers.items()]
+        return [
+            (self._pools[name], [*workers.values(), *self._audio_workers.get(name, ())])
+            for name, workers in self._workers.items()
+        ]
 
     def _wake(self, destination: str) -> None:
         if (pool := self._pools.get(destination)) is not None:
             pool.parking.notify()
+            if self._audio is not None and self._ledger.gauges().audio.get(AudioState.PENDING):
+                pool.audio.parking.notify()
+                self._audio.notice()
 
     def _tell_failed(self, failed: Sequence[FailedCall]) -> None:
         for call in failed:

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked, Permit
-from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, WritePath
+from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
 from tunerd.record import record
 
 LEDGER_AGAIN_S: Final = 1.0
@@ -167,6 +168,10 @@ class Worker:
     async def _attempt(self) -> None:
         pool, permit, claimed = self._pool, self.permit, self.claimed
         assert permit is not None and claimed is not None  # noqa: S101, PT018 - see run
+        if claimed.to_sign is not None:
+            claimed = await self._signed(permit, claimed, claimed.to_sign)
+            if claimed is None:
+                return
         started_at = pool.started(claimed)
         try:
             outcome = await pool.upload(claimed)
@@ -182,6 +187,30 @@ class Worker:
         durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
         self.permit = self.claimed = None
         self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
+
+    async def _signed(self, permit: Permit, claimed: Claimed, wanted: UrlToSign) -> Claimed | None:
+        """The call with its body, for which the URL of its recording is signed first. None: it goes back, or is failed."""
+        pool = self._pool
+        signed = await pool.signer.sign(wanted, claimed.settled_at)
+        now = self._clock.now()
+        if not isinstance(signed, SignedUrl):
+            self.permit = self.claimed = None
+            pool.pacing.untouched(permit, claimed.agent, now)
+            durable = self._ledger.settle(claimed.row, signed, now)
+            self.settling = Settling(claimed=claimed, settlement=signed, pauses=None, durable=durable)
+            return None
+        frozen: Claimed | FailedCall | None = None
+        with suppress(LedgerUnavailable):
+            frozen = await self._ledger.freeze_signed(
+                claimed.row, pool.freeze(claimed.form), claimed.form, signed.url, signed.expires_at, now
+            )
+        if isinstance(frozen, Claimed):
+            self.claimed = frozen
+            return frozen
+        if frozen is not None:
+            self._tell_failed((frozen,))
+        self._give_back()
+        return None
 
     async def _see_settled(self) -> None:
         """Wait until the last call's settlement is durable, and report it. The ledger has it: if this wait is broken off, or

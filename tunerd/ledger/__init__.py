@@ -11,6 +11,7 @@ from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Stored
 from tunerd.ledger.protocols import (
     FAR_AT_ONCE,
     FAR_NOT_YET,
+    AudioPath,
     FarRule,
     FileQueries,
     GatherPath,
@@ -37,13 +38,17 @@ from tunerd.ledger.sending import (
     Settlement,
     StoredPauses,
     Unfrozen,
+    UploadRequest,
+    UrlToSign,
 )
+from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
 
 __all__ = [
-    "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "CallReceiver", "CheckAgain", "Claim", "Claimed",
-    "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries",
-    "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused",
-    "LedgerUnavailable", "Maintenance", "Matched", "OperatorActions", "Pick", "Positions", "PossibleGap", "Reservation",
-    "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate",
-    "Unfrozen", "WantedFile", "WritePath",
+    "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
+    "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended",
+    "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group",
+    "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
+    "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
+    "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",
+    "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.record import record
 
 
@@ -22,6 +22,8 @@ class Gauges:
     """Of that: calls that wait for their recording."""
     gathering_bytes: int = 0
     """Of that: documents of calls that are not complete."""
+    audio: Mapping[AudioState, int] = field(default_factory=dict)
+    """Calls whose audio tunerd uploads, by its state; failed audio that a person has dismissed is left out."""
     unmapped_bytes: int = 0
     """In addition: failed documents that no rule could map. They are kept whole until somebody acts, because the rules may be
     wrong and can be repaired; so they count towards `max_pending_bytes`."""
@@ -60,6 +62,8 @@ class StoredCall:
     tuner_call_id: str | None
     recording_location: str | None
     dismissed: bool = False
+    audio: AudioState = AudioState.NONE
+    """The life of its audio, if tunerd uploads it."""
 
 
 @record
@@ -80,11 +84,13 @@ class Story:
     events: Sequence[StoredEvent]
     waits_for: Sequence[str]
     """One line a strategy: what it looks for, and what it found. One more if only `on_missing: hold` keeps the call waiting."""
+    audio: str = ""
+    """How its audio reaches Tuner and how far that is, if tunerd uploads it."""
 
 
 @record
 class Filter:
-    """Which rows to list; an empty set does not filter."""
+    """Which rows to list; an empty set does not filter. Calls whose audio failed are among the failed ones, also if sent."""
 
     states: frozenset[State] = frozenset()
     reasons: frozenset[str] = frozenset()

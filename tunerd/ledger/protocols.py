@@ -1,8 +1,9 @@
 """What every ledger promises, in one long file because the contract is read as a whole.
 
-Eight protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), GatherPath, FileQueries and
-Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers and retention), Stranding.
-Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every implementation.
+Nine protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), AudioPath (delivery),
+GatherPath, FileQueries and Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers
+and retention), Stranding. Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every
+implementation.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import CallReceiver, Claim, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
 from tunerd.record import record
 
 
@@ -50,6 +52,7 @@ class WritePath(Protocol):
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
         only: int | None = None,
+        audio: PreparedAudio | None = None,
     ) -> Awaitable[Claim]:
         """Take one call of the destination, freeze its body if it has none, and hand it out as `sending`. Raises
         LedgerUnavailable, and then nothing is claimed. A call is eligible if:
@@ -57,17 +60,28 @@ class WritePath(Protocol):
         - its state is `due`, so it neither waits for its recording nor is claimed already;
         - its due time is at or before `due_by` (default: now);
         - its agent is not one of `not_agents`;
-        - with `only`, it is the call in this row; then `not_agents` does not apply.
+        - with `only`, it is the call in this row; then `not_agents` does not apply;
+        - its audio is not pending; or, with `only` and `audio`, it is: the claimant has a slot to upload it.
 
         Among the eligible calls `pick` decides. A call whose recording URL has expired by `now`, or whose body cannot be made,
-        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). Claims belong to this process: calls
-        that are `sending` when the ledger is opened become due again, with their frozen bodies."""
+        is not handed out: the next strategy answers, or the call fails (`Claim.failed`). A call whose recording is an object that
+        Tuner gets by a signed URL is handed out without a body (`Claimed.to_sign`). Claims belong to this process: calls that are
+        `sending` when the ledger is opened become due again, with their frozen bodies."""
+        ...
+
+    def freeze_signed(
+        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    ) -> Awaitable[Claimed | FailedCall | None]:
+        """Make the body of a claimed call that had a URL to sign. The URL counts as its recording's until `expires_at`; then,
+        if no attempt can have arrived, the next claim has it signed anew. A body that cannot be made fails the call. None: the
+        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed."""
         ...
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
         """Write how an attempt ended. The awaitable ends when it is durable (SQLite: committed, synchronous NORMAL).
 
         - Idempotent: a row that is not `sending` is left alone.
+        - With a target for the call's audio it is synced: once it is durable, a power cut does not lose the target.
         - The result is safe when this returns, whether anybody awaits the end or not: while the ledger cannot be written, it is
           kept in memory and tried again.
         - A claim that is asked for later is answered later."""
@@ -101,6 +115,64 @@ class WritePath(Protocol):
 
     def on_due(self, wake: Callable[[str], None]) -> None:
         """Call `wake(destination)` in the event loop whenever a commit may have made a call of the destination due earlier."""
+
+
+class AudioPath(Protocol):
+    """Audio that tunerd uploads. While it is pending, its call is due and only claimed with it (WritePath.claim)."""
+
+    async def next_audio(
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+    ) -> tuple[PendingAudio | None, float | None]:
+        """The call of the destination that is due first and whose audio is pending; none of the rows in `busy`, no call of
+        `not_agents`. Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
+        ...
+
+    async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
+        """Pending audio that nobody has looked at, of calls that are due now or later, in row order. Raises LedgerUnavailable."""
+        ...
+
+    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[None]:
+        """From now on exactly this audio is meant. Only the first look at a location counts."""
+        ...
+
+    def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
+        """The audio is not there yet: the call is due again at `due_at`. Queued and retried as with `settle`, as are the others
+        below."""
+        ...
+
+    def audio_unusable(self, row: int, ended: AudioEnded, now: float) -> "asyncio.Future[FailedCall | None]":
+        """The audio cannot be used, and the call was not sent. The call fails; or, if its plan says so, it is due without audio,
+        with the placeholder. Either way its audio is failed. A call that is not due with pending audio is left alone."""
+        ...
+
+    async def open_uploads(self) -> Sequence[AudioUpload]:
+        """Audio that is `uploading`. Asked at a start: nobody works at it. Raises LedgerUnavailable."""
+        ...
+
+    async def upload(self, row: int) -> AudioUpload | None:
+        """The same of one call. Raises LedgerUnavailable."""
+        ...
+
+    def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
+        """An attempt to upload it was in vain, and is repeated."""
+        ...
+
+    def upload_ended(self, row: int, ended: AudioEnded | None, now: float) -> Awaitable[None]:
+        """The audio is uploaded (None), or will not be. The target is erased. Idempotent: audio that is not `uploading` is left
+        alone."""
+        ...
+
+    async def leftovers(self) -> Sequence[Leftover]:
+        """Uploaded audio whose `after_upload` is to be carried out. Raises LedgerUnavailable."""
+        ...
+
+    def leftover_done(self, row: int) -> Awaitable[None]:
+        """`after_upload` was carried out, or cannot be."""
+        ...
+
+    async def audio_limit(self, destination: str) -> int | None:
+        """What the storage of the destination takes, as its last target said. Raises LedgerUnavailable."""
+        ...
 
 
 class GatherPath(Protocol):
@@ -324,5 +396,7 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(WritePath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol):
+class Ledger(
+    WritePath, AudioPath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol
+):
     """Everything; only app.py and the commands hold it whole."""

@@ -4,11 +4,11 @@ The fields of a record are the columns of its table (sql/columns.py). What a col
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from tunerd.call import AudioPlan, Fail, Form, OnMissing, State, Strategy
+from tunerd.call import AudioPlan, AudioState, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.matching import Seeker, Standing
@@ -92,6 +92,9 @@ class LedgerRow:
     """It has wants (manifest strategies)."""
     copies: bool = False
     """Its document was read at further places, too (table origin)."""
+    audio: AudioState = AudioState.NONE
+    """The life of its audio, if tunerd uploads it; table audio has the details. While it is `pending`, only who has a free
+    slot for an upload may claim the call."""
     event_count: int = -1
     """Events noted so far (-1: not known). This alone is no column."""
 
@@ -112,7 +115,8 @@ class LedgerRow:
         if self.kind is not RowKind.REFUSED:
             events.insert(0, StoredEvent(at=self.admitted_at, what="admitted", status=None, detail=""))
         if self.state is State.SENT:
-            said = self.detail or (f"Tuner's id {self.tuner_call_id}" if self.tuner_call_id else "")
+            said = "" if self.audio is AudioState.FAILED else self.detail
+            said = said or (f"Tuner's id {self.tuner_call_id}" if self.tuner_call_id else "")
             detail = f"attempt {self.attempts}" + (f": {said}" if said else "")
             events.append(StoredEvent(at=self.changed_at, what="sent", status=self.status, detail=detail))
         return sorted(events, key=lambda event: event.at)[-EVENTS_KEPT:]  # parts of it may have come after it was sent
@@ -121,7 +125,7 @@ class LedgerRow:
         return StoredCall(where=self.place, **{name: getattr(self, name) for name in _SHOWN})
 
 
-_SHOWN: Final = tuple(field.name for field in fields(StoredCall) if field.name != "where")
+_SHOWN: Final = tuple(one.name for one in fields(StoredCall) if one.name != "where")
 
 
 @record
@@ -229,3 +233,34 @@ class KeptRecording:
     def version(self) -> tuple[int, int]:
         """Orders two descriptions of one recording."""
         return (self.mtime_ns, self.offset)
+
+
+@record
+class KeptAudio:
+    """The audio of a call that tunerd uploads. Its state is in the call's row."""
+
+    row: int
+    """Of the call."""
+    location: str
+    plan: str
+    """JSON of the call's AudioPlan (sql/bodies.py), which is kept longer than the call's body."""
+    identity: str = ""
+    """What tells it from other audio at the same place; empty until it was looked at."""
+    extension: str = ""
+    channels: int = 1
+    size: int = 0
+    """In bytes, as it was looked at."""
+    looked_from: float
+    """Since when it is looked for."""
+    reason: str | None = None
+    detail: str = ""
+    """What is wrong, or what came of the last attempt to upload it."""
+    target: bytes | None = field(default=None, repr=False)
+    """Where Tuner wants it: the JSON of `recording_upload`. A secret, and only there while it is uploaded."""
+    expires_at: float | None = None
+    """Of the target."""
+    max_bytes: int | None = None
+    """What the storage takes, as the target says."""
+    attempts: int = 0
+    leftover: bool = False
+    """It is uploaded, and `after_upload` is still to be carried out."""

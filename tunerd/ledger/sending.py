@@ -6,8 +6,18 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
+from tunerd.ledger.uploading import AudioEnded, UploadTarget
 from tunerd.outcome import FailReason, PauseReason, RetryReason
 from tunerd.record import record
+
+
+@record
+class UploadRequest:
+    """What asks Tuner for a target to upload the call's audio to."""
+
+    extension: str
+    """Without a dot."""
+    channels: int
 
 
 @record
@@ -16,7 +26,12 @@ class Unfrozen:
 
     payload: bytes
     recording_url: str
+    """Or another location, from which `url_rule` makes the URL; or the placeholder of a call whose audio is uploaded."""
     checked_for: Form | None
+    url_rule: str = ""
+    upload: UploadRequest | None = None
+    with_placeholder: bool = False
+    """`recording_url` need not be a URL."""
 
 
 Freeze: TypeAlias = Callable[[Unfrozen], bytes | Refusal]
@@ -35,6 +50,15 @@ class Pick(StrEnum):
 
 
 @record
+class UrlToSign:
+    """An object of a bucket that Tuner gets by a signed URL."""
+
+    location: str
+    expires_s: float
+    """How long the URL should be valid."""
+
+
+@record
 class Claimed:
     """A call that one worker holds: its state is `sending` until it is settled or released."""
 
@@ -44,7 +68,7 @@ class Claimed:
     agent: str
     call_id: str
     body: bytes
-    """Frozen: the same bytes at every attempt."""
+    """Frozen: the same bytes at every attempt. Empty while there is a URL to sign."""
     form: Form
     attempts: int
     """Attempts before this one that counted."""
@@ -57,6 +81,8 @@ class Claimed:
     recording_expires_at: float | None = None
     read_from: str = ""
     """Where its document was read: path, or path@offset."""
+    to_sign: UrlToSign | None = None
+    """Its body is made with this URL (WritePath.freeze_signed)."""
 
 
 @record
@@ -115,6 +141,8 @@ class Delivered:
     status: int
     tuner_call_id: str | None
     already_there: bool
+    audio: UploadTarget | AudioEnded | None = None
+    """Of a call that was claimed with its audio: where the audio goes, or why it cannot."""
 
 
 @record

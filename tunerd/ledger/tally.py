@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Final
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Gauges
 from tunerd.ledger.rows import LedgerRow, RowKind
 
@@ -14,6 +14,7 @@ _OPEN: Final = frozenset(state for state in State if state.is_open)
 class Tally:
     def __init__(self) -> None:
         self.calls = dict.fromkeys(State, 0)
+        self.audio = dict.fromkeys(AudioState, 0)
         self.pending_bytes = 0
         self.waiting_bytes = 0
         self.gathering_bytes = 0
@@ -25,11 +26,19 @@ class Tally:
     def copy(self) -> "Tally":
         other = copy(self)
         other.calls = self.calls.copy()
+        other.audio = self.audio.copy()
         return other
 
     def add(self, row: LedgerRow, sign: int = 1) -> None:
         """Count a row, or with sign -1 take it away again."""
         self.add_rows(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
+        if row.audio is not AudioState.NONE:
+            self.add_audio(row.audio, row.dismissed, sign)
+
+    def add_audio(self, audio: AudioState, dismissed: bool, count: int) -> None:
+        """Count rows whose audio is in this state."""
+        if audio is not AudioState.NONE and not (audio is AudioState.FAILED and dismissed):
+            self.audio[audio] += count
 
     def add_rows(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:
         """Count rows that have these in common; `size` is of all of them together."""
@@ -53,6 +62,7 @@ class Tally:
             calls=dict(self.calls),
             oldest_at=dict(oldest_at),
             due_since=dict(due_since),
+            audio={state: count for state, count in self.audio.items() if state is not AudioState.NONE},
             pending_bytes=self.pending_bytes,
             waiting_bytes=self.waiting_bytes,
             gathering_bytes=self.gathering_bytes,

@@ -15,6 +15,7 @@ from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
+from tunerd.mapping.published import url_rule_problems
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
 from tunerd.mapping.scope import nearest
@@ -145,6 +146,8 @@ class Builder:
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
         self._own(compiler, problems)
+        if self.source.audio.url is not None:
+            problems += url_rule_problems(self.source.audio.url, self._path)
         if problems:
             raise ConfigError(problems)
         call, strategies, agent = made or (None, (), None)

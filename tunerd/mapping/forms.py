@@ -11,6 +11,7 @@ import orjson
 from tunerd.call import Form, Refusal
 from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
 from tunerd.mapping.limits import check_create_call
+from tunerd.mapping.published import published_url
 from tunerd.outcome import FailReason
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
@@ -22,16 +23,33 @@ def fields_not_carried(form: Form) -> frozenset[str]:
     return frozenset() if form is Form.CREATE_CALL else ONLY_CREATE_CALL
 
 
-def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, form: Form) -> bytes | Refusal:
-    """The body to post, or why the form does not take it.
+def freeze_body(
+    payload: bytes,
+    recording_url: str,
+    checked_for: Form | None,
+    form: Form,
+    *,
+    url_rule: str = "",
+    uploads: tuple[str, int] | None = None,
+    is_placeholder: bool = False,
+) -> bytes | Refusal:
+    """The body to post, or why the form does not take it. With `url_rule`, `recording_url` is another location, and the rule
+    gives its URL.
 
     `payload` is Payload.body_json and `checked_for` what came with it. create-call: the payload and recording_url; it is
     checked only where it was not yet. send-calls: exactly the fields of that form. Pure; the same arguments give the same bytes.
+    `uploads`: extension and channels of the audio for which the body asks Tuner for a target; `is_placeholder`: `recording_url`
+    need not be a URL.
     """
-    wrong = _url_problem(recording_url, form)
+    if url_rule:
+        published = published_url(url_rule, recording_url)
+        if isinstance(published, Refusal):
+            return published
+        recording_url = published
+    wrong = None if is_placeholder else _url_problem(recording_url, form)
     if wrong is not None:
         return wrong
-    if form is Form.CREATE_CALL and checked_for is Form.CREATE_CALL:
+    if form is Form.CREATE_CALL and checked_for is Form.CREATE_CALL and uploads is None:
         return b"".join((payload[:-1], b',"recording_url":', orjson.dumps(recording_url), b"}"))
     try:
         fields = orjson.loads(payload)
@@ -40,12 +58,21 @@ def freeze_body(payload: bytes, recording_url: str, checked_for: Form | None, fo
     if form is Form.SEND_CALLS:
         return orjson.dumps(_send_calls(fields, recording_url))
     fields["recording_url"] = recording_url
+    if uploads is not None:
+        _ask_for_target(fields, *uploads)
     wrong = check_create_call(fields)
     if wrong is not None:
         return _refusal(
             wrong.where, f"{wrong.what}. It was mapped before the form was create-call: correct the rule, then {_AGAIN}"
         )
     return orjson.dumps(fields)
+
+
+def _ask_for_target(fields: dict[str, Any], extension: str, channels: int) -> None:
+    """Two channels are two speakers. Which one is the caller's, only a rule can tell (`recording_s3_caller_channel`)."""
+    fields["recording_file_extension"] = extension
+    if channels == 2:
+        fields.setdefault("recording_s3_multi_channel", True)
 
 
 def _refusal(where: str, what: str) -> Refusal:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from tunerd import audio_events as ae
 from tunerd import events as e
 from tunerd.clock import Clock
 from tunerd.ops.log_writer import LINES_A_MINUTE, LevelName, LogLevel, LogWriter
@@ -125,6 +126,12 @@ def _delivery_line(event: e.Event, hints: Mapping[PauseReason, str]) -> Line | N
             return Line("info", "resumed", {
                 "destination": event.destination, "agent": event.agent, "reason": event.reason.value,
                 "lasted_s": round(event.lasted_s, 1)}, _storm_of(event.reason))  # fmt: skip
+        case ae.AudioFailed() if not event.holds_call:
+            return Line("warning", "the audio of a call does not reach Tuner", {
+                "source": event.source, "call_id": event.call_id, "reason": event.reason.value, "what": event.what,
+                "path": event.path, "hint": "tunerd failed"}, "audio failed")  # fmt: skip
+        case ae.AudioNotDisposed():
+            return Line("warning", "after_upload failed", {"source": event.source, "why": event.why}, "after_upload failed")
         case e.Unanswered():
             return Line("warning", "no answer from Tuner yet", {
                 "destination": event.destination, "base_url": event.base_url, "detail": event.detail,
@@ -142,6 +149,12 @@ def _delivery_line(event: e.Event, hints: Mapping[PauseReason, str]) -> Line | N
             return Line("warning", "calls are stranded: their destination or manifest source is not configured", {
                 "waiting": event.waiting, "due": event.due, kind: name,
                 "hint": f"restore it, or map them again with the current rules: tunerd remap --state {states}"})  # fmt: skip
+        case e.BucketPaused():
+            return Line("warning", "recordings of a bucket cannot be signed; their calls wait", {
+                "bucket": event.bucket, "detail": event.what})  # fmt: skip
+        case e.BucketResumed():
+            return Line("info", "recordings of a bucket can be signed again", {
+                "bucket": event.bucket, "after_s": round(event.lasted_s)})  # fmt: skip
         case e.KeyChanged():
             return Line("info", "key changed", {"destination": event.destination})
         case _:
@@ -261,6 +274,14 @@ def _detail(event: e.Event) -> Line | None:
                 "recording found",
                 {"source": event.source, "call_id": event.call_id, "waited_s": round(event.waited_s, 1)},
             )
+        case ae.AudioUploaded():
+            return Line("debug", "audio uploaded", {
+                "source": event.source, "call_id": event.call_id, "bytes": event.size,
+                "attempts": event.attempts})  # fmt: skip
+        case ae.AudioRetried():
+            return Line("debug", "upload of audio to be retried", {
+                "source": event.source, "call_id": event.call_id, "detail": event.detail,
+                "attempts": event.attempts})  # fmt: skip
         case e.DocumentIgnored():
             return Line("debug", "document ignored by the rules", {"source": event.source})
         case e.CallRetried():

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.config.text_forms import REMOVED
 from tunerd.ledger import Gauges
 from tunerd.ops.measures import LedgerLimits, LedgerMeasures
@@ -39,6 +39,10 @@ def _of_states(gauges: Gauges, now: float) -> Iterator[Metric]:
     for state in State:
         calls.add_metric((state.value,), gauges.calls.get(state, 0))
     yield calls
+    audio = _family("calls_audio", "Calls whose audio tunerd uploads; failed: until it is dismissed.", "audio")
+    for one in (one for one in AudioState if one is not AudioState.NONE):
+        audio.add_metric((one.value,), gauges.audio.get(one, 0))
+    yield audio
     oldest = _family("oldest_call_age_seconds", "Time since the oldest open call was admitted; 0: none.", "state")
     for state in (state for state in State if state.is_open):
         at = gauges.oldest_at.get(state)

@@ -16,13 +16,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tunerd import audio_events as ae
 from tunerd import events as e
 from tunerd.config.text_forms import REMOVED
 from tunerd.ops.counting import ATTEMPT_BUCKETS, DestinationCounts, HistogramCounts, SourceCounts
 from tunerd.ops.gauges import Gauged, gauge_families
-from tunerd.outcome import RetryReason
+from tunerd.outcome import AudioReason, RetryReason
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused", "unconfirmed")
+AUDIO_OUTCOMES: Final = ("uploaded", "retry", *(reason.value for reason in AudioReason))
 
 _SOURCE_COUNTERS: Final = (
     ("calls_admitted", "Calls that entered the ledger.", "admitted"),
@@ -71,6 +73,8 @@ class Metrics:
         self._by_destination: dict[str, DestinationCounts] = {}
         self._already_there = 0
         self._retried = {reason.value: 0 for reason in RetryReason}
+        self._audio = dict.fromkeys(AUDIO_OUTCOMES, 0)
+        self._audio_bytes = 0
         self._stuck = {kind.value: 0 for kind in e.StuckKind}
         self._upload = {outcome: HistogramCounts(ATTEMPT_BUCKETS) for outcome in OUTCOMES}
         self._reload_ok, self._reload_at = True, now()
@@ -119,6 +123,7 @@ class Metrics:
             e.CallDuplicate: self._call_duplicate, e.DocumentIgnored: self._document_ignored,
             e.LinesIgnored: self._lines_ignored, e.PartsLate: self._parts_late, e.FileDisposed: self._file_disposed,
             e.ConfigReloaded: self._config_reloaded, e.ConfigRefused: self._config_refused, e.Stuck: self._found_stuck,
+            ae.AudioUploaded: self._audio_uploaded, ae.AudioRetried: self._audio_retried, ae.AudioFailed: self._audio_failed,
         }  # fmt: skip
 
     def _of(self, source: str) -> SourceCounts:
@@ -196,6 +201,16 @@ class Metrics:
     def _found_stuck(self, event: e.Stuck) -> None:
         self._stuck[event.what.value] += event.count
 
+    def _audio_uploaded(self, event: ae.AudioUploaded) -> None:
+        self._audio["uploaded"] += 1
+        self._audio_bytes += event.size
+
+    def _audio_retried(self, _: ae.AudioRetried) -> None:
+        self._audio["retry"] += 1
+
+    def _audio_failed(self, event: ae.AudioFailed) -> None:
+        self._audio[event.reason.value] += 1
+
     # The families.
 
     def _counted(self) -> Iterator[Metric]:
@@ -212,6 +227,9 @@ class Metrics:
         yield _counter("calls_retried", "Attempts that will be retried.", ("reason",), retried)
         stuck = [((what,), n) for what, n in self._stuck.items()]
         yield _counter("stuck", "What the self-check of delivery found stuck and repaired.", ("what",), stuck)
+        text = "Attempts to upload audio, by what came of them: uploaded, retry, or why the audio does not reach Tuner."
+        yield _counter("audio_uploads", text, ("outcome",), [((outcome,), n) for outcome, n in self._audio.items()])
+        yield _counter("audio_upload_bytes", "Bytes of audio that were uploaded whole.", (), [((), self._audio_bytes)])
         yield _counter("calls_already_there", "First attempts that Tuner answered with 409.", (), [((), self._already_there)])
         text = "Uploads that ended, by the class of the answer's HTTP status; none: without an answer."
         answers = [((label, status), n) for label, counts in self._by_label.items() for status, n in counts.responses.items()]

@@ -76,7 +76,7 @@ def story(stories: Sequence[StoryRow], status: StatusDocument, viewer: Viewer) -
 def _story(one: StoryRow, status: StatusDocument, viewer: Viewer) -> Sequence[Html]:
     call = one.call
     dismissed = badge("calm", "dismissed") if call.dismissed else NOTHING
-    facts = [*facts_of(call, status), *(("read from", place(origin.path, origin.offset)) for origin in one.origins)]
+    facts = [*facts_of(call, status, one.audio), *(("read from", place(origin.path, origin.offset)) for origin in one.origins)]
     table = tag("table", *(tag("tr", tag("th", name), tag("td", value)) for name, value in facts), class_="facts")
     is_failed = call.state == "failed" and not call.dismissed
     do = tag("p", tag("span", "do: ", class_="dim"), to_do(call, selection(call))) if is_failed else NOTHING

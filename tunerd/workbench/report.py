@@ -53,6 +53,8 @@ def lines(view: View, *, rules: bool = False, whole: bool = False) -> Iterator[s
             yield f"    {number + 1}. {strategy['rule']}"
             given = strategy["url"] or strategy["key"]
             yield from wrapped(strategy["answer"] + (f": {short(given, 200)}" if given else ""), "       ")
+        if view["audio"]:
+            yield from wrapped(f"How its audio reaches Tuner: {view['audio']}", "    ")
     if rules:
         yield ""
         yield "  Rules"

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from tunerd.call import Refusal
+from tunerd.call import Publish, Refusal
 from tunerd.mapping.neighbours import FASTEST_PER_S, TIMES_APART
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind
@@ -73,12 +73,21 @@ def view_of(evaluation: Evaluation) -> View:
              "key": getattr(one.strategy, "key", None)}
             for one in explanation.strategies
         ],
+        "audio": None if call is None or call.audio is None else _WAYS[call.audio.publish],
         "unknown": {
             rule.path: dict(call.unknown) for rule in rules for call in rule.calls.values() if call.unknown
         },
         "rules": [_rule_json(rule) for rule in rules],
     }  # fmt: skip
     return made
+
+
+_WAYS: Final[Mapping[Publish, str]] = {
+    Publish.UPLOAD: "a URL is sent as it is; a file or an object is uploaded to Tuner's storage (audio: upload)",
+    Publish.PRESIGN: "a URL is sent as it is; of an object in a bucket a signed URL is sent (audio: presign)",
+    Publish.URL: "a URL is sent as it is; of everything else the URL that the rule of audio.publish makes is sent",
+}
+"""How the audio of a call reaches Tuner."""
 
 
 def origin_of(document: View) -> str:

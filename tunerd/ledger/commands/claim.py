@@ -4,14 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tunerd.call import Call, Form, Refusal, State
-from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, Reservation, Unfrozen
+from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
+from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
 from tunerd.ledger.body_delta import apply_delta, delta_of
+from tunerd.ledger.commands.audio_life import body_parts, prepare
 from tunerd.ledger.commands.join import fail, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
 from tunerd.record import record
 
@@ -23,6 +26,12 @@ _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
     where="ledger",
     what="its stored payload is gone (the ledger was damaged); `tunerd retry` reads the document again",
+)
+_SIGNATURE_OVER: Final = Refusal(
+    reason=FailReason.RECORDING_EXPIRED,
+    where="audio.expires",
+    what="its signed URL has expired, and an earlier attempt may have arrived with it; look in Tuner whether the call is there. "
+    "If it is not, `tunerd retry` signs a new one",
 )
 
 
@@ -38,6 +47,8 @@ class ClaimRequest:
     not_agents: frozenset[str]
     due_by: float | None
     only: int | None = None
+    audio: PreparedAudio | None = None
+    """With `only`: the call's audio, and its claimant has a slot for the upload."""
 
     @property
     def by(self) -> float:
@@ -93,6 +104,8 @@ def hand_over(
         for call, row in new:
             if not left or row.destination != offer.destination or row.state is not State.DUE or (row.due_at or 0.0) > now:
                 continue
+            if row.audio is AudioState.PENDING:
+                continue
             store.bodies.payload_is(row.row, call.payload, call.checked_for)
             claimed = _try(store, row, ask, failed)
             if claimed is not None:
@@ -106,10 +119,18 @@ def hand_over(
 def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     failed: list[FailedCall] = []
     row, claimed = store.calls.get(number), None
-    if row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.by:
+    if row is not None and _may_claim(store, row, ask):
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
     return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+
+
+def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
+    if row.state is not State.DUE or row.destination != ask.destination or (row.due_at or 0.0) > ask.by:
+        return False
+    if row.audio is not AudioState.PENDING:
+        return ask.audio is None
+    return ask.audio is not None and prepare(store, row, ask.audio)
 
 
 def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Claim:
@@ -124,12 +145,19 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
 
 def _try(store: Store, row: LedgerRow, ask: ClaimRequest, failed: list[FailedCall]) -> Claimed | None:
     """Hand the call out. None: its URL had expired or its body could not be made; if that failed it, `failed` has it."""
-    if row.recording_expires_at is not None and row.recording_expires_at <= ask.now:
-        ended: Matched | FailedCall | bytes | None = _expire(store, row, ask.now)
+    to_sign = _to_sign(store, row)
+    is_over = row.recording_expires_at is not None and row.recording_expires_at <= ask.now
+    if is_over and (to_sign is None or (row.form is not None and row.may_have_arrived)):
+        ended: Matched | FailedCall | bytes | None = (
+            _expire(store, row, ask.now) if to_sign is None else fail(store, row, _SIGNATURE_OVER, ask.now, Move.END)
+        )
+    elif to_sign is not None and (row.form is None or is_over):
+        store.thaw(row)
+        return _hand_out(store, row, b"", ask.form, ask.now, to_sign)
     else:
         ended = _freeze(store, row, ask.form, ask.freeze, ask.now)
         if isinstance(ended, bytes):
-            return _hand_out(store, row, ended, ask.now)
+            return _hand_out(store, row, ended, ask.form, ask.now)
     if isinstance(ended, FailedCall):
         failed.append(ended)
     return None
@@ -143,17 +171,41 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, recording_location=fresh.location, recording_expires_at=fresh.expires_at)
+        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now, identity=fresh.identity))
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))
     if row.seeks:
         store.wants.seek(row.row, True)
-    store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+    store.change(row, joined=None, **located(store, row, None, None, now))
     return resolve(store, row, now)
 
 
-def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float) -> bytes | FailedCall:
+def _to_sign(store: Store, row: LedgerRow) -> UrlToSign | None:
+    """Of a call whose recording is an object that Tuner gets by a signed URL."""
+    if row.recording_location is None or stored_location(row.recording_location).kind is not LocationKind.OBJECT:
+        return None
+    plan = store.bodies.audio_plan(row.row)
+    if plan is None or plan.publish is not Publish.PRESIGN:
+        return None
+    return UrlToSign(location=row.recording_location, expires_s=plan.expires_s)
+
+
+def freeze_signed(
+    store: Store, row_id: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+) -> Claimed | FailedCall | None:
+    """See WritePath.freeze_signed."""
+    row = store.claimed_row(row_id)
+    if row is None or row.state is not State.SENDING or row.form is not None:
+        return None
+    body = _freeze(store, row, form, freeze, now, url)
+    if isinstance(body, FailedCall):
+        return body
+    store.change(row, form=row.form, patch=row.patch, frozen_by_claim=True, recording_expires_at=expires_at)
+    return _claimed(store, row, body, form, now)
+
+
+def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float, signed_url: str = "") -> bytes | FailedCall:
     """The exact bytes to post; they are chosen once."""
     if row.form is not None:
         row.frozen_by_claim = False
@@ -162,7 +214,16 @@ def _freeze(store: Store, row: LedgerRow, form: Form, freeze: Freeze, now: float
     payload, checked_for = store.bodies.payload(row.row)
     if payload is None:
         return fail(store, row, _LOST, now, Move.END)
-    made = freeze(Unfrozen(payload=payload, recording_url=row.recording_location or "", checked_for=checked_for))
+    (location, upload), rule = body_parts(store, row), ""
+    if row.audio is AudioState.NONE:
+        location = signed_url or location
+        if location and stored_location(location).kind is not LocationKind.URL:
+            plan = store.bodies.audio_plan(row.row)
+            rule = plan.url_rule if plan is not None else ""
+    made = freeze(
+        Unfrozen(payload=payload, recording_url=location, checked_for=checked_for, url_rule=rule, upload=upload,
+                 with_placeholder=row.audio is not AudioState.NONE)
+    )  # fmt: skip
     if isinstance(made, Refusal):
         return fail(store, row, made, now, Move.END)
     row.patch = delta_of(payload, made)
@@ -180,15 +241,22 @@ def _frozen(store: Store, row: LedgerRow) -> bytes | None:
     return None if payload is None else apply_delta(payload, row.patch)
 
 
-def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
-    clock = _clock(store, row.destination, row.agent, now)
-    paused_s = 0.0 if row.first_attempt_at is None else max(0.0, clock - row.paused_before_s)
+def _hand_out(store: Store, row: LedgerRow, body: bytes, form: Form, now: float, to_sign: UrlToSign | None = None) -> Claimed:
     columns: dict[str, object] = {"claimed_at": now}
     if row.frozen_by_claim:
         columns |= {"form": row.form, "patch": row.patch}
     if row.first_attempt_at is None:
-        columns["paused_before_s"] = clock
+        columns["paused_before_s"] = _clock(store, row.destination, row.agent, now)
+    if to_sign is not None:
+        columns["recording_expires_at"] = None
     store.move(row, Move.CLAIM, State.SENDING, now, frozen_by_claim=row.frozen_by_claim, **columns)
+    return _claimed(store, row, body, form, now, to_sign)
+
+
+def _claimed(store: Store, row: LedgerRow, body: bytes, form: Form, now: float, to_sign: UrlToSign | None = None) -> Claimed:
+    paused_s = 0.0
+    if row.first_attempt_at is not None:
+        paused_s = max(0.0, _clock(store, row.destination, row.agent, now) - row.paused_before_s)
     return Claimed(
         row=row.row,
         source=row.source,
@@ -196,7 +264,7 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
         agent=row.agent,
         call_id=row.call_id or "",
         body=body,
-        form=row.form or Form.CREATE_CALL,
+        form=row.form or form,
         attempts=row.attempts,
         first_attempt_at=row.first_attempt_at,
         paused_s=paused_s,
@@ -204,6 +272,7 @@ def _hand_out(store: Store, row: LedgerRow, body: bytes, now: float) -> Claimed:
         ended_at_ms=row.ended_at_ms,
         recording_expires_at=row.recording_expires_at,
         read_from=row.read_from,
+        to_sign=to_sign,
     )
 
 

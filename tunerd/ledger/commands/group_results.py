@@ -9,6 +9,7 @@ from tunerd.ledger import AdmitVerdict, CheckAgain, Discard, FailedCall, Gathere
 from tunerd.ledger.commands.collect import LEFT_OUT_KEPT_S, LEFT_OUT_MOST_BYTES, MOST_BYTES, is_replaceable, note_late, take_back
 from tunerd.ledger.commands.cut import cut_of
 from tunerd.ledger.commands.join import match, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.commands.place_call import SAME_START_MS, again, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
 from tunerd.ledger.rows import Body, KeptGroup, LedgerRow, RowKind
@@ -191,6 +192,6 @@ def _leave_out(store: Store, group: KeptGroup, row: LedgerRow, now: float) -> No
     if row.seeks:
         store.wants.set(row.row, ())
         store.change(row, seeks=False)
-    store.move(row, Move.REWRITE, State.IGNORED, now, kind=RowKind.GROUP, due_at=None, recording_location=None,
-               recording_expires_at=None, joined=None, reason=None, place="", detail="", dismissed=False)  # fmt: skip
+    store.move(row, Move.REWRITE, State.IGNORED, now, kind=RowKind.GROUP, due_at=None, joined=None, reason=None, place="",
+               detail="", dismissed=False, **located(store, row, None, None, now))  # fmt: skip
     store.history.add(row, now, "ignored")

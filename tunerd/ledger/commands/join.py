@@ -6,6 +6,7 @@ from typing import Final
 from tunerd.call import ManifestStrategy, Refusal, State, Strategy
 from tunerd.file_pattern import FILES
 from tunerd.ledger import FailedCall, Matched
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
 from tunerd.ledger.matching import Candidate, Partner, Standing, Tie, closeness, partners, taken_from
 from tunerd.ledger.matching_words import tie_words
@@ -144,12 +145,11 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 State.DUE,
                 now,
                 due_at=now,
-                recording_location=decision.location,
-                recording_expires_at=decision.expires_at,
                 joined=decision.position,
                 reason=None,
                 place="",
                 detail="",
+                **located(store, row, decision.location, decision.expires_at, now, identity=decision.identity),
             )
             if row.seeks:
                 store.wants.seek(row.row, False)
@@ -164,7 +164,7 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 if row.due_at != decision.at:
                     store.change(row, due_at=decision.at)
             else:
-                store.move(row, move, State.WAITING, now, due_at=decision.at, recording_location=None, recording_expires_at=None)
+                store.move(row, move, State.WAITING, now, due_at=decision.at, **located(store, row, None, None, now))
             return None
         case Exhausted():
             if row.state is State.FAILED and move is Move.DECIDE:

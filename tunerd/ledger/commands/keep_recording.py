@@ -9,6 +9,7 @@ from typing import Final
 from tunerd.call import Recording, State
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import KeptRecording, LedgerRow, Want
 from tunerd.ledger.sql.store import Store
@@ -74,11 +75,11 @@ def _describe_again(
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
         if described.location is not None:
-            store.change(row, recording_location=described.location, recording_expires_at=described.expires_at)
+            store.change(row, **located(store, row, described.location, described.expires_at, now, identity=described.identity))
             return None
         store.wants.answer(row.row, joined.position, Absence(at=now))  # there is none after all
         store.wants.seek(row.row, True)
-        store.change(row, recording_location=None, recording_expires_at=None, joined=None)
+        store.change(row, joined=None, **located(store, row, None, None, now))
         return resolve(store, row, now)
     if described.location is None or not (row.state is State.WAITING or is_revivable(row)):
         return None
@@ -108,12 +109,11 @@ def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, n
         State.DUE,
         now,
         due_at=now,
-        recording_location=described.location,
-        recording_expires_at=described.expires_at,
         joined=want.position,
         reason=None,
         place="",
         detail="",
+        **located(store, row, described.location, described.expires_at, now, identity=described.identity),
     )
     store.wants.answer(row.row, want.position, None)
     store.wants.seek(row.row, False)

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Filter, StoredCall, Story
+from tunerd.ledger.audio_words import audio_words
 from tunerd.ledger.commands.join import look
 from tunerd.ledger.matching_words import waits_for
 from tunerd.ledger.rows import LedgerRow
@@ -30,7 +31,8 @@ def _terms(where: Filter) -> tuple[list[str], list[object]]:
     values: list[object] = []
     if where.states:
         # Named in the text, so that the small indexes of single states can be used.
-        terms.append(" OR ".join(f"state = '{State(state)}'" for state in sorted(where.states)).join("()"))
+        states = [f"state = '{State(state)}'" for state in sorted(where.states)]
+        terms.append(" OR ".join([*states, *(["audio = 'failed'"] if State.FAILED in where.states else [])]).join("()"))
     columns = (
         ("reason", where.reasons), ("source", where.sources), ("destination", where.destinations), ("call_id", where.call_ids)
     )  # fmt: skip
@@ -57,6 +59,7 @@ def story(store: Store, call_id: str) -> Sequence[Story]:
             origins=sorted({(path, offset) for _, path, offset in store.history.origins(row, MOST_ROWS)}),
             events=row.story(store.history.events(row)),
             waits_for=_waits_for(store, row),
+            audio=audio_words(row, store.audios.get(row.row)) if row.audio is not AudioState.NONE else "",
         )
         for row in store.calls.named(call_id)[:MOST_ROWS]
     ]

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from tunerd.call import Call, RefusedDocument, State
+from tunerd.call import AudioState, Call, RefusedDocument, State
 from tunerd.ledger.commands.join import resolve
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.commands.place_call import SAME_START_MS, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
 from tunerd.ledger.rows import RowKind
@@ -60,9 +61,10 @@ def requeue(store: Store, row_id: int, now: float) -> State:
     }
     is_served = row.recording_expires_at is None or row.recording_expires_at > now
     if row.recording_location is not None and is_served:
-        store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh)
+        again = located(store, row, row.recording_location, row.recording_expires_at, now)
+        store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, **fresh, **again)
     else:
-        unserved = {"recording_location": None, "recording_expires_at": None}
+        unserved = located(store, row, None, None, now)
         store.move(row, Move.REQUEUE, State.WAITING, now, due_at=now, **fresh, **unserved)
         if row.seeks:
             store.wants.seek(row.row, True)
@@ -76,9 +78,11 @@ def dismiss(store: Store, rows: Sequence[int], now: float) -> int:
     count = 0
     for row_id in rows:
         row = store.calls.get(row_id)
-        if row is None or row.state is not State.FAILED or row.dismissed:
+        if row is None or not (row.state is State.FAILED or row.audio is AudioState.FAILED) or row.dismissed:
             continue
         store.change(row, dismissed=True)
+        if row.state is State.SENT:
+            store.may_be_disposable(row)
         if row.seeks:
             store.wants.seek(row.row, False)
         store.history.add(row, now, "dismissed")

@@ -14,9 +14,11 @@ _UNHELD: Final = "it was marked as being sent, but no worker held it"
 
 
 def reclaim(store: Store, row: LedgerRow, now: float, why: str = _ENDED) -> None:
-    """A call that was being sent is due again, with its body: no worker holds it, and nobody knows whether it arrived."""
+    """A call that was being sent is due again, with its body: no worker holds it, and nobody knows whether it arrived. One
+    without a body (its URL was being signed) was not sent."""
     if may(row.state, Move.RELEASE):
-        store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=True, frozen_by_claim=False)
+        arrived = row.may_have_arrived or row.form is not None
+        store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at, may_have_arrived=arrived, frozen_by_claim=False)
         store.history.add(row, now, "interrupted", detail=f"attempt {row.attempts + 1}: {why}")
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from tunerd.call import Call, Fragment, IgnoredDocument, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Continued
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
@@ -50,7 +51,8 @@ def refuse_into(store: Store, row: LedgerRow, refused: RefusedDocument, now: flo
     columns = _columns(refused) | {
         "kind": RowKind.GROUP if row.gathers else RowKind.REFUSED,
         "call_id": refused.call_id or (row.call_id if row.gathers else None),
-        **dict.fromkeys(("due_at", "recording_location", "recording_expires_at", "joined")),
+        **dict.fromkeys(("due_at", "joined")),
+        **located(store, row, None, None, now),
     }
     if not note:
         store.change(row, **columns)

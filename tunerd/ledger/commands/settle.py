@@ -1,11 +1,13 @@
 """Settle and release: a worker gives a call back; and the pauses of its destination are stored."""
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Deferred, Delivered, Ended, Settlement, StoredPauses
+from tunerd.ledger.commands.audio_life import delivered
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.location import without_secrets
 from tunerd.outcome import FailReason
 
 
@@ -34,6 +36,7 @@ def _attempted(row: LedgerRow) -> dict[str, object]:
 def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
     if row.form is not None and row.patch is None:
         store.bodies.drop_frozen(row.row)
+    failed = store.audios.get(row.row) if row.audio is AudioState.FAILED else None  # it was sent without its audio
     store.move(
         row,
         Move.DELIVER,
@@ -42,12 +45,15 @@ def _deliver(store: Store, row: LedgerRow, done: Delivered, now: float) -> None:
         due_at=None,
         status=done.status,
         tuner_call_id=done.tuner_call_id,
-        reason=None,
-        detail="Tuner already had it" if done.already_there else "",
+        reason=None if failed is None else failed.reason,
+        detail=failed.detail if failed is not None else "Tuner already had it" if done.already_there else "",
+        recording_location=None if row.recording_location is None else without_secrets(row.recording_location),
         form=None,
         patch=None,
         **_attempted(row),
     )
+    if done.audio is not None and row.audio is AudioState.PENDING:
+        delivered(store, row, done.audio, now)
     store.bodies.note_sent(row.row)
     if row.gathers:
         store.groups.compact(row.row)
@@ -73,6 +79,7 @@ def _defer(store: Store, row: LedgerRow, done: Deferred, now: float) -> None:
 
 
 def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
+    was_sent = row.form is not None  # without a body its URL could not be signed
     store.move(
         row,
         Move.END,
@@ -82,11 +89,12 @@ def _end(store: Store, row: LedgerRow, done: Ended, now: float) -> None:
         status=done.status,
         reason=done.reason.value,
         detail=done.detail,
-        may_have_arrived=row.may_have_arrived or done.reason is not FailReason.REJECTED,
+        may_have_arrived=row.may_have_arrived or (was_sent and done.reason is not FailReason.REJECTED),
         frozen_by_claim=False,
-        **_attempted(row),
+        **(_attempted(row) if was_sent else {}),
     )
-    why = f"attempt {row.attempts}, {done.reason.value}: {done.detail}"
+    tried = f"attempt {row.attempts}, " if was_sent else ""
+    why = f"{tried}{done.reason.value}: {done.detail}"
     store.history.add(row, now, "failed", done.status, why)
 
 

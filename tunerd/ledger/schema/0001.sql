@@ -44,21 +44,25 @@ CREATE TABLE call (
     dismissed INTEGER NOT NULL,
     seeks INTEGER NOT NULL,
     copies INTEGER NOT NULL,
-    patch BLOB
+    patch BLOB,
+    audio TEXT NOT NULL                   -- none | pending | uploading | uploaded | failed: audio that tunerd uploads
 ) STRICT;
 
 CREATE UNIQUE INDEX call_holder ON call (call_id, agent, workspace) WHERE kind = 'call';
 CREATE INDEX call_namesake ON call (call_id) WHERE kind <> 'call' AND call_id IS NOT NULL;
 CREATE INDEX call_place ON call (source, path, "offset");
-CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due';
-CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due';
-CREATE INDEX call_due_row ON call (destination) WHERE state = 'due';
-CREATE INDEX call_expiring ON call (destination, recording_expires_at) WHERE state = 'due' AND recording_expires_at IS NOT NULL;
+CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_due_row ON call (destination) WHERE state = 'due' AND audio <> 'pending';
+CREATE INDEX call_expiring ON call (destination, recording_expires_at)
+    WHERE state = 'due' AND audio <> 'pending' AND recording_expires_at IS NOT NULL;
+CREATE INDEX call_audio_due ON call (destination, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_open ON call (audio) WHERE audio = 'uploading';
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
 CREATE INDEX call_gathering ON call (state) WHERE state = 'gathering';
 CREATE INDEX call_ended ON call (state, changed_at) WHERE state IN ('sent', 'failed', 'ignored');
-CREATE INDEX call_failed ON call (state) WHERE state = 'failed';
+CREATE INDEX call_failed ON call (dismissed) WHERE state = 'failed' OR audio = 'failed';
 CREATE INDEX call_failed_body ON call (state, changed_at) WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed = 1);
 
 -- What a row is made of. `payload` comes before `document`, so that reading one does not page through the other.
@@ -76,6 +80,28 @@ CREATE TABLE frozen (
     row INTEGER PRIMARY KEY,
     body BLOB NOT NULL
 ) STRICT;
+
+-- Audio that tunerd uploads. `target` is a secret; it is there only while the audio is uploaded.
+CREATE TABLE audio (
+    row INTEGER PRIMARY KEY,
+    location TEXT NOT NULL,
+    plan TEXT NOT NULL,                   -- JSON
+    identity TEXT NOT NULL,               -- '' until it was looked at
+    extension TEXT NOT NULL,
+    channels INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    looked_from REAL NOT NULL,
+    reason TEXT,
+    detail TEXT NOT NULL,
+    target BLOB,
+    expires_at REAL,
+    max_bytes INTEGER,
+    attempts INTEGER NOT NULL,
+    leftover INTEGER NOT NULL
+) STRICT;
+CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
+CREATE INDEX audio_embedded ON audio (location) WHERE location LIKE 'embedded:%';
+CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.
 CREATE TABLE origin (

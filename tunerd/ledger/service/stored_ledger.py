@@ -17,6 +17,8 @@ from tunerd.ledger import (
     Admitted,
     CallReceiver,
     Claim,
+    Claimed,
+    Delivered,
     DiskUse,
     FailedCall,
     FarRule,
@@ -29,6 +31,7 @@ from tunerd.ledger import (
     GroupResult,
     LedgerUnavailable,
     Pick,
+    PreparedAudio,
     Retention,
     Settlement,
     StoredCall,
@@ -37,9 +40,20 @@ from tunerd.ledger import (
     Stranded,
     WantedFile,
 )
-from tunerd.ledger.commands import admit, claim, group_results, listing, operator_actions, reclaim, settle, strand, timers
+from tunerd.ledger.commands import (
+    admit,
+    claim,
+    group_results,
+    listing,
+    operator_actions,
+    reclaim,
+    settle,
+    strand,
+    timers,
+)
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
+from tunerd.ledger.service.stored_audio import StoredAudio
 from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
@@ -69,7 +83,7 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-class StoredLedger:
+class StoredLedger(StoredAudio):
     """The durable Ledger on a store. An engine's own class opens it."""
 
     def __init__(self, place: Place, reader: AnswersQuestions, writer: Callable[["StoredLedger"], AcceptsJobs]) -> None:
@@ -80,26 +94,6 @@ class StoredLedger:
         self._reader = reader
         self._disposable = DisposableFiles(reader)
         self._writer = writer(self)
-
-    # Jobs.
-
-    async def _do(self, run: Callable[[Store], T], *, full: bool = False, rows: int = 1, size: int = 0) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), full=full, rows=rows, size=size)
-        return await self._writer.submit(job)
-
-    def _submit_patient(self, run: Callable[[Store], None], row: int | None = None) -> "asyncio.Future[None]":
-        """Queued when this returns, and tried again until it is committed. `row`: the claim that this ends."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        return self._writer.submit(Job(run=run, future=future, patient=True, row=row))
-
-    async def _do_patiently(self, run: Callable[[Store], T]) -> T:
-        """As `_do`, and tried again until it is committed."""
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), patient=True)
-        return await self._writer.submit(job)
-
-    async def _alone(self, run: Callable[[Store], T]) -> T:
-        job = Job(run=run, future=asyncio.get_running_loop().create_future(), alone=True)
-        return await self._writer.submit(job)
 
     def committed(self, woken: set[str], disposable: set[tuple[str, str]]) -> None:
         """A commit may have made calls of these destinations due, and these (source, path) disposable."""
@@ -148,10 +142,12 @@ class StoredLedger:
         not_agents: frozenset[str] = frozenset(),
         due_by: float | None = None,
         only: int | None = None,
+        audio: PreparedAudio | None = None,
     ) -> Awaitable[Claim]:
         ask = claim.ClaimRequest(
-            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by, only=only
-        )
+            destination=destination, form=form, freeze=freeze, now=now, pick=pick, not_agents=not_agents, due_by=due_by,
+            only=only, audio=audio,
+        )  # fmt: skip
         future: asyncio.Future[Claim] = asyncio.get_running_loop().create_future()
         job = Job(run=partial(_answer, ask), ask=ask, future=future, unwanted=partial(self._give_back, now))
         return self._claimed(self._writer.submit(job), now)
@@ -170,8 +166,14 @@ class StoredLedger:
         if answer.claimed is not None:
             self.release(answer.claimed.row, now)
 
+    async def freeze_signed(
+        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    ) -> Claimed | FailedCall | None:
+        return await self._do(lambda store: claim.freeze_signed(store, row, freeze, form, url, expires_at, now))
+
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row)
+        has_audio = isinstance(settlement, Delivered) and settlement.audio is not None
+        return self._submit_patient(lambda store: settle.settle(store, row, settlement, now), row, full=has_audio)
 
     def release(self, row: int, now: float) -> Awaitable[None]:
         return self._submit_patient(lambda store: settle.release(store, row, now), row)
@@ -224,7 +226,10 @@ class StoredLedger:
         return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
-        return await self._reader.ask(lambda store: [one for one in locations if store.recordings.is_at(one)])
+        def known(store: Store) -> list[str]:
+            return [one for one in locations if store.recordings.is_at(one) or store.audios.has_spooled(one)]
+
+        return await self._reader.ask(known)
 
     async def note_files(self, notes: Mapping[str, str]) -> None:
         def note(store: Store) -> None:

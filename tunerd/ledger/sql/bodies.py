@@ -166,7 +166,7 @@ def _matching_text(body: Body) -> str:
     """Strategies and `on_missing` as JSON lists, each with its kind first; and the plan for the audio, if there is one."""
     parts: list[object] = [[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]
     if body.audio is not None:
-        parts.append(_audio_list(body.audio))
+        parts.append(_plan_list(body.audio))
     return orjson.dumps(parts).decode()
 
 
@@ -186,15 +186,24 @@ def _on_missing_list(on_missing: OnMissing) -> list[object]:
             return ["send", on_missing.url]
 
 
-def _audio_list(audio: AudioPlan) -> list[object]:
+def plan_text(plan: AudioPlan) -> str:
+    return orjson.dumps(_plan_list(plan)).decode()
+
+
+def plan_of(text: str) -> AudioPlan:
+    """Of `plan_text`."""
+    return _plan_of(orjson.loads(text))
+
+
+def _plan_list(audio: AudioPlan) -> list[object]:
     files = [to_text(directory) for directory in audio.files]
     return [audio.publish, audio.placeholder, audio.sends_on_error, audio.expires_s, files, audio.after_upload,
-            to_text(audio.move_to)]  # fmt: skip
+            to_text(audio.move_to), audio.url_rule]  # fmt: skip
 
 
 def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
     strategies, on_missing, *audio = orjson.loads(text)
-    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _audio_of(audio[0]) if audio else None
+    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _plan_of(audio[0]) if audio else None
 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
@@ -203,8 +212,8 @@ def _strategy_of(items: Sequence[Any]) -> Strategy:
     return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
 
 
-def _audio_of(items: Sequence[Any]) -> AudioPlan:
-    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to = items
+def _plan_of(items: Sequence[Any]) -> AudioPlan:
+    publish, placeholder, sends_on_error, expires_s, files, after_upload, move_to, url_rule = items
     return AudioPlan(
         publish=Publish(publish),
         placeholder=placeholder,
@@ -213,6 +222,7 @@ def _audio_of(items: Sequence[Any]) -> AudioPlan:
         files=tuple(map(from_text, files)),
         after_upload=AfterUpload(after_upload),
         move_to=from_text(move_to),
+        url_rule=url_rule,
     )
 
 

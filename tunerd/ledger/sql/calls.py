@@ -33,16 +33,19 @@ NEXT_UNDECIDED: Final = "SELECT min(due_at) FROM call WHERE state = 'waiting'"
 SENDING: Final = f"{_CALL} WHERE state = 'sending' ORDER BY row"
 """Only after a start or another connection: walks the whole table."""
 STALE: Final = (
-    f"{_CALL} WHERE state = ? AND state IN ('sent', 'failed', 'ignored') AND changed_at <= ? ORDER BY changed_at, row LIMIT ?"
+    f"{_CALL} WHERE state = ? AND state IN ('sent', 'failed', 'ignored') AND changed_at <= ? "
+    "AND (state <> 'sent' OR audio IN ('none', 'uploaded') OR dismissed = 1) ORDER BY changed_at, row LIMIT ?"
 )
-"""Rows that ended in a state long ago, oldest first."""
+"""Rows that ended in a state long ago, oldest first. A sent call stays until its audio is uploaded, or a person dismisses it."""
 FAILED_WITH_BODY: Final = (
     f"{_CALL} WHERE state = 'failed' AND size > 0 AND (kind = 'call' OR dismissed = 1) ORDER BY changed_at, row LIMIT ?"
 )
 """Failed rows that still have a body and may lose it, oldest first; documents that no rule could map keep theirs."""
 FIRST_WAITING: Final = "SELECT admitted_at FROM call WHERE state = 'waiting' ORDER BY row LIMIT 1"
 FIRST_GATHERING: Final = "SELECT admitted_at FROM call WHERE state = 'gathering' ORDER BY row LIMIT 1"
-FIRST_DUE: Final = "SELECT row, admitted_at FROM call WHERE state = 'due' AND destination = ? ORDER BY row LIMIT 1"
+FIRST_DUE: Final = (
+    "SELECT row, admitted_at FROM call WHERE state = 'due' AND audio <> 'pending' AND destination = ? ORDER BY row LIMIT 1"
+)
 """The admission of the first call in each open state: for the gauges."""
 MOVABLE: Final = (
     "SELECT row FROM call WHERE destination = ? AND state IN ('waiting', 'due') AND row > ? AND may_have_arrived = 0 "

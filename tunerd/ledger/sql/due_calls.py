@@ -19,7 +19,7 @@ EXPIRING_WITHIN_S: Final = 3600.0
 LOOK_AT: Final = 256
 """How many of the newest, or the soonest expiring, calls are looked at for one that may be sent now."""
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
-_DUE: Final = "state = 'due' AND destination"
+_DUE: Final = "state = 'due' AND audio <> 'pending' AND destination"
 _COLUMNS: Final = ", ".join(f'call."{name}"' for name in CALL.names)
 
 PICK_MANY: Final = f"""WITH

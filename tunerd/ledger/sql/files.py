@@ -16,8 +16,11 @@ _MARK: Final = f"SELECT {MARK.listed} FROM file"
 _STATE: Final = "vanished_at, disposed, kept"
 """Columns that say something of the path, and are no part of the mark."""
 _GONE: Final = "vanished_at IS NOT NULL AND whole = 1 AND disposed = 0"
-_OPEN_OR_FAILED: Final = "(c.state NOT IN ('sent', 'ignored') OR (c.state = 'sent' AND c.fragments_size > 0))"
-"""Or sent, and documents of it came since that nobody has looked at."""
+_OPEN_OR_FAILED: Final = (
+    "(c.state NOT IN ('sent', 'ignored') OR (c.state = 'sent' AND c.fragments_size > 0) "
+    "OR (c.audio NOT IN ('none', 'uploaded') AND c.dismissed = 0))"
+)
+"""Or sent, and documents of it came since that nobody has looked at, or its audio has not reached Tuner."""
 _IS_DISPOSABLE: Final = (
     "whole = 1 AND vanished_at IS NULL AND kept = 0 "
     f"AND NOT EXISTS (SELECT 1 FROM call c WHERE c.source = f.source AND c.path = f.path AND {_OPEN_OR_FAILED}) "

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger import Gauges
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql import calls as call_table
 from tunerd.ledger.sql import meta
+from tunerd.ledger.sql.audios import Audios
 from tunerd.ledger.sql.bodies import Bodies
 from tunerd.ledger.sql.call_history import CallHistory
 from tunerd.ledger.sql.calls import Calls
@@ -30,12 +31,13 @@ from tunerd.ledger.states import Move, check
 from tunerd.ledger.tally import Tally
 
 TALLY: Final = (
-    "SELECT state, dismissed, kind = 'call', count(*), coalesce(sum(size), 0) FROM call GROUP BY state, dismissed, kind = 'call'"
+    "SELECT state, dismissed, kind = 'call', audio, count(*), coalesce(sum(size), 0) FROM call "
+    "GROUP BY state, dismissed, kind = 'call', audio"
 )
 """Only at a start."""
 RESENDS_QUARANTINED: Final = "DELETE FROM meta WHERE name = 'rebuilt'"
 
-_COUNTED: Final = frozenset({"state", "size", "dismissed", "kind"})
+_COUNTED: Final = frozenset({"state", "size", "dismissed", "kind", "audio"})
 """Columns that the tally goes by."""
 
 
@@ -62,6 +64,7 @@ class Store:
         self.files = Files(db.execute)
         self.groups = Groups(db.execute)
         self.cuts = Cuts(db.execute)
+        self.audios = Audios(self.ask)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -70,8 +73,9 @@ class Store:
         self.bodies.load()
         self.destinations.load()
         self.tally = Tally()
-        for state, dismissed, is_call, count, size in self.ask(TALLY):
+        for state, dismissed, is_call, audio, count, size in self.ask(TALLY):
             self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
+            self.tally.add_audio(AudioState(audio), dismissed == 1, count)
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""
@@ -136,6 +140,8 @@ class Store:
         self.db.retire_number("call", row.row)
         if row.seeks:
             self.wants.delete(row.row)
+        if row.audio is not AudioState.NONE:
+            self.audios.delete(row.row)
         if row.gathers:
             self.groups.delete(row.row)
             self.cuts.lift_all(row.row)
@@ -192,6 +198,8 @@ class Store:
                 oldest[State.SENDING] = first.admitted_at
         if self.tally.calls[State.DUE]:
             firsts = [self.ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in self.due.agents]
+            if self.tally.audio[AudioState.PENDING]:
+                firsts += [self.audios.first_due(destination) for destination in self.due.agents]
             if found := [first for first in firsts if first is not None]:
                 oldest[State.DUE] = min(found)[1]
         return oldest
@@ -199,8 +207,12 @@ class Store:
     def _due_since(self) -> dict[str, float]:
         if not self.tally.calls[State.DUE]:
             return {}
-        found = {destination: self.due.next_due(destination, frozenset()) for destination in self.due.agents}
-        return {destination: at for destination, at in found.items() if at is not None}
+        found = {destination: [self.due.next_due(destination, frozenset())] for destination in self.due.agents}
+        if self.tally.audio[AudioState.PENDING]:
+            for destination, times in found.items():
+                times.append(self.audios.next_due(destination))
+        earliest = {name: min((at for at in times if at is not None), default=None) for name, times in found.items()}
+        return {destination: at for destination, at in earliest.items() if at is not None}
 
     def has_accepted(self, base_url: str) -> bool:
         """Whether any call was accepted there, as far back as the ledger reaches."""

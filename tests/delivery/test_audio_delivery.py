@@ -1,0 +1,324 @@
+"""Calls whose audio is uploaded with them: real files, the real sandbox as Tuner and its storage, a ledger in memory, a fake clock."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.audio.made import unfinished_wav, wav
+from tests.delivery.made import Rig, delivering, destination
+from tunerd.audio.local_place import LocalPlace
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
+from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
+from tunerd.config import Delivery as Settings
+from tunerd.config import Destination, Secret
+from tunerd.delivery.audio_upload import StorageUploader
+from tunerd.delivery.key import Key
+from tunerd.delivery.ports import AudioTools
+from tunerd.delivery.upload import Uploader, open_session
+from tunerd.events import CallFailed, CallSent, PauseBegan
+from tunerd.ledger import Admission, Filter, StoredCall
+from tunerd.location import LocationKind, file_location
+from tunerd.mapping.forms import freeze_body
+from tunerd.outcome import AudioReason
+from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseTarget
+from tunerd.sandbox.server import Sandbox
+from tunerd.testing import FakeClock, MemoryLedger, make_call
+
+KEY = "tr_api_audio"
+
+
+@dataclass
+class Stage:
+    """What a test acts on."""
+
+    rig: Rig
+    tuner: Sandbox
+    directory: Path
+    clock: FakeClock
+
+    def record(self, name: str, content: bytes | None = None, *, age_s: float = 100.0) -> Path:
+        """A file of audio that was written so long ago."""
+        path = self.directory / name
+        path.write_bytes(wav(seconds=0.5) if content is None else content)
+        os.utime(path, (self.clock.now() - age_s,) * 2)
+        return path
+
+    async def call(self, call_id: str, path: Path, **plan: Any) -> None:
+        own = replace(AudioPlan(publish=Publish.UPLOAD, files=(str(self.directory),)), **plan)
+        location = file_location(str(path)).text
+        call = make_call(call_id, strategies=(UrlStrategy(location=location),), audio=own)
+        await self.rig.ledger.admit(Admission(calls=[call]), self.clock.now())
+
+    async def stored(self, call_id: str) -> StoredCall:
+        (found,) = await self.rig.ledger.calls(Filter(call_ids=frozenset({call_id}), dismissed=None))
+        return found
+
+    def arrived(self, call_id: str) -> Sequence[str]:
+        """Hashes of what the storage took of the call's audio."""
+        return [one.sha256 for one in self.tuner.storage.stored.get(call_id, ())]
+
+    async def pass_until(self, kind: type, count: int = 1, step_s: float = 5.0) -> list[Any]:
+        """Let time pass until so many facts of this kind were told."""
+        for _ in range(400):
+            if len(found := self.rig.told.seen(kind)) >= count:
+                return found
+            await self.clock.advance(step_s)
+        raise AssertionError(f"no {kind.__name__} came: {self.rig.told.events[:20]}")
+
+
+@asynccontextmanager
+async def staged(
+    tmp_path: Path, faults: Faults | None = None, *, key: str = KEY, ledger: MemoryLedger | None = None, **settings: Any
+) -> AsyncIterator[Stage]:
+    clock, directory = FakeClock(time.time()), tmp_path / "rec"  # the storage's clock, with which it signs, is a real one
+    directory.mkdir(exist_ok=True)
+    async with Sandbox(faults=faults) as tuner, open_session() as session, open_session() as storage:
+
+        def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
+            return Uploader(session, destination, key, settings, clock, {})
+
+        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, {}))
+        there = [destination(tuner.url, api_key=Secret(key))]
+        async with delivering(
+            connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings
+        ) as rig:
+            yield Stage(rig, tuner, directory, clock)
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def body(stage: Stage) -> dict[str, Any]:
+    return dict(orjson.loads(stage.tuner.received[-1].body))
+
+
+async def test_the_call_goes_out_and_its_audio_arrives_byte_for_byte(tmp_path: Path) -> None:
+    """The body asks for a target with the extension and the two channels; the file is streamed there, and nothing is left open."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("a.wav", wav(channels=2, seconds=3.0))
+        await stage.call("a", path)
+        (uploaded,) = await stage.rig.told.until(AudioUploaded)
+        assert stage.arrived("a") == [sha(path)]
+        sent = body(stage)
+        assert (sent["recording_url"], sent["recording_file_extension"], sent["recording_s3_multi_channel"]) == (
+            "pending",
+            "wav",
+            True,
+        )
+        assert uploaded.size == path.stat().st_size
+        call = await stage.stored("a")
+        assert (call.state, call.audio) == (State.SENT, AudioState.UPLOADED)
+        assert path.exists()
+        assert stage.rig.delivery.idle()
+
+
+async def test_calls_without_audio_do_not_wait_for_uploads(tmp_path: Path) -> None:
+    """While every slot holds an upload, another call is sent."""
+    async with staged(tmp_path) as stage:
+        release = HoldAnswer(asyncio.Event())
+        for number in range(6):
+            stage.tuner.storage.plan(release, call_id=f"c{number}")
+            await stage.call(f"c{number}", stage.record(f"{number}.wav"))
+        await stage.tuner.wait_for(lambda _: stage.tuner.storage.begun == 4)
+        await stage.rig.admit("plain")
+        sent = await stage.rig.told.until(CallSent, 5)
+        assert "plain" in {one.call_id for one in sent}
+        assert sum(one.call_id != "plain" for one in sent) == 4  # no target waits for a slot
+        release.release.set()
+        await stage.rig.told.until(AudioUploaded, 6)
+
+
+async def test_a_storage_that_fails_pauses_nothing_and_is_tried_again(tmp_path: Path) -> None:
+    """403 and 503 of the storage say nothing about Tuner; the target is used until it works."""
+    async with staged(tmp_path) as stage:
+        for status in (403, 503):
+            stage.tuner.storage.plan(FixedAnswer(status), call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        retried = await stage.pass_until(AudioRetried, 2)
+        assert [one.detail for one in retried] == ["the storage answered 403", "the storage answered 503"]
+        await stage.pass_until(AudioUploaded)
+        assert stage.arrived("a") == [sha(path)]
+        assert not stage.rig.told.seen(PauseBegan)
+        assert len(stage.tuner.received) == 1
+
+
+async def test_an_upload_that_never_works_ends_with_its_target(tmp_path: Path) -> None:
+    """The call is sent; its audio is failed(upload_expired), and is listed."""
+    async with staged(tmp_path, Faults(fail_uploads={"503": 1.0})) as stage:
+        await stage.call("a", stage.record("a.wav"))
+        (failed,) = await stage.pass_until(AudioFailed, step_s=30.0)
+        assert failed.reason is AudioReason.UPLOAD_EXPIRED
+        call = await stage.stored("a")
+        assert (call.state, call.audio, call.reason) == (State.SENT, AudioState.FAILED, "upload_expired")
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"), [(LoseTarget(), AudioReason.UPLOAD_TARGET_LOST), (DeclineTarget(), AudioReason.UPLOAD_NOT_OFFERED)]
+)
+async def test_a_call_without_a_target_is_sent_and_its_audio_listed(tmp_path: Path, plan: Any, reason: AudioReason) -> None:
+    """Tuner names a target once, or not at all: never silently without audio, never sent again."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(plan, call_id="a")
+        await stage.call("a", stage.record("a.wav"))
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert failed.reason is reason
+        (listed,) = await stage.rig.ledger.calls(Filter(states=frozenset({State.FAILED})))
+        assert (listed.state, listed.reason) == (State.SENT, reason.value)
+
+
+async def test_a_file_that_changes_under_the_upload_is_never_uploaded(tmp_path: Path) -> None:
+    """The next customer's call overwrites it while the storage has trouble: the audio is failed(audio_changed)."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.storage.plan(FixedAnswer(503), call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        await stage.rig.told.until(AudioRetried)
+        path.write_bytes(wav(seconds=1.0))
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert failed.reason is AudioReason.AUDIO_CHANGED
+        assert stage.arrived("a") == []
+
+
+async def test_a_file_that_changes_before_the_call_is_sent_again_keeps_the_call(tmp_path: Path) -> None:
+    """The body names the first file; Tuner answered 503, and by then another one is there."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(FixedAnswer(503), call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        await stage.tuner.wait_for(lambda received: len(received) == 1)
+        path.write_bytes(wav(seconds=1.0))
+        (failed,) = await stage.pass_until(CallFailed)
+        assert failed.reason.value == "audio_changed"
+        assert len(stage.tuner.received) == 1
+
+
+@pytest.mark.parametrize("on_error", [False, True])
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
+async def test_what_is_no_audio_is_found_before_the_call_is_sent(tmp_path: Path, content: bytes, *, on_error: bool) -> None:
+    """hold keeps the call; send sends it with the placeholder and asks for no target."""
+    async with staged(tmp_path) as stage:
+        await stage.call("a", stage.record("a.wav", content), sends_on_error=on_error)
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert failed.reason is AudioReason.AUDIO_UNREADABLE
+        if on_error:
+            await stage.rig.told.until(CallSent)
+            assert body(stage)["recording_url"] == "pending"
+            assert "recording_file_extension" not in body(stage)
+        else:
+            assert not stage.tuner.received
+        call = await stage.stored("a")
+        assert (call.state, call.audio) == (State.SENT if on_error else State.FAILED, AudioState.FAILED)
+
+
+async def test_a_file_that_comes_later_is_waited_for(tmp_path: Path) -> None:
+    """A call's document may be written before its recording; after ten minutes the call fails."""
+    async with staged(tmp_path) as stage:
+        path = stage.directory / "late.wav"
+        await stage.call("a", path)
+        await stage.call("never", stage.directory / "never.wav")
+        await stage.clock.advance(60)
+        assert not stage.rig.told.events or not stage.rig.told.seen(AudioFailed)
+        stage.record("late.wav")
+        await stage.pass_until(AudioUploaded)
+        assert stage.arrived("a") == [sha(path)]
+        (failed,) = await stage.pass_until(AudioFailed, step_s=30.0)
+        assert (failed.call_id, failed.reason) == ("never", AudioReason.AUDIO_UNREADABLE)
+
+
+async def test_a_file_that_is_still_written_is_left_until_it_is_whole(tmp_path: Path) -> None:
+    """A WAV without its sizes is somebody's open recording; nothing is posted before it is finished."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("a.wav", unfinished_wav(), age_s=1.0)
+        await stage.call("a", path)
+        await stage.clock.advance(30)
+        assert not stage.tuner.received
+        path = stage.record("a.wav")
+        await stage.pass_until(AudioUploaded)
+        assert stage.arrived("a") == [sha(path)]
+
+
+async def test_audio_larger_than_the_storage_takes(tmp_path: Path) -> None:
+    """The first answer says how much: that call is sent without its audio. Later ones are known before they are sent."""
+    async with staged(tmp_path, Faults(max_upload_bytes=5000)) as stage:
+        await stage.call("first", stage.record("a.wav", wav(seconds=1.0)))
+        await stage.rig.told.until(AudioFailed)
+        assert (await stage.stored("first")).state is State.SENT
+        await stage.call("second", stage.record("b.wav", wav(seconds=1.0)))
+        await stage.rig.told.until(AudioFailed, 2)
+        call = await stage.stored("second")
+        assert (call.state, call.reason) == (State.FAILED, "audio_too_large")
+        assert len(stage.tuner.received) == 1
+
+
+async def test_a_key_of_the_other_form_holds_the_call(tmp_path: Path) -> None:
+    """send-calls has no upload: the call waits for an operator, and is not sent with the placeholder whatever on_error says."""
+    async with staged(tmp_path, key="bb7f64d7-e57c") as stage:
+        await stage.call("a", stage.record("a.wav"), sends_on_error=True)
+        await stage.rig.told.until(CallFailed)
+        call = await stage.stored("a")
+        assert (call.state, call.reason) == (State.FAILED, "audio_form")
+        assert not stage.tuner.received
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+async def test_a_file_goes_when_it_is_uploaded_and_not_before(tmp_path: Path, after: AfterUpload) -> None:
+    """after_upload concerns the uploaded file alone."""
+    async with staged(tmp_path) as stage:
+        hold = HoldAnswer(asyncio.Event())
+        stage.tuner.storage.plan(hold, call_id="a")
+        path = stage.record("a.wav")
+        content = path.read_bytes()
+        await stage.call("a", path, after_upload=after, move_to="done")
+        await stage.tuner.wait_for(lambda _: stage.tuner.storage.begun == 1)
+        assert path.exists()
+        hold.release.set()
+        await stage.rig.told.until(AudioUploaded)
+        await stage.clock.advance(1)
+        while not stage.rig.delivery.idle():
+            await stage.clock.advance(1)
+        assert not path.exists()
+        assert [one.read_bytes() for one in stage.directory.rglob("*.wav")] == ([content] if after is AfterUpload.MOVE_TO else [])
+        assert not stage.rig.told.seen(AudioNotDisposed)
+        assert await stage.rig.ledger.leftovers() == []
+
+
+async def test_two_hundred_calls_after_an_outage_let_no_target_wait(tmp_path: Path) -> None:
+    """Never more targets are open than there are slots: each is used at once."""
+    async with staged(tmp_path) as stage:
+        stage.rig.delivery.shift(0)
+        paths = [stage.record(f"{number}.wav") for number in range(200)]
+        await stage.rig.delivery.pause("tuner")
+        for number, path in enumerate(paths):
+            await stage.call(f"c{number}", path)
+        await stage.rig.delivery.resume("tuner")
+        await stage.pass_until(AudioUploaded, 200, step_s=1.0)
+        assert not stage.rig.told.seen(AudioFailed)
+        assert sorted(len(one) for one in stage.tuner.storage.stored.values()) == [1] * 200
+
+
+async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_path: Path) -> None:
+    """It was looked at when its call came; what stands there when Tuner is back is the audio of the next customer."""
+    async with staged(tmp_path) as stage:
+        await stage.rig.delivery.pause("tuner")
+        paths = [stage.record(f"{number}.wav") for number in range(9)]
+        for number, path in enumerate(paths):
+            await stage.call(f"c{number}", path)
+        while await stage.rig.ledger.unseen_audio(0, 10):
+            await stage.clock.advance(0.1)
+        stage.record("8.wav", wav(seconds=2.0))
+        await stage.rig.delivery.resume("tuner")
+        await stage.pass_until(AudioUploaded, 8, step_s=1.0)
+        (failed,) = await stage.pass_until(CallFailed, step_s=1.0)
+        assert (failed.call_id, failed.reason.value) == ("c8", "audio_changed")
+        assert stage.arrived("c8") == []

@@ -1,0 +1,126 @@
+"""Files of this machine as a place of audio: whether a file may be uploaded now, its bytes, and what becomes of it afterwards."""
+
+import asyncio
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, Settled, Unsettled
+from tunerd.audio.local import AudioDirectories, LocalAudio
+from tunerd.call import AfterUpload, AudioPlan
+from tunerd.file_identity import FileIdentity
+from tunerd.location import stored_location
+from tunerd.source_tree import SourceTree
+
+WHOLE_S: Final = 1.0
+"""How long a file has to be unchanged that is whole by its own header."""
+QUIET_S: Final = 15.0
+"""...that has a format whose header does not say how long it is."""
+DOUBTFUL_S: Final = 60.0
+"""...that is empty, no audio, or not finished by its own header: its writer may still be at work."""
+_MOST_OF_A_NAME: Final = 1000
+
+
+class LocalPlace:
+    """See AudioPlace."""
+
+    async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
+        return await asyncio.to_thread(_look, stored_location(location).path, plan, identity, now)
+
+    def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
+        return LocalAudio(AudioDirectories(plan.files), stored_location(location).path, FileIdentity.parse(identity))
+
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+        if plan.after_upload is AfterUpload.KEEP:
+            return ""
+        return await asyncio.to_thread(_dispose, stored_location(location).path, plan, FileIdentity.parse(identity))
+
+
+def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
+    expected = FileIdentity.parse(identity) if identity else None
+    with AudioDirectories(plan.files).opened(path, expected) as audio:
+        unchanged_s = now - audio.identity.mtime_ns / 1e9
+        try:
+            header = audio.header()
+        except AudioChanged:
+            return Unsettled(again_in_s=WHOLE_S, why=f"{path} is being written")
+        except AudioUnreadable:
+            if 0 <= unchanged_s < DOUBTFUL_S:
+                return _later(path, DOUBTFUL_S - unchanged_s)
+            raise
+        needed_s = WHOLE_S if header.announced_bytes is not None else QUIET_S
+        if header.is_unfinished(audio.identity.size):
+            needed_s = DOUBTFUL_S
+        if expected is None and 0 <= unchanged_s < needed_s:
+            return _later(path, needed_s - unchanged_s)
+        return Settled(
+            identity=str(audio.identity),
+            extension=header.extension(os.path.basename(path)),
+            size=audio.identity.size,
+            channels=header.channels,
+        )
+
+
+def _later(path: str, left_s: float) -> Unsettled:
+    return Unsettled(again_in_s=min(left_s, 5.0), why=f"{path} may still be written: it was changed a moment ago")
+
+
+def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
+    """The file is first moved out of its writers' reach, and looked at again there: what is not the uploaded one is put back."""
+    try:
+        with _same_file(path, plan, identity) as (folder, name):
+            aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
+            os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            at = os.stat(aside, dir_fd=folder, follow_symlinks=False)
+            try:
+                if (at.st_dev, at.st_ino, at.st_size) != (identity.device, identity.inode, identity.size):
+                    raise AudioChanged("another file took its place")
+                if plan.after_upload is AfterUpload.DELETE:
+                    os.unlink(aside, dir_fd=folder)
+                else:
+                    _move(folder, aside, os.path.join(os.path.dirname(path), plan.move_to), name)
+            except (OSError, AudioChanged):
+                os.link(aside, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+                os.unlink(aside, dir_fd=folder)
+                raise
+    except AudioMissing:
+        return ""
+    except (AudioUnreadable, AudioChanged) as exc:
+        return str(exc)
+    except OSError as exc:
+        if exc.errno == errno.EXDEV:
+            return f"{path} stays: `move_to` is on another file system; choose a directory beside it"
+        return f"{path} stays: {os.strerror(exc.errno or errno.EIO)}; give tunerd the right to write in its directory"
+    return ""
+
+
+@contextmanager
+def _same_file(path: str, plan: AudioPlan, identity: FileIdentity) -> Iterator[tuple[int, str]]:
+    """The descriptor of the file's directory, and its name there. Raises what opening raises, and OSError."""
+    with AudioDirectories(plan.files).opened(path, identity):
+        pass
+    root = max((root for root in plan.files if path.startswith(root.rstrip("/") + "/")), key=len)
+    directory, name = os.path.split(os.path.relpath(path, root))
+    with ExitStack() as stack:
+        inside = stack.enter_context(SourceTree(root).opened())
+        yield stack.enter_context(inside.folder(directory)), name
+
+
+def _move(folder: int, aside: str, directory: str, name: str) -> None:
+    """Never over another file."""
+    os.makedirs(directory, exist_ok=True)
+    target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number in range(_MOST_OF_A_NAME):
+            place = name if number == 0 else f"{number}-{name}"
+            try:
+                os.link(aside, place, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+            except FileExistsError:
+                continue
+            os.unlink(aside, dir_fd=folder)
+            return
+    finally:
+        os.close(target)
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)

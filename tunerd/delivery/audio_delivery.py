@@ -1,0 +1,159 @@
+"""Uploads whose target is stored: each is tried until the storage has the audio, or until its target expires.
+
+The call itself is sent by then (audio_worker.py). Nothing here touches a destination: a storage that fails pauses no call.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Unsettled
+from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
+from tunerd.call import AudioState
+from tunerd.delivery.audio_upload import NotStored, Stored
+from tunerd.delivery.ports import AudioTools, Ports
+from tunerd.delivery.retry import backoff_s
+from tunerd.delivery.upload_target import BadTarget, read_target
+from tunerd.ledger import AudioEnded, AudioUpload, LedgerUnavailable, Leftover, PendingAudio
+from tunerd.location import stored_location
+from tunerd.outcome import AudioReason
+
+_AGAIN_AT_MOST_S: Final = 30.0
+"""Between two attempts: a target lives for an hour or less."""
+_LEDGER_AGAIN_S: Final = 1.0
+_UNSEEN_AGAIN_S: Final = 2.0
+_PAGE: Final = 64
+
+
+class AudioDelivery:
+    """All destinations share it."""
+
+    def __init__(self, ports: Ports, tools: AudioTools) -> None:
+        self._tools, self._chance = tools, ports.chance
+        self._ledger, self._clock, self._emit = ports.ledger, ports.clock, ports.emit
+        self._open: set[int] = set()
+        self._noticed = asyncio.Event()
+
+    def is_idle(self) -> bool:
+        """No upload is open."""
+        return not self._open and not self._ledger.gauges().audio.get(AudioState.UPLOADING)
+
+    def place_of(self, location: str) -> AudioPlace | None:
+        return self._tools.places.get(stored_location(location).kind)
+
+    async def resume(self, stop: asyncio.Event) -> None:
+        """What the last process did not end: uploads (all at once, since no more were open than there are slots), and files that
+        are still to be deleted or moved."""
+        while True:
+            try:
+                uploads, leftovers = await self._ledger.open_uploads(), await self._ledger.leftovers()
+                break
+            except LedgerUnavailable:
+                if await self._clock.wait(stop, _LEDGER_AGAIN_S):
+                    return
+        for left in leftovers:
+            await self._dispose(left)
+        async with asyncio.TaskGroup() as group:
+            for upload in uploads:
+                group.create_task(self.finish(upload, stop))
+
+    def notice(self) -> None:
+        """A call may have come whose audio nobody has looked at."""
+        self._noticed.set()
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Look at the audio of each call as soon as the call is known, whether it may be sent now or not: what is in its place
+        after an outage may be the audio of a later call. (`notice` has to follow `stop`.)"""
+        while not stop.is_set():
+            self._noticed.clear()
+            left = await self._see_all() if self._ledger.gauges().audio.get(AudioState.PENDING) else 0
+            await self._clock.wait(self._noticed, _UNSEEN_AGAIN_S if left else None)
+
+    async def _see_all(self) -> int:
+        """How many are not there yet, or not settled."""
+        after_row, left = 0, 0
+        with suppress(LedgerUnavailable):
+            while found := await self._ledger.unseen_audio(after_row, _PAGE):
+                for pending in found:
+                    left += not await self._is_seen(pending)
+                after_row = found[-1].row
+        return left
+
+    async def _is_seen(self, pending: PendingAudio) -> bool:
+        place = self.place_of(pending.location)
+        if place is None:
+            return True
+        try:
+            looked = await place.look(pending.location, pending.plan, "", self._clock.now())
+        except AudioMissing:
+            return False
+        except (AudioUnreadable, AudioChanged):
+            return True  # the one who is to send the call looks again, and decides
+        if isinstance(looked, Unsettled):
+            return False
+        await self._ledger.audio_seen(pending.row, pending.location, looked.identity)
+        return True
+
+    async def finish(self, upload: AudioUpload, stop: asyncio.Event) -> None:
+        """Until it is uploaded or failed; or, once `stop` is set, until the next attempt would have to be waited for. Cancelled,
+        it stays `uploading`."""
+        self._open.add(upload.row)
+        attempts = upload.attempts
+        try:
+            while True:
+                ended = await self._attempt(upload)
+                attempts += 1
+                if not isinstance(ended, NotStored):
+                    break
+                wait_s = min(_AGAIN_AT_MOST_S, backoff_s(attempts, self._chance()))
+                if self._clock.now() + wait_s >= upload.expires_at:
+                    detail = f"its target expired after {attempts} attempts; at last: {ended.detail}"
+                    ended = AudioEnded(reason=AudioReason.UPLOAD_EXPIRED, detail=detail)
+                    break
+                self._emit(AudioRetried(source=upload.source, call_id=upload.call_id, detail=ended.detail, attempts=attempts))
+                self._ledger.upload_tried(upload.row, ended.detail)
+                if await self._clock.wait(stop, wait_s):
+                    return
+            await self._end(upload, ended, attempts)
+        except LedgerUnavailable:
+            return  # the ledger closes; the next start sees what was written
+        finally:
+            self._open.discard(upload.row)
+
+    async def _attempt(self, upload: AudioUpload) -> NotStored | AudioEnded | None:
+        """None: it is stored."""
+        if self._clock.now() >= upload.expires_at:
+            detail = "its target had expired before it could be uploaded"
+            return AudioEnded(reason=AudioReason.UPLOAD_EXPIRED, detail=detail)
+        place = self.place_of(upload.location)
+        if place is None:
+            return NotStored("this tunerd cannot read recordings of that kind")
+        try:
+            target = read_target(upload.offer, now=self._clock.now())
+            result = await self._tools.upload(target, place.bytes_of(upload.location, upload.plan, upload.identity))
+        except BadTarget as exc:
+            return AudioEnded(reason=AudioReason.UPLOAD_NOT_OFFERED, detail=str(exc))
+        except AudioChanged as exc:
+            return AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail=str(exc))
+        except AudioUnreadable as exc:
+            return NotStored(str(exc)) if exc.may_pass else AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=str(exc))
+        return None if isinstance(result, Stored) else result
+
+    async def _end(self, upload: AudioUpload, ended: AudioEnded | None, attempts: int) -> None:
+        await self._ledger.upload_ended(upload.row, ended, self._clock.now())
+        if ended is not None:
+            self._emit(AudioFailed(source=upload.source, call_id=upload.call_id, reason=ended.reason, what=ended.detail,
+                                   path=upload.path))  # fmt: skip
+            return
+        self._emit(AudioUploaded(source=upload.source, call_id=upload.call_id, size=upload.size, attempts=attempts))
+        await self._dispose(
+            Leftover(row=upload.row, source=upload.source, location=upload.location, plan=upload.plan, identity=upload.identity)
+        )
+
+    async def _dispose(self, left: Leftover) -> None:
+        place = self.place_of(left.location)
+        if place is None:
+            return
+        if why := await place.dispose(left.location, left.plan, left.identity):
+            self._emit(AudioNotDisposed(source=left.source, why=why))
+        self._ledger.leftover_done(left.row)

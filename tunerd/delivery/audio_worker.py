@@ -1,0 +1,250 @@
+"""A worker for calls whose audio is uploaded with them. The worker is the slot: it looks at the audio, sends the call, and
+uploads the audio, one call after the other, so that a target which Tuner names never waits.
+
+Beside the other workers of a destination, with the same permits, so that calls without audio do not wait for uploads.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable, Settled, Unsettled
+from tunerd.audio_events import AudioFailed
+from tunerd.call import AudioState, Form
+from tunerd.delivery.audio_delivery import AudioDelivery
+from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.permits import Blocked
+from tunerd.delivery.ports import Ports
+from tunerd.delivery.upload_target import BadTarget, read_target, refuse_target
+from tunerd.delivery.worker import Settling, Worker
+from tunerd.ledger import (
+    AudioEnded,
+    Delivered,
+    FailedCall,
+    LedgerUnavailable,
+    PendingAudio,
+    PreparedAudio,
+    Settlement,
+    UploadTarget,
+)
+from tunerd.outcome import AudioReason, Sent
+
+SLOTS: Final = 4
+"""Uploads at a time, for each destination."""
+ABSENT_S: Final = 600.0
+"""How long audio may be missing that a call names: whoever records may write it after the call's document."""
+UNSETTLED_S: Final = 86_400.0
+"""How long audio may still be written."""
+_AGAIN_S: Final = 1.0
+_ABSENT_AGAIN_S: Final = 10.0
+_LAST_SETTLE_S: Final = 1.0
+
+
+class AudioWorker(Worker):
+    def __init__(
+        self,
+        pool: DestinationPool,
+        number: int,
+        ports: Ports,
+        delivery: AudioDelivery,
+        tell_failed: Callable[[Sequence[FailedCall]], None],
+        is_over: Callable[[DestinationPool], bool],
+        stop: asyncio.Event,
+    ) -> None:
+        super().__init__(pool, number, ports.ledger, ports.clock, tell_failed, is_over)
+        self._audio, self._emit, self._delivery, self._stop = ports.ledger, ports.emit, delivery, stop
+
+    async def run(self) -> None:
+        """Until the destination is over."""
+        pool = self._pool
+        try:
+            while not self._is_over(pool):
+                changes = pool.audio.parking.changes
+                try:
+                    until = await self._turn(changes)
+                except LedgerUnavailable:
+                    until = self._clock.now() + _AGAIN_S
+                if until is not None and not self._is_over(pool):
+                    await pool.audio.parking.park(None if until == math.inf else until, changes)
+        finally:
+            self._give_back()
+
+    async def _turn(self, changes: int) -> float | None:
+        """One call, or until when there is nothing to do (Unix seconds). Raises LedgerUnavailable."""
+        pool, now = self._pool, self._clock.now()
+        if pool.settings.dry_run or not self._audio.gauges().audio.get(AudioState.PENDING):
+            pool.audio.found_nothing(None, changes)
+            return math.inf
+        resting = pool.pacing.pauses.resting_agents(now)
+        pending, next_due_at = await self._audio.next_audio(pool.name, now, frozenset(pool.audio.busy), resting)
+        if pending is None:
+            pool.audio.found_nothing(next_due_at, changes)
+            return math.inf if next_due_at is None else max(next_due_at, now + _AGAIN_S / 10)
+        if pending.row in pool.audio.busy:  # another worker took it meanwhile
+            return None
+        pool.audio.busy.add(pending.row)
+        try:
+            pool.audio.parking.wake_next()
+            return await self._serve(pending)
+        finally:
+            pool.audio.busy.discard(pending.row)
+
+    async def _serve(self, pending: PendingAudio) -> float | None:
+        form = self._pool.key.form
+        if form is None:
+            return self._clock.now() + _AGAIN_S
+        if form is Form.SEND_CALLS:
+            what = (
+                "the key is one for send-calls, which takes no upload; use a create-call key (tr_api_...), or `audio: presign`, "
+                "then `tunerd retry`"
+            )
+            await self._refuse(pending, AudioReason.AUDIO_FORM, what)
+            return None
+        prepared = await self._look(pending)
+        if prepared is None:
+            return None
+        return await self._send(pending, prepared, form)
+
+    # Looking at the audio.
+
+    async def _look(self, pending: PendingAudio) -> PreparedAudio | None:
+        """None: it is not there yet, or cannot be used, and the ledger knows."""
+        place, now = self._delivery.place_of(pending.location), self._clock.now()
+        if place is None:
+            what = "this tunerd cannot read recordings of that kind; install what `tunerd check` names"
+            await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, what)
+            return None
+        try:
+            looked = await place.look(pending.location, pending.plan, pending.identity, now)
+        except AudioChanged as exc:
+            await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
+            return None
+        except AudioUnreadable as exc:
+            may_come = exc.may_pass or isinstance(exc, AudioMissing)
+            if may_come and now - pending.looked_from < ABSENT_S:
+                await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
+            else:
+                await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))
+            return None
+        if isinstance(looked, Unsettled):
+            if now - pending.looked_from < UNSETTLED_S:
+                await self._audio.audio_later(pending.row, now + looked.again_in_s, looked.why)
+            else:
+                await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, f"{looked.why}, and this for a day")
+            return None
+        return await self._fits(pending, looked)
+
+    async def _fits(self, pending: PendingAudio, looked: Settled) -> PreparedAudio | None:
+        queue = self._pool.audio
+        if not queue.is_limit_known:
+            queue.limit, queue.is_limit_known = queue.limit or await self._audio.audio_limit(self._pool.name), True
+        limit = queue.limit
+        if limit is not None and looked.size > limit:
+            await self._refuse(pending, AudioReason.AUDIO_TOO_LARGE, _too_large(looked.size, limit))
+            return None
+        return PreparedAudio(
+            location=pending.location, identity=looked.identity, extension=looked.extension, size=looked.size,
+            channels=looked.channels,
+        )  # fmt: skip
+
+    async def _refuse(self, pending: PendingAudio, reason: AudioReason, what: str) -> None:
+        failed = await self._audio.audio_unusable(pending.row, AudioEnded(reason=reason, detail=what), self._clock.now())
+        self._emit_failed(pending, reason, what, holds_call=failed is not None)
+        if failed is not None:
+            self._tell_failed([failed])
+
+    # The call, with a slot for its audio.
+
+    async def _send(self, pending: PendingAudio, prepared: PreparedAudio, form: Form) -> float | None:
+        pool, now = self._pool, self._clock.now()
+        permit = pool.pacing.acquire(now)
+        if isinstance(permit, Blocked):
+            return now + _AGAIN_S
+        self.permit = permit
+        if permit.row not in (None, pending.row):  # only another call may be the probe
+            self._give_back()
+            return now + _AGAIN_S
+        try:
+            claim = await self._ledger.claim(pool.name, form, pool.freeze(form), now, only=pending.row, audio=prepared)
+        except BaseException:
+            self._give_back()
+            raise
+        self._tell_failed(claim.failed)
+        self.claimed = claim.claimed
+        if claim.claimed is None:
+            self._give_back()
+            return None
+        settlement = await self._post(prepared)
+        await self._see_settled()
+        if isinstance(settlement, Delivered):
+            await self._after(pending, settlement)
+        return None
+
+    async def _post(self, prepared: PreparedAudio) -> Settlement:
+        pool, permit, claimed = self._pool, self.permit, self.claimed
+        assert permit is not None and claimed is not None  # noqa: S101, PT018 - see _send
+        started_at = pool.started(claimed)
+        try:
+            outcome = await pool.upload(claimed)
+        except BaseException:
+            settlement = pool.broken_off(permit, claimed)
+            self.permit = self.claimed = None
+            with suppress(TimeoutError, LedgerUnavailable):
+                async with asyncio.timeout(_LAST_SETTLE_S):
+                    await self._ledger.settle(claimed.row, settlement, self._clock.now())
+            raise
+        settlement = pool.ended(permit, claimed, outcome, started_at)
+        if isinstance(settlement, Delivered) and isinstance(outcome, Sent):
+            settlement = replace(settlement, audio=self._audio_of(outcome, prepared))
+        pauses = pool.keep_pauses()
+        durable: Awaitable[None] = self._ledger.settle(claimed.row, settlement, self._clock.now())
+        self.permit = self.claimed = None
+        self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
+        return settlement
+
+    def _audio_of(self, sent: Sent, prepared: PreparedAudio) -> UploadTarget | AudioEnded:
+        """What Tuner's answer means for the audio."""
+        if sent.offer is None:
+            return _LOST if sent.already_there else _NOT_OFFERED
+        try:
+            target = read_target(sent.offer, now=self._clock.now())
+            refuse_target(target, self._pool.base_url)
+        except BadTarget as exc:
+            return AudioEnded(reason=AudioReason.UPLOAD_NOT_OFFERED, detail=str(exc))
+        if target.max_bytes is not None:
+            self._pool.audio.limit = target.max_bytes
+            if prepared.size > target.max_bytes:
+                what = _too_large(prepared.size, target.max_bytes)
+                return AudioEnded(reason=AudioReason.AUDIO_TOO_LARGE, detail=what, max_bytes=target.max_bytes)
+        return UploadTarget(offer=sent.offer, expires_at=target.expires_at, max_bytes=target.max_bytes)
+
+    async def _after(self, pending: PendingAudio, delivered: Delivered) -> None:
+        """The settlement is durable: upload, or report that there is nothing to upload to."""
+        if isinstance(delivered.audio, AudioEnded):
+            self._emit_failed(pending, delivered.audio.reason, delivered.audio.detail)
+        elif (upload := await self._audio.upload(pending.row)) is not None:
+            await self._delivery.finish(upload, self._stop)
+
+    def _emit_failed(self, pending: PendingAudio, reason: AudioReason, what: str, *, holds_call: bool = False) -> None:
+        self._emit(
+            AudioFailed(source=pending.source, call_id=pending.call_id, reason=reason, what=what, path=pending.path,
+                        holds_call=holds_call)
+        )  # fmt: skip
+
+
+_LOST: Final = AudioEnded(
+    reason=AudioReason.UPLOAD_TARGET_LOST,
+    detail="Tuner already had the call, and names a target for its audio only once: an earlier answer with it was lost. "
+    "tunerd cannot upload the audio any more",
+)
+_NOT_OFFERED: Final = AudioEnded(
+    reason=AudioReason.UPLOAD_NOT_OFFERED,
+    detail="Tuner took the call but named no target for its audio; ask Tuner whether this workspace may upload recordings",
+)
+
+
+def _too_large(size: int, limit: int) -> str:
+    return f"it has {size:,} bytes, and Tuner's storage takes {limit:,}; record in a smaller format (mono, Ogg or MP3)"

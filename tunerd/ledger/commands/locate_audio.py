@@ -1,0 +1,43 @@
+"""Whether tunerd uploads a call's audio follows from where its recording is: whoever sets the location of a row asks here."""
+
+from tunerd.call import AudioPlan, AudioState, Publish
+from tunerd.ledger.rows import KeptAudio, LedgerRow
+from tunerd.ledger.sql.bodies import plan_text
+from tunerd.ledger.sql.store import Store
+from tunerd.location import LocationKind, stored_location
+
+
+def located(
+    store: Store, row: LedgerRow, location: str | None, expires_at: float | None, now: float, *, identity: str = ""
+) -> dict[str, object]:
+    """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew.
+    `identity`: of the file that was found there."""
+    plan = None if location is None or _is_url(location) else store.bodies.audio_plan(row.row)
+    if location is not None and plan is not None and plan.publish is Publish.UPLOAD:
+        store.audios.put(_begun(row, location, plan, identity, now))
+        state = AudioState.PENDING
+    else:
+        state = AudioState.NONE
+        if row.audio is not AudioState.NONE:
+            store.audios.delete(row.row)
+    return {"recording_location": location, "recording_expires_at": expires_at, "audio": state}
+
+
+def first_state(location: str, plan: AudioPlan | None) -> AudioState:
+    """With which a new call begins that brings this location; `add_first` has to follow."""
+    is_uploaded = plan is not None and plan.publish is Publish.UPLOAD and not _is_url(location)
+    return AudioState.PENDING if is_uploaded else AudioState.NONE
+
+
+def add_first(store: Store, row: LedgerRow, plan: AudioPlan | None, now: float) -> None:
+    """Of a new row, once it has its number."""
+    if row.audio is AudioState.PENDING and row.recording_location is not None and plan is not None:
+        store.audios.put(_begun(row, row.recording_location, plan, "", now))
+
+
+def _begun(row: LedgerRow, location: str, plan: AudioPlan, identity: str, now: float) -> KeptAudio:
+    return KeptAudio(row=row.row, location=location, plan=plan_text(plan), identity=identity, looked_from=now)
+
+
+def _is_url(location: str) -> bool:
+    return stored_location(location).kind is LocationKind.URL

@@ -1,0 +1,84 @@
+"""Table audio: the audio of calls that tunerd uploads, and which of those calls is next. Their state is in table call."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tunerd.ledger.rows import KeptAudio
+from tunerd.ledger.sql.columns import RecordColumns
+from tunerd.ledger.sql.database import Execute
+
+AUDIO: Final = RecordColumns("audio", KeptAudio, key=("row",))
+_DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
+
+OF_CALL: Final = f"SELECT {AUDIO.listed} FROM audio WHERE row = ?"
+PUT: Final = AUDIO.upsert
+DELETE: Final = "DELETE FROM audio WHERE row = ?"
+DUE: Final = f"SELECT row FROM call WHERE {_DUE} = ? AND due_at <= ? ORDER BY due_at, row LIMIT ?"
+"""Calls that wait for a slot, and for nothing else."""
+NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
+FIRST_DUE: Final = f"SELECT row, admitted_at FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT 1"
+"""For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
+UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
+"""At a start: uploads that the last process did not end."""
+UNSEEN: Final = (
+    f"SELECT {', '.join(f'a.{name}' for name in AUDIO.names)} FROM audio a JOIN call c ON c.row = a.row "
+    "WHERE a.identity = '' AND a.row > ? AND c.audio = 'pending' ORDER BY a.row LIMIT ?"
+)
+"""Audio that was not looked at yet."""
+LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
+"""At a start: `after_upload` is still to be carried out."""
+HAS_SPOOLED: Final = "SELECT 1 FROM audio WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
+"""Whether a call has this entry of the spool."""
+LIMIT: Final = (
+    "SELECT a.max_bytes FROM audio a JOIN call c ON c.row = a.row "
+    "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
+)
+"""At a start: what the storage of a destination took last."""
+
+
+class Audios:
+    def __init__(self, ask: Execute) -> None:
+        """`ask` runs a statement after what the transaction has changed is written."""
+        self._ask = ask
+
+    def get(self, row: int) -> KeptAudio | None:
+        columns = self._ask(OF_CALL, (row,)).fetchone()
+        return None if columns is None else AUDIO.record(columns)
+
+    def put(self, audio: KeptAudio) -> None:
+        """New, or in place of what is known of the call's audio."""
+        self._ask(PUT, AUDIO.values(audio))
+
+    def has_spooled(self, location: str) -> bool:
+        """Whether some call has the audio at this location in the spool."""
+        return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
+
+    def delete(self, row: int) -> None:
+        self._ask(DELETE, (row,))
+
+    def due(self, destination: str, now: float, limit: int) -> Sequence[int]:
+        """Rows of calls that are due and whose audio is pending, the earliest first."""
+        return [row for (row,) in self._ask(DUE, (destination, now, limit))]
+
+    def next_due(self, destination: str) -> float | None:
+        found = self._ask(NEXT_DUE, (destination,)).fetchone()
+        return None if found is None else found[0]
+
+    def first_due(self, destination: str) -> tuple[int, float] | None:
+        """Row and admission."""
+        found: tuple[int, float] | None = self._ask(FIRST_DUE, (destination,)).fetchone()
+        return found
+
+    def unseen(self, after_row: int, limit: int) -> Sequence[KeptAudio]:
+        return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, limit))]
+
+    def uploading(self) -> Sequence[int]:
+        return [row for (row,) in self._ask(UPLOADING)]
+
+    def leftovers(self) -> Sequence[KeptAudio]:
+        return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS)]
+
+    def max_bytes(self, destination: str) -> int | None:
+        """What the destination's storage took at the last answer that said so."""
+        found = self._ask(LIMIT, (destination,)).fetchone()
+        return None if found is None else found[0]
