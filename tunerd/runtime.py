@@ -14,6 +14,7 @@ import aiohttp
 from tunerd import __version__
 from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
+from tunerd.audio.audio_bytes import AudioPlace
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
@@ -104,7 +105,7 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session())
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
     spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
-    places = {LocationKind.FILE: LocalPlace(), LocationKind.EMBEDDED: SpoolPlace(spool)}
+    places: dict[LocationKind, AudioPlace] = {LocationKind.FILE: LocalPlace(), LocationKind.EMBEDDED: SpoolPlace(spool)}
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
