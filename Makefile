@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The tests in as many processes as there are cores. A process that has no more work takes some of another's.
-PARALLEL := -n auto --dist worksteal
+# The tests in half as many processes again as there are cores, because many tests wait for daemons. A process that has no more work
+# takes some of another's.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
+PARALLEL := -n $(WORKERS) --dist worksteal
 STAMP := $(VENV)/.installed
 # tunerd alone, without the tools of developers, which take several times as long to install.
 ALONE := $(VENV)/.installed-alone

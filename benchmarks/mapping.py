@@ -128,4 +128,4 @@ def _home_made() -> SourceMapping:
 
 
 def _compiled(source: Source) -> SourceMapping:
-    return compile_source(source, _DESTINATION, sources_with_started_at={}, environ={})
+    return compile_source(source, _DESTINATION, manifests={}, environ={})

@@ -149,20 +149,40 @@ class UrlStrategy:
     """Unix seconds after which the URL is no longer served; None: not known."""
 
 
+class Choice(StrEnum):
+    """Which recording a call takes, if several may belong to it."""
+
+    NEAREST = "nearest"
+    """The one whose start is nearest to the call's; a near one at once."""
+    FIRST = "first"
+    LAST = "last"
+    LONGEST = "longest"
+    """These three after the wait, of all recordings to which no other call is nearer."""
+    ONLY = "only"
+    """None of several: after the wait the only one, and only if the call is the only one near it (strategy `nearest:`)."""
+
+
 @record
 class ManifestStrategy:
-    """A recording that a manifest source brings, by key."""
+    """A recording that a manifest source brings, by key, or (ONLY) by values that are the same."""
 
     source: str
     """Name of the manifest source."""
     key: str | None
-    """Trimmed text; None (also for empty) matches nothing: the strategy answers "absent"."""
+    """Trimmed text; None (also for empty) matches nothing: the strategy answers "absent". Of ONLY it is compared with the `match`
+    of recordings."""
     within_s: float | None
     """|start of recording - start of call| at most; None = `within: any`."""
     wait_s: float
     """How long after admission the strategy may stay unanswered."""
     near_s: float = 30.0
     """A recording that starts this close to the start of the call is taken at once; a farther one has to wait."""
+    choice: Choice = Choice.NEAREST
+
+    @property
+    def looks_for(self) -> str:
+        """The key or the values, for whoever may see the document."""
+        return f"same {(self.key or '')[1:]}" if self.choice is Choice.ONLY else f"key {self.key}"
 
 
 Strategy: TypeAlias = UrlStrategy | ManifestStrategy
@@ -280,7 +300,9 @@ class Recording:
     origin: Origin
     source: str
     key: str
-    """Trimmed, never empty."""
+    """Trimmed. Empty only where the manifest has no rule for it."""
+    match: str = ""
+    """Values that its call has, too, as one text (mapping/match_values.py); empty: one of them is missing."""
     id: str = ""
     """What the platform calls this recording; the same id again is the same recording described again. Empty: not known."""
     location: str | None

@@ -1,13 +1,13 @@
 """Where a recording is: a URL, a file on this machine, an object in a bucket, or an entry of tunerd's own spool. Pure.
 
-A rule, the configuration and an operator give a location as text, and `parse_location` or `url_location` decides whether it is
-one. The ledger keeps `Location.text`; `stored_location` makes the location of it again. Texts are never quoted in a message: they
-come from documents, and the query of a URL may be a secret.
+A rule, the configuration and an operator give a location as text, and `LocationPolicy.parse` decides whether it is one that
+reaches Tuner. The ledger keeps `Location.text`; `stored_location` makes the location of it again. Texts are never quoted in a
+message: they come from documents, and the query of a URL may be a secret.
 """
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
@@ -59,6 +59,11 @@ class Location:
         return unquote_to_bytes(self.text.removeprefix("file://")).decode("utf-8", "surrogateescape")
 
 
+def bare(text: str) -> str:
+    """What tells a stored location from others: a URL without its query, which is signed anew for each description."""
+    return text.partition("?")[0] if stored_location(text).kind is LocationKind.URL else text
+
+
 class BadLocation(ValueError):
     """The text is no location that may be used. Says what is wrong, for a sentence that begins with the name of the rule."""
 
@@ -81,20 +86,40 @@ def parse_location(text: str, *, files: Sequence[str]) -> Location:
     raise BadLocation(f"is no location of a recording{_instead(text)}")
 
 
+@positional_record
+class LocationPolicy:
+    """Which locations reach Tuner; `audio:` of a source says so."""
+
+    kinds: frozenset[LocationKind] = frozenset({LocationKind.URL})
+    files: tuple[str, ...] = ()
+    """Absolute directories."""
+
+    @staticmethod
+    def any_of(policies: "Iterable[LocationPolicy]") -> "LocationPolicy":
+        """What one of them allows."""
+        listed = [LocationPolicy(), *policies]
+        kinds = frozenset(kind for one in listed for kind in one.kinds)
+        return LocationPolicy(kinds, tuple(dict.fromkeys(directory for one in listed for directory in one.files)))
+
+    def parse(self, text: str) -> Location:
+        """As `parse_location`; raises BadLocation for a location, too, that does not reach Tuner."""
+        location = parse_location(text, files=self.files if LocationKind.FILE in self.kinds else ("/",))
+        if location.kind in self.kinds:
+            return location
+        cannot = "and Tuner can fetch only an http or https URL"
+        if location.kind is LocationKind.FILE:
+            raise BadLocation(f"is a file on this machine, {cannot}: set `audio: upload` for the source of the calls")
+        say = "set `audio: presign` or `audio: upload` for the source of the calls"
+        raise BadLocation(f"is an object in a bucket, {cannot}: {say}")
+
+
+URLS: Final = LocationPolicy()
+"""Of `audio: reject`."""
+
+
 def url_location(text: str) -> Location:
-    """As `parse_location`, where nothing but an http or https URL reaches Tuner: the source's `audio:` is `reject`."""
-    location = parse_location(text, files=("/",))
-    if location.kind is LocationKind.FILE:
-        raise BadLocation(
-            f"is a file on this machine, {_TUNER_CANNOT}: set `audio: upload` for the source, and tunerd uploads it"
-        )
-    if location.kind is LocationKind.OBJECT:
-        say = "set `audio: presign` or `audio: upload` for the source"
-        raise BadLocation(f"is an object in a bucket, {_TUNER_CANNOT}: {say}")
-    return location
-
-
-_TUNER_CANNOT: Final = "and Tuner can fetch only an http or https URL"
+    """A location that is an http or https URL; raises BadLocation for every other text."""
+    return URLS.parse(text)
 
 
 def stored_location(text: str) -> Location:

@@ -16,6 +16,7 @@ from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.status_report import Facts
 from tunerd.audio.audio_bytes import AudioPlace
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import Document, Form, Mapped, RefusedDocument
@@ -105,11 +106,10 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session())
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
     spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
-    places: dict[LocationKind, AudioPlace] = {LocationKind.FILE: LocalPlace(), LocationKind.EMBEDDED: SpoolPlace(spool)}
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places=places, upload=StorageUploader(storage, environ)))
+        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ)))
     )  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),
@@ -122,6 +122,14 @@ async def build_runtime(
     facts = _facts(config, clock.now())
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
                    now=clock.now)  # fmt: skip
+
+
+def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
+    return {
+        LocationKind.FILE: LocalPlace(),
+        LocationKind.OBJECT: ObjectPlace(clock),
+        LocationKind.EMBEDDED: SpoolPlace(spool),
+    }
 
 
 def _facts(config: Config, now: float) -> Facts:

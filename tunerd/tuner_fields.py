@@ -150,9 +150,11 @@ NODE_FIELDS: Final[Mapping[str, TunerField]] = {
     "reason": TunerField(_K.TEXT, "Why."),
 }
 RECORDING_FIELDS: Final[Mapping[str, TunerField]] = {
-    "key": TunerField(_K.RULE_ONLY, "What calls look for. Required."),
+    "key": TunerField(_K.RULE_ONLY, "What calls look for. Required, unless only strategies `nearest` look for these recordings."),
     "id": TunerField(
         _K.RULE_ONLY, "Which recording it is: the same id again means the same recording, and the newer document wins."),
+    "match": TunerField(
+        _K.RULE_ONLY, "{name: rule}: values that the call has, too, for strategies `nearest` of calls without a common key."),
     "url": TunerField(_K.RULE_ONLY, "Where the audio is. Required, unless `audio` or absent_when is there."),
     "audio": TunerField(_K.RULE_ONLY, "The audio itself, as base64."),
     "started_at": TunerField(_K.RULE_ONLY, "When the recording began, in any time form."),

@@ -12,6 +12,7 @@ from tunerd.admin.service import AdminService, DaemonOrders, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport
 from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
+from tunerd.location import url_location
 from tunerd.ops.activity import Activity
 from tunerd.outcome import FailReason
 from tunerd.statuses import DestinationStatus, SourceStatus
@@ -28,6 +29,9 @@ class Rules:
 
     def map(self, document: Document) -> Mapped:
         return self.rule(document)
+
+    def location(self, text: str) -> str:
+        return url_location(text).text
 
 
 def refused(

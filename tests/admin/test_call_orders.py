@@ -9,9 +9,9 @@ import pytest
 
 from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW
-from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, RemapOrder, RetryOrder, StoryOrder
+from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, OrderRefused, RemapOrder, RetryOrder, StoryOrder
 from tunerd.admin.call_orders import ORDER_PAGE
-from tunerd.call import Document, Form, IgnoredDocument, Mapped, Origin, Recording, RefusedDocument, State
+from tunerd.call import Document, Form, IgnoredDocument, ManifestStrategy, Mapped, Origin, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
@@ -289,3 +289,17 @@ async def test_remap_never_gives_up_a_redacted_call_for_something_else(
     assert report.done == {}
     assert len(report.skipped) + len(report.failed) == 1
     assert b"redacted" in await body_of_next(bench)
+
+
+async def test_a_recording_by_hand_goes_to_the_call_that_waits_for_one() -> None:
+    """The location is parsed by the rules of its source; one that is none is refused with what is wrong, and nothing happens; a
+    call that has its recording is skipped."""
+    bench = Bench(rules={"agent": Rules(remade())})
+    strategy = ManifestStrategy(source="egress", key="room", within_s=600.0, wait_s=60.0)
+    await bench.ledger.admit(Admission(calls=[make_call("w", strategies=(strategy,)), make_call("own")]), NOW)
+    with pytest.raises(OrderRefused, match="--recording: it is no location of a recording"):
+        await bench.ask(RetryOrder(**ids("w"), recording="room.ogg"))
+    assert (await states(bench))["w"] == "waiting"
+    assert (await bench.ask(RetryOrder(**ids("w"), recording="https://a.example/1.wav"))).done == {"due": 1}
+    report = await bench.ask(RetryOrder(**ids("own"), recording="https://a.example/1.wav"))
+    assert "its state is due" in report.skipped[0].what

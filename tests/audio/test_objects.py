@@ -1,11 +1,13 @@
 """Data of objects against moto, a stand-in for S3 in a process of its own (it takes any signature: test_object_signing.py has those)."""
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiohttp
 import obstore
@@ -14,10 +16,14 @@ import yarl
 from obstore.store import S3Store
 
 from tests.audio.made import wav
-from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable
+from tests.delivery.test_audio_delivery import staged
+from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, Settled
 from tunerd.audio.header import AudioKind
 from tunerd.audio.object_faults import FaultKind, ObjectFault
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio.objects import PIECE_BYTES, ObjectAudio, ObjectIdentity, ObjectStores, look_at
+from tunerd.audio_events import AudioUploaded
+from tunerd.call import AudioPlan, Publish, State
 from tunerd.clock import SystemClock
 
 BUCKET = "recordings"
@@ -122,3 +128,33 @@ async def test_a_storage_that_does_not_answer_is_worth_another_try(bucket: S3Sto
     with pytest.raises(AudioUnreadable, match="cannot be reached") as found:
         await look_at(ObjectStores(SystemClock()), f"s3://{BUCKET}/recording.wav")
     assert found.value.may_pass
+
+
+async def test_an_object_is_streamed_to_the_storage_of_tuner(bucket: S3Store, tmp_path: Path) -> None:
+    """`audio: upload` of an object: byte for byte, without a file; one that is not there yet is waited for."""
+    content = wav(channels=2, seconds=30.0)
+    await obstore.put_async(bucket, "room/a.wav", content)
+    async with staged(tmp_path) as stage:
+        await stage.call("late", f"s3://{BUCKET}/room/late.wav")
+        await stage.call("a", f"s3://{BUCKET}/room/a.wav")
+        await stage.pass_until(AudioUploaded)
+        assert stage.arrived("a") == [hashlib.sha256(content).hexdigest()]
+        assert (await stage.stored("late")).state is State.DUE
+        await obstore.put_async(bucket, "room/late.wav", content[:-2])
+        await stage.pass_until(AudioUploaded, 2)
+        assert stage.arrived("late") == [hashlib.sha256(content[:-2]).hexdigest()]
+        assert list((tmp_path / "rec").iterdir()) == []
+
+
+async def test_an_object_that_is_replaced_before_its_call_goes_out(bucket: S3Store) -> None:
+    """It is not the recording of that call any more."""
+    await obstore.put_async(bucket, "recording.wav", wav())
+    place, location, plan = ObjectPlace(SystemClock()), f"s3://{BUCKET}/recording.wav", AudioPlan(publish=Publish.UPLOAD)
+    looked = await place.look(location, plan, "", 0.0)
+    assert isinstance(looked, Settled)
+    assert (looked.extension, looked.channels, looked.size) == ("wav", 1, len(wav()))
+    await obstore.put_async(bucket, "recording.wav", wav(seconds=0.2))
+    with pytest.raises(AudioChanged):
+        await place.look(location, plan, looked.identity, 0.0)
+    with pytest.raises(AudioMissing):
+        await place.look(f"s3://{BUCKET}/other.wav", plan, "", 0.0)

@@ -4,7 +4,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tunerd.config import Source
@@ -20,7 +19,6 @@ from tunerd.tuner_fields import NODE_FIELDS, RECORDING_FIELDS, ROW_FIELDS, RULE_
 
 ROOT = Path(__file__).parent.parent.parent
 SCHEMA = config_schema(presets.names())
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 EXAMPLE = (ROOT / "config.example.yaml").read_text()
 
 # Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
@@ -32,7 +30,8 @@ BEYOND_STRUCTURE = {
     "destination_name_is_a_url", "destination_name_taken", "destination_name_without_workspace", "destination_named_removed",
     "destination_with_two_names", "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",
     "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
-    "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
+    "manifest_of_recordings_without_key", "nearest_of_no_source", "nearest_of_other_values", "nearest_with_both",
+    "nearest_without_same", "nearest_without_start", "pick_longest_without_duration", "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
     "no_recording", "recording_empty", "recording_empty_over_a_preset", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",
     "recording_without_calls", "redact_bad_pattern", "redact_look_around", "redact_empty_pattern", "redact_taken_name",
     "redact_unknown_field", "redact_needed_field", "redact_role", "redact_recording_url", "redact_by_number", "redact_no_path",
@@ -50,16 +49,24 @@ def plain(text: str) -> Any:
     return parse_yaml(text, "f").bare()
 
 
-def test_the_schema_is_one() -> None:
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    """Imported here and not above: the import takes seconds, in each process that collects the tests."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(SCHEMA)
+
+
+def test_the_schema_is_one(validator: Any) -> None:
     """It is valid by the specification's own schema."""
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    validator.check_schema(SCHEMA)
 
 
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: file.stem)
-def test_good_configurations_pass_reader_rules_and_schema(file: Path) -> None:
+def test_good_configurations_pass_reader_rules_and_schema(file: Path, validator: Any) -> None:
     """What `tunerd check` takes, the schema takes."""
     check_file(file, {"TUNER_API_KEY": "made-up", "WS": "4"})
-    assert [error.message for error in VALIDATOR.iter_errors(plain(file.read_text()))] == []
+    assert [error.message for error in validator.iter_errors(plain(file.read_text()))] == []
 
 
 STRUCTURAL = [
@@ -70,15 +77,15 @@ STRUCTURAL = [
 
 
 @pytest.mark.parametrize("file", STRUCTURAL, ids=lambda file: file.stem)
-def test_structurally_wrong_ones_fail_the_schema(file: Path) -> None:
+def test_structurally_wrong_ones_fail_the_schema(file: Path, validator: Any) -> None:
     """An editor marks the same mistakes, as far as one key at a time can show them."""
-    assert not VALIDATOR.is_valid(plain(file.read_text()))
+    assert not validator.is_valid(plain(file.read_text()))
 
 
 @pytest.mark.parametrize("stem", sorted(BEYOND_STRUCTURE))
-def test_the_list_of_exceptions_is_true(stem: str) -> None:
+def test_the_list_of_exceptions_is_true(stem: str, validator: Any) -> None:
     """Each exception is a file, and the schema really cannot see what is wrong in it."""
-    assert VALIDATOR.is_valid(plain((ROOT / "tests" / "bad_configs" / f"{stem}.yaml").read_text()))
+    assert validator.is_valid(plain((ROOT / "tests" / "bad_configs" / f"{stem}.yaml").read_text()))
 
 
 WRONG = {
@@ -93,9 +100,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_misspelt_names_in_rules_fail_the_schema(what: str) -> None:
+def test_misspelt_names_in_rules_fail_the_schema(what: str, validator: Any) -> None:
     """An editor marks a name that no rule can have, at every depth."""
-    assert not VALIDATOR.is_valid({"sources": [{"name": "a", "path": "p", **plain(WRONG[what])}]})
+    assert not validator.is_valid({"sources": [{"name": "a", "path": "p", **plain(WRONG[what])}]})
 
 
 def test_the_schema_knows_the_names_that_the_rules_know() -> None:
@@ -114,10 +121,10 @@ def test_the_schema_knows_the_names_that_the_rules_know() -> None:
 
 
 @pytest.mark.parametrize("preset", presets.names())
-def test_the_rules_of_every_preset_pass_the_schema(preset: str) -> None:
+def test_the_rules_of_every_preset_pass_the_schema(preset: str, validator: Any) -> None:
     """They use the whole language, and can be copied into a configuration."""
     source = {"name": "a", "path": "p", **plain(presets.text(preset))}
-    assert [error.message for error in VALIDATOR.iter_errors({"sources": [source]})] == []
+    assert [error.message for error in validator.iter_errors({"sources": [source]})] == []
 
 
 def test_every_key_is_described() -> None:

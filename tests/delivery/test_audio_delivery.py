@@ -16,6 +16,7 @@ import pytest
 from tests.audio.made import unfinished_wav, wav
 from tests.delivery.made import Rig, delivering, destination
 from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
 from tunerd.config import Delivery as Settings
@@ -52,9 +53,10 @@ class Stage:
         os.utime(path, (self.clock.now() - age_s,) * 2)
         return path
 
-    async def call(self, call_id: str, path: Path, **plan: Any) -> None:
+    async def call(self, call_id: str, path: Path | str, **plan: Any) -> None:
+        """`path`: of a file, or the text of another location."""
         own = replace(AudioPlan(publish=Publish.UPLOAD, files=(str(self.directory),)), **plan)
-        location = file_location(str(path)).text
+        location = path if isinstance(path, str) else file_location(str(path)).text
         call = make_call(call_id, strategies=(UrlStrategy(location=location),), audio=own)
         await self.rig.ledger.admit(Admission(calls=[call]), self.clock.now())
 
@@ -86,7 +88,8 @@ async def staged(
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
             return Uploader(session, destination, key, settings, clock, {})
 
-        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(storage, {}))
+        places = {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
+        tools = AudioTools(places=places, upload=StorageUploader(storage, {}))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
             connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings

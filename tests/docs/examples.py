@@ -129,9 +129,9 @@ def result(example: Example) -> Any:
     return _outcome(mapped, kind, example.wanted)
 
 
-def compiled(text: str, form: Form) -> SourceMapping:
-    """Compile the mapping of a `yaml source`. Raises ConfigError."""
-    config = load_text(_whole(text, form), "config.yaml", ENVIRON)
+def compiled(text: str, form: Form, others: str = _TAIL) -> SourceMapping:
+    """Compile the mapping of a `yaml source`, beside other sources. Raises ConfigError."""
+    config = load_text(_whole(text, form, others), "config.yaml", ENVIRON)
     return compile_sources(config, ENVIRON)["agent"]
 
 
@@ -158,7 +158,7 @@ def _gathered(mapping: SourceMapping, fence: Fence) -> Mapped:
     return mapped
 
 
-def _whole(text: str, form: Form) -> str:
+def _whole(text: str, form: Form, others: str = _TAIL) -> str:
     """Put the source into a configuration, and fill in what the example leaves out."""
     lines = text.splitlines()
     members = re.findall(r"^(\w+):", text, re.MULTILINE)
@@ -170,7 +170,7 @@ def _whole(text: str, form: Form) -> str:
             lines[end:end] = [f"  {name}: {rule}" for name, rule in _NEEDED.items() if name not in given]
     if ("call" in members or "preset" in members) and not {"recording", "on_missing"} & set(members):
         lines.append('on_missing: {send: "https://audio.example/none.wav"}')
-    return _HEAD.replace("FORM", form.value) + "".join(" " * _INDENT + line + "\n" for line in lines) + _TAIL
+    return _HEAD.replace("FORM", form.value) + "".join(" " * _INDENT + line + "\n" for line in lines) + others
 
 
 def _moved(error: ConfigError, text: str) -> list[str]:

@@ -14,9 +14,15 @@ from tests.docs.examples import compiled
 from tests.docs.fences import ROOT
 from tunerd.call import Call, Document, Form, Origin, Recording, State
 from tunerd.ledger import Admission, Delivered, Filter, Unfrozen
+from tunerd.mapping.match_values import match_text
 from tunerd.testing import MemoryLedger
 
 _CALL: Final = "call:\n  call_id: doc.id\n  start_timestamp: doc.started\n  end_timestamp: null\n  duration_ms: 1000\n"
+_EGRESS: Final = """\
+  - name: egress
+    path: /egress
+    manifest: {key: doc.key, match: {caller: doc.caller}, url: doc.url, started_at: doc.started, duration_ms: doc.seconds}
+"""
 _MIDNIGHT: Final = 1_782_864_000.0
 _DAY_S: Final = 86_400.0
 _PART: Final = re.compile(
@@ -77,7 +83,7 @@ class Story:
 
     def __init__(self, strategies: str) -> None:
         self._ledger = MemoryLedger()
-        self._mapping = compiled(_CALL + strategies, Form.CREATE_CALL)
+        self._mapping = compiled(_CALL + strategies, Form.CREATE_CALL, _EGRESS)
         self._number = 0
 
     async def happens(self, line: Line) -> dict[str, str]:
@@ -116,9 +122,11 @@ class Story:
         return Recording(
             origin=Origin(source="egress", path=f"/egress/{self._number}.json", mtime_ns=self._number),
             source="egress",
-            key=str(fields["key"]),
+            key=str(fields.get("key", "")),
+            match=match_text(["caller"], fields) or "",
             location=None if fields.get("absent") else str(fields["url"]),
             started_at=_instant(str(fields["started"])),
+            duration_s=float(str(fields["seconds"])) if "seconds" in fields else None,
         )
 
 

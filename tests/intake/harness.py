@@ -99,12 +99,13 @@ async def running(
             stop.set()
 
 
-async def swept(*sources: Source, ledger: MemoryLedger | None = None, mapper: Mapper = map_call) -> tuple[Running, int]:
+async def swept(
+    *sources: Source, ledger: MemoryLedger | None = None, mapper: Mapper = map_call, options: IntakeOptions | None = None
+) -> tuple[Running, int]:
     """Read what is there now; gives what was told, and how many files were left incomplete."""
     ledger, told = ledger or MemoryLedger(), Recorder()
-    intake = Intake(
-        sources, ledger, {one.name: mapper if one.destination else map_manifest for one in sources}, SystemClock(), told
-    )
+    mappings = {one.name: mapper if one.destination else map_manifest for one in sources}
+    intake = Intake(sources, ledger, mappings, SystemClock(), told, options)
     try:
         left = await intake.sweep()
         unread = intake.unread()

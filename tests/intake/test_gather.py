@@ -58,7 +58,7 @@ def rules(text: str, root: Path, wait: str = "1h", **fields: Any) -> SourceMappi
         root, gather=members["gather"], call=members["call"], manifest=members.get("manifest"), recursive=True,
         agent_remote_identifier="bot", on_missing=SendAnyway(url="https://a.example/none.wav"), **fields,
     )  # fmt: skip
-    return compile_source(agent, CREATE, sources_with_started_at={}, environ={})
+    return compile_source(agent, CREATE, manifests={}, environ={})
 
 
 def ended(call: str = "c-1", *said: str) -> dict[str, Any]:

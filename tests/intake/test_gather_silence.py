@@ -26,6 +26,7 @@ from tunerd.ledger import Admission, Filter, Ledger
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.gathering import set_aside
+from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.outcome import FailReason
 from tunerd.testing import FakeClock, MemoryLedger, Recorder
 
@@ -59,7 +60,7 @@ def preset(name: str, root: Path, wait: str) -> SourceMapping:
         root, preset=name, gather=parse_yaml(f"wait: {wait}", "config.yaml"), agent_remote_identifier="bot",
         on_missing=SendAnyway(url="https://a.example/none.wav"),
     )  # fmt: skip
-    return compile_source(agent, CREATE, sources_with_started_at=dict.fromkeys(presets.names(), True), environ={})
+    return compile_source(agent, CREATE, manifests=dict.fromkeys(presets.names(), ManifestFacts()), environ={})
 
 
 def write(log: Path, *lines: object) -> None:

@@ -29,7 +29,7 @@ from tunerd.events import (
 )
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.content import hash_of
-from tunerd.intake.sources import Intake
+from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Admission, Admitted, Delivered, FileMark, Filter, LedgerUnavailable
 from tunerd.ledger.sqlite.connect import scripts
 from tunerd.outcome import FailReason, IntakeReason
@@ -157,7 +157,7 @@ async def test_a_file_that_came_back_while_nobody_looked_is_known(tmp_path: Path
 
 async def test_more_files_come_back_than_are_remembered(tmp_path: Path) -> None:
     """Beyond what is kept in memory the ledger is asked: nothing is read twice."""
-    count = 10_010
+    count = 210
     ledger, marks = MemoryLedger(), list[FileMark]()
     for i in range(count):
         path = tmp_path / f"{i}.json"
@@ -170,7 +170,7 @@ async def test_more_files_come_back_than_are_remembered(tmp_path: Path) -> None:
         marks.append(mark)
     ledger.change(lambda store: [store.files.set_mark(mark, 0.0) for mark in marks])
     await ledger.vanished("agent", [str(tmp_path / f"{i}.json") for i in range(count)], 0.0)
-    again, left = await swept(source(tmp_path), ledger=ledger)
+    again, left = await swept(source(tmp_path), ledger=ledger, options=IntakeOptions(gone_kept=200))
     assert left == 0
     assert not again.told.seen(CallFailed)
 
@@ -779,12 +779,12 @@ async def test_a_file_that_cannot_be_read_stays_visible_until_it_can() -> None:
 
 async def test_many_files_that_cannot_be_read_hide_no_other(tmp_path: Path) -> None:
     """More of them than a sweep keeps in mind at a time: it still comes to its end, and to the file behind them."""
-    for number in range(5_010):
+    for number in range(210):
         (tmp_path / f"{number}.json").symlink_to(f"{number}.json")
     put(tmp_path / "good.json", {"id": "good"})
     async with asyncio.timeout(60):
-        run, left = await swept(source(tmp_path))
-    assert (run.ids(), left, len(run.unread)) == (["good"], 0, 5_010)
+        run, left = await swept(source(tmp_path), options=IntakeOptions(found_at_once=200))
+    assert (run.ids(), left, len(run.unread)) == (["good"], 0, 210)
 
 
 @pytest.mark.parametrize(("mode", "why"), [(None, "it is not there; check `path`"), (0o700, "it cannot be read: give this")])

@@ -238,7 +238,8 @@ async def test_a_tie_is_told_with_its_candidates() -> None:
         "/egress/B-1.json (started 2025-12-31 23:50:10Z)"
     )
     assert story.waits_for == [
-        f"manifest egress, key 'blue': {tied}, so none is taken; waits for a nearer one until 2026-01-01 00:30:00Z"
+        f"manifest egress, key 'blue': {tied}, so none is taken; waits for a nearer one until 2026-01-01 00:30:00Z; "
+        "a person decides with: tunerd retry CALL_ID --recording LOCATION"
     ]
     await world.passes(WAIT_S)
     (failed,) = await world.ledger.calls(Filter())

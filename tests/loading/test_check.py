@@ -337,7 +337,7 @@ def as_another_user() -> Iterator[None]:
 def test_a_file_that_may_not_be_read_is_a_wrong_configuration(tmp_path: Path, command: str) -> None:
     """Exit 78 with a place and the system's words, so that a supervisor does not start tunerd over and over."""
     for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+        directory.chmod(directory.stat().st_mode | 0o055)
     file = tmp_path / "config.yaml"
     file.write_text(good())
     file.chmod(0)

@@ -452,7 +452,8 @@ def test_audio_has_a_short_and_a_long_form() -> None:
     )
     assert short.plan() == AudioPlan(publish=Publish.UPLOAD)
     assert long.plan() == AudioPlan(
-        publish=Publish.URL, placeholder="none", sends_on_error=True, expires_s=3600.0, files=("/etc/tunerd/rec", "/var/rec"),
+        publish=Publish.URL, placeholder="none", sends_on_error=True, expires_s=3600.0,
+        url_rule="concat('https://cdn.example/', location.name)", files=("/etc/tunerd/rec", "/var/rec"),
         after_upload=AfterUpload.MOVE_TO, move_to="done",
     )  # fmt: skip
     assert long.url is not None

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 
 from tunerd.call import Call, Document, Hold, Origin
-from tunerd.config import Destination, FileRule, ManifestRule, Source, UrlRule
+from tunerd.config import Destination, FileRule, ManifestRule, NearestRule, Source, StrategyRule, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source
+from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.yaml_location import ConfigError, Node
 
 CREATE = Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api="create-call")
@@ -29,10 +30,12 @@ def compiled(
     destination: Destination | None = CREATE,
     *,
     brings: Mapping[str, bool] | None = None,
+    manifests: Mapping[str, ManifestFacts] | None = None,
     environ: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> SourceMapping:
-    """`text`: the members call, manifest, recording, agent of a source. Raises ConfigError."""
+    """`text`: the members call, manifest, recording, agent of a source. `brings`: sources of recordings, and whether these have a
+    start. Raises ConfigError."""
     members: dict[str, Node] = {}
     if text.strip():
         value = parse_yaml(text, "config.yaml").value
@@ -53,10 +56,11 @@ def compiled(
         on_missing=Hold(hold_s=60.0),
         **settings,
     )
-    return compile_source(source, destination, sources_with_started_at=brings or {}, environ=environ or {})
+    facts = {name: ManifestFacts(has_start=has_start) for name, has_start in (brings or {}).items()}
+    return compile_source(source, destination, manifests=facts | (manifests or {}), environ=environ or {})
 
 
-def _strategy(item: Node) -> UrlRule | ManifestRule | FileRule:
+def _strategy(item: Node) -> StrategyRule:
     assert isinstance(item.value, dict)
     values = item.value
     if "url" in values:
@@ -65,10 +69,18 @@ def _strategy(item: Node) -> UrlRule | ManifestRule | FileRule:
         times = {f"{name}_s": float(str(values[name].value)) for name in ("within", "wait") if name in values}
         return FileRule(file=values["file"], directory=values["in"].bare() if "in" in values else None, **times)
     within = values["within"].value if "within" in values else None
+    if "nearest" in values:
+        return NearestRule(
+            nearest=str(values["nearest"].value),
+            same=values.get("same"),
+            within_s=float(str(within)),
+            one_at_a_time="one_at_a_time" in values,
+        )
     return ManifestRule(
         manifest=str(values["manifest"].value),
         key=values["key"],
         within_s=float(within) if isinstance(within, int) else None,
+        pick=values["pick"].bare() if "pick" in values else "nearest",
     )
 
 

@@ -107,7 +107,7 @@ def test_manifest_sources() -> None:
         Source(name="c", path="/c", preset="livekit-egress"),
         Source(name="d", path="/d", preset="vapi"),
     ]
-    assert manifest_sources(sources) == {"a": True, "b": False, "c": True}
+    assert {name: facts.has_start for name, facts in manifest_sources(sources).items()} == {"a": True, "b": False, "c": True}
 
 
 # Presets underneath

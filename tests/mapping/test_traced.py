@@ -20,6 +20,7 @@ from tunerd.config import ManifestRule, Source
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
 from tunerd.mapping.functions import Context
+from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.trace import TRACE_SLOT, Trace
 from tunerd.yaml_location import Node, YamlLocation
@@ -35,8 +36,8 @@ def _mapping(preset: str) -> SourceMapping:
     """Each document as a whole call, whether the preset gathers or not."""
     alone = Node(None, YamlLocation("", 1, 1)) if "gather" in presets.load(preset) else None
     source = Source(name="calls", path="/calls", preset=preset, agent_remote_identifier="a", gather=alone)
-    brings = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
-    return compile_source(source, None, sources_with_started_at=brings, environ={})
+    brings = {rule.manifest: ManifestFacts() for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
+    return compile_source(source, None, manifests=brings, environ={})
 
 
 def _preset_of(file: Path) -> str:

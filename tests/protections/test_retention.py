@@ -1,10 +1,11 @@
-"""A year of calls, simulated in a minute: rows, events and bytes of the ledger stay bounded, and a deleted call is not sent
+"""Months of calls (a year in `make thorough`), simulated in seconds: rows, events and bytes of the ledger stay bounded, and a deleted call is not sent
 again from a file that was kept."""
 
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+from tests.examples import IS_THOROUGH
 from tests.ledger.parts import FORM, SENT, file_mark, freeze, recording, refused
 from tunerd.ledger import Admission, Deferred, Ended, Retention
 from tunerd.ledger.sqlite import SqliteLedger
@@ -13,7 +14,7 @@ from tunerd.testing import Recorder, make_call
 
 NOW = 1_767_225_600.0
 DAY_S = 86_400.0
-DAYS, CALLS_A_DAY = 365, 8
+DAYS, CALLS_A_DAY = 365 if IS_THOROUGH else 200, 8
 KEEP = Retention(sent_s=30 * DAY_S, failed_s=90 * DAY_S, recordings_s=7 * DAY_S, max_failed_bytes=40_000, documents=50)
 RETRY = Deferred(due_at=0.0, reason=RetryReason.SERVER_ERROR, status=503, detail="503", counts=True, surely_not_arrived=False)
 TABLES = ("call", "body", "frozen", "recording", "origin", "event", "want", "file")

@@ -141,6 +141,8 @@ class RetryOrder(Selection, Order[answers.Report]):
     answer: ClassVar[type[Any]] = answers.Report
     audio: bool = False
     """Only calls whose audio failed."""
+    recording: str | None = None
+    """Where the recording of the one call is, as a person decided."""
 
     def fits(self, call: StoredCall) -> bool:
         return Selection.fits(self, call) and (not self.audio or call.audio is AudioState.FAILED)

@@ -1,4 +1,5 @@
-"""The orders about calls: list, retry, remap, dismiss, forget; carried out on the ledger, with the rules and the files on disk.
+"""The orders about calls, in one file because they share how a call is mapped again: list, retry, remap, dismiss, forget; carried
+out on the ledger, with the rules and the files on disk.
 
 An order over many calls handles one page of rows and answers where the next page begins, so that no request takes long and an
 operator can stop half way. Nothing here speaks HTTP or draws.
@@ -24,6 +25,7 @@ from tunerd.admin.api import (
 )
 from tunerd.call import AudioState, Document, Fragment, Mapped, Origin, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, Filter, Inspection, OperatorActions, StoredCall
+from tunerd.location import BadLocation, url_location
 from tunerd.ops.mask import redact
 from tunerd.outcome import FailReason
 
@@ -56,6 +58,8 @@ class SourceRules(Protocol):
     """The rules of one source (mapping/)."""
 
     def map(self, document: Document) -> Mapped: ...
+
+    def location(self, text: str) -> str: ...
 
 
 ReadPlace = Callable[[str, str, int], Document | RefusedDocument]
@@ -114,13 +118,31 @@ class CallOrders:
         report, rules = Report(), self._rules()
         found, report.next_after_row = await self._page(order, ORDER_PAGE)
         for call in found:
-            if call.state is State.FAILED:
+            if order.recording is not None:
+                await self._use_recording(call, order.recording, rules, report)
+            elif call.state is State.FAILED:
                 await self._try(call, rules, report, may_send_as_it_is=True)
             elif call.audio is AudioState.FAILED:
                 report.skip(call, call.reason or "", _AUDIO_IS_LOST)
             else:
                 report.skip(call, call.state.value, f"it has not failed; its state is {call.state.value}")
         return report
+
+    async def _use_recording(self, call: StoredCall, location: str, rules: Mapping[str, SourceRules], report: Report) -> None:
+        try:
+            named = rules[call.source].location(location) if call.source in rules else url_location(location).text
+        except BadLocation as bad:
+            raise OrderRefused(f"--recording: it {bad}") from None
+        try:
+            state = await self._ledger.use_recording(call.row, named, self._now())
+        except LookupError:
+            report.skip(call, "gone", "it is no longer in the ledger")
+            return
+        if state is State.DUE and call.state is not State.DUE:
+            report.count(state.value)
+        else:
+            what = "only a call that waits for its recording, or failed for want of one, takes a recording by hand"
+            report.skip(call, call.reason or call.state.value, f"{what}; its state is {state.value}")
 
     async def remap(self, order: RemapOrder) -> Report:
         report, rules = Report(), self._rules()

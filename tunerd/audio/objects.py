@@ -17,7 +17,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable
 from tunerd.audio.aws_credentials import AwsCredentialChain, AwsCredentials
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
@@ -190,6 +190,8 @@ def _as_audio() -> Iterator[None]:
     except ObjectFault as fault:
         if fault.kind is FaultKind.CHANGED:
             raise AudioChanged(f"{fault}. Let each call record to an object of its own") from None
+        if fault.kind is FaultKind.MISSING:
+            raise AudioMissing(str(fault)) from None
         raise AudioUnreadable(str(fault), may_pass=not fault.is_its_own) from None
 
 

@@ -48,6 +48,8 @@ _OPTIONS: Final[Mapping[str, Option]] = {
     "place": click.option("--place", type=PLACE, metavar="PATH[@OFFSET]",
                           help="Only calls read from this file, or from this place in it (see `tunerd failed`)."),
     "audio": click.option("--audio", is_flag=True, help="Only calls whose audio failed; with CALL_ID, only these."),
+    "recording": click.option("--recording", metavar="LOCATION",
+                              help="Send the one CALL_ID with the recording at this location: you decide."),
     "everything": click.option("--all", "everything", is_flag=True, help="All failed calls."),
     "dismissed": click.option("--dismissed", is_flag=True, help="List the dismissed calls instead."),
 }  # fmt: skip
@@ -88,6 +90,8 @@ def _order(order: type[O], given: dict[str, Any]) -> O:
 
 def _must_select(given: Mapping[str, Any]) -> None:
     ids: Sequence[str] = given["call_ids"]
+    if given.get("recording") is not None and len(ids) != 1:
+        raise click.UsageError("--recording goes with exactly one CALL_ID")
     others = [given[name] for name in ("reasons", "sources", "since", "place", "everything")]
     if not ids and not any([*others, given.get("audio")]):
         raise click.UsageError("name the calls: CALL_ID..., --reason, --source, --since, --place or --all")

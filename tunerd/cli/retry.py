@@ -17,13 +17,14 @@ Examples:
   tunerd retry --reason rejected --since 2h
   tunerd retry --place /var/spool/calls/agent.ndjson@81920
   tunerd retry --audio
+  tunerd retry call-4711 --recording https://audio.example/4711.wav
   tunerd retry --all
 \b
 Exit code 1: some calls could not be sent again; each is listed with its reason.
 """
 
 
-@order_command(RetryOrder, "call_ids", "reasons", "sources", "since", "place", "audio", "everything", epilog=_EPILOG)
+@order_command(RetryOrder, "call_ids", "reasons", "sources", "since", "place", "audio", "recording", "everything", epilog=_EPILOG)
 @json_option("Print the report as JSON.")
 def command(target: Target, order: RetryOrder, as_json: bool) -> None:
     if order.call_ids or order.path is not None:

@@ -7,7 +7,8 @@ from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.file_rule import FileRule
 from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key
 from tunerd.config.secret import Secret
-from tunerd.config.source_settings import Example, ManifestRule, Redact, Source, UrlRule
+from tunerd.config.source_settings import Example, Redact, Source
+from tunerd.config.strategy_rules import ManifestRule, NearestRule, StrategyRule, UrlRule
 
 __all__ = [
     "AudioSettings",
@@ -20,9 +21,11 @@ __all__ = [
     "LedgerConfig",
     "Log",
     "ManifestRule",
+    "NearestRule",
     "Redact",
     "Secret",
     "Source",
+    "StrategyRule",
     "UrlRule",
     "form_of_key",
 ]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from tunerd.call import AfterUpload, AudioPlan, Publish
 from tunerd.config.settings import DAY_S, TEXT, VARIABLE, Seconds, Setting, ValueKind, any_of
+from tunerd.location import LocationKind, LocationPolicy
 from tunerd.record import record
 from tunerd.yaml_location import Node
 
@@ -48,6 +49,15 @@ class AudioSettings:
         Literal["hold", "send"],
         Setting("Audio that cannot be used: hold keeps the call from being sent; send sends it with the placeholder."),
     ] = "hold"
+
+    def places(self) -> LocationPolicy:
+        """Where a recording may be."""
+        kinds = {LocationKind.URL}
+        if self.publish != "reject":
+            kinds.add(LocationKind.OBJECT)
+        if self.publish in ("upload", "url"):
+            kinds.add(LocationKind.FILE)
+        return LocationPolicy(frozenset(kinds), self.files)
 
     def plan(self) -> AudioPlan | None:
         """What each call carries of it; None with `reject`."""

@@ -11,7 +11,8 @@ from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.file_rule import FileRule
 from tunerd.config.models import SECTIONS, TopLevel, TunerSection
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
-from tunerd.config.source_settings import ManifestRule, Redact, UrlRule
+from tunerd.config.source_settings import Redact
+from tunerd.config.strategy_rules import ManifestRule, NearestRule, UrlRule
 from tunerd.tuner_fields import CALL_FIELDS, NODE_FIELDS, RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS, TOOL_FIELDS, TunerField
 
 _EXPRESSION: Final[Schema] = {"type": ["string", "null"]}
@@ -57,7 +58,12 @@ def config_schema(presets: tuple[str, ...]) -> dict[str, Any]:
             "publish": any_of({"enum": ["upload", "presign", "reject"]}, _closed({"url": _RULE}, "url")),
             "audio": any_of({"$ref": "#/$defs/publish"}, VARIABLE, NULL, _object(AudioSettings, "publish")),
             "preset": any_of({"enum": list(presets)}, VARIABLE, NULL),
-            "strategy": any_of(_object(UrlRule, "url"), _object(ManifestRule, "manifest", "key"), _object(FileRule, "file")),
+            "strategy": any_of(
+                _object(UrlRule, "url"),
+                _object(ManifestRule, "manifest", "key"),
+                _object(NearestRule, "nearest", "within"),
+                _object(FileRule, "file"),
+            ),
             "recording": any_of({"type": "array", "items": {"$ref": "#/$defs/strategy"}}, {"$ref": "#/$defs/strategy"}, NULL),
             **_rule_definitions(),
             **_row_definitions(),
@@ -122,7 +128,8 @@ def _rule_definitions() -> dict[str, Schema]:
             "additionalProperties": _RULE,
         },
         "call": _closed(_DECIDE | _fields(call, transcript_with_tool_calls="rows")),
-        "manifest": _closed(_DECIDE | _fields(RECORDING_FIELDS)),
+        "manifest": _closed(_DECIDE | _fields(RECORDING_FIELDS, match="match")),
+        "match": {**_RULES, "minProperties": 1},
         "gather": _closed(gather),
     }
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from tunerd.call import Fail, Hold, SendAnyway
-from tunerd.config import AudioSettings, Config, Destination, FileRule, ManifestRule, Source, UrlRule
+from tunerd.config import AudioSettings, Config, Destination, ManifestRule, Source, StrategyRule
 from tunerd.config.quantities import duration_text
 from tunerd.config.secret import HIDDEN
 from tunerd.config.settings import ValueKind, keys_of
@@ -73,7 +73,7 @@ def _audio(audio: AudioSettings) -> dict[str, Any]:
     return {"publish": publish, **_section(audio), "after_upload": after}
 
 
-def _strategy(rule: UrlRule | ManifestRule | FileRule) -> dict[str, Any]:
+def _strategy(rule: StrategyRule) -> dict[str, Any]:
     if not isinstance(rule, ManifestRule):
         return _section(rule)
     return {**_section(rule), "within": "any" if rule.within_s is None else duration_text(rule.within_s)}

@@ -1,4 +1,4 @@
-"""What is configured for a source, its recordings, its redaction and its examples: each key declared once (settings.py). Pure."""
+"""What is configured for a source, its redaction and its examples: each key declared once (settings.py). Pure."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -6,7 +6,6 @@ from typing import Annotated, Final, Literal
 
 from tunerd.call import Fail, Hold, SendAnyway
 from tunerd.config.audio_settings import AudioSettings
-from tunerd.config.file_rule import FileRule
 from tunerd.config.settings import (
     DAY_S,
     DURATION,
@@ -21,12 +20,12 @@ from tunerd.config.settings import (
     ValueKind,
     any_of,
 )
+from tunerd.config.strategy_rules import StrategyRule
 from tunerd.config.text_forms import (
     parse_include,
     parse_path_below,
     parse_patterns,
     parse_source_name,
-    parse_within,
     parse_zone,
 )
 from tunerd.outcome import FailReason
@@ -54,43 +53,6 @@ def _object_of(schema: Schema, name: str) -> Schema:
 def _defined(name: str) -> Schema:
     """A definition of json_schema.py, or null."""
     return any_of({"$ref": f"#/$defs/{name}"}, NULL)
-
-
-@record
-class UrlRule:
-    """Strategy `url:`: a rule over the call document."""
-
-    url: Annotated[Node, Setting("Rule over the call's document: the URL of the audio.")]
-    expires_at: Annotated[Node | None, Setting("Rule over the call's document: when that URL stops working.")] = None
-
-
-@record
-class ManifestRule:
-    """Strategy `manifest:`: a recording that another source brings, by key."""
-
-    manifest: Annotated[str, Setting("Name of the source that brings the recordings.")]
-    key: Annotated[Node, Setting("Rule over the call's document: the key that its recording has, too.")]
-    within_s: Annotated[
-        float | None,
-        ValueKind.OWN,
-        Setting(
-            "How far the start of the recording may be from the start of the call; `any` where recordings have no start.",
-            name="within",
-            default="10m",
-            schema=any_of({"const": "any"}, *DURATION),
-            parse=parse_within,
-            takes="a duration like 10m, or any",
-        ),
-    ] = 600.0
-    """None means `any`. It is not the default: rooms are reused, and a wrong match is worse than none."""
-    near_s: Annotated[
-        Seconds,
-        Setting(
-            "A recording that starts this close to the start of the call, or during the call, is taken at once; one that is "
-            "farther away when both have been known for `wait` and nothing nearer came."
-        ),
-    ] = 30.0
-    wait_s: Annotated[Seconds, Setting("How long the call may wait for this strategy to answer.")] = 30 * 60.0
 
 
 @record
@@ -206,10 +168,10 @@ class Source:
     ] = None
     manifest: Annotated[
         Node | None,
-        Setting("Rules that map a document to a recording: key, id, url, started_at.", schema=_defined("manifest")),
+        Setting("Rules that map a document to a recording: key, id, match, url, started_at.", schema=_defined("manifest")),
     ] = None
     recording: Annotated[
-        tuple[UrlRule | ManifestRule | FileRule, ...] | None,
+        tuple[StrategyRule, ...] | None,
         Setting("How a call finds its recording: strategies, tried top to bottom.", schema={"$ref": "#/$defs/recording"}),
     ] = None
     """None: the preset's."""

@@ -7,7 +7,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -17,18 +16,19 @@ from tunerd import __version__
 from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable
 from tunerd.delivery.proxy import proxy_for
 from tunerd.delivery.upload_target import PresignedPost
+from tunerd.record import positional_record
 
 IDLE_S: Final = 60.0
 """An upload ends when no byte moves for this long. It may take as long as it needs otherwise."""
 _DONE: Final = frozenset({200, 201, 204})
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class Stored:
     """The storage has the audio, all of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@positional_record
 class NotStored:
     """In words without anything of the target."""
 

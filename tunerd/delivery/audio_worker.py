@@ -37,7 +37,7 @@ SLOTS: Final = 4
 ABSENT_S: Final = 600.0
 """How long audio may be missing that a call names: whoever records may write it after the call's document."""
 UNSETTLED_S: Final = 86_400.0
-"""How long audio may still be written."""
+"""How long audio may still be written, or be out of reach for no fault of its own (a mount, a bucket)."""
 _AGAIN_S: Final = 1.0
 _ABSENT_AGAIN_S: Final = 10.0
 _LAST_SETTLE_S: Final = 1.0
@@ -123,8 +123,8 @@ class AudioWorker(Worker):
             await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
             return None
         except AudioUnreadable as exc:
-            may_come = exc.may_pass or isinstance(exc, AudioMissing)
-            if may_come and now - pending.looked_from < ABSENT_S:
+            patience_s = ABSENT_S if isinstance(exc, AudioMissing) else UNSETTLED_S if exc.may_pass else 0.0
+            if now - pending.looked_from < patience_s:
                 await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
             else:
                 await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))

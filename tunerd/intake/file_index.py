@@ -12,14 +12,14 @@ from tunerd.ledger import FileMark
 
 _RECENT: Final = 4_000
 """Files looked at last: compared with their stat at every scan, the others once an hour."""
-_GONE: Final = 10_000
+GONE_KEPT: Final = 10_000
 _MOVED: Final = 1_000
 _LIES: Final = 20
 """Files in a row that only had another inode, after which a file system counts as one that makes up new ones."""
 
 
 class FileIndex:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, gone_kept: int = GONE_KEPT) -> None:
         self._root = root.rstrip("/") + "/"
         self.signatures: dict[str, int] = {}
         """Relative path -> signature of the file as it was read. Also what a scan compares with."""
@@ -29,6 +29,7 @@ class FileIndex:
         self._moved: OrderedDict[int, FileMark] = OrderedDict()
         """Logs whose path holds another one (rotation) or nothing, until they are found."""
         self._gone: OrderedDict[str, int] = OrderedDict()
+        self._gone_kept = gone_kept
         self.has_forgotten = False
         """More files vanished than are kept here; the ledger knows them all."""
         self._recent: OrderedDict[str, None] = OrderedDict()
@@ -185,7 +186,7 @@ class FileIndex:
         sign = self.signatures.pop(relative, None)
         if sign is not None:
             self._gone[relative] = sign
-            while len(self._gone) > _GONE:
+            while len(self._gone) > self._gone_kept:
                 self._gone.popitem(last=False)
                 self.has_forgotten = True
         self.replaced(relative, by=0)

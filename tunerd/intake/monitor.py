@@ -12,7 +12,7 @@ from tunerd.events import FileIgnored, LogLeft, WatchDegraded
 from tunerd.intake.descriptors import MOST
 from tunerd.intake.inotify import Hint, WatchLimit
 from tunerd.intake.known_logs import KnownLogs
-from tunerd.intake.scan import FOUND_AT_ONCE, FULL_PASS_S, Listing, may_read, scan
+from tunerd.intake.scan import FULL_PASS_S, Listing, may_read, scan
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.ledger import LedgerUnavailable
@@ -128,7 +128,7 @@ class DirectoryMonitor:
 
     async def _scan(self, leave: Collection[str]) -> bool:
         self.knows_all = False
-        if len(self._due) > FOUND_AT_ONCE // 2:
+        if len(self._due) > self._runtime.shared.found_at_once // 2:
             return True  # these first
         turns = max(1, int(FULL_PASS_S / max(self._source.rescan_s, 1.0)))
         first = self.last_scan_at is None
@@ -144,7 +144,7 @@ class DirectoryMonitor:
                     lambda inside: scan(
                         inside, self._names, self._index.signatures, recursive=self._source.recursive, arm=self._arm,
                         restat=restat, part=part, by_inode=self._index.trusts_inodes, inodes=inodes, log_paths=log_paths,
-                        older_than=older, skip=told, leave=leave,
+                        older_than=older, skip=told, leave=leave, most=self._runtime.shared.found_at_once,
                     )
                 )
             )  # fmt: skip

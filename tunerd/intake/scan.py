@@ -18,7 +18,7 @@ from tunerd.source_tree import LeavesSource, Listed, OpenTree
 
 FULL_PASS_S: Final = 3600.0
 FOUND_AT_ONCE: Final = 5_000
-"""A scan returns at most this many files; the next one follows at once and finds the rest."""
+"""A scan returns at most this many files if nothing else is wanted; the next one follows at once and finds the rest."""
 
 
 @dataclass(slots=True)
@@ -59,15 +59,16 @@ def scan(
     older_than: float | None = None,
     skip: Collection[str] = frozenset(),
     leave: Collection[str] = frozenset(),
+    most: int = FOUND_AT_ONCE,
 ) -> Listing:
     """List the directory. `restat` names are compared with their stat every time, the others in turn: those of
     part i of n; `by_inode=False`: where inodes say nothing. `older_than` (Unix seconds) leaves out files that are not
     known and were last changed before it. `inodes`, `log_paths`: of logs that are known, which a file that does not fit may
-    be. `skip`: odd names that were told already. `leave`: files that need not be found again. Raises OSError where the root
-    cannot be read, or is another directory at the end than at the beginning."""
+    be. `skip`: odd names that were told already. `leave`: files that need not be found again. `most`: how many it returns. Raises
+    OSError where the root cannot be read, or is another directory at the end than at the beginning."""
     scanning = _Scan(
         inside, names, known, arm, recursive=recursive, restat=restat, part=part, by_inode=by_inode, older_than=older_than,
-        skip=skip, leave=leave,
+        skip=skip, leave=leave, most=most,
     )  # fmt: skip
     listing = scanning.run()
     is_log = KnownLogs(inodes, [*log_paths, *(relative for relative in listing.found if names.kind(relative) == "log")])
@@ -96,6 +97,7 @@ class _Scan:
     older_than: float | None
     skip: Collection[str]
     leave: Collection[str]
+    most: int
     listing: Listing = field(init=False)
     changed: list[str] = field(default_factory=list)
     """Known files whose stat is another one."""
@@ -151,7 +153,7 @@ class _Scan:
         self.hits += 1
         self.listing.files += 1
         turn, turns = self.part
-        if (relative in self.restat or hash(relative) % turns == turn) and len(self.changed) < FOUND_AT_ONCE:
+        if (relative in self.restat or hash(relative) % turns == turn) and len(self.changed) < self.most:
             seen = _stat(self.inside, relative, entry)
             if seen is not None and not is_unchanged(self.known.get(relative), signature_of(seen), by_inode=self.by_inode):
                 self.changed.append(relative)
@@ -170,7 +172,7 @@ class _Scan:
             if seen is not None and seen.st_mtime < self.older_than:
                 self.listing.old.append((relative, signature_of(seen)))
                 return
-        if len(self.listing.found) < FOUND_AT_ONCE:
+        if len(self.listing.found) < self.most:
             self.listing.found.append(relative)
         else:
             self.listing.more = True

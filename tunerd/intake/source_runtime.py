@@ -16,7 +16,9 @@ from tunerd.intake.admission_gate import RETRY_S, AdmissionGate, Pauses
 from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.fair_turns import FairTurns
+from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.inotify import Watcher
+from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.ledger import FileQueries, GatherPath, Gauges, LedgerUnavailable, Positions, WritePath
 from tunerd.outcome import IntakeReason
 from tunerd.record import record
@@ -49,6 +51,8 @@ class Shared:
     descriptors: DescriptorLimit
     journal: CrashJournal
     spool: AudioSpool
+    found_at_once: int = FOUND_AT_ONCE
+    gone_kept: int = GONE_KEPT
     turns: FairTurns = field(default_factory=FairTurns)
     mapping: threading.Lock = field(default_factory=threading.Lock)
     """One document is mapped at a time: only one thread can compute, and the others would hold up the event loop in turn."""

@@ -15,9 +15,11 @@ from tunerd.intake.admission_gate import AdmissionGate, Limits
 from tunerd.intake.admitter import Mapper
 from tunerd.intake.crash_journal import CrashJournal
 from tunerd.intake.descriptors import DescriptorLimit
+from tunerd.intake.file_index import GONE_KEPT
 from tunerd.intake.gather import Gather
 from tunerd.intake.inotify import Watcher, WatchLimit
 from tunerd.intake.recording_finder import RecordingFinder, directories_of
+from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.intake.source_reader import SourceReader
 from tunerd.intake.source_runtime import IntakeLedger, Shared
 from tunerd.intake.spool_sweeper import SpoolSweeper
@@ -36,6 +38,10 @@ class IntakeOptions:
     """Where audio that came inside documents is kept; without one, none is taken."""
     set_aside: SetAside | None = None
     """Makes a refusal of documents whose source gathers no more."""
+    found_at_once: int = FOUND_AT_ONCE
+    """Files of a source that one scan finds; the next one follows at once."""
+    gone_kept: int = GONE_KEPT
+    """Files of a source that are remembered after they vanished; the ledger knows them all."""
 
 
 class Intake:
@@ -63,6 +69,8 @@ class Intake:
             descriptors=DescriptorLimit(min_free_bytes=options.limits.min_free_bytes),
             journal=CrashJournal(options.crash_journal),
             spool=spool,
+            found_at_once=options.found_at_once,
+            gone_kept=options.gone_kept,
         )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
         self._spool_sweeper = SpoolSweeper(spool, ledger, clock)

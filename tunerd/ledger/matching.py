@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeAlias
 
+from tunerd.call import Choice
 from tunerd.ledger import FarRule
 from tunerd.record import record
 
@@ -27,6 +28,7 @@ class Free:
     location: str | None
     started_at_ms: int | None
     expires_at: float | None = None
+    duration_s: float | None = None
     known_at: float = 0.0
     path: str = ""
     """Of the manifest that described it last, or of the file: a person knows it by this."""
@@ -55,6 +57,7 @@ class Seeker:
     near_ms: int = 0
     ended_at_ms: int | None = None
     standing: Standing = Standing.OPEN
+    choice: Choice = Choice.NEAREST
 
 
 @record
@@ -72,6 +75,8 @@ class Tie:
     recordings: tuple[Free, ...]
     others: int
     """Calls beside this one."""
+    taken: int = 0
+    """Further recordings, which calls have. They count for Choice.ONLY."""
 
 
 @record
@@ -104,9 +109,11 @@ def partners(seekers: Sequence[Seeker], free: Sequence[Free]) -> Mapping[int, Pa
     """Which recording belongs to which call: first the two that are nearest to each other, then the nearest of the others. A call
     in a tie gets none, and a recording in a tie goes to none. The order of the arguments does not matter."""
     pairs: dict[tuple[int, int], Closeness] = {}
+    chooses = [seeker for seeker in seekers if seeker.choice is not Choice.NEAREST]
     for seeker in seekers:
-        for one in free if seeker.standing is not Standing.SERVED else ():
-            if (close := closeness(seeker, one.started_at_ms)) is not None:
+        for one in free if seeker.standing is not Standing.SERVED and seeker.choice is Choice.NEAREST else ():
+            close = closeness(seeker, one.started_at_ms)
+            if close is not None and not _is_nearer(chooses, one, close):
                 pairs[seeker.call, one.row] = min(close, pairs.get((seeker.call, one.row), close))
     recordings = {one.row: one for one in free}
     found: dict[int, Partner | Tie] = {}
@@ -144,8 +151,61 @@ def _each_location_once(
 
 def _is_served_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) -> bool:
     """Whether a call that has its recording is at least as near: this is perhaps a second recording of that call."""
-    served = (closeness(seeker, one.started_at_ms) for seeker in seekers if seeker.standing is Standing.SERVED)
-    return any(other is not None and other <= close for other in served)
+    return _is_nearer([seeker for seeker in seekers if seeker.standing is Standing.SERVED], one, close)
+
+
+def _is_nearer(seekers: Sequence[Seeker], one: Free, close: Closeness) -> bool:
+    """Whether one of these calls is at least as near to a recording."""
+    found = (closeness(seeker, one.started_at_ms) for seeker in seekers)
+    return any(other is not None and other <= close for other in found)
+
+
+def chosen(seeker: Seeker, others: Sequence[Seeker], free: Sequence[Free]) -> Partner | Tie | None:
+    """The first, last or longest of the recordings that belong to a call: no other call is nearer to one of them, whatever that
+    call has or looks for. It is never near, so it is taken after the wait only."""
+    own: list[Free] = []
+    rivals = 0
+    for one in free:
+        close = closeness(seeker, one.started_at_ms)
+        if close is None:
+            continue
+        theirs = [other for each in others if (other := closeness(each, one.started_at_ms)) is not None and other <= close]
+        if not theirs:
+            own.append(one)
+        elif min(theirs) == close:
+            own.append(one)
+            rivals = max(rivals, theirs.count(close))
+    own = [one for one in own if one.location is not None] or own[:1]  # what says that there is none counts alone only
+    if not own:
+        return None
+    best = own if len(own) == 1 else _best(seeker.choice, own)
+    if rivals or len(best) > 1:
+        return Tie(recordings=tuple(own if rivals else best), others=rivals)
+    return Partner(found=best[0], is_near=False)
+
+
+def _best(choice: Choice, own: Sequence[Free]) -> Sequence[Free]:
+    """All of them where one does not say what is compared; several that are equal."""
+    sizes = [one.duration_s if choice is Choice.LONGEST else one.started_at_ms for one in own]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(own):
+        return own
+    wanted = min(known) if choice is Choice.FIRST else max(known)
+    best = {one.location: one for one, size in reversed(list(zip(own, sizes, strict=True))) if size == wanted}
+    return list(best.values())
+
+
+def only(seeker: Seeker, others: Sequence[Seeker], free: Sequence[Free], taken: Sequence[int | None]) -> Partner | Tie | None:
+    """The recording of a call with which it has no key in common: the only one that starts near it, if the call is the only one
+    near to that. `others`: all calls that are known; `taken`: the starts of recordings that calls have. Both count."""
+    own = [one for one in free if closeness(seeker, one.started_at_ms) is not None]
+    if not own:
+        return None
+    has = sum(closeness(seeker, started_at_ms) is not None for started_at_ms in taken)
+    rivals = {each.call for each in others for one in own if closeness(each, one.started_at_ms) is not None}
+    if has or rivals or len(own) > 1:
+        return Tie(recordings=tuple(own), others=len(rivals), taken=has)
+    return Partner(found=own[0], is_near=False)
 
 
 def taken_from(partner: Partner, *, waits_from: float, wait_s: float, far: FarRule, now: float) -> float:

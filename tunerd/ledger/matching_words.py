@@ -2,18 +2,20 @@
 secret).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from tunerd.call import Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
+from tunerd.call import Choice, Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
 from tunerd.file_pattern import FILES
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
 from tunerd.ledger.rows import Body, LedgerRow, Want
 
+BY_HAND: Final = "a person decides with: tunerd retry CALL_ID --recording LOCATION"
 _NAMED: Final = 4
 """Recordings of a tie that are named."""
 
@@ -45,11 +47,17 @@ def looks_for(
     """One line for a strategy."""
     if isinstance(strategy, UrlStrategy):
         return f"url: {'in the document' if strategy.location is not None else 'absent'}"
-    head = f"manifest {strategy.source}, key {strategy.key!r}"
     if not strategy.key:
-        return f"manifest {strategy.source}: absent (null key)"
+        kind, what = ("nearest of", "a value of `same:` is missing") if _is_only(strategy) else ("manifest", "null key")
+        return f"{kind} {strategy.source}: absent ({what})"
+    head = f"manifest {strategy.source}, key {strategy.key!r}"
+    if _is_only(strategy):
+        head = (
+            f"nearest of {strategy.source}, same {names}" if (names := _names(strategy.key)) else f"nearest of {strategy.source}"
+        )
     if isinstance(offered, Tie):
-        return f"{head}: {tie_words(offered)}, so none is taken; waits for a nearer one until {_instant(until)}"
+        nearer = "" if _is_only(strategy) else " for a nearer one"
+        return f"{head}: {tie_words(offered)}, so none is taken; waits{nearer} until {_instant(until)}; {BY_HAND}"
     if isinstance(offered, Candidate):
         return f"{head}: {_far_words(strategy, offered, started_at_ms)}"
     if answer is not None:
@@ -76,6 +84,8 @@ def tie_words(tie: Tie) -> str:
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
     what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
+    if tie.taken:
+        what += f" ({tie.taken} more belong to other calls)"
     whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
     return f"{what}{whose}: {', '.join(names)}"
 
@@ -90,11 +100,24 @@ def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: in
     """A recording that will be taken later, and the setting that would take it at once."""
     apart_s = math.ceil(abs((offered.found.started_at_ms or 0) - started_at_ms) / 1000)
     side = "after" if (offered.found.started_at_ms or 0) > started_at_ms else "before"
+    if strategy.choice is not Choice.NEAREST:
+        better = "another recording or call comes near" if _is_only(strategy) else f"a better one comes (pick: {strategy.choice})"
+        started = f"the recording of {offered.found.path} started {apart_s} s {side} the call"
+        return f"{started}; it is taken at {_instant(offered.at)} unless {better}"
     return (
         f"the recording of {offered.found.path} started {apart_s} s {side} the call, farther away "
         f"than near: {strategy.near_s:g}s; "
         f"it is taken at {_instant(offered.at)} unless a nearer one comes (near: {apart_s}s would take it at once)"
     )
+
+
+def _is_only(strategy: ManifestStrategy) -> bool:
+    return strategy.choice is Choice.ONLY
+
+
+def _names(key: str) -> str:
+    """Of the values that a call and its recording have in common (mapping/match_values.py); never the values."""
+    return ", ".join(name for name, _ in json.loads(key[1:]))
 
 
 def held_by(

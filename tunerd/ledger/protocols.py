@@ -321,6 +321,13 @@ class OperatorActions(Protocol):
         holds no payload, or is sending or sent, is left alone."""
         ...
 
+    async def use_recording(self, row: int, location: str, now: float) -> State:
+        """A person says where the recording of a call is (Location.text): the call is due with it. Returns the state after.
+
+        - Eligible is a call that waits, or that failed because it had no recording or none that can be used.
+        - If the ledger knows the recording as one that may be the call's, the call takes it; a URL may lack its query then."""
+        ...
+
     async def dismiss(self, rows: Sequence[int], now: float) -> int:
         """Mark failed rows as handled by a person: they are no longer listed or counted as failed. Returns how many."""
         ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from tunerd.call import AudioPlan, AudioState, Fail, Form, OnMissing, State, Strategy
+from tunerd.call import AudioPlan, AudioState, Choice, Fail, Form, OnMissing, State, Strategy
 from tunerd.ledger import StoredCall, StoredEvent
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.matching import Seeker, Standing
@@ -185,6 +185,7 @@ class Want:
     """The call looks for recordings now."""
     look_at: float | None = None
     """When it may take a recording that is not near."""
+    choice: Choice = Choice.NEAREST
     note: str = ""
     """Of a file that is looked for: what was seen last, and why it is no recording yet."""
     standing: Standing = Standing.OPEN
@@ -203,6 +204,7 @@ class Want:
             near_ms=self.near_ms,
             ended_at_ms=self.ended_at_ms,
             standing=self.standing,
+            choice=self.choice,
         )
 
 
@@ -213,10 +215,14 @@ class KeptRecording:
     row: int = 0
     source: str
     key: str
+    """Empty where the manifest gives none: then `match` tells it from others."""
+    match: str = ""
+    """Values that its call has, too, as one text; wants of Choice.ONLY have it as their key."""
     id: str = ""
     location: str | None
     started_at_ms: int | None
     expires_at: float | None
+    duration_s: float | None = None
     path: str
     offset: int
     mtime_ns: int

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from tunerd.config import Config, Delivery, FileRule, LedgerConfig, Log, ManifestRule, Secret, Source, UrlRule
+from tunerd.config import Config, Delivery, FileRule, LedgerConfig, Log, ManifestRule, NearestRule, Secret, Source, UrlRule
 from tunerd.config.models import SECTIONS, TopLevel
 from tunerd.config.settings import keys_of, rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
@@ -31,7 +31,7 @@ MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 _IN_RULES: Final = re.compile(r"\benv\.([A-Za-z_][A-Za-z0-9_]*)")
 _RULES_IN: Final[Mapping[str, frozenset[str]]] = {
     "sources": rule_keys(Source),
-    "recording": rule_keys(UrlRule) | rule_keys(ManifestRule) | rule_keys(FileRule),
+    "recording": frozenset[str]().union(*(rule_keys(kind) for kind in (UrlRule, ManifestRule, NearestRule, FileRule))),
     "redact": frozenset({"fields", "patterns"}),
     "audio": frozenset({"url"}),
     "publish": frozenset({"url"}),

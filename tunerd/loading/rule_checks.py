@@ -63,7 +63,7 @@ def _of_the_rules(reading: PartialConfig, environ: Mapping[str, str]) -> list[Pr
             compile_source(
                 usable,
                 destination,
-                sources_with_started_at=manifest_sources(sources),
+                manifests=manifest_sources(sources),
                 environ=environ,
                 form=form_known(destination) if destination is not None else None,
                 path=path,

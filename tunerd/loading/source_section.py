@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tunerd.config import FileRule, ManifestRule, Source
+from tunerd.config import FileRule, ManifestRule, NearestRule, Source
 from tunerd.loading.audio_section import read_audio, refuse_audio
 from tunerd.loading.overlap import may_share
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
@@ -192,7 +192,7 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
         strategies = list(read_strategies(block.reader, own, path))
     brings = manifest_sources(other.source for other in drafts)
     for rule, at in strategies:
-        if isinstance(rule, ManifestRule):
+        if isinstance(rule, ManifestRule | NearestRule):
             check_strategy(rule, at, [other.source.name for other in drafts], brings, preset)
     if draft.source.audio.publish in ("reject", "presign") and any(isinstance(rule, FileRule) for rule, _ in strategies):
         say = "and Tuner cannot fetch a file of this machine: write `audio: upload` (or `audio: {url: rule}`) for this source"

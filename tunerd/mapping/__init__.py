@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tunerd.call import Form
 from tunerd.config import Config
-from tunerd.mapping.building import manifest_sources
+from tunerd.mapping.manifest_facts import manifest_sources
 from tunerd.mapping.source import SourceMapping, compile_source
 from tunerd.yaml_location import ConfigError, Problem
 
@@ -30,7 +30,7 @@ def compile_sources(
             compiled[source.name] = compile_source(
                 source,
                 destinations.get(source.destination),
-                sources_with_started_at=brings,
+                manifests=brings,
                 environ=environ,
                 form=(forms or {}).get(source.destination),
                 path=f"sources[{at}]",

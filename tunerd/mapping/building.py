@@ -4,21 +4,22 @@ This file says which fields and strategies a call and a recording have. rules.py
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from typing import Final
 
-from tunerd.config import Destination, FileRule, ManifestRule, Source, UrlRule
+from tunerd.config import Destination, Source
 from tunerd.mapping import presets
-from tunerd.mapping.file_names import NamePieces, name_pieces, wrong_pattern
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
+from tunerd.mapping.manifest_facts import ManifestFacts
+from tunerd.mapping.match_values import names_in
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.published import url_rule_problems
 from tunerd.mapping.rules import RuleCompiler
 from tunerd.mapping.ruleset import RuleSet, compile_rules
-from tunerd.mapping.scope import nearest
+from tunerd.mapping.strategy_compiler import StrategyCompiler, StrategyRules, asked
 from tunerd.mapping.trace import RuleRef
 from tunerd.mapping.values import RuleError
 from tunerd.record import positional_record
@@ -27,7 +28,7 @@ from tunerd.yaml_location import ConfigError, Node, Problem, YamlLocation
 
 CALL_IDENTITIES: Final = ("call_id", "sip_call_id", "caller_phone_number", "recipient", "recording_multi_channel_url")
 """Fields that tell calls, people and recordings apart."""
-MANIFEST_IDENTITIES: Final = ("key", "url", "id")
+MANIFEST_IDENTITIES: Final = ("key", "url", "id", "match")
 REQUIRED: Final = ("call_id", "call_type", ROWS)
 """A rule has to give them; the times may come from the rows."""
 _CALL_TIMES: Final = frozenset({"start_timestamp", "end_timestamp"})
@@ -37,23 +38,6 @@ _HINTS: Final = {
     "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
 }
 _FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
-
-
-@positional_record
-class StrategyRules:
-    """One strategy of `recording:` with its rules compiled."""
-
-    path: str
-    text: str
-    rule: UrlRule | ManifestRule | FileRule
-    wanted: Run
-    """The URL, the key, or the name of the file."""
-    expires_at: Run | None = None
-    """Epoch ms."""
-    directory: str = ""
-    """Of a file."""
-    pieces: NamePieces = ()
-    """Of the name of a file."""
 
 
 @positional_record
@@ -80,17 +64,6 @@ class Compiled:
     """`complete` may become true with a document that is no part."""
 
 
-def manifest_sources(sources: Iterable[Source]) -> dict[str, bool]:
-    """Name of each source that brings recordings -> whether they come with their start."""
-    found: dict[str, bool] = {}
-    for source in sources:
-        manifest = presets.effective(source).manifest
-        if manifest is not None:
-            rule = manifest.value.get("started_at") if isinstance(manifest.value, dict) else None
-            found[source.name] = rule is not None and rule.value is not None
-    return found
-
-
 class Builder:
     """Compiles one source; twice, so kept apart from what runs."""
 
@@ -98,7 +71,7 @@ class Builder:
         self,
         source: Source,
         destination: Destination | None,
-        manifests: Mapping[str, bool],
+        manifests: Mapping[str, ManifestFacts],
         environ: Mapping[str, str],
         path: str,
     ) -> None:
@@ -106,7 +79,11 @@ class Builder:
         self.destination = destination
         self.rules = presets.effective(source)
         self.path_groups: Pattern | None = None
-        self._manifests = manifests
+        self.manifest = manifests.get(source.name, ManifestFacts(places=source.audio.places()))
+        """Of the recordings that the source itself brings."""
+        self.match = frozenset[str]()
+        """Names of the values that its recordings have in common with their calls."""
+        self._strategies = StrategyCompiler(source, manifests)
         self._environ = dict(environ)
         self._path = path
         node = self.rules.call or self.rules.manifest
@@ -140,8 +117,11 @@ class Builder:
                 times=_MANIFEST_TIMES,
                 strict=self.rules.strict_manifest,
                 identities=MANIFEST_IDENTITIES,
+                values=("match",),
             )
-            required = ("key",) if {"absent_when", "audio"} & manifest.steps.keys() else ("key", "url")
+            self.match = names_in(node.value.get("match") if isinstance(node.value, dict) else None) or frozenset()
+            needs_key = not (self.manifest.is_nearest and self.manifest.has_start)
+            required = [*(["key"] if needs_key else []), *([] if {"absent_when", "audio"} & manifest.steps.keys() else ["url"])]
             self._required(manifest, node, required, "manifest", problems)
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))
@@ -178,7 +158,7 @@ class Builder:
     def _call(
         self, compiler: RuleCompiler, node: Node, problems: list[Problem]
     ) -> tuple[RuleSet, Sequence[StrategyRules], Run | None]:
-        outside = [_asked(rule) for rule in self.rules.recording]
+        outside = [asked(rule) for rule in self.rules.recording]
         call = compile_rules(
             *(compiler, node, "call", RULE_FIELDS),
             times=_CALL_TIMES,
@@ -189,7 +169,10 @@ class Builder:
             read_by=[*outside, self.rules.agent],
         )
         self._required(call, node, REQUIRED, "call", problems)
-        strategies = [self._strategy(compiler, rule, call, f"recording[{at}]") for at, rule in enumerate(self.rules.recording)]
+        strategies = [
+            self._strategies.compile(compiler, rule, call.names, f"recording[{at}]")
+            for at, rule in enumerate(self.rules.recording)
+        ]
         return call, strategies, self._agent(compiler, call, problems)
 
     def _own(self, compiler: RuleCompiler, problems: list[Problem]) -> None:
@@ -230,38 +213,6 @@ class Builder:
             problems.append(self._problem("agent", "no agent_remote_identifier in `tuner:`, and no `agent:` rule here"))
         return None
 
-    def _strategy(
-        self, compiler: RuleCompiler, rule: UrlRule | ManifestRule | FileRule, call: RuleSet, path: str
-    ) -> StrategyRules:
-        if isinstance(rule, UrlRule):
-            expires = compiler.instant(rule.expires_at, f"{path}.expires_at", call.names) if rule.expires_at is not None else None
-            url = compiler.identity(rule.url, f"{path}.url", call.names)
-            return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires)
-        if isinstance(rule, FileRule):
-            return self._file(compiler, rule, call, path)
-        started = self._manifests.get(rule.manifest)
-        if started is None:
-            hint = nearest(rule.manifest, self._manifests) if self._manifests else ": no source has a `manifest:`"
-            compiler.problem(rule.key.location, f"{path}.manifest", f"no source `{rule.manifest}` that brings recordings{hint}")
-        elif not started and rule.within_s is not None:
-            what = (
-                f"`{rule.manifest}` gives no `started_at`, so nearness can't be told: write `within: any`, or add the rule there"
-            )
-            compiler.problem(rule.key.location, f"{path}.within", what)
-        key = compiler.identity(rule.key, f"{path}.key", call.names)
-        return StrategyRules(path, f"manifest: {rule.manifest}, key: {_shown(rule.key)}", rule, key.run)
-
-    def _file(self, compiler: RuleCompiler, rule: FileRule, call: RuleSet, path: str) -> StrategyRules:
-        name = compiler.identity(rule.file, f"{path}.file", call.names)
-        pieces = name_pieces(str(rule.file.value), call.names, compiler.context)
-        if (wrong := wrong_pattern(pieces)) is not None:
-            compiler.problem(rule.file.location, f"{path}.file", wrong)
-        if pieces and rule.within_s is None and all(isinstance(piece, str) for piece in pieces):
-            what = "is the same name for every call: make it of the call's id, or write `within:`, and times decide"
-            compiler.problem(rule.file.location, f"{path}.file", what)
-        directory = rule.directory or self.source.path
-        return StrategyRules(path, f"file: {_shown(rule.file)}", rule, name.run, directory=directory, pieces=pieces)
-
     def _required(self, mapping: RuleSet, node: Node, names: Sequence[str], path: str, problems: list[Problem]) -> None:
         for name in names:
             if name not in mapping.steps:
@@ -278,18 +229,3 @@ def _used(compiler: RuleCompiler) -> dict[str, int]:
     """The root names that some rule reads, and their slots."""
     roots = compiler.roots
     return {name: slot.index for name, slot in roots.slots.items() if name in roots.used and name != "env"}
-
-
-def _asked(rule: UrlRule | ManifestRule | FileRule) -> Node:
-    """The rule that a strategy asks for each call."""
-    match rule:
-        case UrlRule():
-            return rule.url
-        case ManifestRule():
-            return rule.key
-        case FileRule():
-            return rule.file
-
-
-def _shown(node: Node) -> str:
-    return " ".join(node.value.split()) if isinstance(node.value, str) else "a rule"

@@ -28,6 +28,7 @@ from tunerd.mapping.building import REQUIRED, Builder, Compiled
 from tunerd.mapping.document_run import DocumentRun, gave_nothing, location_of
 from tunerd.mapping.gathering import DocumentRules
 from tunerd.mapping.limits import RefusalError
+from tunerd.mapping.match_values import match_text
 from tunerd.mapping.origin import file_root, path_groups
 from tunerd.mapping.recognition import Judgement, unrecognised
 from tunerd.mapping.redaction import Redaction
@@ -49,10 +50,13 @@ class DocumentMapper:
         self._source = builder.source
         self._destination = builder.destination
         self._path_groups = builder.path_groups
+        self._manifest, self._match = builder.manifest, builder.match
         self._unknown_roles = builder.rules.unknown_roles
         self._untimed = builder.rules.untimed
         self._form = form
         self._audio = _audio_plan(builder)
+        self.places = replace(self._source.audio.places(), files=self._audio.files if self._audio is not None else ())
+        """Where recordings of its calls may be."""
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:
@@ -196,18 +200,21 @@ class DocumentMapper:
         location = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
         held = (text_of(fields.get("audio")) or "").strip() if location is None and not absent else ""
-        if not key or (location is None and not absent and not held):
+        match = match_text(self._match, fields.get("match") or {})
+        is_findable = bool(key) if "key" in rules.steps else match is not None
+        if not is_findable or (location is None and not absent and not held):
             if run.compiled.call is None and run.compiled.gather is None:
-                asked = next(name for name in (("url", "audio", "absent_when") if key else ("key",)) if name in rules.steps)
-                raise gave_nothing(rules.steps[asked], "recording")
+                wanted = ("url", "audio", "absent_when") if is_findable else ("key", "match")
+                raise gave_nothing(rules.steps[next(name for name in wanted if name in rules.steps)], "recording")
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
-        location = None if location is None or absent else location_of(location, rules.steps["url"])
+        location = None if location is None or absent else location_of(location, rules.steps["url"], self._manifest.places)
         spooled = run.document.spooled.get(held)
         return Recording(
             origin=run.document.origin,
             source=self._source.name,
             key=key,
+            match=match or "",
             id=(text_of(fields.get("id")) or "").strip(),
             location=location if spooled is None else spooled.location,
             embedded=_decoded(held, rules.steps["audio"]) if held and spooled is None else b"",

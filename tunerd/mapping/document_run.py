@@ -7,24 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tunerd.call import Document, ManifestStrategy, MappingNotes, Strategy, UrlStrategy
-from tunerd.config import FileRule, ManifestRule
+from tunerd.call import Choice, Document, ManifestStrategy, MappingNotes, Strategy, UrlStrategy
+from tunerd.config import FileRule, ManifestRule, NearestRule
 from tunerd.file_pattern import FILES, escaped
-from tunerd.location import BadLocation, url_location
-from tunerd.mapping.building import REQUIRED, Compiled, StrategyRules
+from tunerd.location import BadLocation, LocationPolicy
+from tunerd.mapping.building import REQUIRED, Compiled
 from tunerd.mapping.file_names import file_name, holds_id
 from tunerd.mapping.functions import Run
 from tunerd.mapping.limits import RefusalError
+from tunerd.mapping.match_values import match_text
 from tunerd.mapping.recognition import Judgement, judge
 from tunerd.mapping.roles import DROPS_SLOT, Dropped, counted, names_of
 from tunerd.mapping.row_values import text_of
 from tunerd.mapping.ruleset import RuleSet
+from tunerd.mapping.strategy_compiler import StrategyRules
 from tunerd.mapping.trace import Misfit, RuleRef, Trace
 from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
 
 _DECISIVE: Final = frozenset(
-    {*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "url", "audio", "absent_when", "started_at"}
+    {*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "match", "url", "audio", "absent_when", "started_at"}
 )
 """An error in the rule of one of these fails the document; any other field is left out."""
 
@@ -123,6 +125,15 @@ class DocumentRun:
         """A strategy decided for this call; one whose rule failed, or gave no text, answers "absent". A number that lost digits
         fails the call: it would find another's recording."""
         wanted = self._lenient(rules.wanted, rules.path)
+        if isinstance(rules.rule, NearestRule):
+            return ManifestStrategy(
+                source=rules.rule.nearest,
+                key=match_text(rules.names, wanted),
+                within_s=rules.rule.within_s,
+                wait_s=rules.rule.wait_s,
+                near_s=0.0,
+                choice=Choice.ONLY,
+            )
         given = text_of(wanted)
         text = (given or "").strip() or None
         if given is None and not missing(wanted):
@@ -137,9 +148,10 @@ class DocumentRun:
                 within_s=rules.rule.within_s,
                 wait_s=rules.rule.wait_s,
                 near_s=rules.rule.near_s,
+                choice=Choice(rules.rule.pick),
             )
         if text is not None:
-            text = location_of(text, RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text))
+            text = location_of(text, RuleRef(f"{rules.path}.url", rules.rule.url.location, rules.text), rules.places)
         expires = None if rules.expires_at is None else self._lenient(rules.expires_at, rules.path)
         return UrlStrategy(location=text, expires_at=None if expires is None else expires / 1000)
 
@@ -169,10 +181,10 @@ class DocumentRun:
             return None
 
 
-def location_of(text: str, step: RuleRef) -> str:
+def location_of(text: str, step: RuleRef, places: LocationPolicy) -> str:
     """The location that a rule gave, as the ledger keeps it. Whatever maps a document decides it here."""
     try:
-        return url_location(text).text
+        return places.parse(text).text
     except BadLocation as bad:
         raise RefusalError(str(step), str(bad)) from None
 

@@ -6,7 +6,7 @@ It holds values of the document: it is for the eyes of whoever owns that, never 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunerd.call import ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
+from tunerd.call import Choice, ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
 from tunerd.file_pattern import FILES
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.trace import RuleRef, RuleTrace
@@ -128,5 +128,12 @@ def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None
     elif isinstance(strategy, ManifestStrategy):
         near = "any time" if strategy.within_s is None else f"within {strategy.within_s:g} s of the call's start"
         looks = f"waits up to {strategy.wait_s:g} s for a recording of `{strategy.source}` with this key, {near}"
-        answer = "absent: the key is empty" if strategy.key is None else looks
+        absent = "absent: the key is empty"
+        if strategy.choice is Choice.ONLY:
+            alone = f"if no other call and no other recording starts {near}"
+            looks = f"takes the one recording of `{strategy.source}` with the same values after {strategy.wait_s:g} s, {alone}"
+            absent = "absent: a value of `same:` is missing"
+        elif strategy.choice is not Choice.NEAREST:
+            looks = f"{looks}; takes the {strategy.choice} of several after that time"
+        answer = absent if strategy.key is None else looks
     return StrategyReport(path=path, rule=rule, answer=answer, strategy=strategy)

@@ -15,6 +15,7 @@ from tunerd.mapping.closures import constant, first_of
 from tunerd.mapping.functions import UNKNOWN, Code, Context, Run
 from tunerd.mapping.grammar import unbalanced
 from tunerd.mapping.identity import lets_of_identities
+from tunerd.mapping.match_values import names_in
 from tunerd.mapping.roles import UnknownRoles, row_without_role
 from tunerd.mapping.rule_reader import RuleReader, key_location
 from tunerd.mapping.scope import NameScope, nearest
@@ -66,6 +67,14 @@ class RuleCompiler(RuleReader):
         is an error wherever it would be part of that (identity.py)."""
         with self._exact():
             return self.rule(node, path, names, identity=True)
+
+    def values(self, node: Node, path: str, names: NameScope) -> Code:
+        """Compile a mapping of names and rules, whose values tell calls and recordings from each other."""
+        if not names_in(node) or not isinstance(node.value, dict):
+            self.problem(node.location, path, "takes a mapping of names and rules, like {caller: doc.from}")
+            return constant({})
+        runs = {name: self.identity(rule, f"{path}.{name}", names).run for name, rule in node.value.items()}
+        return Code(lambda slots: {name: run(slots) for name, run in runs.items()})
 
     def rule(
         self, node: Node, path: str, names: NameScope, *, rows: bool = False, depth: int = 0, identity: bool = False

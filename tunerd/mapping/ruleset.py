@@ -58,12 +58,13 @@ def compile_rules(
     strict: bool = False,
     hints: Mapping[str, str] = MappingProxyType({}),
     identities: Collection[str] = (),
+    values: Collection[str] = (),
     read_by: Sequence[Node | None] = (),
 ) -> RuleSet:
-    """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are
-    read as instants; `transcript`: the field whose blocks are rows; `strict`: as RuleSet.strict, which `not_call` implies;
-    `hints`: what to say to unknown fields; `identities`: fields that tell calls or recordings apart, `read_by`: rules
-    outside the mapping that do."""
+    """Compile `let`, `refuse`, `when` and the fields, whatever their order in the file. `times`: fields that are read as
+    instants; `transcript`: the field whose blocks are rows; `strict`: as RuleSet.strict, which `not_call` implies; `hints`: what
+    to say to unknown fields; `identities`: fields that tell calls or recordings apart; `values`: those that are mappings of such;
+    `read_by`: rules outside the mapping that do."""
     made = RuleSet(names=compiler.roots.inner(), strict=strict)
     members = compiler.members(node, path)
     if members is None:
@@ -92,7 +93,9 @@ def compile_rules(
         if rule.value is None:
             continue
         made.steps[name] = compiler.step(rule, at)
-        if name in identities:
+        if name in values:
+            code = compiler.values(rule, at, made.names)
+        elif name in identities:
             code = compiler.identity(rule, at, made.names)
         else:
             code = compiler.rule(rule, at, made.names, rows=name == transcript)

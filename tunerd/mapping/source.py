@@ -17,6 +17,7 @@ from tunerd.mapping.elements import elements_of
 from tunerd.mapping.envelopes import inside
 from tunerd.mapping.explanation import Explanation, explanation_of
 from tunerd.mapping.gathering import MOST_BYTES, Piece, newest_parts, pack, together, unpack, with_absent
+from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.trace import Misfit, Trace
 from tunerd.mapping.values import RuleError, true
 from tunerd.outcome import FailReason
@@ -26,22 +27,22 @@ def compile_source(
     source: Source,
     destination: Destination | None,
     *,
-    sources_with_started_at: Mapping[str, bool],
+    manifests: Mapping[str, ManifestFacts],
     environ: Mapping[str, str],
     form: Form | None = None,
     path: str | None = None,
 ) -> "SourceMapping":
     """Compile a source's rules, its preset's included. Raises ConfigError with every problem.
 
-    `sources_with_started_at`: name of each source that brings recordings -> whether they come with their start
-    (building.manifest_sources makes it). `form`: the request form where the caller knows more than the configuration (it
-    read a key file). `path`: how problems name the source; by default `sources.NAME`.
+    `manifests`: of each source that brings recordings, by name (manifest_sources makes it). `form`: the request form where the
+    caller knows more than the configuration (it read a key file). `path`: how problems name the source; by default
+    `sources.NAME`.
     """
     if form is None and destination is not None:
         form = destination.form
         if form is None and destination.api_key is not None:
             form = form_of_key(destination.api_key.reveal())
-    builder = Builder(source, destination, sources_with_started_at, environ, path or f"sources.{source.name}")
+    builder = Builder(source, destination, manifests, environ, path or f"sources.{source.name}")
     return SourceMapping(builder, form)
 
 
@@ -112,6 +113,10 @@ class SourceMapping:
             run, mapped, _ = self._gather_with_places([document], True)
             return explanation_of(run, self._no_part(document) or mapped or Mapped())
         return explanation_of(*self._map_with_places(document))
+
+    def location(self, text: str) -> str:
+        """The location that a person names for a recording of this source's calls, as the ledger keeps it. Raises BadLocation."""
+        return self._mapper.places.parse(text).text
 
     # A call of several documents
 

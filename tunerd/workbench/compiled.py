@@ -1,12 +1,14 @@
 """A source's rules, ready to try documents on: from a configuration, or from a preset alone."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Form, Hold
-from tunerd.config import Config, Destination, ManifestRule, Source
+from tunerd.config import Config, Destination, ManifestRule, NearestRule, Source, StrategyRule
 from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
+from tunerd.mapping.manifest_facts import ManifestFacts
+from tunerd.mapping.match_values import names_in
 from tunerd.record import record
 
 MADE_UP_AGENT: Final = "your-agent"
@@ -43,9 +45,18 @@ def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> 
         on_missing=Hold(hold_s=0.0),
     )
     destination = replace(_MADE_UP, api=form.value) if calls else None
-    looked_for = {rule.manifest: True for rule in presets.effective(source).recording if isinstance(rule, ManifestRule)}
-    mapping = compile_source(source, destination, sources_with_started_at=looked_for, environ=environ, form=form)
+    looked_for = {name: ManifestFacts(match=names) for name, names in _looked_for(presets.effective(source).recording)}
+    mapping = compile_source(source, destination, manifests=looked_for, environ=environ, form=form)
     return CompiledSource(source=source, destination=destination, mapping=mapping, form=form, made_up=True)
+
+
+def _looked_for(rules: Iterable[StrategyRule]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Sources that strategies look into, with the names of the values that they compare."""
+    for rule in rules:
+        if isinstance(rule, ManifestRule):
+            yield rule.manifest, frozenset()
+        elif isinstance(rule, NearestRule):
+            yield rule.nearest, names_in(rule.same) or frozenset()
 
 
 def compile_config(

@@ -157,7 +157,7 @@ def _recording(call: Call) -> Any:
         if isinstance(strategy, UrlStrategy) and strategy.location is not None:
             return strategy.location
         if isinstance(strategy, ManifestStrategy) and strategy.key is not None:
-            return f"(from {strategy.source}, key {strategy.key})"
+            return f"(from {strategy.source}, {strategy.looks_for})"
     return "(none is found)"
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.call import Call, Document, Form, ManifestStrategy, Origin, Recording, Refusal, RefusedDocument, UrlStrategy
+from tunerd.call import Call, Choice, Document, Form, ManifestStrategy, Origin, Recording, Refusal, RefusedDocument, UrlStrategy
 from tunerd.config import Example, Source
 from tunerd.mapping.explanation import Explanation
 from tunerd.mapping.expressions import compile_item
@@ -122,7 +122,7 @@ def _compare_call(result: ExampleResult, call: Call, explanation: Explanation, c
             result.problems.append(f"the form {example.form} does not take the call: {seen.where}: {seen.what}")
         else:
             _compare(result, {text: node.bare() for text, node in example.expect.items()}, seen, explanation)
-    keys = {one.source: one.key for one in call.strategies if isinstance(one, ManifestStrategy)}
+    keys = {one.source: one.key for one in call.strategies if isinstance(one, ManifestStrategy) and one.choice is not Choice.ONLY}
     for source, node in example.expect_keys.items():
         wanted, got = node.bare(), keys.get(source)
         if not same(wanted, got):

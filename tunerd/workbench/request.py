@@ -88,7 +88,7 @@ def _recording_url(call: Call) -> tuple[str, bool, str]:
         if isinstance(strategy, UrlStrategy) and strategy.location is not None:
             return strategy.location, False, ""
         if isinstance(strategy, ManifestStrategy) and strategy.key is not None:
-            note = f"recording_url is a stand-in: the real one comes from source `{strategy.source}`, key {strategy.key}"
+            note = f"recording_url is a stand-in: the real one comes from source `{strategy.source}`, {strategy.looks_for}"
             return STAND_IN, True, note
     if isinstance(call.on_missing, SendAnyway):
         return call.on_missing.url, False, "no strategy has a recording for this call: `on_missing: {send: ...}` gives the URL"

@@ -70,7 +70,7 @@ def view_of(evaluation: Evaluation) -> View:
         "left_out": list(explanation.mapped.notes.left_out),
         "strategies": [
             {"rule": one.rule, "answer": one.answer, "url": getattr(one.strategy, "location", None),
-             "key": getattr(one.strategy, "key", None)}
+             "key": (getattr(one.strategy, "key", None) or "").strip() or None}
             for one in explanation.strategies
         ],
         "audio": None if call is None or call.audio is None else _WAYS[call.audio.publish],

@@ -18,13 +18,14 @@ from tunerd.call import Call, Document, Form, Hold, ManifestStrategy, Mapped, Or
 from tunerd.config import Destination, Source
 from tunerd.mapping import SourceMapping, compile_source
 from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.manifest_facts import ManifestFacts
 
 FIXTURES: Final = Path(__file__).parent / "fixtures"
 STAND_IN: Final = "https://recordings.example.com/stand-in.wav"
 """In the place of a recording that another file brings, or nobody."""
 WRITTEN_AT_MS: Final = 1_782_900_060_000
 """When every fixture was written, for presets that fall back to it: 2026-07-01 10:01:00 UTC."""
-_MANIFESTS: Final = {"livekit-egress": True, "telnyx-recording": True}
+_MANIFESTS: Final = dict.fromkeys(("livekit-egress", "telnyx-recording"), ManifestFacts())
 _ENVIRON: Final = {
     "DAILY_RECORDINGS_URL": "https://daily.example.com/bucket/",
     "ASTERISK_RECORDINGS_URL": "https://pbx.example.com/monitor",
@@ -62,7 +63,7 @@ def mapping_of(preset: str, form: Form) -> SourceMapping:
     source = Source(
         name="calls", path="/calls", preset=preset, agent_remote_identifier="support-bot", on_missing=Hold(hold_s=60.0)
     )
-    return compile_source(source, _DESTINATIONS[form], sources_with_started_at=_MANIFESTS, environ=_ENVIRON)
+    return compile_source(source, _DESTINATIONS[form], manifests=_MANIFESTS, environ=_ENVIRON)
 
 
 def map_file(preset: str, form: Form, file: Path, raw: bytes | None = None) -> Mapped:

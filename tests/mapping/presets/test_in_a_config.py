@@ -10,8 +10,7 @@ from tests.mapping.presets.golden import FIXTURES
 from tunerd.call import Document, Mapped, Origin
 from tunerd.config import Config
 from tunerd.loading.config_file import load_text
-from tunerd.mapping import compile_source, presets
-from tunerd.mapping.building import manifest_sources
+from tunerd.mapping import compile_source, manifest_sources, presets
 from tunerd.yaml_location import ConfigError
 
 CALLS = ("retell", "livekit", "pipecat", "bland", "telnyx", "ultravox", "dograh")
@@ -30,7 +29,7 @@ def plain(preset: str, more: str = "") -> str:
 def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | None = None) -> Mapped:
     source = next(source for source in config.sources if source.name == name)
     destination = next((each for each in config.destinations if each.name == source.destination), None)
-    mapping = compile_source(source, destination, sources_with_started_at=manifest_sources(config.sources), environ=environ or {})
+    mapping = compile_source(source, destination, manifests=manifest_sources(config.sources), environ=environ or {})
     raw = (FIXTURES / fixture).read_bytes()
     origin = Origin(source=name, path=f"{source.path}/{Path(fixture).name}", length=len(raw))
     mapped = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
@@ -43,7 +42,7 @@ def test_all_of_them_load_in_one_configuration() -> None:
     config = configured(*sources, plain("ultravox", ', on_missing: {send: "https://audio.example.com/none.wav"}'))
     manifests = manifest_sources(config.sources)
     for source in config.sources:
-        compile_source(source, config.destinations[0], sources_with_started_at=manifests, environ={})
+        compile_source(source, config.destinations[0], manifests=manifests, environ={})
 
 
 @pytest.mark.parametrize(("preset", "source"), [("livekit", "livekit-egress"), ("telnyx", "telnyx-recording")])
@@ -92,7 +91,7 @@ def test_what_a_preset_gathers_can_be_taken_singly(fixture: str) -> None:
     """`gather: null`: each document is mapped at once as the call it would be if nothing more came, and nothing waits."""
     config = configured(plain("retell", ", gather: null"))
     (source,) = config.sources
-    mapping = compile_source(source, config.destinations[0], sources_with_started_at={}, environ={})
+    mapping = compile_source(source, config.destinations[0], manifests={}, environ={})
     raw = (FIXTURES / f"retell/{fixture}.json").read_bytes()
     origin = Origin(source="retell", path=f"/calls/retell/{fixture}.json", length=len(raw))
     alone = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
@@ -111,7 +110,7 @@ def test_a_document_taken_singly_misses_no_part_that_could_come() -> None:
     told = []
     for own in (", gather: null", ""):
         config = configured(plain("amazon-connect", f", on_missing: {{send: 'https://a.example/'}}{own}"))
-        mapping = compile_source(config.sources[0], config.destinations[0], sources_with_started_at={}, environ={})
+        mapping = compile_source(config.sources[0], config.destinations[0], manifests={}, environ={})
         one = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
         refused = one.refused or (one.fragment and (mapping.gather(None, [one.fragment]) or one).refused)
         assert refused

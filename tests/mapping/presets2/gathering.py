@@ -18,6 +18,7 @@ from tunerd.carried_key import keyed
 from tunerd.config import Source
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
+from tunerd.mapping.manifest_facts import ManifestFacts
 
 OWN: Final = Path(__file__).parent / "own"
 """Sources for samples of no platform: rules that a team would write."""
@@ -46,7 +47,7 @@ def mapping_of(source: str, form: Form) -> SourceMapping:
     return compile_source(
         Source(name="calls", path="/calls", agent_remote_identifier="support-bot", on_missing=Hold(hold_s=60.0), **rules),
         CREATE if form is Form.CREATE_CALL else SEND,
-        sources_with_started_at=dict.fromkeys(presets.names(), True),
+        manifests=dict.fromkeys(presets.names(), ManifestFacts()),
         environ={},
     )
 

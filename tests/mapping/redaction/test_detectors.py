@@ -245,9 +245,9 @@ def test_no_epoch_time_is_ever_a_card_or_a_phone(digits_after_seconds: int) -> N
     redaction = Redaction(Redact())
     scale = 10**digits_after_seconds
     times = [seconds * scale + (seconds * 7919) % scale for seconds in range(1_000_000_000, 2_000_000_000, 99_991)]
-    luhn = [time for time in times if not redaction.find(str(time)) and _luhn(str(time))]
-    assert len(luhn) > 800, "the times must hold many that only the issuer's prefix keeps from being a card"
     assert not [time for time in times if redaction.find(str(time)) or redaction.number(time)]
+    luhn = [time for time in times if _luhn(str(time))]
+    assert len(luhn) > 800, "the times must hold many that only the issuer's prefix keeps from being a card"
 
 
 def _luhn(digits: str) -> bool:

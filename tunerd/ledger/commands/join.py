@@ -3,14 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tunerd.call import ManifestStrategy, Refusal, State, Strategy
+from tunerd.call import Choice, ManifestStrategy, Refusal, State, Strategy
 from tunerd.file_pattern import FILES
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
-from tunerd.ledger.matching import Candidate, Partner, Standing, Tie, closeness, partners, taken_from
-from tunerd.ledger.matching_words import tie_words
+from tunerd.ledger.matching import (
+    Candidate,
+    Free,
+    Partner,
+    Seeker,
+    Standing,
+    Tie,
+    chosen,
+    closeness,
+    only,
+    partners,
+    taken_from,
+)
+from tunerd.ledger.matching_words import BY_HAND, tie_words
 from tunerd.ledger.rows import LedgerRow, Want
+from tunerd.ledger.sql.recordings import MANY
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import REVIVABLE, Move
 from tunerd.outcome import FailReason
@@ -23,8 +36,8 @@ _WORDS: Mapping[FailReason, str] = {
     "or `tunerd retry` looks again",
     FailReason.RECORDING_EXPIRED: "the URL of its recording had expired before it could be sent; "
     "bring a fresh one, then `tunerd retry`",
-    FailReason.RECORDING_AMBIGUOUS: "tunerd does not guess; a nearer one that comes later revives the call. "
-    "Let the manifests tell when recordings started (`started_at`) and which they are (`id`)",
+    FailReason.RECORDING_AMBIGUOUS: "tunerd does not guess; a nearer one that comes later revives the call, "
+    f"or {BY_HAND}. Let the manifests tell when recordings started (`started_at`) and which they are (`id`)",
 }
 
 
@@ -42,6 +55,7 @@ def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: b
             near_ms=round(strategy.near_s * 1000),
             ended_at_ms=None if strategy.source == FILES else row.ended_at_ms,
             seeking=is_seeking,
+            choice=strategy.choice,
         )
         for position, strategy in wants_of(strategies)
     ]
@@ -79,16 +93,20 @@ def look(
     for want in wants:
         if want.absence is not None and not want.absence.expired:
             continue
-        if (want.source, want.key) not in known:
-            known[want.source, want.key] = _partner(store, want)
-        partner, strategy = known[want.source, want.key], strategies[want.position]
+        if want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
+            partner = _choice(store, want)
+        else:
+            if (want.source, want.key) not in known:
+                known[want.source, want.key] = _partner(store, want)
+            partner = known[want.source, want.key]
+        strategy = strategies[want.position]
         if isinstance(partner, Tie):
             if any(closeness(want.seeker, one.started_at_ms) is not None for one in partner.recordings):
                 offers[want.position] = partner
         elif partner is not None and isinstance(strategy, ManifestStrategy):
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
-                own = Partner(found=partner.found, is_near=not close[0])
+                own = Partner(found=partner.found, is_near=partner.is_near and not close[0])
                 at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now)
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
@@ -106,6 +124,27 @@ def _partner(store: Store, want: Want) -> Partner | Tie | None:
     for other in [w for w in rivals.values() if w.call != want.call and w.standing is not Standing.SERVED][:_NEIGHBOURS]:
         free |= {one.row: one for one in store.recordings.free_near(want.source, want.key, other.started_at_ms)}
     return partners([rival.seeker for rival in rivals.values()], list(free.values())).get(want.call)
+
+
+def _choice(store: Store, want: Want) -> Partner | Tie | None:
+    """What belongs to the call by another rule than nearness."""
+    if want.choice is Choice.ONLY:
+        free, taken = store.recordings.alike_near(want.source, want.key, want.started_at_ms)
+        return only(want.seeker, _others(store, want, free), free, taken)
+    found = store.recordings.free_within(want.source, want.key, want.started_at_ms, want.within_ms)
+    if len(found) > MANY:
+        return Tie(recordings=tuple(found), others=0)
+    return chosen(want.seeker, _others(store, want, found), found)
+
+
+def _others(store: Store, want: Want, free: Sequence[Free]) -> Sequence[Seeker]:
+    """Other calls that are known near these recordings."""
+    rivals = {
+        (rival.call, rival.position): rival
+        for at in dict.fromkeys(one.started_at_ms for one in free)
+        for rival in store.wants.rivals_near(want.source, want.key, at)
+    }
+    return [rival.seeker for rival in rivals.values() if rival.call != want.call]
 
 
 def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int]]:

@@ -32,13 +32,18 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
         return None  # an older description that was read later
     if described.identity and old.taken_by is not None:
         return None  # found again under another call's name: it stays where it is
-    is_unmoved = described.key == old.key and _apart_ms(described, old) <= SAME_START_MS
+    is_unmoved = _is_unmoved(described, old)
     described = replace(described, row=old.row, taken_by=old.taken_by, known_at=old.known_at if is_unmoved else now)
     if described.id == "":
         described = replace(described, id=old.id)
     store.recordings.change(described)
     row = None if old.taken_by is None else store.calls.get(old.taken_by)
-    if row is None or (described.location, described.expires_at) == (old.location, old.expires_at):
+    if row is None:
+        return None
+    is_due_with_it = row.joined is not None and row.state is State.DUE and row.form is None
+    if is_due_with_it and not (is_unmoved and described.duration_s == old.duration_s):
+        return _match_anew(store, row, described, now)
+    if (described.location, described.expires_at) == (old.location, old.expires_at):
         return None
     return _describe_again(store, row, old, described, now)
 
@@ -48,10 +53,12 @@ def _kept(recording: Recording, now: float) -> KeptRecording:
     return KeptRecording(
         source=recording.source,
         key=recording.key,
+        match=recording.match,
         id=recording.id,
         location=recording.location,
         started_at_ms=None if recording.started_at is None else round(recording.started_at * 1000),
         expires_at=recording.expires_at,
+        duration_s=recording.duration_s,
         path=origin.path,
         offset=origin.offset,
         mtime_ns=origin.mtime_ns,
@@ -59,6 +66,10 @@ def _kept(recording: Recording, now: float) -> KeptRecording:
         known_at=now,
         identity=recording.identity,
     )
+
+
+def _is_unmoved(one: KeptRecording, other: KeptRecording) -> bool:
+    return (one.key, one.match) == (other.key, other.match) and _apart_ms(one, other) <= SAME_START_MS
 
 
 def _apart_ms(one: KeptRecording, other: KeptRecording) -> float:
@@ -71,7 +82,7 @@ def _describe_again(
     store: Store, row: LedgerRow, old: KeptRecording, described: KeptRecording, now: float
 ) -> Matched | FailedCall | None:
     """The call that has the recording keeps it; the new description counts until the call's body is made."""
-    wants = [want for want in store.wants.of(row.row) if (want.source, want.key) == (old.source, old.key)]
+    wants = [want for want in store.wants.of(row.row) if want.source == old.source and want.key in (old.key, old.match)]
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
         if described.location is not None:
@@ -92,6 +103,15 @@ def _describe_again(
     if row.state is State.FAILED and row.reason != FailReason.RECORDING_EXPIRED:
         return None
     return _renew(store, row, expired, described, now)
+
+
+def _match_anew(store: Store, row: LedgerRow, described: KeptRecording, now: float) -> Matched | FailedCall | None:
+    """A newer manifest says another key or time, so the recording may belong to another call. A call whose body is not made yet
+    gives it back and is matched as if it had never had it."""
+    store.recordings.change(replace(described, taken_by=None))
+    store.wants.seek(row.row, True)
+    store.change(row, joined=None, **located(store, row, None, None, now))
+    return resolve(store, row, now)
 
 
 def _reopen(store: Store, row: LedgerRow, wants: Sequence[Want], described: KeptRecording) -> None:

@@ -1,15 +1,37 @@
 """What an operator changes: a row is mapped again, sent again, dismissed, or erased."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
-from tunerd.call import AudioState, Call, RefusedDocument, State
+from tunerd.call import AudioState, Call, Choice, RefusedDocument, State
 from tunerd.ledger.commands.join import resolve
 from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.commands.place_call import SAME_START_MS, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
-from tunerd.ledger.rows import RowKind
+from tunerd.ledger.matching import Free
+from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.store import Store
-from tunerd.ledger.states import Move, may
+from tunerd.ledger.states import REVIVABLE, Move, may
+from tunerd.location import bare
+from tunerd.outcome import FailReason
+
+_ANEW: Final[Mapping[str, object]] = {
+    "attempts": 0,
+    "first_attempt_at": None,
+    "status": None,
+    "reason": None,
+    "place": "",
+    "detail": "",
+    "dismissed": False,
+}
+"""Columns of a call that a person sends again."""
+_WITHOUT_RECORDING: Final = REVIVABLE | {
+    FailReason.RECORDING_TOO_LONG,
+    FailReason.AUDIO_UNREADABLE,
+    FailReason.AUDIO_CHANGED,
+    FailReason.AUDIO_TOO_LARGE,
+}
+"""A person may give a call that failed for these another recording."""
 
 
 def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: float) -> State:
@@ -49,16 +71,7 @@ def requeue(store: Store, row_id: int, now: float) -> State:
     if row.kind is not RowKind.CALL or not may(row.state, Move.REQUEUE) or store.bodies.payload(row_id)[0] is None:
         return row.state
     store.thaw(row)
-    fresh: dict[str, object] = {
-        "attempts": 0,
-        "first_attempt_at": None,
-        "status": None,
-        "reason": None,
-        "place": "",
-        "detail": "",
-        "dismissed": False,
-        "waits_from": now,
-    }
+    fresh: dict[str, object] = {**_ANEW, "waits_from": now}
     is_served = row.recording_expires_at is None or row.recording_expires_at > now
     if row.recording_location is not None and is_served:
         again = located(store, row, row.recording_location, row.recording_expires_at, now)
@@ -71,6 +84,42 @@ def requeue(store: Store, row_id: int, now: float) -> State:
         resolve(store, row, now)
     store.history.add(row, now, "requeued")
     return row.state
+
+
+def use_recording(store: Store, row_id: int, location: str, now: float) -> State:
+    """See OperatorActions.use_recording."""
+    row = store.calls.get(row_id)
+    if row is None:
+        raise LookupError(f"the ledger has no row {row_id} (any more)")
+    is_open = row.state is State.WAITING or (row.state is State.FAILED and row.reason in _WITHOUT_RECORDING)
+    if row.kind is not RowKind.CALL or not is_open or store.bodies.payload(row_id)[0] is None:
+        return row.state
+    position, known = _known_as(store, row, location)
+    if known is not None:
+        store.recordings.take(known.row, row.row)
+    expires_at, identity = (None, "") if known is None else (known.expires_at, known.identity)
+    if known is not None and known.location is not None and location == bare(location):
+        location = known.location  # with its signature
+    store.thaw(row)
+    found = located(store, row, location, expires_at, now, identity=identity)
+    store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, joined=position, **_ANEW, waits_from=now, **found)
+    if row.seeks:
+        store.wants.seek(row.row, False)
+    store.history.add(row, now, "matched", detail="by hand")
+    return row.state
+
+
+def _known_as(store: Store, row: LedgerRow, location: str) -> tuple[int | None, Free | None]:
+    """The recording that a person means, if it is among those that may belong to the call, and the strategy that looks for it."""
+    for want in store.wants.of(row.row) if row.seeks else ():
+        if want.choice is Choice.ONLY:
+            free, _ = store.recordings.alike_near(want.source, want.key, want.started_at_ms)
+        else:
+            free = store.recordings.free_within(want.source, want.key, want.started_at_ms, want.within_ms)
+        for one in free:
+            if one.location is not None and bare(one.location) == bare(location):
+                return want.position, one
+    return None, None
 
 
 def dismiss(store: Store, rows: Sequence[int], now: float) -> int:

@@ -127,11 +127,13 @@ CREATE TABLE event (
 CREATE TABLE recording (
     row INTEGER PRIMARY KEY,
     source TEXT NOT NULL,
-    key TEXT NOT NULL,
+    key TEXT NOT NULL,                    -- '' where the manifest gives none
+    "match" TEXT NOT NULL,                 -- values that its call has, too; '' where one is missing
     id TEXT NOT NULL,                     -- '' where the manifest gives none
     location TEXT,                        -- Location.text (location.py); NULL: there will never be one
     started_at_ms INTEGER,
     expires_at REAL,
+    duration_s REAL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
@@ -141,6 +143,7 @@ CREATE TABLE recording (
     identity TEXT NOT NULL                -- of a file: device, inode, size and times, JSON; '' of anything else
 ) STRICT;
 CREATE INDEX recording_key ON recording (source, key, started_at_ms);
+CREATE INDEX recording_match ON recording (source, "match", started_at_ms) WHERE "match" <> '';
 CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
 CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
@@ -162,6 +165,7 @@ CREATE TABLE want (
     expired INTEGER NOT NULL,
     seeking INTEGER NOT NULL,
     look_at REAL,
+    choice TEXT NOT NULL,                 -- nearest | first | last | longest | only
     note TEXT NOT NULL,
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;

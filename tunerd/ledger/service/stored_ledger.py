@@ -318,6 +318,9 @@ class StoredLedger(StoredAudio):
     async def requeue(self, row: int, now: float) -> State:
         return await self._do(lambda store: operator_actions.requeue(store, row, now))
 
+    async def use_recording(self, row: int, location: str, now: float) -> State:
+        return await self._do(lambda store: operator_actions.use_recording(store, row, location, now))
+
     async def dismiss(self, rows: Sequence[int], now: float) -> int:
         return await self._do(lambda store: operator_actions.dismiss(store, rows, now), rows=len(rows))
 

@@ -12,6 +12,7 @@ import orjson
 from tunerd.call import (
     AfterUpload,
     AudioPlan,
+    Choice,
     Fail,
     Form,
     Hold,
@@ -80,12 +81,12 @@ class Bodies:
     def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing] | None:
         """The call's strategies and `on_missing`, without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else _matching_of(columns[0])[:2]
+        return None if columns is None else matching_of(columns[0])[:2]
 
     def audio_plan(self, row: int) -> AudioPlan | None:
         """How the call's audio reaches Tuner, without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else _matching_of(columns[0])[2]
+        return None if columns is None else matching_of(columns[0])[2]
 
     def document(self, row: int) -> bytes | None:
         found = self._ask(DOCUMENT, (row,)).fetchone()
@@ -150,7 +151,7 @@ def body_values(row: int, body: Body) -> Sequence[object]:
 
 def _body_of(columns: Sequence[Any]) -> Body:
     checked_for, matching, head, payload, document = columns
-    strategies, on_missing, audio = _matching_of(matching)
+    strategies, on_missing, audio = matching_of(matching)
     return Body(
         document=document,
         payload=payload,
@@ -173,7 +174,7 @@ def _matching_text(body: Body) -> str:
 def _strategy_list(strategy: Strategy) -> list[object]:
     if isinstance(strategy, UrlStrategy):
         return ["url", strategy.location, strategy.expires_at]
-    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s]
+    return ["manifest", strategy.source, strategy.key, strategy.within_s, strategy.wait_s, strategy.near_s, strategy.choice.value]
 
 
 def _on_missing_list(on_missing: OnMissing) -> list[object]:
@@ -201,7 +202,7 @@ def _plan_list(audio: AudioPlan) -> list[object]:
             to_text(audio.move_to), audio.url_rule]  # fmt: skip
 
 
-def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
+def matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
     strategies, on_missing, *audio = orjson.loads(text)
     return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _plan_of(audio[0]) if audio else None
 
@@ -209,7 +210,8 @@ def _matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan 
 def _strategy_of(items: Sequence[Any]) -> Strategy:
     if items[0] == "url":
         return UrlStrategy(location=items[1], expires_at=items[2])
-    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5])
+    return ManifestStrategy(source=items[1], key=items[2], within_s=items[3], wait_s=items[4], near_s=items[5],
+                            choice=Choice(items[6]))  # fmt: skip
 
 
 def _plan_of(items: Sequence[Any]) -> AudioPlan:

@@ -8,22 +8,34 @@ from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.columns import RecordColumns, from_text
 from tunerd.ledger.sql.database import Database
-from tunerd.location import LocationKind, stored_location
+from tunerd.location import LocationKind, bare, stored_location
 
 NEAR: Final = 8
 """How many recordings, or calls, on each side of a start are looked at."""
+MANY: Final = 64
+"""From so many recordings a call chooses; where there are more it chooses none."""
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, known_at, path, identity FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
-_TOUCHED: Final = "SELECT source, key, started_at_ms FROM recording WHERE"
+_TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHERE'
 
 FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
 FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
 """Recordings that no call has taken: the next ones on each side of a start, and some whose start nobody knows."""
+FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMIT {MANY + 1}"
+FREE_WITH_START: Final = f"{_FREE} IS NOT NULL ORDER BY started_at_ms, row LIMIT {MANY + 1}"
+"""Those of which a call chooses one (Choice.FIRST, ...); with `within: any` all of its key."""
+_ALIKE: Final = (
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, taken_by FROM recording "
+    'WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
+)
+ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
+ALIKE_BEFORE: Final = f"{_ALIKE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
+"""Recordings with the same values (Choice.ONLY), also those that calls have."""
 SAME_ID: Final = f"{_RECORDING} WHERE source = ? AND id = ? AND id <> '' LIMIT 1"
 SAME_START: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
@@ -37,6 +49,13 @@ SAME_LOCATION: Final = (
 )
 """The same recording described again, known by its id, by key and start, or by key and location. A URL counts without its query,
 which is signed anew for each description. With an id only those without one are compared."""
+SAME_ALIKE: Final = (
+    f"{_RECORDING} WHERE \"match\" <> '' AND source = :source AND \"match\" = :match AND key = '' AND (:any_id = 1 OR id = '') "
+    "AND started_at_ms BETWEEN :earliest AND :latest "
+    "AND (location = :bare OR substr(location, 1, length(:begins)) = :begins OR (:has_location = 0 AND location IS NULL)) "
+    "ORDER BY started_at_ms, row LIMIT 1"
+)
+"""The same of recordings without a key: these values do not tell two recordings of one caller apart, so all has to agree."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
 IS_AT: Final = "SELECT 1 FROM recording WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
@@ -73,27 +92,39 @@ class Recordings:
 
     def _write(self, sql: str, recording: KeptRecording) -> None:
         self._execute(sql, RECORDING.values(recording))
-        self._touched[recording.source, recording.key, recording.started_at_ms] = None
+        self._note_touched(recording.source, recording.key, recording.match, recording.started_at_ms)
 
     def _touch(self, which: str, value: int) -> None:
-        self._touched.update(dict.fromkeys(self._execute(which, (value,)).fetchall()))
+        for row in self._execute(which, (value,)).fetchall():
+            self._note_touched(*row)
+
+    def _note_touched(self, source: str, key: str, match: str, started_at_ms: int | None) -> None:
+        """What looks for its key, and what looks for its values."""
+        for wanted in (key, match):
+            if wanted:
+                self._touched[source, wanted, started_at_ms] = None
 
     def same(self, r: KeptRecording, apart_ms: int) -> KeptRecording | None:
         """The recording that this one describes again."""
         if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
             return same[0]
-        values: dict[str, object] = {"source": r.source, "key": r.key, "any_id": int(not r.id)}
+        named = begins = r.location
+        if named is not None and stored_location(named).kind is LocationKind.URL:
+            named = bare(named)
+            begins = f"{named}?"
         start = r.started_at_ms
+        values: dict[str, object] = {"source": r.source, "any_id": int(not r.id)}
+        near: dict[str, object] = {}
         if start is not None:
-            near = {"start": start, "earliest": start - apart_ms, "latest": start + apart_ms}
-            if same := self._rows(SAME_START, values | near):
-                return same[0]
-        bare = begins = r.location
-        if bare is not None and stored_location(bare).kind is LocationKind.URL:
-            bare = bare.partition("?")[0]
-            begins = f"{bare}?"
-        values |= {"any_start": int(start is None), "bare": bare, "begins": begins, "has_location": int(bare is not None)}
-        same = self._rows(SAME_LOCATION, values)
+            near = {"earliest": start - apart_ms, "latest": start + apart_ms}
+        told = {"bare": named, "begins": begins, "has_location": int(named is not None)}
+        if not r.key:
+            same = self._rows(SAME_ALIKE, values | near | told | {"match": r.match}) if near else []
+            return same[0] if same else None
+        values["key"] = r.key
+        if near and (same := self._rows(SAME_START, values | near | {"start": start})):
+            return same[0]
+        same = self._rows(SAME_LOCATION, values | told | {"any_start": int(start is None)})
         return same[0] if same else None
 
     def is_at(self, location: str) -> bool:
@@ -123,18 +154,26 @@ class Recordings:
         for sql in (FREE_FROM, FREE_BEFORE):
             found += self._execute(sql, (source, key, started_at_ms))
         found += self._execute(FREE_WITHOUT_START, (source, key))
-        return [
-            Free(
-                row=row,
-                location=location,
-                started_at_ms=at,
-                expires_at=expires,
-                known_at=known,
-                path=from_text(path),
-                identity=identity,
-            )
-            for row, location, at, expires, known, path, identity in found
-        ]
+        return list(map(_free, found))
+
+    def free_within(self, source: str, key: str, around_ms: int, within_ms: int | None) -> Sequence[Free]:
+        """Free recordings with the key, at most `within_ms` from a start; those without a start too, where that is None. More
+        than MANY are not given whole."""
+        if within_ms is None:
+            found = self._execute(FREE_WITH_START, (source, key)).fetchall()
+            found += self._execute(FREE_WITHOUT_START, (source, key)).fetchall()
+        else:
+            found = self._execute(FREE_BETWEEN, (source, key, around_ms - within_ms, around_ms + within_ms)).fetchall()
+        return list(map(_free, found))
+
+    def alike_near(self, source: str, match: str, started_at_ms: int) -> tuple[Sequence[Free], Sequence[int | None]]:
+        """Recordings with the values, up to NEAR on each side of the start: the free ones, and the starts of those that calls
+        have."""
+        found: list[tuple[Any, ...]] = []
+        for sql in (ALIKE_FROM, ALIKE_BEFORE):
+            found += self._execute(sql, (source, match, started_at_ms))
+        free = [_free(columns[:-1]) for columns in found if columns[-1] is None]
+        return free, [columns[2] for columns in found if columns[-1] is not None]
 
     def unmatched(self) -> dict[str, int]:
         """Source -> recordings that no call has taken."""
@@ -148,3 +187,17 @@ class Recordings:
 
     def _rows(self, sql: str, values: Any) -> list[KeptRecording]:
         return [RECORDING.record(columns) for columns in self._execute(sql, values)]
+
+
+def _free(columns: Sequence[Any]) -> Free:
+    row, location, at, expires, duration_s, known, path, identity = columns
+    return Free(
+        row=row,
+        location=location,
+        started_at_ms=at,
+        expires_at=expires,
+        duration_s=duration_s,
+        known_at=known,
+        path=from_text(path),
+        identity=identity,
+    )

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 from tunerd.call import State
 from tunerd.ledger.commands.join import first_wants
 from tunerd.ledger.rows import LedgerRow, RowKind
+from tunerd.ledger.sql.bodies import matching_of
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.columns import Unsound, quoted
 from tunerd.ledger.sql.store import Store
@@ -70,7 +71,8 @@ def _copy_tables(new: sqlite3.Connection, copy: Path, read_again_from: float) ->
             else:
                 found = _readable(old, f"SELECT {names} FROM {table}", ())
             for columns in found:
-                _put(new, table, names, columns)
+                if table != "body" or _is_sane_body(dict(zip(names.split(", "), columns, strict=True))):
+                    _put(new, table, names, columns)
         new.execute("COMMIT")
     except BaseException:
         if new.in_transaction:
@@ -126,6 +128,14 @@ def _is_sane(columns: Sequence[Any]) -> bool:
     except (Unsound, TypeError, ValueError, AttributeError):
         return False
     return row.kind is not RowKind.CALL or bool(row.call_id)
+
+
+def _is_sane_body(columns: Mapping[str, Any]) -> bool:
+    try:
+        matching_of(columns['"matching"'])
+    except (TypeError, ValueError, IndexError):
+        return False
+    return True
 
 
 def _put(new: sqlite3.Connection, table: str, names: str, columns: Sequence[Any]) -> int:

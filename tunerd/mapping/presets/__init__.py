@@ -9,7 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Final, Literal
 
-from tunerd.config import FileRule, ManifestRule, Source, UrlRule
+from tunerd.config import FileRule, ManifestRule, NearestRule, Source, StrategyRule, UrlRule
 from tunerd.config.text_forms import parse_seconds, parse_within
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.record import positional_record
@@ -25,7 +25,7 @@ class Effective:
 
     call: Node | None
     manifest: Node | None
-    recording: tuple[UrlRule | ManifestRule | FileRule, ...]
+    recording: tuple[StrategyRule, ...]
     untimed: Literal["reject", "spread"]
     agent: Node | None
     gather: Node | None = None
@@ -95,20 +95,23 @@ def effective(source: Source) -> Effective:
     )
 
 
-def _strategies(node: Node) -> tuple[UrlRule | ManifestRule | FileRule, ...]:
+def _strategies(node: Node) -> tuple[StrategyRule, ...]:
     """The strategies of a preset as it ships; loading/strategies.py checks them against the sources of a configuration."""
     found = [item.value for item in (node.value if isinstance(node.value, tuple) else ()) if isinstance(item.value, dict)]
     return tuple(_strategy(members) for members in found)
 
 
-def _strategy(members: Mapping[str, Node]) -> UrlRule | ManifestRule | FileRule:
+def _strategy(members: Mapping[str, Node]) -> StrategyRule:
     if "url" in members:
         return UrlRule(**members)
     parse = {"within": parse_within, "near": parse_seconds, "wait": parse_seconds, "settle": parse_seconds}
-    times: dict[str, Any] = {f"{name}_s": parse_it(members[name].value) for name, parse_it in parse.items() if name in members}
+    given: dict[str, Any] = {f"{name}_s": parse_it(members[name].value) for name, parse_it in parse.items() if name in members}
+    given |= {name: members[name].value for name in ("pick", "one_at_a_time") if name in members}
     if "file" in members:
-        return FileRule(file=members["file"], **times)
-    return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **times)
+        return FileRule(file=members["file"], **given)
+    if "nearest" in members:
+        return NearestRule(nearest=str(members["nearest"].value), same=members.get("same"), **given)
+    return ManifestRule(manifest=str(members["manifest"].value), key=members["key"], **given)
 
 
 def _unknown_roles(preset: dict[str, Node], own: Node | None) -> Literal["reject", "drop", "agent"]:
