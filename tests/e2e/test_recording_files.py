@@ -28,7 +28,7 @@ sources:
       end_timestamp: doc.ended
       transcript_with_tool_calls: {{for_each: {{m: doc.messages}}, role: m.role, text: m.text, start_ms: m.at}}
     recording:
-      - {{file: "concat(doc.id, '.wav')", in: {directory}/rec, settle: 500ms, wait: 20s}}
+      - {{file: "concat(doc.id, '.wav')", in: {directory}/rec, settle: 500ms, wait: 3s}}
       - {{manifest: webhooks, key: doc.id, within: any, wait: 20s}}
     audio: upload
   - name: webhooks
@@ -55,7 +55,7 @@ class Office:
         return [one.sha256 for one in self.tuner.storage.stored.get(call_id, ())]
 
     async def status(self, call_id: str) -> str:
-        return (await command(self.config, "status", call_id))[1]
+        return (await command(self.config, "status", call_id, "--json"))[1]
 
     @property
     def spool(self) -> list[str]:

@@ -133,7 +133,7 @@ def intake_of(root: Path, ledger: Ledger, told: Recorder, spool: AudioSpool) -> 
     members = parse_yaml(RULES, "config.yaml").value
     assert isinstance(members, dict)
     brings = source(root, manifest=members["manifest"], destination="", max_document_bytes=MIB, holds_audio=True)
-    mapping = compile_source(brings, None, sources_with_started_at={}, environ={})
+    mapping = compile_source(brings, None, environ={})
     return Intake([brings], ledger, {"agent": mapping.map}, SystemClock(), told, IntakeOptions(spool=spool))
 
 

@@ -18,6 +18,8 @@ PREFIX: Final = "embedded:"
 """Of a location in the spool (location.py)."""
 _NEW: Final = ".new-"
 _NAME_CHARS: Final = 40
+_FRESH_SWEEPS: Final = 1000
+"""How many sweeps an entry is kept whose document is being admitted (the ledger may be full, or not writable, for hours)."""
 
 
 class SpoolFull(Exception):
@@ -33,8 +35,8 @@ class AudioSpool:
         self._lock = threading.Lock()
         self._used: int | None = None
         """Bytes of all entries, and of those that are being written; None: not counted yet."""
-        self._fresh: set[str] = set()
-        """Entries that were made since the start, and that the ledger did not know yet when it was asked."""
+        self._fresh: dict[str, int] = {}
+        """Entries that were made since the start and that the ledger does not know yet -> how many sweeps found them so."""
 
     def add(self, place: str, chunks: Iterable[bytes]) -> tuple[str, FileIdentity]:
         """Keep the audio of the document at this place: the location and identity of its entry, which is on disk when this
@@ -55,7 +57,7 @@ class AudioSpool:
             name = hashed.hexdigest()[:_NAME_CHARS]
             path = self.path_of(PREFIX + name)
             with self._lock:
-                self._fresh.add(name)
+                self._fresh[name] = 0
                 is_known = os.path.exists(path)  # the document was read before; a call may have this very file
                 os.unlink(new) if is_known else os.rename(new, path)
             _sync(self.directory)
@@ -91,9 +93,11 @@ class AudioSpool:
         for location in self.locations():
             name = location.removeprefix(PREFIX)
             with self._lock:
-                is_kept = location in known or name in self._fresh
                 if location in known:
-                    self._fresh.discard(name)
+                    self._fresh.pop(name, None)
+                elif name in self._fresh:
+                    self._fresh[name] += 1
+                is_kept = location in known or self._fresh.get(name, _FRESH_SWEEPS) < _FRESH_SWEEPS
             if not is_kept:
                 self.remove(location)
                 removed += 1
