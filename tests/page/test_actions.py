@@ -108,13 +108,15 @@ async def test_the_cookie_is_for_this_page_alone(tmp_path: Path) -> None:
 
 
 async def test_logins_are_limited(tmp_path: Path) -> None:
-    """Five wrong tokens, and this address waits a minute, also with the right one."""
+    """Five wrong tokens, and this address waits a minute, also with the right one; who is logged in from there stays logged in."""
     async with serving(token_file=tmp_path / "token") as served:
+        csrf = await served.log_in()
         for _ in range(WRONG_TOKENS):
             assert (await served.post("/login", token="guess"))[0] == 403
         status, text = await served.post("/login", token=TOKEN)
         assert status == 429
         assert "Try again in 60 s" in text
+        assert await served.csrf() == csrf != ""
         served.monotonic = 61.0
         await served.log_in()
 
