@@ -22,7 +22,7 @@ from tunerd.events import CallFailed, IntakePaused, IntakeResumed, RecordingAdmi
 from tunerd.intake.embedded_audio import LONG_CHARS, StillTooLarge, without_audio
 from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Ledger
-from tunerd.mapping import compile_source
+from tunerd.mapping import compile_source, manifest_sources
 from tunerd.outcome import FailReason, IntakeReason
 from tunerd.testing import MemoryLedger, Recorder
 
@@ -133,7 +133,7 @@ def intake_of(root: Path, ledger: Ledger, told: Recorder, spool: AudioSpool) -> 
     members = parse_yaml(RULES, "config.yaml").value
     assert isinstance(members, dict)
     brings = source(root, manifest=members["manifest"], destination="", max_document_bytes=MIB, holds_audio=True)
-    mapping = compile_source(brings, None, environ={})
+    mapping = compile_source(brings, None, manifests=manifest_sources([brings]), environ={})
     return Intake([brings], ledger, {"agent": mapping.map}, SystemClock(), told, IntakeOptions(spool=spool))
 
 
