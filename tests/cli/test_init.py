@@ -309,6 +309,17 @@ def test_recordings_among_the_files_are_joined_by_the_key_that_both_have(tmp_pat
     assert sources["agent"]["recording"] == [{"manifest": "recordings", "key": "doc.room"}]
 
 
+def test_audio_that_tuner_cannot_fetch_gets_a_way(tmp_path: Path) -> None:
+    """Recordings of a PBX are files: the source of the calls uploads them from their directory."""
+    event = json.loads((FIXTURES / "asterisk-recording/finished.json").read_bytes())
+    result, sources = written(tmp_path, *planted(tmp_path, call_json={**call(), "uniqueid": "1782900000.7"}, event_json=event))
+    assert result.exit_code == 0, result.stderr
+    assert sources["agent"]["recording"] == [{"manifest": "asterisk-recording", "key": "doc.uniqueid"}]
+    assert sources["agent"]["audio"] == {"publish": "upload", "files": ["/var/spool/asterisk/recording"]}
+    assert "manifest" not in sources["asterisk-recording"]
+    assert "/var/spool/asterisk/recording" in result.stderr
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "3", '{"a": 1}', "not json", "[[1], [2]]", '{"text": [1, null, {}]}', '{"a": "\\ud800"}']
 )

@@ -20,6 +20,7 @@ from tunerd.yaml_location import Node
 
 _MADE: Final = "<!-- made by `make docs`; change the code, not this page -->"
 _WORDS: Final = ("let", "refuse", "when")
+PRESET_AUDIO: Final = Path(__file__).with_name("preset_audio")
 HEADS: Final = {"from": "Where the file comes from", "maps": "What is mapped", "lacks": "What the platform does not give"}
 KEPT: Final = ("README.md", "choices.md")
 """Pages under presets/ that do not belong to one preset: the index is generated here, choices.md is written by hand."""
@@ -138,13 +139,13 @@ def preset(name: str) -> Preset:
 
 
 def heads_of(text: str) -> dict[str, str]:
-    """The comment block at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, each over several lines."""
+    """The comment block at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, `# audio: ...`, each over several lines."""
     heads: dict[str, list[str]] = {}
     current = ""
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        found = re.match(r"# (from|maps|lacks): *(.*)", line)
+        found = re.match(r"# (from|maps|lacks|audio): *(.*)", line)
         if found:
             current = found[1]
             heads[current] = [found[2]]
@@ -179,12 +180,14 @@ def _preset_page(name: str) -> str:
     lines = [f"# Preset {name}: {one.gives}", "", _MADE, ""]
     for head, title in HEADS.items():
         lines += [f"**{title}.** {_marked(one.heads.get(head, '-'))}", ""]
-    lines += ["## In a configuration", "", "```yaml sources", *_configuration(one), "```", ""]
+    if "needs_audio" not in one.members:
+        lines += ["## In a configuration", "", "```yaml sources", *_configuration(one), "```", ""]
+    lines += _how_audio_arrives(one)
     for kind, title in (("call", "Fields of the call"), ("manifest", "Fields of the recording")):
         if kind in one.members:
             lines += _fields(one, kind, title)
     for member in one.members:
-        if member not in ("call", "manifest", "untimed", "recording"):
+        if member not in ("call", "manifest", "untimed", "recording", "needs_audio"):
             lines += [f"## {member}", "", "```yaml shown", *_slice(one, member), "```", ""]
     if "recording" in one.members:
         lines += ["## Where the recording is", "", "```yaml shown", *_slice(one, "recording"), "```", ""]
@@ -200,6 +203,23 @@ def _preset_page(name: str) -> str:
         lines += [f"Speech without a time is {what} (`untimed: {one.members['untimed'].value}`).", ""]
     lines += [f"`tunerd presets show {name}` prints the whole preset.", ""]
     return "\n".join(lines)
+
+
+def _how_audio_arrives(one: Preset) -> list[str]:
+    if "audio" not in one.heads:
+        return []
+    lines = ["## How the audio reaches Tuner", "", _marked(one.heads["audio"]), ""]
+    for text in audio_configurations(one.name):
+        comment = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+        rest = [line for line in text.splitlines() if not line.startswith("#")]
+        lines += [" ".join(comment), "", "```yaml sources", *rest, "```", ""]
+    return lines
+
+
+def audio_configurations(name: str) -> list[str]:
+    """The configurations of preset_audio/NAME.yaml; each begins with a comment that says what it is for."""
+    file = PRESET_AUDIO / f"{name}.yaml"
+    return [part.strip() for part in file.read_text().split("---\n")] if file.exists() else []
 
 
 def _configuration(one: Preset) -> list[str]:

@@ -100,7 +100,14 @@ class Sandbox:
         self.url, self.journal, self._session = url, journal, session
 
     async def arrivals(self) -> list[dict[str, Any]]:
-        """Every line of the journal, in order of arrival."""
+        """Every call in the journal, in order of arrival."""
+        return [line for line in self._lines() if "upload" not in line]
+
+    async def uploads(self) -> list[dict[str, Any]]:
+        """Every upload of audio in the journal, in the order in which they ended."""
+        return [line for line in self._lines() if "upload" in line]
+
+    def _lines(self) -> list[dict[str, Any]]:
         if not self.journal.exists():
             return []
         lines = self.journal.read_bytes().split(b"\n")

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
+from tests.audio.s3_stub import S3Stub, s3_stub
 from tests.loading.test_load import SECRET
 from tunerd.call import Form
 from tunerd.cli import main
@@ -406,3 +408,67 @@ def test_without_a_pattern_the_engine_is_not_imported() -> None:
         "assert 're2' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PRESIGN = (
+    GOOD.replace("url: doc.url", "url: \"concat('s3://calls/', doc.name)\"") + "    audio: {{publish: presign, expires: 12h}}\n"
+)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIA1", "AWS_SECRET_ACCESS_KEY": "canary", "AWS_REGION": "eu-west-1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_sample_is_signed(tmp_path: Path, aws: None) -> None:
+    """For each bucket that a rule names: how long such a URL is and how long it is valid; without asking anybody."""
+    result = run(tmp_path, PRESIGN.format(url="https://tuner.example", key="made-up"), "--strict")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"source agent: a URL of s3://calls has about 3\d\d characters and is valid for 12h\n", result.output)
+    assert "canary" not in result.output
+
+
+def test_a_sample_that_is_too_long(tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token of a role would make every call fail: `check` says so before."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "canary" * 200)
+    result = run(tmp_path, PRESIGN.format(url="https://tuner.example", key="made-up"), "--strict")
+    assert result.exit_code == 1
+    assert "warning: source agent: `audio: presign`: s3://calls/" in result.output
+    assert "because the credentials have a session token, and Tuner takes 1,024; write `audio: upload`" in result.output
+    assert "canary" not in result.output
+
+
+def test_a_sample_without_credentials(tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning with what to set; the configuration itself is good."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    result = run(tmp_path, PRESIGN.format(url="https://tuner.example", key="made-up"))
+    assert result.exit_code == 0, result.output
+    assert "no AWS credentials: set AWS_ACCESS_KEY_ID" in result.output
+
+
+def test_presign_without_its_library_is_an_error_that_names_the_extra(tmp_path: Path) -> None:
+    """obstore is an extra: without it such a configuration is refused at load."""
+    file = tmp_path / "config.yaml"
+    file.write_text(PRESIGN.format(url="https://tuner.example", key="made-up"))
+    code = "import sys; sys.modules['obstore'] = None; from tunerd.__main__ import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "check", "-c", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 78, done.stderr
+    assert "sources[0].audio: `presign` signs objects of buckets, and that needs the extra `cloud`" in done.stderr
+    assert "pip install 'tunerd[cloud]'" in done.stderr
+
+
+async def test_online_asks_the_storage_too(tmp_path: Path, aws: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a made-up object is missing proves credentials, region and clock; what proves the opposite fails the check."""
+    text = PRESIGN.format(url="https://tuner.example", key="made-up")
+    async with s3_stub(S3Stub()) as stub:
+        for name, value in stub.environ().items():
+            monkeypatch.setenv(name, value)
+        result = await asyncio.to_thread(run, tmp_path, text, "--online")
+        assert "is valid for 12h; the storage accepts the credentials\n" in result.output
+        stub.region = "us-west-2"
+        result = await asyncio.to_thread(run, tmp_path, text, "--online")
+        assert "the bucket is in the region us-west-2" in result.output

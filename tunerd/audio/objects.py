@@ -1,6 +1,6 @@
 """Objects in buckets (s3://, gs://, az://): a signed URL for one, and its bytes. The only module that imports obstore.
 
-Import it where it is used: obstore is the extra `tunerd[cloud]` and takes 6 MB. Each operation raises ObjectFault; no text of
+Import it where it is used: obstore is the extra `tunerd[cloud]` and takes memory. Each operation raises ObjectFault; no text of
 obstore, no URL and no credential leaves this module in a message (object_faults.py).
 """
 
@@ -29,14 +29,14 @@ from tunerd.record import positional_record, record
 MAX_VALIDITY_S: Final = 7 * 86_400.0
 """No storage signs for longer."""
 LEAST_VALIDITY_S: Final = 60.0
-PIECE_BYTES: Final = 4 * 1024 * 1024
+PIECE_BYTES: Final = 1024 * 1024
 """An object is read in requests of this size, one after the other, each for the same object: that bounds the memory."""
 
 _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 """The variable that allows a storage without TLS (its endpoint is a variable, too)."""
 _CONNECT_S: Final = timedelta(seconds=5)
 _PIECE_S: Final = timedelta(seconds=60)
-"""For a whole request: a piece of 4 MiB."""
+"""For a whole request, which is a piece at most."""
 _GOOGLE_KEYS: Final = (
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_PATH",
@@ -86,8 +86,12 @@ class ObjectStores:
         """A URL with which the object can be read until `expires_at`: the earliest of `expires_s`, 7 days and the end of the
         credentials. Reads one byte of the object first, because a signature is only arithmetic: a wrong region, key or clock
         and a missing object would show only when Tuner asks."""
+        await self._read(location, _address(location), 0, 1, None)
+        return await self.sample(location, expires_s)
+
+    async def sample(self, location: str, expires_s: float) -> SignedUrl:
+        """The same without asking for the object, which need not be there."""
         address = _address(location)
-        await self._read(location, address, 0, 1, None)
         now, wanted_s = self._clock.now(), int(min(expires_s, MAX_VALIDITY_S))
         try:
             url = await obstore.sign_async(await self._store(address), "GET", address.key, timedelta(seconds=wanted_s))

@@ -43,6 +43,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     say(f"ok: {config}")
     for line in summary(loaded):
         say(line)
+    signs_well = _sign_samples(loaded, warnings, online=online)
     if show:
         from tunerd.config.printing import redacted
 
@@ -52,8 +53,23 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
         say(f"warning: {warning}", err=True)
     failed = strict and bool(warnings)
     if online:
-        failed = not asyncio.run(_try_all(loaded)) or failed
+        failed = not asyncio.run(_try_all(loaded)) or failed or not signs_well
     sys.exit(1 if failed else 0)
+
+
+def _sign_samples(config: Config, warnings: list[str], *, online: bool) -> bool:
+    """A line for each bucket whose URLs are signed; what is wrong becomes a warning. True: nothing is."""
+    if not any(source.audio.publish == "presign" for source in config.sources):
+        return True
+    from tunerd.cli.sample_signature import sample_signatures
+
+    samples = sample_signatures(config, online=online)
+    for is_good, line in samples:
+        if is_good:
+            say(f"  {line}")
+        else:
+            warnings.append(line)
+    return all(is_good for is_good, _ in samples)
 
 
 def summary(config: Config) -> list[str]:

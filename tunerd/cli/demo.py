@@ -83,16 +83,17 @@ class _Demo:
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
-            self._tuner = await stack.enter_async_context(Sandbox())
+            self._tuner = await stack.enter_async_context(Sandbox(recordings=self._directory / "at-tuner"))
             await self._start_daemon(stack)
             await self._arrivals()
             await self._late_recording()
+            await self._local_recording()
             await self._broken_file()
             await self._retry()
             await self._summary()
 
     async def _start_daemon(self, stack: AsyncExitStack) -> None:
-        for name in ("vapi", "log", "rooms", "egress"):
+        for name in ("vapi", "log", "rooms", "egress", "bot", "audio"):
             (self._directory / name).mkdir(exist_ok=True)
         self._config.write_text(samples.config(str(self._directory), self._tuner.url))
         with (self._directory / "tunerd.log").open("wb") as log:
@@ -122,8 +123,21 @@ class _Demo:
         await self._see("room-1", lambda: self._put("egress/EG_lobby.json", samples.egress_manifest("lobby")),
                         "the manifest arrived, and the call was sent with its recording")  # fmt: skip
 
+    async def _local_recording(self) -> None:
+        say_lines("\n3. A recording that is a file on this machine")
+        audio, file = samples.tone(), self._directory / "audio" / "bot-1.wav"
+        file.write_bytes(audio)
+        await self._see("bot-1", lambda: self._put("bot/bot-1.json", samples.bot_call("bot-1", str(file))),
+                        "its document names a WAV file: the call was sent")  # fmt: skip
+        began = time.monotonic()
+        await self._tuner.wait_for(lambda _: "bot-1" in self._tuner.storage.stored, _CEILING_S)
+        (stored,) = self._tuner.storage.stored["bot-1"]
+        same = stored.path is not None and stored.path.read_bytes() == audio
+        what = f"the {stored.size} bytes of the file" if same else "other bytes than the file has"
+        say_lines(f"   bot-1    and the audio uploaded: the stand-in has {what} ({(time.monotonic() - began) * 1000:.0f} ms)")
+
     async def _broken_file(self) -> None:
-        say_lines("\n3. A broken file")
+        say_lines("\n4. A broken file")
         broken = self._directory / "rooms" / "room-2.json"
         broken.write_text('{"call": "room-2", "began": 17676')
         await self._until_counts(State.FAILED, 1)
@@ -134,13 +148,13 @@ class _Demo:
                         "the file was repaired, and automatically replaced its failed call")  # fmt: skip
 
     async def _retry(self) -> None:
-        say_lines("\n4. Tuner is unavailable for a moment")
+        say_lines("\n5. Tuner is unavailable for a moment")
         self._tuner.plan(FixedAnswer(503), FixedAnswer(503), call_id="vapi-2")
         await self._see("vapi-2", lambda: self._put("vapi/vapi-2.json", samples.vapi_report("vapi-2")),
                         "answered 503 twice, then accepted: the same bytes each time")  # fmt: skip
 
     async def _summary(self) -> None:
-        await self._until_counts(State.SENT, 7)
+        await self._until_counts(State.SENT, 8)
         status = await self._status()
         counts = ", ".join(f"{row.count} {state}" for state, row in status.calls.items() if row.count)
         accepted = self._tuner.accepted

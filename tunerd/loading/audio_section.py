@@ -1,5 +1,6 @@
 """`audio:` of a source, in its short form (`audio: upload`) or as a mapping: how audio without a URL reaches Tuner."""
 
+import importlib.util
 from typing import Any, Final
 
 from tunerd.call import AfterUpload
@@ -34,10 +35,21 @@ def read_audio(source: ConfigBlock) -> AudioSettings:
 
 
 def refuse_audio(source: ConfigBlock, audio: AudioSettings, api: str) -> None:
-    """What does not go together with the source's destination."""
+    """What does not go together with the source's destination, or with what is installed."""
     if audio.publish == "upload" and api == "send-calls":
         say = "create-call keys only, and this source's `tuner:` says `api: send-calls`; use `publish: presign` or `{url: rule}`"
         source.problem("audio", f"`upload` works with {say}")
+    if audio.publish == "presign" and not _has_cloud():
+        say = "the extra `cloud`, which is not installed here: pip install 'tunerd[cloud]'"
+        source.problem("audio", f"`presign` signs objects of buckets, and that needs {say}")
+
+
+def _has_cloud() -> bool:
+    """Whether the library of audio/objects.py is there. It is not imported: it takes memory."""
+    try:
+        return importlib.util.find_spec("obstore") is not None
+    except ValueError:
+        return False
 
 
 def _publish(block: ConfigBlock, node: Node, path: str) -> dict[str, Any]:

@@ -132,6 +132,7 @@ def _finish(
         block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
     found["holds_audio"] = draft.holds_audio
+    _refuse_without_audio(draft, drafts, found["recording"] or ())
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 
@@ -209,6 +210,27 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
         elif preset is not None:
             block.reader.problem(block.at, path, f"nothing says where the audio of its calls is: {_STRATEGIES}")
     return None if preset is not None and not strategies else tuple(rule for rule, _ in strategies if rule is not None)
+
+
+def _refuse_without_audio(draft: _Draft, drafts: Sequence[_Draft], strategies: Sequence[Any]) -> None:
+    """Recordings that Tuner cannot fetch, and nothing that says how they reach it: by the preset of the calls, or by the
+    preset of a source that a strategy names."""
+    if (
+        draft.rules.call is None
+        or draft.source.audio.publish != "reject"
+        or any(isinstance(rule, FileRule) for rule in strategies)
+    ):
+        return  # a `file:` strategy was refused already
+    own = draft.block.nodes.get("recording")
+    named = [rule.manifest for rule in strategies if isinstance(rule, ManifestRule)]
+    found = [other for other in drafts if other.source.name in named]
+    for one in found if own is not None and own.value is not None else [draft, *found]:
+        needed = one.rules.needs_audio
+        if needed is not None and needed.unless_set not in draft.block.reader.environ:
+            say = "write `audio: upload` here" + (f", or set {needed.unless_set}" if needed.unless_set else "")
+            what = f"by the preset {one.source.preset} a recording is {needed.what}"
+            draft.block.problem("audio", f"{what}, which Tuner cannot fetch: {say}")
+            return
 
 
 def _redact(draft: _Draft, top: Mapping[str, Any] | None) -> Any:

@@ -3,6 +3,10 @@
 Pure: documents and text out, nothing written.
 """
 
+import io
+import math
+import struct
+import wave
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +17,7 @@ STARTED_MS: Final = 1_767_607_200_000
 
 
 def config(directory: str, base_url: str) -> str:
-    """Three sources of calls and one of recordings, with everything below `directory`."""
+    """Four sources of calls and one of recordings, with everything below `directory`."""
     return f"""\
 tuner:
   workspace_id: 42
@@ -48,6 +52,16 @@ sources:
   - name: egress
     path: {directory}/egress
     preset: livekit-egress
+  - name: bot                       # calls whose audio is a file on this machine
+    path: {directory}/bot
+    call:
+      call_id: doc.call
+      call_type: {{const: phone_call}}
+      start_timestamp: doc.began
+      end_timestamp: doc.ended
+      transcript_with_tool_calls: {{for_each: {{m: doc.said}}, role: m.who, text: m.text, start_ms: seconds_to_ms(m.at)}}
+    recording: [{{url: doc.audio}}]
+    audio: {{publish: upload, files: ["{directory}/audio"]}}
 ledger: {{url: "sqlite://{directory}/ledger.db"}}
 http: {{listen: "127.0.0.1:0"}}
 log: {{format: json}}
@@ -92,6 +106,24 @@ def log_line(call_id: str) -> dict[str, Any]:
 def room_call(call_id: str, room: str) -> dict[str, Any]:
     """A call of a room whose recording comes by manifest."""
     return _call(call_id, "call") | {"room": room}
+
+
+def bot_call(call_id: str, audio: str) -> dict[str, Any]:
+    """A call of a bot that wrote its audio to a local file."""
+    return _call(call_id, "call") | {"audio": audio}
+
+
+def tone(seconds: float = 1.0, hertz: float = 440.0) -> bytes:
+    """A WAV file with a quiet tone: 16 kHz, 16 bits, mono."""
+    rate = 16_000
+    samples = (round(8000 * math.sin(2 * math.pi * hertz * at / rate)) for at in range(round(seconds * rate)))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+    return file.getvalue()
 
 
 def egress_manifest(room: str) -> dict[str, Json]:

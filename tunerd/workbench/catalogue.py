@@ -4,12 +4,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tunerd.config import Source
 from tunerd.mapping import presets
 from tunerd.record import record
 from tunerd.workbench.shown import wrapped
 from tunerd.yaml_location import Node
 
-_HEAD: Final = re.compile(r"# (from|maps|lacks): *(.*)")
+_HEAD: Final = re.compile(r"# (from|maps|lacks|audio): *(.*)")
 _NAME: Final = 26
 
 
@@ -17,7 +18,7 @@ _NAME: Final = 26
 class PresetInfo:
     name: str
     heads: Mapping[str, str]
-    """from, maps, lacks: a paragraph each."""
+    """from, maps, lacks, and of some audio: a paragraph each."""
     calls: bool
     recordings: bool
     gathers: bool
@@ -27,6 +28,8 @@ class PresetInfo:
     """Manifest sources that its calls look into."""
     environment: tuple[str, ...]
     """Environment variables that its rules read."""
+    needs_audio: presets.NeededAudio | None = None
+    """Its recordings are nothing that Tuner could fetch."""
 
     @property
     def in_short(self) -> str:
@@ -50,12 +53,13 @@ def preset_info(name: str) -> PresetInfo:
         gathers="gather" in members,
         has_strategies=bool(strategies),
         looks_in=tuple(dict.fromkeys(str(one["manifest"].value) for one in strategies if "manifest" in one)),
+        needs_audio=presets.effective(Source(name=name, path="/", preset=name)).needs_audio,
         environment=tuple(sorted(set(_variables(Node(members, members[next(iter(members))].location))))),
     )
 
 
 def _heads(text: str) -> dict[str, str]:
-    """The comment at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, each over several lines."""
+    """The comment at the top: `# from: ...`, `# maps: ...`, `# lacks: ...`, `# audio: ...`, each over several lines."""
     heads: dict[str, list[str]] = {}
     current = ""
     for line in text.splitlines():

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Form, Hold
-from tunerd.config import Config, Destination, ManifestRule, NearestRule, Source, StrategyRule
+from tunerd.config import AudioSettings, Config, Destination, ManifestRule, NearestRule, Source, StrategyRule
 from tunerd.mapping import SourceMapping, compile_source, compile_sources, presets
 from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.mapping.match_values import names_in
@@ -43,6 +43,7 @@ def compile_preset(name: str, environ: Mapping[str, str], form: Form | None) -> 
         agent_remote_identifier=MADE_UP_AGENT if calls else None,
         destination=_MADE_UP.name if calls else "",
         on_missing=Hold(hold_s=0.0),
+        audio=AudioSettings(publish="upload", files=("/",)),  # a preset alone: what it finds is shown, wherever it is
     )
     destination = replace(_MADE_UP, api=form.value) if calls else None
     looked_for = {name: ManifestFacts(match=names) for name, names in _looked_for(presets.effective(source).recording)}

@@ -138,14 +138,15 @@ def recognise(reads: Sequence[Document | RefusedDocument], environ: Mapping[str,
 
 
 def compiled_preset(name: str, environ: Mapping[str, str]) -> CompiledSource:
-    """The compiled preset, with a placeholder for each variable that is not set."""
+    """The compiled preset, with a placeholder for each variable that it cannot do without."""
     return _compiled(name, tuple(sorted(environ.items())))
 
 
 @lru_cache(maxsize=128)
 def _compiled(name: str, environ: tuple[tuple[str, str], ...]) -> CompiledSource:
-    known = dict(environ)
-    return compile_preset(name, dict.fromkeys(preset_info(name).environment, PLACEHOLDER) | known, None)
+    info = preset_info(name)
+    wanted = () if info.needs_audio is not None else info.environment
+    return compile_preset(name, dict.fromkeys(wanted, PLACEHOLDER) | dict(environ), None)
 
 
 def _match(name: str, documents: Sequence[Document], environ: Mapping[str, str]) -> Match | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.call import Call, Document, Recording
+from tunerd.location import LocationKind, stored_location
 from tunerd.mapping import presets
 from tunerd.workbench.catalogue import PresetInfo
 from tunerd.workbench.evaluation import mapped, units
@@ -19,6 +20,7 @@ from tunerd.workbench.recognise import PLACEHOLDER, compiled_preset
 from tunerd.workbench.written import dotted, quoted, yaml_text
 
 _SPOOL: Final = "/var/spool/{name}"
+_AUDIO_FILES: Final = "/var/lib/recordings"
 
 
 @dataclass(slots=True)
@@ -137,14 +139,14 @@ def _source(group: FileGroup, groups: Sequence[FileGroup], environ: Mapping[str,
         lines.append("    recursive: true")
     if group.preset is not None:
         lines.append(f"    preset: {group.preset.name}")
-        lines += [f"    {line}" for line in _overrides(group.preset, environ, made)]
+        lines += [f"    {line}" for line in _overrides(group.preset, groups, environ, made)]
         if group.preset.calls and not group.preset.has_strategies:
             lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
     elif group.proposal is not None:
         lines += [f"    {line}" for line in group.proposal.lines]
         if group.proposal.calls and not group.proposal.audio:
             lines += [f"    {line}" for line in _strategies(group, groups, environ, made)]
-    return lines
+    return lines + _audio(group, groups, lines, environ, made)
 
 
 def _comment(text: str, mark: str = "") -> list[str]:
@@ -154,9 +156,39 @@ def _comment(text: str, mark: str = "") -> list[str]:
     )  # fmt: skip
 
 
-def _overrides(preset: PresetInfo, environ: Mapping[str, str], made: Findings) -> list[str]:
+def _audio(
+    group: FileGroup, groups: Sequence[FileGroup], lines: Sequence[str], environ: Mapping[str, str], made: Findings
+) -> list[str]:
+    """How the recordings of a source's calls reach Tuner, where it could not fetch them."""
+    if not group.gives_calls:
+        return []
+    named = [other for other in groups if f"      - manifest: {other.name}" in lines]
+    for one in (group, *named):
+        needed = one.preset.needs_audio if one.preset is not None else None
+        if needed is None or needed.unless_set in environ:
+            continue
+        if not needed.unless_set:
+            return ["    audio: upload"]
+        directories = _directories(one, environ)
+        made.unsure.append(f"{group.name}: its audio is read from {' and '.join(directories)}: tunerd has to see it there")
+        return [
+            f"    audio: {{publish: upload, files: [{', '.join(map(yaml_text, directories))}]}}     # or set {needed.unless_set}"
+        ]
+    return []
+
+
+def _directories(group: FileGroup, environ: Mapping[str, str]) -> list[str]:
+    """Of the files that recordings name."""
+    locations = [stored_location(one.location) for one in _recordings(group, environ) if one.location is not None]
+    found = {os.path.dirname(location.path) for location in locations if location.kind is LocationKind.FILE}
+    return sorted(found) or [_AUDIO_FILES]
+
+
+def _overrides(preset: PresetInfo, groups: Sequence[FileGroup], environ: Mapping[str, str], made: Findings) -> list[str]:
     """What the preset wants from the environment, as something to change in the file."""
     lines: list[str] = []
+    if preset.needs_audio is not None and any(group.gives_calls for group in groups):
+        return lines  # the source of the calls uploads the files
     for variable in preset.environment:
         if variable not in environ:
             made.unsure.append(f"preset {preset.name}: {PLACEHOLDER} is a placeholder for the address of the audio: change it")

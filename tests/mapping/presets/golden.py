@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.call import Call, Document, Form, Hold, ManifestStrategy, Mapped, Origin, Recording, Strategy, UrlStrategy
-from tunerd.config import Destination, Source
+from tunerd.call import Call, Document, Form, Hold, Mapped, Origin, Recording, Strategy, UrlStrategy
+from tunerd.config import AudioSettings, Destination, Source
+from tunerd.file_pattern import FILES
 from tunerd.mapping import SourceMapping, compile_source
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.manifest_facts import ManifestFacts
@@ -31,6 +32,8 @@ _ENVIRON: Final = {
     "ASTERISK_RECORDINGS_URL": "https://pbx.example.com/monitor",
     "FREESWITCH_RECORDINGS_URL": "https://switch.example.com/recordings/",
 }
+ANYWHERE: Final = AudioSettings(publish="upload", files=("/",))
+"""`audio:` of a source that takes every location: what a preset finds is compared, not what reaches Tuner."""
 _DESTINATIONS: Final = {
     form: Destination(name="tuner", base_url="https://tuner.example", workspace_id=42, api=form.value) for form in Form
 }
@@ -61,7 +64,12 @@ def cases() -> list[Case]:
 @cache
 def mapping_of(preset: str, form: Form) -> SourceMapping:
     source = Source(
-        name="calls", path="/calls", preset=preset, agent_remote_identifier="support-bot", on_missing=Hold(hold_s=60.0)
+        name="calls",
+        path="/calls",
+        preset=preset,
+        agent_remote_identifier="support-bot",
+        on_missing=Hold(hold_s=60.0),
+        audio=ANYWHERE,
     )
     return compile_source(source, _DESTINATIONS[form], manifests=_MANIFESTS, environ=_ENVIRON)
 
@@ -80,7 +88,8 @@ def map_file(preset: str, form: Form, file: Path, raw: bytes | None = None) -> M
 
 def body_of(call: Call, form: Form) -> dict[str, Any]:
     """The body to post, with the URL of the first strategy that has one, else the stand-in."""
-    url = next((s.location for s in call.strategies if isinstance(s, UrlStrategy) and s.location), STAND_IN)
+    locations = [strategy.location or "" for strategy in call.strategies if isinstance(strategy, UrlStrategy)]
+    url = next((location for location in locations if location.startswith("http")), STAND_IN)
     body = freeze_body(call.payload, url, call.checked_for, form)
     assert isinstance(body, bytes), body
     read: dict[str, Any] = orjson.loads(body)
@@ -117,7 +126,9 @@ def _strategy(strategy: Strategy) -> dict[str, Any]:
     made: Mapping[str, Any]
     if isinstance(strategy, UrlStrategy):
         made = {"url": strategy.location, "expires_at": strategy.expires_at}
-    elif isinstance(strategy, ManifestStrategy):
+    elif strategy.source == FILES:
+        made = {"file": strategy.key, "wait_s": strategy.wait_s}
+    else:
         within = "any" if strategy.within_s is None else strategy.within_s
         made = {"manifest": strategy.source, "key": strategy.key, "within": within, "wait_s": strategy.wait_s}
     return {name: value for name, value in made.items() if value is not None}

@@ -39,7 +39,7 @@ def mapped(config: Config, name: str, fixture: str, environ: dict[str, str] | No
 def test_all_of_them_load_in_one_configuration() -> None:
     """With the manifest sources that two of them look in, and a word on Ultravox's audio, nothing else has to be written."""
     sources = [plain(name) for name in (*CALLS, *MANIFESTS, "livekit-egress") if name != "ultravox"]
-    config = configured(*sources, plain("ultravox", ', on_missing: {send: "https://audio.example.com/none.wav"}'))
+    config = configured(*sources, plain("ultravox", ", audio: upload"))
     manifests = manifest_sources(config.sources)
     for source in config.sources:
         compile_source(source, config.destinations[0], manifests=manifests, environ={})
@@ -52,10 +52,26 @@ def test_a_preset_without_its_manifest_source_names_it(preset: str, source: str)
         configured(plain(preset))
 
 
-def test_ultravox_asks_where_the_audio_is() -> None:
+def test_ultravox_asks_how_its_audio_reaches_tuner() -> None:
     """A preset of a platform without recording URLs does not pretend to have one."""
-    with pytest.raises(ConfigError, match="nothing says where the audio"):
+    with pytest.raises(ConfigError, match="write `audio: upload`"):
         configured(plain("ultravox"))
+
+
+@pytest.mark.parametrize(
+    ("preset", "variable"), [("asterisk-recording", "ASTERISK_RECORDINGS_URL"), ("freeswitch-cdr", "FREESWITCH_RECORDINGS_URL")]
+)
+def test_recordings_that_are_files_need_a_way_to_tuner(preset: str, variable: str) -> None:
+    """A source of calls that looks for them is refused without `audio:`, unless a server gives the files URLs."""
+    calls = f"{{name: agent, path: /calls/agent, preset: tuner, recording: [{{manifest: {preset}, key: doc.k, within: any}}]"
+    with pytest.raises(ConfigError, match=rf"sources\[0\].audio: by the preset {preset} .*or set {variable}"):
+        configured(calls + "}", plain(preset))
+    assert configured(calls + ", audio: upload}", plain(preset))
+    served = ', manifest: {let: {served: {const: "https://own.example.com/"}}}'
+    assert configured(calls + "}", plain(preset, served))
+    assert load_text(
+        f"{TUNER}  - {calls}}}\n  - {plain(preset)}\n", "/etc/tunerd/config.yaml", {variable: "https://own.example.com/"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +83,7 @@ def test_ultravox_asks_where_the_audio_is() -> None:
     ],
 )
 def test_where_audio_is_served_has_to_be_said(preset: str, name: str, fixture: str, url: str) -> None:
-    """Without it the recording is refused at its url, not sent half; a let in the configuration says it, too."""
+    """A let in the configuration says it; without it the recording is refused at its url."""
     refused = mapped(configured(plain(preset)), preset, f"{preset}/{fixture}").refused
     assert refused is not None
     assert refused.refusal.where.startswith("manifest.url")
@@ -109,7 +125,7 @@ def test_a_document_taken_singly_misses_no_part_that_could_come() -> None:
     origin = Origin(source="amazon-connect", path="/calls/amazon-connect/record_alone.json", length=len(raw))
     told = []
     for own in (", gather: null", ""):
-        config = configured(plain("amazon-connect", f", on_missing: {{send: 'https://a.example/'}}{own}"))
+        config = configured(plain("amazon-connect", f", audio: upload{own}"))
         mapping = compile_source(config.sources[0], config.destinations[0], manifests={}, environ={})
         one = mapping.map(Document(origin=origin, raw=raw, value=orjson.loads(raw), settled_at=1.0))
         refused = one.refused or (one.fragment and (mapping.gather(None, [one.fragment]) or one).refused)
@@ -134,7 +150,7 @@ def test_each_preset_says_where_from_what_and_what_not(preset: str) -> None:
     text = presets.text(preset)
     head = takewhile(lambda line: line.startswith("#"), text.splitlines())
     parts = [line.split(":")[0] for line in head if not line.startswith("#   ")]
-    assert parts == ["# from", "# maps", "# lacks"]
+    assert parts in (["# from", "# maps", "# lacks"], ["# from", "# maps", "# lacks", "# audio"])
     assert max(map(len, text.splitlines())) <= 130
 
 

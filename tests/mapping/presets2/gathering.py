@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.mapping.presets.golden import WRITTEN_AT_MS
+from tests.mapping.presets.golden import ANYWHERE, WRITTEN_AT_MS
 from tests.mapping.sources import CREATE, SEND
 from tunerd.call import Document, Form, Fragment, Hold, Mapped, Origin
 from tunerd.carried_key import keyed
@@ -45,7 +45,14 @@ def mapping_of(source: str, form: Form) -> SourceMapping:
         assert isinstance(members, dict)
         rules = {name: members[name] for name in ("gather", "call") if name in members}
     return compile_source(
-        Source(name="calls", path="/calls", agent_remote_identifier="support-bot", on_missing=Hold(hold_s=60.0), **rules),
+        Source(
+            name="calls",
+            path="/calls",
+            agent_remote_identifier="support-bot",
+            on_missing=Hold(hold_s=60.0),
+            audio=ANYWHERE,
+            **rules,
+        ),
         CREATE if form is Form.CREATE_CALL else SEND,
         manifests=dict.fromkeys(presets.names(), ManifestFacts()),
         environ={},

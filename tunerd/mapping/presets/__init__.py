@@ -16,7 +16,17 @@ from tunerd.record import positional_record
 from tunerd.tuner_fields import ROWS
 from tunerd.yaml_location import Node, Problem, YamlLocation
 
-_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent"})
+_MEMBERS: Final = frozenset({"gather", "call", "manifest", "recording", "untimed", "unknown_roles", "agent", "needs_audio"})
+
+
+@positional_record
+class NeededAudio:
+    """What `needs_audio:` of a preset says: its recordings are nothing that Tuner could fetch."""
+
+    what: str
+    """`a file on the PBX`."""
+    unless_set: str = ""
+    """An environment variable that gives them URLs; empty: there is none."""
 
 
 @positional_record
@@ -37,6 +47,8 @@ class Effective:
     strict_manifest: bool = False
     unwraps: bool = False
     """The document is looked for inside the common envelopes, too."""
+    needs_audio: NeededAudio | None = None
+    """None also where the source's own `manifest:` says where the recordings are."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -91,8 +103,26 @@ def effective(source: Source) -> Effective:
         strict_call=_decides("when", preset.get("call"), source.call),
         strict_manifest=_decides("when", preset.get("manifest"), source.manifest),
         unwraps=bool(preset),
+        needs_audio=_needed_audio(preset, source),
         problems=tuple(problems),
     )
+
+
+def _needed_audio(preset: dict[str, Node], source: Source) -> NeededAudio | None:
+    """`{what: text, unless: NAME}`: NAME is a `let` of the preset's manifest, whose rule reads an environment variable."""
+    if "needs_audio" not in preset:
+        return None
+    said = _member(preset["needs_audio"])
+    let = str(said["unless"].value) if "unless" in said else ""
+    own = _member(source.manifest)
+    if "url" in own or let in _member(own.get("let")):
+        return None
+    variable = _member(_member(preset.get("manifest")).get("let")).get(let)
+    return NeededAudio(str(said["what"].value), str(variable.value).removeprefix("env.") if variable is not None else "")
+
+
+def _member(node: Node | None) -> dict[str, Node]:
+    return node.value if node is not None and isinstance(node.value, dict) else {}
 
 
 def _strategies(node: Node) -> tuple[StrategyRule, ...]:
