@@ -20,6 +20,7 @@ from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
+from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
 from tunerd.delivery.audio_upload import StorageUploader
@@ -91,7 +92,7 @@ async def staged(
             return Uploader(session, destination, key, settings, clock, {})
 
         places = {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
-        tools = AudioTools(places=places, upload=StorageUploader(storage, {}, clock))
+        tools = AudioTools(places=places, upload=StorageUploader(storage, {}, SystemClock()))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
             connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings
@@ -359,7 +360,7 @@ async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> Non
         await stage.rig.told.until(AudioRetried)
         await stage.rig.stop()
         stage.tuner.faults = Faults()
-        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(stage.session, {}, stage.clock))
+        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(stage.session, {}, SystemClock()))
         async with delivering(scripted(lambda _: SENT), clock=stage.clock, ledger=ledger, audio=tools) as again:
             await again.told.until(AudioUploaded)
             while await ledger.leftovers():
