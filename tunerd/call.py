@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from tunerd.outcome import FailReason
-from tunerd.record import record
+from tunerd.record import positional_record, record
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 """A JSON value. Only mapping/ looks inside one; everywhere else documents and payloads are bytes."""
@@ -70,6 +70,14 @@ class Origin:
         return self.path if self.offset == 0 else f"{self.path}@{self.offset}"
 
 
+@positional_record
+class SpooledAudio:
+    """Audio of a document that is in the spool (audio/spool.py)."""
+
+    location: str
+    identity: str
+
+
 @record
 class Document:
     """One JSON value as it stood on disk."""
@@ -80,6 +88,8 @@ class Document:
     value: Json
     settled_at: float
     """Unix seconds at which the file was seen complete; the start of `tunerd_call_delivery_seconds`."""
+    spooled: "Mapping[str, SpooledAudio]" = field(default_factory=dict)
+    """Of a document whose audio was too large to be read into memory: what stands in its place in `value` -> where it is."""
     is_element: bool = False
     """It stood in a list of another document (`documents:`), or comes from the ledger: it is not taken apart again."""
 
@@ -302,6 +312,8 @@ class Recording:
     """Unix seconds; None only where the strategy says `within: any`."""
     duration_s: float | None = None
     expires_at: float | None = None
+    embedded: bytes = field(default=b"", repr=False)
+    """Audio that the document holds. Intake puts it into the spool, and gives the recording the location of that."""
     identity: str = ""
     """Of a file that tunerd itself found: `str(FileIdentity)`. A file that a call has goes to no other call, and whatever is
     written to its place later is another recording."""

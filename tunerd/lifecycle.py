@@ -30,7 +30,7 @@ _CLOSING_S: Final = 1.0
 """Of the drain, kept for noting what was broken off and for closing the ledger: the process ends within it."""
 _FOR_A_PERSON: Final = (PauseReason.AUTH, PauseReason.ENDPOINT, PauseReason.REJECTING, PauseReason.OPERATOR)
 """Pauses that time alone does not end: a `run --once` does not sit them out."""
-_FOR_ROOM: Final = (IntakeReason.FULL, IntakeReason.DISK)
+_FOR_ROOM: Final = (IntakeReason.FULL, IntakeReason.DISK, IntakeReason.SPOOL)
 """Reading waits until something has been delivered, or until there is disk."""
 
 

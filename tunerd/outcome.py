@@ -108,6 +108,8 @@ class IntakeReason(StrEnum):
     """The ledger cannot be written, or `ledger.min_free` is reached."""
     DENIED = "denied"
     """The directory cannot be read."""
+    SPOOL = "spool"
+    """Audio that came inside documents fills `ledger.max_spool`."""
 
 
 @record

@@ -17,6 +17,8 @@ from tunerd.admin.status_report import Facts
 from tunerd.audio.audio_bytes import AudioPlace
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
+from tunerd.audio.spool import AudioSpool
+from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import Document, Form, Mapped, RefusedDocument
 from tunerd.clock import Clock
 from tunerd.config import Config, Destination, LedgerConfig, Source
@@ -103,12 +105,18 @@ async def build_runtime(
     mappings = compile_sources(config, environ, forms_of(config.destinations))
     session = await stack.enter_async_context(open_session())
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
+    spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places=_places(clock), upload=StorageUploader(storage, environ)))
+        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ)))
     )  # fmt: skip
-    options = IntakeOptions(limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", set_aside=set_aside)
+    options = IntakeOptions(
+        limits=limits_of(config.ledger),
+        crash_journal=f"{config.ledger.path}.in-hand",
+        spool=spool,
+        set_aside=set_aside,
+    )
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())
@@ -116,8 +124,12 @@ async def build_runtime(
                    now=clock.now)  # fmt: skip
 
 
-def _places(clock: Clock) -> Mapping[LocationKind, AudioPlace]:
-    return {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
+def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
+    return {
+        LocationKind.FILE: LocalPlace(),
+        LocationKind.OBJECT: ObjectPlace(clock),
+        LocationKind.EMBEDDED: SpoolPlace(spool),
+    }
 
 
 def _facts(config: Config, now: float) -> Facts:
@@ -164,6 +176,7 @@ def limits_of(ledger: LedgerConfig) -> Limits:
         max_pending_bytes=ledger.max_pending_bytes,
         min_free_bytes=ledger.min_free_bytes,
         ledger_directory=str(Path(ledger.path).parent),
+        max_spool_bytes=ledger.max_spool_bytes,
     )
 
 

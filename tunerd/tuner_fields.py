@@ -155,7 +155,8 @@ RECORDING_FIELDS: Final[Mapping[str, TunerField]] = {
         _K.RULE_ONLY, "Which recording it is: the same id again means the same recording, and the newer document wins."),
     "match": TunerField(
         _K.RULE_ONLY, "{name: rule}: values that the call has, too, for strategies `nearest` of calls without a common key."),
-    "url": TunerField(_K.RULE_ONLY, "Where the audio is. Required, unless absent_when says that there is none."),
+    "url": TunerField(_K.RULE_ONLY, "Where the audio is. Required, unless `audio` or absent_when is there."),
+    "audio": TunerField(_K.RULE_ONLY, "The audio itself, as base64."),
     "started_at": TunerField(_K.RULE_ONLY, "When the recording began, in any time form."),
     "duration_ms": TunerField(_K.RULE_ONLY, "Length in milliseconds."),
     "expires_at": TunerField(_K.RULE_ONLY, "From when on the URL does not work, in any time form."),

@@ -23,7 +23,7 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text()
 
 # Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
 BEYOND_STRUCTURE = {
-    "file_that_is_rejected", "file_in_everything",
+    "file_that_is_rejected", "file_in_everything", "embedded_that_is_rejected",
     "audio_expires_too_long", "audio_files_of_everything", "audio_upload_with_send_calls", "audio_without_calls",
     "absolute_pattern", "admin_listen_is_a_url", "admin_listen_without_token", "bad_source_name", "base_url_bad_port", "base_url_with_password",
     "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunerd.audio.spool import AudioSpool
 from tunerd.call import Document, IgnoredDocument, Mapped, Recording
 from tunerd.clock import Clock, SystemClock
 from tunerd.config import Source
@@ -123,6 +124,7 @@ def runtime_of(settings: Source, clock: Clock, emit: Emit, kind: type[SourceRunt
     ledger = MemoryLedger()
     gate = AdmissionGate(ledger.gauges, Limits(), clock)
     shared = Shared(
+        spool=AudioSpool("", 0),
         ledger=ledger,
         clock=clock,
         emit=emit,

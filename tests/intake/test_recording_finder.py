@@ -353,7 +353,7 @@ async def test_a_document_and_its_file_in_one_directory(tmp_path: Path, final: b
         tmp_path, call=members["call"], recording=(FileRule(file=name, settle_s=0.2),), agent_remote_identifier="bot",
         audio=AudioSettings(publish="upload"),
     )  # fmt: skip
-    mapping = compile_source(agent, CREATE, sources_with_started_at={}, environ={})
+    mapping = compile_source(agent, CREATE, manifests={}, environ={})
     ledger, told, stop = MemoryLedger(), Recorder(), asyncio.Event()
     intake = Intake([agent], ledger, {"agent": mapping.map}, SystemClock(), told)
     put(tmp_path / "c1.json", {"id": "c1", "said": ["hello"]})

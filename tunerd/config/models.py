@@ -143,6 +143,14 @@ class LedgerConfig:
         Setting("With more than this open, no new calls are read: they wait on disk.", name="max_pending_bytes"),
     ] = 1024 * MIB
     min_free_bytes: Annotated[Bytes, Setting("With less disk space than this, no new calls are read.")] = 64 * MIB
+    max_spool_bytes: Annotated[
+        Bytes,
+        Setting(
+            "Audio that came inside documents (base64) is kept beside the ledger until it is uploaded; with more than this, no "
+            "more of it is read.",
+            low=1,
+        ),
+    ] = 1024 * MIB
     keep_documents: Annotated[int, Setting("How many of the newest documents are kept, for `tunerd diff`.", low=0)] = 200
 
 

@@ -204,6 +204,8 @@ class Source:
     ] = ""
     """Name of its Destination; empty for a source that only has a manifest mapping."""
     agent_remote_identifier: str | None = None
+    holds_audio: bool = False
+    """Its manifests have a rule `audio:`, its own or the preset's."""
 
     @property
     def stores_documents(self) -> bool:

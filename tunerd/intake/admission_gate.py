@@ -26,6 +26,8 @@ class Limits:
     min_free_bytes: int = 0
     """Nor while the file system of `ledger_directory` has less room than this."""
     ledger_directory: str | None = None
+    max_spool_bytes: int = 1024 * 1024 * 1024
+    """Of audio that came inside documents."""
 
 
 @dataclass(slots=True)

@@ -74,6 +74,13 @@ class Admitter:
         journal_entry.note(Phase.ADMITTING, _section_of(batch))  # what follows waits for threads and the disk
         return made
 
+    async def with_spooled_audio(self, made: Made) -> Made:
+        """Audio that the document holds goes into the spool before the ledger hears of it."""
+        document, mapped = made
+        if mapped.recording is None or not mapped.recording.embedded:
+            return made
+        return document, replace(mapped, recording=await self.runtime.spooled(mapped.recording))
+
     def _map_one(self, document: Document) -> Mapped:
         try:
             return self.mapper(document)
@@ -149,6 +156,7 @@ class FileBatches:
             await self.end()
 
     async def _admit_mapped(self, batch: Batch, made: Sequence[Made], beginning: Beginning, inspection: FileInspection) -> None:
+        made = [await self._admitter.with_spooled_audio(one) for one in made]
         carried = self._admitter.gathered(self._carry, batch, made, beginning, final=self._final)
         carried = replace(carried, made=self._without_nothing(batch, carried.made))
         await self.end()

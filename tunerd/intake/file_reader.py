@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from tunerd.audio.spool import SpoolFull
 from tunerd.call import Mapped, RefusedDocument
 from tunerd.events import LinesIgnored
 from tunerd.intake.admission import events_of
@@ -23,6 +24,7 @@ from tunerd.intake.restore_marks import restore_mark
 from tunerd.intake.source_files import SourceFiles
 from tunerd.intake.source_runtime import SourceEnded, SourceRuntime
 from tunerd.ledger import Admitted, FileMark
+from tunerd.outcome import IntakeReason
 
 _NOISY_FILES: Final = 1_000
 _UNREADABLE_S: Final = 5.0
@@ -90,6 +92,7 @@ class FileReader:
                     journal_entry.note(Phase.READING, FILE)
                     look = await self._more(inspection, batches)
             await batches.end()
+            self._runtime.pauses.end(IntakeReason.SPOOL, by=due.path)
             later = await self._after(due, look)
             self.unreadable.pop(due.path, None)
             journal_entry.end(cleared=not isinstance(look, Later))
@@ -100,19 +103,27 @@ class FileReader:
             self.progress += 1
             self._files.due.scan_now.set()
             return POSTPONED_S
-        except OSError as exc:
-            journal_entry.end(cleared=False)
-            self.unreadable[due.path] = exc.strerror or type(exc).__name__
-            if isinstance(exc, PermissionError) and await self._monitor.is_denied():
-                return RETRY_S
-            self._monitor.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
-            return _UNREADABLE_S
+        except (SpoolFull, OSError) as exc:
+            return await self._failed(due, journal_entry, exc)
         except (SourceEnded, asyncio.CancelledError):
             journal_entry.end(cleared=False)
             raise
         finally:  # any other exception ends the process, and the file stays noted as what it had in hand
             batches.close()
             inspection.close()
+
+    async def _failed(self, due: Due, journal_entry: JournalEntry, exc: SpoolFull | OSError) -> float:
+        """It cannot be read now: in how many seconds to try again."""
+        if isinstance(exc, SpoolFull):
+            journal_entry.end(cleared=True)
+            self._runtime.pauses.begin(IntakeReason.SPOOL, str(exc), by=due.path)
+            return RETRY_S
+        journal_entry.end(cleared=False)
+        self.unreadable[due.path] = exc.strerror or type(exc).__name__
+        if isinstance(exc, PermissionError) and await self._monitor.is_denied():
+            return RETRY_S
+        self._monitor.odd(due.path, f"cannot be read ({exc.strerror}); it is tried again until it can or is gone")
+        return _UNREADABLE_S
 
     async def _looked_at(self, inspection: FileInspection, batches: FileBatches, relative: str) -> Look:
         """The first look at a file. Logs that nobody knows yet are looked at one after the other, in the order in which they

@@ -56,6 +56,7 @@ class FileInspection:
     def __init__(self, source: Source, files: SourceFiles, due: Due, now: Now) -> None:
         self._source, self._due, self._now = source, due, now
         self._tree, self._names, self._index, self._followed = files.tree, files.names, files.index, files.followed
+        self._spool = files.spool
         self._own = files.index.logs.get(due.path)
         self._moved = files.followed.of_number(due.moved_log) if due.moved_log else None
         self._refused_tail = files.index.refused_tails.get(due.path)
@@ -201,6 +202,7 @@ class FileInspection:
             max_document_bytes=self._source.max_document_bytes,
             settled_at=self._settled_at,
             final=expired,
+            spool=self._spool,
         )
         for one in reader:
             if one is None:

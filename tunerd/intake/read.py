@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import Final
 
 import orjson
 
+from tunerd.audio.spool import AudioSpool
+from tunerd.call import Document
 from tunerd.intake.document_maker import DocumentMaker, Read
+from tunerd.intake.embedded_audio import StillTooLarge, without_audio
 from tunerd.intake.framing import BOM, NotJson, Slice, Values, parse, parse_form, without_bom
 from tunerd.intake.opened import GZIP_ERRORS, TURN_BYTES, Opened, Unpacked, chunks, gzip_trouble, no_gzip
 
@@ -21,9 +25,18 @@ class Incomplete(Exception):
         super().__init__(what)
 
 
-def read_whole(file: Opened, *, source: str, max_document_bytes: int, settled_at: float, final: bool) -> Iterator[Read | None]:
+def read_whole(
+    file: Opened,
+    *,
+    source: str,
+    max_document_bytes: int,
+    settled_at: float,
+    final: bool,
+    spool: AudioSpool | None = None,
+) -> Iterator[Read | None]:
     """The documents of a file that is read as one; None: a turn is over. Raises Incomplete before the first of them where its
-    content ends too early, or with `final` ends with a refusal instead: nobody will complete it."""
+    content ends too early, or with `final` ends with a refusal instead: nobody will complete it. `spool`: there goes the audio of
+    a document that is too large with it. Raises SpoolFull."""
     maker = DocumentMaker(source, file.path, file.stat.st_mtime_ns, settled_at)
     if (what := no_gzip(file)) is not None:
         yield maker.refuse(0, file.size, b"", "gzip", what)
@@ -40,7 +53,12 @@ def read_whole(file: Opened, *, source: str, max_document_bytes: int, settled_at
         return
     if not final and not (yield from _ends_well(file, data, max_document_bytes)):
         raise Incomplete(0, "the last value is not complete")
+    is_object = without_bom(data).lstrip()[:1] == b"{"
     del data
+    file.file.seek(0)
+    if spool is not None and is_object and (made := _with_audio_taken_out(file, maker, spool, max_document_bytes)) is not None:
+        yield made
+        return
     file.file.seek(0)
     yield from _streamed(file, maker, max_document_bytes)
 
@@ -66,6 +84,17 @@ def _in_memory(data: bytes, maker: DocumentMaker, max_bytes: int, *, final: bool
     for found in slices:
         yield from maker.of_value(found)
     yield from _ending(values, maker, len(data))
+
+
+def _with_audio_taken_out(file: Opened, maker: DocumentMaker, spool: AudioSpool, max_bytes: int) -> Document | None:
+    """The document that the file holds; None: it is too large, or no document, without its audio, too."""
+    try:
+        data, spooled = without_audio(chunks(file), spool, f"{file.path}@0", max_bytes)
+        text = without_bom(data).strip(b" \t\r\n")
+        made = maker.document(Slice(0, text, file.size), parse(text))
+    except (StillTooLarge, NotJson, *GZIP_ERRORS):
+        return None
+    return replace(made, spooled=spooled)
 
 
 def _streamed(file: Opened, maker: DocumentMaker, max_bytes: int) -> Iterator[Read | None]:

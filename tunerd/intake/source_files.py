@@ -2,6 +2,7 @@
 
 import os
 
+from tunerd.audio.spool import AudioSpool
 from tunerd.config import Source
 from tunerd.intake.descriptors import DescriptorLimit
 from tunerd.intake.due_queue import DueQueue
@@ -22,9 +23,13 @@ class SourceFiles:
     index: FileIndex
     due: DueQueue
     followed: FollowedLogs
+    spool: AudioSpool | None
+    """Of a source whose documents hold audio."""
 
     @classmethod
-    def of(cls, source: Source, descriptors: DescriptorLimit, gone_kept: int = GONE_KEPT) -> "SourceFiles":
+    def of(
+        cls, source: Source, descriptors: DescriptorLimit, spool: AudioSpool | None = None, gone_kept: int = GONE_KEPT
+    ) -> "SourceFiles":
         root, target = os.path.abspath(source.path), target_directory(source)
         return cls(
             root=root,
@@ -33,4 +38,5 @@ class SourceFiles:
             index=FileIndex(root, gone_kept),
             due=DueQueue(),
             followed=FollowedLogs(descriptors),
+            spool=spool if source.holds_audio else None,
         )

@@ -43,7 +43,7 @@ class SourceReader:
         self.ended = asyncio.Event()
         self._runtime = SourceRuntime(source, shared)
         self._clock, self._pauses = shared.clock, self._runtime.pauses
-        self._files = SourceFiles.of(source, shared.descriptors, shared.gone_kept)
+        self._files = SourceFiles.of(source, shared.descriptors, shared.spool, shared.gone_kept)
         self._monitor = DirectoryMonitor(self._runtime, self._files)
         self._after_sent = AfterSent(self._runtime, self._files, self._monitor.look_again)
         self._gatherer = Gatherer(self._runtime, self._files, self._monitor, gather) if gather is not None else None

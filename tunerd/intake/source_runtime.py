@@ -4,9 +4,11 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final, Protocol, TypeVar
 
+from tunerd.audio.spool import AudioSpool, SpoolFull
+from tunerd.call import Recording
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit
@@ -48,6 +50,7 @@ class Shared:
     watcher: Watcher
     descriptors: DescriptorLimit
     journal: CrashJournal
+    spool: AudioSpool
     found_at_once: int = FOUND_AT_ONCE
     gone_kept: int = GONE_KEPT
     turns: FairTurns = field(default_factory=FairTurns)
@@ -75,6 +78,22 @@ class SourceRuntime:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs blocking work in one of the source's threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def spooled(self, recording: Recording) -> Recording:
+        """The recording with its audio in the spool. While that is full the source is paused and tries again each second.
+        Raises SourceEnded, and OSError."""
+        origin = recording.origin
+        place = f"{origin.path}@{origin.offset}"
+        while True:
+            try:
+                location, identity = await self.in_thread(lambda: self.shared.spool.add(place, [recording.embedded]))
+            except SpoolFull as exc:
+                self.pauses.begin(IntakeReason.SPOOL, str(exc), by="spool")
+                if await self.clock.wait(self.ending, RETRY_S):
+                    raise SourceEnded from exc
+                continue
+            self.pauses.end(IntakeReason.SPOOL, by="spool")
+            return replace(recording, location=location, embedded=b"", identity=str(identity))
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks the ledger. While the ledger cannot be written the source is paused and asks again each second; nothing was

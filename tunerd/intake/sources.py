@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from types import MappingProxyType
 
+from tunerd.audio.spool import AudioSpool
 from tunerd.clock import Clock
 from tunerd.config import Source
 from tunerd.events import Emit, WatchDegraded
@@ -21,6 +22,7 @@ from tunerd.intake.recording_finder import RecordingFinder, directories_of
 from tunerd.intake.scan import FOUND_AT_ONCE
 from tunerd.intake.source_reader import SourceReader
 from tunerd.intake.source_runtime import IntakeLedger, Shared
+from tunerd.intake.spool_sweeper import SpoolSweeper
 from tunerd.record import record
 from tunerd.statuses import SourceStatus, UnreadFile
 
@@ -32,6 +34,8 @@ class IntakeOptions:
     """Replaces the kernel's file events."""
     crash_journal: str | None = None
     """Its file."""
+    spool: AudioSpool | None = None
+    """Where audio that came inside documents is kept; without one, none is taken."""
     set_aside: SetAside | None = None
     """Makes a refusal of documents whose source gathers no more."""
     found_at_once: int = FOUND_AT_ONCE
@@ -55,6 +59,7 @@ class Intake:
     ) -> None:
         """`mappings` by source name, and `gathers` for sources whose calls come of several documents."""
         options = options or IntakeOptions()
+        spool = options.spool or AudioSpool("", 0)
         self._shared = Shared(
             ledger=ledger,
             clock=clock,
@@ -63,10 +68,12 @@ class Intake:
             watcher=options.watcher or Watcher(),
             descriptors=DescriptorLimit(min_free_bytes=options.limits.min_free_bytes),
             journal=CrashJournal(options.crash_journal),
+            spool=spool,
             found_at_once=options.found_at_once,
             gone_kept=options.gone_kept,
         )
         self._sources = {s.name: self._make(s, mappings[s.name], gathers.get(s.name)) for s in sources}
+        self._spool_sweeper = SpoolSweeper(spool, ledger, clock)
         set_aside = options.set_aside
         self._abandoned = AbandonedGroups(ledger, set_aside, clock, emit, self._gathering) if set_aside is not None else None
         self._finder = RecordingFinder(ledger, clock, emit, directories_of(sources))
@@ -85,6 +92,7 @@ class Intake:
                 if one.source.watch == "events":
                     self._shared.emit(WatchDegraded(source=name, detail=str(exc)))
         try:
+            await self._spool_sweeper.sweep()
             await self._take_suspects()
             async with asyncio.TaskGroup() as self._group:
                 for one in self._sources.values():
@@ -92,6 +100,7 @@ class Intake:
                 if self._abandoned is not None:
                     self._group.create_task(self._abandoned.run(stop))
                 self._group.create_task(self._finder.run(stop))
+                self._group.create_task(self._spool_sweeper.run(stop))
                 await stop.wait()
                 for one in self._sources.values():
                     one.end()
@@ -120,6 +129,7 @@ class Intake:
         Gives how many files were left because they are not complete (they are refused once unchanged for
         settle_timeout); what cannot be read is not among them (`unread`). While the ledger is full it waits for room, or
         with `patient=False` leaves the rest."""
+        await self._spool_sweeper.sweep()
         await self._take_suspects()
         async with asyncio.TaskGroup() as group:
             sweeps = [group.create_task(one.sweep(patient=patient)) for one in self._sources.values()]
@@ -167,6 +177,7 @@ class Intake:
         removed ones end after the file in hand."""
         if limits is not None:
             self._shared.gate.change(limits)
+            self._shared.spool.max_bytes = limits.max_spool_bytes
             self._shared.descriptors.min_free_bytes = limits.min_free_bytes
         self._finder.change(directories_of(sources))
         wanted = {source.name: source for source in sources}

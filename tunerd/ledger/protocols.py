@@ -219,6 +219,10 @@ class FileQueries(Protocol):
         """Whether a call looks for exactly this name."""
         ...
 
+    async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
+        """Those of these locations at which a recording, or the audio of a call, is."""
+        ...
+
     async def note_files(self, notes: Mapping[str, str]) -> None:
         """Name -> what was seen of such a file, for `status CALL_ID`. Raises LedgerUnavailable."""
         ...

@@ -37,6 +37,12 @@ class _Draft:
     def path(self) -> str:
         return self.block.path
 
+    @property
+    def holds_audio(self) -> bool:
+        """Whether its manifests hold the audio itself."""
+        manifest = self.rules.manifest.value if self.rules.manifest is not None else None
+        return isinstance(manifest, dict) and "audio" in manifest
+
 
 def read_sources(
     reader: ConfigReader, node: Node | None, root: Node, top: TunerBlock, redact: Mapping[str, Any] | None
@@ -126,6 +132,7 @@ def _finish(
         block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
     _refuse_without_audio(draft, drafts, found["recording"] or ())
+    found["holds_audio"] = draft.holds_audio
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 
@@ -191,6 +198,11 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
     if draft.source.audio.publish in ("reject", "presign") and any(isinstance(rule, FileRule) for rule, _ in strategies):
         say = "and Tuner cannot fetch a file of this machine: write `audio: upload` (or `audio: {url: rule}`) for this source"
         block.problem("recording" if preset is None else "preset", f"finds recordings with `file:`, {say}")
+    holders = {other.source.name for other in drafts if other.holds_audio}
+    for name in [rule.manifest for rule, _ in strategies if isinstance(rule, ManifestRule) and rule.manifest in holders]:
+        if draft.source.audio.publish != "upload":
+            say = "which reaches Tuner only by an upload: write `audio: upload` for this source"
+            block.problem("recording" if preset is None else "preset", f"the documents of `{name}` hold the audio itself, {say}")
     on_missing = block.nodes.get("on_missing")
     if has_calls and not strategies and not (on_missing is not None and isinstance(on_missing.value, dict)):
         if own is not None and own.value == ():  # instead of the preset's strategies, none at all

@@ -121,7 +121,7 @@ class Builder:
             )
             self.match = names_in(node.value.get("match") if isinstance(node.value, dict) else None) or frozenset()
             needs_key = not (self.manifest.is_nearest and self.manifest.has_start)
-            required = [*(["key"] if needs_key else []), *([] if "absent_when" in manifest.steps else ["url"])]
+            required = [*(["key"] if needs_key else []), *([] if {"absent_when", "audio"} & manifest.steps.keys() else ["url"])]
             self._required(manifest, node, required, "manifest", problems)
         if self.rules.call is None and manifest is None and not problems:
             problems.append(self._problem("", "gives neither `call:` nor `manifest:` rules, and has no preset"))

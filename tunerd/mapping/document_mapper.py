@@ -4,6 +4,7 @@ DocumentMapper._call has the order of the steps: let, refuse, when, fields, stra
 decides which document is meant, and what is tried again.
 """
 
+import binascii
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -34,7 +35,7 @@ from tunerd.mapping.redaction import Redaction
 from tunerd.mapping.roles import DROPS_SLOT, rejected
 from tunerd.mapping.row_values import number_of, text_of
 from tunerd.mapping.ruleset import RuleSet
-from tunerd.mapping.trace import TRACE_SLOT, Trace
+from tunerd.mapping.trace import TRACE_SLOT, RuleRef, Trace
 from tunerd.mapping.values import true
 from tunerd.outcome import FailReason
 from tunerd.tuner_fields import ROWS
@@ -198,26 +199,41 @@ class DocumentMapper:
         key = (text_of(fields.get("key")) or "").strip()
         location = (text_of(fields.get("url")) or "").strip() or None
         absent = true(fields.get("absent_when"))
+        held = (text_of(fields.get("audio")) or "").strip() if location is None and not absent else ""
         match = match_text(self._match, fields.get("match") or {})
         is_findable = bool(key) if "key" in rules.steps else match is not None
-        if not is_findable or (location is None and not absent):
+        if not is_findable or (location is None and not absent and not held):
             if run.compiled.call is None and run.compiled.gather is None:
-                missing = "url" if is_findable else "key" if "key" in rules.steps else "match"
-                raise gave_nothing(rules.steps[missing], "recording")
+                wanted = ("url", "audio", "absent_when") if is_findable else ("key", "match")
+                raise gave_nothing(rules.steps[next(name for name in wanted if name in rules.steps)], "recording")
             return None  # of a source that has calls too: this document is only one of those
         started, expires, duration = fields.get("started_at"), fields.get("expires_at"), number_of(fields.get("duration_ms"))
         location = None if location is None or absent else location_of(location, rules.steps["url"], self._manifest.places)
+        spooled = run.document.spooled.get(held)
         return Recording(
             origin=run.document.origin,
             source=self._source.name,
             key=key,
             match=match or "",
             id=(text_of(fields.get("id")) or "").strip(),
-            location=location,
+            location=location if spooled is None else spooled.location,
+            embedded=_decoded(held, rules.steps["audio"]) if held and spooled is None else b"",
+            identity="" if spooled is None else spooled.identity,
             started_at=None if started is None else started / 1000,
             duration_s=None if duration is None else duration / 1000,
             expires_at=None if expires is None else expires / 1000,
         )
+
+
+def _decoded(text: str, step: RuleRef) -> bytes:
+    """Audio in base64; blanks and line ends in it do not count."""
+    try:
+        found = binascii.a2b_base64("".join(text.split()), strict_mode=True)
+    except ValueError:  # other signs, or the end is missing
+        raise RefusalError(str(step), "is no base64: other signs are in it, or its end is missing") from None
+    if not found:
+        raise RefusalError(str(step), "is base64 of nothing")
+    return found
 
 
 def _audio_plan(builder: Builder) -> AudioPlan | None:

@@ -26,7 +26,7 @@ from tunerd.mapping.values import missing, true
 from tunerd.outcome import FailReason
 
 _DECISIVE: Final = frozenset(
-    {*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "match", "url", "absent_when", "started_at"}
+    {*REQUIRED, "start_timestamp", "end_timestamp", "key", "id", "match", "url", "audio", "absent_when", "started_at"}
 )
 """An error in the rule of one of these fails the document; any other field is left out."""
 

@@ -171,7 +171,7 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now))
+        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now, identity=fresh.identity))
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))

@@ -100,6 +100,7 @@ CREATE TABLE audio (
     leftover INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
+CREATE INDEX audio_embedded ON audio (location) WHERE location LIKE 'embedded:%';
 CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.
@@ -146,6 +147,7 @@ CREATE INDEX recording_match ON recording (source, "match", started_at_ms) WHERE
 CREATE INDEX recording_id ON recording (source, id) WHERE id <> '';
 CREATE INDEX recording_free ON recording (source, key, started_at_ms) WHERE taken_by IS NULL;
 CREATE INDEX recording_taken ON recording (taken_by) WHERE taken_by IS NOT NULL;
+CREATE INDEX recording_embedded ON recording (location) WHERE location LIKE 'embedded:%';
 CREATE INDEX recording_age ON recording (admitted_at);
 
 -- What a call looks for, or looked for: one row for each manifest strategy. They are kept as long as the call is, since a recording

@@ -225,6 +225,12 @@ class StoredLedger(StoredAudio):
     async def is_file_wanted(self, name: str) -> bool:
         return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
 
+    async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
+        def known(store: Store) -> list[str]:
+            return [one for one in locations if store.recordings.is_at(one) or store.audios.has_spooled(one)]
+
+        return await self._reader.ask(known)
+
     async def note_files(self, notes: Mapping[str, str]) -> None:
         def note(store: Store) -> None:
             for name, seen in notes.items():

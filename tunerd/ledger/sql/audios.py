@@ -27,6 +27,8 @@ UNSEEN: Final = (
 """Audio that was not looked at yet."""
 LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
 """At a start: `after_upload` is still to be carried out."""
+HAS_SPOOLED: Final = "SELECT 1 FROM audio WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
+"""Whether a call has this entry of the spool."""
 LIMIT: Final = (
     "SELECT a.max_bytes FROM audio a JOIN call c ON c.row = a.row "
     "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
@@ -46,6 +48,10 @@ class Audios:
     def put(self, audio: KeptAudio) -> None:
         """New, or in place of what is known of the call's audio."""
         self._ask(PUT, AUDIO.values(audio))
+
+    def has_spooled(self, location: str) -> bool:
+        """Whether some call has the audio at this location in the spool."""
+        return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
 
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))

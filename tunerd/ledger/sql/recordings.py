@@ -58,6 +58,8 @@ SAME_ALIKE: Final = (
 """The same of recordings without a key: these values do not tell two recordings of one caller apart, so all has to agree."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
+IS_AT: Final = "SELECT 1 FROM recording WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
+"""Of audio in the spool."""
 TAKEN: Final = f"{_RECORDING} WHERE taken_by = ? ORDER BY row"
 TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ?"
 GIVE_BACK: Final = "UPDATE recording SET taken_by = NULL WHERE taken_by = ?"
@@ -124,6 +126,10 @@ class Recordings:
             return same[0]
         same = self._rows(SAME_LOCATION, values | told | {"any_start": int(start is None)})
         return same[0] if same else None
+
+    def is_at(self, location: str) -> bool:
+        """Whether a recording is at this location in the spool."""
+        return self._execute(IS_AT, (location,)).fetchone() is not None
 
     def taken(self, call: int) -> Sequence[KeptRecording]:
         """What the call has taken."""

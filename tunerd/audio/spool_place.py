@@ -1,0 +1,39 @@
+"""The spool as a place of audio: an entry is whole as soon as it is there, and goes when it is uploaded."""
+
+import asyncio
+
+from tunerd.audio.audio_bytes import AudioBytes, Settled, Unsettled
+from tunerd.audio.local import AudioDirectories, LocalAudio
+from tunerd.audio.spool import AudioSpool
+from tunerd.call import AudioPlan
+from tunerd.file_identity import FileIdentity
+
+
+class SpoolPlace:
+    """See AudioPlace."""
+
+    def __init__(self, spool: AudioSpool) -> None:
+        self._spool = spool
+        self._directories = AudioDirectories([spool.directory])
+
+    async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
+        return await asyncio.to_thread(self._look, location, identity)
+
+    def _look(self, location: str, identity: str) -> Settled:
+        path = self._spool.path_of(location)
+        with self._directories.opened(path, FileIdentity.parse(identity) if identity else None) as audio:
+            header = audio.header()
+            return Settled(
+                identity=str(audio.identity),
+                extension=header.extension(""),
+                size=audio.identity.size,
+                channels=header.channels,
+            )
+
+    def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
+        return LocalAudio(self._directories, self._spool.path_of(location), FileIdentity.parse(identity))
+
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+        """Whatever `after_upload` says: the spool is nobody's archive."""
+        await asyncio.to_thread(self._spool.remove, location)
+        return ""
