@@ -21,7 +21,7 @@ def fixture(name: str) -> Any:
 
 
 def mapped(preset: str, value: Any, destination: Destination = CREATE) -> Mapped:
-    return compiled("", destination, preset=preset).map(document(value))
+    return compiled("", destination, preset=preset, brings={"elevenlabs-audio": False}).map(document(value))
 
 
 def test_vapi() -> None:

@@ -29,7 +29,7 @@ daily/recording.ready-to-download.docs.json | daily-recording | recording
 deepgram/voice_agent_messages.constructed.ndjson | deepgram | call 5 rows: carried_start 2, spread 3
 dograh/webhook_default_context.constructed.json | dograh | refused: call.refuse.no_transcript_in_this_webhook_put_the_logs_of_the_run_into_its_template
 dograh/workflow_run.constructed.json | dograh | call 6 rows: node_from 1, wrapped 1
-elevenlabs/post_call_audio.docs.json | elevenlabs | ignored
+elevenlabs/post_call_audio.docs.json | elevenlabs-audio | recording
 elevenlabs/post_call_transcription.docs.json | elevenlabs | call 3 rows: end_from_call 1, end_from_next 2
 elevenlabs/post_call_transcription_sip_2026.constructed.json | elevenlabs | call 7 rows: end_from_call 1, end_from_next 4, wrapped 1
 livekit/EG_a1B2c3D4e5F6.json | livekit-egress | recording

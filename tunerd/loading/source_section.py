@@ -131,8 +131,8 @@ def _finish(
     elif "audio" in block.nodes:
         block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
-    _refuse_without_audio(draft, drafts, found["recording"] or ())
     found["holds_audio"] = draft.holds_audio
+    _refuse_without_audio(draft, drafts, found["recording"] or ())
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 
@@ -198,7 +198,7 @@ def _recording(draft: _Draft, drafts: Sequence[_Draft]) -> tuple[Any, ...] | Non
     if draft.source.audio.publish in ("reject", "presign") and any(isinstance(rule, FileRule) for rule, _ in strategies):
         say = "and Tuner cannot fetch a file of this machine: write `audio: upload` (or `audio: {url: rule}`) for this source"
         block.problem("recording" if preset is None else "preset", f"finds recordings with `file:`, {say}")
-    holders = {other.source.name for other in drafts if other.holds_audio}
+    holders = {other.source.name for other in drafts if other.holds_audio and other.rules.needs_audio is None}
     for name in [rule.manifest for rule, _ in strategies if isinstance(rule, ManifestRule) and rule.manifest in holders]:
         if draft.source.audio.publish != "upload":
             say = "which reaches Tuner only by an upload: write `audio: upload` for this source"
