@@ -68,7 +68,7 @@ vcon/wtf_transcription.draft.json | vcon | call 2 rows
 """
 REFUSED: Final = 9
 """Half calls (two of ultravox, dograh, sentences without their transcript), a recording that nobody transcribed, and two pieces
-of a file that is no JSON (no source takes *.txt unless its `include` says so)."""
+of a file that is no JSON (no source takes *.txt unless its `include` says so); and the audio of a sample, which is no base64."""
 
 
 def _lines() -> list[tuple[list[str], str, str]]:
