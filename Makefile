@@ -37,12 +37,12 @@ demo: $(if $(wildcard $(STAMP)),$(STAMP),$(ALONE))
 	$(BIN)/tunerd demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/container
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/container --ignore=tests/debian
 
-# The image: built by buildah on a base made of this machine's Python, and run by podman; and `make release`. Needs root, buildah,
-# podman, runc and a package index.
+# What is built and installed: the image (by buildah, on a base made of this machine's Python) that podman runs, `make release`, and the
+# Debian package in a copy of this machine that boots. Needs root, buildah, podman, runc, systemd-nspawn and a package index.
 containers: $(STAMP)
-	$(BIN)/python -m pytest tests/container
+	$(BIN)/python -m pytest tests/container tests/debian
 
 # All tests except the end-to-end tests, which start daemons.
 quick: $(STAMP)

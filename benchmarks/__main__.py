@@ -7,7 +7,19 @@ import os
 import platform
 import sys
 
-NAMES = ("throughput", "processor_time", "call_path", "latency", "loop", "scrape", "status_page", "idle", "mapping", "log")
+NAMES = (
+    "throughput",
+    "processor_time",
+    "call_path",
+    "latency",
+    "loop",
+    "scrape",
+    "status_page",
+    "idle",
+    "mapping",
+    "log",
+    "matching",
+)
 
 
 def main() -> None:

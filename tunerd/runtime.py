@@ -109,7 +109,7 @@ async def build_runtime(
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
-        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ)))
+        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)))
     )  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),

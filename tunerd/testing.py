@@ -6,6 +6,7 @@ Shipped with the package on purpose (docs/decisions/). MemoryLedger is the SQLit
 import asyncio
 import heapq
 import itertools
+import sqlite3
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import orjson
 from tunerd.call import AudioPlan, Call, Fail, Form, Hold, Origin, SendAnyway, Strategy, UrlStrategy
 from tunerd.events import Event
 from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger.commands.reclaim import reclaim_all
 from tunerd.ledger.service.jobs import Job
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
@@ -173,15 +175,26 @@ class MemoryLedger(SqliteLedger):
     """The SQLite ledger on `:memory:`, without threads: what is asked of it is done when it is asked. Needs no event loop
     to be made, and nobody has to close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: "MemoryLedger | None" = None) -> None:
+        """`before`: begin with what that ledger has committed."""
         nowhere = Path(":memory:")
         db = connect(nowhere)
-        prepare(db, nowhere, 0.0, scripts())
+        if before is None:
+            prepare(db, nowhere, 0.0, scripts())
+        else:
+            before._connection.backup(db)
+        self._connection: sqlite3.Connection = db
         store = Store(SqliteDatabase(db))
         store.load()
         self.at_once = _AtOnce(store, lambda woken, disposable: self.committed(woken, disposable))
         super().__init__(FilePlace(nowhere, OpenFile(nowhere, None, 0.0, 0.0), 0), self.at_once, lambda _: self.at_once)
         weakref.finalize(self, db.close)  # Python 3.13 warns of a connection that nobody closed.
+
+    def reopened(self, now: float) -> "MemoryLedger":
+        """What another process opens after this one: all that was committed, and nothing that this one knew besides."""
+        other = MemoryLedger(self)
+        other.change(lambda store: reclaim_all(store, now))
+        return other
 
     def change(self, run: Callable[[Store], T]) -> T:
         """Do something to the rows that no command does (what damage or another process would), in one transaction."""

@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 
 from tests.audio.made import unfinished_wav, wav
-from tests.delivery.made import Rig, delivering, destination
+from tests.delivery.made import SENT, Rig, delivering, destination, scripted
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.object_place import ObjectPlace
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlStrategy
+from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
 from tunerd.delivery.audio_upload import StorageUploader
@@ -45,6 +47,7 @@ class Stage:
     tuner: Sandbox
     directory: Path
     clock: FakeClock
+    session: aiohttp.ClientSession
 
     def record(self, name: str, content: bytes | None = None, *, age_s: float = 100.0) -> Path:
         """A file of audio that was written so long ago."""
@@ -89,12 +92,12 @@ async def staged(
             return Uploader(session, destination, key, settings, clock, {})
 
         places = {LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock)}
-        tools = AudioTools(places=places, upload=StorageUploader(storage, {}))
+        tools = AudioTools(places=places, upload=StorageUploader(storage, {}, SystemClock()))
         there = [destination(tuner.url, api_key=Secret(key))]
         async with delivering(
             connect, destinations=there, clock=clock, ledger=ledger, freeze=freeze_body, audio=tools, **settings
         ) as rig:
-            yield Stage(rig, tuner, directory, clock)
+            yield Stage(rig, tuner, directory, clock, storage)
 
 
 def sha(path: Path) -> str:
@@ -325,3 +328,42 @@ async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_p
         (failed,) = await stage.pass_until(CallFailed, step_s=1.0)
         assert (failed.call_id, failed.reason.value) == ("c8", "audio_changed")
         assert stage.arrived("c8") == []
+
+
+async def test_a_stop_that_empties_waits_for_uploads(tmp_path: Path) -> None:
+    """`on_stop: empty`: a ledger that ends with its pod has no later. What is due is sent, and its audio uploaded."""
+    async with staged(tmp_path, on_stop="empty") as stage:
+        for number in range(6):
+            await stage.call(f"c{number}", stage.record(f"{number}.wav"))
+        stage.rig.stopping.set()
+        await stage.rig.stop()
+        assert len(stage.rig.told.seen(AudioUploaded)) == 6
+
+
+async def test_a_stop_does_not_wait_for_a_storage_that_fails(tmp_path: Path) -> None:
+    """`on_stop: finish`: an upload that would have to be tried again is left to the next start."""
+    async with staged(tmp_path, Faults(fail_uploads={"503": 1.0}), ledger=(ledger := MemoryLedger())) as stage:
+        await stage.call("a", stage.record("a.wav"))
+        await stage.rig.told.until(AudioRetried)
+        await stage.rig.stop()
+        (left,) = await ledger.open_uploads()
+        assert left.call_id == "a"
+
+
+async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> None:
+    """Uploads go on with the stored target, and files that were still to be moved are moved."""
+    ledger = MemoryLedger()
+    async with staged(tmp_path, Faults(fail_uploads={"503": 1.0}), ledger=ledger) as stage:
+        path = stage.record("a.wav")
+        content = path.read_bytes()
+        await stage.call("a", path, after_upload=AfterUpload.MOVE_TO, move_to="done")
+        await stage.rig.told.until(AudioRetried)
+        await stage.rig.stop()
+        stage.tuner.faults = Faults()
+        tools = AudioTools(places={LocationKind.FILE: LocalPlace()}, upload=StorageUploader(stage.session, {}, SystemClock()))
+        async with delivering(scripted(lambda _: SENT), clock=stage.clock, ledger=ledger, audio=tools) as again:
+            await again.told.until(AudioUploaded)
+            while await ledger.leftovers():
+                await stage.clock.advance(0.1)
+        assert (tmp_path / "rec" / "done" / "a.wav").read_bytes() == content
+        assert stage.arrived("a") == [hashlib.sha256(content).hexdigest()]

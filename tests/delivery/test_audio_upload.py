@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tunerd.audio.audio_bytes import AudioChanged
+from tunerd.clock import SystemClock
 from tunerd.delivery.audio_upload import NotStored, StorageUploader, Stored
 from tunerd.delivery.upload import open_session
 from tunerd.delivery.upload_target import PresignedPost
@@ -70,7 +71,7 @@ async def answer(writer: asyncio.StreamWriter, status: int) -> None:
 
 async def upload(target: PresignedPost, audio: Pieces, idle_s: float = 30.0) -> Stored | NotStored:
     async with open_session() as session, asyncio.timeout(20):
-        return await StorageUploader(session, {}, idle_s)(target, audio)
+        return await StorageUploader(session, {}, SystemClock(), idle_s)(target, audio)
 
 
 async def test_every_field_goes_first_and_as_it_is_and_the_file_last() -> None:

@@ -53,6 +53,9 @@ async def test_a_call_goes_out_with_a_url_that_gives_its_audio(stub: S3Stub, key
     async with delivering(scripted(upload), destinations=[destination(api_key=Secret(key))], freeze=freeze_body) as bench:
         await _admit(bench, "call-1")
         await bench.told.until(CallSent)
+        seen = repr(bench.told.events) + repr(await the(bench.ledger, "call-1"))  # whatever is logged, counted or shown
+        assert "X-Amz" not in seen
+        assert stub.url not in seen
     url = orjson.loads(bodies[0])["recording_url"]
     async with aiohttp.ClientSession() as session, session.get(yarl.URL(url, encoded=True)) as answer:
         assert (answer.status, await answer.read()) == (200, b"RIFF-audio")

@@ -146,3 +146,30 @@ async def test_killed_at_any_moment_no_audio_is_silent(tmp_path: Path, seed: int
 async def _is_quiet(daemon: Daemon) -> bool:
     states = await daemon.states()
     return set(states) == {"sent"} and await daemon.metric("tunerd_calls_audio", audio="uploading") == 0
+
+
+async def test_a_large_file_takes_little_memory(tmp_path: Path) -> None:
+    """100 MB are streamed: the process grows by less than 20 MB (benchmarks/audio.py measures 500 MB)."""
+    async with studio(tmp_path) as place:
+        size = 100_000_000
+        head = wav(seconds=0.0)
+        head = head[:4] + (size + 36).to_bytes(4, "little") + head[8:40] + size.to_bytes(4, "little")
+        path = tmp_path / "rec" / "large.wav"
+        with path.open("wb") as file:
+            file.write(head)
+            file.truncate(size + 44)
+        os.utime(path, (time.time() - 100,) * 2)
+        async with running(place.config) as daemon:
+            place.record("small")
+            await until(lambda: place.arrived("small"))
+            Path(f"/proc/{daemon.pid}/clear_refs").write_text("5")
+            before = _peak_kb(daemon.pid)
+            put(tmp_path / "calls" / "large.json", {**call_document("large"), "audio": str(path)})
+            await until(lambda: place.arrived("large"))
+            assert place.tuner.storage.stored["large"][-1].size == size + 44
+            assert (_peak_kb(daemon.pid) - before) / 1024 < 20
+
+
+def _peak_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))

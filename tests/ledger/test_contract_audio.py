@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from tests.ledger.parts import FORM, NOW, SENT, bring, egress, freeze, later, put, recording, take, waiting
+from tests.ledger.parts import FORM, NOW, REJECTED, SENT, bring, egress, file_mark, freeze, later, put, recording, take, waiting
 from tunerd.call import AfterUpload, AudioPlan, AudioState, Call, Publish, State, UrlStrategy
 from tunerd.ledger import (
+    Admission,
     AudioEnded,
     Claimed,
     Filter,
@@ -244,3 +245,35 @@ async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
     elsewhere = replace(READY, location="file:///rec/b.wav")
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=elsewhere)).claimed is None
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=READY)).claimed is not None
+
+
+async def test_a_rejected_call_that_is_mapped_again_keeps_the_audio_that_was_seen(ledger: Ledger) -> None:
+    """A retry is hours later: what stands in the audio's place by then may be another customer's. The failed call does not count as
+    one whose audio is pending."""
+    await put(ledger, local())
+    claimed = await claimed_with_audio(ledger)
+    await ledger.settle(claimed.row, REJECTED, NOW)
+    assert ledger.gauges().audio[AudioState.PENDING] == 0
+    assert await ledger.replace(claimed.row, local(), NOW + 9) is State.DUE
+    found, _ = await ledger.next_audio("tuner", NOW + 9, (), ())
+    assert found is not None
+    assert found.identity == "id-1"
+    assert ledger.gauges().audio[AudioState.PENDING] == 1
+    await ledger.audio_unusable(found.row, AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file"), NOW + 9)
+    assert await ledger.replace(found.row, local(), NOW + 10) is State.DUE
+    found, _ = await ledger.next_audio("tuner", NOW + 10, (), ())
+    assert found is not None
+    assert found.identity == ""
+
+
+async def test_a_file_is_disposable_when_the_audio_of_its_calls_is_uploaded(ledger: Ledger) -> None:
+    """after_sent waits for the storage, or for a person who dismisses what was lost."""
+    call = local()
+    await ledger.admit(Admission(calls=[call], mark=file_mark(call.origin.path)), NOW)
+    claimed = await claimed_with_audio(ledger)
+    await ledger.settle(claimed.row, replace(SENT, audio=TARGET), NOW)
+    assert await ledger.disposable("agent", to_the_end=True) == ()
+    await ledger.upload_ended(claimed.row, LOST, NOW)
+    assert await ledger.disposable("agent", to_the_end=True) == ()
+    await ledger.dismiss([claimed.row], NOW)
+    assert [mark.path for mark in await ledger.disposable("agent", to_the_end=True)] == [call.origin.path]

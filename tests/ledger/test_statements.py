@@ -110,3 +110,22 @@ def test_statements_are_written_in_the_sql_that_engines_share() -> None:
         text = re.sub(r"'[^']*'", "''", STATEMENTS[name])
         assert not re.search(only_sqlite, text), name
         assert not ("?" in text and re.search(r":[a-z]", text)), f"{name} has both kinds of parameters"
+
+
+FINDS = {
+    "recordings.FREE_FROM": "recording_free", "recordings.FREE_BEFORE": "recording_free",
+    "recordings.FREE_BETWEEN": "recording_free", "recordings.FREE_WITH_START": "recording_free",
+    "recordings.ALIKE_FROM": "recording_match", "recordings.ALIKE_BEFORE": "recording_match",
+    "recordings.SAME_START": "recording_key", "recordings.SAME_ALIKE": "recording_match",
+    "wants.SEEKERS_FROM": "want_open", "wants.SEEKERS_BEFORE": "want_open",
+    "wants.RIVALS_FROM": "want_key", "wants.RIVALS_BEFORE": "want_key",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FINDS)
+def test_calls_and_recordings_find_each_other_by_key_or_values_and_start(db: sqlite3.Connection, name: str) -> None:
+    """However many of them there are: each of these walks its index from a start, and sorts at most what one second holds."""
+    steps = plan(db, STATEMENTS[f"sql.{name}"])
+    assert f"INDEX {FINDS[name]} (source=? AND " in steps, steps
+    assert "started_at_ms" in steps.partition(FINDS[name])[2].partition(")")[0], steps
+    assert ("TEMP B-TREE" in steps) == (name == "recordings.SAME_START"), steps

@@ -1,10 +1,13 @@
 """`publish: {url: rule}`: the URL of a place that serves the same files, made from a location by a rule."""
 
+from dataclasses import replace
+
 import pytest
 
-from tunerd.call import Form, Refusal
-from tunerd.mapping.forms import freeze_body
+from tunerd.call import AudioPlan, Form, Publish, Refusal
+from tunerd.mapping.forms import freeze_body, preview_body
 from tunerd.mapping.published import published_url, url_rule_problems
+from tunerd.testing import make_call
 from tunerd.yaml_location import Node, YamlLocation
 
 HERE = YamlLocation("config.yaml", 3, 20)
@@ -77,3 +80,20 @@ def test_a_wrong_rule_is_found_at_load(rule: str | int, says: str) -> None:
     assert problem.path.startswith("sources[0].audio.publish.url")
     assert says in problem.message
     assert not url_rule_problems(Node("concat('https://cdn.example/', location.name)", HERE), "sources[0]")
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize(
+    ("plan", "shown"),
+    [
+        (AudioPlan(publish=Publish.PRESIGN), "https://bucket.example/signed-when-it-is-sent"),
+        (AudioPlan(publish=Publish.UPLOAD, placeholder="pending"), "pending"),
+        (AudioPlan(publish=Publish.URL, url_rule="concat('https://cdn.example/', location.key)"), "https://cdn.example/a.wav"),
+    ],
+)
+def test_a_preview_shows_how_the_audio_reaches_tuner(form: Form, plan: AudioPlan, shown: str) -> None:
+    """`explain` and `test` take what `run` takes: an object is no refusal where `audio:` has a way for it."""
+    body = preview_body(replace(make_call(), audio=plan), "s3://calls/a.wav", form)
+    assert isinstance(body, bytes)
+    assert f'"recording_url":"{shown}"'.encode() in body
+    assert isinstance(preview_body(make_call(), "s3://calls/a.wav", form), Refusal)

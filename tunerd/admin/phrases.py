@@ -22,7 +22,8 @@ _TO_DO: Final = {
     "id_conflict": "the call_id rule gives two calls one id: correct it, then: tunerd retry {it}",
     "recording_missing": "it is sent when its recording arrives; to look for it again now: tunerd retry {it}",
     "recording_too_long": "write `audio: upload` (docs/buckets.md), reload, then: tunerd remap --state failed",
-    "recording_ambiguous": "tunerd status {it} names the candidates. A nearer recording decides; else: tunerd dismiss {it}",
+    "recording_ambiguous": "tunerd status {it} names the candidates. A nearer recording decides, or you do: "
+    "tunerd retry {it} --recording LOCATION",
     "recording_expired": "write the manifest again with a fresh URL, then: tunerd retry {it}",
     "rejected": "Tuner does not accept it as it is: tunerd explain {path}; correct the rule, then: tunerd retry {it}",
     "gave_up": "when Tuner works again: tunerd retry {it}",

@@ -4,13 +4,15 @@ Import it where it is used: obstore is the extra `tunerd[cloud]` and takes memor
 obstore, no URL and no credential leaves this module in a message (object_faults.py).
 """
 
+import asyncio
 import json
 import math
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -34,8 +36,9 @@ PIECE_BYTES: Final = 1024 * 1024
 
 _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 """The variable that allows a storage without TLS (its endpoint is a variable, too)."""
+_THREADS: Final = 8
 _CONNECT_S: Final = timedelta(seconds=5)
-_PIECE_S: Final = timedelta(seconds=60)
+_PIECE_S: Final = timedelta(seconds=15)
 """For a whole request, which is a piece at most."""
 _GOOGLE_KEYS: Final = (
     "GOOGLE_SERVICE_ACCOUNT",
@@ -46,6 +49,7 @@ _GOOGLE_KEYS: Final = (
 _GOOGLE_KEY_S: Final = 12 * 3600.0
 """Without a key of its own an identity has Google sign, with a key that Google keeps valid for at least 12 hours."""
 
+T = TypeVar("T")
 _Store: TypeAlias = S3Store | GCSStore | AzureStore
 
 
@@ -77,6 +81,7 @@ class ObjectStores:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._threads = ThreadPoolExecutor(_THREADS, "buckets")
         self._aws = AwsCredentialChain(os.environ, clock)  # as obstore, which looks for endpoints and keys there
         self._opened: dict[tuple[str, str], tuple[AwsCredentials | None, _Store]] = {}
         """By scheme and bucket: with the AWS credentials that sign, so that the end of a URL is the end of exactly these."""
@@ -94,7 +99,8 @@ class ObjectStores:
         address = _address(location)
         now, wanted_s = self._clock.now(), int(min(expires_s, MAX_VALIDITY_S))
         try:
-            url = await obstore.sign_async(await self._store(address), "GET", address.key, timedelta(seconds=wanted_s))
+            store = await self._store(address)
+            url = await self._in_thread(lambda: obstore.sign(store, "GET", address.key, timedelta(seconds=wanted_s)))
         except ObjectFault:
             raise
         except (BaseError, OSError) as error:
@@ -130,13 +136,16 @@ class ObjectStores:
     ) -> tuple[ObjectIdentity, bytes]:
         options: Any = {"range": (start, end)} | ({"if_match": etag} if etag else {})
         try:
-            found = await obstore.get_async(await self._store(address), address.key, options=options)
-            content = bytes(await found.bytes_async())
-            return ObjectIdentity(etag=found.meta["e_tag"] or "", size=found.meta["size"]), content
+            store = await self._store(address)
+            return await self._in_thread(lambda: _read(store, address.key, options))
         except ObjectFault:
             raise
         except (BaseError, OSError) as error:
             raise fault_of(error, location, self._region) from None
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """obstore's own coroutines are not used: its threads call back into Python, and abort the process when it ends then."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _store(self, address: _Address) -> _Store:
         credentials = await self._aws.get() if address.scheme == "s3" else None
@@ -201,6 +210,12 @@ def _as_audio() -> Iterator[None]:
 
 def _changed(location: str) -> ObjectFault:
     return ObjectFault(FaultKind.CHANGED, f"{location}: the object was replaced after tunerd had seen it first")
+
+
+def _read(store: _Store, key: str, options: Any) -> tuple[ObjectIdentity, bytes]:
+    found = obstore.get(store, key, options=options)
+    content = bytes(found.bytes())
+    return ObjectIdentity(etag=found.meta["e_tag"] or "", size=found.meta["size"]), content
 
 
 def _open(address: _Address, region: str, credentials: AwsCredentials | None) -> _Store:

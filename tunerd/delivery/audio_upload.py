@@ -14,12 +14,17 @@ from yarl import URL
 
 from tunerd import __version__
 from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable
+from tunerd.clock import Clock
 from tunerd.delivery.proxy import proxy_for
 from tunerd.delivery.upload_target import PresignedPost
 from tunerd.record import positional_record
 
 IDLE_S: Final = 60.0
 """An upload ends when no byte moves for this long. It may take as long as it needs otherwise."""
+BYTES_PER_S: Final = 32e6
+"""Of all uploads together: 250 Mbit/s."""
+BURST_BYTES: Final = 1e6
+"""...but for so much after a rest: many recordings are smaller."""
 _DONE: Final = frozenset({200, 201, 204})
 
 
@@ -35,13 +40,30 @@ class NotStored:
     detail: str
 
 
+class _Pace:
+    """How fast all uploads together may go: the event loop copies every byte, and the other calls wait for it meanwhile."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._never = asyncio.Event()
+        self._paid_until = 0.0
+
+    async def pay(self, size: int) -> None:
+        """So many bytes were sent: wait until the next may go."""
+        now = self._clock.monotonic()
+        self._paid_until = max(self._paid_until, now - BURST_BYTES / BYTES_PER_S) + size / BYTES_PER_S
+        if self._paid_until > now:
+            await self._clock.wait(self._never, self._paid_until - now)
+
+
 class StorageUploader:
     """Uploads to any target; the destinations share it. `uploader(target, audio)` is one attempt."""
 
-    def __init__(self, session: aiohttp.ClientSession, environ: Mapping[str, str], idle_s: float = IDLE_S) -> None:
+    def __init__(self, session: aiohttp.ClientSession, environ: Mapping[str, str], clock: Clock, idle_s: float = IDLE_S) -> None:
         self._session = session
         self._environ = environ
         self._idle_s = idle_s
+        self._pace = _Pace(clock)
 
     async def __call__(self, target: PresignedPost, audio: AudioBytes) -> Stored | NotStored:
         """Raises AudioChanged and AudioUnreadable, and then the storage did not get it whole. Raises nothing that a server or a
@@ -58,6 +80,7 @@ class StorageUploader:
                         try:
                             async for chunk in chunks:
                                 yield chunk
+                                await self._pace.pay(len(chunk))
                                 limit.reschedule(loop.time() + self._idle_s)
                         except (AudioChanged, AudioUnreadable) as exc:
                             broken.append(exc)

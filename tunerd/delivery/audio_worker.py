@@ -71,6 +71,7 @@ class AudioWorker(Worker):
                     await pool.audio.parking.park(None if until == math.inf else until, changes)
         finally:
             self._give_back()
+            pool.audio.parking.wake_next()  # whoever is parked may have a reason to end, too
 
     async def _turn(self, changes: int) -> float | None:
         """One call, or until when there is nothing to do (Unix seconds). Raises LedgerUnavailable."""

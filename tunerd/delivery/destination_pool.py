@@ -83,7 +83,7 @@ class DestinationPool:
         self.upload, self.settings, self.label = upload, settings, destination.label
         self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.key.follow(destination)
-        self.parking.notify_all()
+        self.notify_all()
 
     def found_nothing(self, next_due_at: float | None, changes: int) -> None:
         """A look into the ledger that began after `changes` found no call that may go out now."""

@@ -33,11 +33,12 @@ class Tally:
         """Count a row, or with sign -1 take it away again."""
         self.add_rows(row.state, sign * row.size, row.dismissed, sign, is_call=row.kind is RowKind.CALL)
         if row.audio is not AudioState.NONE:
-            self.add_audio(row.audio, row.dismissed, sign)
+            self.add_audio(row.audio, row.state, row.dismissed, sign)
 
-    def add_audio(self, audio: AudioState, dismissed: bool, count: int) -> None:
-        """Count rows whose audio is in this state."""
-        if audio is not AudioState.NONE and not (audio is AudioState.FAILED and dismissed):
+    def add_audio(self, audio: AudioState, state: State, dismissed: bool, count: int) -> None:
+        """Count rows whose audio is in this state. It is pending only for a call that is to be sent."""
+        is_over = (audio is AudioState.FAILED and dismissed) or (audio is AudioState.PENDING and state is State.FAILED)
+        if audio is not AudioState.NONE and not is_over:
             self.audio[audio] += count
 
     def add_rows(self, state: State, size: int, dismissed: bool, count: int, *, is_call: bool) -> None:

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import orjson
 
-from tunerd.call import Form, Refusal
-from tunerd.location import MAX_URL_CHARS, BadLocation, url_location
+from tunerd.call import Call, Form, Publish, Refusal
+from tunerd.location import MAX_URL_CHARS, BadLocation, LocationKind, stored_location, url_location
 from tunerd.mapping.limits import check_create_call
 from tunerd.mapping.published import published_url
 from tunerd.outcome import FailReason
 from tunerd.tuner_fields import ONLY_CREATE_CALL, ROWS
 
+SIGNED_STAND_IN: Final = "https://bucket.example/signed-when-it-is-sent"
 _AGAIN: Final = "map it again with `tunerd remap`"
 
 
@@ -73,6 +74,20 @@ def _ask_for_target(fields: dict[str, Any], extension: str, channels: int) -> No
     fields["recording_file_extension"] = extension
     if channels == 2:
         fields.setdefault("recording_s3_multi_channel", True)
+
+
+def preview_body(call: Call, location: str, form: Form) -> bytes | Refusal:
+    """As `freeze_body`, for showing: what only the running daemon knows (a signed URL, a target for the audio) is left out."""
+    plan = call.audio
+    if plan is None or stored_location(location).kind is LocationKind.URL:
+        return freeze_body(call.payload, location, call.checked_for, form)
+    match plan.publish:
+        case Publish.UPLOAD:
+            return freeze_body(call.payload, plan.placeholder, call.checked_for, form, is_placeholder=True)
+        case Publish.PRESIGN:
+            return freeze_body(call.payload, SIGNED_STAND_IN, call.checked_for, form)
+        case Publish.URL:
+            return freeze_body(call.payload, location, call.checked_for, form, url_rule=plan.url_rule)
 
 
 def _refusal(where: str, what: str) -> Refusal:

@@ -13,7 +13,7 @@ from tunerd.call import Call, Choice, Document, Form, ManifestStrategy, Origin, 
 from tunerd.config import Example, Source
 from tunerd.mapping.explanation import Explanation
 from tunerd.mapping.expressions import compile_item
-from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.forms import preview_body
 from tunerd.mapping.values import RuleError
 from tunerd.outcome import FailReason
 from tunerd.workbench.compare import ABSENT, Change, changes, same
@@ -134,7 +134,7 @@ def seen_by(call: Call, form: Form | None) -> dict[str, Any] | Refusal:
     where the document itself names it."""
     url = next((one.location for one in call.strategies if isinstance(one, UrlStrategy) and one.location), None)
     if form is not None:
-        body = freeze_body(call.payload, url or STAND_IN, call.checked_for, form)
+        body = preview_body(call, url or STAND_IN, form)
         return body if isinstance(body, Refusal) else _object(body)
     payload = _object(call.payload)
     return {**payload, "recording_url": url} if url else payload

@@ -10,7 +10,7 @@ from yarl import URL
 
 from tunerd import __version__
 from tunerd.call import Call, Fail, Form, ManifestStrategy, Refusal, SendAnyway, Strategy, UrlStrategy
-from tunerd.mapping.forms import freeze_body
+from tunerd.mapping.forms import preview_body
 from tunerd.outcome import FailReason
 from tunerd.record import record
 from tunerd.workbench.compiled import MADE_UP_AGENT, CompiledSource
@@ -50,7 +50,7 @@ def request_of(call: Call, compiled: CompiledSource) -> RequestPreview | Refusal
     url, stand_in, note = _recording_url(call)
     if note:
         notes.append(note)
-    body = freeze_body(call.payload, url, call.checked_for, form)
+    body = preview_body(call, url, form)
     if isinstance(body, Refusal):
         return body
     destination = compiled.destination

@@ -10,10 +10,13 @@ from tunerd.location import LocationKind, stored_location
 def located(
     store: Store, row: LedgerRow, location: str | None, expires_at: float | None, now: float, *, identity: str = ""
 ) -> dict[str, object]:
-    """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew.
-    `identity`: of the file that was found there."""
+    """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew;
+    what was seen there first stays the audio that is meant, unless it failed. `identity`: of the file that was found there."""
     plan = None if location is None or _is_url(location) else store.bodies.audio_plan(row.row)
     if location is not None and plan is not None and plan.publish is Publish.UPLOAD:
+        known = store.audios.get(row.row)
+        if known is not None and known.location == location and known.reason is None:
+            identity = identity or known.identity
         store.audios.put(_begun(row, location, plan, identity, now))
         state = AudioState.PENDING
     else:

@@ -5,7 +5,7 @@ from typing import Final
 from tunerd.call import Call, Refusal, State
 from tunerd.ledger import AdmitVerdict, FailedCall, StoredPauses
 from tunerd.ledger.commands.join import fail, first_wants
-from tunerd.ledger.commands.locate_audio import add_first, first_state, located
+from tunerd.ledger.commands.locate_audio import add_first, first_state
 from tunerd.ledger.commands.refuse import is_superseded
 from tunerd.ledger.decision import Use, brings_location, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
@@ -94,7 +94,7 @@ def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVe
 _REWRITTEN: Final = (
     "source", "destination", "workspace", "agent", "call_id", "path", "offset", "mtime_ns", "started_at_ms", "ended_at_ms",
     "settled_at", "due_at", "waits_from", "attempts", "first_attempt_at", "status", "reason", "place", "detail",
-    "recording_location", "recording_expires_at", "joined", "dismissed", "audio",
+    "recording_location", "recording_expires_at", "joined", "dismissed",
 )  # fmt: skip
 """Columns that a row has from its document, or that begin anew with another one."""
 
@@ -102,7 +102,6 @@ _REWRITTEN: Final = (
 def rewrite(store: Store, row: LedgerRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
     """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew."""
     store.recordings.give_back(row.row)
-    located(store, row, None, None, now)  # its audio, too, begins anew
     store.set_body(row, body_of(call))
     _know_destination(store, call.destination, now)
     place = (row.source, row.path, row.offset)

@@ -75,7 +75,7 @@ class Store:
         self.tally = Tally()
         for state, dismissed, is_call, audio, count, size in self.ask(TALLY):
             self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
-            self.tally.add_audio(AudioState(audio), dismissed == 1, count)
+            self.tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tunerd.call import State
+from tunerd.call import AudioState, State
 from tunerd.ledger.commands.join import first_wants
+from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.bodies import matching_of
 from tunerd.ledger.sql.calls import CALL
 from tunerd.ledger.sql.columns import Unsound, quoted
 from tunerd.ledger.sql.store import Store
-from tunerd.outcome import FailReason
+from tunerd.outcome import AudioReason, FailReason
 
 SIDES: Final = ("-wal", "-shm")
 """SQLite's files beside the database."""
@@ -166,7 +167,7 @@ _ROWS_WITH_TRACES: Final = " UNION ".join(
 _WITHOUT_ROW: Final = f"SELECT count(*) FROM ({_ROWS_WITH_TRACES}) WHERE row NOT IN (SELECT row FROM call)"
 """Calls of which something could be read, but not their row."""
 _ORPHANS: Final = (
-    *(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)" for table in ("body", "frozen", "origin", "event")),
+    *(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)" for table in ("body", "frozen", "origin", "event", "audio")),
     "DELETE FROM want WHERE call NOT IN (SELECT row FROM call)",
     "DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)",
     "DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)",
@@ -174,6 +175,9 @@ _ORPHANS: Final = (
     "UPDATE call SET gathers = 0, fragments_size = 0 WHERE gathers AND row NOT IN (SELECT row FROM gathering)",
 )
 _SEEKING: Final = "SELECT row FROM call WHERE seeks AND state IN ('waiting', 'failed')"
+_WITHOUT_AUDIO: Final = "SELECT row FROM call WHERE audio IN ('pending', 'uploading') AND row NOT IN (SELECT row FROM audio)"
+"""Calls whose audio could not be read: where it is is known, but not the target that Tuner named."""
+_TARGET_LOST: Final = "the ledger was damaged, and the target that Tuner had named for the audio is lost"
 _WITHOUT_FROZEN: Final = "SELECT row FROM call WHERE form IS NOT NULL AND patch IS NULL AND row NOT IN (SELECT row FROM frozen)"
 """Calls whose frozen body could not be read."""
 
@@ -194,6 +198,12 @@ def repair(store: Store, now: float) -> tuple[int, int]:
         if body is not None and not store.wants.of(row.row):
             store.wants.set(row.row, first_wants(row, body.strategies))
             store.wants.seek(row.row, row.due_at is not None)
+    for row in _calls(store, _WITHOUT_AUDIO):
+        if row.audio is AudioState.PENDING:
+            store.change(row, **located(store, row, row.recording_location, row.recording_expires_at, now))
+        else:
+            lost_target = {"reason": AudioReason.UPLOAD_TARGET_LOST.value, "place": "audio", "detail": _TARGET_LOST}
+            store.change(row, audio=AudioState.FAILED, **lost_target)
     for row in _calls(store, _WITHOUT_FROZEN):
         store.change(row, form=None)
     return len(lost), unread

@@ -1,0 +1,186 @@
+"""Calls, manifests, second tellings, restarts, kills and sends in any order: the end is the same, and no call gets another's audio.
+
+A schedule is made from a number. Its facts are made so that everybody knows whose audio is whose: the name of a recording begins with
+the name of its call. No code of the matching is used to judge it. Another kind of step is a function of a Life, made in `_steps`.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import pytest
+
+from tests.examples import IS_THOROUGH
+from tunerd.call import Call, Choice, Fail, Hold, ManifestStrategy, Origin, Recording, State
+from tunerd.ledger import Admission, Filter
+from tunerd.mapping.match_values import match_text
+from tunerd.testing import MemoryLedger
+
+from .parts import FORM, NOW, SENT, START, START_MS, freeze, waiting
+
+WAIT_S: Final = 1800.0
+SCHEDULES: Final = 10_000 if IS_THOROUGH else 300
+SLICES: Final = 6
+
+
+@dataclass
+class Life:
+    """A ledger through restarts, and whose audio each call was sent with."""
+
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    now: float = NOW
+    sent: dict[str, str] = field(default_factory=dict)
+
+    async def tell(self, what: Call | Recording) -> None:
+        calls, recordings = ([what], []) if isinstance(what, Call) else ([], [what])
+        await self.ledger.admit(Admission(calls=calls, recordings=recordings), self.now)
+
+    async def passes(self, seconds: float) -> None:
+        self.now += seconds
+        await self.ledger.tick(self.now)
+
+    async def send(self, at_most: int = 100) -> None:
+        """Claim calls and send them: a neighbour's recording is used up, a body is made."""
+        for _ in range(at_most):
+            claimed = (await self.ledger.claim("tuner", FORM, freeze, self.now)).claimed
+            if claimed is None:
+                return
+            audio = claimed.body.rpartition(b'"recording_url":"')[2][:-2].decode()
+            self.sent[claimed.call_id] = audio.rpartition("/")[2].partition(".")[0]
+            await self.ledger.settle(claimed.row, SENT, self.now)
+
+    async def restart(self) -> None:
+        """Another process opens what was committed."""
+        self.ledger = self.ledger.reopened(self.now)
+
+    async def die(self) -> None:
+        """The process is killed between the claim of a call and its settlement."""
+        await self.ledger.claim("tuner", FORM, freeze, self.now)
+        await self.restart()
+
+
+Step = Callable[[Life], Awaitable[None]]
+
+
+@dataclass
+class Facts:
+    """What is told in a schedule, and with which recording each call has to go out (None: with none)."""
+
+    told: list[Call | Recording] = field(default_factory=list)
+    ends: dict[str, str | None] = field(default_factory=dict)
+
+    def call(self, name: str, at_s: float, strategy: ManifestStrategy, on_missing: Hold | Fail) -> None:
+        made = replace(
+            waiting(name, strategy, at_s=at_s, on_missing=on_missing), ended_at_ms=START_MS + round((at_s + 100) * 1000)
+        )
+        self.told.append(made)
+
+    def recording(self, name: str, at_s: float, *, telling: int = 1, has_id: bool = False, **other: object) -> None:
+        made = Recording(
+            origin=Origin(source="egress", path=f"/egress/{name}-{telling}.json", mtime_ns=telling),
+            source="egress",
+            key="",
+            id=f"EG_{name}" if has_id else "",
+            location=f"https://audio.example/{name}.ogg?sig={telling}",
+            started_at=START + at_s,
+        )
+        self.told.append(replace(made, **other))  # type: ignore[arg-type]
+
+
+def _room(facts: Facts, chance: random.Random) -> None:
+    """A room that is used again and again; each call may have several recordings."""
+    choice = chance.choice([Choice.NEAREST, Choice.FIRST, Choice.LAST, Choice.LONGEST])
+    strategy = ManifestStrategy(source="egress", key="blue", within_s=600.0, wait_s=WAIT_S, choice=choice)
+    missing = chance.choice([Hold(hold_s=1e6), Fail()])
+    at_s = 0.0
+    for name in "ABCD"[: chance.randint(1, 4)]:
+        facts.call(name, at_s, strategy, missing)
+        if chance.random() < 0.2:  # a newer document of the same call
+            again = facts.told[-1]
+            facts.told.append(replace(again, origin=replace(again.origin, mtime_ns=2)))
+        has_id = chance.random() < 0.5
+        first = chance.randint(1, 20)
+        own = {f"{name}1": (float(first), 10.0)}
+        if choice is not Choice.NEAREST and chance.random() < 0.6:
+            own[f"{name}2"] = (first + chance.randint(20, 100) + 0.0, chance.choice([5.0, 20.0]))
+        for recording, (after_s, lasts_s) in own.items():
+            described = {"key": "blue", "has_id": has_id, "duration_s": lasts_s}
+            facts.recording(recording, at_s + after_s, **described)  # type: ignore[arg-type]
+            if chance.random() < 0.4:
+                facts.recording(recording, at_s + after_s + 0.4, telling=2, **described)  # type: ignore[arg-type]
+        facts.ends[name] = _picked(own, choice)
+        at_s += chance.randint(300, 500)
+
+
+def _picked(own: Mapping[str, tuple[float, float]], choice: Choice) -> str:
+    """`own`: name of each recording -> when it begins and how long it lasts."""
+    begins, lasts = {one: at for one, (at, _) in own.items()}, {one: lasts_s for one, (_, lasts_s) in own.items()}
+    if choice is Choice.LONGEST:
+        return max(own, key=lasts.__getitem__)
+    return max(own, key=begins.__getitem__) if choice is Choice.LAST else min(own, key=begins.__getitem__)
+
+
+def _callers(facts: Facts, chance: random.Random) -> None:
+    """Calls without a common key; of one caller two lie so near to each other that nobody can tell whose audio is whose."""
+    for name in "KLM"[: chance.randint(0, 3)]:
+        caller = match_text(["caller"], {"caller": name})
+        strategy = ManifestStrategy(source="egress", key=caller, within_s=120.0, wait_s=WAIT_S, near_s=0.0, choice=Choice.ONLY)
+        facts.call(name, chance.randint(0, 50), strategy, Fail())
+        facts.recording(f"{name}1", chance.randint(0, 60), match=caller)
+        facts.ends[name] = f"{name}1"
+        if chance.random() < 0.4:
+            facts.call(f"{name}x", chance.randint(20, 90), strategy, Fail())
+            facts.ends |= {name: None, f"{name}x": None}
+
+
+def _moved(facts: Facts, chance: random.Random) -> None:
+    """A manifest that is wrong at first: it names a time at which there was no call. The newer one is right."""
+    strategy = ManifestStrategy(source="egress", key="green", within_s=600.0, wait_s=WAIT_S)
+    facts.call("Q", 0, strategy, Hold(hold_s=1e6))
+    facts.recording("Q1", 50_000, has_id=True, key="green")
+    facts.recording("Q1", 2, telling=2, has_id=True, key="green")
+    facts.ends["Q"] = "Q1"
+
+
+def _steps(facts: Facts, chance: random.Random) -> list[Step]:
+    """The facts in any order, each told once or again, and between them what else happens; all within the strategies' wait."""
+    told = facts.told + chance.sample(facts.told, chance.randint(0, min(3, len(facts.told))))
+    steps: list[Step] = [lambda life, what=what: life.tell(what) for what in told]  # type: ignore[misc]
+    steps += [Life.restart] * chance.randint(0, 2)
+    steps += [Life.die] * chance.randint(0, 2)
+    steps += [lambda life: life.send(1)] * chance.randint(0, 3)
+    steps += [Life.send] * chance.randint(0, 2)
+    steps += [lambda life: life.passes(WAIT_S / 10)] * chance.randint(0, 9)
+    chance.shuffle(steps)
+    return steps
+
+
+async def _live(number: int) -> None:
+    chance = random.Random(number)
+    facts = Facts()
+    for part in (_room, _callers, _moved):
+        if chance.random() < 0.8:
+            part(facts, chance)
+    life = Life()
+    for step in _steps(facts, chance):
+        await step(life)
+        assert all(audio.startswith(name) and facts.ends[name] is not None for name, audio in life.sent.items()), number
+    for _ in range(4):
+        await life.send()
+        await life.passes(WAIT_S)
+    await life.restart()
+    for what in facts.told:  # all of it once more: nothing changes
+        await life.tell(what)
+    await life.passes(WAIT_S)
+    await life.send()
+    assert life.sent == {name: audio for name, audio in facts.ends.items() if audio is not None}, number
+    rest = {one.call_id: one.state for one in await life.ledger.calls(Filter(dismissed=None)) if one.state is not State.SENT}
+    assert rest == {name: State.FAILED for name, audio in facts.ends.items() if audio is None}, number
+
+
+@pytest.mark.parametrize("part", range(SLICES))
+async def test_the_order_of_what_happens_does_not_matter(part: int) -> None:
+    """Each call goes out with its own audio, or with none where nobody can tell; on the way no call has another's."""
+    for number in range(part, SCHEDULES, SLICES):
+        await _live(number)
