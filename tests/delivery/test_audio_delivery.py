@@ -72,7 +72,7 @@ class Stage:
         return [one.sha256 for one in self.tuner.storage.stored.get(call_id, ())]
 
     async def pass_until(self, kind: type, count: int = 1, step_s: float = 5.0) -> list[Any]:
-        """Let time pass until so many facts of this kind were told."""
+        """Let time pass until `count` facts of this kind were emitted."""
         for _ in range(400):
             if len(found := self.rig.told.seen(kind)) >= count:
                 return found
@@ -351,7 +351,7 @@ async def test_a_stop_does_not_wait_for_a_storage_that_fails(tmp_path: Path) -> 
 
 
 async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> None:
-    """Uploads go on with the stored target, and files that were still to be moved are moved."""
+    """After a restart uploads continue with the stored target, and files that were not moved yet are moved."""
     ledger = MemoryLedger()
     async with staged(tmp_path, Faults(fail_uploads={"503": 1.0}), ledger=ledger) as stage:
         path = stage.record("a.wav")

@@ -147,7 +147,7 @@ async def test_a_file_that_is_open_for_writing_waits(found: Found) -> None:
     ],
 )
 async def test_what_is_no_recording(found: Found, make: Callable[[Path], object], words: str) -> None:
-    """Each bad thing under the name is told, and given a minute to become a recording; then it is the call's audio, whose upload
+    """Status names each bad thing under the name, which has a minute to become a recording; then it is the call's audio, whose upload
     says what is wrong."""
     await found.wants("c1.wav")
     make(found.root / "c1.wav")
@@ -159,7 +159,7 @@ async def test_what_is_no_recording(found: Found, make: Callable[[Path], object]
 
 
 async def test_a_link_out_of_the_directory_is_not_followed(found: Found) -> None:
-    """What a link outside leads to is never looked at, and the call is told why it has no recording."""
+    """What a link outside leads to is never looked at, and status says why the call has no recording."""
     write(found.root.parent, "private.wav")
     (found.root / "c1.wav").symlink_to("../private.wav")
     await found.wants("c1.wav")
@@ -170,7 +170,7 @@ async def test_a_link_out_of_the_directory_is_not_followed(found: Found) -> None
 
 
 async def test_a_directory_that_is_not_there(found: Found) -> None:
-    """A directory that is missing is told, and found as soon as it is there."""
+    """Status names a directory that is missing, and it is searched as soon as it exists."""
     await found.wants("c1.wav")
     found.root.rmdir()
     await found.look()
@@ -208,7 +208,7 @@ async def test_two_files_are_a_tie(found: Found) -> None:
 
 
 async def test_a_file_that_fits_two_names_goes_to_nobody(found: Found) -> None:
-    """A file that fits what two calls look for is given to neither, and both are told; when one of them has its own, the other
+    """A file that fits what two calls look for is given to neither, and status says so of both; when one of them has its own, the other
     gets it."""
     await found.wants("c1-*.wav")
     await found.wants("c1-2-*.wav", "c1-2")
