@@ -330,6 +330,22 @@ async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_p
         assert stage.arrived("c8") == []
 
 
+async def test_two_calls_that_name_one_file_do_not_get_it(tmp_path: Path) -> None:
+    """A backlog of documents that all say recording.wav: the file is one call's, and nobody knows whose."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("recording.wav")
+        own = AudioPlan(publish=Publish.UPLOAD, files=(str(stage.directory),))
+        location = file_location(str(path)).text
+        both = [make_call(name, strategies=(UrlStrategy(location=location),), audio=own) for name in ("a", "b")]
+        await stage.rig.ledger.admit(Admission(calls=both), stage.clock.now())
+        failed = await stage.pass_until(AudioFailed, 2)
+        assert {one.reason for one in failed} == {AudioReason.AUDIO_CHANGED}
+        assert "the call b names the same file" in (await stage.stored("a")).detail
+        assert "the call a names the same file" in (await stage.stored("b")).detail
+        assert stage.tuner.storage.stored == {}
+        assert not stage.tuner.received
+
+
 async def test_a_stop_that_empties_waits_for_uploads(tmp_path: Path) -> None:
     """`on_stop: empty`: a ledger that ends with its pod has no later. What is due is sent, and its audio uploaded."""
     async with staged(tmp_path, on_stop="empty") as stage:

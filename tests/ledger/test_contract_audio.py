@@ -25,6 +25,7 @@ FILE = "file:///rec/a.wav"
 READY = PreparedAudio(location=FILE, identity="id-1", extension="wav", size=10, channels=2)
 TARGET = UploadTarget(offer=b'{"url": "https://s3"}', expires_at=NOW + 600, max_bytes=1000)
 LOST = AudioEnded(reason=AudioReason.UPLOAD_TARGET_LOST, detail="gone")
+CHANGED = AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file")
 ALL = Filter(dismissed=None)
 
 
@@ -245,6 +246,53 @@ async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
     elsewhere = replace(READY, location="file:///rec/b.wav")
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=elsewhere)).claimed is None
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=READY)).claimed is not None
+
+
+async def test_of_two_calls_that_name_one_file_neither_gets_it(ledger: Ledger) -> None:
+    """Both were read before the file was looked at, and it can be the recording of one of them only."""
+    await put(ledger, local("a"), local("b"))
+    first, second = await ledger.unseen_audio(0, 10)
+    assert await ledger.audio_seen(first.row, FILE, "id-1") == "b"
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=first.row, audio=READY)).claimed is None
+    await ledger.audio_unusable(first.row, CHANGED, NOW)
+    assert await ledger.audio_seen(second.row, FILE, "id-1") == "a"
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=second.row, audio=READY)).claimed is None
+
+
+async def test_a_file_that_was_overwritten_between_two_calls_is_the_second_ones(ledger: Ledger) -> None:
+    """The same place is not the same file: each call has what stood there when it was looked at."""
+    await put(ledger, local("a"))
+    assert await ledger.audio_seen((await row_of(ledger)), FILE, "id-1") is None
+    await claimed_with_audio(ledger)
+    await put(ledger, local("b"))
+    assert await ledger.audio_seen((await row_of(ledger)), FILE, "id-2") is None
+    await claimed_with_audio(ledger, replace(READY, identity="id-2"))
+
+
+async def test_a_call_that_was_sent_with_a_file_keeps_it(ledger: Ledger) -> None:
+    """Only the later call that names the same file is refused; the retry of the first goes on."""
+    await put(ledger, local("a"))
+    first = await claimed_with_audio(ledger)
+    await ledger.settle(first.row, later(NOW), NOW)
+    await put(ledger, local("b"))
+    (second,) = await ledger.unseen_audio(0, 10)
+    assert await ledger.audio_seen(second.row, FILE, "id-1") == "a"
+    assert await ledger.audio_seen(first.row, FILE, "id-1") is None
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=first.row, audio=READY)).claimed is not None
+
+
+async def test_a_person_decides_which_of_two_calls_a_file_belongs_to(ledger: Ledger) -> None:
+    """`retry --recording` gives the file to one call; a retry of the other is refused as before."""
+    await put(ledger, local("a"), local("b"))
+    first, second = await ledger.unseen_audio(0, 10)
+    for one in (first, second):
+        await ledger.audio_seen(one.row, FILE, "id-1")
+        await ledger.audio_unusable(one.row, CHANGED, NOW)
+    assert await ledger.use_recording(second.row, FILE, NOW) is State.DUE
+    assert await ledger.audio_seen(second.row, FILE, "id-1") is None
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=second.row, audio=READY)).claimed is not None
+    await ledger.requeue(first.row, NOW)
+    assert await ledger.audio_seen(first.row, FILE, "id-1") == "b"
 
 
 async def test_a_rejected_call_that_is_mapped_again_keeps_the_audio_that_was_seen(ledger: Ledger) -> None:

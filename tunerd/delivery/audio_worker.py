@@ -146,6 +146,10 @@ class AudioWorker(Worker):
         if limit is not None and looked.size > limit:
             await self._refuse(pending, AudioReason.AUDIO_TOO_LARGE, _too_large(looked.size, limit))
             return None
+        other = await self._audio.audio_seen(pending.row, pending.location, looked.identity)
+        if other is not None:
+            await self._refuse(pending, AudioReason.AUDIO_CHANGED, _two_calls(other))
+            return None
         return PreparedAudio(
             location=pending.location, identity=looked.identity, extension=looked.extension, size=looked.size,
             channels=looked.channels,
@@ -245,6 +249,10 @@ _NOT_OFFERED: Final = AudioEnded(
     reason=AudioReason.UPLOAD_NOT_OFFERED,
     detail="Tuner took the call but named no target for its audio; ask Tuner whether this workspace may upload recordings",
 )
+
+
+def _two_calls(other: str) -> str:
+    return f"the call {other} names the same file, and tunerd cannot know which of the two it belongs to"
 
 
 def _too_large(size: int, limit: int) -> str:
