@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.ledger.parts import FORM, NOW, REJECTED, SENT, bring, egress, file_mark, freeze, later, put, recording, take, waiting
-from tunerd.call import AfterUpload, AudioPlan, AudioState, Call, Publish, State, UrlStrategy
+from tunerd.call import AfterUpload, AudioPlan, AudioState, Call, Fail, Publish, State, UrlStrategy
 from tunerd.ledger import (
     Admission,
     AudioEnded,
@@ -231,6 +231,23 @@ async def test_a_newer_document_begins_its_audio_anew(ledger: Ledger) -> None:
     await put(ledger, replace(local(location="https://audio.example/b.wav"), origin=replace(local().origin, mtime_ns=9)))
     call = await the(ledger)
     assert (call.audio, call.recording_location) == (AudioState.NONE, "https://audio.example/b.wav")
+
+
+async def test_a_newer_document_without_audio_leaves_none(ledger: Ledger) -> None:
+    """The call fails for its missing recording, and does not count as one whose audio is pending. When a document names the same
+    audio again, what was seen there first is still meant."""
+    await put(ledger, local())
+    await ledger.audio_seen(await row_of(ledger), FILE, "id-1")
+    nothing = make_call("a", strategies=(UrlStrategy(location=None),), audio=PLAN, on_missing=Fail())
+    await put(ledger, replace(nothing, origin=replace(nothing.origin, mtime_ns=9)))
+    call = await the(ledger)
+    assert (call.state, call.reason, call.audio) == (State.FAILED, "recording_missing", AudioState.NONE)
+    assert ledger.gauges().audio[AudioState.PENDING] == 0
+    assert await ledger.next_audio("tuner", NOW, (), ()) == (None, None)
+    await put(ledger, replace(local(), origin=replace(nothing.origin, mtime_ns=10)))
+    found, _ = await ledger.next_audio("tuner", NOW, (), ())
+    assert found is not None
+    assert found.identity == "id-1"
 
 
 async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
