@@ -324,9 +324,23 @@ async def test_a_rejected_call_that_is_mapped_again_keeps_the_audio_that_was_see
     assert found is not None
     assert found.identity == "id-1"
     assert ledger.gauges().audio[AudioState.PENDING] == 1
-    await ledger.audio_unusable(found.row, AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file"), NOW + 9)
-    assert await ledger.replace(found.row, local(), NOW + 10) is State.DUE
-    found, _ = await ledger.next_audio("tuner", NOW + 10, (), ())
+
+
+async def test_only_a_person_who_names_the_location_gives_a_call_changed_audio(ledger: Ledger) -> None:
+    """`retry` (also of all calls at once) and a newer mapping mean the audio that was seen: what stands there now may be another
+    customer's."""
+    await put(ledger, local())
+    row = await row_of(ledger)
+    await ledger.audio_seen(row, FILE, "id-1")
+    for is_mapped_again in (False, True):
+        await ledger.audio_unusable(row, CHANGED, NOW)
+        assert await (ledger.replace(row, local(), NOW) if is_mapped_again else ledger.requeue(row, NOW)) is State.DUE
+        found, _ = await ledger.next_audio("tuner", NOW, (), ())
+        assert found is not None
+        assert found.identity == "id-1"
+    await ledger.audio_unusable(row, CHANGED, NOW)
+    assert await ledger.use_recording(row, FILE, NOW) is State.DUE
+    found, _ = await ledger.next_audio("tuner", NOW, (), ())
     assert found is not None
     assert found.identity == ""
 
