@@ -32,7 +32,7 @@ from tunerd.ledger import Admission, Filter, StoredCall
 from tunerd.location import LocationKind, file_location
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import AudioReason
-from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseTarget
+from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseAnswer, LoseTarget, Reset
 from tunerd.sandbox.server import Sandbox
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -207,6 +207,29 @@ async def test_a_file_that_changes_before_the_call_is_sent_again_keeps_the_call(
         (failed,) = await stage.pass_until(CallFailed)
         assert failed.reason.value == "audio_changed"
         assert len(stage.tuner.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"), [(LoseAnswer(), AudioReason.UPLOAD_TARGET_LOST), (Reset(), AudioReason.AUDIO_CHANGED)]
+)
+async def test_a_call_that_tuner_may_have_goes_out_although_its_file_has_changed(
+    tmp_path: Path, plan: Any, reason: AudioReason
+) -> None:
+    """Tuner's answer was lost, and by then another file is there: the same body says whether Tuner has the call, and only the audio
+    is failed."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(plan, call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        await stage.tuner.wait_for(lambda received: len(received) == 1)
+        path.write_bytes(wav(seconds=1.0))
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert (failed.reason, failed.holds_call) == (reason, False)
+        call = await stage.stored("a")
+        assert (call.state, call.audio, call.reason) == (State.SENT, AudioState.FAILED, reason.value)
+        first, second = stage.tuner.received
+        assert first.body == second.body
+        assert stage.tuner.storage.stored == {}
 
 
 @pytest.mark.parametrize("on_error", [False, True])

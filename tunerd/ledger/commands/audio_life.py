@@ -26,6 +26,8 @@ from tunerd.outcome import AudioReason, FailReason
 
 _WINDOW: Final = 64
 """Due calls that are looked at for one that nobody is busy with."""
+_TOOK_NOTHING: Final = 503
+"""Of all answers but "too many requests" only this one says plainly that Tuner did not take the call."""
 
 
 # Before the call is sent.
@@ -47,6 +49,7 @@ def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:
     return PendingAudio(
         row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, path=row.read_from, location=audio.location,
         plan=plan_of(audio.plan), identity=audio.identity, looked_from=audio.looked_from,
+        may_be_sent=row.may_have_arrived and row.form is not None and row.status != _TOOK_NOTHING,
     )  # fmt: skip
 
 
@@ -104,6 +107,8 @@ def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
         return False
     if _rival(store, row, audio, prepared.identity) is not None:
         return False
+    if prepared.unusable is not None:
+        return True
     store.audios.put(
         replace(audio, identity=prepared.identity, extension=prepared.extension, size=prepared.size,
                 channels=prepared.channels, detail="")
