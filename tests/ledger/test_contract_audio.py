@@ -345,6 +345,15 @@ async def test_only_a_person_who_names_the_location_gives_a_call_changed_audio(l
     assert found.identity == ""
 
 
+async def test_a_jump_of_the_clock_takes_no_patience_with_a_missing_file(ledger: Ledger) -> None:
+    """How long audio was looked for stays as it was."""
+    await put(ledger, local())
+    await ledger.shift(3600.0)
+    found, _ = await ledger.next_audio("tuner", NOW + 3600, (), ())
+    assert found is not None
+    assert found.looked_from == NOW + 3600
+
+
 async def test_a_file_is_disposable_when_the_audio_of_its_calls_is_uploaded(ledger: Ledger) -> None:
     """after_sent waits for the storage, or for a person who dismisses what was lost."""
     call = local()

@@ -39,6 +39,7 @@ LIMIT: Final = (
     "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
 )
 """At a start: what the storage of a destination took last."""
+SHIFT: Final = "UPDATE audio SET looked_from = looked_from + ?"
 
 
 class Audios:
@@ -87,6 +88,10 @@ class Audios:
 
     def leftovers(self) -> Sequence[KeptAudio]:
         return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS)]
+
+    def shift(self, seconds: float) -> None:
+        """Targets expire by the clock of the storage, so their times stay."""
+        self._ask(SHIFT, (seconds,))
 
     def max_bytes(self, destination: str) -> int | None:
         """What the destination's storage took at the last answer that said so."""

@@ -229,6 +229,7 @@ class Store:
         self.wants.shift(seconds)
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
+        self.audios.shift(seconds)
         self.destinations.shift(seconds)
         self.woken.update(list(self.destinations.stored_pauses()))
 
