@@ -32,7 +32,7 @@ from tunerd.ledger import Admission, Filter, StoredCall
 from tunerd.location import LocationKind, file_location
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import AudioReason
-from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseTarget
+from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseAnswer, LoseTarget, Reset
 from tunerd.sandbox.server import Sandbox
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -209,6 +209,29 @@ async def test_a_file_that_changes_before_the_call_is_sent_again_keeps_the_call(
         assert len(stage.tuner.received) == 1
 
 
+@pytest.mark.parametrize(
+    ("plan", "reason"), [(LoseAnswer(), AudioReason.UPLOAD_TARGET_LOST), (Reset(), AudioReason.AUDIO_CHANGED)]
+)
+async def test_a_call_that_tuner_may_have_goes_out_although_its_file_has_changed(
+    tmp_path: Path, plan: Any, reason: AudioReason
+) -> None:
+    """Tuner's answer was lost, and by then another file is there: the same body says whether Tuner has the call, and only the audio
+    is failed."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(plan, call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        await stage.tuner.wait_for(lambda received: len(received) == 1)
+        path.write_bytes(wav(seconds=1.0))
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert (failed.reason, failed.holds_call) == (reason, False)
+        call = await stage.stored("a")
+        assert (call.state, call.audio, call.reason) == (State.SENT, AudioState.FAILED, reason.value)
+        first, second = stage.tuner.received
+        assert first.body == second.body
+        assert stage.tuner.storage.stored == {}
+
+
 @pytest.mark.parametrize("on_error", [False, True])
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 async def test_what_is_no_audio_is_found_before_the_call_is_sent(tmp_path: Path, content: bytes, *, on_error: bool) -> None:
@@ -328,6 +351,22 @@ async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_p
         (failed,) = await stage.pass_until(CallFailed, step_s=1.0)
         assert (failed.call_id, failed.reason.value) == ("c8", "audio_changed")
         assert stage.arrived("c8") == []
+
+
+async def test_two_calls_that_name_one_file_do_not_get_it(tmp_path: Path) -> None:
+    """A backlog of documents that all say recording.wav: the file is one call's, and nobody knows whose."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("recording.wav")
+        own = AudioPlan(publish=Publish.UPLOAD, files=(str(stage.directory),))
+        location = file_location(str(path)).text
+        both = [make_call(name, strategies=(UrlStrategy(location=location),), audio=own) for name in ("a", "b")]
+        await stage.rig.ledger.admit(Admission(calls=both), stage.clock.now())
+        failed = await stage.pass_until(AudioFailed, 2)
+        assert {one.reason for one in failed} == {AudioReason.AUDIO_CHANGED}
+        assert "the call b names the same file" in (await stage.stored("a")).detail
+        assert "the call a names the same file" in (await stage.stored("b")).detail
+        assert stage.tuner.storage.stored == {}
+        assert not stage.tuner.received
 
 
 async def test_a_stop_that_empties_waits_for_uploads(tmp_path: Path) -> None:

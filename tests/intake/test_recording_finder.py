@@ -11,7 +11,7 @@ import pytest
 from tests.audio import made
 from tests.intake.harness import put, source
 from tests.mapping.sources import CREATE
-from tunerd.call import ManifestStrategy, State
+from tunerd.call import Choice, ManifestStrategy, State
 from tunerd.clock import SystemClock
 from tunerd.config import AudioSettings, FileRule, Source
 from tunerd.config.yaml_nodes import parse_yaml
@@ -41,7 +41,10 @@ class Found:
 
     async def wants(self, name: str, call_id: str = "c1", *, within_s: float | None = None, ended_s: float = 0.0) -> None:
         """A call looks for a name; it ended `ended_s` from now."""
-        strategy = ManifestStrategy(source=FILES, key=f"{self.root}/{name}", within_s=within_s, wait_s=600.0, near_s=0.0)
+        strategy = ManifestStrategy(
+            source=FILES, key=f"{self.root}/{name}", within_s=within_s, wait_s=600.0, near_s=0.0,
+            choice=Choice.NEAREST if within_s is None else Choice.ONLY,
+        )  # fmt: skip
         at_ms = round((self.clock.now() + ended_s) * 1000)
         call = make_call(call_id, started_at_ms=at_ms, strategies=(strategy,))
         await self.ledger.admit(Admission(calls=[call]), self.clock.now())
@@ -276,11 +279,11 @@ async def test_nothing_is_written_twice(found: Found) -> None:
 
 
 async def test_the_time_of_the_file_decides(found: Found) -> None:
-    """Of two calls the one that ended nearest to the last write gets the file, after its wait; a file outside both windows is
-    not even admitted."""
+    """Of two calls the one that ended near the last write gets the file, after its wait; a file outside both windows is not even
+    admitted."""
     old = write(found.root, "old.wav")
     os.utime(old, (found.clock.now() - 1000, found.clock.now() - 1000))
-    await found.wants("*.wav", "before", within_s=30.0, ended_s=-20.0)
+    await found.wants("*.wav", "before", within_s=30.0, ended_s=-40.0)
     await found.wants("*.wav", "mine", within_s=30.0, ended_s=-1.0)
     path = write(found.root, "x.wav")
     await found.settled()
@@ -289,6 +292,20 @@ async def test_the_time_of_the_file_decides(found: Found) -> None:
     found.clock.sleep(601)
     await found.ledger.tick(found.clock.now())
     assert [await found.location(call) for call in ("before", "mine")] == [None, f"file://{path}"]
+
+
+async def test_two_files_near_a_call_are_left(found: Found) -> None:
+    """Both were written within its time: the nearer one is not guessed to be its own."""
+    await found.wants("merged_*.wav", within_s=60.0)
+    for name, later_s in (("merged_1.wav", 25.0), ("merged_2.wav", 40.0)):
+        os.utime(write(found.root, name), (found.clock.now() + later_s,) * 2)
+    found.clock.sleep(50.0)
+    await found.settled()
+    assert "2 recordings" in await found.why()
+    found.clock.sleep(601)
+    await found.ledger.tick(found.clock.now())
+    (row,) = await found.ledger.calls(Filter(call_ids=frozenset({"c1"}), dismissed=None))
+    assert (row.reason, row.recording_location) == ("recording_ambiguous", None)
 
 
 async def test_many_names_are_looked_at_in_pages(found: Found) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.mapping.sources import call_of, compiled, document, problems_of
-from tunerd.call import ManifestStrategy
+from tunerd.call import Choice, ManifestStrategy
 from tunerd.config import AudioSettings
 from tunerd.file_pattern import FILES, FilePattern
 from tunerd.mapping.source import SourceMapping
@@ -107,8 +107,10 @@ def test_a_name_that_is_missing_is_absent() -> None:
 
 @pytest.mark.parametrize(("rule", "doc"), [("concat(doc.room, '.wav')", {"room": "r1"}), ("'*.wav'", {})])
 def test_names_of_several_calls_need_a_window(rule: str, doc: dict[str, Any]) -> None:
-    """With `within:` the times decide whose file it is."""
-    assert named(source(rule, "within: 30"), **doc).within_s == 30.0
+    """With `within:` the times decide whose file it is: it has to be the only one, and the call the only call."""
+    strategy = named(source(rule, "within: 30"), **doc)
+    assert (strategy.within_s, strategy.choice) == (30.0, Choice.ONLY)
+    assert strategy.looks_for == f"key {strategy.key}"
 
 
 @pytest.mark.parametrize("value", ["c1", "call-c1-x", "rec_c1"])

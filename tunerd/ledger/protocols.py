@@ -131,8 +131,9 @@ class AudioPath(Protocol):
         """Pending audio that nobody has looked at, of calls that are due now or later, in row order. Raises LedgerUnavailable."""
         ...
 
-    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[None]:
-        """From now on exactly this audio is meant. Only the first look at a location counts."""
+    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[str | None]:
+        """From now on exactly this audio is meant. Only the first look at a location counts. Gives the id of another call that
+        names the same audio: unless one of the two was claimed with it, or a person decides, no call is claimed with it."""
         ...
 
     def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:

@@ -97,10 +97,11 @@ CREATE TABLE audio (
     expires_at REAL,
     max_bytes INTEGER,
     attempts INTEGER NOT NULL,
-    leftover INTEGER NOT NULL
+    leftover INTEGER NOT NULL,
+    by_hand INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
-CREATE INDEX audio_embedded ON audio (location) WHERE location LIKE 'embedded:%';
+CREATE INDEX audio_location ON audio (location, identity);
 CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.

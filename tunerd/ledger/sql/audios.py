@@ -29,11 +29,17 @@ LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
 """At a start: `after_upload` is still to be carried out."""
 HAS_SPOOLED: Final = "SELECT 1 FROM audio WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
 """Whether a call has this entry of the spool."""
+RIVAL: Final = (
+    "SELECT coalesce(c.call_id, c.path) FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.identity IN (?, '') "
+    "AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"
+)
+"""Another call that has, had or will find this very audio: what was not looked at yet is what is there now."""
 LIMIT: Final = (
     "SELECT a.max_bytes FROM audio a JOIN call c ON c.row = a.row "
     "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
 )
 """At a start: what the storage of a destination took last."""
+SHIFT: Final = "UPDATE audio SET looked_from = looked_from + ?"
 
 
 class Audios:
@@ -52,6 +58,11 @@ class Audios:
     def has_spooled(self, location: str) -> bool:
         """Whether some call has the audio at this location in the spool."""
         return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
+
+    def rival(self, row: int, location: str, identity: str) -> str | None:
+        """The id of another call that names this very audio."""
+        found = self._ask(RIVAL, (location, identity, row)).fetchone()
+        return None if found is None else found[0]
 
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))
@@ -77,6 +88,10 @@ class Audios:
 
     def leftovers(self) -> Sequence[KeptAudio]:
         return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS)]
+
+    def shift(self, seconds: float) -> None:
+        """Targets expire by the clock of the storage, so their times stay."""
+        self._ask(SHIFT, (seconds,))
 
     def max_bytes(self, destination: str) -> int | None:
         """What the destination's storage took at the last answer that said so."""
