@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunerd.audio.spool import AudioSpool, SpoolFull
+from tunerd.audio.spool import AudioSpool, EntryTooLarge, SpoolFull
 from tunerd.file_identity import FileIdentity
 
 
@@ -44,6 +44,16 @@ def test_a_full_spool_takes_nothing(spool: AudioSpool) -> None:
     spool.add("/calls/a.json", [bytes(400)])
     spool.remove(first)
     spool.add("/calls/c.json", [bytes(600)])
+
+
+def test_what_an_empty_spool_could_not_hold(spool: AudioSpool) -> None:
+    """Audio of one document that is larger than the whole spool is told apart from a full spool, and leaves nothing behind."""
+    spool.add("/calls/a.json", [bytes(400)])
+    for chunks, beside in (([bytes(1001)], 0), ([bytes(600), bytes(401)], 0), ([bytes(1)], 1000)):
+        with pytest.raises(EntryTooLarge, match=r"ledger\.max_spool allows \(1,000 bytes\)"):
+            spool.add("/calls/b.json", chunks, beside=beside)
+    spool.add("/calls/c.json", [bytes(600)])
+    assert len(list(Path(spool.directory).iterdir())) == 2
 
 
 def test_reading_a_document_again_needs_no_room(spool: AudioSpool) -> None:

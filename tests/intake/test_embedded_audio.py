@@ -19,6 +19,7 @@ from tunerd.audio.spool import AudioSpool, SpoolFull
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallFailed, IntakePaused, IntakeResumed, RecordingAdmitted
+from tunerd.file_identity import FileIdentity
 from tunerd.intake.embedded_audio import LONG_CHARS, StillTooLarge, without_audio
 from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Ledger
@@ -103,10 +104,10 @@ class _Memory(AudioSpool):
         super().__init__("", 10**9)
         self.kept: dict[str, bytes] = {}
 
-    def add(self, place: str, chunks: Any) -> Any:
+    def add(self, place: str, chunks: Any, *, beside: int = 0) -> Any:
         location = f"embedded:{len(self.kept)}"
         self.kept[location] = b"".join(chunks)
-        return location, ""
+        return location, FileIdentity(0, 0, len(self.kept[location]), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,23 @@ async def test_a_full_spool_pauses_the_source(tmp_path: Path, seconds: int) -> N
     assert os.path.getsize(spool.path_of(spool.locations()[0])) == len(audio)
 
 
+@pytest.mark.parametrize(("seconds", "parts"), [(5, 1), (200, 1), (100, 2)])
+async def test_audio_larger_than_the_spool_refuses_its_document(tmp_path: Path, seconds: int, parts: int) -> None:
+    """No upload could make room for it: the document is refused with the key that allows more, and the next one is read."""
+    ledger = MemoryLedger()
+    audio = made.wav(seconds=seconds)
+    spool = AudioSpool(str(tmp_path / "spool"), parts * len(audio) - 1)
+    (root := tmp_path / "calls").mkdir()
+    text = base64.b64encode(audio).decode()
+    put(root / "c1.json", {"id": "c1", "full_audio": text, "more": [text] * (parts - 1)})
+    put(root / "c2.json", {"id": "c2", "full_audio": base64.b64encode(made.wav()).decode()})
+    told = await swept(root, ledger, spool)
+    (failed,) = told.seen(CallFailed)
+    assert (failed.reason, "c1.json" in failed.path) == (FailReason.TOO_LARGE, True)
+    assert "ledger.max_spool" in failed.what
+    assert (told.seen(IntakePaused), len(told.seen(RecordingAdmitted))) == ([], 1)
+
+
 async def test_entries_of_nobody_are_removed_at_the_start(tmp_path: Path) -> None:
     """What a kill left between the spool and the ledger is gone after the next start; what the ledger knows stays."""
     ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
@@ -215,5 +233,7 @@ async def test_entries_of_nobody_are_removed_at_the_start(tmp_path: Path) -> Non
 
 def test_a_full_spool_is_told_in_bytes(tmp_path: Path) -> None:
     """The message says how much is there, and which key allows more."""
-    with pytest.raises(SpoolFull, match=r"holds 0 bytes, and 200 more are not allowed \(ledger\.max_spool is 100\);"):
-        AudioSpool(str(tmp_path / "s"), 100).add("a", [bytes(200)])
+    spool = AudioSpool(str(tmp_path / "s"), 100)
+    spool.add("a", [bytes(90)])
+    with pytest.raises(SpoolFull, match=r"holds 90 bytes, and 20 more are not allowed \(ledger\.max_spool is 100\);"):
+        spool.add("b", [bytes(20)])

@@ -26,6 +26,10 @@ class SpoolFull(Exception):
     """There is no room for the audio now. `str()` says how much there is."""
 
 
+class EntryTooLarge(Exception):
+    """The audio of one document is more than an empty spool holds. `str()` says what to do."""
+
+
 class AudioSpool:
     """One directory. Use it from any thread."""
 
@@ -38,9 +42,10 @@ class AudioSpool:
         self._fresh: dict[str, int] = {}
         """Entries that were made since the start and that the ledger does not know yet -> how many sweeps found them so."""
 
-    def add(self, place: str, chunks: Iterable[bytes]) -> tuple[str, FileIdentity]:
+    def add(self, place: str, chunks: Iterable[bytes], *, beside: int = 0) -> tuple[str, FileIdentity]:
         """Keep the audio of the document at this place: the location and identity of its entry, which is on disk when this
-        returns. Raises SpoolFull, OSError, and what the chunks raise; nothing is left of it then."""
+        returns. `beside`: bytes that the same document put into the spool before. Raises SpoolFull, EntryTooLarge, OSError, and
+        what the chunks raise; nothing is left of it then."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         new = os.path.join(self.directory, _NEW + secrets.token_hex(8))
         hashed, written = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0"), 0
@@ -48,6 +53,7 @@ class AudioSpool:
         try:
             with open(fd, "wb") as file:
                 for chunk in chunks:
+                    self._check_fits(beside + written + len(chunk))
                     self._reserve(len(chunk))
                     written += len(chunk)
                     hashed.update(chunk)
@@ -114,6 +120,13 @@ class AudioSpool:
             return os.listdir(self.directory)
         except FileNotFoundError:
             return []
+
+    def _check_fits(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise EntryTooLarge(
+                f"the audio in the document is larger than all that ledger.max_spool allows ({self.max_bytes:,} bytes): raise "
+                "it, then run `tunerd retry`"
+            )
 
     def _reserve(self, size: int) -> None:
         with self._lock:

@@ -81,7 +81,7 @@ class SourceRuntime:
 
     async def spooled(self, recording: Recording) -> Recording:
         """The recording with its audio in the spool. While that is full the source is paused and tries again each second.
-        Raises SourceEnded, and OSError."""
+        Raises SourceEnded, EntryTooLarge, and OSError."""
         origin = recording.origin
         place = f"{origin.path}@{origin.offset}"
         while True:
