@@ -36,6 +36,7 @@ _MANIFEST_TIMES: Final = frozenset({"started_at", "expires_at"})
 _HINTS: Final = {
     "call_type": ": for example `call_type: {const: phone_call}`",
     "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
+    "recording_file_extension": ": tunerd sets it where `audio:` of the source says that audio is uploaded",
 }
 _FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
 
