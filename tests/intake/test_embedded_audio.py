@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from tests.audio import made
 from tests.intake.harness import put, source
 from tests.mapping.sources import compiled, document, problems_of
+from tunerd.admin.api import RetryOrder
+from tunerd.admin.call_orders import CallOrders
 from tunerd.audio.spool import AudioSpool, SpoolFull
+from tunerd.call import Document, Origin, Recording, RefusedDocument, State
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallFailed, IntakePaused, IntakeResumed, RecordingAdmitted
 from tunerd.file_identity import FileIdentity
 from tunerd.intake.embedded_audio import LONG_CHARS, StillTooLarge, without_audio
+from tunerd.intake.read_again import read_place
 from tunerd.intake.sources import Intake, IntakeOptions
-from tunerd.ledger import Ledger
+from tunerd.ledger import Admission, Ledger
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.outcome import FailReason, IntakeReason
 from tunerd.testing import MemoryLedger, Recorder
@@ -165,6 +169,34 @@ async def test_audio_of_a_document_is_in_the_spool(tmp_path: Path, seconds: int)
     assert str(path.stat().st_ino) in kept.identity
     await swept(root, ledger, AudioSpool(spool.directory, 100 * MIB))
     assert spool.locations() == [kept.location]
+
+
+async def test_a_large_document_is_read_again_from_its_file(tmp_path: Path) -> None:
+    """The ledger keeps no text of a document whose audio was taken out. `retry` reads its file, and the recording has all of it."""
+    ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
+    (root := tmp_path / "calls").mkdir()
+    audio = made.wav(seconds=200)
+    put(root / "c1.json", {"name": "c1", "full_audio": base64.b64encode(audio).decode()})
+    told = await swept(root, ledger, spool)
+    assert [failed.reason for failed in told.seen(CallFailed)] == [FailReason.UNMAPPABLE]
+
+    def read(name: str, path: str, offset: int) -> Document | RefusedDocument:
+        return read_place(path, offset, 0, MIB, source=name, root=str(root), spool=spool)
+
+    now_right = compiled(RULES.replace("doc.id", "doc.name"), None)
+    orders = CallOrders(ledger, lambda: {"agent": now_right}, read, lambda: 1.0, spool.keep)
+    report = await orders.retry(RetryOrder(states=frozenset({State.FAILED})))
+    assert report.done == {"recording": 1, "dismissed": 1}
+    (kept,) = ledger.change(lambda store: store.recordings.free_near("agent", "c1", 0))
+    assert kept.location is not None
+    assert Path(spool.path_of(kept.location)).read_bytes() == audio
+
+
+async def test_the_ledger_takes_no_audio_itself() -> None:
+    """A recording whose audio is not in the spool yet is no statement that there is none."""
+    recording = Recording(origin=Origin(source="agent", path="/a"), source="agent", key="c1", location=None, embedded=b"RIFF")
+    with pytest.raises(ValueError, match="spool"):
+        await MemoryLedger().admit(Admission(recordings=[recording]), 1.0)
 
 
 async def test_a_large_document_without_audio_is_refused(tmp_path: Path) -> None:

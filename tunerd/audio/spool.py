@@ -10,8 +10,10 @@ import secrets
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
+from tunerd.call import Recording
 from tunerd.file_identity import FileIdentity
 
 PREFIX: Final = "embedded:"
@@ -22,11 +24,11 @@ _FRESH_SWEEPS: Final = 1000
 """How many sweeps an entry is kept whose document is being admitted (the ledger may be full, or not writable, for hours)."""
 
 
-class SpoolFull(Exception):
+class SpoolFull(ValueError):
     """There is no room for the audio now. `str()` says how much there is."""
 
 
-class EntryTooLarge(Exception):
+class EntryTooLarge(ValueError):
     """The audio of one document is more than an empty spool holds. `str()` says what to do."""
 
 
@@ -75,6 +77,12 @@ class AudioSpool:
         if is_known:
             self._give_back(written)
         return PREFIX + name, FileIdentity.of(os.stat(path))
+
+    def keep(self, recording: Recording) -> Recording:
+        """The recording with the audio that its document holds in the spool. Raises as `add`."""
+        origin = recording.origin
+        location, identity = self.add(f"{origin.path}@{origin.offset}", [recording.embedded])
+        return replace(recording, location=location, embedded=b"", identity=str(identity))
 
     def path_of(self, location: str) -> str:
         """Of an entry, by its location."""

@@ -50,7 +50,7 @@ def crashed(document: Document, what: str = MAPPED_TWICE) -> RefusedDocument:
 
 def refused_as(document: Document, refusal: Refusal) -> RefusedDocument:
     """The document with its text, so that `retry` can map it again."""
-    return RefusedDocument(origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at)
+    return RefusedDocument(origin=document.origin, refusal=refusal, document=document.kept, settled_at=document.settled_at)
 
 
 def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:

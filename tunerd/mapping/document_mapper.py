@@ -100,7 +100,7 @@ class DocumentMapper:
             origin=document.origin,
             refusal=refusal,
             head=document.raw[:KEPT_HEAD_BYTES] if self._source.stores_documents else b"",
-            document=document.raw if self._source.stores_documents else None,
+            document=document.kept if self._source.stores_documents else None,
             call_id=run.call_id,
             destination=self._destination.name if self._destination else "",
             agent=run.agent or self._source.agent_remote_identifier or "",
@@ -159,7 +159,7 @@ class DocumentMapper:
         document, destination = run.document, self._destination
         return Call(
             origin=document.origin,
-            document=document.raw if self._source.stores_documents else None,
+            document=document.kept if self._source.stores_documents else None,
             destination=destination.name if destination else "",
             workspace=destination.workspace if destination else "",
             agent=run.agent,
