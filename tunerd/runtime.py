@@ -80,6 +80,7 @@ class Runtime:
         root = settings.path if settings is not None else None
         spool = self.spool if settings is not None and settings.holds_audio else None
         found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root, spool=spool)
+        self._let_go(found)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
 
@@ -93,7 +94,13 @@ class Runtime:
         element = next((one for one in found if one.origin.offset == offset), None)
         if element is None:
             raise ValueError("it holds no such document any more")
+        self._let_go(element)
         return element if source.stores_documents or isinstance(element, Document) else element.without_text()
+
+    def _let_go(self, found: Document | RefusedDocument) -> None:
+        """Audio of a place that was read again stays in the spool if the order brings it into the ledger within a minute."""
+        for one in found.spooled.values() if isinstance(found, Document) else ():
+            self.spool.answered(one.location)
 
 
 async def build_runtime(

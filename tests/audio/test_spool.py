@@ -79,6 +79,17 @@ def test_what_nobody_refers_to_is_removed(spool: AudioSpool) -> None:
     assert after_a_kill.locations() == []
 
 
+def test_an_entry_that_the_ledger_did_not_take_is_removed(spool: AudioSpool) -> None:
+    """Soon after the admission of its document is answered, but not by a sweep that may have asked the ledger before that."""
+    taken, _ = spool.add("/calls/a.json", [b"a"])
+    refused, _ = spool.add("/calls/b.json", [b"b"])
+    for location in (taken, refused, "embedded:known-for-long"):
+        spool.answered(location)
+    assert spool.sweep(set()) == 0
+    assert spool.sweep({taken}) == 1
+    assert spool.locations() == [taken]
+
+
 def test_what_a_kill_left_half_written_is_removed(spool: AudioSpool) -> None:
     """A stream that breaks leaves nothing, and what a kill left is removed at the start."""
 

@@ -26,6 +26,7 @@ from tunerd.file_identity import FileIdentity
 from tunerd.intake.embedded_audio import LONG_CHARS, StillTooLarge, without_audio
 from tunerd.intake.read_again import read_place
 from tunerd.intake.sources import Intake, IntakeOptions
+from tunerd.intake.spool_sweeper import SpoolSweeper
 from tunerd.ledger import Admission, Ledger
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.outcome import FailReason, IntakeReason
@@ -190,6 +191,21 @@ async def test_a_large_document_is_read_again_from_its_file(tmp_path: Path) -> N
     (kept,) = ledger.change(lambda store: store.recordings.free_near("agent", "c1", 0))
     assert kept.location is not None
     assert Path(spool.path_of(kept.location)).read_bytes() == audio
+
+
+@pytest.mark.parametrize("fields", [{}, {"story": "a long story " * MIB}])
+async def test_audio_of_a_refused_document_leaves_the_spool(tmp_path: Path, fields: dict[str, str]) -> None:
+    """Two sweeps after a large document was refused, by the rules or because the rest of it is too large, its room is free."""
+    ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
+    (root := tmp_path / "calls").mkdir()
+    text = base64.b64encode(made.wav(seconds=200)).decode()
+    put(root / "c1.json", {"name": "c1", "full_audio": text, **fields})
+    told = await swept(root, ledger, spool)
+    assert (len(told.seen(CallFailed)), len(spool.locations())) == (1, 1)
+    sweeper = SpoolSweeper(spool, ledger, SystemClock())
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert spool.locations() == []
 
 
 async def test_the_ledger_takes_no_audio_itself() -> None:

@@ -38,11 +38,11 @@ class AudioSpool:
     def __init__(self, directory: str, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._used: int | None = None
         """Bytes of all entries, and of those that are being written; None: not counted yet."""
         self._fresh: dict[str, int] = {}
-        """Entries that were made since the start and that the ledger does not know yet -> how many sweeps found them so."""
+        """Entries that were made since the start and that the ledger does not know yet -> how many sweeps still leave them."""
 
     def add(self, place: str, chunks: Iterable[bytes], *, beside: int = 0) -> tuple[str, FileIdentity]:
         """Keep the audio of the document at this place: the location and identity of its entry, which is on disk when this
@@ -65,7 +65,7 @@ class AudioSpool:
             name = hashed.hexdigest()[:_NAME_CHARS]
             path = self.path_of(PREFIX + name)
             with self._lock:
-                self._fresh[name] = 0
+                self._fresh[name] = _FRESH_SWEEPS
                 is_known = os.path.exists(path)  # the document was read before; a call may have this very file
                 os.unlink(new) if is_known else os.rename(new, path)
             _sync(self.directory)
@@ -83,6 +83,14 @@ class AudioSpool:
         origin = recording.origin
         location, identity = self.add(f"{origin.path}@{origin.offset}", [recording.embedded])
         return replace(recording, location=location, embedded=b"", identity=str(identity))
+
+    def answered(self, location: str) -> None:
+        """The document of this entry is admitted or refused: if the ledger does not know the entry by now, nobody needs it. The
+        next sweep leaves it all the same, as it may have asked the ledger before."""
+        with self._lock:
+            name = location.removeprefix(PREFIX)
+            if name in self._fresh:
+                self._fresh[name] = 1
 
     def path_of(self, location: str) -> str:
         """Of an entry, by its location."""
@@ -107,14 +115,14 @@ class AudioSpool:
         for location in self.locations():
             name = location.removeprefix(PREFIX)
             with self._lock:
+                sweeps = self._fresh.pop(name, 0)
                 if location in known:
-                    self._fresh.pop(name, None)
-                elif name in self._fresh:
-                    self._fresh[name] += 1
-                is_kept = location in known or self._fresh.get(name, _FRESH_SWEEPS) < _FRESH_SWEEPS
-            if not is_kept:
-                self.remove(location)
-                removed += 1
+                    continue
+                if sweeps:
+                    self._fresh[name] = sweeps - 1
+                else:
+                    self.remove(location)
+                    removed += 1
         return removed
 
     def clear_unfinished(self) -> None:

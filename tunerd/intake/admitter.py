@@ -3,7 +3,7 @@ While a batch becomes durable the next one is read and mapped. file_reader.py ha
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -123,7 +123,18 @@ class Admitter:
         """Step 4 ends: it is durable. While the ledger cannot be written it is submitted again."""
         first = iter((submitted.durable,))
         admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(submitted.admission, self._clock.now()))
+        for location in _spooled_by(submitted.made):
+            self.runtime.shared.spool.answered(location)
         self._on_admitted(submitted, admitted)
+
+
+def _spooled_by(made: Sequence[Made]) -> Iterator[str]:
+    """Where audio of these documents is in the spool."""
+    for document, mapped in made:
+        if isinstance(document, Document):
+            yield from (one.location for one in document.spooled.values())
+        if mapped.recording is not None and mapped.recording.location is not None:
+            yield mapped.recording.location
 
 
 class FileBatches:
