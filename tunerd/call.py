@@ -94,6 +94,11 @@ class Document:
     is_element: bool = False
     """It stood in a list of another document (`documents:`), or comes from the ledger: it is not taken apart again."""
 
+    @property
+    def kept(self) -> bytes | None:
+        """What can be mapped again without the file: nothing where audio was taken out."""
+        return None if self.spooled else self.raw
+
 
 @record
 class Refusal:

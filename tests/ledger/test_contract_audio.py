@@ -365,3 +365,24 @@ async def test_a_file_is_disposable_when_the_audio_of_its_calls_is_uploaded(ledg
     assert await ledger.disposable("agent", to_the_end=True) == ()
     await ledger.dismiss([claimed.row], NOW)
     assert [mark.path for mark in await ledger.disposable("agent", to_the_end=True)] == [call.origin.path]
+
+
+async def test_audio_in_the_spool_is_known_while_somebody_may_need_it(ledger: Ledger) -> None:
+    """A free recording, and a call whose audio may still be uploaded. Not once Tuner has the call and its audio failed, and not
+    after an operator dismissed the call."""
+    entries = [f"embedded:{name}" for name in ("free", "sent", "dismissed", "waits")]
+    for name in ("sent", "dismissed", "waits"):
+        await put(ledger, replace(waiting(name, egress(name)), audio=PLAN))
+    for name, entry in zip(("free", "sent", "dismissed", "waits"), entries, strict=True):
+        await bring(ledger, recording(entry, key=name, path=f"/audio/{name}.json"))
+    assert set(await ledger.known_locations([*entries, "embedded:nobody"])) == set(entries)
+    audio = replace(READY, location="embedded:sent")
+    claim = await ledger.claim("tuner", FORM, freeze, NOW, only=(await the(ledger, "sent")).row, audio=audio)
+    assert claim.claimed is not None
+    assert "embedded:sent" in await ledger.known_locations(entries)
+    await ledger.settle(claim.claimed.row, replace(SENT, audio=LOST), NOW)
+    row = (await the(ledger, "dismissed")).row
+    await ledger.audio_unusable(row, AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail="no audio"), NOW)
+    assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:dismissed", "embedded:waits"}
+    await ledger.dismiss([row], NOW)
+    assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:waits"}

@@ -221,7 +221,7 @@ class FileQueries(Protocol):
         ...
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
-        """Those of these locations at which a recording, or the audio of a call, is."""
+        """Those of these locations in the spool at which audio of a recording or a call is that may still be uploaded."""
         ...
 
     async def note_files(self, notes: Mapping[str, str]) -> None:

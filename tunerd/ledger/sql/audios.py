@@ -27,8 +27,13 @@ UNSEEN: Final = (
 """Audio that was not looked at yet."""
 LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
 """At a start: `after_upload` is still to be carried out."""
-HAS_SPOOLED: Final = "SELECT 1 FROM audio WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
-"""Whether a call has this entry of the spool."""
+MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio = 'failed')"
+"""Of a call: not if Tuner has it and its audio failed, as Tuner names a target only once; nor if an operator dismissed it."""
+HAS_SPOOLED: Final = (
+    "SELECT 1 FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.location LIKE 'embedded:%' "
+    f"AND {MAY_UPLOAD} LIMIT 1"
+)
+"""Whether a call has this entry of the spool, and may still need it."""
 RIVAL: Final = (
     "SELECT coalesce(c.call_id, c.path) FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.identity IN (?, '') "
     "AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"
@@ -56,7 +61,7 @@ class Audios:
         self._ask(PUT, AUDIO.values(audio))
 
     def has_spooled(self, location: str) -> bool:
-        """Whether some call has the audio at this location in the spool."""
+        """Whether some call has the audio at this location in the spool, and may still need it."""
         return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
 
     def rival(self, row: int, location: str, identity: str) -> str | None:
