@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -21,21 +22,29 @@ QUIET_S: Final = 15.0
 DOUBTFUL_S: Final = 60.0
 """...that is empty, no audio, or not finished by its own header: its writer may still be at work."""
 _MOST_OF_A_NAME: Final = 1000
+_THREADS: Final = 8
 
 
 class LocalPlace:
     """See AudioPlace."""
 
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "tunerd-audio")
+        """Of its own: a hung mount keeps them for ever, and in the loop's threads the hosts of destinations are resolved."""
+
     async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
-        return await asyncio.to_thread(_look, stored_location(location).path, plan, identity, now)
+        path = stored_location(location).path
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _look, path, plan, identity, now)
 
     def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
-        return LocalAudio(AudioDirectories(plan.files), stored_location(location).path, FileIdentity.parse(identity))
+        path = stored_location(location).path
+        return LocalAudio(AudioDirectories(plan.files), path, FileIdentity.parse(identity), self._threads)
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
         if plan.after_upload is AfterUpload.KEEP:
             return ""
-        return await asyncio.to_thread(_dispose, stored_location(location).path, plan, FileIdentity.parse(identity))
+        path, known = stored_location(location).path, FileIdentity.parse(identity)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _dispose, path, plan, known)
 
 
 def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:

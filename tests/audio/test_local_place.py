@@ -1,0 +1,53 @@
+"""audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.audio import made
+from tunerd.audio.audio_bytes import AudioPlace, Settled
+from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.spool import AudioSpool
+from tunerd.audio.spool_place import SpoolPlace
+from tunerd.call import AfterUpload, AudioPlan, Publish
+from tunerd.location import file_location
+
+
+@pytest.fixture
+async def busy_threads() -> AsyncIterator[None]:
+    """The threads of the event loop, in which host names are resolved, have all something to do until the end."""
+    over, threads = threading.Event(), ThreadPoolExecutor(1)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads)
+    loop.run_in_executor(None, over.wait)
+    yield
+    over.set()
+
+
+def plan_for(directory: Path, after_upload: AfterUpload = AfterUpload.KEEP) -> AudioPlan:
+    return AudioPlan(publish=Publish.UPLOAD, files=(str(directory),), after_upload=after_upload, move_to="done")
+
+
+@pytest.mark.usefixtures("busy_threads")
+@pytest.mark.parametrize("is_spooled", [False, True])
+async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool) -> None:
+    """Looking at audio, reading and removing it takes no thread of the loop: a hung mount of recordings must not keep calls
+    without audio from finding the destination's host."""
+    content, path = made.wav(), tmp_path / "a.wav"
+    path.write_bytes(content)
+    spool = AudioSpool(str(tmp_path / "spool"), 1_000_000)
+    place: AudioPlace = SpoolPlace(spool) if is_spooled else LocalPlace()
+    location = spool.add("/calls/a.json", [content])[0] if is_spooled else file_location(str(path)).text
+    plan = plan_for(tmp_path, AfterUpload.DELETE)
+    async with asyncio.timeout(10):
+        looked = await place.look(location, plan, "", time.time() + 100)
+        assert isinstance(looked, Settled)
+        audio = place.bytes_of(location, plan, looked.identity)
+        assert await audio.size() == len(content)
+        assert b"".join([chunk async for chunk in audio.chunks()]) == content
+        assert await place.dispose(location, plan, looked.identity) == ""
