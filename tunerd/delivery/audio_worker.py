@@ -91,7 +91,7 @@ class AudioWorker(Worker):
             pool.audio.parking.wake_next()
             return await self._serve(pending)
         finally:
-            pool.audio.busy.discard(pending.row)
+            pool.audio.leave(pending.row)
 
     async def _serve(self, pending: PendingAudio) -> float | None:
         form = self._pool.key.form

@@ -4,7 +4,6 @@ uploaded or failed. How it begins is said in locate_audio.py.
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Final
 
 from tunerd.call import AfterUpload, AudioState, Refusal, State
 from tunerd.ledger import (
@@ -24,10 +23,6 @@ from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import AudioReason, FailReason
 
-_WINDOW: Final = 64
-"""Due calls that are looked at for one that nobody is busy with."""
-
-
 # Before the call is sent.
 
 
@@ -35,12 +30,13 @@ def next_pending(
     store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
 ) -> tuple[PendingAudio | None, float | None]:
     """See AudioPath.next_audio."""
-    for number in store.audios.due(destination, now, _WINDOW + len(busy)):
-        row = None if number in busy else store.calls.get(number)
-        audio = None if row is None or row.agent in not_agents else store.audios.get(number)
-        if row is not None and audio is not None:
-            return _pending(row, audio), None
-    return None, store.audios.next_due(destination)
+    agents = store.due.agents.get(destination, set()).difference(not_agents) if not_agents else None
+    found = store.audios.next_due(destination, busy, agents)
+    if found is None:
+        return None, None
+    due_at, number = found
+    row, audio = store.calls.get(number), store.audios.get(number)
+    return (_pending(row, audio), None) if due_at <= now and row is not None and audio is not None else (None, due_at)
 
 
 def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:
