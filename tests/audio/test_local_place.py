@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.audio import made
-from tunerd.audio.audio_bytes import AudioPlace, Settled
+from tunerd.audio.audio_bytes import AudioPlace, Settled, Unsettled
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
@@ -51,3 +51,36 @@ async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool)
         assert await audio.size() == len(content)
         assert b"".join([chunk async for chunk in audio.chunks()]) == content
         assert await place.dispose(location, plan, looked.identity) == ""
+
+
+async def look(path: Path, now: float) -> Settled | Unsettled:
+    return await LocalPlace().look(file_location(str(path)).text, plan_for(path.parent), "", now)
+
+
+async def test_a_clock_that_is_behind_settles_nothing(tmp_path: Path) -> None:
+    """A file whose time lies a little ahead (another machine's clock) was just written; one of next year is not waited for."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    at = path.stat().st_mtime
+    assert isinstance(await look(path, at - 30), Unsettled)
+    assert isinstance(await look(path, at - 365 * 86_400), Settled)
+
+
+async def test_a_file_that_somebody_writes_is_not_settled(tmp_path: Path) -> None:
+    """A caller on hold leaves gaps. It is settled when its writer has closed it, or has written nothing for a minute."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    now = path.stat().st_mtime + 30
+    with path.open("ab"):
+        assert isinstance(await look(path, now), Unsettled)
+        assert isinstance(await look(path, now + 40), Settled)
+    assert isinstance(await look(path, now), Settled)
+
+
+async def test_a_wav_longer_than_its_header_says_may_still_grow(tmp_path: Path) -> None:
+    """Its writer corrects the sizes at the end; one that never does is taken after a minute."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav() + b"\1\2" * 400)
+    written_at = path.stat().st_mtime
+    assert isinstance(await look(path, written_at + 30), Unsettled)
+    assert isinstance(await look(path, written_at + 70), Settled)

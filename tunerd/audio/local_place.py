@@ -14,13 +14,16 @@ from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
 from tunerd.location import stored_location
 from tunerd.source_tree import SourceTree
+from tunerd.writers import Writers
 
 WHOLE_S: Final = 1.0
 """How long a file has to be unchanged that is whole by its own header."""
 QUIET_S: Final = 15.0
 """...that has a format whose header does not say how long it is."""
 DOUBTFUL_S: Final = 60.0
-"""...that is empty, no audio, or not finished by its own header: its writer may still be at work."""
+"""...that is empty, no audio, not finished by its own header, or open for writing: its writer may still be at work."""
+_AHEAD_S: Final = 3600.0
+"""How far a file's time may lie ahead, written by a clock that differs: one farther ahead says nothing about its writer."""
 _MOST_OF_A_NAME: Final = 1000
 _THREADS: Final = 8
 
@@ -56,13 +59,13 @@ def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Un
         except AudioChanged:
             return Unsettled(again_in_s=WHOLE_S, why=f"{path} is being written")
         except AudioUnreadable:
-            if 0 <= unchanged_s < DOUBTFUL_S:
+            if -_AHEAD_S < unchanged_s < DOUBTFUL_S:
                 return _later(path, DOUBTFUL_S - unchanged_s)
             raise
         needed_s = WHOLE_S if header.announced_bytes is not None else QUIET_S
-        if header.is_unfinished(audio.identity.size):
+        if header.is_unfinished(audio.identity.size) or Writers().has_writer(audio.fd, path):
             needed_s = DOUBTFUL_S
-        if expected is None and 0 <= unchanged_s < needed_s:
+        if expected is None and -_AHEAD_S < unchanged_s < needed_s:
             return _later(path, needed_s - unchanged_s)
         return Settled(
             identity=str(audio.identity),
