@@ -15,6 +15,7 @@ from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
 from tunerd.call import AfterUpload, AudioPlan, Publish
+from tunerd.file_identity import FileIdentity
 from tunerd.location import file_location
 
 
@@ -84,3 +85,19 @@ async def test_a_wav_longer_than_its_header_says_may_still_grow(tmp_path: Path) 
     written_at = path.stat().st_mtime
     assert isinstance(await look(path, written_at + 30), Unsettled)
     assert isinstance(await look(path, written_at + 70), Settled)
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: AfterUpload, *, is_taken: bool) -> None:
+    """The file was set aside and nothing more: the next start carries out the rest, also if its name is another file's by now."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(content := made.wav())
+    identity = FileIdentity.of(path.stat())
+    path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
+    if is_taken:
+        path.write_bytes(b"another call")
+    assert await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) == ""
+    assert not list(tmp_path.glob(".tunerd-*"))
+    assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
+    assert path.exists() == is_taken

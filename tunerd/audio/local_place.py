@@ -13,7 +13,6 @@ from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
 from tunerd.location import stored_location
-from tunerd.source_tree import SourceTree
 from tunerd.writers import Writers
 
 WHOLE_S: Final = 1.0
@@ -82,9 +81,12 @@ def _later(path: str, left_s: float) -> Unsettled:
 def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
     """The file is first moved out of its writers' reach, and looked at again there: what is not the uploaded one is put back."""
     try:
-        with _same_file(path, plan, identity) as (folder, name):
+        with _folder_of(path, plan) as (folder, name):
             aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
-            os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            if not os.access(aside, os.F_OK, dir_fd=folder):  # else a process that was killed here has left it
+                with AudioDirectories(plan.files).opened(path, identity):
+                    pass
+                os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
             at = os.stat(aside, dir_fd=folder, follow_symlinks=False)
             try:
                 if (at.st_dev, at.st_ino, at.st_size) != (identity.device, identity.inode, identity.size):
@@ -109,15 +111,18 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
 
 
 @contextmanager
-def _same_file(path: str, plan: AudioPlan, identity: FileIdentity) -> Iterator[tuple[int, str]]:
-    """The descriptor of the file's directory, and its name there. Raises what opening raises, and OSError."""
-    with AudioDirectories(plan.files).opened(path, identity):
-        pass
-    root = max((root for root in plan.files if path.startswith(root.rstrip("/") + "/")), key=len)
-    directory, name = os.path.split(os.path.relpath(path, root))
+def _folder_of(path: str, plan: AudioPlan) -> Iterator[tuple[int, str]]:
+    """The descriptor of the file's directory, and its name there. Raises AudioUnreadable and OSError."""
+    directories = AudioDirectories(plan.files)
+    tree, relative = directories.place(path)
+    directory, name = os.path.split(relative)
     with ExitStack() as stack:
-        inside = stack.enter_context(SourceTree(root).opened())
-        yield stack.enter_context(inside.folder(directory)), name
+        inside = stack.enter_context(directories.opened_root(tree))
+        try:
+            folder = stack.enter_context(inside.folder(directory))
+        except FileNotFoundError:
+            raise AudioMissing(f"there is no directory of {path}") from None
+        yield folder, name
 
 
 def _move(folder: int, aside: str, directory: str, name: str) -> None:
