@@ -1,6 +1,8 @@
 """audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.audio import made
+from tests.real_parts import needs_strace
 from tunerd.audio.audio_bytes import AudioPlace, Settled, Unsettled
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
@@ -101,3 +104,41 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
     assert not list(tmp_path.glob(".tunerd-*"))
     assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
     assert path.exists() == is_taken
+
+
+_DISPOSE = """
+import asyncio, sys
+from tests.audio.test_local_place import MOVE, dispose_of
+print(asyncio.run(dispose_of(sys.argv[1], MOVE)))
+"""
+MOVE = AfterUpload.MOVE_TO
+
+
+async def dispose_of(path: str, after: AfterUpload) -> str:
+    identity = str(FileIdentity.of(Path(path).stat()))
+    return await LocalPlace().dispose(file_location(path).text, plan_for(Path(path).parent, after), identity)
+
+
+@needs_strace
+def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
+    """FAT, CIFS and some of FUSE have none: the file is moved all the same, and never over another one."""
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "a.wav").write_bytes(b"another call")
+    path = tmp_path / "a.wav"
+    path.write_bytes(content := made.wav())
+    strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(tmp_path / "calls"),
+        "-e",
+        "trace=link,linkat",
+        "-e",
+        "inject=link,linkat:error=EPERM",
+    ]
+    done = subprocess.run([*strace, sys.executable, "-c", _DISPOSE, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    assert "EPERM" in (tmp_path / "calls").read_text()
+    assert {one.name: one.read_bytes() for one in tmp_path.glob("done/*")} == {"a.wav": b"another call", "1-a.wav": content}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["calls", "done"]

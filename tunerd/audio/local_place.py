@@ -23,6 +23,8 @@ DOUBTFUL_S: Final = 60.0
 """...that is empty, no audio, not finished by its own header, or open for writing: its writer may still be at work."""
 _AHEAD_S: Final = 3600.0
 """How far a file's time may lie ahead, written by a clock that differs: one farther ahead says nothing about its writer."""
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links answer."""
 _MOST_OF_A_NAME: Final = 1000
 _THREADS: Final = 8
 
@@ -96,8 +98,7 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
                 else:
                     _move(folder, aside, os.path.join(os.path.dirname(path), plan.move_to), name)
             except (OSError, AudioChanged):
-                os.link(aside, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                os.unlink(aside, dir_fd=folder)
+                _rename_to_free(aside, name, folder, folder)
                 raise
     except AudioMissing:
         return ""
@@ -133,11 +134,24 @@ def _move(folder: int, aside: str, directory: str, name: str) -> None:
         for number in range(_MOST_OF_A_NAME):
             place = name if number == 0 else f"{number}-{name}"
             try:
-                os.link(aside, place, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+                _rename_to_free(aside, place, folder, target)
             except FileExistsError:
                 continue
-            os.unlink(aside, dir_fd=folder)
             return
     finally:
         os.close(target)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _rename_to_free(name: str, new: str, folder: int, target: int) -> None:
+    """Rename, never over another file. Raises OSError."""
+    try:
+        os.link(name, new, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if os.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from None
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=target)
+    else:
+        os.unlink(name, dir_fd=folder)
