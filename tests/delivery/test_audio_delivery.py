@@ -27,7 +27,7 @@ from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import CallFailed, CallSent, PauseBegan
+from tunerd.events import CallFailed, CallSent, PauseBegan, PauseEnded
 from tunerd.ledger import Admission, Filter, StoredCall
 from tunerd.location import LocationKind, file_location
 from tunerd.mapping.forms import freeze_body
@@ -288,6 +288,21 @@ async def test_audio_larger_than_the_storage_takes(tmp_path: Path) -> None:
         call = await stage.stored("second")
         assert (call.state, call.reason) == (State.FAILED, "audio_too_large")
         assert len(stage.tuner.received) == 1
+
+
+async def test_a_paused_agent_is_tried_with_one_call_until_tuner_takes_it(tmp_path: Path) -> None:
+    """As calls without audio: one call each half minute, and the pause ends with the first that is taken."""
+    async with staged(tmp_path, Faults(forbid_agents=("support-bot",))) as stage:
+        for number in range(6):
+            await stage.call(f"c{number}", stage.record(f"{number}.wav"))
+        await stage.pass_until(PauseBegan, step_s=1.0)
+        asked = len(stage.tuner.received)
+        for _ in range(4):
+            await stage.clock.advance(31)
+        assert 1 <= len(stage.tuner.received) - asked <= 4
+        stage.tuner.faults = Faults()
+        await stage.pass_until(PauseEnded)
+        await stage.pass_until(AudioUploaded, 6)
 
 
 async def test_a_key_of_the_other_form_holds_the_call(tmp_path: Path) -> None:

@@ -112,10 +112,24 @@ async def test_the_next_audio_is_the_one_that_is_due_first_and_that_nobody_is_bu
     assert [first.call_id, second.call_id] == ["a", "b"]
     await ledger.audio_later(first.row, NOW + 5, "still being written")
     await ledger.audio_later(second.row, NOW + 9, "still being written")
-    assert await ledger.next_audio("tuner", NOW, (), {"other"}) == (None, NOW)
+    assert await ledger.next_audio("tuner", NOW, (), {"other"}) == (None, NOW + 5)
     again, _ = await ledger.next_audio("tuner", NOW + 5, (), {"other"})
     assert again is not None
     assert again.call_id == "a"
+
+
+async def test_many_calls_of_a_paused_agent_hide_no_other_agent(ledger: Ledger) -> None:
+    """However many of them came first, the other agent's call is found, and when it is due; alone they are nothing to wait for."""
+    paused = [replace(local(str(number), location=f"file:///rec/{number}.wav"), agent="paused") for number in range(100)]
+    await put(ledger, *paused)
+    assert await ledger.next_audio("tuner", NOW, (), {"paused"}) == (None, None)
+    await put(ledger, local("y"))
+    found, _ = await ledger.next_audio("tuner", NOW, (), {"paused"})
+    assert found is not None
+    assert found.call_id == "y"
+    assert await ledger.next_audio("tuner", NOW, {found.row}, {"paused"}) == (None, None)
+    await ledger.audio_later(found.row, NOW + 5, "still being written")
+    assert await ledger.next_audio("tuner", NOW, (), {"paused"}) == (None, NOW + 5)
 
 
 async def test_a_target_is_kept_until_the_upload_ends_and_then_erased(ledger: Ledger) -> None:

@@ -19,7 +19,7 @@ from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.upload_target import BadTarget, read_target, refuse_target
-from tunerd.delivery.worker import Settling, Worker
+from tunerd.delivery.worker import LOOK_AGAIN_S, Settling, Worker
 from tunerd.ledger import (
     AudioEnded,
     Delivered,
@@ -91,7 +91,7 @@ class AudioWorker(Worker):
             pool.audio.parking.wake_next()
             return await self._serve(pending)
         finally:
-            pool.audio.busy.discard(pending.row)
+            pool.audio.leave(pending.row)
 
     async def _serve(self, pending: PendingAudio) -> float | None:
         form = self._pool.key.form
@@ -178,10 +178,14 @@ class AudioWorker(Worker):
             self._give_back()
             raise
         self._tell_failed(claim.failed)
-        self.claimed = claim.claimed
         if claim.claimed is None:
             self._give_back()
             return None
+        if not pool.pacing.pauses.takes_agent(claim.claimed.agent, now):
+            self._give_back()
+            await self._ledger.release(claim.claimed.row, now)
+            return now + LOOK_AGAIN_S
+        self.claimed = claim.claimed
         settlement = await self._post(prepared)
         await self._see_settled()
         if isinstance(settlement, Delivered):

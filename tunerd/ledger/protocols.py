@@ -151,7 +151,7 @@ class AudioPath(Protocol):
         ...
 
     async def upload(self, row: int) -> AudioUpload | None:
-        """The same of one call. Raises LedgerUnavailable."""
+        """The same of one call; patiently."""
         ...
 
     def upload_tried(self, row: int, detail: str) -> Awaitable[None]:

@@ -24,8 +24,6 @@ from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import AudioReason, FailReason
 
-_WINDOW: Final = 64
-"""Due calls that are looked at for one that nobody is busy with."""
 _TOOK_NOTHING: Final = 503
 """Of all answers but "too many requests" only this one says plainly that Tuner did not take the call."""
 
@@ -37,12 +35,13 @@ def next_pending(
     store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
 ) -> tuple[PendingAudio | None, float | None]:
     """See AudioPath.next_audio."""
-    for number in store.audios.due(destination, now, _WINDOW + len(busy)):
-        row = None if number in busy else store.calls.get(number)
-        audio = None if row is None or row.agent in not_agents else store.audios.get(number)
-        if row is not None and audio is not None:
-            return _pending(row, audio), None
-    return None, store.audios.next_due(destination)
+    agents = store.due.agents.get(destination, set()).difference(not_agents) if not_agents else None
+    found = store.audios.next_due(destination, busy, agents)
+    if found is None:
+        return None, None
+    due_at, number = found
+    row, audio = store.calls.get(number), store.audios.get(number)
+    return (_pending(row, audio), None) if due_at <= now and row is not None and audio is not None else (None, due_at)
 
 
 def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:

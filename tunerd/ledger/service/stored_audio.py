@@ -58,7 +58,7 @@ class StoredAudio:
         return await self._do(audio_life.uploads)
 
     async def upload(self, row: int) -> AudioUpload | None:
-        return await self._do(lambda store: audio_life.upload_of(store, row))
+        return await self._do_patiently(lambda store: audio_life.upload_of(store, row))
 
     def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
         return self._submit_patient(lambda store: audio_life.tried(store, row, detail))

@@ -1,6 +1,6 @@
 """Table audio: the audio of calls that tunerd uploads, and which of those calls is next. Their state is in table call."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from tunerd.ledger.rows import KeptAudio
@@ -13,9 +13,8 @@ _DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
 OF_CALL: Final = f"SELECT {AUDIO.listed} FROM audio WHERE row = ?"
 PUT: Final = AUDIO.upsert
 DELETE: Final = "DELETE FROM audio WHERE row = ?"
-DUE: Final = f"SELECT row FROM call WHERE {_DUE} = ? AND due_at <= ? ORDER BY due_at, row LIMIT ?"
-"""Calls that wait for a slot, and for nothing else."""
-NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
+DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT ?"
+DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
 FIRST_DUE: Final = f"SELECT row, admitted_at FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT 1"
 """For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
 UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
@@ -72,13 +71,17 @@ class Audios:
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))
 
-    def due(self, destination: str, now: float, limit: int) -> Sequence[int]:
-        """Rows of calls that are due and whose audio is pending, the earliest first."""
-        return [row for (row,) in self._ask(DUE, (destination, now, limit))]
-
-    def next_due(self, destination: str) -> float | None:
-        found = self._ask(NEXT_DUE, (destination,)).fetchone()
-        return None if found is None else found[0]
+    def next_due(
+        self, destination: str, busy: Collection[int], agents: Collection[str] | None = None
+    ) -> tuple[float, int] | None:
+        """When the call is due that is due first and whose audio is pending, and its row; none of `busy`. `agents`: of these
+        alone (the others are paused, and may have thousands of due calls, so that these are asked one by one)."""
+        limit = len(busy) + 1
+        if agents is None:
+            found = list(self._ask(DUE, (destination, limit)))
+        else:
+            found = [one for agent in agents for one in self._ask(DUE_OF_AGENT, (destination, agent, limit))]
+        return min(((due_at, row) for due_at, row in found if row not in busy), default=None)
 
     def first_due(self, destination: str) -> tuple[int, float] | None:
         """Row and admission."""

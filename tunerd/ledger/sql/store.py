@@ -209,7 +209,8 @@ class Store:
         found = {destination: [self.due.next_due(destination, frozenset())] for destination in self.due.agents}
         if self.tally.audio[AudioState.PENDING]:
             for destination, times in found.items():
-                times.append(self.audios.next_due(destination))
+                if (first := self.audios.next_due(destination, ())) is not None:
+                    times.append(first[0])
         earliest = {name: min((at for at in times if at is not None), default=None) for name, times in found.items()}
         return {destination: at for destination, at in earliest.items() if at is not None}
 
