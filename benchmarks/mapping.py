@@ -18,6 +18,7 @@ from tunerd.call import Document, Origin, UrlStrategy
 from tunerd.config import Destination, Source, UrlRule
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.mapping import SourceMapping, compile_source, presets
+from tunerd.mapping.manifest_facts import ManifestFacts
 from tunerd.yaml_location import Node, YamlLocation
 
 ROUNDS = 60
@@ -128,4 +129,4 @@ def _home_made() -> SourceMapping:
 
 
 def _compiled(source: Source) -> SourceMapping:
-    return compile_source(source, _DESTINATION, manifests={}, environ={})
+    return compile_source(source, _DESTINATION, manifests={"elevenlabs-audio": ManifestFacts(has_start=False)}, environ={})

@@ -5,6 +5,7 @@ import sqlite3
 import tempfile
 import time
 from pathlib import Path
+from typing import Never
 
 import aiohttp
 
@@ -57,7 +58,7 @@ async def _ask(ledger: SqliteLedger, rows: int) -> list[str]:
         version="1", config_file="/etc/tunerd/config.yaml", started_at=time.time(), ready=True, last_hour=LastHour(time.time)
     )
     status = StatusReport(ledger, facts, time.time, destinations=lambda: [destination("tuner")], sources=lambda: [source()])
-    calls = CallOrders(ledger, dict, _nothing, time.time)
+    calls = CallOrders(ledger, dict, _nothing, time.time, _nothing)
     admin = AdminService(status, calls, LedgerPauses(ledger, time.time))
     site = Site(admin, SiteSettings(version="1", hosts=tuple, token_file=lambda: None, is_on_loopback=lambda: True))
     server = HttpServer(site.routes(), middlewares=[site.middleware])
@@ -96,5 +97,5 @@ async def _lag(ended: asyncio.Event) -> float:
     return most * 1000
 
 
-def _nothing(source: str, path: str, offset: int) -> None:
-    raise FileNotFoundError(path)
+def _nothing(*_: object) -> Never:
+    raise FileNotFoundError

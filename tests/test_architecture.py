@@ -55,6 +55,7 @@ PURE = (
     "tunerd.audio.header",
     "tunerd.file_identity",
     "tunerd.file_pattern",
+    "tunerd.writers",
 )
 IMPURE_LIBRARIES = {
     "asyncio", "aiohttp", "watchdog", "sqlite3", "time", "random", "logging", "socket", "threading", "subprocess",
@@ -80,6 +81,7 @@ CORE = {
     "tunerd.filesystem",
     "tunerd.file_identity",
     "tunerd.file_pattern",
+    "tunerd.writers",
     "tunerd.source_tree",
 }
 MAY_IMPORT = {

@@ -179,7 +179,7 @@ async def _serve_operators(
     """The control socket, and where they are configured HTTP with metrics and probes, and the status page."""
     config = runtime.config
     observers.metrics.add_gauges(status)
-    calls = CallOrders(runtime.ledger, lambda: runtime.mappings, runtime.read_again, runtime.now)
+    calls = CallOrders(runtime.ledger, lambda: runtime.mappings, runtime.read_again, runtime.now, runtime.spool.keep)
     daemon = DaemonOrders(reload=reload_now, rescan=runtime.intake.look,
                           configuration=lambda: configuration_document(runtime, environ),
                           activity=ActivityReport(observers.activity))  # fmt: skip

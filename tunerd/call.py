@@ -10,6 +10,7 @@ from dataclasses import field, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from tunerd.file_pattern import FILES
 from tunerd.outcome import FailReason
 from tunerd.record import positional_record, record
 
@@ -93,6 +94,11 @@ class Document:
     is_element: bool = False
     """It stood in a list of another document (`documents:`), or comes from the ledger: it is not taken apart again."""
 
+    @property
+    def kept(self) -> bytes | None:
+        """What can be mapped again without the file: nothing where audio was taken out."""
+        return None if self.spooled else self.raw
+
 
 @record
 class Refusal:
@@ -159,7 +165,8 @@ class Choice(StrEnum):
     LONGEST = "longest"
     """These three after the wait, of all recordings to which no other call is nearer."""
     ONLY = "only"
-    """None of several: after the wait the only one, and only if the call is the only one near it (strategy `nearest:`)."""
+    """None of several: after the wait the only one, and only if the call is the only one near it (strategy `nearest:`, and
+    `file:` with `within:`)."""
 
 
 @record
@@ -170,7 +177,7 @@ class ManifestStrategy:
     """Name of the manifest source."""
     key: str | None
     """Trimmed text; None (also for empty) matches nothing: the strategy answers "absent". Of ONLY it is compared with the `match`
-    of recordings."""
+    of recordings, which of files is their name."""
     within_s: float | None
     """|start of recording - start of call| at most; None = `within: any`."""
     wait_s: float
@@ -182,7 +189,8 @@ class ManifestStrategy:
     @property
     def looks_for(self) -> str:
         """The key or the values, for whoever may see the document."""
-        return f"same {(self.key or '')[1:]}" if self.choice is Choice.ONLY else f"key {self.key}"
+        is_key = self.choice is not Choice.ONLY or self.source == FILES
+        return f"key {self.key}" if is_key else f"same {(self.key or '')[1:]}"
 
 
 Strategy: TypeAlias = UrlStrategy | ManifestStrategy

@@ -189,8 +189,10 @@ def _file(path: str, files: Sequence[str]) -> Location:
         raise BadLocation("is a directory, not a file")
     whole = "/" + posixpath.normpath(path).lstrip("/")
     if not any(whole.startswith(directory.rstrip("/") + "/") for directory in files):
-        say = "tunerd reads recordings only below the directories of `audio.files`"
-        raise BadLocation(f"is a file outside the directories that this source may read: {say}; add its directory there")
+        say = "tunerd reads recordings only below `in:` of its strategies `file`, and below the directories of `audio.files`"
+        raise BadLocation(
+            f"is a file outside the directories that this source may read: {say}; add its directory to `audio.files`"
+        )
     return file_location(whole)
 
 

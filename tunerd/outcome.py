@@ -16,7 +16,7 @@ class FailReason(StrEnum):
     UNREADABLE = "unreadable"
     """Not JSON, not UTF-8, too deep, or never completed."""
     TOO_LARGE = "too_large"
-    """Longer than `max_document`."""
+    """Longer than `max_document`, or its audio is larger than `ledger.max_spool`."""
     UNMAPPABLE = "unmappable"
     """A rule of a required field failed or gave nothing."""
     INVALID = "invalid"

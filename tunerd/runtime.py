@@ -64,6 +64,7 @@ class Runtime:
     ledger: SqliteLedger
     intake: Intake
     delivery: DeliveryService
+    spool: AudioSpool
     facts: Facts
     emit: Emit
     now: Callable[[], float]
@@ -77,7 +78,9 @@ class Runtime:
         if settings is not None and settings.documents is not None:
             return self._element(settings, path, offset)
         root = settings.path if settings is not None else None
-        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root)
+        spool = self.spool if settings is not None and settings.holds_audio else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=self.now(), root=root, spool=spool)
+        self._let_go(found)
         stores = settings is None or settings.stores_documents
         return found if stores or isinstance(found, Document) else found.without_text()
 
@@ -85,12 +88,19 @@ class Runtime:
         """A document that stands in the list of another one, as it is now. Raises OSError, and ValueError where it is gone."""
         mapping = self.mappings[source.name]
         limit, now = source.max_document_bytes, self.now()
-        reads = read_documents(path, source.format, limit, source=source.name, settled_at=now, root=source.path)
+        spool = self.spool if source.holds_audio else None
+        reads = read_documents(path, source.format, limit, source=source.name, settled_at=now, root=source.path, spool=spool)
         found = (each for one in reads for each in (mapping.elements(one) if isinstance(one, Document) else [one]))
         element = next((one for one in found if one.origin.offset == offset), None)
         if element is None:
             raise ValueError("it holds no such document any more")
+        self._let_go(element)
         return element if source.stores_documents or isinstance(element, Document) else element.without_text()
+
+    def _let_go(self, found: Document | RefusedDocument) -> None:
+        """Audio of a place that was read again stays in the spool if the order brings it into the ledger within a minute."""
+        for one in found.spooled.values() if isinstance(found, Document) else ():
+            self.spool.answered(one.location)
 
 
 async def build_runtime(
@@ -120,8 +130,8 @@ async def build_runtime(
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
     facts = _facts(config, clock.now())
-    return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, facts=facts, emit=emit,
-                   now=clock.now)  # fmt: skip
+    return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, spool=spool,
+                   facts=facts, emit=emit, now=clock.now)  # fmt: skip
 
 
 def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:

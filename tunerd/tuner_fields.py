@@ -104,7 +104,7 @@ CALL_FIELDS: Final[Mapping[str, TunerField]] = {
     "transcript": TunerField(_K.TEXT, "The whole transcript as one text."),
     "sip_call_id": TunerField(_K.TEXT, "The id of the SIP dialog."),
     "recipient": TunerField(_K.TEXT, "Who was called."),
-    "recording_file_extension": TunerField(_K.TEXT, _UPLOAD),
+    "recording_file_extension": TunerField(_K.TEXT, "Asks for a target to upload the audio to: `audio:` sets it."),
     "collected_dynamic_variables": TunerField(_K.OBJECT, "An object."),
     "call_analysis": TunerField(_K.OBJECT, "An object."),
     "metadata": TunerField(_K.OBJECT, "An object of your own."),
@@ -169,8 +169,8 @@ CREATE_CALL_FIELDS: Final = frozenset(CALL_FIELDS)
 SEND_CALLS_FIELDS: Final = frozenset(field.send_calls for field in CALL_FIELDS.values() if field.send_calls)
 ONLY_CREATE_CALL: Final = frozenset(name for name, field in CALL_FIELDS.items() if not field.send_calls)
 """Fields of a call that a send-calls body has no place for."""
-RULE_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url"}
-"""What the rules of a `call:` may give."""
+RULE_FIELDS: Final = CREATE_CALL_FIELDS - {"recording_url", "recording_file_extension"}
+"""What the rules of a `call:` may give. The others follow from `recording:` and `audio:`."""
 OPTIONAL_FIELDS: Final = {name: field for name, field in CALL_FIELDS.items() if not field.required}
 KNOWN_NAMES: Final = frozenset(
     {*CALL_FIELDS, *SEND_CALLS_FIELDS, *ROW_FIELDS, *WORD_FIELDS, *TOOL_FIELDS, *NODE_FIELDS}

@@ -10,7 +10,8 @@ from tunerd.admin.answer_types import ConfigurationDocument
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.service import AdminService, DaemonOrders, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport
-from tunerd.call import Document, Form, Mapped, Origin, Refusal, RefusedDocument
+from tunerd.audio.spool import AudioSpool
+from tunerd.call import Document, Form, Mapped, Origin, Recording, Refusal, RefusedDocument
 from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.location import url_location
 from tunerd.ops.activity import Activity
@@ -69,13 +70,15 @@ class Bench:
         default_factory=lambda: Facts(version="1.2.3", config_file="/etc/tunerd/config.yaml", started_at=NOW - 60, ready=True)
     )
     now: float = NOW
+    spool: AudioSpool | None = None
+    """For audio that documents hold."""
 
     def __post_init__(self) -> None:
         self.activity = Activity(lambda: self.now, "stream-1")
         self.status = StatusReport(
             self.ledger, self.facts, lambda: self.now, destinations=lambda: self.destinations, sources=lambda: self.sources
         )
-        calls = CallOrders(self.ledger, self._rules, self._read, lambda: self.now)
+        calls = CallOrders(self.ledger, self._rules, self._read, lambda: self.now, self._keep_audio)
         daemon = DaemonOrders(reload=self._reload, rescan=lambda: 1, configuration=self._configuration,
                               activity=ActivityReport(self.activity))  # fmt: skip
         self.admin = AdminService(self.status, calls, LedgerPauses(self.ledger, lambda: self.now), daemon)
@@ -92,6 +95,10 @@ class Bench:
         if isinstance(found, OSError):
             raise found
         return found
+
+    def _keep_audio(self, recording: Recording) -> Recording:
+        assert self.spool is not None
+        return self.spool.keep(recording)
 
     async def _reload(self) -> Sequence[str]:
         return self.problems

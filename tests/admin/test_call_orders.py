@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from tests.admin.benches import Bench, Rules, refused, remade
 from tests.ops.parts import NOW
 from tunerd.admin.api import CallsOrder, DismissOrder, ForgetOrder, OrderRefused, RemapOrder, RetryOrder, StoryOrder
 from tunerd.admin.call_orders import ORDER_PAGE
+from tunerd.audio.spool import AudioSpool
 from tunerd.call import Document, Form, IgnoredDocument, ManifestStrategy, Mapped, Origin, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Delivered, Ended
 from tunerd.outcome import FailReason
@@ -58,6 +60,32 @@ async def test_rules_see_when_the_file_was_written(order: type[RetryOrder | Rema
     assert (await bench.ask(order(**FAILED))).done == {"due": 1}
     await bench.ask(RemapOrder(**ids("call-1")))
     assert seen == [1_700_000_000_123_456_789] * 2
+
+
+@pytest.mark.parametrize("order", [RetryOrder, RemapOrder])
+@pytest.mark.parametrize("has_room", [True, False])
+async def test_audio_in_a_document_that_is_mapped_again(
+    tmp_path: Path, order: type[RetryOrder | RemapOrder], has_room: bool
+) -> None:
+    """It gets into the spool before the ledger has its recording; without room nothing changes, and the report says why."""
+
+    def rule(document: Document) -> Mapped:
+        return Mapped(
+            recording=Recording(origin=document.origin, source="agent", key="room", location=None, embedded=b"RIFF audio")
+        )
+
+    spool = AudioSpool(str(tmp_path / "spool"), 100 if has_room else 5)
+    bench = Bench(rules={"agent": Rules(rule)}, spool=spool)
+    await bench.refuse(refused("/calls/a.json", document=b"{}"))
+    report = await bench.ask(order(**FAILED))
+    kept = bench.ledger.change(lambda store: store.recordings.free_near("agent", "room", 0))
+    if has_room:
+        assert (report.done, report.skipped) == ({"recording": 1, "dismissed": 1}, [])
+        assert [(one.location, bool(one.identity)) for one in kept] == [(spool.locations()[0], True)]
+        assert Path(spool.path_of(spool.locations()[0])).read_bytes() == b"RIFF audio"
+    else:
+        assert (report.done, list(kept), list(await states(bench))) == ({}, [], [None])
+        assert "ledger.max_spool" in report.skipped[0].what
 
 
 async def test_retry_reports_what_is_still_refused() -> None:

@@ -99,9 +99,11 @@ def test_remarks_before_the_format(remarks: list[tuple[bytes, int]], channels: i
     body += bytes(samples)
     whole = struct.pack("<4sI4s", b"RIFF", 4 + len(body), b"WAVE") + body
     found = read_header(whole[:HEAD_BYTES])
-    assert found == AudioHeader(AudioKind.WAV, channels, announced_bytes=len(whole))
+    assert found is not None
+    assert (found.kind, found.channels, found.announced_bytes) == (AudioKind.WAV, channels, len(whole))
     assert not found.is_unfinished(len(whole))
     assert samples == 0 or found.is_unfinished(len(whole) - 1)
+    assert found.is_unfinished(len(whole) + 2)
 
 
 @pytest.mark.parametrize("sizes", [0, 0xFFFF_FFFF])

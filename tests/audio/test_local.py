@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tunerd.audio.local import CHUNK_BYTES, AudioDirectories, LocalAudio
 from tunerd.file_identity import FileIdentity
 
 ROUNDS = 500
+THREADS = ThreadPoolExecutor(1)
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ def identity_of(path: Path) -> FileIdentity:
 
 
 async def read(root: Path, path: Path, identity: FileIdentity) -> bytes:
-    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity)
+    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, THREADS)
     found = b"".join([chunk async for chunk in audio.chunks()])
     assert len(found) == await audio.size()
     return found
@@ -209,7 +211,7 @@ async def test_a_file_that_was_changed_is_not_read(root: Path, change: Callable[
     path = root / "day" / "a.wav"
     identity = identity_of(path)
     change(path)
-    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity)
+    audio = LocalAudio(AudioDirectories([str(root)]), str(path), identity, THREADS)
     with pytest.raises(AudioChanged, match="a file of its own"):
         await audio.size()
     with pytest.raises(AudioChanged):
@@ -221,7 +223,7 @@ async def test_a_file_that_changes_while_it_is_read(root: Path, change: Callable
     """After the first chunk no byte of what stands there now is given."""
     path = root / "long.wav"
     path.write_bytes(whole := made.wav(seconds=60))
-    chunks = LocalAudio(AudioDirectories([str(root)]), str(path), identity_of(path)).chunks()
+    chunks = LocalAudio(AudioDirectories([str(root)]), str(path), identity_of(path), THREADS).chunks()
     assert await anext(chunks) == whole[:CHUNK_BYTES]
     change(path)
     with pytest.raises(AudioChanged):

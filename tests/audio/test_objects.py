@@ -130,6 +130,39 @@ async def test_a_storage_that_does_not_answer_is_worth_another_try(bucket: S3Sto
     assert found.value.may_pass
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_ACCESS_KEY_ID", "canary\n"),
+        ("AWS_SECRET_ACCESS_KEY", "canary\n"),
+        ("AWS_SESSION_TOKEN", "canary canary"),
+        ("AWS_REGION", "canary\n"),
+        ("AWS_ENDPOINT_URL", "canary:9000"),
+        ("AWS_ENDPOINT_URL", "http://canary:canary"),
+        ("AWS_ENDPOINT_URL", "http://"),
+        ("AWS_ENDPOINT_URL_S3", "canary canary"),
+    ],
+)
+async def test_a_variable_that_no_request_can_be_made_of(
+    bucket: S3Store, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """It is named, for signing and for reading alike, and never reaches the library, which would end the process."""
+    monkeypatch.setenv(name, value)
+    stores = ObjectStores(SystemClock())
+    for ask in (stores.sample, stores.look):
+        with pytest.raises(ObjectFault, match=f"{name} ") as found:
+            await ask(f"s3://{BUCKET}/a.wav", 3600)
+        assert found.value.kind is FaultKind.CREDENTIALS
+        assert "canary" not in str(found.value)
+
+
+async def test_a_panic_of_the_library_is_a_fault(bucket: S3Store) -> None:
+    """What its Rust code gives up on is no Exception in Python; it is a fault of this object's bucket all the same."""
+    with pytest.raises(ObjectFault, match="check AWS_ACCESS_KEY_ID") as found:
+        await ObjectStores(SystemClock()).look("s3://two words/a.wav", 16)
+    assert found.value.kind is FaultKind.CREDENTIALS
+
+
 async def test_an_object_is_streamed_to_the_storage_of_tuner(bucket: S3Store, tmp_path: Path) -> None:
     """`audio: upload` of an object: byte for byte, without a file; one that is not there yet is waited for."""
     content = wav(channels=2, seconds=30.0)

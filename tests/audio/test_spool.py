@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tunerd.audio.spool import AudioSpool, SpoolFull
+from tunerd.audio.spool import AudioSpool, EntryTooLarge, SpoolFull
 from tunerd.file_identity import FileIdentity
 
 
@@ -46,6 +46,16 @@ def test_a_full_spool_takes_nothing(spool: AudioSpool) -> None:
     spool.add("/calls/c.json", [bytes(600)])
 
 
+def test_what_an_empty_spool_could_not_hold(spool: AudioSpool) -> None:
+    """Audio of one document that is larger than the whole spool is told apart from a full spool, and leaves nothing behind."""
+    spool.add("/calls/a.json", [bytes(400)])
+    for chunks, beside in (([bytes(1001)], 0), ([bytes(600), bytes(401)], 0), ([bytes(1)], 1000)):
+        with pytest.raises(EntryTooLarge, match=r"ledger\.max_spool allows \(1,000 bytes\)"):
+            spool.add("/calls/b.json", chunks, beside=beside)
+    spool.add("/calls/c.json", [bytes(600)])
+    assert len(list(Path(spool.directory).iterdir())) == 2
+
+
 def test_reading_a_document_again_needs_no_room(spool: AudioSpool) -> None:
     """The same entry again counts once; the room of an earlier process is counted, too."""
     for _ in range(3):
@@ -67,6 +77,17 @@ def test_what_nobody_refers_to_is_removed(spool: AudioSpool) -> None:
     after_a_kill = AudioSpool(spool.directory, 1000)
     assert after_a_kill.sweep(set()) == 1
     assert after_a_kill.locations() == []
+
+
+def test_an_entry_that_the_ledger_did_not_take_is_removed(spool: AudioSpool) -> None:
+    """Soon after the admission of its document is answered, but not by a sweep that may have asked the ledger before that."""
+    taken, _ = spool.add("/calls/a.json", [b"a"])
+    refused, _ = spool.add("/calls/b.json", [b"b"])
+    for location in (taken, refused, "embedded:known-for-long"):
+        spool.answered(location)
+    assert spool.sweep(set()) == 0
+    assert spool.sweep({taken}) == 1
+    assert spool.locations() == [taken]
 
 
 def test_what_a_kill_left_half_written_is_removed(spool: AudioSpool) -> None:

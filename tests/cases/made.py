@@ -94,6 +94,9 @@ def _fill() -> None:
             "transcript": [{"role": "user", "message": "Hi", "time_in_call_secs": 2}],
         }
     ]
+    _ACCEPTED["elevenlabs-audio"] = [
+        {"type": "post_call_audio", "data": {"conversation_id": "c-1", "full_audio": "SUQzBAAAAAAAAA=="}}
+    ]
     _ACCEPTED["livekit-egress"] = [
         {
             "egress_id": "EG_1", "room_name": "desk", "started_at": 1782900000612345678, "ended_at": 1782900029412345678,

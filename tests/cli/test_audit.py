@@ -7,7 +7,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from click.testing import CliRunner, Result
@@ -201,7 +201,7 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
     async def with_daemon() -> Result:
         ledger = await opened(directory)
         status = StatusReport(ledger, Facts(version="1", config_file="c"), time.time, destinations=tuple)
-        calls = CallOrders(ledger, dict, _no_place, time.time)
+        calls = CallOrders(ledger, dict, _no_place, time.time, _no_place)
         async with serve_orders(
             AdminService(status, calls, LedgerPauses(ledger, time.time)),
             SocketPlaces(ledger=str(directory / "ledger.db"), env={}),
@@ -214,7 +214,7 @@ def test_it_asks_the_daemon_that_holds_the_ledger(directory: Path) -> None:
     assert {**alone, "generated_at": 0} == {**asked, "generated_at": 0}
 
 
-def _no_place(source: str, path: str, offset: int) -> Any:
+def _no_place(*_: object) -> Never:
     raise AssertionError("an audit changes nothing")
 
 

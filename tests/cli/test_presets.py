@@ -47,5 +47,5 @@ def test_what_a_preset_asks_for_is_known() -> None:
     assert preset_info("daily-recording").environment == ("DAILY_RECORDINGS_URL",)
     assert preset_info("vapi").has_strategies
     assert preset_info("deepgram").has_strategies is False
-    needed = [preset_info(name).needs_audio for name in ("vapi", "ultravox", "asterisk-recording")]
+    needed = [preset_info(name).needs_audio for name in ("vapi", "elevenlabs", "asterisk-recording")]
     assert [one and one.unless_set for one in needed] == [None, "", "ASTERISK_RECORDINGS_URL"]

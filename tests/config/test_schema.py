@@ -23,7 +23,7 @@ EXAMPLE = (ROOT / "config.example.yaml").read_text()
 
 # Wrong in a way that structure alone cannot show: two keys that do not fit, an unset variable, a file that is not there.
 BEYOND_STRUCTURE = {
-    "file_that_is_rejected", "file_in_everything", "embedded_that_is_rejected",
+    "audio_of_a_preset", "audio_of_a_preset_of_recordings", "file_that_is_rejected", "file_in_everything", "embedded_that_is_rejected",
     "audio_expires_too_long", "audio_files_of_everything", "audio_upload_with_send_calls", "audio_without_calls",
     "absolute_pattern", "admin_listen_is_a_url", "admin_listen_without_token", "bad_source_name", "base_url_bad_port", "base_url_with_password",
     "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",
@@ -123,7 +123,7 @@ def test_the_schema_knows_the_names_that_the_rules_know() -> None:
 @pytest.mark.parametrize("preset", presets.names())
 def test_the_rules_of_every_preset_pass_the_schema(preset: str, validator: Any) -> None:
     """They use the whole language, and can be copied into a configuration."""
-    source = {"name": "a", "path": "p", **plain(presets.text(preset))}
+    source = {"name": "a", "path": "p", **plain(presets.rules_text(preset))}
     assert [error.message for error in validator.iter_errors({"sources": [source]})] == []
 
 

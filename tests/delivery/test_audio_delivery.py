@@ -27,12 +27,12 @@ from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.events import CallFailed, CallSent, PauseBegan
+from tunerd.events import CallFailed, CallSent, PauseBegan, PauseEnded
 from tunerd.ledger import Admission, Filter, StoredCall
 from tunerd.location import LocationKind, file_location
 from tunerd.mapping.forms import freeze_body
 from tunerd.outcome import AudioReason
-from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseTarget
+from tunerd.sandbox.faults import DeclineTarget, Faults, FixedAnswer, HoldAnswer, LoseAnswer, LoseTarget, Reset
 from tunerd.sandbox.server import Sandbox
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -72,7 +72,7 @@ class Stage:
         return [one.sha256 for one in self.tuner.storage.stored.get(call_id, ())]
 
     async def pass_until(self, kind: type, count: int = 1, step_s: float = 5.0) -> list[Any]:
-        """Let time pass until so many facts of this kind were told."""
+        """Let time pass until `count` facts of this kind were emitted."""
         for _ in range(400):
             if len(found := self.rig.told.seen(kind)) >= count:
                 return found
@@ -209,6 +209,29 @@ async def test_a_file_that_changes_before_the_call_is_sent_again_keeps_the_call(
         assert len(stage.tuner.received) == 1
 
 
+@pytest.mark.parametrize(
+    ("plan", "reason"), [(LoseAnswer(), AudioReason.UPLOAD_TARGET_LOST), (Reset(), AudioReason.AUDIO_CHANGED)]
+)
+async def test_a_call_that_tuner_may_have_goes_out_although_its_file_has_changed(
+    tmp_path: Path, plan: Any, reason: AudioReason
+) -> None:
+    """Tuner's answer was lost, and by then another file is there: the same body says whether Tuner has the call, and only the audio
+    is failed."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(plan, call_id="a")
+        path = stage.record("a.wav")
+        await stage.call("a", path)
+        await stage.tuner.wait_for(lambda received: len(received) == 1)
+        path.write_bytes(wav(seconds=1.0))
+        (failed,) = await stage.pass_until(AudioFailed)
+        assert (failed.reason, failed.holds_call) == (reason, False)
+        call = await stage.stored("a")
+        assert (call.state, call.audio, call.reason) == (State.SENT, AudioState.FAILED, reason.value)
+        first, second = stage.tuner.received
+        assert first.body == second.body
+        assert stage.tuner.storage.stored == {}
+
+
 @pytest.mark.parametrize("on_error", [False, True])
 @pytest.mark.parametrize("content", [b"", b"<html>not found</html>"])
 async def test_what_is_no_audio_is_found_before_the_call_is_sent(tmp_path: Path, content: bytes, *, on_error: bool) -> None:
@@ -265,6 +288,21 @@ async def test_audio_larger_than_the_storage_takes(tmp_path: Path) -> None:
         call = await stage.stored("second")
         assert (call.state, call.reason) == (State.FAILED, "audio_too_large")
         assert len(stage.tuner.received) == 1
+
+
+async def test_a_paused_agent_is_tried_with_one_call_until_tuner_takes_it(tmp_path: Path) -> None:
+    """As calls without audio: one call each half minute, and the pause ends with the first that is taken."""
+    async with staged(tmp_path, Faults(forbid_agents=("support-bot",))) as stage:
+        for number in range(6):
+            await stage.call(f"c{number}", stage.record(f"{number}.wav"))
+        await stage.pass_until(PauseBegan, step_s=1.0)
+        asked = len(stage.tuner.received)
+        for _ in range(4):
+            await stage.clock.advance(31)
+        assert 1 <= len(stage.tuner.received) - asked <= 4
+        stage.tuner.faults = Faults()
+        await stage.pass_until(PauseEnded)
+        await stage.pass_until(AudioUploaded, 6)
 
 
 async def test_a_key_of_the_other_form_holds_the_call(tmp_path: Path) -> None:
@@ -330,6 +368,22 @@ async def test_a_file_that_is_overwritten_during_an_outage_is_not_uploaded(tmp_p
         assert stage.arrived("c8") == []
 
 
+async def test_two_calls_that_name_one_file_do_not_get_it(tmp_path: Path) -> None:
+    """A backlog of documents that all say recording.wav: the file is one call's, and nobody knows whose."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("recording.wav")
+        own = AudioPlan(publish=Publish.UPLOAD, files=(str(stage.directory),))
+        location = file_location(str(path)).text
+        both = [make_call(name, strategies=(UrlStrategy(location=location),), audio=own) for name in ("a", "b")]
+        await stage.rig.ledger.admit(Admission(calls=both), stage.clock.now())
+        failed = await stage.pass_until(AudioFailed, 2)
+        assert {one.reason for one in failed} == {AudioReason.AUDIO_CHANGED}
+        assert "the call b names the same file" in (await stage.stored("a")).detail
+        assert "the call a names the same file" in (await stage.stored("b")).detail
+        assert stage.tuner.storage.stored == {}
+        assert not stage.tuner.received
+
+
 async def test_a_stop_that_empties_waits_for_uploads(tmp_path: Path) -> None:
     """`on_stop: empty`: a ledger that ends with its pod has no later. What is due is sent, and its audio uploaded."""
     async with staged(tmp_path, on_stop="empty") as stage:
@@ -351,7 +405,7 @@ async def test_a_stop_does_not_wait_for_a_storage_that_fails(tmp_path: Path) -> 
 
 
 async def test_the_next_start_ends_what_the_last_one_left(tmp_path: Path) -> None:
-    """Uploads go on with the stored target, and files that were still to be moved are moved."""
+    """After a restart uploads continue with the stored target, and files that were not moved yet are moved."""
     ledger = MemoryLedger()
     async with staged(tmp_path, Faults(fail_uploads={"503": 1.0}), ledger=ledger) as stage:
         path = stage.record("a.wav")

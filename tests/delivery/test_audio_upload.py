@@ -1,4 +1,4 @@
-"""One upload to a storage, byte for byte on the wire: order of the form, its length, endings, and what is told of them."""
+"""One upload to a storage, byte for byte on the wire: order of the form, its length, how it may end, and what the outcome says."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -75,7 +75,7 @@ async def upload(target: PresignedPost, audio: Pieces, idle_s: float = 30.0) -> 
 
 
 async def test_every_field_goes_first_and_as_it_is_and_the_file_last() -> None:
-    """S3 reads the form in order and ignores what follows the file; the length is told before."""
+    """S3 reads the form in order and ignores what follows the file; the request says its length before the body."""
     seen: list[tuple[bytes, bytes]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ async def test_what_means_done(status: int) -> None:
 
 @pytest.mark.parametrize("status", [202, 301, 307, 400, 403, 500, 503])
 async def test_every_other_answer_is_tried_again(status: int) -> None:
-    """A redirect is not followed, and nothing of the answer is told but its status."""
+    """A redirect is not followed, and the outcome names the status and nothing else of the answer."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_form(reader)

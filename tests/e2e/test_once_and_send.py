@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.e2e.harness import _plain_environment, call_document, command, config_text, manifest, put, sandbox, until
 from tunerd.sandbox.faults import Faults
@@ -171,6 +172,29 @@ async def test_send_does_not_take_every_200_for_yes(tmp_path: Path, fault: dict[
         code, said = await tunerd("send", "-c", config, "--source", "calls", file)
         assert (code, "0 of 1 sent" in said) == (1, True), said
         assert why in said
+
+
+async def test_send_does_not_show_where_audio_is_uploaded(tmp_path: Path) -> None:
+    """An answer with an upload target, which is a secret, is shown without it, whatever else it holds, also when it is long."""
+
+    async def serve(request: web.Request) -> web.Response:
+        target = {"url": "http://127.0.0.1:9/canaryurl11", "fields": {"x-secret": "canaryfield22"}, "key": "canarykey33"}
+        answer = {"id": 17, "is_new": True, "recording_upload": target, "more": "x" * 3000}
+        return web.json_response(answer, status=201)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", serve)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        config = _prepare(tmp_path, f"http://127.0.0.1:{runner.addresses[0][1]}")
+        file = str(put(tmp_path / "good.json", call_document("one")))
+        code, said = await tunerd("send", "-c", config, "--source", "calls", file)
+    finally:
+        await runner.cleanup()
+    assert (code, '"id":17' in said, '"recording_upload":"[redacted]"' in said) == (0, True, True), said
+    assert "canary" not in said
 
 
 async def test_once_retries_until_it_is_through(tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ WAYS: Final = (
         "pipecat", 2, "7f3c0b7e", {"srv/bot/calls/1.json": DUMP}, file="srv/bot/recordings/merged_20260701_100012.wav",
         written_at=ENDED_AT + 0.6,
     ),
+    Way("elevenlabs", 0, "conv-1", {"srv/elevenlabs/calls/1.json": ELEVEN, "srv/elevenlabs/audio/1.json": ELEVEN_AUDIO}, MP3),
     Way(
         "ultravox", 0, "one", {"srv/ultravox/one.json": ULTRAVOX[0], "srv/ultravox/one.messages.json": ULTRAVOX[1]},
         file="srv/ultravox/one.wav",

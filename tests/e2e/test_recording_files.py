@@ -121,6 +121,29 @@ async def test_audio_inside_a_document(tmp_path: Path, seconds: int) -> None:
         await until(lambda: place.spool == [])
 
 
+@pytest.mark.parametrize(("seconds", "is_running"), [(2, True), (120, True), (120, False)])
+async def test_audio_inside_a_document_that_was_refused(tmp_path: Path, seconds: int, is_running: bool) -> None:
+    """Corrected rules and `tunerd retry`, with the daemon or without: the audio arrives byte for byte."""
+    audio = wav(seconds=seconds)
+    async with office(tmp_path) as place:
+        async with running(place.config) as daemon:
+            put(tmp_path / "webhooks" / "a1.json", {"name": "c1", "full_audio": base64.b64encode(audio).decode()})
+            place.call("c1")
+            await until(lambda: bool(daemon.told("failed")))
+            place.config.write_text(place.config.read_text().replace("{key: doc.id, audio", "{key: doc.name, audio"))
+            if is_running:
+                assert (await command(place.config, "reload"))[0] == 0
+                code, said = await command(place.config, "retry", "--all")
+                assert code == 0, said
+                await until(lambda: place.arrived("c1") == [digest(audio)])
+                return
+        code, said = await command(place.config, "retry", "--all")
+        assert code == 0, said
+        async with running(place.config):
+            await until(lambda: place.arrived("c1") == [digest(audio)])
+            await until(lambda: place.spool == [])
+
+
 async def test_killed_with_audio_in_the_spool(tmp_path: Path) -> None:
     """A webhook that came before its call, and a kill between them: the audio arrives after the restart, and an entry that nobody
     refers to is gone."""

@@ -15,13 +15,19 @@ from hypothesis import strategies as st
 from tests.audio import made
 from tests.intake.harness import put, source
 from tests.mapping.sources import compiled, document, problems_of
+from tunerd.admin.api import RetryOrder
+from tunerd.admin.call_orders import CallOrders
 from tunerd.audio.spool import AudioSpool, SpoolFull
+from tunerd.call import Document, Origin, Recording, RefusedDocument, State
 from tunerd.clock import SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallFailed, IntakePaused, IntakeResumed, RecordingAdmitted
+from tunerd.file_identity import FileIdentity
 from tunerd.intake.embedded_audio import LONG_CHARS, StillTooLarge, without_audio
+from tunerd.intake.read_again import read_place
 from tunerd.intake.sources import Intake, IntakeOptions
-from tunerd.ledger import Ledger
+from tunerd.intake.spool_sweeper import SpoolSweeper
+from tunerd.ledger import Admission, Ledger
 from tunerd.mapping import compile_source, manifest_sources
 from tunerd.outcome import FailReason, IntakeReason
 from tunerd.testing import MemoryLedger, Recorder
@@ -103,10 +109,10 @@ class _Memory(AudioSpool):
         super().__init__("", 10**9)
         self.kept: dict[str, bytes] = {}
 
-    def add(self, place: str, chunks: Any) -> Any:
+    def add(self, place: str, chunks: Any, *, beside: int = 0) -> Any:
         location = f"embedded:{len(self.kept)}"
         self.kept[location] = b"".join(chunks)
-        return location, ""
+        return location, FileIdentity(0, 0, len(self.kept[location]), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,49 @@ async def test_audio_of_a_document_is_in_the_spool(tmp_path: Path, seconds: int)
     assert spool.locations() == [kept.location]
 
 
+async def test_a_large_document_is_read_again_from_its_file(tmp_path: Path) -> None:
+    """The ledger keeps no text of a document whose audio was taken out. `retry` reads its file, and the recording has all of it."""
+    ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
+    (root := tmp_path / "calls").mkdir()
+    audio = made.wav(seconds=200)
+    put(root / "c1.json", {"name": "c1", "full_audio": base64.b64encode(audio).decode()})
+    told = await swept(root, ledger, spool)
+    assert [failed.reason for failed in told.seen(CallFailed)] == [FailReason.UNMAPPABLE]
+
+    def read(name: str, path: str, offset: int) -> Document | RefusedDocument:
+        return read_place(path, offset, 0, MIB, source=name, root=str(root), spool=spool)
+
+    now_right = compiled(RULES.replace("doc.id", "doc.name"), None)
+    orders = CallOrders(ledger, lambda: {"agent": now_right}, read, lambda: 1.0, spool.keep)
+    report = await orders.retry(RetryOrder(states=frozenset({State.FAILED})))
+    assert report.done == {"recording": 1, "dismissed": 1}
+    (kept,) = ledger.change(lambda store: store.recordings.free_near("agent", "c1", 0))
+    assert kept.location is not None
+    assert Path(spool.path_of(kept.location)).read_bytes() == audio
+
+
+@pytest.mark.parametrize("fields", [{}, {"story": "a long story " * MIB}])
+async def test_audio_of_a_refused_document_leaves_the_spool(tmp_path: Path, fields: dict[str, str]) -> None:
+    """Two sweeps after a large document was refused, by the rules or because the rest of it is too large, its room is free."""
+    ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
+    (root := tmp_path / "calls").mkdir()
+    text = base64.b64encode(made.wav(seconds=200)).decode()
+    put(root / "c1.json", {"name": "c1", "full_audio": text, **fields})
+    told = await swept(root, ledger, spool)
+    assert (len(told.seen(CallFailed)), len(spool.locations())) == (1, 1)
+    sweeper = SpoolSweeper(spool, ledger, SystemClock())
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert spool.locations() == []
+
+
+async def test_the_ledger_takes_no_audio_itself() -> None:
+    """A recording whose audio is not in the spool yet is no statement that there is none."""
+    recording = Recording(origin=Origin(source="agent", path="/a"), source="agent", key="c1", location=None, embedded=b"RIFF")
+    with pytest.raises(ValueError, match="spool"):
+        await MemoryLedger().admit(Admission(recordings=[recording]), 1.0)
+
+
 async def test_a_large_document_without_audio_is_refused(tmp_path: Path) -> None:
     """What is too large without its audio, too, is refused as before, and nothing stays in the spool."""
     ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
@@ -200,6 +249,23 @@ async def test_a_full_spool_pauses_the_source(tmp_path: Path, seconds: int) -> N
     assert os.path.getsize(spool.path_of(spool.locations()[0])) == len(audio)
 
 
+@pytest.mark.parametrize(("seconds", "parts"), [(5, 1), (200, 1), (100, 2)])
+async def test_audio_larger_than_the_spool_refuses_its_document(tmp_path: Path, seconds: int, parts: int) -> None:
+    """No upload could make room for it: the document is refused with the key that allows more, and the next one is read."""
+    ledger = MemoryLedger()
+    audio = made.wav(seconds=seconds)
+    spool = AudioSpool(str(tmp_path / "spool"), parts * len(audio) - 1)
+    (root := tmp_path / "calls").mkdir()
+    text = base64.b64encode(audio).decode()
+    put(root / "c1.json", {"id": "c1", "full_audio": text, "more": [text] * (parts - 1)})
+    put(root / "c2.json", {"id": "c2", "full_audio": base64.b64encode(made.wav()).decode()})
+    told = await swept(root, ledger, spool)
+    (failed,) = told.seen(CallFailed)
+    assert (failed.reason, "c1.json" in failed.path) == (FailReason.TOO_LARGE, True)
+    assert "ledger.max_spool" in failed.what
+    assert (told.seen(IntakePaused), len(told.seen(RecordingAdmitted))) == ([], 1)
+
+
 async def test_entries_of_nobody_are_removed_at_the_start(tmp_path: Path) -> None:
     """What a kill left between the spool and the ledger is gone after the next start; what the ledger knows stays."""
     ledger, spool = MemoryLedger(), AudioSpool(str(tmp_path / "spool"), 100 * MIB)
@@ -215,5 +281,7 @@ async def test_entries_of_nobody_are_removed_at_the_start(tmp_path: Path) -> Non
 
 def test_a_full_spool_is_told_in_bytes(tmp_path: Path) -> None:
     """The message says how much is there, and which key allows more."""
-    with pytest.raises(SpoolFull, match=r"holds 0 bytes, and 200 more are not allowed \(ledger\.max_spool is 100\);"):
-        AudioSpool(str(tmp_path / "s"), 100).add("a", [bytes(200)])
+    spool = AudioSpool(str(tmp_path / "s"), 100)
+    spool.add("a", [bytes(90)])
+    with pytest.raises(SpoolFull, match=r"holds 90 bytes, and 20 more are not allowed \(ledger\.max_spool is 100\);"):
+        spool.add("b", [bytes(20)])

@@ -61,7 +61,13 @@ async def rows(run: Running, *states: State) -> dict[str, StoredCall]:
 
 async def retried(run: Running, mapping: Any, row: StoredCall) -> list[str]:
     """What is said in the call that `retry` makes of a failed row."""
-    orders = CallOrders(run.ledger, lambda: {"agent": mapping}, lambda *_: pytest.fail("it is not read again"), lambda: 1.0)
+    orders = CallOrders(
+        run.ledger,
+        lambda: {"agent": mapping},
+        lambda *_: pytest.fail("it is not read again"),
+        lambda: 1.0,
+        lambda _: pytest.fail("it holds no audio"),
+    )
     report = await orders.retry(RetryOrder(call_ids=frozenset({row.call_id or ""})))
     assert report.done == {"due": 1}, report
     return run.texts(await run.payload(row.call_id or ""))

@@ -16,7 +16,7 @@ from tests.intake.test_run import send
 from tests.mapping.sources import CREATE
 from tunerd.admin.api import RetryOrder
 from tunerd.admin.call_orders import CallOrders
-from tunerd.call import Call, Document, RefusedDocument, SendAnyway, State
+from tunerd.call import Call, Document, Recording, RefusedDocument, SendAnyway, State
 from tunerd.clock import Clock, SystemClock
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.events import CallAdmitted, CallDuplicate, CallFailed, DocumentIgnored, DocumentsRead, PartsLate
@@ -238,10 +238,13 @@ async def test_documents_of_a_source_that_is_gone_fail_visibly(calls: Path, ledg
     def gone(source: str, path: str, offset: int) -> Document | RefusedDocument:
         raise FileNotFoundError(path)
 
+    def no_audio(recording: Recording) -> Recording:
+        raise AssertionError("no document holds audio")
+
     everything = RetryOrder(states=frozenset({State.FAILED}))
-    nobody = CallOrders(ledger, dict, gone, SystemClock().now)
+    nobody = CallOrders(ledger, dict, gone, SystemClock().now, no_audio)
     assert "no longer in the configuration" in (await nobody.retry(everything)).skipped[0].what
-    orders = CallOrders(ledger, lambda: {"agent": mapping}, gone, SystemClock().now)
+    orders = CallOrders(ledger, lambda: {"agent": mapping}, gone, SystemClock().now, no_audio)
     assert (await orders.retry(everything)).done == {"due": 1}
 
 

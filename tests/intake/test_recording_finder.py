@@ -11,7 +11,7 @@ import pytest
 from tests.audio import made
 from tests.intake.harness import put, source
 from tests.mapping.sources import CREATE
-from tunerd.call import ManifestStrategy, State
+from tunerd.call import Choice, ManifestStrategy, State
 from tunerd.clock import SystemClock
 from tunerd.config import AudioSettings, FileRule, Source
 from tunerd.config.yaml_nodes import parse_yaml
@@ -41,7 +41,10 @@ class Found:
 
     async def wants(self, name: str, call_id: str = "c1", *, within_s: float | None = None, ended_s: float = 0.0) -> None:
         """A call looks for a name; it ended `ended_s` from now."""
-        strategy = ManifestStrategy(source=FILES, key=f"{self.root}/{name}", within_s=within_s, wait_s=600.0, near_s=0.0)
+        strategy = ManifestStrategy(
+            source=FILES, key=f"{self.root}/{name}", within_s=within_s, wait_s=600.0, near_s=0.0,
+            choice=Choice.NEAREST if within_s is None else Choice.ONLY,
+        )  # fmt: skip
         at_ms = round((self.clock.now() + ended_s) * 1000)
         call = make_call(call_id, started_at_ms=at_ms, strategies=(strategy,))
         await self.ledger.admit(Admission(calls=[call]), self.clock.now())
@@ -147,7 +150,7 @@ async def test_a_file_that_is_open_for_writing_waits(found: Found) -> None:
     ],
 )
 async def test_what_is_no_recording(found: Found, make: Callable[[Path], object], words: str) -> None:
-    """Each bad thing under the name is told, and given a minute to become a recording; then it is the call's audio, whose upload
+    """Status names each bad thing under the name, which has a minute to become a recording; then it is the call's audio, whose upload
     says what is wrong."""
     await found.wants("c1.wav")
     make(found.root / "c1.wav")
@@ -159,7 +162,7 @@ async def test_what_is_no_recording(found: Found, make: Callable[[Path], object]
 
 
 async def test_a_link_out_of_the_directory_is_not_followed(found: Found) -> None:
-    """What a link outside leads to is never looked at, and the call is told why it has no recording."""
+    """What a link outside leads to is never looked at, and status says why the call has no recording."""
     write(found.root.parent, "private.wav")
     (found.root / "c1.wav").symlink_to("../private.wav")
     await found.wants("c1.wav")
@@ -170,7 +173,7 @@ async def test_a_link_out_of_the_directory_is_not_followed(found: Found) -> None
 
 
 async def test_a_directory_that_is_not_there(found: Found) -> None:
-    """A directory that is missing is told, and found as soon as it is there."""
+    """Status names a directory that is missing, and it is searched as soon as it exists."""
     await found.wants("c1.wav")
     found.root.rmdir()
     await found.look()
@@ -208,7 +211,7 @@ async def test_two_files_are_a_tie(found: Found) -> None:
 
 
 async def test_a_file_that_fits_two_names_goes_to_nobody(found: Found) -> None:
-    """A file that fits what two calls look for is given to neither, and both are told; when one of them has its own, the other
+    """A file that fits what two calls look for is given to neither, and status says so of both; when one of them has its own, the other
     gets it."""
     await found.wants("c1-*.wav")
     await found.wants("c1-2-*.wav", "c1-2")
@@ -276,11 +279,11 @@ async def test_nothing_is_written_twice(found: Found) -> None:
 
 
 async def test_the_time_of_the_file_decides(found: Found) -> None:
-    """Of two calls the one that ended nearest to the last write gets the file, after its wait; a file outside both windows is
-    not even admitted."""
+    """Of two calls the one that ended near the last write gets the file, after its wait; a file outside both windows is not even
+    admitted."""
     old = write(found.root, "old.wav")
     os.utime(old, (found.clock.now() - 1000, found.clock.now() - 1000))
-    await found.wants("*.wav", "before", within_s=30.0, ended_s=-20.0)
+    await found.wants("*.wav", "before", within_s=30.0, ended_s=-40.0)
     await found.wants("*.wav", "mine", within_s=30.0, ended_s=-1.0)
     path = write(found.root, "x.wav")
     await found.settled()
@@ -289,6 +292,20 @@ async def test_the_time_of_the_file_decides(found: Found) -> None:
     found.clock.sleep(601)
     await found.ledger.tick(found.clock.now())
     assert [await found.location(call) for call in ("before", "mine")] == [None, f"file://{path}"]
+
+
+async def test_two_files_near_a_call_are_left(found: Found) -> None:
+    """Both were written within its time: the nearer one is not guessed to be its own."""
+    await found.wants("merged_*.wav", within_s=60.0)
+    for name, later_s in (("merged_1.wav", 25.0), ("merged_2.wav", 40.0)):
+        os.utime(write(found.root, name), (found.clock.now() + later_s,) * 2)
+    found.clock.sleep(50.0)
+    await found.settled()
+    assert "2 recordings" in await found.why()
+    found.clock.sleep(601)
+    await found.ledger.tick(found.clock.now())
+    (row,) = await found.ledger.calls(Filter(call_ids=frozenset({"c1"}), dismissed=None))
+    assert (row.reason, row.recording_location) == ("recording_ambiguous", None)
 
 
 async def test_many_names_are_looked_at_in_pages(found: Found) -> None:

@@ -17,9 +17,9 @@ from tests.test_source_tree import busy, exchange
 from tunerd.intake.aside_names import ASIDE, aside_name
 from tunerd.intake.content import content_hash, hash_of
 from tunerd.intake.removal import Changed, Ending, Missing, NotRemoved, Removal, Removed, Unfinished
-from tunerd.intake.writers import has_writer
 from tunerd.ledger import FileMark
 from tunerd.source_tree import SourceTree
+from tunerd.writers import has_writer
 
 LONGEST = "x" * 250 + ".json"
 

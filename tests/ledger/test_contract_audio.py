@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.ledger.parts import FORM, NOW, REJECTED, SENT, bring, egress, file_mark, freeze, later, put, recording, take, waiting
-from tunerd.call import AfterUpload, AudioPlan, AudioState, Call, Publish, State, UrlStrategy
+from tunerd.call import AfterUpload, AudioPlan, AudioState, Call, Fail, Publish, State, UrlStrategy
 from tunerd.ledger import (
     Admission,
     AudioEnded,
@@ -25,6 +25,7 @@ FILE = "file:///rec/a.wav"
 READY = PreparedAudio(location=FILE, identity="id-1", extension="wav", size=10, channels=2)
 TARGET = UploadTarget(offer=b'{"url": "https://s3"}', expires_at=NOW + 600, max_bytes=1000)
 LOST = AudioEnded(reason=AudioReason.UPLOAD_TARGET_LOST, detail="gone")
+CHANGED = AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file")
 ALL = Filter(dismissed=None)
 
 
@@ -111,10 +112,24 @@ async def test_the_next_audio_is_the_one_that_is_due_first_and_that_nobody_is_bu
     assert [first.call_id, second.call_id] == ["a", "b"]
     await ledger.audio_later(first.row, NOW + 5, "still being written")
     await ledger.audio_later(second.row, NOW + 9, "still being written")
-    assert await ledger.next_audio("tuner", NOW, (), {"other"}) == (None, NOW)
+    assert await ledger.next_audio("tuner", NOW, (), {"other"}) == (None, NOW + 5)
     again, _ = await ledger.next_audio("tuner", NOW + 5, (), {"other"})
     assert again is not None
     assert again.call_id == "a"
+
+
+async def test_many_calls_of_a_paused_agent_hide_no_other_agent(ledger: Ledger) -> None:
+    """However many of them came first, the other agent's call is found, and when it is due; alone they are nothing to wait for."""
+    paused = [replace(local(str(number), location=f"file:///rec/{number}.wav"), agent="paused") for number in range(100)]
+    await put(ledger, *paused)
+    assert await ledger.next_audio("tuner", NOW, (), {"paused"}) == (None, None)
+    await put(ledger, local("y"))
+    found, _ = await ledger.next_audio("tuner", NOW, (), {"paused"})
+    assert found is not None
+    assert found.call_id == "y"
+    assert await ledger.next_audio("tuner", NOW, {found.row}, {"paused"}) == (None, None)
+    await ledger.audio_later(found.row, NOW + 5, "still being written")
+    assert await ledger.next_audio("tuner", NOW, (), {"paused"}) == (None, NOW + 5)
 
 
 async def test_a_target_is_kept_until_the_upload_ends_and_then_erased(ledger: Ledger) -> None:
@@ -232,6 +247,23 @@ async def test_a_newer_document_begins_its_audio_anew(ledger: Ledger) -> None:
     assert (call.audio, call.recording_location) == (AudioState.NONE, "https://audio.example/b.wav")
 
 
+async def test_a_newer_document_without_audio_leaves_none(ledger: Ledger) -> None:
+    """The call fails for its missing recording, and does not count as one whose audio is pending. When a document names the same
+    audio again, what was seen there first is still meant."""
+    await put(ledger, local())
+    await ledger.audio_seen(await row_of(ledger), FILE, "id-1")
+    nothing = make_call("a", strategies=(UrlStrategy(location=None),), audio=PLAN, on_missing=Fail())
+    await put(ledger, replace(nothing, origin=replace(nothing.origin, mtime_ns=9)))
+    call = await the(ledger)
+    assert (call.state, call.reason, call.audio) == (State.FAILED, "recording_missing", AudioState.NONE)
+    assert ledger.gauges().audio[AudioState.PENDING] == 0
+    assert await ledger.next_audio("tuner", NOW, (), ()) == (None, None)
+    await put(ledger, replace(local(), origin=replace(nothing.origin, mtime_ns=10)))
+    found, _ = await ledger.next_audio("tuner", NOW, (), ())
+    assert found is not None
+    assert found.identity == "id-1"
+
+
 async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
     """Whatever stands there later is other audio: a claim with it gets nothing."""
     await put(ledger, local())
@@ -247,6 +279,53 @@ async def test_the_first_look_says_which_audio_is_meant(ledger: Ledger) -> None:
     assert (await ledger.claim("tuner", FORM, freeze, NOW, only=found.row, audio=READY)).claimed is not None
 
 
+async def test_of_two_calls_that_name_one_file_neither_gets_it(ledger: Ledger) -> None:
+    """Both were read before the file was looked at, and it can be the recording of one of them only."""
+    await put(ledger, local("a"), local("b"))
+    first, second = await ledger.unseen_audio(0, 10)
+    assert await ledger.audio_seen(first.row, FILE, "id-1") == "b"
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=first.row, audio=READY)).claimed is None
+    await ledger.audio_unusable(first.row, CHANGED, NOW)
+    assert await ledger.audio_seen(second.row, FILE, "id-1") == "a"
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=second.row, audio=READY)).claimed is None
+
+
+async def test_a_file_that_was_overwritten_between_two_calls_is_the_second_ones(ledger: Ledger) -> None:
+    """The same place is not the same file: each call has what stood there when it was looked at."""
+    await put(ledger, local("a"))
+    assert await ledger.audio_seen((await row_of(ledger)), FILE, "id-1") is None
+    await claimed_with_audio(ledger)
+    await put(ledger, local("b"))
+    assert await ledger.audio_seen((await row_of(ledger)), FILE, "id-2") is None
+    await claimed_with_audio(ledger, replace(READY, identity="id-2"))
+
+
+async def test_a_call_that_was_sent_with_a_file_keeps_it(ledger: Ledger) -> None:
+    """Only the later call that names the same file is refused; the retry of the first goes on."""
+    await put(ledger, local("a"))
+    first = await claimed_with_audio(ledger)
+    await ledger.settle(first.row, later(NOW), NOW)
+    await put(ledger, local("b"))
+    (second,) = await ledger.unseen_audio(0, 10)
+    assert await ledger.audio_seen(second.row, FILE, "id-1") == "a"
+    assert await ledger.audio_seen(first.row, FILE, "id-1") is None
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=first.row, audio=READY)).claimed is not None
+
+
+async def test_a_person_decides_which_of_two_calls_a_file_belongs_to(ledger: Ledger) -> None:
+    """`retry --recording` gives the file to one call; a retry of the other is refused as before."""
+    await put(ledger, local("a"), local("b"))
+    first, second = await ledger.unseen_audio(0, 10)
+    for one in (first, second):
+        await ledger.audio_seen(one.row, FILE, "id-1")
+        await ledger.audio_unusable(one.row, CHANGED, NOW)
+    assert await ledger.use_recording(second.row, FILE, NOW) is State.DUE
+    assert await ledger.audio_seen(second.row, FILE, "id-1") is None
+    assert (await ledger.claim("tuner", FORM, freeze, NOW, only=second.row, audio=READY)).claimed is not None
+    await ledger.requeue(first.row, NOW)
+    assert await ledger.audio_seen(first.row, FILE, "id-1") == "b"
+
+
 async def test_a_rejected_call_that_is_mapped_again_keeps_the_audio_that_was_seen(ledger: Ledger) -> None:
     """A retry is hours later: what stands in the audio's place by then may be another customer's. The failed call does not count as
     one whose audio is pending."""
@@ -259,11 +338,34 @@ async def test_a_rejected_call_that_is_mapped_again_keeps_the_audio_that_was_see
     assert found is not None
     assert found.identity == "id-1"
     assert ledger.gauges().audio[AudioState.PENDING] == 1
-    await ledger.audio_unusable(found.row, AudioEnded(reason=AudioReason.AUDIO_CHANGED, detail="another file"), NOW + 9)
-    assert await ledger.replace(found.row, local(), NOW + 10) is State.DUE
-    found, _ = await ledger.next_audio("tuner", NOW + 10, (), ())
+
+
+async def test_only_a_person_who_names_the_location_gives_a_call_changed_audio(ledger: Ledger) -> None:
+    """`retry` (also of all calls at once) and a newer mapping mean the audio that was seen: what stands there now may be another
+    customer's."""
+    await put(ledger, local())
+    row = await row_of(ledger)
+    await ledger.audio_seen(row, FILE, "id-1")
+    for is_mapped_again in (False, True):
+        await ledger.audio_unusable(row, CHANGED, NOW)
+        assert await (ledger.replace(row, local(), NOW) if is_mapped_again else ledger.requeue(row, NOW)) is State.DUE
+        found, _ = await ledger.next_audio("tuner", NOW, (), ())
+        assert found is not None
+        assert found.identity == "id-1"
+    await ledger.audio_unusable(row, CHANGED, NOW)
+    assert await ledger.use_recording(row, FILE, NOW) is State.DUE
+    found, _ = await ledger.next_audio("tuner", NOW, (), ())
     assert found is not None
     assert found.identity == ""
+
+
+async def test_a_jump_of_the_clock_takes_no_patience_with_a_missing_file(ledger: Ledger) -> None:
+    """How long audio was looked for stays as it was."""
+    await put(ledger, local())
+    await ledger.shift(3600.0)
+    found, _ = await ledger.next_audio("tuner", NOW + 3600, (), ())
+    assert found is not None
+    assert found.looked_from == NOW + 3600
 
 
 async def test_a_file_is_disposable_when_the_audio_of_its_calls_is_uploaded(ledger: Ledger) -> None:
@@ -277,3 +379,24 @@ async def test_a_file_is_disposable_when_the_audio_of_its_calls_is_uploaded(ledg
     assert await ledger.disposable("agent", to_the_end=True) == ()
     await ledger.dismiss([claimed.row], NOW)
     assert [mark.path for mark in await ledger.disposable("agent", to_the_end=True)] == [call.origin.path]
+
+
+async def test_audio_in_the_spool_is_known_while_somebody_may_need_it(ledger: Ledger) -> None:
+    """A free recording, and a call whose audio may still be uploaded. Not once Tuner has the call and its audio failed, and not
+    after an operator dismissed the call."""
+    entries = [f"embedded:{name}" for name in ("free", "sent", "dismissed", "waits")]
+    for name in ("sent", "dismissed", "waits"):
+        await put(ledger, replace(waiting(name, egress(name)), audio=PLAN))
+    for name, entry in zip(("free", "sent", "dismissed", "waits"), entries, strict=True):
+        await bring(ledger, recording(entry, key=name, path=f"/audio/{name}.json"))
+    assert set(await ledger.known_locations([*entries, "embedded:nobody"])) == set(entries)
+    audio = replace(READY, location="embedded:sent")
+    claim = await ledger.claim("tuner", FORM, freeze, NOW, only=(await the(ledger, "sent")).row, audio=audio)
+    assert claim.claimed is not None
+    assert "embedded:sent" in await ledger.known_locations(entries)
+    await ledger.settle(claim.claimed.row, replace(SENT, audio=LOST), NOW)
+    row = (await the(ledger, "dismissed")).row
+    await ledger.audio_unusable(row, AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail="no audio"), NOW)
+    assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:dismissed", "embedded:waits"}
+    await ledger.dismiss([row], NOW)
+    assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:waits"}

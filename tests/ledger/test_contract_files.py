@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tunerd.call import ManifestStrategy, Origin, Recording, State
+from tunerd.call import Choice, ManifestStrategy, Origin, Recording, State
 from tunerd.file_pattern import FILES
 from tunerd.ledger import Ledger
 from tunerd.testing import make_call
@@ -13,7 +13,9 @@ from .parts import NOW, START, START_MS, bring, put, state, the
 
 
 def named(key: str, *, within_s: float | None = None, wait_s: float = 1800.0) -> ManifestStrategy:
-    return ManifestStrategy(source=FILES, key=key, within_s=within_s, wait_s=wait_s, near_s=0.0)
+    """As the mapping makes them (mapping/document_run.py)."""
+    choice = Choice.NEAREST if within_s is None else Choice.ONLY
+    return ManifestStrategy(source=FILES, key=key, within_s=within_s, wait_s=wait_s, near_s=0.0, choice=choice)
 
 
 def file(key: str, path: str = "", *, at_s: float | None = None, identity: str = "1") -> Recording:
@@ -23,6 +25,7 @@ def file(key: str, path: str = "", *, at_s: float | None = None, identity: str =
         origin=Origin(source="agent", path=path, mtime_ns=1),
         source=FILES,
         key=key,
+        match="" if at_s is None else key,
         id=f"{path}-{identity}",
         location=f"file://{path}",
         started_at=None if at_s is None else START + at_s,
@@ -86,13 +89,13 @@ async def test_a_file_that_a_call_has_goes_to_no_other(ledger: Ledger) -> None:
 
 
 async def test_times_are_compared_with_the_end_of_the_call(ledger: Ledger) -> None:
-    """Where a name is not the call's own, the call that ended nearest to the last write of the file gets it, after its wait."""
+    """Where a name is not the call's own, the call that ended near the last write of the file gets it, after its wait."""
     window = (named("/rec/*.wav", within_s=30.0, wait_s=100.0),)
-    first = replace(make_call("first", strategies=window), started_at_ms=START_MS, ended_at_ms=START_MS + 60_000)
+    first = replace(make_call("first", strategies=window), started_at_ms=START_MS, ended_at_ms=START_MS + 40_000)
     second = replace(make_call("second", strategies=window), started_at_ms=START_MS + 61_000, ended_at_ms=START_MS + 80_000)
     await put(ledger, first, second)
     (wanted,) = await ledger.files_wanted()
-    assert wanted.times == (START + 30.0, START + 110.0)
+    assert wanted.times == (START + 10.0, START + 110.0)
     await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=81.0))
     assert [await state(ledger, name) for name in ("first", "second")] == [State.WAITING] * 2
     (story,) = await ledger.story("second")
@@ -100,6 +103,26 @@ async def test_times_are_compared_with_the_end_of_the_call(ledger: Ledger) -> No
     await ledger.tick(NOW + 101)
     assert (await the(ledger, "second")).recording_location == "file:///rec/x.wav"
     assert (await the(ledger, "first")).recording_location is None
+
+
+async def test_two_files_near_a_call_are_a_tie(ledger: Ledger) -> None:
+    """The nearer file is no better: it may be the next call's, whose document comes later."""
+    await put(ledger, make_call("a", started_at_ms=START_MS, strategies=(named("/rec/*.wav", within_s=60.0, wait_s=100.0),)))
+    await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=25.0), file("/rec/*.wav", "/rec/y.wav", at_s=40.0))
+    (story,) = await ledger.story("a")
+    assert "2 recordings are equally near to this call: /rec/x.wav" in story.waits_for[0]
+    await ledger.tick(NOW + 101)
+    row = await the(ledger, "a")
+    assert (row.state, row.reason, row.recording_location) == (State.FAILED, "recording_ambiguous", None)
+
+
+async def test_a_file_near_two_calls_is_a_tie(ledger: Ledger) -> None:
+    """The nearer call is no better: its own file may be missing."""
+    window = (named("/rec/*.wav", within_s=30.0, wait_s=100.0),)
+    await put(ledger, *(make_call(f"c{at}", started_at_ms=START_MS + at * 1000, strategies=window) for at in (0, 20)))
+    await bring(ledger, file("/rec/*.wav", "/rec/x.wav", at_s=21.0))
+    await ledger.tick(NOW + 101)
+    assert [(await the(ledger, name)).reason for name in ("c0", "c20")] == ["recording_ambiguous"] * 2
 
 
 async def test_what_was_seen_is_told(ledger: Ledger) -> None:

@@ -65,7 +65,7 @@ Step = Callable[[Life], Awaitable[None]]
 
 @dataclass
 class Facts:
-    """What is told in a schedule, and with which recording each call has to go out (None: with none)."""
+    """The documents of a schedule, and with which recording each call has to go out (None: with none)."""
 
     told: list[Call | Recording] = field(default_factory=list)
     ends: dict[str, str | None] = field(default_factory=dict)

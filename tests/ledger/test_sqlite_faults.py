@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.ledger.broken_disk import Disk, Fault, ledger_on, looked_after
+from tests.ledger.test_contract_audio import uploading
 from tests.real_parts import needs_mount, needs_strace
 from tunerd.call import State
+from tunerd.clock import SystemClock
 from tunerd.events import LedgerHealed, LedgerRebuilt, LedgerTrouble
 from tunerd.ledger import Filter, LedgerUnavailable
 from tunerd.ledger.sqlite import SqliteLedger
@@ -297,6 +300,22 @@ async def test_min_free_refuses_admissions_before_zero(tmp_path: Path) -> None:
     await ledger.settle((await claimed(ledger)).row, SENT, NOW)
     assert await state(ledger, "call-1") is State.SENT
     await ledger.close()
+
+
+async def test_an_upload_whose_target_is_kept_is_given_out_though_the_disk_has_trouble(tmp_path: Path) -> None:
+    """Between the settlement with the target and the upload the disk fails for a moment: the upload is not left to the next
+    start, when its target may be over."""
+    disk = Disk()
+    async with ledger_on(disk, tmp_path / "ledger.db", SystemClock(), Recorder()) as ledger:
+        row = await uploading(ledger)
+        disk.breaks(Fault.IO_ERROR)
+        asked = asyncio.ensure_future(ledger.upload(row))
+        await looked_after(ledger)
+        disk.heals()
+        async with asyncio.timeout(20):
+            found = await asked
+        assert found is not None
+        assert found.row == row
 
 
 async def test_a_closed_ledger_takes_nothing(tmp_path: Path) -> None:

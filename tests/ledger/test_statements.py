@@ -34,7 +34,7 @@ STATEMENTS = {
 
 AT_A_START = {"calls.SENDING", "store.TALLY", "destinations.STORED_PAUSES", "fleet_counts.SUMS", "audios.LIMIT"}
 NOW_AND_THEN = {"calls.SHIFT", "calls.MOVABLE", "calls.OPEN_BY_DESTINATION", "calls.SENT_TO", "wants.LOOKED_FOR", "wants.SHIFT",
-                "recordings.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
+                "recordings.SHIFT", "audios.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
 """A jump of the clock, and what is stranded: asked so seldom that they may walk a table."""
 SORTS = {"recordings.SAME_START", "recordings.SAME_LOCATION", "wants.SEEKERS_WITHOUT_WINDOW", "wants.RIVALS_WITHOUT_WINDOW", "wants.FAR_DUE",
          "cuts.FIRST_OF_CALL", "groups.COMPACT", "files.AT_PATH", "cuts.ROWS_OF_SOURCE", "calls.REFUSED_UNNAMED"}  # fmt: skip

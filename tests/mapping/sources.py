@@ -44,7 +44,7 @@ def compiled(
     listed = members["recording"].value if "recording" in members else None
     recording = None
     if isinstance(listed, tuple):
-        recording = tuple(_strategy(item) for item in listed)
+        recording = tuple(strategy(item) for item in listed)
     source = Source(
         name="agent",
         path="/calls",
@@ -60,7 +60,7 @@ def compiled(
     return compile_source(source, destination, manifests=facts | (manifests or {}), environ=environ or {})
 
 
-def _strategy(item: Node) -> StrategyRule:
+def strategy(item: Node) -> StrategyRule:
     assert isinstance(item.value, dict)
     values = item.value
     if "url" in values:

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.mapping.sources import call_of, compiled, document, problems_of
-from tunerd.call import ManifestStrategy
-from tunerd.config import AudioSettings
+from tests.mapping.sources import call_of, compiled, document, problems_of, strategy
+from tunerd.call import Choice, ManifestStrategy, UrlStrategy
+from tunerd.config import AudioSettings, Source
+from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.file_pattern import FILES, FilePattern
+from tunerd.mapping import manifest_sources
 from tunerd.mapping.source import SourceMapping
 
 CALL = """
@@ -51,6 +53,27 @@ def test_the_directories_are_among_those_that_may_be_read() -> None:
     audio = call_of(source("concat(doc.id, '.wav')", "in: /var/rec"), {"id": "c1", "said": ["x"]}).audio
     assert audio is not None
     assert audio.files == ("/var/rec",)
+
+
+def test_a_location_may_lie_in_the_directory_of_a_file_strategy() -> None:
+    """A path that the document or a manifest names may be below `in:`, as below `audio.files`; nowhere else."""
+    calls = f"{CALL}recording:\n  - {{url: doc.path}}\n  - {{file: \"concat(doc.id, '.wav')\", in: /var/rec}}\n"
+    mapping = compiled(calls, audio=AudioSettings(publish="upload", files=("/more",)))
+    for directory in ("/var/rec", "/more"):
+        first, _ = call_of(mapping, {"id": "c1", "said": ["x"], "path": f"{directory}/a.wav"}).strategies
+        assert isinstance(first, UrlStrategy)
+        assert first.location == f"file://{directory}/a.wav"
+    outside = refusal(mapping, path="/var/recordings/a.wav")
+    assert "of `audio.files`" in outside
+    assert "below `in:`" in outside
+    rules = parse_yaml("[{file: doc.id, in: /var/rec}, {manifest: brings, key: doc.id}]", "config.yaml").value
+    assert isinstance(rules, tuple)
+    asks = Source(
+        name="agent", path="/calls", audio=AudioSettings(publish="upload"), recording=tuple(strategy(rule) for rule in rules)
+    )
+    brings = Source(name="brings", path="/b", manifest=parse_yaml("{key: doc.id, url: doc.path}", "config.yaml"))
+    facts = manifest_sources([asks, brings])
+    assert facts["brings"].places.parse("/var/rec/a.wav").text == "file:///var/rec/a.wav"
 
 
 @pytest.mark.parametrize("value", ["*", "c?", "[a-z]*", "c[*]1"])
@@ -107,8 +130,10 @@ def test_a_name_that_is_missing_is_absent() -> None:
 
 @pytest.mark.parametrize(("rule", "doc"), [("concat(doc.room, '.wav')", {"room": "r1"}), ("'*.wav'", {})])
 def test_names_of_several_calls_need_a_window(rule: str, doc: dict[str, Any]) -> None:
-    """With `within:` the times decide whose file it is."""
-    assert named(source(rule, "within: 30"), **doc).within_s == 30.0
+    """With `within:` the times decide whose file it is: it has to be the only one, and the call the only call."""
+    strategy = named(source(rule, "within: 30"), **doc)
+    assert (strategy.within_s, strategy.choice) == (30.0, Choice.ONLY)
+    assert strategy.looks_for == f"key {strategy.key}"
 
 
 @pytest.mark.parametrize("value", ["c1", "call-c1-x", "rec_c1"])

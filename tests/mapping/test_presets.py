@@ -8,7 +8,7 @@ import pytest
 
 from tests.mapping.sources import CREATE, SEND, compiled, document, fields_of
 from tests.real_parts import SAMPLES, needs_samples
-from tunerd.call import Form, Mapped, UrlStrategy
+from tunerd.call import Form, ManifestStrategy, Mapped, UrlStrategy
 from tunerd.config import Destination
 from tunerd.mapping import presets
 from tunerd.tuner_fields import CREATE_CALL_FIELDS
@@ -21,7 +21,7 @@ def fixture(name: str) -> Any:
 
 
 def mapped(preset: str, value: Any, destination: Destination = CREATE) -> Mapped:
-    return compiled("", destination, preset=preset).map(document(value))
+    return compiled("", destination, preset=preset, brings={"elevenlabs-audio": False}).map(document(value))
 
 
 def test_vapi() -> None:
@@ -105,7 +105,7 @@ def test_elevenlabs() -> None:
     """A conversation: whole seconds and a duration, one turn as several rows, interrupted speech with what was meant."""
     result = mapped("elevenlabs", fixture("elevenlabs"))
     assert result.call is not None
-    assert result.call.strategies == ()
+    assert [one.source for one in result.call.strategies if isinstance(one, ManifestStrategy)] == ["elevenlabs-audio"]
     fields = orjson.loads(result.call.payload)
     rows = fields.pop("transcript_with_tool_calls")
     assert fields == {

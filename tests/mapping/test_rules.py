@@ -140,6 +140,7 @@ def test_rule_forms(rule: str, doc: Any, result: Any) -> None:
             "call:\n  call_typ: {const: x}",
             "2:3: sources.agent.call.call_typ: unknown field `call_typ` (did you mean `call_type`?)",
         ),
+        ("call:\n  recording_file_extension: doc.a", "unknown field `recording_file_extension`: tunerd sets it where `audio:`"),
         ("call:\n  recording_url: doc.url", "unknown field `recording_url`: the recording has its own place"),
         ("call:\n  call_type: {const: x}", "2:3: sources.agent.call: no rule for `call_id`"),
         ("call:\n  call_id: {const: 1, a: 2}", "`const` stands alone"),

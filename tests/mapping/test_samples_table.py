@@ -29,7 +29,7 @@ daily/recording.ready-to-download.docs.json | daily-recording | recording
 deepgram/voice_agent_messages.constructed.ndjson | deepgram | call 5 rows: carried_start 2, spread 3
 dograh/webhook_default_context.constructed.json | dograh | refused: call.refuse.no_transcript_in_this_webhook_put_the_logs_of_the_run_into_its_template
 dograh/workflow_run.constructed.json | dograh | call 6 rows: node_from 1, wrapped 1
-elevenlabs/post_call_audio.docs.json | elevenlabs | ignored
+elevenlabs/post_call_audio.docs.json | elevenlabs-audio | refused: manifest.audio
 elevenlabs/post_call_transcription.docs.json | elevenlabs | call 3 rows: end_from_call 1, end_from_next 2
 elevenlabs/post_call_transcription_sip_2026.constructed.json | elevenlabs | call 7 rows: end_from_call 1, end_from_next 4, wrapped 1
 livekit/EG_a1B2c3D4e5F6.json | livekit-egress | recording
@@ -66,9 +66,9 @@ vcon/fake_vcon_v0.0.1_no_turn_times.json | vcon | call 11 rows: spread 11
 vcon/simple-vcon.ietf.json | vcon | refused: call.when
 vcon/wtf_transcription.draft.json | vcon | call 2 rows
 """
-REFUSED: Final = 8
+REFUSED: Final = 9
 """Half calls (two of ultravox, dograh, sentences without their transcript), a recording that nobody transcribed, and two pieces
-of a file that is no JSON (no source takes *.txt unless its `include` says so)."""
+of a file that is no JSON (no source takes *.txt unless its `include` says so); and the audio of a sample, which is no base64."""
 
 
 def _lines() -> list[tuple[list[str], str, str]]:

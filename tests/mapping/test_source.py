@@ -251,7 +251,10 @@ _ODD = st.recursive(
     ),
     max_leaves=25,
 )
-_PRESETS = {name: compiled("", preset=name) for name in ("tuner", "vapi", "elevenlabs", "livekit-egress")}
+_PRESETS = {
+    name: compiled("", preset=name, brings={"elevenlabs-audio": False})
+    for name in ("tuner", "vapi", "elevenlabs", "livekit-egress")
+}
 
 
 def _given(value: Any) -> Document:

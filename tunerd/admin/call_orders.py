@@ -23,7 +23,7 @@ from tunerd.admin.api import (
     Selection,
     StoryOrder,
 )
-from tunerd.call import AudioState, Document, Fragment, Mapped, Origin, RefusedDocument, State
+from tunerd.call import AudioState, Document, Fragment, Mapped, Origin, Recording, RefusedDocument, State
 from tunerd.ledger import Admission, Admitted, Filter, Inspection, OperatorActions, StoredCall
 from tunerd.location import BadLocation, url_location
 from tunerd.ops.mask import redact
@@ -64,7 +64,11 @@ class SourceRules(Protocol):
 
 ReadPlace = Callable[[str, str, int], Document | RefusedDocument]
 """(source, path, offset) -> the document at that place now, or why there is none. Blocking: it is called in a thread. Raises
-OSError, and ValueError where the path is not a regular file."""
+OSError, and ValueError where the path is not a regular file, or there is no room for its audio."""
+
+KeepAudio = Callable[[Recording], Recording]
+"""Puts the audio that a document holds where it stays until it is uploaded. Blocking. Raises OSError, and ValueError where there
+is no room."""
 
 
 class CallsLedger(Inspection, OperatorActions, Protocol):
@@ -78,12 +82,14 @@ class CallOrders:
         rules: Callable[[], Mapping[str, SourceRules]],
         read_place: ReadPlace,
         now: Callable[[], float],
+        keep_audio: KeepAudio,
     ) -> None:
         """`rules` is called for each page, as a reload changes them."""
         self._ledger = ledger
         self._rules = rules
         self._read_place = read_place
         self._now = now
+        self._keep_audio = keep_audio
 
     async def calls(self, order: CallsOrder) -> CallsPage:
         """One page of rows."""
@@ -243,8 +249,15 @@ class CallOrders:
             what = "its place on disk now holds another document, or none that can be mapped; the call is unchanged"
             report.skip(call, "gone", what)
             return
-        if mapped.recording is not None:
-            await self._ledger.admit(Admission(recordings=[mapped.recording]), now)
+        if (recording := mapped.recording) is not None:
+            if recording.embedded:
+                try:
+                    recording = await asyncio.to_thread(self._keep_audio, recording)
+                except (OSError, ValueError) as exc:
+                    why = exc.strerror if isinstance(exc, OSError) else str(exc)
+                    report.skip(call, "spool", f"its audio cannot be kept: {why}")
+                    return
+            await self._ledger.admit(Admission(recordings=[recording]), now)
             report.count("recording")
         if mapped.call is not None:
             state = await self._ledger.replace(call.row, mapped.call, now)

@@ -30,7 +30,8 @@ _TO_DO: Final = {
     "crashed": "please report it; to try again: tunerd retry {it}",
     "document_lost": "to send it, put its file back into the source's directory; else: tunerd dismiss {it}",
     "audio_unreadable": "correct what is said there, then: tunerd retry {it}",
-    "audio_changed": "let each call record to a file of its own. To send it with the file that is there now: tunerd retry {it}",
+    "audio_changed": "let each call record to a file of its own. If you know the call's file: "
+    "tunerd retry {it} --recording LOCATION",
     "audio_too_large": "record in a smaller format, or convert the file in its place, then: tunerd retry {it}",
     "audio_form": "put a create-call key (tr_api_...) in place, or set `audio: presign`, then: tunerd retry {it}",
     "upload_target_lost": "Tuner has the call without its audio, and nobody can add it; to clear it: tunerd dismiss {it}",

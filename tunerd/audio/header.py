@@ -16,6 +16,8 @@ HEAD_BYTES: Final = 16 * 1024
 
 _OPEN_SIZES: Final = (0, 0xFFFF_FFFF)
 """What writers put into a WAV's sizes until they know them."""
+_PAD: Final = 1
+"""Behind a chunk of odd length; not every writer counts it."""
 _MP4_BRANDS: Final = (b"M4A", b"M4B", b"mp4", b"iso", b"dash", b"3g", b"qt  ", b"MSNV", b"F4A")
 """How the brands of audio and video begin; pictures (heic, avif) have the same box."""
 
@@ -50,13 +52,17 @@ class AudioHeader:
     """Of WAV and Ogg (Opus, Vorbis); 1 for every other format, and where the header is cut."""
     announced_bytes: int | None = None
     """How long a WAV is by its own header; None for other formats, and while the writer has not filled it in."""
+    most_bytes: int | None = None
+    """How long a WAV is with all that its header covers: a longer one grows, and its header is corrected at the end."""
     is_open: bool = False
     """The sizes of a WAV are those that a writer puts there until it has finished."""
 
     def is_unfinished(self, size: int) -> bool:
         """Whether a file of this size still lacks something by its own header. A writer that cannot go back to the header (a
         pipe) leaves it like this for ever."""
-        return self.is_open or (self.announced_bytes is not None and size < self.announced_bytes)
+        if self.is_open or (self.announced_bytes is not None and size < self.announced_bytes):
+            return True
+        return self.most_bytes is not None and size > self.most_bytes
 
     def extension(self, name: str) -> str:
         """The extension that Tuner gets, without a dot: the one of the file's name where it fits the content."""
@@ -111,11 +117,12 @@ def _wav(head: bytes) -> AudioHeader:
         elif name == b"data":
             if riff_bytes in _OPEN_SIZES or size == 0xFFFF_FFFF or (size == 0 and len(head) > at + 8):
                 return AudioHeader(AudioKind.WAV, channels, is_open=True)
-            return AudioHeader(AudioKind.WAV, channels, announced_bytes=at + 8 + size)
+            end = at + 8 + size
+            return AudioHeader(AudioKind.WAV, channels, announced_bytes=end, most_bytes=max(end, 8 + riff_bytes) + _PAD)
         at += 8 + size + size % 2
     if riff_bytes in _OPEN_SIZES:
         return AudioHeader(AudioKind.WAV, channels, is_open=True)
-    return AudioHeader(AudioKind.WAV, channels, announced_bytes=8 + riff_bytes)
+    return AudioHeader(AudioKind.WAV, channels, announced_bytes=8 + riff_bytes, most_bytes=8 + riff_bytes + _PAD)
 
 
 def _ogg_channels(head: bytes) -> int:

@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -106,21 +107,25 @@ class AudioDirectories:
 class LocalAudio:
     """One file as AudioBytes. It is opened anew for each chunk, so that a slow upload keeps no file system mounted."""
 
-    def __init__(self, directories: AudioDirectories, path: str, identity: FileIdentity) -> None:
-        self._directories, self._path, self._identity = directories, path, identity
+    def __init__(self, directories: AudioDirectories, path: str, identity: FileIdentity, threads: Executor) -> None:
+        """`threads`: in which the file is read."""
+        self._directories, self._path, self._identity, self._threads = directories, path, identity, threads
 
     async def size(self) -> int:
-        await asyncio.to_thread(self._chunk, 0, 1)
+        await self._chunk(0, 1)
         return self._identity.size
 
     async def chunks(self) -> AsyncIterator[bytes]:
         offset = 0
         while offset < self._identity.size:
-            chunk = await asyncio.to_thread(self._chunk, offset, CHUNK_BYTES)
+            chunk = await self._chunk(offset, CHUNK_BYTES)
             offset += len(chunk)
             yield chunk
 
-    def _chunk(self, offset: int, length: int) -> bytes:
+    async def _chunk(self, offset: int, length: int) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
         with self._directories.opened(self._path, self._identity) as audio:
             chunk = audio.read(offset, length)
         if not chunk:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -12,30 +13,42 @@ from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
 from tunerd.location import stored_location
-from tunerd.source_tree import SourceTree
+from tunerd.writers import Writers
 
 WHOLE_S: Final = 1.0
 """How long a file has to be unchanged that is whole by its own header."""
 QUIET_S: Final = 15.0
 """...that has a format whose header does not say how long it is."""
 DOUBTFUL_S: Final = 60.0
-"""...that is empty, no audio, or not finished by its own header: its writer may still be at work."""
+"""...that is empty, no audio, not finished by its own header, or open for writing: its writer may still be at work."""
+_AHEAD_S: Final = 3600.0
+"""How far a file's time may lie ahead, written by a clock that differs: one farther ahead says nothing about its writer."""
+_NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without hard links answer."""
 _MOST_OF_A_NAME: Final = 1000
+_THREADS: Final = 8
 
 
 class LocalPlace:
     """See AudioPlace."""
 
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, "tunerd-audio")
+        """Of its own: a hung mount keeps them for ever, and in the loop's threads the hosts of destinations are resolved."""
+
     async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
-        return await asyncio.to_thread(_look, stored_location(location).path, plan, identity, now)
+        path = stored_location(location).path
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _look, path, plan, identity, now)
 
     def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
-        return LocalAudio(AudioDirectories(plan.files), stored_location(location).path, FileIdentity.parse(identity))
+        path = stored_location(location).path
+        return LocalAudio(AudioDirectories(plan.files), path, FileIdentity.parse(identity), self._threads)
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
         if plan.after_upload is AfterUpload.KEEP:
             return ""
-        return await asyncio.to_thread(_dispose, stored_location(location).path, plan, FileIdentity.parse(identity))
+        path, known = stored_location(location).path, FileIdentity.parse(identity)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _dispose, path, plan, known)
 
 
 def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
@@ -47,13 +60,13 @@ def _look(path: str, plan: AudioPlan, identity: str, now: float) -> Settled | Un
         except AudioChanged:
             return Unsettled(again_in_s=WHOLE_S, why=f"{path} is being written")
         except AudioUnreadable:
-            if 0 <= unchanged_s < DOUBTFUL_S:
+            if -_AHEAD_S < unchanged_s < DOUBTFUL_S:
                 return _later(path, DOUBTFUL_S - unchanged_s)
             raise
         needed_s = WHOLE_S if header.announced_bytes is not None else QUIET_S
-        if header.is_unfinished(audio.identity.size):
+        if header.is_unfinished(audio.identity.size) or Writers().has_writer(audio.fd, path):
             needed_s = DOUBTFUL_S
-        if expected is None and 0 <= unchanged_s < needed_s:
+        if expected is None and -_AHEAD_S < unchanged_s < needed_s:
             return _later(path, needed_s - unchanged_s)
         return Settled(
             identity=str(audio.identity),
@@ -70,9 +83,12 @@ def _later(path: str, left_s: float) -> Unsettled:
 def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
     """The file is first moved out of its writers' reach, and looked at again there: what is not the uploaded one is put back."""
     try:
-        with _same_file(path, plan, identity) as (folder, name):
+        with _folder_of(path, plan) as (folder, name):
             aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
-            os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+            if not os.access(aside, os.F_OK, dir_fd=folder):  # else a process that was killed here has left it
+                with AudioDirectories(plan.files).opened(path, identity):
+                    pass
+                os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
             at = os.stat(aside, dir_fd=folder, follow_symlinks=False)
             try:
                 if (at.st_dev, at.st_ino, at.st_size) != (identity.device, identity.inode, identity.size):
@@ -82,8 +98,7 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
                 else:
                     _move(folder, aside, os.path.join(os.path.dirname(path), plan.move_to), name)
             except (OSError, AudioChanged):
-                os.link(aside, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-                os.unlink(aside, dir_fd=folder)
+                _rename_to_free(aside, name, folder, folder)
                 raise
     except AudioMissing:
         return ""
@@ -97,15 +112,18 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
 
 
 @contextmanager
-def _same_file(path: str, plan: AudioPlan, identity: FileIdentity) -> Iterator[tuple[int, str]]:
-    """The descriptor of the file's directory, and its name there. Raises what opening raises, and OSError."""
-    with AudioDirectories(plan.files).opened(path, identity):
-        pass
-    root = max((root for root in plan.files if path.startswith(root.rstrip("/") + "/")), key=len)
-    directory, name = os.path.split(os.path.relpath(path, root))
+def _folder_of(path: str, plan: AudioPlan) -> Iterator[tuple[int, str]]:
+    """The descriptor of the file's directory, and its name there. Raises AudioUnreadable and OSError."""
+    directories = AudioDirectories(plan.files)
+    tree, relative = directories.place(path)
+    directory, name = os.path.split(relative)
     with ExitStack() as stack:
-        inside = stack.enter_context(SourceTree(root).opened())
-        yield stack.enter_context(inside.folder(directory)), name
+        inside = stack.enter_context(directories.opened_root(tree))
+        try:
+            folder = stack.enter_context(inside.folder(directory))
+        except FileNotFoundError:
+            raise AudioMissing(f"there is no directory of {path}") from None
+        yield folder, name
 
 
 def _move(folder: int, aside: str, directory: str, name: str) -> None:
@@ -116,11 +134,24 @@ def _move(folder: int, aside: str, directory: str, name: str) -> None:
         for number in range(_MOST_OF_A_NAME):
             place = name if number == 0 else f"{number}-{name}"
             try:
-                os.link(aside, place, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+                _rename_to_free(aside, place, folder, target)
             except FileExistsError:
                 continue
-            os.unlink(aside, dir_fd=folder)
             return
     finally:
         os.close(target)
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _rename_to_free(name: str, new: str, folder: int, target: int) -> None:
+    """Rename, never over another file. Raises OSError."""
+    try:
+        os.link(name, new, src_dir_fd=folder, dst_dir_fd=target, follow_symlinks=False)
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if os.access(new, os.F_OK, dir_fd=target, follow_symlinks=False):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from None
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=target)
+    else:
+        os.unlink(name, dir_fd=folder)

@@ -80,6 +80,12 @@ def fault_of(error: Exception, location: str, region: str) -> ObjectFault:
     return ObjectFault(kind, f"{location}: {what}")
 
 
+def settings_fault(location: str) -> ObjectFault:
+    """The library can make no request of the settings in the environment."""
+    what = f"no request can be made with the settings in the environment: check {_VARIABLES[location[:2]]}"
+    return ObjectFault(FaultKind.CREDENTIALS, f"{location}: {what}")
+
+
 def _meaning(text: str, code: str, status: int, scheme: str, region: str) -> tuple[FaultKind, str]:
     if any(host in text for host in _METADATA):
         return FaultKind.CREDENTIALS, "no credentials: set them in the environment, or give this machine or pod an identity"

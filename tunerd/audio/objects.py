@@ -22,7 +22,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioUnreadable
 from tunerd.audio.aws_credentials import AwsCredentialChain, AwsCredentials
 from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
-from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of
+from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of, settings_fault
 from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.location import MAX_URL_CHARS
@@ -36,6 +36,8 @@ PIECE_BYTES: Final = 1024 * 1024
 
 _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
 """The variable that allows a storage without TLS (its endpoint is a variable, too)."""
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
+"""Where obstore looks for the address of a storage that speaks S3."""
 _THREADS: Final = 8
 _CONNECT_S: Final = timedelta(seconds=5)
 _PIECE_S: Final = timedelta(seconds=15)
@@ -98,13 +100,9 @@ class ObjectStores:
         """The same without asking for the object, which need not be there."""
         address = _address(location)
         now, wanted_s = self._clock.now(), int(min(expires_s, MAX_VALIDITY_S))
-        try:
+        with _explained(location, self._region):
             store = await self._store(address)
             url = await self._in_thread(lambda: obstore.sign(store, "GET", address.key, timedelta(seconds=wanted_s)))
-        except ObjectFault:
-            raise
-        except (BaseError, OSError) as error:
-            raise fault_of(error, location, self._region) from None
         path = urlsplit(url).path
         if not unquote(path).endswith(f"/{address.key}") or (address.scheme == "az" and "%" in path):
             # obstore 0.12 leaves a `?` as it is for GCS, and signs the escaped key for Azure, which compares the plain one
@@ -135,13 +133,9 @@ class ObjectStores:
         self, location: str, address: _Address, start: int, end: int, etag: str | None
     ) -> tuple[ObjectIdentity, bytes]:
         options: Any = {"range": (start, end)} | ({"if_match": etag} if etag else {})
-        try:
+        with _explained(location, self._region):
             store = await self._store(address)
             return await self._in_thread(lambda: _read(store, address.key, options))
-        except ObjectFault:
-            raise
-        except (BaseError, OSError) as error:
-            raise fault_of(error, location, self._region) from None
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         """obstore's own coroutines are not used: its threads call back into Python, and abort the process when it ends then."""
@@ -196,6 +190,19 @@ async def look_at(stores: ObjectStores, location: str) -> tuple[ObjectIdentity, 
 
 
 @contextmanager
+def _explained(location: str, region: str) -> Iterator[None]:
+    """What obstore raises, as a fault. Its Rust code may panic (of some settings): that is no Exception, and would end tunerd."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise fault_of(error, location, region) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise settings_fault(location) from None
+
+
+@contextmanager
 def _as_audio() -> Iterator[None]:
     """Faults of objects in the words of audio: what all objects of a bucket have in common may pass."""
     try:
@@ -223,12 +230,35 @@ def _open(address: _Address, region: str, credentials: AwsCredentials | None) ->
     client: Any = {"connect_timeout": _CONNECT_S, "timeout": _PIECE_S, "allow_http": allow_http}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
     if credentials is not None:
+        _refuse_settings(address, region, credentials)
         own: Any = {"access_key_id": credentials.key_id, "secret_access_key": credentials.secret}
         if credentials.token is not None:
             own["session_token"] = credentials.token
         return S3Store(address.bucket, config=own, region=region, client_options=client, retry_config=retry)
     kind = GCSStore if address.scheme == "gs" else AzureStore
     return kind(address.bucket, client_options=client, retry_config=retry)
+
+
+def _refuse_settings(address: _Address, region: str, credentials: AwsCredentials) -> None:
+    """Raises ObjectFault for what obstore panics of. The region and the endpoint are part of a URL, the keys of a header."""
+    endpoints = {name: os.environ.get(name, "") for name in _ENDPOINTS}
+    settings = {"AWS_REGION": region, "AWS_ACCESS_KEY_ID": credentials.key_id, "AWS_SECRET_ACCESS_KEY": credentials.secret}
+    for name, value in (settings | {"AWS_SESSION_TOKEN": credentials.token or ""} | endpoints).items():
+        if not value.isascii() or not value.isprintable() or " " in value:
+            say = "has a blank, a line end or another character that cannot be in it; set it anew"
+            raise ObjectFault(FaultKind.CREDENTIALS, f"s3://{address.bucket}: {name} {say}")
+    for name, value in endpoints.items():
+        if value and not _is_http(value):
+            say = "is no URL; write it with its scheme, as https://storage.example:9000"
+            raise ObjectFault(FaultKind.CREDENTIALS, f"s3://{address.bucket}: {name} {say}")
+
+
+def _is_http(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
 
 
 def _address(location: str) -> _Address:

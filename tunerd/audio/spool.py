@@ -10,8 +10,10 @@ import secrets
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
+from tunerd.call import Recording
 from tunerd.file_identity import FileIdentity
 
 PREFIX: Final = "embedded:"
@@ -22,8 +24,12 @@ _FRESH_SWEEPS: Final = 1000
 """How many sweeps an entry is kept whose document is being admitted (the ledger may be full, or not writable, for hours)."""
 
 
-class SpoolFull(Exception):
+class SpoolFull(ValueError):
     """There is no room for the audio now. `str()` says how much there is."""
+
+
+class EntryTooLarge(ValueError):
+    """The audio of one document is more than an empty spool holds. `str()` says what to do."""
 
 
 class AudioSpool:
@@ -32,15 +38,16 @@ class AudioSpool:
     def __init__(self, directory: str, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._used: int | None = None
         """Bytes of all entries, and of those that are being written; None: not counted yet."""
         self._fresh: dict[str, int] = {}
-        """Entries that were made since the start and that the ledger does not know yet -> how many sweeps found them so."""
+        """Entries that were made since the start and that the ledger does not know yet -> how many sweeps still leave them."""
 
-    def add(self, place: str, chunks: Iterable[bytes]) -> tuple[str, FileIdentity]:
+    def add(self, place: str, chunks: Iterable[bytes], *, beside: int = 0) -> tuple[str, FileIdentity]:
         """Keep the audio of the document at this place: the location and identity of its entry, which is on disk when this
-        returns. Raises SpoolFull, OSError, and what the chunks raise; nothing is left of it then."""
+        returns. `beside`: bytes that the same document put into the spool before. Raises SpoolFull, EntryTooLarge, OSError, and
+        what the chunks raise; nothing is left of it then."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         new = os.path.join(self.directory, _NEW + secrets.token_hex(8))
         hashed, written = hashlib.sha256(place.encode("utf-8", "surrogateescape") + b"\0"), 0
@@ -48,6 +55,7 @@ class AudioSpool:
         try:
             with open(fd, "wb") as file:
                 for chunk in chunks:
+                    self._check_fits(beside + written + len(chunk))
                     self._reserve(len(chunk))
                     written += len(chunk)
                     hashed.update(chunk)
@@ -57,7 +65,7 @@ class AudioSpool:
             name = hashed.hexdigest()[:_NAME_CHARS]
             path = self.path_of(PREFIX + name)
             with self._lock:
-                self._fresh[name] = 0
+                self._fresh[name] = _FRESH_SWEEPS
                 is_known = os.path.exists(path)  # the document was read before; a call may have this very file
                 os.unlink(new) if is_known else os.rename(new, path)
             _sync(self.directory)
@@ -69,6 +77,20 @@ class AudioSpool:
         if is_known:
             self._give_back(written)
         return PREFIX + name, FileIdentity.of(os.stat(path))
+
+    def keep(self, recording: Recording) -> Recording:
+        """The recording with the audio that its document holds in the spool. Raises as `add`."""
+        origin = recording.origin
+        location, identity = self.add(f"{origin.path}@{origin.offset}", [recording.embedded])
+        return replace(recording, location=location, embedded=b"", identity=str(identity))
+
+    def answered(self, location: str) -> None:
+        """The document of this entry is admitted or refused: if the ledger does not know the entry by now, nobody needs it. The
+        next sweep leaves it all the same, as it may have asked the ledger before."""
+        with self._lock:
+            name = location.removeprefix(PREFIX)
+            if name in self._fresh:
+                self._fresh[name] = 1
 
     def path_of(self, location: str) -> str:
         """Of an entry, by its location."""
@@ -93,14 +115,14 @@ class AudioSpool:
         for location in self.locations():
             name = location.removeprefix(PREFIX)
             with self._lock:
+                sweeps = self._fresh.pop(name, 0)
                 if location in known:
-                    self._fresh.pop(name, None)
-                elif name in self._fresh:
-                    self._fresh[name] += 1
-                is_kept = location in known or self._fresh.get(name, _FRESH_SWEEPS) < _FRESH_SWEEPS
-            if not is_kept:
-                self.remove(location)
-                removed += 1
+                    continue
+                if sweeps:
+                    self._fresh[name] = sweeps - 1
+                else:
+                    self.remove(location)
+                    removed += 1
         return removed
 
     def clear_unfinished(self) -> None:
@@ -114,6 +136,13 @@ class AudioSpool:
             return os.listdir(self.directory)
         except FileNotFoundError:
             return []
+
+    def _check_fits(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise EntryTooLarge(
+                f"the audio in the document is larger than all that ledger.max_spool allows ({self.max_bytes:,} bytes): raise "
+                "it, then run `tunerd retry`"
+            )
 
     def _reserve(self, size: int) -> None:
         with self._lock:

@@ -1,12 +1,16 @@
 """The spool as a place of audio: an entry is whole as soon as it is there, and goes when it is uploaded."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from tunerd.audio.audio_bytes import AudioBytes, Settled, Unsettled
 from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.audio.spool import AudioSpool
 from tunerd.call import AudioPlan
 from tunerd.file_identity import FileIdentity
+
+_THREADS: Final = 4
 
 
 class SpoolPlace:
@@ -15,9 +19,10 @@ class SpoolPlace:
     def __init__(self, spool: AudioSpool) -> None:
         self._spool = spool
         self._directories = AudioDirectories([spool.directory])
+        self._threads = ThreadPoolExecutor(_THREADS, "tunerd-spooled-audio")
 
     async def look(self, location: str, plan: AudioPlan, identity: str, now: float) -> Settled | Unsettled:
-        return await asyncio.to_thread(self._look, location, identity)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._look, location, identity)
 
     def _look(self, location: str, identity: str) -> Settled:
         path = self._spool.path_of(location)
@@ -31,9 +36,9 @@ class SpoolPlace:
             )
 
     def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
-        return LocalAudio(self._directories, self._spool.path_of(location), FileIdentity.parse(identity))
+        return LocalAudio(self._directories, self._spool.path_of(location), FileIdentity.parse(identity), self._threads)
 
     async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
         """Whatever `after_upload` says: the spool is nobody's archive."""
-        await asyncio.to_thread(self._spool.remove, location)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._spool.remove, location)
         return ""

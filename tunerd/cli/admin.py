@@ -18,6 +18,7 @@ from tunerd.admin.client import TIMEOUT_S, AdminClient
 from tunerd.admin.protocol import ControlError
 from tunerd.admin.service import AdminService, LedgerPauses
 from tunerd.admin.status_report import Facts, StatusReport, stored_destination
+from tunerd.audio.spool import AudioSpool
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.options import exit_bad_config
 from tunerd.cli.target import Known, Target, read_known, report_bad, running_daemon
@@ -102,7 +103,7 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
             facts.stranded = lambda: found
         yield AdminService(
             StatusReport(ledger, facts, time.time, destinations=lambda: stored),
-            CallOrders(ledger, _Rules(known), _place_reader(known), time.time),
+            CallOrders(ledger, _Rules(known), _place_reader(known), time.time, lambda recording: _spool(known).keep(recording)),
             LedgerPauses(ledger, time.time),
         )
     except LedgerDamaged as exc:
@@ -138,10 +139,16 @@ def _place_reader(known: Known) -> Callable[[str, str, int], Document | RefusedD
 
         settings = next(one for one in _usable(known).sources if one.name == source)
         limit, root = settings.max_document_bytes, settings.path
-        found = read_place(path, offset, 0, limit, source=source, settled_at=time.time(), root=root)
+        spool = _spool(known) if settings.holds_audio else None
+        found = read_place(path, offset, 0, limit, source=source, settled_at=time.time(), root=root, spool=spool)
         return found if settings.stores_documents or isinstance(found, Document) else found.without_text()
 
     return read
+
+
+def _spool(known: Known) -> AudioSpool:
+    ledger = _usable(known).ledger
+    return AudioSpool(f"{ledger.path}.audio", ledger.max_spool_bytes)
 
 
 # Orders over many calls.

@@ -34,7 +34,7 @@ def show(name: str) -> None:
     from tunerd.mapping import presets
 
     try:
-        say_lines(presets.text(name).removesuffix("\n"))
+        say_lines(presets.rules_text(name).removesuffix("\n"))
     except KeyError:
         known = presets.names()
         near = nearest(name, known)

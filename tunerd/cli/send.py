@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import orjson
 
 from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
 from tunerd.carried_key import keyed
@@ -20,6 +21,7 @@ from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
+from tunerd.ops.mask import MASK
 from tunerd.outcome import Sent
 from tunerd.yaml_location import ConfigError
 
@@ -139,8 +141,20 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
     except NoAnswer as exc:
         say(f"  no answer: {exc.outcome.detail}", err=True)
         return False
-    say(f"  {answer.status} {answer.body[:2000].decode('utf-8', 'replace')}")
+    say(f"  {answer.status} {_shown(answer.body)}")
     outcome = uploader.judge(answer)
     if not isinstance(outcome, Sent):
         say(f"  not sent: {outcome.detail}", err=True)
     return isinstance(outcome, Sent)
+
+
+def _shown(answer: bytes) -> str:
+    """Its beginning. Where audio may be uploaded is a secret."""
+    try:
+        parsed = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        answer = answer.partition(b'"recording_upload"')[0]  # no JSON, or too long an answer, of which the end is missing
+    else:
+        if isinstance(parsed, dict) and "recording_upload" in parsed:
+            answer = orjson.dumps(parsed | {"recording_upload": MASK})
+    return answer[:2000].decode("utf-8", "replace")

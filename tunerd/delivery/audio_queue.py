@@ -23,6 +23,11 @@ class AudioQueue:
         """A look into the ledger that began after `changes` found no call that may go out now."""
         self.next_due_at, self._dry_at_change = next_due_at, changes
 
+    def leave(self, row: int) -> None:
+        """Nobody is at this call any more: it may be due again, which the last look does not know."""
+        self.busy.discard(row)
+        self._dry_at_change = -1
+
     def has_nothing_due(self, by: float = math.inf) -> bool:
         """The last look found nothing that is due `by` then, nothing has happened since, and nobody is at a call."""
         later = self.next_due_at is None or self.next_due_at > by

@@ -19,7 +19,7 @@ from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.upload_target import BadTarget, read_target, refuse_target
-from tunerd.delivery.worker import Settling, Worker
+from tunerd.delivery.worker import LOOK_AGAIN_S, Settling, Worker
 from tunerd.ledger import (
     AudioEnded,
     Delivered,
@@ -91,7 +91,7 @@ class AudioWorker(Worker):
             pool.audio.parking.wake_next()
             return await self._serve(pending)
         finally:
-            pool.audio.busy.discard(pending.row)
+            pool.audio.leave(pending.row)
 
     async def _serve(self, pending: PendingAudio) -> float | None:
         form = self._pool.key.form
@@ -112,29 +112,25 @@ class AudioWorker(Worker):
     # Looking at the audio.
 
     async def _look(self, pending: PendingAudio) -> PreparedAudio | None:
-        """None: it is not there yet, or cannot be used, and the ledger knows."""
+        """None: it is not there yet, or cannot be used and its call is not sent. The ledger knows."""
         place, now = self._delivery.place_of(pending.location), self._clock.now()
         if place is None:
             what = "this tunerd cannot read recordings of that kind; install what `tunerd check` names"
-            await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, what)
-            return None
+            return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, what)
         try:
             looked = await place.look(pending.location, pending.plan, pending.identity, now)
         except AudioChanged as exc:
-            await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
-            return None
+            return await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
         except AudioUnreadable as exc:
             patience_s = ABSENT_S if isinstance(exc, AudioMissing) else UNSETTLED_S if exc.may_pass else 0.0
-            if now - pending.looked_from < patience_s:
-                await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
-            else:
-                await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))
+            if now - pending.looked_from >= patience_s:
+                return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, str(exc))
+            await self._audio.audio_later(pending.row, now + _ABSENT_AGAIN_S, str(exc))
             return None
         if isinstance(looked, Unsettled):
-            if now - pending.looked_from < UNSETTLED_S:
-                await self._audio.audio_later(pending.row, now + looked.again_in_s, looked.why)
-            else:
-                await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, f"{looked.why}, and this for a day")
+            if now - pending.looked_from >= UNSETTLED_S:
+                return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, f"{looked.why}, and this for a day")
+            await self._audio.audio_later(pending.row, now + looked.again_in_s, looked.why)
             return None
         return await self._fits(pending, looked)
 
@@ -144,18 +140,26 @@ class AudioWorker(Worker):
             queue.limit, queue.is_limit_known = queue.limit or await self._audio.audio_limit(self._pool.name), True
         limit = queue.limit
         if limit is not None and looked.size > limit:
-            await self._refuse(pending, AudioReason.AUDIO_TOO_LARGE, _too_large(looked.size, limit))
-            return None
+            return await self._refuse(pending, AudioReason.AUDIO_TOO_LARGE, _too_large(looked.size, limit))
+        other = await self._audio.audio_seen(pending.row, pending.location, looked.identity)
+        if other is not None:
+            return await self._refuse(pending, AudioReason.AUDIO_CHANGED, _two_calls(other))
         return PreparedAudio(
             location=pending.location, identity=looked.identity, extension=looked.extension, size=looked.size,
             channels=looked.channels,
         )  # fmt: skip
 
-    async def _refuse(self, pending: PendingAudio, reason: AudioReason, what: str) -> None:
-        failed = await self._audio.audio_unusable(pending.row, AudioEnded(reason=reason, detail=what), self._clock.now())
+    async def _refuse(self, pending: PendingAudio, reason: AudioReason, what: str) -> PreparedAudio | None:
+        """The audio cannot be used. If Tuner may have the call, that is sent again without it, and the answer ends the
+        audio."""
+        ended = AudioEnded(reason=reason, detail=what)
+        if pending.may_be_sent and reason is not AudioReason.AUDIO_FORM:
+            return PreparedAudio(location=pending.location, identity=pending.identity, unusable=ended)
+        failed = await self._audio.audio_unusable(pending.row, ended, self._clock.now())
         self._emit_failed(pending, reason, what, holds_call=failed is not None)
         if failed is not None:
             self._tell_failed([failed])
+        return None
 
     # The call, with a slot for its audio.
 
@@ -174,10 +178,14 @@ class AudioWorker(Worker):
             self._give_back()
             raise
         self._tell_failed(claim.failed)
-        self.claimed = claim.claimed
         if claim.claimed is None:
             self._give_back()
             return None
+        if not pool.pacing.pauses.takes_agent(claim.claimed.agent, now):
+            self._give_back()
+            await self._ledger.release(claim.claimed.row, now)
+            return now + LOOK_AGAIN_S
+        self.claimed = claim.claimed
         settlement = await self._post(prepared)
         await self._see_settled()
         if isinstance(settlement, Delivered):
@@ -208,8 +216,12 @@ class AudioWorker(Worker):
 
     def _audio_of(self, sent: Sent, prepared: PreparedAudio) -> UploadTarget | AudioEnded:
         """What Tuner's answer means for the audio."""
+        if sent.offer is None and sent.already_there:
+            return _LOST
+        if prepared.unusable is not None:
+            return prepared.unusable
         if sent.offer is None:
-            return _LOST if sent.already_there else _NOT_OFFERED
+            return _NOT_OFFERED
         try:
             target = read_target(sent.offer, now=self._clock.now())
             refuse_target(target, self._pool.base_url)
@@ -245,6 +257,10 @@ _NOT_OFFERED: Final = AudioEnded(
     reason=AudioReason.UPLOAD_NOT_OFFERED,
     detail="Tuner took the call but named no target for its audio; ask Tuner whether this workspace may upload recordings",
 )
+
+
+def _two_calls(other: str) -> str:
+    return f"the call {other} names the same file, and tunerd cannot know which of the two it belongs to"
 
 
 def _too_large(size: int, limit: int) -> str:

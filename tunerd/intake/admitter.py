@@ -3,11 +3,12 @@ While a batch becomes durable the next one is read and mapped. file_reader.py ha
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from tunerd.call import Document, Mapped, RefusedDocument
+from tunerd.audio.spool import EntryTooLarge
+from tunerd.call import Document, Mapped, Refusal, RefusedDocument
 from tunerd.intake.admission import Made, admission_of
 from tunerd.intake.carry import Carried, Carry
 from tunerd.intake.crash_journal import JournalEntry, Phase, Section, batch_at
@@ -15,10 +16,11 @@ from tunerd.intake.gather import with_waits_from_writing
 from tunerd.intake.generations import Beginning, Begins, Generations, how_it_begins, is_new_log
 from tunerd.intake.inspection import FileInspection
 from tunerd.intake.looks import Batch, Look
-from tunerd.intake.quarantine import crashed, section_of, split
+from tunerd.intake.quarantine import crashed, refused_as, section_of, split
 from tunerd.intake.refused_lines import RefusedLines, is_noise
 from tunerd.intake.source_runtime import SourceRuntime
 from tunerd.ledger import Admission, Admitted
+from tunerd.outcome import FailReason
 from tunerd.record import positional_record
 
 Mapper: TypeAlias = Callable[[Document], Mapped]
@@ -77,9 +79,14 @@ class Admitter:
     async def with_spooled_audio(self, made: Made) -> Made:
         """Audio that the document holds goes into the spool before the ledger hears of it."""
         document, mapped = made
-        if mapped.recording is None or not mapped.recording.embedded:
+        if mapped.recording is None or not mapped.recording.embedded or not isinstance(document, Document):
             return made
-        return document, replace(mapped, recording=await self.runtime.spooled(mapped.recording))
+        try:
+            return document, replace(mapped, recording=await self.runtime.spooled(mapped.recording))
+        except EntryTooLarge as exc:
+            refusal = Refusal(reason=FailReason.TOO_LARGE, where="manifest.audio", what=str(exc))
+            refused = mapped.refused or self._kept(refused_as(document, refusal))
+            return document, Mapped(refused=refused, notes=mapped.notes)
 
     def _map_one(self, document: Document) -> Mapped:
         try:
@@ -116,7 +123,18 @@ class Admitter:
         """Step 4 ends: it is durable. While the ledger cannot be written it is submitted again."""
         first = iter((submitted.durable,))
         admitted = await self.runtime.ask(lambda: next(first, None) or self._ledger.admit(submitted.admission, self._clock.now()))
+        for location in _spooled_by(submitted.made):
+            self.runtime.shared.spool.answered(location)
         self._on_admitted(submitted, admitted)
+
+
+def _spooled_by(made: Sequence[Made]) -> Iterator[str]:
+    """Where audio of these documents is in the spool."""
+    for document, mapped in made:
+        if isinstance(document, Document):
+            yield from (one.location for one in document.spooled.values())
+        if mapped.recording is not None and mapped.recording.location is not None:
+            yield mapped.recording.location
 
 
 class FileBatches:

@@ -29,32 +29,39 @@ class StillTooLarge(Exception):
 def without_audio(
     chunks: Iterable[bytes], spool: AudioSpool, place: str, max_bytes: int
 ) -> tuple[bytes, Mapping[str, SpooledAudio]]:
-    """The document of a file, and what is in place of its audio. `place`: of the document. Raises StillTooLarge, SpoolFull and
-    what reading raises. An entry whose document comes to nothing is removed with others that nobody refers to."""
+    """The document of a file, and what is in place of its audio. `place`: of the document. Raises StillTooLarge, SpoolFull,
+    EntryTooLarge and what reading raises; what went into the spool before is removed with others that nobody refers to."""
     strings, kept = _Strings(chunks), bytearray()
     spooled: dict[str, SpooledAudio] = {}
+    spooled_bytes = 0
 
     def keep(text: bytes) -> None:
         if len(kept) + len(text) > max_bytes:
             raise StillTooLarge
         kept.extend(text)
 
-    while outside := strings.outside():
-        keep(outside)
-        if not outside.endswith(b'"'):
-            continue
-        inside = strings.inside()
-        begin, is_whole = _beginning(inside)
-        if is_whole or _BASE64.fullmatch(_unescaped(begin)) is None:
-            for part in chain([begin], inside):
-                keep(part)
-        else:
-            where = f"{place}#{len(spooled)}" if spooled else place
-            location, identity = spool.add(where, _decoded(chain([begin], inside)))
-            name = f"spooled-{secrets.token_hex(16)}"
-            spooled[name] = SpooledAudio(location, str(identity))
-            keep(name.encode())
-        keep(b'"')
+    try:
+        while outside := strings.outside():
+            keep(outside)
+            if not outside.endswith(b'"'):
+                continue
+            inside = strings.inside()
+            begin, is_whole = _beginning(inside)
+            if is_whole or _BASE64.fullmatch(_unescaped(begin)) is None:
+                for part in chain([begin], inside):
+                    keep(part)
+            else:
+                where = f"{place}#{len(spooled)}" if spooled else place
+                location, identity = spool.add(where, _decoded(chain([begin], inside)), beside=spooled_bytes)
+                spooled_bytes += identity.size
+                name = f"spooled-{secrets.token_hex(16)}"
+                spooled[name] = SpooledAudio(location, str(identity))
+                keep(name.encode())
+            keep(b'"')
+    except BaseException:
+        for one in spooled.values():
+            spool.answered(one.location)
+        raise
     return bytes(kept), spooled
 
 

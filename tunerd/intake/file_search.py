@@ -13,9 +13,9 @@ from tunerd.audio.audio_bytes import AudioChanged, AudioUnreadable
 from tunerd.audio.local import AudioDirectories
 from tunerd.file_identity import FileIdentity
 from tunerd.file_pattern import FilePattern, NamePart, fits
-from tunerd.intake.writers import Writers
 from tunerd.record import positional_record
 from tunerd.source_tree import OpenTree, SourceTree
+from tunerd.writers import Writers
 
 MOST_FILES: Final = 1000
 """The most files of one name that are looked at in one turn."""

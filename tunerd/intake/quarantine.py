@@ -45,8 +45,12 @@ def split(batch: Batch) -> Iterator[Batch]:
 
 
 def crashed(document: Document, what: str = MAPPED_TWICE) -> RefusedDocument:
-    refusal = Refusal(reason=FailReason.CRASHED, where="mapping", what=what)
-    return RefusedDocument(origin=document.origin, refusal=refusal, document=document.raw, settled_at=document.settled_at)
+    return refused_as(document, Refusal(reason=FailReason.CRASHED, where="mapping", what=what))
+
+
+def refused_as(document: Document, refusal: Refusal) -> RefusedDocument:
+    """The document with its text, so that `retry` can map it again."""
+    return RefusedDocument(origin=document.origin, refusal=refusal, document=document.kept, settled_at=document.settled_at)
 
 
 def unread(source: str, path: str, log: FileMark | None, now: float) -> Batch:

@@ -1,18 +1,19 @@
 """Makes documents of a file that is read whole. Logs are for follow.py. Nothing in here waits, and nothing touches the ledger."""
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 import orjson
 
-from tunerd.audio.spool import AudioSpool
-from tunerd.call import Document
+from tunerd.audio.spool import AudioSpool, EntryTooLarge
+from tunerd.call import SpooledAudio
 from tunerd.intake.document_maker import DocumentMaker, Read
 from tunerd.intake.embedded_audio import StillTooLarge, without_audio
 from tunerd.intake.framing import BOM, NotJson, Slice, Values, parse, parse_form, without_bom
 from tunerd.intake.opened import GZIP_ERRORS, TURN_BYTES, Opened, Unpacked, chunks, gzip_trouble, no_gzip
+from tunerd.outcome import FailReason
 
 _DOCUMENT_START: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*[{\[]")
 
@@ -86,13 +87,18 @@ def _in_memory(data: bytes, maker: DocumentMaker, max_bytes: int, *, final: bool
     yield from _ending(values, maker, len(data))
 
 
-def _with_audio_taken_out(file: Opened, maker: DocumentMaker, spool: AudioSpool, max_bytes: int) -> Document | None:
+def _with_audio_taken_out(file: Opened, maker: DocumentMaker, spool: AudioSpool, max_bytes: int) -> Read | None:
     """The document that the file holds; None: it is too large, or no document, without its audio, too."""
+    spooled: Mapping[str, SpooledAudio] = {}
     try:
         data, spooled = without_audio(chunks(file), spool, f"{file.path}@0", max_bytes)
         text = without_bom(data).strip(b" \t\r\n")
         made = maker.document(Slice(0, text, file.size), parse(text))
+    except EntryTooLarge as exc:
+        return maker.refuse(0, file.size, b"", "manifest.audio", str(exc), FailReason.TOO_LARGE)
     except (StillTooLarge, NotJson, *GZIP_ERRORS):
+        for one in spooled.values():
+            spool.answered(one.location)
         return None
     return replace(made, spooled=spooled)
 

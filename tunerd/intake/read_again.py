@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from tunerd.audio.spool import AudioSpool
 from tunerd.intake.document_maker import DocumentMaker, Read
 from tunerd.intake.framing import Lines, NotJson, Slice, Values, parse, without_bom
 from tunerd.intake.opened import GZIP_ERRORS, Odd, Opened, chunks, gzip_trouble, is_log, no_gzip, of_descriptor, opened
@@ -13,7 +14,10 @@ from tunerd.intake.refused_lines import is_noise
 from tunerd.source_tree import SourceTree
 
 
-def _without_turns(found: Iterator[Read | None]) -> Iterator[Read]:
+def _whole(file: Opened, maker: DocumentMaker, max_bytes: int, spool: AudioSpool | None) -> Iterator[Read]:
+    found = read_whole(
+        file, source=maker.source, max_document_bytes=max_bytes, settled_at=maker.settled_at, final=True, spool=spool
+    )
     return (one for one in found if one is not None)
 
 
@@ -25,11 +29,12 @@ def read_documents(
     source: str = "",
     settled_at: float = 0.0,
     root: str | None = None,
+    spool: AudioSpool | None = None,
     keep_noise: bool = True,
 ) -> Iterator[Read]:
     """Every document of one file as it stands; what is broken or incomplete comes as a refusal. `root`: the directory of the
-    source that the file is of. `keep_noise`: lines of a log that are no JSON come as
-    refusals, too. Raises OSError, and ValueError where the path is no regular file."""
+    source that the file is of. `spool`: as of `read_whole`. `keep_noise`: lines of a log that are no JSON come as
+    refusals, too. Raises OSError, SpoolFull, and ValueError where the path is no regular file."""
     path = os.path.abspath(path)
     try:
         with opened(path) if root is None else _opened_below(os.path.abspath(root), path) as file:
@@ -37,9 +42,8 @@ def read_documents(
             if format == "auto" and path.removesuffix(".gz").endswith((".ndjson", ".jsonl")):
                 by_name = "log"
             if not is_log(file, by_name):
-                yield from _without_turns(
-                    read_whole(file, source=source, max_document_bytes=max_document_bytes, settled_at=settled_at, final=True)
-                )
+                maker = DocumentMaker(source, path, file.stat.st_mtime_ns, settled_at)
+                yield from _whole(file, maker, max_document_bytes, spool)
                 return
             maker = DocumentMaker(source, path, file.stat.st_mtime_ns, settled_at)
             if (what := no_gzip(file)) is not None:
@@ -89,10 +93,11 @@ def read_place(
     source: str = "",
     settled_at: float = 0.0,
     root: str | None = None,
+    spool: AudioSpool | None = None,
 ) -> Read:
     """One place of a file again, as `retry` needs it: the bytes that stood there if they are a document now, else the
     document that begins there (a repaired file is rarely as long as it was). `root`: the directory of the source that the
-    file is of. Raises OSError, and ValueError where the path is no regular file."""
+    file is of. `spool`: as of `read_whole`. Raises OSError, SpoolFull, and ValueError where the path is no regular file."""
     try:
         with opened(path) if root is None else _opened_below(os.path.abspath(root), path) as file:
             maker = DocumentMaker(source, path, file.stat.st_mtime_ns, settled_at)
@@ -107,18 +112,17 @@ def read_place(
                         except NotJson:
                             pass
                     file.file.seek(offset)
-                return _first(file, maker, offset, max_document_bytes)
+                return _first(file, maker, offset, max_document_bytes, spool)
             except GZIP_ERRORS as exc:
                 return maker.refuse(offset, length, b"", "gzip", gzip_trouble(exc))
     except Odd as exc:
         raise ValueError(f"{path} is not a regular file") from exc
 
 
-def _first(file: Opened, maker: DocumentMaker, offset: int, max_bytes: int) -> Read:
+def _first(file: Opened, maker: DocumentMaker, offset: int, max_bytes: int, spool: AudioSpool | None) -> Read:
     if offset == 0:
-        whole = read_whole(file, source=maker.source, max_document_bytes=max_bytes, settled_at=maker.settled_at, final=True)
         nothing = maker.refuse(0, 0, b"", "byte 0", "an empty list: there is no document in it any more")
-        return next(_without_turns(whole), nothing)
+        return next(_whole(file, maker, max_bytes, spool), nothing)
     values = Values(max_bytes, offset)
     for chunk in chunks(file):
         for found in values.feed(chunk):

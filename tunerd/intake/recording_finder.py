@@ -223,6 +223,7 @@ def _recording(wanted: WantedFile, seen: SeenFile, source: str) -> Recording:
         origin=Origin(source=source, path=seen.path, mtime_ns=identity.mtime_ns),
         source=FILES,
         key=wanted.name,
+        match="" if wanted.times is None else wanted.name,
         id=f"{identity.device}:{identity.inode}:{identity.size}:{identity.mtime_ns}",
         location=file_location(seen.path).text,
         started_at=None if wanted.times is None else identity.mtime_ns / 1e9,

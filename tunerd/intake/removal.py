@@ -16,10 +16,10 @@ from typing import Final, Literal, TypeAlias
 from tunerd.config import Source
 from tunerd.intake.aside_names import aside_name, fitted
 from tunerd.intake.content import content_hash
-from tunerd.intake.writers import QUIET_S, Writers, has_writer
 from tunerd.ledger import FileMark
 from tunerd.record import positional_record
 from tunerd.source_tree import LeavesSource, OpenTree, SourceTree
+from tunerd.writers import QUIET_S, Writers, has_writer
 
 _MOST_OF_A_NAME: Final = 1000
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

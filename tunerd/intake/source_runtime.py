@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Final, Protocol, TypeVar
 
 from tunerd.audio.spool import AudioSpool, SpoolFull
@@ -81,19 +81,17 @@ class SourceRuntime:
 
     async def spooled(self, recording: Recording) -> Recording:
         """The recording with its audio in the spool. While that is full the source is paused and tries again each second.
-        Raises SourceEnded, and OSError."""
-        origin = recording.origin
-        place = f"{origin.path}@{origin.offset}"
+        Raises SourceEnded, EntryTooLarge, and OSError."""
         while True:
             try:
-                location, identity = await self.in_thread(lambda: self.shared.spool.add(place, [recording.embedded]))
+                kept = await self.in_thread(lambda: self.shared.spool.keep(recording))
             except SpoolFull as exc:
                 self.pauses.begin(IntakeReason.SPOOL, str(exc), by="spool")
                 if await self.clock.wait(self.ending, RETRY_S):
                     raise SourceEnded from exc
                 continue
             self.pauses.end(IntakeReason.SPOOL, by="spool")
-            return replace(recording, location=location, embedded=b"", identity=str(identity))
+            return kept
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T:
         """Asks the ledger. While the ledger cannot be written the source is paused and asks again each second; nothing was

@@ -24,6 +24,8 @@ class SpoolSweeper:
 
     async def sweep(self) -> None:
         """Once. What cannot be asked or removed now is left to the next time."""
+        if not self._spool.directory:
+            return
         try:
             if not self._is_begun:
                 await asyncio.to_thread(self._spool.clear_unfinished)

@@ -131,8 +131,9 @@ class AudioPath(Protocol):
         """Pending audio that nobody has looked at, of calls that are due now or later, in row order. Raises LedgerUnavailable."""
         ...
 
-    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[None]:
-        """From now on exactly this audio is meant. Only the first look at a location counts."""
+    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[str | None]:
+        """From now on exactly this audio is meant. Only the first look at a location counts. Gives the id of another call that
+        names the same audio: unless one of the two was claimed with it, or a person decides, no call is claimed with it."""
         ...
 
     def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
@@ -150,7 +151,7 @@ class AudioPath(Protocol):
         ...
 
     async def upload(self, row: int) -> AudioUpload | None:
-        """The same of one call. Raises LedgerUnavailable."""
+        """The same of one call; patiently."""
         ...
 
     def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
@@ -220,7 +221,7 @@ class FileQueries(Protocol):
         ...
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
-        """Those of these locations at which a recording, or the audio of a call, is."""
+        """Those of these locations in the spool at which audio of a recording or a call is that may still be uploaded."""
         ...
 
     async def note_files(self, notes: Mapping[str, str]) -> None:

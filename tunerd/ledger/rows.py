@@ -274,3 +274,5 @@ class KeptAudio:
     attempts: int = 0
     leftover: bool = False
     """It is uploaded, and `after_upload` is still to be carried out."""
+    by_hand: bool = False
+    """A person said that it belongs to the call: then it may be audio that another call names, too."""

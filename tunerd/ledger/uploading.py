@@ -23,28 +23,8 @@ class PendingAudio:
     """Of the audio that is meant; empty: whatever is there when it is looked at first."""
     looked_from: float
     """Since when it is looked for."""
-
-
-@record
-class PreparedAudio:
-    """Audio that is there and settled: its call may be claimed, with a free slot for the upload."""
-
-    location: str
-    identity: str
-    extension: str
-    """Without a dot."""
-    size: int
-    channels: int
-
-
-@record
-class UploadTarget:
-    """Tuner named where it wants the audio: settled with the call, before the upload begins."""
-
-    offer: bytes = field(repr=False)
-    """The JSON of `recording_upload`. A secret."""
-    expires_at: float
-    max_bytes: int | None
+    may_be_sent: bool
+    """Tuner may have the call, with a body that named this audio: then it is sent again, even if the audio is gone by now."""
 
 
 @record
@@ -55,6 +35,30 @@ class AudioEnded:
     detail: str
     max_bytes: int | None = None
     """What the storage takes, where the answer says so."""
+
+
+@record
+class PreparedAudio:
+    """Audio that is there and settled: its call may be claimed, with a free slot for the upload."""
+
+    location: str
+    identity: str
+    extension: str = ""
+    """Without a dot."""
+    size: int = 0
+    channels: int = 1
+    unusable: AudioEnded | None = None
+    """It is not there any more, and the call goes out all the same (PendingAudio.may_be_sent)."""
+
+
+@record
+class UploadTarget:
+    """Tuner named where it wants the audio: settled with the call, before the upload begins."""
+
+    offer: bytes = field(repr=False)
+    """The JSON of `recording_upload`. A secret."""
+    expires_at: float
+    max_bytes: int | None
 
 
 @record

@@ -13,7 +13,7 @@ from tunerd.mapping import presets
 from tunerd.mapping.functions import Context, Run
 from tunerd.mapping.functions.times import zone_of
 from tunerd.mapping.gathering import DocumentRules, compile_documents, part_names
-from tunerd.mapping.manifest_facts import ManifestFacts
+from tunerd.mapping.manifest_facts import ManifestFacts, places_of
 from tunerd.mapping.match_values import names_in
 from tunerd.mapping.patterns import BadPattern, Pattern, compile_pattern
 from tunerd.mapping.published import url_rule_problems
@@ -36,6 +36,7 @@ _MANIFEST_TIMES: Final = frozenset({"started_at", "expires_at"})
 _HINTS: Final = {
     "call_type": ": for example `call_type: {const: phone_call}`",
     "recording_url": ": the recording has its own place: `recording: [{url: ...}]` beside `call:`",
+    "recording_file_extension": ": tunerd sets it where `audio:` of the source says that audio is uploaded",
 }
 _FIXED_ROOTS: Final = ("doc", "docs", "file", "env")
 
@@ -79,11 +80,13 @@ class Builder:
         self.destination = destination
         self.rules = presets.effective(source)
         self.path_groups: Pattern | None = None
-        self.manifest = manifests.get(source.name, ManifestFacts(places=source.audio.places()))
+        self.places = places_of(source, self.rules.recording)
+        """Where recordings of its calls may be."""
+        self.manifest = manifests.get(source.name, ManifestFacts(places=self.places))
         """Of the recordings that the source itself brings."""
         self.match = frozenset[str]()
         """Names of the values that its recordings have in common with their calls."""
-        self._strategies = StrategyCompiler(source, manifests)
+        self._strategies = StrategyCompiler(source, self.places, manifests)
         self._environ = dict(environ)
         self._path = path
         node = self.rules.call or self.rules.manifest

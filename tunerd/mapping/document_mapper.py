@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from tunerd.call import (
     KEPT_HEAD_BYTES,
-    AudioPlan,
     Call,
     Document,
     Form,
@@ -22,7 +21,6 @@ from tunerd.call import (
     Refusal,
     RefusedDocument,
 )
-from tunerd.config import FileRule
 from tunerd.mapping import payload, timeline
 from tunerd.mapping.building import REQUIRED, Builder, Compiled
 from tunerd.mapping.document_run import DocumentRun, gave_nothing, location_of
@@ -54,9 +52,8 @@ class DocumentMapper:
         self._unknown_roles = builder.rules.unknown_roles
         self._untimed = builder.rules.untimed
         self._form = form
-        self._audio = _audio_plan(builder)
-        self.places = replace(self._source.audio.places(), files=self._audio.files if self._audio is not None else ())
-        """Where recordings of its calls may be."""
+        self.places, plan = builder.places, builder.source.audio.plan()
+        self._audio = None if plan is None else replace(plan, files=self.places.files)
         self._redaction = Redaction(self._source.redact) if self._source.redact is not None else None
 
     def start(self, document: Document, compiled: Compiled, trace: Trace | None) -> DocumentRun:
@@ -100,7 +97,7 @@ class DocumentMapper:
             origin=document.origin,
             refusal=refusal,
             head=document.raw[:KEPT_HEAD_BYTES] if self._source.stores_documents else b"",
-            document=document.raw if self._source.stores_documents else None,
+            document=document.kept if self._source.stores_documents else None,
             call_id=run.call_id,
             destination=self._destination.name if self._destination else "",
             agent=run.agent or self._source.agent_remote_identifier or "",
@@ -159,7 +156,7 @@ class DocumentMapper:
         document, destination = run.document, self._destination
         return Call(
             origin=document.origin,
-            document=document.raw if self._source.stores_documents else None,
+            document=document.kept if self._source.stores_documents else None,
             destination=destination.name if destination else "",
             workspace=destination.workspace if destination else "",
             agent=run.agent,
@@ -234,13 +231,6 @@ def _decoded(text: str, step: RuleRef) -> bytes:
     if not found:
         raise RefusalError(str(step), "is base64 of nothing")
     return found
-
-
-def _audio_plan(builder: Builder) -> AudioPlan | None:
-    """The source's, with the directories of its `file:` strategies among those that may be read."""
-    source, plan = builder.source, builder.source.audio.plan()
-    directories = [rule.directory or source.path for rule in builder.rules.recording if isinstance(rule, FileRule)]
-    return None if plan is None else replace(plan, files=tuple(dict.fromkeys([*plan.files, *directories])))
 
 
 def _accept(made: Made | Refusal) -> Made:

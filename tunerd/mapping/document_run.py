@@ -168,7 +168,8 @@ class DocumentRun:
                 what = "the name is not made of the call's own id, so another call may have it"
                 raise RefusalError(step, f"{what}: make it of the id, or write `within:`")
             key = f"{escaped(rules.directory).rstrip('/')}/{name}"
-        return ManifestStrategy(source=FILES, key=key, within_s=rule.within_s, wait_s=rule.wait_s, near_s=0.0)
+        choice = Choice.NEAREST if rule.within_s is None else Choice.ONLY  # what only times tell apart is not guessed
+        return ManifestStrategy(source=FILES, key=key, within_s=rule.within_s, wait_s=rule.wait_s, near_s=0.0, choice=choice)
 
     def _lenient(self, rule: Run, path: str) -> Any:
         try:

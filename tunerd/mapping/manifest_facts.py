@@ -1,8 +1,9 @@
 """What a strategy has to know of the source that brings its recordings, and that source of the strategies. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from tunerd.config import ManifestRule, NearestRule, Source
+from tunerd.config import FileRule, ManifestRule, NearestRule, Source, StrategyRule
 from tunerd.location import URLS, LocationPolicy
 from tunerd.mapping import presets
 from tunerd.mapping.match_values import names_in
@@ -25,6 +26,12 @@ class ManifestFacts:
     """Where its recordings may be: where a source may have them whose strategies look for them."""
 
 
+def places_of(source: Source, recording: Sequence[StrategyRule]) -> LocationPolicy:
+    """Where recordings of its calls may be: its strategies `file` name directories, too."""
+    named = [rule.directory or source.path for rule in recording if isinstance(rule, FileRule)]
+    return replace(source.audio.places(), files=tuple(dict.fromkeys([*source.audio.files, *named])))
+
+
 def manifest_sources(sources: Iterable[Source]) -> dict[str, ManifestFacts]:
     """Name of each source that brings recordings -> what is known of it."""
     effective = [(source, presets.effective(source)) for source in sources]
@@ -40,7 +47,7 @@ def manifest_sources(sources: Iterable[Source]) -> dict[str, ManifestFacts]:
             has_duration=_has(members, "duration_ms"),
             match=names_in(members.get("match")) or frozenset(),
             is_nearest=any(isinstance(rule, NearestRule) for _, rule in named),
-            places=LocationPolicy.any_of(other.audio.places() for other, _ in named),
+            places=LocationPolicy.any_of(places_of(other, presets.effective(other).recording) for other, _ in named),
         )
     return found
 

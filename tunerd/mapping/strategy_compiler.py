@@ -39,8 +39,9 @@ class StrategyRules:
 class StrategyCompiler:
     """Of one source. Problems are noted in the compiler of its rules."""
 
-    def __init__(self, source: Source, manifests: Mapping[str, ManifestFacts]) -> None:
-        self._source = source
+    def __init__(self, source: Source, places: LocationPolicy, manifests: Mapping[str, ManifestFacts]) -> None:
+        """`places`: where recordings of its calls may be."""
+        self._source, self._places = source, places
         self._manifests = manifests
 
     def compile(self, compiler: RuleCompiler, rule: StrategyRule, names: NameScope, path: str) -> StrategyRules:
@@ -50,7 +51,7 @@ class StrategyCompiler:
                 if rule.expires_at is not None:
                     expires = compiler.instant(rule.expires_at, f"{path}.expires_at", names)
                 url = compiler.identity(rule.url, f"{path}.url", names)
-                return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires, places=self._source.audio.places())
+                return StrategyRules(path, f"url: {_shown(rule.url)}", rule, url.run, expires, places=self._places)
             case ManifestRule():
                 return self._manifest(compiler, rule, names, path)
             case NearestRule():

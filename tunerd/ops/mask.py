@@ -6,7 +6,7 @@ This is the second line of defence: events and rows should carry none of it. Pur
 import re
 from typing import Final
 
-_MASK: Final = "[redacted]"
+MASK: Final = "[redacted]"
 _URL = re.compile(
     r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?:[^\s/@\"'?#]+@)?(?P<place>[^\s\"'<>?#]*)(?P<rest>[?#][^\s\"'<>]*)?", re.IGNORECASE
 )
@@ -42,12 +42,12 @@ def redact(text: str) -> str:
     """The text without what looks like a secret. URLs keep scheme, host and path."""
     for secret in _known:
         if secret in text:
-            text = text.replace(secret, _MASK)
+            text = text.replace(secret, MASK)
     text = _URL.sub(_url, text) if "://" in text else text
     folded = text.casefold()
     if (":" in text or "=" in text) and _may_be_named(folded):
-        text = _NAMED.sub(rf"\g<name>\g<sign>{_MASK}", text)
-    return _SECRETS.sub(_MASK, text) if _may_be_secret(folded) else text
+        text = _NAMED.sub(rf"\g<name>\g<sign>{MASK}", text)
+    return _SECRETS.sub(MASK, text) if _may_be_secret(folded) else text
 
 
 # Every log line is searched: a text without any of these words cannot match the pattern, which takes a hundred times as long.
@@ -73,4 +73,4 @@ def without_query(url: str) -> str:
 
 
 def _url(found: re.Match[str]) -> str:
-    return f"{found['scheme']}{found['place']}{'?' + _MASK if found['rest'] else ''}"
+    return f"{found['scheme']}{found['place']}{'?' + MASK if found['rest'] else ''}"

@@ -41,9 +41,10 @@ MARKS: Final[Mapping[str, Sequence[str]]] = {
     ),
     "dograh": ("logs.realtime_feedback_events || logs.tuner_payload", "workflow_run_id", "workflow_id && gathered_context"),
     "elevenlabs": (
-        "type && data.conversation_id && data.agent_id",
+        "type && type != 'post_call_audio' && data.conversation_id && data.agent_id",
         "conversation_id && agent_id && (metadata.start_time_unix_secs || analysis)",
     ),
+    "elevenlabs-audio": ("type == 'post_call_audio' && data.full_audio",),
     "freeswitch-cdr": ('"core-uuid" && variables', "variables.uuid && (callflow || channel_data || variables.hangup_cause)"),
     "livekit": ("chat_history.items || chatHistory.items || history.items",),
     "livekit-egress": ("egressInfo || egress_info", "starts_with(egress_id || egressId, 'EG_')"),

@@ -26,7 +26,7 @@ STAND_IN: Final = "https://recordings.example.com/stand-in.wav"
 """In the place of a recording that another file brings, or nobody."""
 WRITTEN_AT_MS: Final = 1_782_900_060_000
 """When every fixture was written, for presets that fall back to it: 2026-07-01 10:01:00 UTC."""
-_MANIFESTS: Final = dict.fromkeys(("livekit-egress", "telnyx-recording"), ManifestFacts())
+_MANIFESTS: Final = dict.fromkeys(("livekit-egress", "telnyx-recording", "elevenlabs-audio"), ManifestFacts())
 _ENVIRON: Final = {
     "DAILY_RECORDINGS_URL": "https://daily.example.com/bucket/",
     "ASTERISK_RECORDINGS_URL": "https://pbx.example.com/monitor",

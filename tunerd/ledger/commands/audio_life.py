@@ -24,8 +24,8 @@ from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import AudioReason, FailReason
 
-_WINDOW: Final = 64
-"""Due calls that are looked at for one that nobody is busy with."""
+_TOOK_NOTHING: Final = 503
+"""Of all answers but "too many requests" only this one says plainly that Tuner did not take the call."""
 
 
 # Before the call is sent.
@@ -35,18 +35,19 @@ def next_pending(
     store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
 ) -> tuple[PendingAudio | None, float | None]:
     """See AudioPath.next_audio."""
-    for number in store.audios.due(destination, now, _WINDOW + len(busy)):
-        row = None if number in busy else store.calls.get(number)
-        audio = None if row is None or row.agent in not_agents else store.audios.get(number)
-        if row is not None and audio is not None:
-            return _pending(row, audio), None
-    return None, store.audios.next_due(destination)
+    found = store.audios.next_due(destination, busy, not_agents)
+    if found is None:
+        return None, None
+    due_at, number = found
+    row, audio = store.calls.get(number), store.audios.get(number)
+    return (_pending(row, audio), None) if due_at <= now and row is not None and audio is not None else (None, due_at)
 
 
 def _pending(row: LedgerRow, audio: KeptAudio) -> PendingAudio:
     return PendingAudio(
         row=row.row, source=row.source, call_id=row.call_id or "", agent=row.agent, path=row.read_from, location=audio.location,
         plan=plan_of(audio.plan), identity=audio.identity, looked_from=audio.looked_from,
+        may_be_sent=row.may_have_arrived and row.form is not None and row.status != _TOOK_NOTHING,
     )  # fmt: skip
 
 
@@ -82,19 +83,30 @@ def unseen(store: Store, after_row: int, limit: int) -> Sequence[PendingAudio]:
     return [_pending(row, audio) for row, audio in found if row is not None]
 
 
-def seen(store: Store, row_id: int, location: str, identity: str) -> None:
+def seen(store: Store, row_id: int, location: str, identity: str) -> str | None:
     """See AudioPath.audio_seen."""
     row, audio = store.calls.get(row_id), store.audios.get(row_id)
-    is_meant = audio is not None and (audio.location, audio.identity) == (location, "")
-    if row is not None and audio is not None and is_meant and row.audio is AudioState.PENDING:
+    if row is None or audio is None or audio.location != location or row.audio is not AudioState.PENDING:
+        return None
+    if not audio.identity:
         store.audios.put(replace(audio, identity=identity))
+    return _rival(store, row, audio, identity)
+
+
+def _rival(store: Store, row: LedgerRow, audio: KeptAudio, identity: str) -> str | None:
+    """Another call that names the same audio. A call with a frozen body was claimed with its audio, and keeps it."""
+    return None if audio.by_hand or row.form is not None else store.audios.rival(row.row, audio.location, identity)
 
 
 def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
-    """The call is claimed with this audio. False: its audio is elsewhere, or other audio, by now."""
+    """The call is claimed with this audio. False: its audio is elsewhere, or other audio, by now; or another call names it."""
     audio = store.audios.get(row.row)
     if audio is None or audio.location != prepared.location or audio.identity not in ("", prepared.identity):
         return False
+    if _rival(store, row, audio, prepared.identity) is not None:
+        return False
+    if prepared.unusable is not None:
+        return True
     store.audios.put(
         replace(audio, identity=prepared.identity, extension=prepared.extension, size=prepared.size,
                 channels=prepared.channels, detail="")

@@ -23,6 +23,8 @@ SAME_START_MS: Final = 1000
 def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall | None:
     """Keep a recording, or what a newer manifest says of a known one. `match` finds out to which call a new one belongs; returned
     is what became of a call that had the known one."""
+    if recording.embedded:
+        raise ValueError("the audio of a recording has to be in the spool before the ledger takes it")
     described = _kept(recording, now)
     old = store.recordings.same(described, SAME_START_MS)
     if old is None:

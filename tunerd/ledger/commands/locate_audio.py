@@ -1,23 +1,40 @@
 """Whether tunerd uploads a call's audio follows from where its recording is: whoever sets the location of a row asks here."""
 
+from dataclasses import replace
+from typing import Final
+
 from tunerd.call import AudioPlan, AudioState, Publish
 from tunerd.ledger.rows import KeptAudio, LedgerRow
 from tunerd.ledger.sql.bodies import plan_text
 from tunerd.ledger.sql.store import Store
 from tunerd.location import LocationKind, stored_location
+from tunerd.outcome import AudioReason
+
+_STILL_MEANT: Final = frozenset({None, AudioReason.AUDIO_CHANGED.value})
+"""Reasons after which what was seen first is looked for again. Audio that took its place is perhaps another customer's."""
 
 
 def located(
-    store: Store, row: LedgerRow, location: str | None, expires_at: float | None, now: float, *, identity: str = ""
+    store: Store,
+    row: LedgerRow,
+    location: str | None,
+    expires_at: float | None,
+    now: float,
+    *,
+    identity: str = "",
+    by_hand: bool = False,
 ) -> dict[str, object]:
     """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew;
-    what was seen there first stays the audio that is meant, unless it failed. `identity`: of the file that was found there."""
+    what was seen there first stays the audio that is meant, unless that could not be used. `identity`: of the file that was found
+    there. `by_hand`: a person says that what is there now is the call's."""
     plan = None if location is None or _is_url(location) else store.bodies.audio_plan(row.row)
     if location is not None and plan is not None and plan.publish is Publish.UPLOAD:
         known = store.audios.get(row.row)
-        if known is not None and known.location == location and known.reason is None:
-            identity = identity or known.identity
-        store.audios.put(_begun(row, location, plan, identity, now))
+        if known is not None and known.location == location:
+            if not by_hand and known.reason in _STILL_MEANT:
+                identity = identity or known.identity
+            by_hand |= known.by_hand
+        store.audios.put(replace(_begun(row, location, plan, identity, now), by_hand=by_hand))
         state = AudioState.PENDING
     else:
         state = AudioState.NONE

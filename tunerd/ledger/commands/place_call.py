@@ -94,13 +94,14 @@ def again(store: Store, row: LedgerRow, call: Call, now: float) -> tuple[AdmitVe
 _REWRITTEN: Final = (
     "source", "destination", "workspace", "agent", "call_id", "path", "offset", "mtime_ns", "started_at_ms", "ended_at_ms",
     "settled_at", "due_at", "waits_from", "attempts", "first_attempt_at", "status", "reason", "place", "detail",
-    "recording_location", "recording_expires_at", "joined", "dismissed",
+    "recording_location", "recording_expires_at", "joined", "dismissed", "audio",
 )  # fmt: skip
 """Columns that a row has from its document, or that begin anew with another one."""
 
 
 def rewrite(store: Store, row: LedgerRow, call: Call, now: float, kind: RowKind = RowKind.CALL) -> None:
-    """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew."""
+    """Put the call in the row, unfrozen and waiting: its recordings are free again, and it has to be matched anew. Of its audio
+    the ledger remembers what was seen, in case the same location is found again (locate_audio.py)."""
     store.recordings.give_back(row.row)
     store.set_body(row, body_of(call))
     _know_destination(store, call.destination, now)

@@ -59,6 +59,7 @@ CREATE INDEX call_due_row ON call (destination) WHERE state = 'due' AND audio <>
 CREATE INDEX call_expiring ON call (destination, recording_expires_at)
     WHERE state = 'due' AND audio <> 'pending' AND recording_expires_at IS NOT NULL;
 CREATE INDEX call_audio_due ON call (destination, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_due_agent ON call (destination, agent, due_at) WHERE state = 'due' AND audio = 'pending';
 CREATE INDEX call_audio_open ON call (audio) WHERE audio = 'uploading';
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
@@ -99,10 +100,11 @@ CREATE TABLE audio (
     expires_at REAL,
     max_bytes INTEGER,
     attempts INTEGER NOT NULL,
-    leftover INTEGER NOT NULL
+    leftover INTEGER NOT NULL,
+    by_hand INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX audio_unseen ON audio (row) WHERE identity = '';
-CREATE INDEX audio_embedded ON audio (location) WHERE location LIKE 'embedded:%';
+CREATE INDEX audio_location ON audio (location, identity);
 CREATE INDEX audio_leftover ON audio (leftover) WHERE leftover = 1;
 
 -- Further places at which a call's document was read; the first is in its row.

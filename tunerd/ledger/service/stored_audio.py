@@ -45,7 +45,7 @@ class StoredAudio:
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
         return await self._do(lambda store: audio_life.unseen(store, after_row, limit))
 
-    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[None]:
+    def audio_seen(self, row: int, location: str, identity: str) -> Awaitable[str | None]:
         return self._submit_patient(lambda store: audio_life.seen(store, row, location, identity))
 
     def audio_later(self, row: int, due_at: float, detail: str) -> Awaitable[None]:
@@ -58,7 +58,7 @@ class StoredAudio:
         return await self._do(audio_life.uploads)
 
     async def upload(self, row: int) -> AudioUpload | None:
-        return await self._do(lambda store: audio_life.upload_of(store, row))
+        return await self._do_patiently(lambda store: audio_life.upload_of(store, row))
 
     def upload_tried(self, row: int, detail: str) -> Awaitable[None]:
         return self._submit_patient(lambda store: audio_life.tried(store, row, detail))

@@ -1,11 +1,12 @@
 """Table audio: the audio of calls that tunerd uploads, and which of those calls is next. Their state is in table call."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from tunerd.ledger.rows import KeptAudio
 from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.due_calls import agents_of
 
 AUDIO: Final = RecordColumns("audio", KeptAudio, key=("row",))
 _DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
@@ -13,10 +14,10 @@ _DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
 OF_CALL: Final = f"SELECT {AUDIO.listed} FROM audio WHERE row = ?"
 PUT: Final = AUDIO.upsert
 DELETE: Final = "DELETE FROM audio WHERE row = ?"
-DUE: Final = f"SELECT row FROM call WHERE {_DUE} = ? AND due_at <= ? ORDER BY due_at, row LIMIT ?"
-"""Calls that wait for a slot, and for nothing else."""
-NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
+DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT ?"
+DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
 NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
+AGENTS: Final = agents_of(_DUE)
 FIRST_DUE: Final = f"SELECT row, admitted_at FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT 1"
 """For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
 UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
@@ -28,13 +29,24 @@ UNSEEN: Final = (
 """Audio that was not looked at yet."""
 LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
 """At a start: `after_upload` is still to be carried out."""
-HAS_SPOOLED: Final = "SELECT 1 FROM audio WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
-"""Whether a call has this entry of the spool."""
+MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio = 'failed')"
+"""Of a call: not if Tuner has it and its audio failed, as Tuner names a target only once; nor if an operator dismissed it."""
+HAS_SPOOLED: Final = (
+    "SELECT 1 FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.location LIKE 'embedded:%' "
+    f"AND {MAY_UPLOAD} LIMIT 1"
+)
+"""Whether a call has this entry of the spool, and may still need it."""
+RIVAL: Final = (
+    "SELECT coalesce(c.call_id, c.path) FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.identity IN (?, '') "
+    "AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"
+)
+"""Another call that has, had or will find this very audio: what was not looked at yet is what is there now."""
 LIMIT: Final = (
     "SELECT a.max_bytes FROM audio a JOIN call c ON c.row = a.row "
     "WHERE c.destination = ? AND a.max_bytes IS NOT NULL ORDER BY a.row DESC LIMIT 1"
 )
 """At a start: what the storage of a destination took last."""
+SHIFT: Final = "UPDATE audio SET looked_from = looked_from + ?"
 
 
 class Audios:
@@ -51,15 +63,16 @@ class Audios:
         self._ask(PUT, AUDIO.values(audio))
 
     def has_spooled(self, location: str) -> bool:
-        """Whether some call has the audio at this location in the spool."""
+        """Whether some call has the audio at this location in the spool, and may still need it."""
         return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
+
+    def rival(self, row: int, location: str, identity: str) -> str | None:
+        """The id of another call that names this very audio."""
+        found = self._ask(RIVAL, (location, identity, row)).fetchone()
+        return None if found is None else found[0]
 
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))
-
-    def due(self, destination: str, now: float, limit: int) -> Sequence[int]:
-        """Rows of calls that are due and whose audio is pending, the earliest first."""
-        return [row for (row,) in self._ask(DUE, (destination, now, limit))]
 
     def destinations(self) -> list[str]:
         """Destinations with calls whose audio is pending: a step of the index for each."""
@@ -68,9 +81,18 @@ class Audios:
             found.append(name)
         return found
 
-    def next_due(self, destination: str) -> float | None:
-        found = self._ask(NEXT_DUE, (destination,)).fetchone()
-        return None if found is None else found[0]
+    def next_due(
+        self, destination: str, busy: Collection[int] = (), not_agents: Collection[str] = ()
+    ) -> tuple[float, int] | None:
+        """When the call is due that is due first and whose audio is pending, and its row; none of `busy`. `not_agents` are
+        paused and may have thousands of due calls, so that the others are asked one by one."""
+        limit = len(busy) + 1
+        if not not_agents:
+            found = list(self._ask(DUE, (destination, limit)))
+        else:
+            agents = [agent for (agent,) in self._ask(AGENTS, {"destination": destination}) if agent not in not_agents]
+            found = [one for agent in agents for one in self._ask(DUE_OF_AGENT, (destination, agent, limit))]
+        return min(((due_at, row) for due_at, row in found if row not in busy), default=None)
 
     def first_due(self, destination: str) -> tuple[int, float] | None:
         """Row and admission."""
@@ -85,6 +107,10 @@ class Audios:
 
     def leftovers(self) -> Sequence[KeptAudio]:
         return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS)]
+
+    def shift(self, seconds: float) -> None:
+        """Targets expire by the clock of the storage, so their times stay."""
+        self._ask(SHIFT, (seconds,))
 
     def max_bytes(self, destination: str) -> int | None:
         """What the destination's storage took at the last answer that said so."""

@@ -56,12 +56,18 @@ NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIM
 NEXT_DUE_OF_AGENT: Final = f"SELECT min(due_at) FROM call WHERE {_DUE} = ? AND agent = ?"
 NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
 """Destinations that have due calls: a step of the index for each."""
-AGENTS: Final = (
-    f"WITH RECURSIVE found (agent) AS (SELECT min(agent) FROM call WHERE {_DUE} = :destination UNION ALL "
-    f"SELECT (SELECT min(agent) FROM call WHERE {_DUE} = :destination AND agent > found.agent) FROM found "
-    "WHERE found.agent IS NOT NULL) SELECT agent FROM found WHERE agent IS NOT NULL"
-)
-"""Agents that have due calls: a step of the index for each."""
+
+
+def agents_of(due: str) -> str:
+    """The statement that lists the agents with due calls at `:destination`: a step of the index for each."""
+    return (
+        f"WITH RECURSIVE found (agent) AS (SELECT min(agent) FROM call WHERE {due} = :destination UNION ALL "
+        f"SELECT (SELECT min(agent) FROM call WHERE {due} = :destination AND agent > found.agent) FROM found "
+        "WHERE found.agent IS NOT NULL) SELECT agent FROM found WHERE agent IS NOT NULL"
+    )
+
+
+AGENTS: Final = agents_of(_DUE)
 
 
 class DueCalls:

@@ -39,7 +39,8 @@ class OldestCalls:
         found = {destination: [self._due.next_due(destination, frozenset())] for destination in self._destinations(tally)}
         if tally.audio[AudioState.PENDING]:
             for destination, times in found.items():
-                times.append(self._audios.next_due(destination))
+                if (first := self._audios.next_due(destination)) is not None:
+                    times.append(first[0])
         earliest = {name: min((at for at in times if at is not None), default=None) for name, times in found.items()}
         return {destination: at for destination, at in earliest.items() if at is not None}
 

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
+from tunerd.ledger.sql.audios import MAY_UPLOAD
 from tunerd.ledger.sql.columns import RecordColumns, from_text
 from tunerd.ledger.sql.database import Database, RunAgain
 from tunerd.location import LocationKind, bare, stored_location
@@ -58,7 +59,10 @@ SAME_ALIKE: Final = (
 """The same of recordings without a key: these values do not tell two recordings of one caller apart, so all has to agree."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
-IS_AT: Final = "SELECT 1 FROM recording WHERE location = ? AND location LIKE 'embedded:%' LIMIT 1"
+IS_AT: Final = (
+    "SELECT 1 FROM recording r LEFT JOIN call c ON c.row = r.taken_by WHERE r.location = ? AND r.location LIKE 'embedded:%' "
+    f"AND (c.row IS NULL OR {MAY_UPLOAD}) LIMIT 1"
+)
 """Of audio in the spool."""
 TAKEN: Final = f"{_RECORDING} WHERE taken_by = ? ORDER BY row"
 TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ?"
@@ -131,7 +135,7 @@ class Recordings:
         return same[0] if same else None
 
     def is_at(self, location: str) -> bool:
-        """Whether a recording is at this location in the spool."""
+        """Whether a recording is at this location in the spool, and its audio may still be uploaded."""
         return self._execute(IS_AT, (location,)).fetchone() is not None
 
     def taken(self, call: int) -> Sequence[KeptRecording]:

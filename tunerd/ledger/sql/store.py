@@ -158,8 +158,7 @@ class Store:
         self.db.retire_number("call", row.row)
         if row.seeks:
             self.wants.delete(row.row)
-        if row.audio is not AudioState.NONE:
-            self.audios.delete(row.row)
+        self.audios.delete(row.row)  # a row may have had audio before it was rewritten
         if row.gathers:
             self.groups.delete(row.row)
             self.cuts.lift_all(row.row)
@@ -223,6 +222,7 @@ class Store:
         self.wants.shift(seconds)
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
+        self.audios.shift(seconds)
         self.destinations.shift(seconds)
         self.woken.update(list(self.destinations.stored_pauses()))
 

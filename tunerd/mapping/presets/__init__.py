@@ -65,6 +65,11 @@ def text(name: str) -> str:
     return (resources.files(__name__) / f"{name}.yaml").read_text("utf-8")
 
 
+def rules_text(name: str) -> str:
+    """Its YAML as it can be copied into a source: without `needs_audio:`, which only presets have."""
+    return "".join(line for line in text(name).splitlines(keepends=True) if not line.startswith("needs_audio:"))
+
+
 @lru_cache(maxsize=64)
 def load(name: str) -> dict[str, Node]:
     """The members of a preset. Raises KeyError for an unknown name."""

@@ -1,0 +1,144 @@
+"""audio/local_place.py and spool_place.py: files and spool entries as delivery uses them."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.audio import made
+from tests.real_parts import needs_strace
+from tunerd.audio.audio_bytes import AudioPlace, Settled, Unsettled
+from tunerd.audio.local_place import LocalPlace
+from tunerd.audio.spool import AudioSpool
+from tunerd.audio.spool_place import SpoolPlace
+from tunerd.call import AfterUpload, AudioPlan, Publish
+from tunerd.file_identity import FileIdentity
+from tunerd.location import file_location
+
+
+@pytest.fixture
+async def busy_threads() -> AsyncIterator[None]:
+    """The threads of the event loop, in which host names are resolved, have all something to do until the end."""
+    over, threads = threading.Event(), ThreadPoolExecutor(1)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads)
+    loop.run_in_executor(None, over.wait)
+    yield
+    over.set()
+
+
+def plan_for(directory: Path, after_upload: AfterUpload = AfterUpload.KEEP) -> AudioPlan:
+    return AudioPlan(publish=Publish.UPLOAD, files=(str(directory),), after_upload=after_upload, move_to="done")
+
+
+@pytest.mark.usefixtures("busy_threads")
+@pytest.mark.parametrize("is_spooled", [False, True])
+async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool) -> None:
+    """Looking at audio, reading and removing it takes no thread of the loop: a hung mount of recordings must not keep calls
+    without audio from finding the destination's host."""
+    content, path = made.wav(), tmp_path / "a.wav"
+    path.write_bytes(content)
+    spool = AudioSpool(str(tmp_path / "spool"), 1_000_000)
+    place: AudioPlace = SpoolPlace(spool) if is_spooled else LocalPlace()
+    location = spool.add("/calls/a.json", [content])[0] if is_spooled else file_location(str(path)).text
+    plan = plan_for(tmp_path, AfterUpload.DELETE)
+    async with asyncio.timeout(10):
+        looked = await place.look(location, plan, "", time.time() + 100)
+        assert isinstance(looked, Settled)
+        audio = place.bytes_of(location, plan, looked.identity)
+        assert await audio.size() == len(content)
+        assert b"".join([chunk async for chunk in audio.chunks()]) == content
+        assert await place.dispose(location, plan, looked.identity) == ""
+
+
+async def look(path: Path, now: float) -> Settled | Unsettled:
+    return await LocalPlace().look(file_location(str(path)).text, plan_for(path.parent), "", now)
+
+
+async def test_a_clock_that_is_behind_settles_nothing(tmp_path: Path) -> None:
+    """A file whose time lies a little ahead (another machine's clock) was just written; one of next year is not waited for."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    at = path.stat().st_mtime
+    assert isinstance(await look(path, at - 30), Unsettled)
+    assert isinstance(await look(path, at - 365 * 86_400), Settled)
+
+
+async def test_a_file_that_somebody_writes_is_not_settled(tmp_path: Path) -> None:
+    """A caller on hold leaves gaps. It is settled when its writer has closed it, or has written nothing for a minute."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav())
+    now = path.stat().st_mtime + 30
+    with path.open("ab"):
+        assert isinstance(await look(path, now), Unsettled)
+        assert isinstance(await look(path, now + 40), Settled)
+    assert isinstance(await look(path, now), Settled)
+
+
+async def test_a_wav_longer_than_its_header_says_may_still_grow(tmp_path: Path) -> None:
+    """Its writer corrects the sizes at the end; one that never does is taken after a minute."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(made.wav() + b"\1\2" * 400)
+    written_at = path.stat().st_mtime
+    assert isinstance(await look(path, written_at + 30), Unsettled)
+    assert isinstance(await look(path, written_at + 70), Settled)
+
+
+@pytest.mark.parametrize("after", [AfterUpload.DELETE, AfterUpload.MOVE_TO])
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: AfterUpload, *, is_taken: bool) -> None:
+    """The file was set aside and nothing more: the next start carries out the rest, also if its name is another file's by now."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(content := made.wav())
+    identity = FileIdentity.of(path.stat())
+    path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
+    if is_taken:
+        path.write_bytes(b"another call")
+    assert await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) == ""
+    assert not list(tmp_path.glob(".tunerd-*"))
+    assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
+    assert path.exists() == is_taken
+
+
+_DISPOSE = """
+import asyncio, sys
+from tests.audio.test_local_place import MOVE, dispose_of
+print(asyncio.run(dispose_of(sys.argv[1], MOVE)))
+"""
+MOVE = AfterUpload.MOVE_TO
+
+
+async def dispose_of(path: str, after: AfterUpload) -> str:
+    identity = str(FileIdentity.of(Path(path).stat()))
+    return await LocalPlace().dispose(file_location(path).text, plan_for(Path(path).parent, after), identity)
+
+
+@needs_strace
+def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
+    """FAT, CIFS and some of FUSE have none: the file is moved all the same, and never over another one."""
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done" / "a.wav").write_bytes(b"another call")
+    path = tmp_path / "a.wav"
+    path.write_bytes(content := made.wav())
+    strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        str(tmp_path / "calls"),
+        "-e",
+        "trace=link,linkat",
+        "-e",
+        "inject=link,linkat:error=EPERM",
+    ]
+    done = subprocess.run([*strace, sys.executable, "-c", _DISPOSE, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    assert "EPERM" in (tmp_path / "calls").read_text()
+    assert {one.name: one.read_bytes() for one in tmp_path.glob("done/*")} == {"a.wav": b"another call", "1-a.wav": content}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["calls", "done"]
