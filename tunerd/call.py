@@ -165,8 +165,7 @@ class Choice(StrEnum):
     LONGEST = "longest"
     """These three after the wait, of all recordings to which no other call is nearer."""
     ONLY = "only"
-    """None of several: after the wait the only one, and only if the call is the only one near it (strategy `nearest:`, and
-    `file:` with `within:`)."""
+    """After the wait the only one, and only if the call is the only one near it (`nearest:`, and `file:` with `within:`)."""
 
 
 @record
