@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from tunerd.clock import Clock
-from tunerd.config import Config
+from tunerd.config import Config, LedgerConfig
 from tunerd.events import Emit, LedgerHealed, LedgerTrouble
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
+from tunerd.ledger.fleet_status import ServerFindings
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sqlite import SqliteLedger
 
@@ -34,7 +35,7 @@ async def _open_at_server(config: Config, clock: Clock, emit: Emit) -> StoredLed
     began, was_told = clock.monotonic(), False
     while True:
         try:
-            ledger = await open_server(config, clock.now(), emit, config.instance)
+            ledger = await open_server(config.ledger, clock.now(), emit, config.instance)
         except LedgerRefused as exc:
             if exc.exit_code != UNREACHABLE or clock.monotonic() - began >= WAIT_FOR_SERVER_S:
                 raise
@@ -48,20 +49,33 @@ async def _open_at_server(config: Config, clock: Clock, emit: Emit) -> StoredLed
         return ledger
 
 
-async def open_server(config: Config, now: float, emit: Emit, instance: str) -> StoredLedger:
-    """Start as this instance in the ledger at the server that the configuration names. Raises LedgerRefused with one line."""
-    settings = config.ledger
-    assert settings.server is not None  # noqa: S101
+async def open_server(settings: LedgerConfig, now: float, emit: Emit, instance: str, *, create: bool = True) -> StoredLedger:
+    """Start as this instance in the ledger at the server that `ledger.url` names. `create=False`: its tables have to be there.
+    Raises LedgerRefused with one line."""
     try:
         from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
-        from tunerd.ledger.postgresql.postgresql_server import Server
+        from tunerd.ledger.postgresql.server_settings import server_of
     except ImportError as exc:
-        raise LedgerRefused(
-            "ledger.url names a PostgreSQL server, and the package psycopg that it needs cannot be imported; "
-            "install it with: pip install 'tunerd[postgres]'", exit_code=MISCONFIGURED,
-        ) from exc  # fmt: skip
-    server = Server(url=settings.server.reveal(), password_file=settings.password_file, prepares=settings.notify == "on")
-    return await PostgresqlLedger.open(server, now=now, emit=emit, instance=instance)
+        raise _without_psycopg() from exc
+    return await PostgresqlLedger.open(server_of(settings), now=now, emit=emit, instance=instance, create=create)
+
+
+def inspect_server(settings: LedgerConfig) -> ServerFindings:
+    """What `tunerd check` says about the server that `ledger.url` names; nothing is changed there. Blocking. Raises LedgerRefused
+    where `tunerd run` would."""
+    try:
+        from tunerd.ledger.postgresql.server_inspection import inspect
+        from tunerd.ledger.postgresql.server_settings import server_of
+    except ImportError as exc:
+        raise _without_psycopg() from exc
+    return inspect(server_of(settings))
+
+
+def _without_psycopg() -> LedgerRefused:
+    return LedgerRefused(
+        "ledger.url names a PostgreSQL server, and the package psycopg that it needs cannot be imported; "
+        "install it with: pip install 'tunerd[postgres]'", exit_code=MISCONFIGURED,
+    )  # fmt: skip
 
 
 def _make_directory(directory: str) -> None:

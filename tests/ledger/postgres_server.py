@@ -72,6 +72,19 @@ class Cluster:
         hba = self.directory / "data" / "pg_hba.conf"
         hba.write_text(f"host all needs_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
 
+    @contextmanager
+    def standby(self) -> Iterator["Cluster"]:
+        """A server that follows this one, asynchronously."""
+        with tempfile.TemporaryDirectory(prefix="tunerd-standby-") as place:
+            other = Cluster(Path(place))
+            other._run("pg_basebackup", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", f"{place}/data", "-R",
+                       "--checkpoint=fast", "--no-sync")  # fmt: skip
+            other.start()
+            try:
+                yield other
+            finally:
+                other.stop()
+
     def start(self) -> None:
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory} -c fsync=off "

@@ -6,7 +6,7 @@ from tunerd.admin.answer_types import StatusDocument, StrandedRow
 from tunerd.admin.phrases import ago, count_of, name_of, next_probe, source_warnings, span, why
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped
 from tunerd.cli.terminal import say, style
-from tunerd.config.text_forms import FIRST_LABEL
+from tunerd.config.text_forms import FIRST_LABEL, POSTGRESQL
 from tunerd.statuses import DestinationStatus, SourceStatus
 
 _PROBLEMS_SHOWN: Final = 5
@@ -50,7 +50,8 @@ def _daemon(status: StatusDocument) -> None:
         state = "stopping" if daemon.stopping else "running" if daemon.ready else "starting"
         say(f"tunerd {daemon.version} is {state}{since} (process {daemon.pid})")
     else:
-        say(style("tunerd is not running", fg="yellow") + "; this is the content of its ledger")
+        where = " on this machine" if daemon.ledger.startswith(POSTGRESQL) else ""
+        say(style(f"tunerd is not running{where}", fg="yellow") + "; this is the content of its ledger")
     say(f"configuration {config.file}")
     if not config.last_reload_successful:
         say(style("  the last reload was refused; tunerd keeps the previous configuration:", fg="red"))

@@ -72,13 +72,14 @@ class PostgresqlLedger(StoredLedger):
 
     @classmethod
     async def open(
-        cls, server: Server, *, now: float, emit: Emit, instance: str = "", clock: Clock | None = None
+        cls, server: Server, *, now: float, emit: Emit, instance: str = "", clock: Clock | None = None, create: bool = True
     ) -> "PostgresqlLedger":
         """Connect, make the tables or bring them to the newest version, start as `instance` (default: the host's name), and make
-        calls due again that an earlier start of it was sending. Raises LedgerRefused with one line."""
+        calls due again that an earlier start of it was sending. `create=False`: the tables have to be there already. Raises
+        LedgerRefused with one line."""
         columns = dialect.columns("".join(scripts()))
         name = instance or socket.gethostname()
-        store, started = await asyncio.to_thread(_open, server, columns, name, now)
+        store, started = await asyncio.to_thread(_open, server, columns, name, now, create)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
         place = ServerPlace(server, Heartbeat(server, started, lambda: None))
 
@@ -89,8 +90,10 @@ class PostgresqlLedger(StoredLedger):
         return cls(place, ServerReader(server, columns), writer)
 
 
-def _open(server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float) -> tuple[Store, Instance]:
-    connection = open_checked(server, scripts())
+def _open(
+    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, create: bool
+) -> tuple[Store, Instance]:
+    connection = open_checked(server, scripts(), create=create)
     started = start_instance(connection, server, name, __version__, socket.gethostname())
     db = PostgresqlDatabase(connection, server, columns, started.generation)
     return _loaded(db, server, now), started

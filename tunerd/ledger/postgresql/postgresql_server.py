@@ -116,15 +116,30 @@ def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("numeric", _NumberLoader)
 
 
-def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
+def open_checked(server: Server, scripts: Sequence[str], *, create: bool = True) -> Connection:
     """A connection to a server that can hold the ledger, with its tables. Raises LedgerRefused with one line."""
+    connection = open_readable(server)
+    try:
+        if not create:
+            _refuse_absent(connection, server)
+        _prepare(connection, server, scripts)
+    except psycopg.Error as exc:
+        connection.close()
+        raise _refused(exc) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_readable(server: Server) -> Connection:
+    """A connection to a server that could hold a ledger. Raises LedgerRefused with one line."""
     try:
         connection = connect(server)
     except psycopg.Error as exc:
         raise _refused(exc) from None
     try:
         _refuse_server(connection)
-        _prepare(connection, server, scripts)
     except psycopg.Error as exc:
         connection.close()
         raise _refused(exc) from None
@@ -152,6 +167,11 @@ def _refuse_server(connection: Connection) -> None:
             f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer",
             exit_code=MISCONFIGURED,
         )
+
+
+def _refuse_absent(connection: Connection, server: Server) -> None:
+    if not _one(connection, "SELECT to_regclass(%s) IS NOT NULL", (f'"{server.schema}".meta',)):
+        raise LedgerRefused("there is no ledger in the database of ledger.url yet; `tunerd run` makes it")
 
 
 def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> None:

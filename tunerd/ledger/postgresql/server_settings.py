@@ -1,0 +1,9 @@
+"""`ledger:` of the configuration -> Server."""
+
+from tunerd.config import LedgerConfig
+from tunerd.ledger.postgresql.postgresql_server import Server
+
+
+def server_of(settings: LedgerConfig) -> Server:
+    assert settings.server is not None  # noqa: S101
+    return Server(url=settings.server.reveal(), password_file=settings.password_file, prepares=settings.notify == "on")
