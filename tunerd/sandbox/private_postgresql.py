@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own for the demo and for tests, in one directory: made, started and stopped with the server's programs.
+"""A PostgreSQL server for the demo and for tests, in a directory of its own: made, started and stopped with the server's programs.
 
 Only processes and files belong here. Nothing connects to the server here.
 """
@@ -42,7 +42,9 @@ class PrivatePostgresql:
         self._durable = durable
         programs = find_programs()
         if programs is None:
-            raise NoPostgresql("initdb is not found on the PATH or in /usr/lib/postgresql: install PostgreSQL 14 or newer")
+            raise NoPostgresql(
+                "PostgreSQL is not installed here (no initdb on the PATH or in /usr/lib/postgresql): install version 14 or newer"
+            )
         self._programs = programs
         self._user = _server_user()
 
