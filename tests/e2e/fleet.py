@@ -202,11 +202,7 @@ class Fleet:
 @asynccontextmanager
 async def fleet_of(cluster: Cluster, names: Sequence[str], directory: Path, tuner_url: str) -> AsyncIterator[Fleet]:
     """Instances with these names, all started, on a new database. At the end whatever still runs is killed."""
-    database = f"fleet_{directory.name}".lower()[:60]
-    url = f"postgresql://postgres@127.0.0.1:{cluster.port}/postgres"
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute(f'CREATE DATABASE "{database}"'.encode())
-    fleet = Fleet(cluster, database, directory, tuner_url)
+    fleet = Fleet(cluster, cluster.database().rpartition("/")[2], directory, tuner_url)
     try:
         async with asyncio.TaskGroup() as group:
             for name in names:

@@ -83,5 +83,5 @@ async def test_the_fleet_says_what_is_missing(tmp_path: Path) -> None:
     hide = 'mkdir -p /usr/lib/postgresql && mount -t tmpfs tmpfs /usr/lib/postgresql && exec "$@"'
     code, said = await demo(tmp_path, "--fleet", under=("unshare", "--mount", "sh", "-c", hide, "sh"))
     assert (code, said.count("\n")) == (1, 1), said
-    assert said.startswith("tunerd: PostgreSQL is not installed here"), said
+    assert said.startswith("tunerd: there is no PostgreSQL here"), said
     assert "--postgresql" in said

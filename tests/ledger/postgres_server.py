@@ -30,11 +30,11 @@ needs_postgres: Final = needs(
 class Cluster(PrivatePostgresql):
     """A running server that also listens on a port; `stop` and `start` it as a test needs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int | None = None) -> None:
         super().__init__(directory)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         self._schemas = 0
 
     def server(self, schema: str = "", *, user: str = "postgres", database: str = "postgres", options: str = "") -> "Server":
@@ -44,6 +44,16 @@ class Cluster(PrivatePostgresql):
         self._schemas += 1
         url = f"postgresql://{user}@127.0.0.1:{self.port}/{database}{options}"
         return Server(url=url, schema=schema or f"ledger{self._schemas}")
+
+    def database(self) -> str:
+        """The URL of a new database: the daemon names its schema itself."""
+        from tunerd.ledger.postgresql.postgresql_server import connect
+
+        self._schemas += 1
+        name = f"database{self._schemas}"
+        with connect(self.server()) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def make(self) -> None:
         super().make()
@@ -55,9 +65,9 @@ class Cluster(PrivatePostgresql):
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(port: int | None = None) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="tunerd-postgres-") as place:
-        made = Cluster(Path(place))
+        made = Cluster(Path(place), port)
         made.make()
         made.start()
         try:

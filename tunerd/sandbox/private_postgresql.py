@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the demo and for tests, in a directory of its own: made, started and stopped with the server's programs.
+"""A PostgreSQL server for the demo and for tests, in a directory of its own: made, started and stopped by its own programs.
 
 Only processes and files belong here. Nothing connects to the server here.
 """
@@ -43,7 +43,7 @@ class PrivatePostgresql:
         programs = find_programs()
         if programs is None:
             raise NoPostgresql(
-                "PostgreSQL is not installed here (no initdb on the PATH or in /usr/lib/postgresql): install version 14 or newer"
+                "there is no PostgreSQL here (no initdb on the PATH or in /usr/lib/postgresql): install 14 or newer"
             )
         self._programs = programs
         self._user = _server_user()
