@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("TUNERD_FLEET_KILLS", "60"))
 SECONDS = int(os.environ.get("TUNERD_FLEET_SECONDS", "15"))
 SEED = int(os.environ.get("TUNERD_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 LATENCY_S = 0.1
-RATE = 8.0
+RATE = 4.0
 """Calls a second at each instance."""
 
 pytestmark = [needs_postgres, pytest.mark.slow]
