@@ -10,7 +10,7 @@ from tunerd.config import Config, LedgerConfig
 from tunerd.events import Emit, LedgerHealed, LedgerTrouble
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
-from tunerd.ledger.fleet_status import ServerFindings
+from tunerd.ledger.server_findings import ServerFindings
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sqlite import SqliteLedger
 

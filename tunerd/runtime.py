@@ -147,7 +147,7 @@ def _facts(config: Config, now: float) -> Facts:
     """The file's path is absolute: commands that look for the daemon of a file compare it."""
     path = os.path.abspath(config.file)
     return Facts(version=__version__, config_file=path, fingerprint=fingerprint_of(config), ledger=config.ledger.shown,
-                 last_reload_at=now)  # fmt: skip
+                 instance=config.instance, is_fleet=config.ledger.server is not None, last_reload_at=now)  # fmt: skip
 
 
 def fingerprint_of(config: Config) -> str:

@@ -52,6 +52,13 @@ def names_of(metrics: Metrics) -> set[str]:
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 
+def test_a_fleet_has_a_name_of_its_own_for_its_counts() -> None:
+    """Each instance shows the same: adding them up, as one may with tunerd_calls, would count each call several times."""
+    found = names_of(make(reading=Reading(fleet=True, calls={State.DUE: 3}))[0])
+    assert "tunerd_ledger_calls" in found
+    assert "tunerd_calls" not in found
+
+
 def test_exactly_the_documented_names() -> None:
     """No metric of tunerd more, none less; beside them are only those of the process and of Python's garbage collector."""
     found = names_of(make()[0])

@@ -7,7 +7,7 @@ from tunerd.admin.phrases import ago, count_of, name_of, next_probe, source_warn
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped
 from tunerd.cli.terminal import say, style
 from tunerd.config.text_forms import FIRST_LABEL, POSTGRESQL
-from tunerd.statuses import DestinationStatus, SourceStatus
+from tunerd.statuses import SILENT_S, DestinationStatus, InstanceStatus, SourceStatus
 
 _PROBLEMS_SHOWN: Final = 5
 
@@ -22,6 +22,11 @@ def draw_status(status: StatusDocument) -> None:
             hint = "   tunerd failed" if state == "failed" and row.count else ""
             colour = STATE_COLOURS.get(state) if row.count else None
             say(f"  {style(f'{state:<10}', fg=colour)}{row.count:>11,}{oldest}{hint}")
+    if status.instances:
+        say()
+        say("Instances")
+        for instance in status.instances:
+            _instance(instance, now, is_this=status.daemon.running and instance.name == status.daemon.instance)
     if status.destinations:
         say()
         say("Destinations")
@@ -57,6 +62,15 @@ def _daemon(status: StatusDocument) -> None:
         say(style("  the last reload was refused; tunerd keeps the previous configuration:", fg="red"))
         for problem in config.problems[:_PROBLEMS_SHOWN]:
             say_wrapped(problem, "    ")
+
+
+def _instance(instance: InstanceStatus, now: float, *, is_this: bool) -> None:
+    this = " (this one)" if is_this else ""
+    say(f"  {instance.name}{this}   tunerd {instance.version} on {instance.host}, started {ago(now - instance.started_at)}, "
+        f"{count_of(instance.in_flight, 'call')} in flight")  # fmt: skip
+    if instance.heartbeat_age_s >= SILENT_S:
+        say_wrapped(f"no heartbeat for {span(instance.heartbeat_age_s)}: it does not answer, and others take over what it was sending",
+                    "    ", fg="yellow")  # fmt: skip
 
 
 def draw_destination(status: DestinationStatus, now: float) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from tunerd.ledger.commands.reclaim import reclaim
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
 from tunerd.ledger.sql.store import Store
+from tunerd.statuses import InstanceStatus
 
 _AT_ONCE: Final = 256
 
@@ -29,6 +30,11 @@ HOLDERS: Final = (
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
+LIST: Final = f"""SELECT name, host, version, started_at, {_NOW} - heartbeat_at,
+(SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
+FROM instance WHERE heartbeat_at > 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""
+"""Those that did not end. A command's name has a slash."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
@@ -44,6 +50,15 @@ def start_instance(connection: Connection, server: Server, name: str, version: s
         connection.execute(server.search_path)
         found = connection.execute(START, (name, version, host)).fetchone()
     return Instance(name=name, generation=0 if found is None else found[0])
+
+
+def list_instances(store: Store) -> list[InstanceStatus]:
+    return [
+        InstanceStatus(
+            name=name, host=host, version=version, started_at=started_at, heartbeat_age_s=max(0.0, age), in_flight=count
+        )
+        for name, host, version, started_at, age, count in store.db.execute(LIST)
+    ]
 
 
 def give_up_dead(store: Store, dead_after_s: float, now: float) -> int:

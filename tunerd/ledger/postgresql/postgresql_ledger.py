@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -14,7 +14,7 @@ from tunerd.events import Emit
 from tunerd.ledger import DiskUse
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
-from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
+from tunerd.ledger.postgresql.instances import Instance, give_up_dead, list_instances, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
 from tunerd.ledger.postgresql.server_reader import ServerReader
@@ -24,6 +24,7 @@ from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import scripts
+from tunerd.statuses import InstanceStatus
 
 _SIZE: Final = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -69,6 +70,9 @@ class PostgresqlLedger(StoredLedger):
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
         self.heartbeat = place.heartbeat
         super().__init__(place, reader, writer)
+
+    async def instances(self) -> Sequence[InstanceStatus]:
+        return await self._reader.ask(list_instances)
 
     @classmethod
     async def open(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tunerd.ledger.fleet_status import ServerFindings
+from tunerd.ledger.server_findings import ServerFindings
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_readable
 
 _HAS_TABLES: Final = "SELECT to_regclass(%s) IS NOT NULL"

@@ -55,6 +55,7 @@ from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.service.stored_audio import StoredAudio
 from tunerd.ledger.sql.store import Store
+from tunerd.statuses import InstanceStatus
 
 T = TypeVar("T")
 
@@ -109,6 +110,10 @@ class StoredLedger(StoredAudio):
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
         self._place.keep_free(min_free_bytes)
+
+    async def instances(self) -> Sequence[InstanceStatus]:
+        """See Inspection.instances. None: one process owns the ledger."""
+        return ()
 
     async def check_place(self) -> None:
         """Raises where this process does not hold the ledger any more."""
