@@ -69,8 +69,8 @@ def _instance(instance: InstanceStatus, now: float, *, is_this: bool) -> None:
     say(f"  {instance.name}{this}   tunerd {instance.version} on {instance.host}, started {ago(now - instance.started_at)}, "
         f"{count_of(instance.in_flight, 'call')} in flight")  # fmt: skip
     if instance.heartbeat_age_s >= SILENT_S:
-        say_wrapped(f"no heartbeat for {span(instance.heartbeat_age_s)}: it does not answer, and others take over what it was sending",
-                    "    ", fg="yellow")  # fmt: skip
+        silent = f"no heartbeat for {span(instance.heartbeat_age_s)}; others take over what it was sending"
+        say_wrapped(silent, "    ", fg="yellow")
 
 
 def draw_destination(status: DestinationStatus, now: float) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from tunerd.ledger.server_findings import ServerFindings
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_readable
+from tunerd.ledger.server_findings import ServerFindings
 
 _HAS_TABLES: Final = "SELECT to_regclass(%s) IS NOT NULL"
 _MAY_MAKE: Final = "SELECT has_database_privilege(current_database(), 'CREATE')"
