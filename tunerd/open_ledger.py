@@ -9,6 +9,7 @@ from tunerd.clock import Clock
 from tunerd.config import Config, LedgerConfig
 from tunerd.events import Emit, LedgerHealed, LedgerTrouble
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.copying import CopySource, CopyTarget
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.server_findings import ServerFindings
 from tunerd.ledger.service.stored_ledger import StoredLedger
@@ -69,6 +70,26 @@ def inspect_server(settings: LedgerConfig) -> ServerFindings:
     except ImportError as exc:
         raise _without_psycopg() from exc
     return inspect(server_of(settings))
+
+
+def open_copy_source(settings: LedgerConfig, instance: str) -> CopySource:
+    """The ledger at a server, to be copied from. Raises LedgerRefused."""
+    try:
+        from tunerd.ledger.postgresql.server_copy import ServerSource
+        from tunerd.ledger.postgresql.server_settings import server_of
+    except ImportError as exc:
+        raise _without_psycopg() from exc
+    return ServerSource(server_of(settings), instance, create=False)
+
+
+def open_copy_target(settings: LedgerConfig, instance: str) -> CopyTarget:
+    """A place for a ledger at a server. Raises LedgerRefused."""
+    try:
+        from tunerd.ledger.postgresql.server_copy import ServerTarget
+        from tunerd.ledger.postgresql.server_settings import server_of
+    except ImportError as exc:
+        raise _without_psycopg() from exc
+    return ServerTarget(server_of(settings), instance, create=True)
 
 
 def _without_psycopg() -> LedgerRefused:

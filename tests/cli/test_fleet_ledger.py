@@ -37,8 +37,7 @@ sources:
   - name: agent
     path: {directory}/calls
     {more}
-    call: {{call_id: doc.id}}
-    recording: [{{url: doc.url}}]
+    preset: vapi
 ledger: {{url: "{url}", directory: {directory}/local}}
 instance: web-1
 """)

@@ -68,7 +68,8 @@ class Cluster(PrivatePostgresql):
             other = Cluster(Path(place))
             if self._user is not None:
                 os.chown(place, self._user.pw_uid, self._user.pw_gid)
-            other._run("pg_basebackup", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", f"{place}/data", "-R",
+            program = (self._programs / "initdb").resolve().with_name("pg_basebackup")  # initdb may be a link on the PATH
+            other._run(str(program), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", f"{place}/data", "-R",
                        "--checkpoint=fast", "--no-sync")  # fmt: skip
             other.start()
             try:

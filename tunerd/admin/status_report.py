@@ -146,7 +146,7 @@ class StatusReport:
             sources=[self._with_coverage(status) for status in self._sources()],
             stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
             last_failures=[call_row(call) for call in failures],
-            instances=await self._ledger.instances(),
+            instances=list(await self._ledger.instances()),
             last_hour=None if facts.last_hour is None else _last_hour_row(facts.last_hour),
         )
 

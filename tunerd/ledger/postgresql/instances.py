@@ -30,6 +30,7 @@ HOLDERS: Final = (
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
+ALIVE: Final = f"SELECT name FROM instance WHERE heartbeat_at >= {_NOW} - %s ORDER BY name LIMIT 5"
 LIST: Final = f"""SELECT name, host, version, started_at, {_NOW} - heartbeat_at,
 (SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
 FROM instance WHERE heartbeat_at > 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""

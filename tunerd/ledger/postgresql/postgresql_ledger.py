@@ -22,6 +22,7 @@ from tunerd.ledger.postgresql.server_writer import ServerWriter
 from tunerd.ledger.service.job_queue import JobQueue
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import scripts
 from tunerd.statuses import InstanceStatus
@@ -116,6 +117,7 @@ def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
         db.rollback()
         if now is not None:
             store.begin(full=True)
+            db.execute(meta.END_COPY)
             give_up_dead(store, server.pulse.dead_after_s, now)
             store.commit()
     except BaseException:

@@ -10,6 +10,7 @@ from psycopg import sql as names
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.copying import moved_to
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
 from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
@@ -186,6 +187,8 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         version = 0
         if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
             version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
+            if moved := _one(connection, "SELECT name FROM meta WHERE name LIKE 'moved:%'"):
+                raise moved_to(moved)
         if version > len(scripts):
             raise LedgerRefused(
                 f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "

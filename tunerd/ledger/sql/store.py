@@ -77,13 +77,19 @@ class Store:
         self.calls.load()
         self.bodies.load()
         self.destinations.load()
-        self.tally = Tally()
         if self.db.holder:
+            self.tally = Tally()
             self.tally.set(self.counts.sums())
-            return
+        else:
+            self.tally = self.counted()
+
+    def counted(self) -> Tally:
+        """The tally, from the rows themselves."""
+        tally = Tally()
         for state, dismissed, is_call, audio, count, size in self.ask(TALLY):
-            self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
-            self.tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
+            tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
+            tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
+        return tally
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""
