@@ -1,5 +1,6 @@
 """`tunerd ledger copy`: a ledger in a file moves to PostgreSQL, and back."""
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -49,10 +50,9 @@ async def filled(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         for table, kinds in TABLES.items():
             if table not in OF_A_FLEET | {"meta"}:
-                for number in range(100, 103):
+                for number in range(100, 100 + len(State)):
                     db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kinds))})", tuple(values(db, table, number)))
-        for number, state in enumerate(State, 1000):
-            db.execute("UPDATE call SET row = ? WHERE row = ?", (number, 100 + number - 1000)) if number < 1003 else None
+        for number, state in enumerate(State, 100):
             db.execute("UPDATE call SET state = ? WHERE row = ?", (state, number))
         db.execute("UPDATE call SET kind = 'call', audio = 'none', dismissed = 0 WHERE row >= 100")
         db.execute("INSERT INTO meta (name, value) VALUES ('last_row', 5000)")
@@ -117,11 +117,11 @@ async def test_a_moved_ledger_is_not_opened_any_more(tmp_path: Path, url: str) -
     first, second = tmp_path / "first.db", tmp_path / "second.db"
     await filled(first)
     await copy_to(str(first), url, "one")
-    with pytest.raises(LedgerRefused, match="was moved to postgresql://127.0.0.1") as caught:
+    with pytest.raises(LedgerRefused, match=r"was moved to postgresql://127\.0\.0\.1") as caught:
         await SqliteLedger.open(first, now=NOW, emit=Recorder())
     assert caught.value.exit_code == 78
     await copy_to(url, str(second), "one")
-    with pytest.raises(LedgerRefused, match=f"was moved to sqlite://{second}") as caught:
+    with pytest.raises(LedgerRefused, match=re.escape(f"was moved to sqlite://{second}")) as caught:
         await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), "one")
     assert caught.value.exit_code == 78
     await (await SqliteLedger.open(second, now=NOW, emit=Recorder())).close()
@@ -178,7 +178,7 @@ async def test_a_ledger_that_was_used_in_between_is_not_taken_for_a_copy(tmp_pat
     source.close()
     target.close()
     await (await SqliteLedger.open(path, now=NOW, emit=Recorder())).close()
-    with pytest.raises(LedgerRefused, match="there is a ledger at .* already"):
+    with pytest.raises(LedgerRefused, match=r"there is a ledger at .* already"):
         await copy_to(str(path), url, "one")
     await (await SqliteLedger.open(path, now=NOW, emit=Recorder())).close()
 
@@ -208,6 +208,6 @@ async def test_a_fleet_of_several_does_not_fit_a_file(tmp_path: Path, url: str) 
     """Only one process reads with a ledger in a file; what the others have read would be read again."""
     for name in ("one", "two"):
         await (await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), name)).close()
-    with pytest.raises(LedgerRefused, match="has other instances than one \\(two\\)"):
+    with pytest.raises(LedgerRefused, match=r"has other instances than one \(two\)"):
         await copy_to(url, str(tmp_path / "ledger.db"), "one")
     assert not (tmp_path / "ledger.db").exists()

@@ -35,7 +35,7 @@ def command() -> None:
     "--instance",
     required=True,
     metavar="NAME",
-    help="The tunerd whose files a ledger in a file knows, by its name in PostgreSQL.",
+    help="The tunerd whose files the ledger in a file knows: its name in PostgreSQL.",
 )
 def copy(from_url: str, to_url: str, instance: str) -> None:
     """Copy the ledger FROM to the place TO, and mark FROM as moved.
