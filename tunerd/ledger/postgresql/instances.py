@@ -41,7 +41,7 @@ class Instance:
 def start_instance(connection: Connection, server: Server, name: str, version: str, host: str) -> Instance:
     """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
     with connection.transaction():
-        connection.execute(server.search_path)
+        connection.execute(server.set_search_path)
         found = connection.execute(START, (name, version, host)).fetchone()
     return Instance(name=name, generation=0 if found is None else found[0])
 

@@ -26,7 +26,7 @@ from tunerd.ledger.sql.files import Files
 from tunerd.ledger.sql.fleet_claims import FleetClaims
 from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
-from tunerd.ledger.sql.oldest_calls import OldestCalls
+from tunerd.ledger.sql.oldest_calls import OldestCalls, read
 from tunerd.ledger.sql.recordings import Recordings, Touched
 from tunerd.ledger.sql.wants import Wants
 from tunerd.ledger.sql.write_buffer import WriteBuffer
@@ -42,6 +42,8 @@ RESENDS_QUARANTINED: Final = "DELETE FROM meta WHERE name = 'rebuilt'"
 
 _COUNTED: Final = frozenset({"state", "size", "dismissed", "kind", "audio"})
 """Columns that the tally goes by."""
+_IDENTITY: Final = frozenset({"call_id", "source", "path", "offset"})
+"""Columns by which `Calls.expect` finds a row."""
 
 
 class Store:
@@ -70,7 +72,7 @@ class Store:
         self.cuts = Cuts(db.execute)
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask)
-        self.oldest = OldestCalls(self.ask, self.due, self.audios)
+        self.oldest = OldestCalls(self.ask)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -103,6 +105,7 @@ class Store:
         row.event_count = 0
         self.buffer.add(row, body)
         self._note(row)
+        self.calls.changed(row)
         self.tally.add(row)
         if row.state is State.DUE:
             self.woken[row.destination] += 1
@@ -110,6 +113,7 @@ class Store:
     def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
         self.fleet_claims.changed(row.row)
+        self.calls.changed(row)
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
             self.tally.add(row, -1)
@@ -117,6 +121,8 @@ class Store:
             setattr(row, name, value)
         self.buffer.change(row, columns)
         self._note(row)
+        if not _IDENTITY.isdisjoint(columns):
+            self.calls.changed(row)
         if is_counted:
             self.tally.add(row)
         if row.state is State.SENDING:
@@ -149,6 +155,7 @@ class Store:
 
     def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
+        self.calls.changed(row)
         self.tally.add(row, -1)
         if row.state is State.SENT:
             self.destinations.note_accepted(row.workspace.rpartition("/")[0])
@@ -201,10 +208,19 @@ class Store:
     # The ledger as a whole.
 
     def gauges(self) -> Gauges:
-        oldest, due_since = self.oldest.admitted_at(self.tally), self.oldest.due_since(self.tally)
-        if self.claimed and (first := self.claimed_row(min(self.claimed))) is not None:
-            oldest[State.SENDING] = first.admitted_at
+        """In a fleet those of all instances."""
+        asked = self.oldest.ask()
+        sending = self.counts.first_sending() if self.db.holder else self._first_claimed()
+        if self.db.holder:
+            self.tally.set(self.counts.sums())
+        oldest, due_since = read(asked)
+        if sending is not None:
+            oldest[State.SENDING] = sending
         return self.tally.gauges(oldest, due_since)
+
+    def _first_claimed(self) -> float | None:
+        row = self.claimed_row(min(self.claimed)) if self.claimed else None
+        return None if row is None else row.admitted_at
 
     def has_accepted(self, base_url: str) -> bool:
         """Whether any call was accepted there, as far back as the ledger reaches."""
@@ -249,8 +265,7 @@ class Store:
                         dict(self.touched), self.fleet_claims.snapshot())  # fmt: skip
         self.db.begin(durable=full)
         if self.db.holder:  # others may have changed what is kept in memory
-            self.calls.load()
-            self.destinations.load()
+            self.destinations.ask()
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""
