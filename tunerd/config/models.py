@@ -16,10 +16,12 @@ from tunerd.config.text_forms import (
     DEFAULT_BASE_URL,
     FIRST_LABEL,
     LEDGER_URL,
+    bare_server,
     parse_base_url,
     parse_control_socket,
     parse_destination_name,
     parse_hosts,
+    parse_instance,
     parse_ledger_url,
     parse_listen,
 )
@@ -96,6 +98,10 @@ class Delivery:
     concurrency: Annotated[int, Setting("At most this many uploads at a time, for each destination.", low=1, high=1000)] = 8
     timeout_s: Annotated[Seconds, Setting("How long one attempt may take.", above=0)] = 30.0
     rate_limit: Annotated[float | None, Setting("At most this many calls per second, for each destination.", above=0)] = None
+    fleet_concurrency: Annotated[
+        int | None,
+        Setting("At most this many uploads at a time, for each destination, of all instances that share a ledger.", low=1),
+    ] = None
     give_up_after_s: Annotated[
         Seconds, Setting("A call that fails for this long while others are accepted is not retried any more.")
     ] = 7 * DAY_S
@@ -118,14 +124,41 @@ class LedgerConfig:
         str,
         ValueKind.OWN,
         Setting(
-            "Where the ledger is: sqlite:///absolute/path.",
+            "Where the ledger is: sqlite:///absolute/path, or postgresql://USER@HOST/DATABASE, which several tunerds may share.",
             name="url",
             default="sqlite:///var/lib/tunerd/ledger.db",
-            schema=any_of({"type": "string", "pattern": "^sqlite:///"}, VARIABLE),
+            schema=any_of({"type": "string", "pattern": "^(sqlite:///|postgres(ql)?://)"}, VARIABLE),
             parse=parse_ledger_url,
             takes=LEDGER_URL,
         ),
     ] = "/var/lib/tunerd/ledger.db"
+    """The ledger's file. With `server` it is what the local files of this instance begin with: `directory`/INSTANCE."""
+    server: Secret | None = None
+    """The URL of the PostgreSQL server, with its password if it is written there; None: SQLite."""
+    directory: Annotated[
+        str,
+        Setting(
+            "With PostgreSQL: the directory for what stays on this machine, such as audio from documents until it is uploaded."
+        ),
+    ] = "/var/lib/tunerd"
+    password_file: Annotated[
+        str | None,
+        Setting(
+            "With PostgreSQL: file that holds the password. It is re-read for each new connection, so a password can be changed "
+            "without a restart."
+        ),
+    ] = None
+    notify: Annotated[
+        Literal["on", "off"],
+        Setting(
+            "With PostgreSQL: on: instances wake each other with LISTEN and NOTIFY; off: they look about once a second, which a "
+            "pooler in transaction mode needs."
+        ),
+    ] = "on"
+    keep_marks_s: Annotated[
+        Seconds,
+        Setting("With PostgreSQL: how long it is known which files an instance has read that is gone, and its audio waited for."),
+    ] = 7 * DAY_S
     keep_sent_s: Annotated[Seconds, Setting("How long the small row of a sent call is kept, for `status` and duplicates.")] = (
         30 * DAY_S
     )
@@ -152,6 +185,11 @@ class LedgerConfig:
         ),
     ] = 1024 * MIB
     keep_documents: Annotated[int, Setting("How many of the newest documents are kept, for `tunerd diff`.", low=0)] = 200
+
+    @property
+    def shown(self) -> str:
+        """Where the ledger is, for people: the file, or the URL without user, password and options."""
+        return self.path if self.server is None else bare_server(self.server.reveal())
 
 
 @record
@@ -209,6 +247,12 @@ class TopLevel:
             parse=parse_control_socket,
         ),
     ] = None
+    instance: Annotated[
+        str | None,
+        Setting(
+            "Name of this tunerd among those that share a ledger. Default: the name of the host or pod.", parse=parse_instance
+        ),
+    ] = None
 
 
 @record
@@ -223,6 +267,8 @@ class Config:
     http: Http = Http()
     log: Log = Log()
     control_socket: str | None = None
+    instance: str = ""
+    """Its name among those that share a ledger."""
     tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""

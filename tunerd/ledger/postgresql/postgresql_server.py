@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -9,8 +10,9 @@ from psycopg import sql as names
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
-from tunerd.ledger.postgresql.sqlstates import refusal_words
+from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -48,7 +50,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
-
+    password_file: str | None = None
+    """It is read for each connection."""
     pulse: Pulse = Pulse()
 
     @property
@@ -92,12 +95,23 @@ class _NumberLoader(Loader):
 def connect(server: Server) -> Connection:
     """Raises psycopg.Error."""
     connection = psycopg.connect(
-        server.url, autocommit=True, connect_timeout=10, target_session_attrs="read-write", application_name="tunerd",
+        server.url, password=_password(server), autocommit=True, connect_timeout=10, target_session_attrs="read-write",
+        application_name="tunerd",
         prepare_threshold=5 if server.prepares else None, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
         tcp_user_timeout=20_000,
     )  # fmt: skip
     _adapt(connection.adapters)
     return connection
+
+
+def _password(server: Server) -> str | None:
+    """None: as libpq finds it (the URL, PGPASSWORD, PGPASSFILE)."""
+    if server.password_file is None:
+        return None
+    try:
+        return Path(server.password_file).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise psycopg.OperationalError(NO_PASSWORD) from None
 
 
 def _adapt(adapters: AdaptersMap) -> None:
@@ -112,17 +126,22 @@ def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
     try:
         connection = connect(server)
     except psycopg.Error as exc:
-        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+        raise _refused(exc) from None
     try:
         _refuse_server(connection)
         _prepare(connection, server, scripts)
     except psycopg.Error as exc:
         connection.close()
-        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+        raise _refused(exc) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _refused(exc: psycopg.Error) -> LedgerRefused:
+    code = UNREACHABLE if is_away(exc) else MISCONFIGURED
+    return LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}", exit_code=code)
 
 
 def _refuse_server(connection: Connection) -> None:
@@ -130,11 +149,13 @@ def _refuse_server(connection: Connection) -> None:
     for other in ("CockroachDB", "YugabyteDB", "-YB-"):
         if other in described:
             raise LedgerRefused(
-                "the server of ledger.url is CockroachDB or YugabyteDB, whose row locks and notifications differ; use PostgreSQL"
+                "the server of ledger.url is CockroachDB or YugabyteDB, whose row locks and notifications differ; use PostgreSQL",
+                exit_code=MISCONFIGURED,
             )
     if connection.info.server_version < OLDEST:
         raise LedgerRefused(
-            f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer"
+            f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer",
+            exit_code=MISCONFIGURED,
         )
 
 
@@ -153,8 +174,8 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         if version > len(scripts):
             raise LedgerRefused(
                 f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "
-                "install that version again"
-            )
+                "install that version again", exit_code=MISCONFIGURED,
+            )  # fmt: skip
         for number in range(version, len(scripts)):
             connection.execute(schema(scripts[number]))
         if version == 0:
