@@ -96,6 +96,7 @@ class Calls:
 
     def note(self, row: LedgerRow) -> None:
         """The row is new or was changed."""
+        self.forget(row)
         if row.kind is RowKind.CONFLICT:
             self._has_conflicts = True
         elif row.kind is RowKind.REFUSED and row.call_id is not None:
@@ -145,8 +146,8 @@ class Calls:
                 if known is not None and all(row.row != other.row for other in known):
                     known.append(row)
 
-    def changed(self, row: LedgerRow) -> None:
-        """The row is new, or is or was changed: what was found before does not count."""
+    def forget(self, row: LedgerRow) -> None:
+        """The row changes: what was found before of its call id and its place does not count."""
         if self._of_id or self._of_place:
             self._read_expected()
             self._of_id.pop(row.call_id or "", None)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tunerd.call import AudioState, State
 from tunerd.ledger import Gauges
-from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow
 from tunerd.ledger.sql import calls as call_table
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.audios import Audios
@@ -42,8 +42,6 @@ RESENDS_QUARANTINED: Final = "DELETE FROM meta WHERE name = 'rebuilt'"
 
 _COUNTED: Final = frozenset({"state", "size", "dismissed", "kind", "audio"})
 """Columns that the tally goes by."""
-_IDENTITY: Final = frozenset({"call_id", "source", "path", "offset"})
-"""Columns by which `Calls.expect` finds a row."""
 
 
 class Store:
@@ -104,8 +102,7 @@ class Store:
         row.size = body.size + row.fragments_size
         row.event_count = 0
         self.buffer.add(row, body)
-        self._note(row)
-        self.calls.changed(row)
+        self.calls.note(row)
         self.tally.add(row)
         if row.state is State.DUE:
             self.woken[row.destination] += 1
@@ -113,16 +110,14 @@ class Store:
     def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
         self.fleet_claims.changed(row.row)
-        self.calls.changed(row)
+        self.calls.forget(row)
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
             self.tally.add(row, -1)
         for name, value in columns.items():
             setattr(row, name, value)
         self.buffer.change(row, columns)
-        self._note(row)
-        if not _IDENTITY.isdisjoint(columns):
-            self.calls.changed(row)
+        self.calls.note(row)
         if is_counted:
             self.tally.add(row)
         if row.state is State.SENDING:
@@ -140,10 +135,6 @@ class Store:
         elif after in (State.SENT, State.IGNORED):
             self.may_be_disposable(row)
 
-    def _note(self, row: LedgerRow) -> None:
-        if row.kind is not RowKind.CALL:
-            self.calls.note(row)
-
     def claimed_row(self, row: int) -> LedgerRow | None:
         """A row that a worker gives back; where one process owns the ledger, nothing has to be read as a rule. In a fleet None if
         the claim is no longer this worker's: another instance gave this one up."""
@@ -155,7 +146,7 @@ class Store:
 
     def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
-        self.calls.changed(row)
+        self.calls.forget(row)
         self.tally.add(row, -1)
         if row.state is State.SENT:
             self.destinations.note_accepted(row.workspace.rpartition("/")[0])
