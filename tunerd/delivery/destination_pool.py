@@ -59,6 +59,7 @@ class DestinationPool:
         """Permits for calls whose admission is being written."""
         self.upload: Upload = ports.connect(destination, self.key, settings)
         self.signer = ports.signer
+        self.may_send = ports.fleet.may_send
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
@@ -140,6 +141,10 @@ class DestinationPool:
         """An attempt begins; gives its start on the monotonic clock."""
         self._open[claimed.row] = at = self._clock.monotonic()
         return at
+
+    def not_begun(self, claimed: Claimed) -> None:
+        """No byte was sent."""
+        self._open.pop(claimed.row, None)
 
     def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
         """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
