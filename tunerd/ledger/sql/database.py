@@ -13,10 +13,9 @@ class RunAgain(Exception):
 
 
 class Cursor(Protocol):
-    """The rows that a statement gives."""
+    """The rows that a statement gives. An engine may wait for them only when they are read: what can be asked together is
+    asked first."""
 
-    @property
-    def rowcount(self) -> int: ...
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
     def __iter__(self) -> Iterator[Any]: ...
@@ -38,6 +37,11 @@ class Database(Protocol):
     def holder(self) -> int:
         """The number of this start of this instance (LedgerRow.holder). 0: no other process changes the tables, so that what is
         kept in memory beside them stays right."""
+        ...
+
+    @property
+    def lease(self) -> int:
+        """The lease of this instance under which the open transaction began (`Claimed.lease`); 0 where `holder` is 0."""
         ...
 
     @property
