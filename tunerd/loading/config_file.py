@@ -119,6 +119,14 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     ledger = read_ledger(reader, nodes.get("ledger"), root, instance)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
+    if ledger.server is None:
+        for at, source in sources.items():
+            if source.shared:
+                reader.warn(
+                    reader.locations[f"{at}.shared"],
+                    f"{at}.shared",
+                    "has no effect on a ledger in a file; it is for postgresql://",
+                )
     http = read_http(reader, nodes.get("http"))
     log = reader.whole(nodes.get("log"), "log", Log)
     tests = read_examples(reader, nodes.get("tests"), sources.values())
