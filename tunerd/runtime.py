@@ -260,9 +260,10 @@ async def _reload_now(
 
 async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
     def roots() -> Mapping[str, str]:
-        """Without those that all instances see: only one of them reads such a directory at a time."""
         is_fleet = runtime.config.ledger.server is not None
-        return {source.name: source.path for source in runtime.config.sources if not (is_fleet and source.shared)}
+        return {
+            source.name: source.path for source in runtime.config.sources if not (is_fleet and source.shared)
+        }  # one reads at a time
 
     def seen(others: Mapping[str, str]) -> None:
         runtime.facts.other_readers = others

@@ -23,12 +23,8 @@ Exit code 1: the copy cannot be made; 75: a tunerd uses FROM or TO; 78: a URL, o
 """
 
 
-@click.group("ledger")
-def command() -> None:
-    """Move the ledger to another place."""
-
-
-@command.command("copy", epilog=_EPILOG)
+@click.command("ledger", epilog=_EPILOG)
+@click.argument("action", metavar="copy", type=click.Choice(["copy"]))
 @click.argument("from_url", metavar="FROM")
 @click.argument("to_url", metavar="TO")
 @click.option(
@@ -37,7 +33,7 @@ def command() -> None:
     metavar="NAME",
     help="The tunerd whose files the ledger in a file knows: its name in PostgreSQL.",
 )
-def copy(from_url: str, to_url: str, instance: str) -> None:
+def command(action: str, from_url: str, to_url: str, instance: str) -> None:
     """Copy the ledger FROM to the place TO, and mark FROM as moved.
 
     FROM and TO are URLs as in `ledger.url`."""

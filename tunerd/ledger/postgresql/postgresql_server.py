@@ -192,7 +192,7 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         version = 0
         if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
             version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
-            if moved := _one(connection, "SELECT name FROM meta WHERE name LIKE 'moved:%'"):
+            if moved := _one(connection, "SELECT name FROM meta WHERE starts_with(name, 'moved:')"):
                 raise moved_to(moved)
         if version > len(scripts):
             raise LedgerRefused(

@@ -46,7 +46,7 @@ class _ServerEnd:
         """Begin, once, the transaction that holds the tables."""
         if not self._is_locked:
             tables = names.SQL(", ").join(map(names.Identifier, self._columns))
-            self.connection.execute(f"BEGIN; {self._server.search_path}; SET LOCAL lock_timeout = 10000")
+            self.connection.execute(f"BEGIN; {self._server.set_search_path}; SET LOCAL lock_timeout = 10000")
             try:
                 self.connection.execute(names.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(tables))
             except psycopg.errors.LockNotAvailable:
@@ -70,7 +70,7 @@ class _ServerEnd:
 class ServerSource(_ServerEnd):
     def begin(self, target: str) -> int:
         with self.connection.transaction():  # durable before the target is
-            self.connection.execute(self._server.search_path)
+            self.connection.execute(self._server.set_search_path)
             number = self._number(COPYING + target) or secrets.randbits(62) | 1
             self._set(COPYING + target, number)
         self._lock()
