@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -155,11 +154,9 @@ def fingerprint_of(config: Config) -> str:
     """The first digits of the SHA-256 of the file's text. Keys that are written in it are left out, so that it says nothing about
     them."""
     text = config.text.reveal()
-    for destination in config.destinations:
-        if destination.api_key is not None and (key := destination.api_key.reveal()):
-            text = text.replace(key, "")
-    if config.ledger.server is not None and (password := urlsplit(config.ledger.server.reveal()).password):
-        text = text.replace(password, "")
+    keys = [destination.api_key.reveal() for destination in config.destinations if destination.api_key is not None]
+    for secret in filter(None, [*keys, config.ledger.password]):
+        text = text.replace(secret, "")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -260,10 +257,9 @@ async def _reload_now(
 
 async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
     def roots() -> Mapping[str, str]:
-        is_fleet = runtime.config.ledger.server is not None
-        return {
-            source.name: source.path for source in runtime.config.sources if not (is_fleet and source.shared)
-        }  # one reads at a time
+        """A shared source is read by one instance at a time."""
+        alone = runtime.config.ledger.server is None
+        return {source.name: source.path for source in runtime.config.sources if alone or not source.shared}
 
     def seen(others: Mapping[str, str]) -> None:
         runtime.facts.other_readers = others

@@ -7,6 +7,7 @@ app.py hands each part its own section.
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from tunerd.call import Form
 from tunerd.config.secret import Secret
@@ -190,6 +191,11 @@ class LedgerConfig:
     def shown(self) -> str:
         """Where the ledger is, for people: the file, or the URL without user, password and options."""
         return self.path if self.server is None else bare_server(self.server.reveal())
+
+    @property
+    def password(self) -> str:
+        """The one that is written in the URL; empty: none is."""
+        return "" if self.server is None else urlsplit(self.server.reveal()).password or ""
 
 
 @record
