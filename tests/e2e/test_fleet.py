@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,13 @@ def configuration(directory: Path, tuner: Sandbox, url: str, name: str, more: st
     return own / "tunerd.yaml"
 
 
-async def test_two_daemons_share_the_work(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+async def test_two_daemons_share_the_work(tmp_path: Path, url: str) -> None:
     """What one reads both send, each call once."""
-    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
     ids = [f"c{number}" for number in range(60)]
-    async with running(one) as a, running(other) as b:
+    async with AsyncExitStack() as stack:
+        tuner = await stack.enter_async_context(sandbox(tmp_path, Faults(latency_s=0.5)))  # one alone would take 4 s
+        one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+        a, b = [await stack.enter_async_context(running(config)) for config in (one, other)]
         for call_id in ids:
             put(one.parent / "calls" / f"{call_id}.json", call_document(call_id))
         await tuner.has(*ids)

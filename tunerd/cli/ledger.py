@@ -16,8 +16,9 @@ Examples:
   tunerd ledger copy sqlite:///var/lib/tunerd/ledger.db postgresql://tunerd@db/tunerd --instance web-1
   tunerd ledger copy postgresql://tunerd@db/tunerd sqlite:///var/lib/tunerd/ledger.db --instance web-1
 \b
-Stop every tunerd that uses FROM or TO before. The copy is whole or not there: if it was broken off, type the same command again.
-A finished copy marks FROM as moved, and no tunerd opens it any more. Passwords come from PGPASSFILE, PGPASSWORD or the URL.
+Stop every tunerd that uses FROM or TO before. The copy is whole or not there: if it was broken off, type the same
+command again. A finished copy marks FROM as moved, and no tunerd opens it any more. Passwords come from PGPASSFILE,
+PGPASSWORD or the URL.
 \b
 Exit code 1: the copy cannot be made; 75: a tunerd uses FROM or TO; 78: a URL, or the server, cannot be used.
 """
