@@ -95,7 +95,7 @@ def seen(store: Store, row_id: int, location: str, identity: str) -> str | None:
 
 def _rival(store: Store, row: LedgerRow, audio: KeptAudio, identity: str) -> str | None:
     """Another call that names the same audio. A call with a frozen body was claimed with its audio, and keeps it."""
-    return None if audio.by_hand or row.form is not None else store.audios.rival(row.row, audio.location, identity)
+    return None if audio.by_hand or row.form is not None else store.audios.rival(row, audio.location, identity)
 
 
 def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:

@@ -24,8 +24,10 @@ OTHERS_NAMED: Final = f"{_CALL} WHERE call_id = ? AND kind <> 'call'"
 """Rows with the id that are no calls, or no longer."""
 REFUSED_AS: Final = f"{_CALL} WHERE call_id = ? AND kind <> 'call' AND kind = 'refused' AND source = ?"
 """Refused documents of which the mapping knew the call id."""
-AT_ORIGIN: Final = f'{_CALL} WHERE source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
-REFUSED_UNNAMED: Final = f"{_CALL} WHERE source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
+AT_ORIGIN: Final = f'{_CALL} WHERE volume = ? AND source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
+REFUSED_UNNAMED: Final = (
+    f"{_CALL} WHERE volume = ? AND source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
+)
 """Refused documents of a file of which nothing is known but their place."""
 UNDECIDED: Final = f"{_CALL} WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?"
 """Waiting calls whose time has come, earliest first."""
@@ -143,11 +145,11 @@ class Calls:
         return sorted(found, key=lambda row: row.row)
 
     def at_origin(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[LedgerRow]:
-        """Rows of a kind whose document is at this place, in row order."""
-        return self._rows(AT_ORIGIN, (source, to_text(path), offset, str(kind)))
+        """Rows of a kind whose document is at this place of our own volume, in row order."""
+        return self._rows(AT_ORIGIN, (self._db.volumes.of(source), source, to_text(path), offset, str(kind)))
 
     def refused_unnamed(self, source: str, path: str) -> Sequence[LedgerRow]:
-        return self._rows(REFUSED_UNNAMED, (source, to_text(path)))
+        return self._rows(REFUSED_UNNAMED, (self._db.volumes.of(source), source, to_text(path)))
 
     def refused_as(self, source: str, call_id: str) -> Sequence[LedgerRow]:
         return self._rows(REFUSED_AS, (call_id, source)) if self._has_named_refusals else ()

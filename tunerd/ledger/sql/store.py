@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tunerd.call import AudioState, State
+from tunerd.call import AudioState, Origin, State
 from tunerd.ledger import Gauges
 from tunerd.ledger.rows import Body, LedgerRow, RowKind
 from tunerd.ledger.sql import calls as call_table
@@ -65,11 +65,11 @@ class Store:
         self.recordings = Recordings(db, self.touched)
         self.wants = Wants(db, self.touched)
         self.destinations = DestinationTable(db)
-        self.files = Files(db.execute)
+        self.files = Files(db.execute, db.volumes)
         self.groups = Groups(db)
-        self.cuts = Cuts(db.execute)
+        self.cuts = Cuts(db.execute, db.volumes)
         self.counts = FleetCounts(db)
-        self.audios = Audios(self.ask)
+        self.audios = Audios(self.ask, db)
         self.oldest = OldestCalls(self.ask, self.due, self.audios)
 
     def load(self) -> None:
@@ -182,21 +182,27 @@ class Store:
 
     # Places.
 
-    def note_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
+    def note_origin(self, row: LedgerRow, volume: int, source: str, path: str, offset: int) -> None:
         """Another place at which the call's document was read; the place in the row itself needs no note."""
-        if (source, path, offset) != (row.source, row.path, row.offset):
-            self.history.add_origin(row, source, path, offset)
+        if (volume, source, path, offset) != (row.volume, row.source, row.path, row.offset):
+            self.history.add_origin(row, volume, source, path, offset)
             if not row.copies:
                 self.change(row, copies=True)
 
+    def volumes_of(self, row: LedgerRow, origin: Origin) -> list[int]:
+        """On which volumes a file is that the row was read from."""
+        places = self.history.origins(row)
+        return sorted({volume for volume, source, path, _ in places if (source, path) == (origin.source, origin.path)})
+
     def may_be_disposable(self, row: LedgerRow) -> None:
-        """The row no longer keeps the files that it was read from."""
-        self.disposable |= {(source, path) for source, path, _ in self.history.origins(row)}
+        """The row no longer keeps the files that it was read from. Those of another instance that instance finds."""
+        places = self.history.origins(row)
+        self.disposable |= {(source, path) for volume, source, path, _ in places if volume == self.db.volumes.of(source)}
 
     def keep_files(self, row: LedgerRow) -> None:
         """The files that the row was read from are never disposable again: it is removed without having been sent."""
-        for source, path, _ in self.history.origins(row):
-            self.files.keep(source, path)
+        for volume, source, path, _ in self.history.origins(row):
+            self.files.keep(volume, source, path)
 
     # The ledger as a whole.
 
