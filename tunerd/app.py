@@ -31,10 +31,11 @@ from tunerd.delivery.contact_tracker import ContactTracker
 from tunerd.delivery.proxy import refuse_proxies
 from tunerd.events import Emit, Event, Started, Stopped
 from tunerd.ledger import FAR_NOT_YET, Filter, Gauges, LedgerUnavailable
-from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.lifecycle import Conductors, RunResult, Stop, on_signals, once, pause_due, serve
 from tunerd.loading.config_file import load
 from tunerd.maintenance import follow_clock, keep_from, take_far_ones, trim_forever, watch_content, watch_place
+from tunerd.open_ledger import open_ledger
 from tunerd.ops.activity import Activity
 from tunerd.ops.coverage import Coverage
 from tunerd.ops.event_logger import EventLogger
@@ -90,10 +91,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
     emit, notifier = observers.emit, Notifier.from_environment(environ)
     async with AsyncExitStack() as stack:
         stack.enter_context(foreign_loggers(observers.log))
-        ledger = await SqliteLedger.open(
-            Path(config.ledger.path), now=clock.now(), wait_for_lock_s=options.wait_for_lock_s, emit=emit,
-            min_free_bytes=config.ledger.min_free_bytes, keep_sent_s=config.ledger.keep_sent_s,
-        )  # fmt: skip
+        ledger = await open_ledger(config, clock, emit, wait_for_lock_s=options.wait_for_lock_s)
         stack.push_async_callback(ledger.close)
         contacts = ContactTracker(clock, emit) if options.once else None
         runtime = await build_runtime(config, environ, ledger, clock, emit, stack, contacts)
@@ -113,7 +111,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
         on_signals(stop, hangup, stack)
         facts.ready, facts.started_at = True, clock.now()
         emit(Started(version=__version__, sources=len(config.sources), destinations=len(config.destinations),
-                     ledger=config.ledger.path))  # fmt: skip
+                     ledger=config.ledger.shown))  # fmt: skip
         notifier.ready(status.in_short())
         conductors = Conductors(intake=intake, delivery=delivery, gauges=ledger.gauges,
                                 drain_s=lambda: runtime.config.delivery.drain_s,
@@ -248,7 +246,7 @@ def _start_beside(
     ]
 
 
-async def _had_calls(ledger: SqliteLedger, sources: Sequence[str]) -> list[str]:
+async def _had_calls(ledger: StoredLedger, sources: Sequence[str]) -> list[str]:
     """Sources of which the ledger has a call that is or was on its way."""
     states = frozenset(State) - {State.IGNORED, State.FAILED}
     found = [await ledger.calls(Filter(states=states, sources=frozenset({one}), dismissed=None), limit=1) for one in sources]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -38,7 +39,7 @@ from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
 from tunerd.ledger import Claimed
-from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
 from tunerd.location import LocationKind
@@ -61,7 +62,7 @@ class Runtime:
 
     config: Config
     mappings: Mapping[str, SourceMapping]
-    ledger: SqliteLedger
+    ledger: StoredLedger
     intake: Intake
     delivery: DeliveryService
     spool: AudioSpool
@@ -106,7 +107,7 @@ class Runtime:
 async def build_runtime(
     config: Config,
     environ: Mapping[str, str],
-    ledger: SqliteLedger,
+    ledger: StoredLedger,
     clock: Clock,
     emit: Emit,
     stack: AsyncExitStack,
@@ -145,7 +146,7 @@ def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace
 def _facts(config: Config, now: float) -> Facts:
     """The file's path is absolute: commands that look for the daemon of a file compare it."""
     path = os.path.abspath(config.file)
-    return Facts(version=__version__, config_file=path, fingerprint=fingerprint_of(config), ledger=config.ledger.path,
+    return Facts(version=__version__, config_file=path, fingerprint=fingerprint_of(config), ledger=config.ledger.shown,
                  last_reload_at=now)  # fmt: skip
 
 
@@ -156,6 +157,8 @@ def fingerprint_of(config: Config) -> str:
     for destination in config.destinations:
         if destination.api_key is not None and (key := destination.api_key.reveal()):
             text = text.replace(key, "")
+    if config.ledger.server is not None and (password := urlsplit(config.ledger.server.reveal()).password):
+        text = text.replace(password, "")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -257,7 +260,7 @@ async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asy
     def seen(others: Mapping[str, str]) -> None:
         runtime.facts.other_readers = others
 
-    await tell_other_readers(OtherReaders(runtime.config.ledger.path), roots, seen, clock, emit, ended)
+    await tell_other_readers(OtherReaders(runtime.config.ledger.shown), roots, seen, clock, emit, ended)
 
 
 async def measure_ledger(runtime: Runtime, clock: Clock, ended: asyncio.Event) -> None:

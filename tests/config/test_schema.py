@@ -29,7 +29,7 @@ BEYOND_STRUCTURE = {
     "base_url_with_path_of_the_api", "base_url_with_query", "base_url_without_host", "base_url_without_scheme",
     "destination_name_is_a_url", "destination_name_taken", "destination_name_without_workspace", "destination_named_removed",
     "destination_with_two_names", "ca_file_missing", "ca_file_without_certificates", "duplicate_source", "hold_for_without_hold", "http_hosts_with_port",
-    "key_with_spaces", "ledger_directory", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
+    "instance", "key_with_spaces", "ledger_directory", "ledger_postgres_odd_password", "ledger_postgres_without_database", "ledger_with_query", "listen_bad_port", "listen_is_a_url",
     "manifest_of_recordings_without_key", "nearest_of_no_source", "nearest_of_other_values", "nearest_with_both",
     "nearest_without_same", "nearest_without_start", "pick_longest_without_duration", "manifest_without_start", "manifest_without_start_or_within", "move_to_itself", "no_agent", "no_key",
     "no_recording", "recording_empty", "recording_empty_over_a_preset", "no_workspace", "path_groups_no_regex", "path_groups_without_names", "path_is_a_file",

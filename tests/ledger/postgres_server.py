@@ -41,11 +41,11 @@ needs_postgres: Final = needs(
 class Cluster:
     """A running server; `stop` and `start` it as a test needs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int | None = None) -> None:
         self.directory = directory
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+            self.port = port or free.getsockname()[1]
         self._schemas = 0
 
     def server(self, schema: str = "", *, user: str = "postgres", database: str = "postgres", options: str = "") -> "Server":
@@ -55,6 +55,16 @@ class Cluster:
         self._schemas += 1
         url = f"postgresql://{user}@127.0.0.1:{self.port}/{database}{options}"
         return Server(url=url, schema=schema or f"ledger{self._schemas}")
+
+    def database(self) -> str:
+        """The URL of a new database: the daemon names its schema itself."""
+        from tunerd.ledger.postgresql.postgresql_server import connect
+
+        self._schemas += 1
+        name = f"database{self._schemas}"
+        with connect(self.server()) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def make(self) -> None:
         self._run("initdb", "-D", str(self.directory / "data"), "-A", "trust", "--no-sync", "-U", "postgres", "-E", "UTF8")
@@ -89,9 +99,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(port: int | None = None) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="tunerd-postgres-") as place:
-        made = Cluster(Path(place))
+        made = Cluster(Path(place), port)
         made.make()
         made.start()
         try:

@@ -28,7 +28,6 @@ from tunerd.ledger import LedgerRefused, LedgerUnavailable, StoredPauses
 from tunerd.yaml_location import ConfigError
 
 FAILURE: Final = 1
-LOCKED: Final = 75
 IDS_A_REQUEST: Final = 500
 
 T = TypeVar("T")
@@ -49,7 +48,7 @@ def ask(target: Target, question: Order[T] | Callable[[Admin], Awaitable[T]], *,
     except (ControlError, OrderRefused, LedgerUnavailable) as exc:
         fail(str(exc))
     except LedgerRefused as exc:
-        fail(str(exc), LOCKED if exc.locked else FAILURE)
+        fail(str(exc), exc.exit_code)
 
 
 def fail(message: str, code: int = FAILURE) -> NoReturn:

@@ -15,7 +15,7 @@ import click
 from tunerd.admin.phrases import span
 from tunerd.admin.protocol import ControlError
 from tunerd.call import State
-from tunerd.cli.admin import FAILURE, LOCKED, fail
+from tunerd.cli.admin import FAILURE, fail
 from tunerd.cli.options import DURATION, config_option, exit_bad_config
 from tunerd.cli.rates import Rates
 from tunerd.cli.terminal import say
@@ -74,7 +74,7 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
         except ConfigError as exc:
             exit_bad_config(exc)
         except LedgerRefused as exc:
-            fail(str(exc), LOCKED if getattr(exc, "locked", False) else 1)
+            fail(str(exc), exc.exit_code)
         except (ListenError, ControlError) as exc:
             fail(str(exc))
         except KeyboardInterrupt:  # before the daemon handles signals itself: while it waits for the lock

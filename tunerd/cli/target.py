@@ -103,7 +103,7 @@ def _found(known: Known, timeout_s: float) -> AdminClient | None:
     found = find_daemon_of_file(known.file, timeout_s=timeout_s)
     if found is None:
         return None
-    if found.ledger is not None and place.path is not None and not known.is_bad and not known.is_reported:
+    if found.ledger is not None and place.path is not None and not place.is_server and not known.is_bad and not known.is_reported:
         say(f"tunerd: the running daemon uses the ledger {found.ledger}; {known.file} now names {place.path}, which takes "
                    f"effect at the next start", err=True)  # fmt: skip
     return found.client

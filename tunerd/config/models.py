@@ -16,10 +16,12 @@ from tunerd.config.text_forms import (
     DEFAULT_BASE_URL,
     FIRST_LABEL,
     LEDGER_URL,
+    bare_server,
     parse_base_url,
     parse_control_socket,
     parse_destination_name,
     parse_hosts,
+    parse_instance,
     parse_ledger_url,
     parse_listen,
 )
@@ -118,14 +120,23 @@ class LedgerConfig:
         str,
         ValueKind.OWN,
         Setting(
-            "Where the ledger is: sqlite:///absolute/path.",
+            "Where the ledger is: sqlite:///absolute/path, or postgresql://USER@HOST/DATABASE, which several tunerds may share.",
             name="url",
             default="sqlite:///var/lib/tunerd/ledger.db",
-            schema=any_of({"type": "string", "pattern": "^sqlite:///"}, VARIABLE),
+            schema=any_of({"type": "string", "pattern": "^(sqlite:///|postgres(ql)?://)"}, VARIABLE),
             parse=parse_ledger_url,
             takes=LEDGER_URL,
         ),
     ] = "/var/lib/tunerd/ledger.db"
+    """The ledger's file. With `server` it is what the local files of this instance begin with: `directory`/INSTANCE."""
+    server: Secret | None = None
+    """The URL of the PostgreSQL server, with its password if it is written there; None: SQLite."""
+    directory: Annotated[
+        str,
+        Setting(
+            "With PostgreSQL: the directory for what stays on this machine, such as audio from documents until it is uploaded."
+        ),
+    ] = "/var/lib/tunerd"
     keep_sent_s: Annotated[Seconds, Setting("How long the small row of a sent call is kept, for `status` and duplicates.")] = (
         30 * DAY_S
     )
@@ -152,6 +163,11 @@ class LedgerConfig:
         ),
     ] = 1024 * MIB
     keep_documents: Annotated[int, Setting("How many of the newest documents are kept, for `tunerd diff`.", low=0)] = 200
+
+    @property
+    def shown(self) -> str:
+        """Where the ledger is, for people: the file, or the URL without user, password and options."""
+        return self.path if self.server is None else bare_server(self.server.reveal())
 
 
 @record
@@ -209,6 +225,12 @@ class TopLevel:
             parse=parse_control_socket,
         ),
     ] = None
+    instance: Annotated[
+        str | None,
+        Setting(
+            "Name of this tunerd among those that share a ledger. Default: the name of the host or pod.", parse=parse_instance
+        ),
+    ] = None
 
 
 @record
@@ -223,6 +245,8 @@ class Config:
     http: Http = Http()
     log: Log = Log()
     control_socket: str | None = None
+    instance: str = ""
+    """Its name among those that share a ledger."""
     tests: tuple[Example, ...] = ()
     warnings: tuple[str, ...] = ()
     """What `check` warns of and `check --strict` fails on (a missing directory or key file, tmpfs under the ledger)."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from tunerd.call import Fail, Hold, SendAnyway
-from tunerd.config import AudioSettings, Config, Destination, ManifestRule, Source, StrategyRule
+from tunerd.config import AudioSettings, Config, Destination, LedgerConfig, ManifestRule, Source, StrategyRule
 from tunerd.config.quantities import duration_text
 from tunerd.config.secret import HIDDEN
 from tunerd.config.settings import ValueKind, keys_of
@@ -21,7 +21,7 @@ def redacted(config: Config) -> str:
         "destinations": [_destination(destination) for destination in config.destinations],
         "sources": [_source(source) for source in config.sources],
         "delivery": _section(config.delivery),
-        "ledger": {"url": f"sqlite://{config.ledger.path}", **_section(config.ledger)},
+        "ledger": {"url": _ledger_url(config.ledger), **_section(config.ledger)},
         "http": {
             "listen": config.http.listen or None,
             "admin_listen": config.http.admin_listen or None,
@@ -30,8 +30,13 @@ def redacted(config: Config) -> str:
         },
         "log": _section(config.log),
         "control_socket": config.control_socket,
+        "instance": config.instance,
     }
     return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
+def _ledger_url(ledger: LedgerConfig) -> str:
+    return f"sqlite://{ledger.path}" if ledger.server is None else ledger.shown
 
 
 def _destination(destination: Destination) -> dict[str, Any]:

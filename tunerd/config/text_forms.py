@@ -18,8 +18,11 @@ FIRST_LABEL: Final = "default"
 REMOVED: Final = "removed"
 """The label of destinations that are no longer configured."""
 LEDGER_URL: Final = "sqlite:///var/lib/tunerd/ledger.db (the path after sqlite:// is absolute)"
+POSTGRESQL: Final = "postgresql://"
+_POSTGRESQL_URL: Final = "postgresql://USER@HOST:5432/DATABASE (docs/fleet.md)"
 
 _SOURCE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}", re.ASCII)
 _LABEL: Final = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 _HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _LISTEN: Final = re.compile(r"(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})", re.ASCII)
@@ -103,12 +106,12 @@ def _url_fault(parts: SplitResult, text: str) -> str | None:
 
 
 def parse_ledger_url(value: object) -> str:
-    """`sqlite:///absolute/path` -> the path."""
+    """`sqlite:///absolute/path` -> the path; `postgresql://...` -> the URL, as libpq takes it."""
     if not isinstance(value, str) or not value.strip():
         raise Unusable
     scheme, separator, rest = value.partition("://")
     if scheme.lower() in ("postgresql", "postgres") and separator:
-        raise ValueError(f"PostgreSQL is not supported yet; write {LEDGER_URL}")
+        return _server_url(rest.strip())
     if scheme.lower() != "sqlite" or not separator:
         raise ValueError(f"write {LEDGER_URL}")
     if not rest.startswith("/"):
@@ -118,6 +121,35 @@ def parse_ledger_url(value: object) -> str:
     if rest.strip("/") == "" or rest.endswith("/"):
         raise ValueError(f"names a directory, not a file; write {LEDGER_URL}")
     return os.path.normpath("/" + rest.lstrip("/"))
+
+
+def _server_url(rest: str) -> str:
+    url = POSTGRESQL + rest
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:
+        has_port = False
+    if not has_port or "#" in rest or rest.count("@") > 1 or any(char.isspace() for char in rest):
+        raise ValueError(
+            f"is no URL of a PostgreSQL server; write {_POSTGRESQL_URL}, with %40 for an @ in a "
+            "password and the like, or give the password by ledger.password_file"
+        )
+    if not parts.path.strip("/") and "dbname=" not in parts.query:
+        raise ValueError(f"names no database; write {_POSTGRESQL_URL}")
+    return url
+
+
+def bare_server(url: str) -> str:
+    """A server's URL without user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def parse_instance(text: str) -> str:
+    if not _INSTANCE.fullmatch(text):
+        raise ValueError("a name is 1 to 120 letters, digits, `-`, `_` or `.`, and starts with a letter or digit")
+    return text
 
 
 def parse_listen(value: object) -> str:

@@ -1,5 +1,11 @@
 """The two ways in which a ledger as a whole can fail. What becomes of a single call is a value, never an exception."""
 
+from typing import Final
+
+LOCKED: Final = 75
+UNREACHABLE: Final = 69
+MISCONFIGURED: Final = 78
+
 
 class LedgerUnavailable(Exception):
     """The ledger cannot be written now (disk full, read-only, I/O error). Nothing of the command was done; the caller may wait
@@ -8,8 +14,9 @@ class LedgerUnavailable(Exception):
 
 class LedgerRefused(Exception):
     """The ledger cannot be opened at all: locked by another process, newer schema, network file system, no permission.
-    The message is one line for an operator. `locked`: another process holds the ledger (exit code 75)."""
+    The message is one line for an operator. `exit_code`: LOCKED: another process holds the ledger; UNREACHABLE: its server does
+    not answer; MISCONFIGURED: the server has to be set up, or ledger.url has to change; else 1."""
 
-    def __init__(self, message: str, *, locked: bool = False) -> None:
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
         super().__init__(message)
-        self.locked = locked
+        self.exit_code = exit_code

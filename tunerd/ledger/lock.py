@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.exceptions import LOCKED
 
 _POLL_S: Final = 0.1
 
@@ -66,7 +67,8 @@ async def hold(ledger: Path, now: float, wait_s: float = 0.0) -> Lock:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 raise LedgerRefused(
-                    f"the ledger {ledger} is held by {holder(path)}; stop that process, or run with --wait-for-lock", locked=True
+                    f"the ledger {ledger} is held by {holder(path)}; stop that process, or run with --wait-for-lock",
+                    exit_code=LOCKED,
                 )
             try:
                 async with asyncio.timeout(min(_POLL_S, left)):

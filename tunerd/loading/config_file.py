@@ -17,7 +17,7 @@ from tunerd.config.settings import keys_of, rule_keys
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import PathStep, substitute
 from tunerd.loading.http_section import read_http
-from tunerd.loading.ledger_section import LedgerPlace, ledger_place, read_ledger
+from tunerd.loading.ledger_section import LedgerPlace, instance_name, ledger_place, read_ledger
 from tunerd.loading.reading import ConfigReader
 from tunerd.loading.redact_section import read_redact
 from tunerd.loading.source_section import read_sources
@@ -36,7 +36,7 @@ _RULES_IN: Final[Mapping[str, frozenset[str]]] = {
     "audio": frozenset({"url"}),
     "publish": frozenset({"url"}),
 }
-_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "http.admin_listen", "log.format", "control_socket")
+_FIXED_UNTIL_RESTART: Final = ("ledger.url", "http.listen", "http.admin_listen", "log.format", "control_socket", "instance")
 
 
 def load(path: Path, environ: Mapping[str, str], *, resolve_secrets: bool = True) -> Config:
@@ -114,12 +114,13 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     redact = read_redact(reader, nodes.get("redact"), "redact")
     sources, destinations = read_sources(reader, nodes.get("sources"), root, top, redact)
     delivery = reader.whole(nodes.get("delivery"), "delivery", Delivery)
-    ledger = read_ledger(reader, nodes.get("ledger"), root)
+    top_level = reader.top_level(root, nodes)
+    instance = instance_name(top_level.instance)
+    ledger = read_ledger(reader, nodes.get("ledger"), root, instance)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
     http = read_http(reader, nodes.get("http"))
     log = reader.whole(nodes.get("log"), "log", Log)
-    top_level = reader.top_level(root, nodes)
     tests = read_examples(reader, nodes.get("tests"), sources.values())
     config = Config(
         file=file,
@@ -131,6 +132,7 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
         http=http,
         log=log,
         control_socket=top_level.control_socket,
+        instance=instance,
         tests=tests,
         warnings=tuple(str(warning) for warning in reader.warnings),
         locations=reader.locations,
@@ -142,7 +144,14 @@ def refuse_changes(old: Config, new: Config) -> None:
     """Raise ConfigError if a reload would change what can only change by a restart."""
     problems = []
     was, wanted = (
-        (config.ledger.path, config.http.listen, config.http.admin_listen, config.log.format, config.control_socket)
+        (
+            (config.ledger.path, config.ledger.shown),
+            config.http.listen,
+            config.http.admin_listen,
+            config.log.format,
+            config.control_socket,
+            config.instance,
+        )
         for config in (old, new)
     )
     for key, before, after in zip(_FIXED_UNTIL_RESTART, was, wanted, strict=True):

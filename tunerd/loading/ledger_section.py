@@ -4,12 +4,15 @@ daemon there, whatever is wrong with the configuration on disk.
 
 import os
 import re
+import socket
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tunerd.config.models import LedgerConfig
-from tunerd.config.text_forms import Unusable, parse_ledger_url
+from tunerd.config.secret import Secret
+from tunerd.config.text_forms import POSTGRESQL, Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml
 from tunerd.loading.environment import substitute
 from tunerd.loading.reading import ConfigReader
@@ -27,19 +30,32 @@ class LedgerPlace:
 
     path: str | None
     """None: the file does not say it."""
+    is_server: bool = False
+    """The ledger is in PostgreSQL: the path is what the local files of the instance begin with."""
     from_environment: bool = False
     """`${...}` is part of it: with another environment the same file means another ledger."""
 
 
-def read_ledger(reader: ConfigReader, node: Node | None, root: Node) -> LedgerConfig:
+def read_ledger(reader: ConfigReader, node: Node | None, root: Node, instance: str) -> LedgerConfig:
     """The section, with defaults in place of what was wrong."""
     block = reader.section(node, "ledger", LedgerConfig, root)
     config = LedgerConfig(**block.values)
+    config = replace(config, directory=reader.absolute(config.directory))
+    if config.path.startswith(POSTGRESQL):
+        return replace(config, path=_local_path(config.directory, instance), server=Secret(config.path))
     kind = _volatile(config.path)
     if kind is not None:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"
         block.warn("url", lost)
     return config
+
+
+def instance_name(given: str | None) -> str:
+    return given or socket.gethostname()
+
+
+def _local_path(directory: str, instance: str) -> str:
+    return os.path.join(directory, instance)
 
 
 def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:
@@ -48,7 +64,8 @@ def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlac
         root = parse_yaml(text, file)
     except ConfigError:
         return _place_in_text(text, file, environ)
-    ledger = root.value.get("ledger") if isinstance(root.value, dict) else None
+    members = root.value if isinstance(root.value, dict) else {}
+    ledger = members.get("ledger")
     if isinstance(root.value, dict) and (ledger is None or ledger.value is None):
         return LedgerPlace(path=LedgerConfig().path)
     if ledger is None or not isinstance(ledger.value, dict):
@@ -56,7 +73,25 @@ def ledger_place(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlac
     url = ledger.value.get("url")
     if url is None:
         return LedgerPlace(path=LedgerConfig().path)
-    return LedgerPlace(path=_filled_path(url, environ), from_environment="${" in str(url.value))
+    if str(url.value).startswith(("postgresql://", "postgres://")):
+        return _place_of_instance(members, file, environ)
+    path = _filled_path(url, environ)
+    if path is not None and path.startswith(POSTGRESQL):
+        return _place_of_instance(members, file, environ)
+    return LedgerPlace(path=path, from_environment="${" in str(url.value))
+
+
+def _place_of_instance(members: Mapping[str, Node], file: str, environ: Mapping[str, str]) -> LedgerPlace:
+    """With PostgreSQL: where the local files of the instance are."""
+    section, written = members["ledger"].value, members.get("instance")
+    directory = section.get("directory") if isinstance(section, dict) else None
+    given = [None if one is None else substitute(one, environ, lambda _: False) for one in (directory, written)]
+    place, name = (one.root.value if one is not None and not one.problems else None for one in given)
+    base = os.path.dirname(os.path.abspath(file))
+    whole = os.path.abspath(os.path.join(base, place if isinstance(place, str) else LedgerConfig().directory))
+    is_filled = any("${" in str(one.value) for one in (directory, written) if one is not None)
+    return LedgerPlace(path=_local_path(whole, instance_name(name if isinstance(name, str) else None)),
+                       is_server=True, from_environment=is_filled)  # fmt: skip
 
 
 def _place_in_text(text: str, file: str, environ: Mapping[str, str]) -> LedgerPlace:

@@ -41,6 +41,9 @@ class ServerPlace:
     def check_room(self) -> None:
         """A full disk shows when something is written."""
 
+    def keep_free(self, min_free_bytes: int) -> None:
+        """The server's disk is not this machine's."""
+
     def disk_use(self) -> DiskUse:
         """What is free on the server's disk is not known."""
         try:

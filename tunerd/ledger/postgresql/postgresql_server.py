@@ -9,8 +9,9 @@ from psycopg import sql as names
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
-from tunerd.ledger.postgresql.sqlstates import refusal_words
+from tunerd.ledger.postgresql.sqlstates import is_away, refusal_words
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -107,17 +108,22 @@ def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
     try:
         connection = connect(server)
     except psycopg.Error as exc:
-        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+        raise _refused(exc) from None
     try:
         _refuse_server(connection)
         _prepare(connection, server, scripts)
     except psycopg.Error as exc:
         connection.close()
-        raise LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}") from None
+        raise _refused(exc) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _refused(exc: psycopg.Error) -> LedgerRefused:
+    code = UNREACHABLE if is_away(exc) else MISCONFIGURED
+    return LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}", exit_code=code)
 
 
 def _refuse_server(connection: Connection) -> None:
@@ -125,11 +131,13 @@ def _refuse_server(connection: Connection) -> None:
     for other in ("CockroachDB", "YugabyteDB", "-YB-"):
         if other in described:
             raise LedgerRefused(
-                "the server of ledger.url is CockroachDB or YugabyteDB, whose row locks and notifications differ; use PostgreSQL"
+                "the server of ledger.url is CockroachDB or YugabyteDB, whose row locks and notifications differ; use PostgreSQL",
+                exit_code=MISCONFIGURED,
             )
     if connection.info.server_version < OLDEST:
         raise LedgerRefused(
-            f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer"
+            f"the server of ledger.url is PostgreSQL {connection.info.server_version // 10000}; tunerd needs 14 or newer",
+            exit_code=MISCONFIGURED,
         )
 
 
@@ -148,8 +156,8 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         if version > len(scripts):
             raise LedgerRefused(
                 f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "
-                "install that version again"
-            )
+                "install that version again", exit_code=MISCONFIGURED,
+            )  # fmt: skip
         for number in range(version, len(scripts)):
             connection.execute(schema(scripts[number]))
         if version == 0:

@@ -52,14 +52,28 @@ def refusal_words(exc: psycopg.Error) -> str:
     """Of an attempt to connect. libpq gives no SQLSTATE for it: its message is read, and quoted only in part."""
     if exc.sqlstate is not None:
         return outage_words(exc)
+    if state := _state_of_refusal(exc):
+        return f"{_WORDS[state]} ({state})"
+    if _is_tls(exc):
+        return "TLS was refused; check sslmode and sslrootcert in ledger.url"
+    return "no connection to the server; check host and port in ledger.url, and that PostgreSQL runs"
+
+
+def is_away(exc: psycopg.Error) -> bool:
+    """An attempt to connect failed, and a later one may succeed although nobody changes anything."""
+    state = exc.sqlstate or _state_of_refusal(exc)
+    return state.startswith(_PASSING_CLASSES) if state else not _is_tls(exc)
+
+
+def _state_of_refusal(exc: psycopg.Error) -> str:
     said = str(exc)
-    for sign, state in (
+    signs = (
         ("password authentication failed", "28P01"), ("no password supplied", "28P01"), ("pg_hba.conf", "28000"),
         ("does not exist", "3D000"), ("too many clients", "53300"), ("starting up", "57P03"), ("shutting down", "57P01"),
         ("session is read-only", "25006"), ("recovery mode", "57P03"),
-    ):  # fmt: skip
-        if sign in said:
-            return f"{_WORDS[state]} ({state})"
-    if "SSL" in said or "certificate" in said:
-        return "TLS was refused; check sslmode and sslrootcert in ledger.url"
-    return "no connection to the server; check host and port in ledger.url, and that PostgreSQL runs"
+    )  # fmt: skip
+    return next((state for sign, state in signs if sign in said), "")
+
+
+def _is_tls(exc: psycopg.Error) -> bool:
+    return "SSL" in str(exc) or "certificate" in str(exc)

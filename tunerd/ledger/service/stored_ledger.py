@@ -67,6 +67,10 @@ class Place(Protocol):
         """Raises LedgerUnavailable while there is no room for new calls."""
         ...
 
+    def keep_free(self, min_free_bytes: int) -> None:
+        """Another `ledger.min_free`."""
+        ...
+
     def disk_use(self) -> DiskUse:
         """See Inspection.disk_use. Blocking."""
         ...
@@ -100,6 +104,13 @@ class StoredLedger(StoredAudio):
         for destination in sorted(woken):
             for wake in self._wakes:
                 wake(destination)
+
+    def keep_free(self, min_free_bytes: int) -> None:
+        """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
+        self._place.keep_free(min_free_bytes)
+
+    async def check_place(self) -> None:
+        """Raises where this process does not hold the ledger any more."""
 
     # WritePath.
 

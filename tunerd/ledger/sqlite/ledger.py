@@ -97,10 +97,6 @@ class SqliteLedger(StoredLedger):
             emit(event)
         return ledger
 
-    def keep_free(self, min_free_bytes: int) -> None:
-        """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
-        self._file_place.keep_free(min_free_bytes)
-
     async def check_place(self) -> None:
         """Raises LedgerGone when the path no longer names the open file. Not while the ledger cannot be written: then it is
         opened again, or cannot be opened, which is reported."""

@@ -1,0 +1,124 @@
+"""`tunerd run` with a ledger in PostgreSQL: several daemons share it."""
+
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import Daemon, Process, Sandbox, call_document, config_text, manifest, put, running, sandbox, until
+from tests.ledger.postgres_server import Cluster, cluster, needs_postgres
+from tunerd.sandbox.faults import Faults
+
+pytestmark = needs_postgres
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Cluster]:
+    with cluster() as started:
+        yield started
+
+
+@pytest.fixture
+def url(postgres: Cluster) -> str:
+    """Of a new database."""
+    return postgres.database()
+
+
+@pytest.fixture
+async def tuner(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    async with sandbox(tmp_path, Faults(latency_s=0.05)) as server:
+        yield server
+
+
+def configuration(directory: Path, tuner: Sandbox, url: str, name: str, more: str = "") -> Path:
+    """Of an instance with directories of its own."""
+    own = directory / name
+    for part in ("calls", "recordings"):
+        (own / part).mkdir(parents=True)
+    text = config_text(tuner.url, own).replace(f"sqlite://{own}/ledger.db", f"{url}\n  directory: {own}/local")
+    (own / "tunerd.yaml").write_text(f"{text}instance: {name}\n{more}")
+    return own / "tunerd.yaml"
+
+
+async def test_two_daemons_share_the_work(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """What one reads both send, each call once."""
+    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+    ids = [f"c{number}" for number in range(60)]
+    async with running(one) as a, running(other) as b:
+        for call_id in ids:
+            put(one.parent / "calls" / f"{call_id}.json", call_document(call_id))
+        await tuner.has(*ids)
+        assert await tuner.accepted() == dict.fromkeys(ids, 1)
+
+        async def both() -> bool:
+            counts = [await daemon.metric("tunerd_calls_sent_total") or 0 for daemon in (a, b)]
+            return sum(counts) == len(ids) and all(counts)
+
+        await until(both)
+        assert await a.stop() == 0
+        assert await b.stop() == 0
+
+
+async def test_the_manifest_at_one_sends_the_call_of_the_other(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """Egress writes in one place, agents in another."""
+    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+    async with running(one) as a, running(other):
+        put(one.parent / "calls" / "c1.json", call_document("c1", room="room-1"))
+
+        async def waits() -> bool:
+            return await a.states() == {"waiting": 1}
+
+        await until(waits)
+        put(other.parent / "recordings" / "r1.json", manifest("room-1"))
+        await tuner.has("c1", ceiling_s=10)
+        assert (await tuner.bodies())["c1"]["recording_url"] == "https://audio.example/rooms/room-1.ogg"
+
+
+async def test_a_wrong_password_is_one_line_and_78(tmp_path: Path, tuner: Sandbox, url: str, postgres: Cluster) -> None:
+    """And the line does not quote it."""
+    from tunerd.ledger.postgresql.postgresql_server import connect
+
+    with connect(postgres.server()) as connection:
+        connection.execute("CREATE ROLE needs_password LOGIN PASSWORD 'the-right-one'")
+    config = configuration(tmp_path, tuner, url.replace("postgres@", "needs_password:mistaken@"), "one")
+    code, said = await ended(config)
+    assert code == 78
+    (line,) = [line for line in said.splitlines() if line.startswith("tunerd:")]
+    assert "the password is wrong" in line
+    assert "mistaken" not in said
+
+
+async def test_without_psycopg_it_is_one_line_and_78(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """It names what to install."""
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "psycopg.py").write_text("raise ImportError('not installed')\n")
+    code, said = await ended(configuration(tmp_path, tuner, url, "one"), PYTHONPATH=str(tmp_path / "broken"))
+    assert code == 78
+    (line,) = [line for line in said.splitlines() if line.startswith("tunerd:")]
+    assert "pip install 'tunerd[postgres]'" in line
+
+
+async def test_a_server_that_comes_later_is_waited_for(tmp_path: Path, tuner: Sandbox) -> None:
+    """A pod that starts before its database starts to work without a restart."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    config = configuration(tmp_path, tuner, f"postgresql://postgres@127.0.0.1:{port}/postgres", "one")
+    daemon = await Daemon.start("run", "--config", str(config), output=config.parent / "tunerd.log")
+    try:
+        await until(lambda: daemon.told("the ledger cannot be written; reading is paused until it can"))
+        with cluster(port):
+            put(config.parent / "calls" / "c1.json", call_document("c1"))
+            await tuner.has("c1")
+            await daemon.stop()
+    finally:
+        await daemon.kill()
+
+
+async def ended(config: Path, **environ: str) -> tuple[int, str]:
+    process = await Process.start("run", "--config", str(config), output=config.parent / "said", environ=environ)
+    try:
+        return await process.ended(), process.said
+    finally:
+        await process.kill()
