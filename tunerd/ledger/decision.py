@@ -40,8 +40,8 @@ class Use:
     """The strategy that the recording answers."""
     identity: str = ""
     """Of the file that was found there, as it was then."""
-    owner: int | None = None
-    """The instance that alone can open it (0: any). None: that of the call's document."""
+    owner: int = 0
+    """Of a stored recording: the instance that alone can open it; 0: any."""
     closes: tuple[Closing, ...] = ()
 
 

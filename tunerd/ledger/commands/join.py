@@ -191,7 +191,13 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 place="",
                 detail="",
                 **located(
-                    store, row, decision.location, decision.expires_at, now, identity=decision.identity, owner=decision.owner
+                    store,
+                    row,
+                    decision.location,
+                    decision.expires_at,
+                    now,
+                    identity=decision.identity,
+                    owner=None if decision.recording is None else decision.owner,
                 ),
             )
             if row.seeks:

@@ -27,8 +27,8 @@ def located(
 ) -> dict[str, object]:
     """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew;
     what was seen there first stays the audio that is meant, unless that could not be used. `identity`: of the file that was found
-    there. `by_hand`: a person says that what is there now is the call's. `owner`: of a recording's location (KeptRecording.owner);
-    None: the document names it, or it stays where it was."""
+    there. `by_hand`: a person says that what is there now is the call's. `owner`: of a recording (KeptRecording.owner); None: the
+    document names the location, or it stays where it was."""
     plan = None if location is None or _is_url(location) else store.bodies.audio_plan(row.row)
     if location is not None and plan is not None and plan.publish is Publish.UPLOAD:
         known = store.audios.get(row.row)

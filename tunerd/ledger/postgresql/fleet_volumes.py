@@ -1,4 +1,4 @@
-"""Whose disk a file is on, in a fleet: the numbers of table volume for what this instance reads, and whom other volumes belong to."""
+"""Whose disk a file is on, in a fleet: the volumes that this instance reads, and whom the others belong to (table volume)."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -65,6 +65,6 @@ class FleetVolumes:
             for source in sorted(names):
                 identity = self._disks.volumes.get(source, "")
                 found = connection.execute(SEE, (self.own, source, identity)).fetchone()
-                assert found is not None
-                self._owners[found[0]] = self.own
-                self._numbers[source] = found[0]
+                if found is not None:
+                    self._owners[found[0]] = self.own
+                    self._numbers[source] = found[0]

@@ -12,6 +12,7 @@ from tunerd.ledger.postgresql.postgresql_server import Connection, Server
 from tunerd.ledger.sql.database import Cursor, RunAgain
 from tunerd.ledger.sql.due_calls import COLUMNS
 from tunerd.ledger.sql.store import Store
+from tunerd.ledger.sql.volumes import Volumes
 
 HOLD: Final = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS names (name)"
 _DUE: Final = "call.state = 'due' AND call.audio <> 'pending' AND call.destination = :destination"
@@ -38,6 +39,7 @@ SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, 
 READ_PICKED: Final = (
     f"SELECT call.row, payload, checked_for, {COLUMNS} FROM call LEFT JOIN body ON body.row = call.row WHERE call.row = ANY(%s)"
 )
+ALIVE_SINCE: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision - ?"
 _NUMBERS_AT_ONCE: Final = 32
 _LOCK_TIMEOUT_MS: Final = 5_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000
@@ -52,9 +54,13 @@ class NamesMissing(RunAgain):
 class PostgresqlDatabase:
     """`columns` as dialect.columns gives them; `holder` is 0 for a connection that only reads."""
 
-    def __init__(self, connection: Connection, server: Server, columns: Mapping[str, Mapping[str, str]], holder: int = 0) -> None:
+    def __init__(
+        self, connection: Connection, server: Server, columns: Mapping[str, Mapping[str, str]], volumes: Volumes, holder: int = 0
+    ) -> None:
         self.connection = connection
         self.holder = holder
+        self.volumes = volumes
+        self._dead_after_s = server.pulse.dead_after_s
         self.row_lock = " FOR UPDATE" if holder else ""
         self.skip_locked = " FOR UPDATE SKIP LOCKED" if holder else ""
         self._columns = columns
@@ -74,6 +80,9 @@ class PostgresqlDatabase:
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
         return self.connection.execute(dialect.translated(sql), values)
+
+    def alive_since(self) -> float:
+        return float(self.execute(ALIVE_SINCE, (self._dead_after_s,)).fetchone()[0])
 
     def begin(self, *, durable: bool) -> None:
         """Every commit is synced: the server gathers those of several connections. What has to be held is locked before anything

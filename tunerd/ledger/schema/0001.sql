@@ -308,23 +308,6 @@ CREATE TABLE instance (
     is_reading INTEGER NOT NULL           -- 1: it reads for the first time what was there when it started
 ) STRICT, WITHOUT ROWID;
 
--- What an instance reads a source from. Files under another volume are other files, whatever their paths.
-CREATE TABLE volume (
-    number INTEGER PRIMARY KEY,
-    owner INTEGER NOT NULL,               -- instance.number
-    source TEXT NOT NULL,
-    identity TEXT NOT NULL,               -- tunerd/volume.py
-    seen_at REAL NOT NULL                 -- by the clock of the database
-) STRICT;
-CREATE UNIQUE INDEX volume_identity ON volume (owner, source, identity);
-
--- Work that one instance does for all, until a time by the clock of the database. Empty where one process owns the ledger.
-CREATE TABLE lease (
-    name TEXT PRIMARY KEY,
-    holder INTEGER NOT NULL,              -- instance.generation
-    until REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

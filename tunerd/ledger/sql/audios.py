@@ -9,6 +9,7 @@ from tunerd.ledger.sql.database import Database, Execute
 from tunerd.ledger.sql.due_calls import agents_of
 
 AUDIO: Final = RecordColumns("audio", KeptAudio, key=("row",))
+_OF_A: Final = ", ".join(f"a.{name}" for name in AUDIO.names)
 _DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
 
 OF_CALL: Final = f"SELECT {AUDIO.listed} FROM audio WHERE row = ?"
@@ -28,11 +29,11 @@ _IS_OURS: Final = (
 UPLOADING: Final = f"SELECT row FROM call c WHERE audio = 'uploading' AND {_IS_OURS}"
 """At a start: uploads that the last process did not end."""
 UNSEEN: Final = (
-    f"SELECT {', '.join(f'a.{name}' for name in AUDIO.names)} FROM audio a JOIN call c ON c.row = a.row "
+    f"SELECT {_OF_A} FROM audio a JOIN call c ON c.row = a.row "
     "WHERE a.identity = '' AND a.row > ? AND c.audio = 'pending' AND c.owner IN (0, ?) ORDER BY a.row LIMIT ?"
 )
 """Audio that was not looked at yet."""
-LEFTOVERS: Final = f"SELECT {', '.join(f'a.{name}' for name in AUDIO.names)} FROM audio a JOIN call c ON c.row = a.row WHERE leftover = 1 AND {_IS_OURS}"
+LEFTOVERS: Final = f"SELECT {_OF_A} FROM audio a JOIN call c ON c.row = a.row WHERE leftover = 1 AND {_IS_OURS}"
 """At a start: `after_upload` is still to be carried out."""
 MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio = 'failed')"
 """Of a call: not if Tuner has it and its audio failed, as Tuner names a target only once; nor if an operator dismissed it."""

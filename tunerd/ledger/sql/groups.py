@@ -42,7 +42,8 @@ DELETE_AT: Final = f"DELETE FROM fragment WHERE {_AT}"
 DIGESTS_AT: Final = f"SELECT digest FROM fragment WHERE {_AT}"
 IN_LOST_LOG: Final = (
     'SELECT 1 FROM fragment WHERE row = ? AND volume = ? AND "offset" = ? AND digest = ? AND log > 0 AND log <> ? '
-    "AND NOT EXISTS (SELECT 1 FROM file WHERE file.volume = fragment.volume AND file.source = ? AND file.log = fragment.log AND file.log <> 0) LIMIT 1"
+    "AND NOT EXISTS (SELECT 1 FROM file WHERE file.volume = fragment.volume AND file.source = ? "
+    "AND file.log = fragment.log AND file.log <> 0) LIMIT 1"
 )
 LAST_IN_LOG: Final = (
     'SELECT max("offset") FROM fragment WHERE row = ? AND volume = ? AND log = ? AND (log > 0 OR path = ?) '
