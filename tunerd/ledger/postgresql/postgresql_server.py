@@ -36,8 +36,8 @@ FLEET_TABLES: Final = (
     until DOUBLE PRECISION NOT NULL)""",
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
 )
-"""What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from, told
-from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`: work
+"""What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
+told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`: work
 that one start (instance.generation) does for all, until a time by the clock of the database."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
