@@ -50,7 +50,8 @@ async def _open_at_server(config: Config, clock: Clock, emit: Emit) -> StoredLed
 
 async def open_server(config: Config, now: float, emit: Emit, instance: str) -> StoredLedger:
     """Start as this instance in the ledger at the server that the configuration names. Raises LedgerRefused with one line."""
-    assert config.ledger.server is not None  # noqa: S101
+    settings = config.ledger
+    assert settings.server is not None  # noqa: S101
     try:
         from tunerd.ledger.postgresql.postgresql_ledger import PostgresqlLedger
         from tunerd.ledger.postgresql.postgresql_server import Server
@@ -59,7 +60,7 @@ async def open_server(config: Config, now: float, emit: Emit, instance: str) -> 
             "ledger.url names a PostgreSQL server, and the package psycopg that it needs cannot be imported; "
             "install it with: pip install 'tunerd[postgres]'", exit_code=MISCONFIGURED,
         ) from exc  # fmt: skip
-    server = Server(url=config.ledger.server.reveal())
+    server = Server(url=settings.server.reveal(), password_file=settings.password_file, prepares=settings.notify == "on")
     return await PostgresqlLedger.open(server, now=now, emit=emit, instance=instance)
 
 

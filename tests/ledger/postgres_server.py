@@ -1,10 +1,6 @@
 """A PostgreSQL of its own for the tests: a cluster in a temporary directory, started once for each test process."""
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.real_parts import needs
+from tunerd.sandbox.private_postgresql import PrivatePostgresql, find_programs
 
 if TYPE_CHECKING:
     from tunerd.ledger.postgresql.postgresql_server import Server
-
-_DEBIAN: Final = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-def _bin() -> Path | None:
-    """Where the server's programs are."""
-    found = shutil.which("initdb")
-    return Path(found).parent if found else next(iter(reversed(_DEBIAN)), None)
 
 
 def _is_there() -> bool:
@@ -30,7 +19,7 @@ def _is_there() -> bool:
         import psycopg  # noqa: F401
     except ImportError:
         return False
-    return _bin() is not None
+    return find_programs() is not None
 
 
 needs_postgres: Final = needs(
@@ -38,11 +27,11 @@ needs_postgres: Final = needs(
 )
 
 
-class Cluster:
-    """A running server; `stop` and `start` it as a test needs."""
+class Cluster(PrivatePostgresql):
+    """A running server that also listens on a port; `stop` and `start` it as a test needs."""
 
     def __init__(self, directory: Path, port: int | None = None) -> None:
-        self.directory = directory
+        super().__init__(directory)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = port or free.getsockname()[1]
@@ -67,35 +56,12 @@ class Cluster:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def make(self) -> None:
-        self._run("initdb", "-D", str(self.directory / "data"), "-A", "trust", "--no-sync", "-U", "postgres", "-E", "UTF8")
-
+        super().make()
         hba = self.directory / "data" / "pg_hba.conf"
         hba.write_text(f"host all needs_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
 
-    def start(self) -> None:
-        options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.directory} -c fsync=off "
-            "-c max_connections=200 -c autovacuum=off"
-        )
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-l", str(self.directory / "log"), "-o", options, "-w", "start")
-
-    def stop(self, mode: str = "immediate") -> None:
-        self._run("pg_ctl", "-D", str(self.directory / "data"), "-m", mode, "-w", "stop")
-
-    def _run(self, program: str, *arguments: str) -> None:
-        """The server refuses to run as root: then it runs as another user."""
-        place = _bin()
-        assert place is not None
-        user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
-        if user is not None and not (self.directory / "data").exists():
-            shutil.chown(self.directory, user.pw_uid, user.pw_gid)
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(
-            [place / program, *arguments], user=None if user is None else user.pw_uid, group=None if user is None else user.pw_gid,
-            cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, check=False, timeout=60,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr.decode()
+    def start(self, *settings: str, listen: str = "127.0.0.1") -> None:
+        super().start(f"port={self.port}", "autovacuum=off", *settings, listen=listen)
 
 
 @contextmanager

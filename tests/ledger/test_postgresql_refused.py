@@ -1,5 +1,7 @@
 """A server that cannot hold the ledger is refused at the start, with one line that says what to do and quotes no password."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +59,20 @@ async def refusal(server: "Server") -> str:
 async def test_what_is_wrong_is_said(users: Cluster, user: str, database: str, options: str, words: str) -> None:
     """Each with what to check."""
     assert words in await refusal(users.server(user=user, database=database, options=options))
+
+
+async def test_the_password_may_come_from_a_file(users: Cluster, tmp_path: Path) -> None:
+    """It is read for each connection: a new one is used without a restart, and a file that cannot be read is named as the cause."""
+    from tunerd.ledger.postgresql.postgresql_server import connect
+
+    file = tmp_path / "password"
+    server = replace(users.server(user="needs_password"), password_file=str(file))
+    assert "ledger.password_file cannot be read" in await refusal(server)
+    file.write_text("secret\n")
+    assert "the password is wrong" in await refusal(server)
+    file.write_text("the-right-one\n")
+    with connect(server) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("needs_password",)
 
 
 async def test_nobody_is_there(postgres: Cluster) -> None:

@@ -1,5 +1,6 @@
 """A configuration file and an environment -> Config: defaults, forms, locations, secrets, destinations, warnings."""
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,29 @@ def test_a_presets_strategies_are_taken_and_checked() -> None:
 def test_ledger_url(written: str, path: str) -> None:
     """The path after sqlite:// is absolute; extra slashes collapse."""
     assert read(TUNER + SOURCE + f'ledger: {{url: "{written}"}}\n').ledger.path == path
+
+
+def test_a_ledger_in_postgresql() -> None:
+    """The URL is a secret, because of its password; what is shown has neither user nor password; local files are the instance's."""
+    text = TUNER + SOURCE + 'ledger: {url: "postgres://tunerd:${PGPASSWORD}@db:5433/calls?sslmode=require", password_file: pw}\n'
+    config = read(text + "instance: web-1\n", {"PGPASSWORD": SECRET})
+    assert config.ledger.server is not None
+    assert config.ledger.server.reveal() == f"postgresql://tunerd:{SECRET}@db:5433/calls?sslmode=require"
+    assert config.ledger.shown == "postgresql://db:5433/calls"
+    assert (config.ledger.path, config.ledger.password_file) == ("/var/lib/tunerd/web-1", "/etc/tunerd/pw")
+    assert SECRET not in repr(config)
+    assert SECRET not in redacted(config)
+
+
+def test_the_instance_is_named_after_the_host() -> None:
+    """The pod's name, in Kubernetes."""
+    assert read(TUNER + SOURCE).instance == socket.gethostname()
+
+
+def test_keys_of_a_server_without_one_are_warned_of() -> None:
+    """They would do nothing."""
+    warnings = read(TUNER + SOURCE + "ledger: {notify: off}\n").warnings
+    assert [one for one in warnings if "ledger.notify: has no effect on a ledger in a file" in one]
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,10 @@ class Delivery:
     concurrency: Annotated[int, Setting("At most this many uploads at a time, for each destination.", low=1, high=1000)] = 8
     timeout_s: Annotated[Seconds, Setting("How long one attempt may take.", above=0)] = 30.0
     rate_limit: Annotated[float | None, Setting("At most this many calls per second, for each destination.", above=0)] = None
+    fleet_concurrency: Annotated[
+        int | None,
+        Setting("At most this many uploads at a time, for each destination, of all instances that share a ledger.", low=1),
+    ] = None
     give_up_after_s: Annotated[
         Seconds, Setting("A call that fails for this long while others are accepted is not retried any more.")
     ] = 7 * DAY_S
@@ -137,6 +141,24 @@ class LedgerConfig:
             "With PostgreSQL: the directory for what stays on this machine, such as audio from documents until it is uploaded."
         ),
     ] = "/var/lib/tunerd"
+    password_file: Annotated[
+        str | None,
+        Setting(
+            "With PostgreSQL: file that holds the password. It is re-read for each new connection, so a password can be changed "
+            "without a restart."
+        ),
+    ] = None
+    notify: Annotated[
+        Literal["on", "off"],
+        Setting(
+            "With PostgreSQL: on: instances wake each other with LISTEN and NOTIFY; off: they look about once a second, which a "
+            "pooler in transaction mode needs."
+        ),
+    ] = "on"
+    keep_marks_s: Annotated[
+        Seconds,
+        Setting("With PostgreSQL: how long it is known which files an instance has read that is gone, and its audio waited for."),
+    ] = 7 * DAY_S
     keep_sent_s: Annotated[Seconds, Setting("How long the small row of a sent call is kept, for `status` and duplicates.")] = (
         30 * DAY_S
     )

@@ -95,6 +95,13 @@ class Source:
         "*.json", "*.ndjson", "*.jsonl", "*.json.gz", "*.ndjson.gz", "*.jsonl.gz",
     )  # fmt: skip
     exclude: Annotated[tuple[str, ...], Setting("Patterns of the file names to leave alone.", parse=parse_patterns)] = ()
+    shared: Annotated[
+        bool,
+        Setting(
+            "With a ledger in PostgreSQL: all instances see this directory with the same files (a volume mounted in each), and "
+            "only one reads it at a time."
+        ),
+    ] = False
     recursive: Annotated[bool, Setting("Whether directories below are read as well.")] = False
     format: Annotated[
         Literal["auto", "json", "ndjson"],

@@ -194,7 +194,7 @@ def _left_alone(path: tuple[PathStep, ...]) -> bool:
 def _left_alone_with_keys(path: tuple[PathStep, ...]) -> bool:
     """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
     is_key = path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")
-    return is_key or path == ("http", "admin_token_file") or _left_alone(path)
+    return is_key or path in (("http", "admin_token_file"), ("ledger", "password_file")) or _left_alone(path)
 
 
 def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:

@@ -20,6 +20,13 @@ from tunerd.record import record
 from tunerd.yaml_location import ConfigError, Node, YamlLocation
 
 _URL: Final = re.compile(r"""(?P<quote>["'])(?P<quoted>sqlite:.*?)(?P=quote)|(?P<plain>sqlite:[^\s,#]+)""")
+_OF_SERVERS: Final = {
+    "directory": "directory",
+    "password_file": "password_file",
+    "notify": "notify",
+    "keep_marks": "keep_marks_s",
+}
+"""Keys and fields."""
 _SECTION: Final = re.compile(r"^(ledger|\"ledger\"|'ledger')\s*:", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^\s*#.*$|\s#[^'\"\n]*$", re.MULTILINE)
 
@@ -42,7 +49,12 @@ def read_ledger(reader: ConfigReader, node: Node | None, root: Node, instance: s
     config = LedgerConfig(**block.values)
     config = replace(config, directory=reader.absolute(config.directory))
     if config.path.startswith(POSTGRESQL):
+        if config.password_file is not None:
+            config = replace(config, password_file=reader.absolute(config.password_file))
         return replace(config, path=_local_path(config.directory, instance), server=Secret(config.path))
+    for key, field in _OF_SERVERS.items():
+        if key in block.nodes and getattr(config, field) != getattr(LedgerConfig(), field):
+            block.warn(key, "has no effect on a ledger in a file; it is for postgresql://")
     kind = _volatile(config.path)
     if kind is not None:
         lost = f"{config.path} is on {kind}: the ledger is lost when this machine or pod restarts"

@@ -81,6 +81,8 @@ def _read_paths(config: Config) -> Iterator[tuple[str, str]]:
             if path is not None:
                 yield f"destination {destination.name}", path
     yield "ledger", config.ledger.path
+    if config.ledger.password_file is not None:
+        yield "ledger", config.ledger.password_file
 
 
 def _written_paths(source: Source) -> list[str]:

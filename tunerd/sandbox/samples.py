@@ -4,6 +4,7 @@ Pure: documents and text out, nothing written.
 """
 
 import io
+import json
 import math
 import struct
 import wave
@@ -14,6 +15,23 @@ from tunerd.call import Json
 
 STARTED_MS: Final = 1_767_607_200_000
 """5 January 2026, 10:00 UTC."""
+
+
+_ROOMS: Final = """\
+  - name: rooms                     # calls whose audio a manifest names later
+    path: {directory}/rooms
+    settle_timeout: 1s
+    call:
+      call_id: doc.call
+      call_type: {{const: web_call}}
+      start_timestamp: doc.began
+      end_timestamp: doc.ended
+      transcript_with_tool_calls: {{for_each: {{m: doc.said}}, role: m.who, text: m.text, start_ms: seconds_to_ms(m.at)}}
+    recording:
+      - {{manifest: egress, key: doc.room, within: 10m, wait: 30m}}
+  - name: egress
+    path: {directory}/egress
+    preset: livekit-egress"""
 
 
 def config(directory: str, base_url: str) -> str:
@@ -38,20 +56,7 @@ sources:
       end_timestamp: doc.ended
       transcript_with_tool_calls: {{for_each: {{m: doc.said}}, role: m.who, text: m.text, start_ms: seconds_to_ms(m.at)}}
     recording: [{{url: doc.audio}}]
-  - name: rooms                     # calls whose audio a manifest names later
-    path: {directory}/rooms
-    settle_timeout: 1s
-    call:
-      call_id: doc.call
-      call_type: {{const: web_call}}
-      start_timestamp: doc.began
-      end_timestamp: doc.ended
-      transcript_with_tool_calls: {{for_each: {{m: doc.said}}, role: m.who, text: m.text, start_ms: seconds_to_ms(m.at)}}
-    recording:
-      - {{manifest: egress, key: doc.room, within: 10m, wait: 30m}}
-  - name: egress
-    path: {directory}/egress
-    preset: livekit-egress
+{_ROOMS.format(directory=directory)}
   - name: bot                       # calls whose audio is a file on this machine
     path: {directory}/bot
     call:
@@ -64,6 +69,23 @@ sources:
     audio: {{publish: upload, files: ["{directory}/audio"]}}
 ledger: {{url: "sqlite://{directory}/ledger.db"}}
 http: {{listen: "127.0.0.1:0"}}
+log: {{format: json}}
+"""
+
+
+def fleet_config(directory: str, base_url: str, instance: str, ledger_url: str) -> str:
+    """For one of several tunerds with one ledger: calls of rooms, and recordings, both below `directory`."""
+    return f"""\
+instance: {instance}
+tuner:
+  workspace_id: 42
+  agent_remote_identifier: front-desk
+  base_url: {base_url}
+  api_key: tr_api_demo
+sources:
+{_ROOMS.format(directory=directory)}
+ledger: {{url: {json.dumps(ledger_url)}, directory: "{directory}/local"}}
+http: {{listen: null}}
 log: {{format: json}}
 """
 

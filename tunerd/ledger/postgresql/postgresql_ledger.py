@@ -19,6 +19,7 @@ from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
+from tunerd.ledger.postgresql.server_fleet import ServerFleet
 from tunerd.ledger.postgresql.server_reader import ServerReader
 from tunerd.ledger.postgresql.server_writer import ServerWriter
 from tunerd.ledger.postgresql.sqlstates import outage_words
@@ -74,6 +75,7 @@ class PostgresqlLedger(StoredLedger):
         self.heartbeat, self._volumes = place.heartbeat, place.volumes
         self._clock, self._looked_through_at = place.clock, place.clock.monotonic()
         super().__init__(place, reader, writer)
+        self.fleet = ServerFleet(place.heartbeat, asyncio.get_running_loop())
 
     @classmethod
     async def open(
@@ -92,7 +94,7 @@ class PostgresqlLedger(StoredLedger):
         name = instance or socket.gethostname()
         store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks())
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        place = ServerPlace(server, Heartbeat(server, started, lambda: None), volumes, used_clock)
+        place = ServerPlace(server, Heartbeat(server, started), volumes, used_clock)
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
@@ -124,12 +126,13 @@ def _open(
     connection = open_checked(server, scripts())
     started = start_instance(connection, server, name, __version__, socket.gethostname())
     volumes = FleetVolumes(server, started, disks)
-    db = PostgresqlDatabase(connection, server, columns, volumes, started.generation)
+    db = PostgresqlDatabase(connection, server, columns, volumes, started.generation, started.renewals)
     return _loaded(db, server, now), started, volumes
 
 
 def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance, volumes: FleetVolumes) -> Store:
-    return _loaded(PostgresqlDatabase(connect(server), server, columns, volumes, instance.generation), server, None)
+    db = PostgresqlDatabase(connect(server), server, columns, volumes, instance.generation, instance.renewals)
+    return _loaded(db, server, None)
 
 
 def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -11,7 +12,7 @@ from psycopg.adapt import AdaptersMap, Dumper, Loader
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
-from tunerd.ledger.postgresql.sqlstates import is_away, refusal_words
+from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -37,8 +38,8 @@ FLEET_TABLES: Final = (
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
 )
 """What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
-told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`: work
-that one start (instance.generation) does for all, until a time by the clock of the database."""
+told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`:
+work that one start (instance.generation) does for all, until a time by the clock of the database."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
 _NUL: Final = "\uf700"
@@ -65,7 +66,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
-
+    password_file: str | None = None
+    """It is read for each connection."""
     pulse: Pulse = Pulse()
 
     @property
@@ -104,12 +106,23 @@ class _NumberLoader(Loader):
 def connect(server: Server) -> Connection:
     """Raises psycopg.Error."""
     connection = psycopg.connect(
-        server.url, autocommit=True, connect_timeout=10, target_session_attrs="read-write", application_name="tunerd",
+        server.url, password=_password(server), autocommit=True, connect_timeout=10, target_session_attrs="read-write",
+        application_name="tunerd",
         prepare_threshold=5 if server.prepares else None, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
         tcp_user_timeout=20_000,
     )  # fmt: skip
     _adapt(connection.adapters)
     return connection
+
+
+def _password(server: Server) -> str | None:
+    """None: as libpq finds it (the URL, PGPASSWORD, PGPASSFILE)."""
+    if server.password_file is None:
+        return None
+    try:
+        return Path(server.password_file).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise psycopg.OperationalError(NO_PASSWORD) from None
 
 
 def _adapt(adapters: AdaptersMap) -> None:

@@ -24,6 +24,7 @@ _WORDS: Final = {
     "40P01": "two sessions waited for each other",
     "40001": "two sessions changed the same rows",
 }
+NO_PASSWORD: Final = "ledger.password_file cannot be read; check the path, its owner and its mode"  # noqa: S105
 _AGAIN: Final = frozenset({"40P01", "40001", "55P03"})
 _PASSING_CLASSES: Final = ("08", "53", "57", "58")
 """Connection, resources, intervention by an operator, I/O."""
@@ -52,6 +53,8 @@ def refusal_words(exc: psycopg.Error) -> str:
     """Of an attempt to connect. libpq gives no SQLSTATE for it: its message is read, and quoted only in part."""
     if exc.sqlstate is not None:
         return outage_words(exc)
+    if str(exc) == NO_PASSWORD:
+        return NO_PASSWORD
     if state := _state_of_refusal(exc):
         return f"{_WORDS[state]} ({state})"
     if _is_tls(exc):
@@ -62,7 +65,7 @@ def refusal_words(exc: psycopg.Error) -> str:
 def is_away(exc: psycopg.Error) -> bool:
     """An attempt to connect failed, and a later one may succeed although nobody changes anything."""
     state = exc.sqlstate or _state_of_refusal(exc)
-    return state.startswith(_PASSING_CLASSES) if state else not _is_tls(exc)
+    return state.startswith(_PASSING_CLASSES) if state else str(exc) != NO_PASSWORD and not _is_tls(exc)
 
 
 def _state_of_refusal(exc: psycopg.Error) -> str:
