@@ -110,7 +110,7 @@ def _too_late(
         store.groups.compact(row.row)
     store.groups.set(replace(group, look_at=None))
     for fragment in fragments:
-        for volume in store.volumes_of(row, fragment.origin):
+        for volume in store.history.volumes_of(row, fragment.origin):
             store.files.keep(volume, fragment.origin.source, fragment.origin.path)
     store.may_be_disposable(row)
     if fragments:

@@ -1,5 +1,6 @@
 """A call becomes a row, or changes the row that has its id already."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from tunerd.call import AudioState, Call, Refusal, State
@@ -9,7 +10,7 @@ from tunerd.ledger.commands.locate_audio import add_first, first_state, owner_of
 from tunerd.ledger.commands.refuse import is_superseded
 from tunerd.ledger.decision import Use, brings_location, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
-from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow, RowKind, Want
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import FailReason
@@ -52,7 +53,7 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
     if row.state is State.DUE:
         _note_wants(store, row, body)
     else:
-        _set_wants(store, row, body)
+        store.wants.add(_wants(store, row, body))
     return AdmitVerdict.NEW, row
 
 
@@ -60,7 +61,7 @@ def _note_wants(store: Store, row: LedgerRow, body: Body) -> None:
     """Of a call that looks for no recording, because its document brings the URL: the recording that a manifest tells of it
     is nobody else's, and if the URL expires before it is sent, the call looks for it after all."""
     if row.seeks:
-        store.wants.note_closed(first_wants(row, body.strategies, is_seeking=False, owner=store.db.volumes.owner(row.volume)))
+        store.wants.note_closed(_wants(store, row, body, is_seeking=False))
 
 
 def _decide_before(store: Store, row: LedgerRow, call: Call, now: float) -> None:
@@ -113,7 +114,7 @@ def rewrite(
     _know_destination(store, call.destination, now)
     place = (row.volume, row.source, row.path, row.offset)
     if volume is None:
-        volume = next(iter(store.volumes_of(row, call.origin)), row.volume)
+        volume = next(iter(store.history.volumes_of(row, call.origin)), row.volume)
     new = _new_row(call, now, volume)
     store.move(row, Move.REWRITE, State.WAITING, now, kind=kind, **{name: getattr(new, name) for name in _REWRITTEN})
     store.note_origin(row, *place)
@@ -169,8 +170,12 @@ def conflict_into(store: Store, row: LedgerRow, holder: LedgerRow, call: Call, n
     return fail(store, row, refusal, now, Move.DECIDE)
 
 
+def _wants(store: Store, row: LedgerRow, body: Body, *, is_seeking: bool = True) -> Sequence[Want]:
+    return first_wants(row, body.strategies, is_seeking=is_seeking, owner=store.db.volumes.owner(row.volume))
+
+
 def _set_wants(store: Store, row: LedgerRow, body: Body) -> None:
-    wants = first_wants(row, body.strategies, owner=store.db.volumes.owner(row.volume))
+    wants = _wants(store, row, body)
     if wants or row.seeks:
         store.wants.set(row.row, wants)
         if row.seeks != bool(wants):

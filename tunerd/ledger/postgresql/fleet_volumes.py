@@ -51,7 +51,7 @@ class FleetVolumes:
         """0 if the volume is no longer known: then any instance may find that it cannot open the file."""
         if volume not in self._owners:
             with connect(self._server) as connection, connection.transaction():
-                connection.execute(self._server.search_path)
+                connection.execute(self._server.set_search_path)
                 found = connection.execute(OWNER, (volume,)).fetchone()
             self._owners[volume] = 0 if found is None else found[0]
         return self._owners[volume]
@@ -61,7 +61,7 @@ class FleetVolumes:
         if not names:
             return
         with connect(self._server) as connection, connection.transaction():
-            connection.execute(self._server.search_path)
+            connection.execute(self._server.set_search_path)
             for source in sorted(names):
                 identity = self._disks.volumes.get(source, "")
                 found = connection.execute(SEE, (self.own, source, identity)).fetchone()

@@ -60,8 +60,8 @@ CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = '
 CREATE INDEX call_due_row ON call (destination) WHERE state = 'due' AND audio <> 'pending';
 CREATE INDEX call_expiring ON call (destination, recording_expires_at)
     WHERE state = 'due' AND audio <> 'pending' AND recording_expires_at IS NOT NULL;
-CREATE INDEX call_audio_due ON call (destination, owner, due_at) WHERE state = 'due' AND audio = 'pending';
-CREATE INDEX call_audio_due_agent ON call (destination, owner, agent, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_due ON call (owner, destination, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_due_agent ON call (owner, destination, agent, due_at) WHERE state = 'due' AND audio = 'pending';
 CREATE INDEX call_audio_open ON call (audio) WHERE audio = 'uploading';
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';

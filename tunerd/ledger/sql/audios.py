@@ -17,10 +17,7 @@ PUT: Final = AUDIO.upsert
 DELETE: Final = "DELETE FROM audio WHERE row = ?"
 DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND owner = ? ORDER BY due_at, row LIMIT ?"
 DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND owner = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
-NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
 AGENTS: Final = agents_of(f"owner = :owner AND {_DUE}")
-FIRST_DUE: Final = f"SELECT due_at, row, admitted_at FROM call WHERE {_DUE} = ? AND owner = ? ORDER BY due_at, row LIMIT 1"
-"""For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
 _IS_OURS: Final = (
     "(c.owner = :own OR (c.owner = 0 AND c.holder NOT IN "
     "(SELECT generation FROM instance WHERE is_over = 0 AND heartbeat_at >= :alive_since AND generation <> :holder)))"
@@ -82,13 +79,6 @@ class Audios:
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))
 
-    def destinations(self) -> list[str]:
-        """Destinations with calls whose audio is pending: a step of the index for each."""
-        found: list[str] = []
-        while (name := self._ask(NEXT_DESTINATION, (found[-1] if found else "",)).fetchone()[0]) is not None:
-            found.append(name)
-        return found
-
     def next_due(
         self, destination: str, busy: Collection[int] = (), not_agents: Collection[str] = ()
     ) -> tuple[float, int] | None:
@@ -104,12 +94,6 @@ class Audios:
                 for agent in [agent for agent in agents if agent not in not_agents]:
                     found += self._ask(DUE_OF_AGENT, (destination, owner, agent, limit))
         return min(((due_at, row) for due_at, row in found if row not in busy), default=None)
-
-    def first_due(self, destination: str) -> tuple[int, float] | None:
-        """Row and admission."""
-        found = [self._ask(FIRST_DUE, (destination, owner)).fetchone() for owner in self._owners]
-        first = min((one for one in found if one is not None), default=None)
-        return None if first is None else (first[1], first[2])
 
     def unseen(self, after_row: int, limit: int) -> Sequence[KeptAudio]:
         return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, self._db.volumes.own, limit))]

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tunerd.call import Origin
 from tunerd.ledger import StoredEvent
 from tunerd.ledger.rows import EVENTS_KEPT, LedgerRow
 from tunerd.ledger.sql.columns import from_text, to_text
@@ -33,6 +34,11 @@ class CallHistory:
             return {first}
         further = self._execute(ORIGINS, (row.row, limit))
         return {first, *((volume, source, from_text(path), at) for volume, source, path, at in further)}
+
+    def volumes_of(self, row: LedgerRow, origin: Origin) -> list[int]:
+        """On which volumes a file is that the row was read from."""
+        places = self.origins(row)
+        return sorted({volume for volume, source, path, _ in places if (source, path) == (origin.source, origin.path)})
 
     def add(self, row: LedgerRow, at: float, what: str, status: int | None = None, detail: str = "") -> None:
         """Note one event of the call; the last EVENTS_KEPT are kept."""

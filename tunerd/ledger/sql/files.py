@@ -68,7 +68,8 @@ DELETE_VANISHED: Final = (
     "DELETE FROM file WHERE (volume, source, path, log) IN (SELECT volume, source, path, log FROM file f "
     "WHERE vanished_at IS NOT NULL AND vanished_at <= ? "
     "AND (log = 0 OR log < (SELECT max(log) FROM file g "
-    "WHERE g.volume = f.volume AND g.source = f.source AND g.log <> 0)) LIMIT ?)"
+    "WHERE g.volume = f.volume AND g.source = f.source AND g.log <> 0)) LIMIT ?) "
+    "RETURNING log"
 )
 """The newest log of a source keeps its row: the next log gets a greater number."""
 
@@ -155,4 +156,4 @@ class Files:
         self._execute(DELETE, (*self._at(source), to_text(path)))
 
     def delete_vanished(self, before: float, limit: int) -> int:
-        return self._execute(DELETE_VANISHED, (before, limit)).rowcount
+        return len(self._execute(DELETE_VANISHED, (before, limit)).fetchall())
