@@ -12,7 +12,7 @@ ALONE := $(VENV)/.installed-alone
 # The tests start hundreds of processes. Without bytecode each of them would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
+.PHONY: install demo test quick portable coverage lint types check thorough chaos chaos-fleet gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean
 
 define make_venv
@@ -79,6 +79,11 @@ thorough: $(STAMP)
 chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
+
+# KILLS=1000: the same with three instances on one PostgreSQL. Then for SECONDS=300 four instances, while the server crashes, the network
+# breaks, instances are killed, and one is stopped for a minute (TUNERD_SEED repeats a run).
+chaos-fleet: $(STAMP)
+	TUNERD_FLEET_KILLS=$(or $(KILLS),1000) TUNERD_FLEET_SECONDS=$(or $(SECONDS),300) $(BIN)/python -m pytest -s tests/e2e/test_fleet_chaos.py
 
 # KILLS=100: SIGKILL while the logs of gathered calls are rotated every 0.1 s; every body has to be as it was written (TUNERD_SEED repeats a run).
 gather-rotation: $(STAMP)
