@@ -109,6 +109,7 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
         health = Health(ledger, delivery.oldest_attempt_age, lambda: runtime.config.delivery.timeout_s)
         await _serve_operators(runtime, status, health, observers, reload_now, environ, stack)
         on_signals(stop, hangup, stack)
+        ledger.fleet.on_superseded(stop.superseded)
         facts.ready, facts.started_at = True, clock.now()
         emit(Started(version=__version__, sources=len(config.sources), destinations=len(config.destinations),
                      ledger=config.ledger.shown))  # fmt: skip
@@ -133,7 +134,8 @@ async def run(options: Options, environ: Mapping[str, str] = os.environ) -> RunR
             for task in cancelled:
                 task.cancel()
             ended.set()
-        left = replace(left, gauges=ledger.gauges(), all_left_out=_all_left_out(ledger.gauges(), observers.coverage))
+        left = replace(left, gauges=ledger.gauges(), is_superseded=stop.is_superseded,
+                       all_left_out=_all_left_out(ledger.gauges(), observers.coverage))  # fmt: skip
         emit(_stopped(left.gauges, runtime.config))
     return left
 

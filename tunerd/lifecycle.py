@@ -41,11 +41,19 @@ class Stop:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     now: asyncio.Event = field(default_factory=asyncio.Event)
     by: str = ""
+    is_superseded: bool = False
+    """Another start took this instance's name."""
 
     def signalled(self, number: int) -> None:
         if self.asked.is_set():
             self.now.set()
         self.by = self.by or signal.Signals(number).name
+        self.asked.set()
+
+    def superseded(self) -> None:
+        """As a first signal: what is in flight may end, since an acceptance that comes late still counts."""
+        self.is_superseded = True
+        self.by = self.by or "superseded"
         self.asked.set()
 
 
@@ -81,6 +89,8 @@ class RunResult:
     """What is left when a run has ended."""
 
     gauges: Gauges
+    is_superseded: bool = False
+    """Another start took this instance's name."""
     unread: Sequence[UnreadFile] = ()
     without_contact: Sequence[NoContact] = ()
     kept: Sequence[UnreadFile] = ()

@@ -38,7 +38,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
-from tunerd.ledger import Claimed
+from tunerd.ledger import Claimed, Fleet
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
@@ -114,12 +114,13 @@ async def build_runtime(
     contacts: ContactTracker | None,
 ) -> Runtime:
     mappings = compile_sources(config, environ, forms_of(config.destinations))
-    session = await stack.enter_async_context(open_session())
+    session = await stack.enter_async_context(open_session(asks=ledger.fleet.is_shared))
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
     spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
+    connect = _connect(session, clock, environ, contacts, ledger.fleet)
     delivery = DeliveryService(
-        config.destinations, config.delivery, Ports(ledger=ledger, connect=_connect(session, clock, environ, contacts),
-        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random,
+        config.destinations, config.delivery, Ports(ledger=ledger, connect=connect,
+        freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, fleet=ledger.fleet,
         audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)))
     )  # fmt: skip
     options = IntakeOptions(
@@ -169,10 +170,14 @@ def configuration_document(runtime: Runtime, environ: Mapping[str, str]) -> Conf
 
 
 def _connect(
-    session: aiohttp.ClientSession, clock: Clock, environ: Mapping[str, str], contacts: ContactTracker | None
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    environ: Mapping[str, str],
+    contacts: ContactTracker | None,
+    fleet: Fleet,
 ) -> Connect:
     def connect(destination: Destination, key: Key, settings: DeliveryConfig) -> Upload:
-        uploader = Uploader(session, destination, key, settings, clock, environ)
+        uploader = Uploader(session, destination, key, settings, clock, environ, fleet)
 
         def upload(claimed: Claimed) -> Awaitable[Outcome]:
             if key.value is not None:  # from now on an answer may repeat it, and it may have changed since

@@ -14,7 +14,7 @@ from tunerd.delivery.ports import AudioTools, Connect, FreezeBody, Ports
 from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
-from tunerd.ledger import Admission, Claimed
+from tunerd.ledger import ALONE, Admission, Claimed, Fleet
 from tunerd.outcome import Outcome, Sent
 from tunerd.testing import FakeClock, MemoryLedger, Recorder, make_call
 
@@ -66,14 +66,14 @@ class Rig:
     """A delivery with all that it needs, running; `stop()` ends it as the daemon would."""
 
     def __init__(self, connect: Connect, destinations: Sequence[Destination], settings: Settings, clock: Clock,
-                 ledger: MemoryLedger, freeze: FreezeBody, audio: AudioTools | None = None) -> None:  # fmt: skip
+                 ledger: MemoryLedger, freeze: FreezeBody, audio: AudioTools | None = None, fleet: Fleet = ALONE) -> None:  # fmt: skip
         self.ledger = ledger
         self.told = Recorder()
         self._clock = clock
         self.stopping = asyncio.Event()
         self.delivery = DeliveryService(
             destinations, settings, Ports(ledger=ledger, connect=connect, freeze=freeze, signer=UrlSigner(clock, self.told), clock=clock, emit=self.told,
-            chance=lambda: 0.5, audio=audio)
+            chance=lambda: 0.5, audio=audio, fleet=fleet)
         )  # fmt: skip
         self.task: asyncio.Task[None] | None = None
 
@@ -102,6 +102,7 @@ async def delivering(
     ledger: MemoryLedger | None = None,
     freeze: FreezeBody = as_it_is,
     audio: AudioTools | None = None,
+    fleet: Fleet = ALONE,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """A delivery that runs until the end of the block."""
@@ -113,6 +114,7 @@ async def delivering(
         ledger or MemoryLedger(),
         freeze,
         audio,
+        fleet,
     )
     bench.task = asyncio.ensure_future(bench.delivery.run(bench.stopping))
     try:
@@ -124,14 +126,14 @@ async def delivering(
 
 @asynccontextmanager
 async def delivering_to(url: str, *, clock: Clock | None = None, ledger: MemoryLedger | None = None, key: str = "bb7f64d7-e57c",
-                        **settings: Any) -> AsyncIterator[Rig]:  # fmt: skip
+                        fleet: Fleet = ALONE, **settings: Any) -> AsyncIterator[Rig]:  # fmt: skip
     """A delivery with real uploads to a real server."""
     clock = clock or FakeClock()
-    async with open_session() as session:
+    async with open_session(asks=fleet.is_shared) as session:
 
         def connect(destination: Destination, key: Key, settings: Settings) -> Uploader:
-            return Uploader(session, destination, key, settings, clock, {})
+            return Uploader(session, destination, key, settings, clock, {}, fleet)
 
         there = [destination(url, api_key=Secret(key))]
-        async with delivering(connect, destinations=there, clock=clock, ledger=ledger, **settings) as bench:
+        async with delivering(connect, destinations=there, clock=clock, ledger=ledger, fleet=fleet, **settings) as bench:
             yield bench

@@ -58,7 +58,7 @@ class Server:
         self.most_at_once = 0
         self.port = 0
         self._at_once = 0
-        self._connections = 0
+        self.connections = 0
         self._arrived = asyncio.Event()
         self._closing = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,8 +82,8 @@ class Server:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self._connections += 1
-        number = self._connections
+        self.connections += 1
+        number = self.connections
         try:
             while (request := await _read(reader, number)) is not None:
                 self._at_once += 1

@@ -122,3 +122,39 @@ async def ended(config: Path, **environ: str) -> tuple[int, str]:
         return await process.ended(), process.said
     finally:
         await process.kill()
+
+
+async def test_a_second_daemon_of_one_name_ends_the_first_with_75(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """The first learns of it at its next heartbeat, sends nothing more, and says what to do."""
+    one = configuration(tmp_path, tuner, url, "one")
+    other = configuration(tmp_path, tuner, url, "other")
+    other.write_text(other.read_text().replace("instance: other", "instance: one"))
+    async with running(one) as a, running(other) as b:
+        assert await a.ended(ceiling_s=30) == 75
+        assert "another tunerd was started with this instance's name" in a.said
+        put(one.parent / "calls" / "late.json", call_document("late"))
+        put(other.parent / "calls" / "c1.json", call_document("c1"))
+        await tuner.has("c1")
+        assert await tuner.accepted() == {"c1": 1}
+        assert await b.stop() == 0
+
+
+async def test_sigterm_leaves_no_call_behind(tmp_path: Path, url: str) -> None:
+    """Calls whose requests were open are due again when the process has ended, and another daemon sends them at once
+    (pgqueuer #630)."""
+    async with sandbox(tmp_path, Faults(latency_s=60.0)) as slow:
+        one = configuration(tmp_path, slow, url, "one")
+        async with running(one) as a:
+            for number in range(20):
+                put(one.parent / "calls" / f"c{number}.json", call_document(f"c{number}"))
+
+            async def sends() -> bool:
+                return (await a.states()).get("sending", 0) >= 1
+
+            await until(sends)
+            assert await a.stop() == 0
+        from tunerd.ledger.postgresql.postgresql_server import Server, connect
+
+        with connect(Server(url=url)) as connection:
+            found = connection.execute("SELECT state, count(*) FROM tunerd.call GROUP BY state").fetchall()
+        assert found == [("due", 20)]

@@ -20,6 +20,7 @@ from tunerd.cli.options import DURATION, config_option, exit_bad_config
 from tunerd.cli.rates import Rates
 from tunerd.cli.terminal import say
 from tunerd.ledger import Gauges, LedgerRefused
+from tunerd.ledger.exceptions import LOCKED
 from tunerd.lifecycle import RunResult
 from tunerd.ops.http import ListenError
 from tunerd.yaml_location import ConfigError
@@ -31,6 +32,10 @@ NAMED: Final = 20
 """Files that could not be read, named at the end."""
 PACE_S: Final = 30.0
 """The rate that the progress bar shows is that of this last time."""
+_SUPERSEDED: Final = (
+    "another tunerd was started with this instance's name and has taken over; this one ends. If both are meant to run, give each "
+    "an `instance:` of its own"
+)
 _EPILOG = """\b
 Examples:
   tunerd run -c /etc/tunerd/config.yaml
@@ -83,6 +88,8 @@ def command(config: Path, once: bool, wait_s: float | None, watch_config: bool, 
             for line in _ending(exc):
                 say(f"tunerd: {line}", err=True)
             sys.exit(FAILURE)
+    if left.is_superseded:
+        fail(_SUPERSEDED, LOCKED)
     if once:
         say(counts(left.gauges))
         for line in troubles(left):

@@ -7,7 +7,6 @@ Beside the other workers of a destination, with the same permits, so that calls 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -40,7 +39,6 @@ UNSETTLED_S: Final = 86_400.0
 """How long audio may still be written, or be out of reach for no fault of its own (a mount, a bucket)."""
 _AGAIN_S: Final = 1.0
 _ABSENT_AGAIN_S: Final = 10.0
-_LAST_SETTLE_S: Final = 1.0
 
 
 class AudioWorker(Worker):
@@ -165,7 +163,7 @@ class AudioWorker(Worker):
 
     async def _send(self, pending: PendingAudio, prepared: PreparedAudio, form: Form) -> float | None:
         pool, now = self._pool, self._clock.now()
-        permit = pool.pacing.acquire(now)
+        permit = pool.pacing.acquire(now) if pool.may_send() else Blocked()
         if isinstance(permit, Blocked):
             return now + _AGAIN_S
         self.permit = permit
@@ -192,20 +190,14 @@ class AudioWorker(Worker):
             await self._after(pending, settlement)
         return None
 
-    async def _post(self, prepared: PreparedAudio) -> Settlement:
+    async def _post(self, prepared: PreparedAudio) -> Settlement | None:
+        """None: no byte was sent, and the call goes back."""
         pool, permit, claimed = self._pool, self.permit, self.claimed
         assert permit is not None and claimed is not None  # noqa: S101, PT018 - see _send
-        started_at = pool.started(claimed)
-        try:
-            outcome = await pool.upload(claimed)
-        except BaseException:
-            settlement = pool.broken_off(permit, claimed)
-            self.permit = self.claimed = None
-            with suppress(TimeoutError, LedgerUnavailable):
-                async with asyncio.timeout(_LAST_SETTLE_S):
-                    await self._ledger.settle(claimed.row, settlement, self._clock.now())
-            raise
-        settlement = pool.ended(permit, claimed, outcome, started_at)
+        ended = await self._upload(permit, claimed)
+        if ended is None:
+            return None
+        settlement, outcome = ended
         if isinstance(settlement, Delivered) and isinstance(outcome, Sent):
             settlement = replace(settlement, audio=self._audio_of(outcome, prepared))
         pauses = pool.keep_pauses()

@@ -19,16 +19,9 @@ from tunerd.delivery.parking import WorkerParking
 from tunerd.delivery.permits import Permit
 from tunerd.delivery.ports import FreezeBody, Ports, Upload
 from tunerd.delivery.retry import decide
-from tunerd.events import (
-    AlreadyThereStreak,
-    AttemptEnded,
-    CallFailed,
-    CallRetried,
-    CallSent,
-    ConcurrencyChanged,
-    Event,
-)
-from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
+from tunerd.delivery.settled_event import settled_event
+from tunerd.events import AlreadyThereStreak, AttemptEnded, ConcurrencyChanged, Event
+from tunerd.ledger import Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -59,6 +52,7 @@ class DestinationPool:
         """Permits for calls whose admission is being written."""
         self.upload: Upload = ports.connect(destination, self.key, settings)
         self.signer = ports.signer
+        self.may_send = ports.fleet.may_send
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
@@ -141,6 +135,10 @@ class DestinationPool:
         self._open[claimed.row] = at = self._clock.monotonic()
         return at
 
+    def not_begun(self, claimed: Claimed) -> None:
+        """No byte was sent."""
+        self._open.pop(claimed.row, None)
+
     def ended(self, permit: Permit, claimed: Claimed, outcome: Outcome, started_at: float) -> Settlement:
         """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
@@ -177,47 +175,8 @@ class DestinationPool:
 
     def report_settled(self, claimed: Claimed, settlement: Settlement) -> None:
         """The settlement is durable: emit what became of the call."""
-        now = self._clock.now()
-        match settlement:
-            case Delivered():
-                self._emit(
-                    CallSent(
-                        source=claimed.source,
-                        call_id=claimed.call_id,
-                        tuner_call_id=settlement.tuner_call_id,
-                        already_there=settlement.already_there,
-                        delivery_s=now - claimed.settled_at,
-                        attempts=claimed.attempts + 1,
-                        lag_s=None if claimed.ended_at_ms is None else now - claimed.ended_at_ms / 1000,
-                    )
-                )
-            case Deferred(reason=RetryReason() as reason):
-                if settlement.counts or reason is RetryReason.UNSIGNED:
-                    self._emit(
-                        CallRetried(
-                            source=claimed.source,
-                            call_id=claimed.call_id,
-                            reason=reason,
-                            status=settlement.status,
-                            due_in_s=max(0.0, settlement.due_at - now),
-                            attempts=claimed.attempts + settlement.counts,
-                            detail=settlement.detail,
-                        )
-                    )
-            case Deferred():
-                pass  # a pause: one event for all its calls
-            case Ended():
-                self._emit(
-                    CallFailed(
-                        source=claimed.source,
-                        reason=settlement.reason,
-                        call_id=claimed.call_id,
-                        path=claimed.read_from,
-                        where="",
-                        what=settlement.detail,
-                        status=settlement.status,
-                    )
-                )
+        if (event := settled_event(claimed, settlement, self._clock.now())) is not None:
+            self._emit(event)
 
     def keep_pauses(self) -> Awaitable[None] | None:
         """Have the ledger keep pauses and Retry-After, if they changed: it is asked at once, and `pauses_are_kept` waits."""

@@ -12,16 +12,20 @@ from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Emit
-from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, WritePath
+from tunerd.ledger import ALONE, AudioPath, Claimed, Fleet, Gauges, Maintenance, WritePath
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
-"""Exactly one attempt; raises nothing that a server or a network can cause."""
+"""Exactly one attempt; raises nothing that a server or a network can cause. Raises MayNotSend before anything is sent."""
 
 Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
 """Makes the Upload of a destination; called again for each reload."""
+
+
+class MayNotSend(Exception):
+    """No byte of the request was sent: another instance may send the call by now."""
 
 
 class FreezeBody(Protocol):
@@ -80,5 +84,6 @@ class Ports:
     emit: Emit
     chance: Callable[[], float]
     """Numbers in [0, 1), as random.random."""
+    fleet: Fleet = ALONE
     audio: AudioTools | None = None
     """What uploads of audio need; None: no call's audio is uploaded."""

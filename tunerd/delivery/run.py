@@ -92,15 +92,17 @@ class DeliveryService:
     def _is_over(self, pool: DestinationPool) -> bool:
         if pool.is_retired:
             return True
-        if not self._stop.is_set() or (pool.settings.on_stop == "empty" and self._stop_by == float("inf")):
-            return False
-        if pool.settings.on_stop == "finish" or pool.settings.dry_run:
-            return True
-        return pool.has_nothing_due(self._stop_by) and not pool.handed
+        if not self._stop.is_set() or self._finishes(pool):
+            return self._stop.is_set()
+        return self._stop_by < float("inf") and pool.has_nothing_due(self._stop_by) and not pool.handed
+
+    def _finishes(self, pool: DestinationPool) -> bool:
+        """A stop only completes what is in flight."""
+        return pool.settings.on_stop == "finish" or pool.settings.dry_run or self._ports.fleet.is_superseded
 
     def _is_over_for_audio(self, pool: DestinationPool) -> bool:
         """As `_is_over`, for workers that upload: with `on_stop: empty` they stay while a call with audio is due."""
-        if pool.is_retired or not self._stop.is_set() or pool.settings.on_stop == "finish" or pool.settings.dry_run:
+        if pool.is_retired or not self._stop.is_set() or self._finishes(pool):
             return pool.is_retired or self._stop.is_set()
         return self._stop_by < float("inf") and pool.audio.has_nothing_due(self._stop_by)
 

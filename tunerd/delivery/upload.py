@@ -11,8 +11,10 @@ import gzip
 import io
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -25,9 +27,10 @@ from tunerd.clock import Clock
 from tunerd.config import Delivery, Destination
 from tunerd.delivery.decoding import ANSWER_BYTES, TOO_LONG, decode
 from tunerd.delivery.key import Key
+from tunerd.delivery.ports import MayNotSend
 from tunerd.delivery.proxy import proxy_for
 from tunerd.delivery.retry import HttpAnswer, judge
-from tunerd.ledger import Claimed
+from tunerd.ledger import ALONE, Claimed, Fleet
 from tunerd.outcome import Outcome, PauseReason, Refused, Retry, RetryReason, Scope
 
 _PATH: Final = "/api/v1/public/call"
@@ -45,17 +48,31 @@ class NoAnswer(Exception):
 
 
 @asynccontextmanager
-async def open_session(timeout_s: float = 30.0) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(timeout_s: float = 30.0, *, asks: bool = False) -> AsyncIterator[aiohttp.ClientSession]:
     """The one session that all destinations share: keep-alive, no cookies, nothing from the environment. The number of
-    connections is bounded by the workers. Closes its connections at the end."""
+    connections is bounded by the workers. Closes its connections at the end. `asks`: a request may have a condition, which is
+    asked when its connection is there, before its first byte."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=30),
         timeout=aiohttp.ClientTimeout(total=timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
+        trace_configs=[_asking()] if asks else None,
     ) as session:
         yield session
+
+
+def _asking() -> aiohttp.TraceConfig:
+    """aiohttp calls this before it writes the headers: an exception ends the request, and its connection."""
+
+    async def ask(_: aiohttp.ClientSession, request: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams) -> None:
+        if not request.trace_request_ctx():
+            raise MayNotSend
+
+    config = aiohttp.TraceConfig()
+    config.on_request_headers_sent.append(ask)
+    return config
 
 
 class Uploader:
@@ -69,10 +86,12 @@ class Uploader:
         settings: Delivery,
         clock: Clock,
         environ: Mapping[str, str],
+        fleet: Fleet = ALONE,
     ) -> None:
         """Raises ValueError for a proxy that is no URL. A CA file that cannot be read is no error here: every attempt
-        ends as Retry(tls) until a reload finds it."""
+        ends as Retry(tls) until a reload finds it. With a shared `fleet`, `session` is one that asks."""
         self._session = session
+        self._fleet = fleet
         self._key = key
         self._clock = clock
         self._compress = settings.compress
@@ -93,9 +112,10 @@ class Uploader:
         self._headers_for: tuple[str | None, Form] = (None, Form.SEND_CALLS)
 
     async def __call__(self, claimed: Claimed) -> Outcome:
-        """One attempt. Raises nothing that an HTTP server, a network or a proxy can cause."""
+        """One attempt. Raises nothing that an HTTP server, a network or a proxy can cause; raises MayNotSend."""
+        may_send = partial(self._fleet.may_send, claimed.lease) if self._fleet.is_shared else None
         try:
-            answer = await self.post(claimed.body, claimed.agent, claimed.form)
+            answer = await self.post(claimed.body, claimed.agent, claimed.form, may_send)
         except NoAnswer as error:
             return error.outcome
         return self.judge(answer)
@@ -104,8 +124,8 @@ class Uploader:
         """What the answer means, under the settings of `delivery:`."""
         return judge(answer, now=self._clock.now(), retry_after_max_s=self._retry_after_max_s, accept_any=self._accept_any)
 
-    async def post(self, body: bytes, agent: str, form: Form) -> HttpAnswer:
-        """One attempt, as the answer itself (`tunerd send` and `check --online` show it). Raises NoAnswer."""
+    async def post(self, body: bytes, agent: str, form: Form, may_send: Callable[[], bool] | None = None) -> HttpAnswer:
+        """One attempt, as the answer itself (`tunerd send` and `check --online` show it). Raises NoAnswer, and MayNotSend."""
         if self._no_tls:
             raise NoAnswer(_retry(RetryReason.TLS, self._no_tls, sure=True))
         if self._key.value is None:
@@ -122,6 +142,7 @@ class Uploader:
                 ssl=self._tls,
                 proxy=self._proxy.url if self._proxy else None,
                 proxy_headers=self._proxy_headers if self._proxy else None,
+                trace_request_ctx=may_send,
             ) as response:
                 content, unread = await _read(response)
                 return HttpAnswer(

@@ -13,7 +13,9 @@ from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked, Permit
+from tunerd.delivery.ports import MayNotSend
 from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
+from tunerd.outcome import Outcome
 from tunerd.record import record
 
 LEDGER_AGAIN_S: Final = 1.0
@@ -90,6 +92,8 @@ class Worker:
             return self._take_handed()
         if (until := pool.need_not_look()) is not None:
             return Blocked(until=until)
+        if not pool.may_send():
+            return Blocked(until=self._clock.now() + LEDGER_AGAIN_S)
         permit = Blocked() if pool.settings.dry_run else pool.pacing.acquire(self._clock.now())
         if isinstance(permit, Blocked):
             return permit
@@ -122,7 +126,9 @@ class Worker:
         """The next call that was handed over, if it may still go: a pause may have begun since its permit was reserved."""
         pool, now = self._pool, self._clock.now()
         self.permit, claimed = pool.handed.popleft()
-        may_go = pool.pacing.pauses.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run
+        may_go = (
+            pool.pacing.pauses.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run and pool.may_send()
+        )
         if may_go and pool.pacing.pauses.takes_agent(claimed.agent, now):
             self.claimed = claimed
             return None
@@ -172,9 +178,25 @@ class Worker:
             claimed = await self._signed(permit, claimed, claimed.to_sign)
             if claimed is None:
                 return
+        ended = await self._upload(permit, claimed)
+        if ended is None:
+            return
+        settlement = ended[0]
+        pauses = pool.keep_pauses()  # asked for before the settlement, so they are written before it or with it
+        durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
+        self.permit = self.claimed = None
+        self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
+
+    async def _upload(self, permit: Permit, claimed: Claimed) -> tuple[Settlement, Outcome] | None:
+        """One attempt, and what is decided about it. None: no byte was sent, and the call goes back."""
+        pool = self._pool
         started_at = pool.started(claimed)
         try:
             outcome = await pool.upload(claimed)
+        except MayNotSend:
+            pool.not_begun(claimed)
+            self._give_back()
+            return None
         except BaseException:
             settlement = pool.broken_off(permit, claimed)
             self.permit = self.claimed = None
@@ -182,11 +204,7 @@ class Worker:
                 async with asyncio.timeout(_LAST_SETTLE_S):
                     await self._ledger.settle(claimed.row, settlement, self._clock.now())
             raise
-        settlement = pool.ended(permit, claimed, outcome, started_at)
-        pauses = pool.keep_pauses()  # asked for before the settlement, so they are written before it or with it
-        durable = self._ledger.settle(claimed.row, settlement, self._clock.now())
-        self.permit = self.claimed = None
-        self.settling = Settling(claimed=claimed, settlement=settlement, pauses=pauses, durable=durable)
+        return pool.ended(permit, claimed, outcome, started_at), outcome
 
     async def _signed(self, permit: Permit, claimed: Claimed, wanted: UrlToSign) -> Claimed | None:
         """The call with its body, for which the URL of its recording is signed first. None: it goes back, or is failed."""

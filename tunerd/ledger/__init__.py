@@ -6,6 +6,7 @@ them; sql/ has the tables and statements, commands/ what each command does to th
 
 from tunerd.ledger.admitting import Admission, Admitted, AdmitVerdict, Continued, FileMark, Matched, WantedFile
 from tunerd.ledger.exceptions import LedgerRefused, LedgerUnavailable
+from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.gathered import CheckAgain, Discard, Gathered, Group, GroupResult, PossibleGap, TooLate
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, StoredEvent, Story, Stranded
 from tunerd.ledger.protocols import (
@@ -44,9 +45,9 @@ from tunerd.ledger.sending import (
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
 
 __all__ = [
-    "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
+    "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
     "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended",
-    "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Freeze", "GatherPath", "Gathered", "Gauges", "Group",
+    "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze", "GatherPath", "Gathered", "Gauges", "Group",
     "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
     "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
     "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",

@@ -83,6 +83,8 @@ class Claimed:
     """Where its document was read: path, or path@offset."""
     to_sign: UrlToSign | None = None
     """Its body is made with this URL (WritePath.freeze_signed)."""
+    lease: int = 0
+    """The lease of this instance under which it was claimed (Fleet.may_send)."""
 
 
 @record

@@ -278,6 +278,7 @@ def _claimed(store: Store, row: LedgerRow, body: bytes, form: Form, now: float, 
         recording_expires_at=row.recording_expires_at,
         read_from=row.read_from,
         to_sign=to_sign,
+        lease=store.db.lease,
     )
 
 

@@ -3,11 +3,13 @@
 Times are the database's, so that no clock of a host decides who is dead.
 """
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
 from tunerd.ledger.commands.reclaim import reclaim
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.store import Store
 
 _AT_ONCE: Final = 256
@@ -36,14 +38,21 @@ class Instance:
 
     name: str
     generation: int
+    renewals: Renewals
 
 
 def start_instance(connection: Connection, server: Server, name: str, version: str, host: str) -> Instance:
     """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
+    began_at = boottime()
     with connection.transaction():
         connection.execute(server.search_path)
         found = connection.execute(START, (name, version, host)).fetchone()
-    return Instance(name=name, generation=0 if found is None else found[0])
+    return Instance(name=name, generation=0 if found is None else found[0], renewals=Renewals(server.pulse, began_at))
+
+
+def boottime() -> float:
+    """Runs while the machine is suspended, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def give_up_dead(store: Store, dead_after_s: float, now: float) -> int:

@@ -9,6 +9,7 @@ import psycopg
 
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.database import Cursor, RunAgain
 from tunerd.ledger.sql.due_calls import COLUMNS
 from tunerd.ledger.sql.store import Store
@@ -52,9 +53,18 @@ class NamesMissing(RunAgain):
 class PostgresqlDatabase:
     """`columns` as dialect.columns gives them; `holder` is 0 for a connection that only reads."""
 
-    def __init__(self, connection: Connection, server: Server, columns: Mapping[str, Mapping[str, str]], holder: int = 0) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        server: Server,
+        columns: Mapping[str, Mapping[str, str]],
+        holder: int = 0,
+        renewals: Renewals | None = None,
+    ) -> None:
         self.connection = connection
         self.holder = holder
+        self._renewals = renewals
+        self.lease = 0
         self.row_lock = " FOR UPDATE" if holder else ""
         self.skip_locked = " FOR UPDATE SKIP LOCKED" if holder else ""
         self._columns = columns
@@ -78,6 +88,8 @@ class PostgresqlDatabase:
     def begin(self, *, durable: bool) -> None:
         """Every commit is synced: the server gathers those of several connections. What has to be held is locked before anything
         is read, in one order, by a statement of its own: one that locks and reads misses what was committed in between."""
+        if self._renewals is not None:
+            self.lease = self._renewals.lease
         self._run(self._begin)
         if self._wanted:
             self.connection.execute(HOLD, (sorted(self._wanted),))

@@ -17,6 +17,7 @@ from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
+from tunerd.ledger.postgresql.server_fleet import ServerFleet
 from tunerd.ledger.postgresql.server_reader import ServerReader
 from tunerd.ledger.postgresql.server_writer import ServerWriter
 from tunerd.ledger.service.job_queue import JobQueue
@@ -69,6 +70,7 @@ class PostgresqlLedger(StoredLedger):
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
         self.heartbeat = place.heartbeat
         super().__init__(place, reader, writer)
+        self.fleet = ServerFleet(place.heartbeat, asyncio.get_running_loop())
 
     @classmethod
     async def open(
@@ -80,7 +82,7 @@ class PostgresqlLedger(StoredLedger):
         name = instance or socket.gethostname()
         store, started = await asyncio.to_thread(_open, server, columns, name, now)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        place = ServerPlace(server, Heartbeat(server, started, lambda: None))
+        place = ServerPlace(server, Heartbeat(server, started))
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
@@ -92,12 +94,13 @@ class PostgresqlLedger(StoredLedger):
 def _open(server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float) -> tuple[Store, Instance]:
     connection = open_checked(server, scripts())
     started = start_instance(connection, server, name, __version__, socket.gethostname())
-    db = PostgresqlDatabase(connection, server, columns, started.generation)
+    db = PostgresqlDatabase(connection, server, columns, started.generation, started.renewals)
     return _loaded(db, server, now), started
 
 
 def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance) -> Store:
-    return _loaded(PostgresqlDatabase(connect(server), server, columns, instance.generation), server, None)
+    db = PostgresqlDatabase(connect(server), server, columns, instance.generation, instance.renewals)
+    return _loaded(db, server, None)
 
 
 def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:

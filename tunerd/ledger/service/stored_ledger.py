@@ -51,6 +51,7 @@ from tunerd.ledger.commands import (
     strand,
     timers,
 )
+from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.service.stored_audio import StoredAudio
@@ -89,6 +90,8 @@ class Place(Protocol):
 
 class StoredLedger(StoredAudio):
     """The durable Ledger on a store. An engine's own class opens it."""
+
+    fleet: Fleet = ALONE
 
     def __init__(self, place: Place, reader: AnswersQuestions, writer: Callable[["StoredLedger"], AcceptsJobs]) -> None:
         """`writer` makes the writer, which tells the ledger of its commits (`committed`)."""

@@ -41,6 +41,11 @@ class Database(Protocol):
         ...
 
     @property
+    def lease(self) -> int:
+        """The lease of this instance under which the open transaction began (`Claimed.lease`); 0 where `holder` is 0."""
+        ...
+
+    @property
     def row_lock(self) -> str:
         """The end of a statement that reads rows of `call` to change them: others wait until this transaction ends."""
         ...

@@ -34,6 +34,7 @@ class SqliteDatabase:
     """A connection whose schema is prepared (connect.py)."""
 
     holder: Final = 0
+    lease: Final = 0
     row_lock: Final = ""
     skip_locked: Final = ""
 

@@ -1,0 +1,33 @@
+"""A Fleet whose answers a test decides."""
+
+from collections.abc import Callable, Mapping
+
+from tunerd.ledger import StoredPauses
+
+
+class Others:
+    """The other instances, as this one knows them."""
+
+    is_shared = True
+
+    def __init__(self) -> None:
+        self.is_superseded = False
+        self.is_given_up = False
+        """As of the last heartbeat: nothing may be claimed, and nothing sent."""
+        self.lease = 0
+        self.asked_for: list[int] = []
+        """The leases that were asked for, right before a first byte."""
+        self.before_first_byte: Callable[[], None] = lambda: None
+        self.follow: Callable[[Mapping[str, StoredPauses]], None] = lambda pauses: None
+
+    def may_send(self, lease: int | None = None) -> bool:
+        if lease is not None:
+            self.asked_for.append(lease)
+            self.before_first_byte()
+        return not self.is_given_up and not self.is_superseded and lease in (None, self.lease)
+
+    def on_superseded(self, call: Callable[[], None]) -> None:
+        pass
+
+    def on_pauses(self, follow: Callable[[Mapping[str, StoredPauses]], None]) -> None:
+        self.follow = follow

@@ -1,0 +1,39 @@
+"""The Fleet of a ledger on PostgreSQL: from the threads of the heartbeat and the writer into the event loop."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from tunerd.ledger import StoredPauses
+from tunerd.ledger.postgresql.heartbeat import Heartbeat
+
+
+class ServerFleet:
+    """Everything but `may_send` is the event loop's."""
+
+    is_shared = True
+
+    def __init__(self, heartbeat: Heartbeat, loop: asyncio.AbstractEventLoop) -> None:
+        self._heartbeat, self._loop = heartbeat, loop
+        self._follow: Callable[[Mapping[str, StoredPauses]], None] = lambda pauses: None
+
+    @property
+    def is_superseded(self) -> bool:
+        return self._heartbeat.is_superseded
+
+    def may_send(self, lease: int | None = None) -> bool:
+        return self._heartbeat.may_send(lease)
+
+    def on_superseded(self, call: Callable[[], None]) -> None:
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(call)
+
+        self._heartbeat.on_superseded(tell)
+
+    def on_pauses(self, follow: Callable[[Mapping[str, StoredPauses]], None]) -> None:
+        self._follow = follow
+
+    def pauses_changed(self, pauses: Mapping[str, StoredPauses]) -> None:
+        """The writer saw them change."""
+        self._follow(pauses)
