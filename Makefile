@@ -23,7 +23,7 @@ endef
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud,postgres]'
 	@touch $@
 
 $(ALONE): pyproject.toml
@@ -139,11 +139,12 @@ debian: $(STAMP)
 	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
 	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
 
-# Writes requirements.lock (what tunerd and tunerd[cloud] need, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
+# Writes requirements.lock (what tunerd and its extras `cloud` and `postgres` need, with hashes; tzdata would only be for Windows) and
+# requirements-build.lock (what builds its wheel), with the newest versions.
 LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --upgrade --custom-compile-command "make lock"
 lock: $(STAMP)
-	env -u PIP_FIND_LINKS $(LOCK) --extra cloud -o requirements.lock pyproject.toml
+	env -u PIP_FIND_LINKS $(LOCK) --extra cloud --extra postgres --no-emit-package tzdata -o requirements.lock pyproject.toml
 	echo 'hatchling>=1.24' | env -u PIP_FIND_LINKS $(LOCK) -o requirements-build.lock -
 
 # BASE=docker.io/library/python:3.13-slim@sha256:... TAG=registry.example/tunerd:1 BUILDER="podman build"
