@@ -10,10 +10,12 @@ from tunerd.config import Config, LedgerConfig
 from tunerd.events import Emit, LedgerHealed, LedgerTrouble
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.copying import CopySource, CopyTarget
+from tunerd.ledger.disks import Disks
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.server_findings import ServerFindings
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.ledger.sqlite import SqliteLedger
+from tunerd.volume import volume_of
 
 WAIT_FOR_SERVER_S: Final = 60.0
 """A server that restarts, or that starts beside tunerd, is back in this time; after it the supervisor decides."""
@@ -36,7 +38,8 @@ async def _open_at_server(config: Config, clock: Clock, emit: Emit) -> StoredLed
     began, was_told = clock.monotonic(), False
     while True:
         try:
-            ledger = await open_server(config.ledger, clock.now(), emit, config.instance)
+            disks = await asyncio.to_thread(disks_of, config)
+            ledger = await open_server(config.ledger, clock.now(), emit, config.instance, disks=disks)
         except LedgerRefused as exc:
             if exc.exit_code != UNREACHABLE or clock.monotonic() - began >= WAIT_FOR_SERVER_S:
                 raise
@@ -50,7 +53,9 @@ async def _open_at_server(config: Config, clock: Clock, emit: Emit) -> StoredLed
         return ledger
 
 
-async def open_server(settings: LedgerConfig, now: float, emit: Emit, instance: str, *, create: bool = True) -> StoredLedger:
+async def open_server(
+    settings: LedgerConfig, now: float, emit: Emit, instance: str, *, disks: Disks | None = None, create: bool = True
+) -> StoredLedger:
     """Start as this instance in the ledger at the server that `ledger.url` names. `create=False`: its tables have to be there.
     Raises LedgerRefused with one line."""
     try:
@@ -58,7 +63,14 @@ async def open_server(settings: LedgerConfig, now: float, emit: Emit, instance: 
         from tunerd.ledger.postgresql.server_settings import server_of
     except ImportError as exc:
         raise _without_psycopg() from exc
-    return await PostgresqlLedger.open(server_of(settings), now=now, emit=emit, instance=instance, create=create)
+    return await PostgresqlLedger.open(server_of(settings), now=now, emit=emit, instance=instance, disks=disks, create=create)
+
+
+def disks_of(config: Config) -> Disks:
+    """What tells the directories of the sources from those of other instances. Blocking."""
+    own = [source for source in config.sources if not source.shared]
+    shared = frozenset(source.name for source in config.sources if source.shared)
+    return Disks(volumes={source.name: volume_of(Path(source.path)) for source in own}, shared=shared)
 
 
 def inspect_server(settings: LedgerConfig) -> ServerFindings:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
-from tunerd.ledger import Claimed, Fleet
+from tunerd.ledger import Claimed, Fleet, LedgerUnavailable
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
@@ -45,6 +45,7 @@ from tunerd.location import LocationKind
 from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
+from tunerd.open_ledger import disks_of
 from tunerd.ops.log_writer import LogLevel
 from tunerd.ops.mask import keep_out
 from tunerd.ops.measures import LedgerLimits, LedgerMeasures
@@ -245,6 +246,8 @@ async def _reload_now(
         level.set(config.log.level)
         runtime.config, runtime.mappings = config, mappings
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
+        with suppress(LedgerUnavailable):  # it is asked again for each source, once the server answers
+            await runtime.ledger.set_disks(await asyncio.to_thread(disks_of, config))
         await runtime.delivery.update(config.destinations, config.delivery)
         await runtime.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, runtime.now()
@@ -257,7 +260,6 @@ async def _reload_now(
 
 async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
     def roots() -> Mapping[str, str]:
-        """A shared source is read by one instance at a time."""
         alone = runtime.config.ledger.server is None
         return {source.name: source.path for source in runtime.config.sources if alone or not source.shared}
 

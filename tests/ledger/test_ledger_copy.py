@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.parts import NOW, REJECTED, SENT, bring, claimed, put, recording, waiting
+from tests.ledger.parts import NOW, REJECTED, SENT, bring, claimed, file_mark, put, recording, waiting
 from tests.ledger.postgres_server import Cluster, needs_postgres
 from tunerd.call import State
 from tunerd.config import LedgerConfig, Secret
 from tunerd.copy_ledger import copy_to
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.copying import CopySource, copy_ledger
+from tunerd.ledger.disks import Disks
 from tunerd.ledger.postgresql.dialect import columns
 from tunerd.ledger.sqlite import SqliteLedger
 from tunerd.ledger.sqlite.connect import scripts
@@ -59,6 +60,9 @@ def add_odd_rows(path: Path) -> None:
         for number, state in enumerate(State, 100):
             db.execute("UPDATE call SET state = ? WHERE row = ?", (state, number))
         db.execute("UPDATE call SET kind = 'call', audio = 'none', dismissed = 0 WHERE row >= 100")
+        db.execute("UPDATE call SET recording_location = 'file:///a/b.wav', audio = 'pending' WHERE row = 101")
+        db.execute("UPDATE recording SET source = 'file:', location = 'file:///a/b.wav' WHERE row = 101")
+        db.execute("UPDATE want SET source = 'file:' WHERE call = 101")
         db.execute("INSERT INTO meta (name, value) VALUES ('last_row', 5000)")
 
 
@@ -67,7 +71,7 @@ def values(db: sqlite3.Connection, table: str, number: int) -> Iterator[object]:
     for _, name, kind, is_needed, _, _ in db.execute(f"PRAGMA table_info({table})").fetchall():
         if not is_needed and number % 2 and name != "row":
             yield None
-        elif name in ("holder", "claims"):
+        elif name in ("holder", "claims", "volume", "owner"):
             yield 0
         else:
             yield {
@@ -210,7 +214,40 @@ async def test_a_running_tunerd_prevents_it(tmp_path: Path, url: str) -> None:
 async def test_a_fleet_of_several_does_not_fit_a_file(tmp_path: Path, url: str) -> None:
     """Only one process reads with a ledger in a file; what the others have read would be read again."""
     for name in ("one", "two"):
-        await (await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), name)).close()
+        ledger = await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), name)
+        await put(ledger, make_call(f"of-{name}"))
+        await ledger.close()
+    from tunerd.ledger.postgresql.postgresql_server import Server, connect
+
+    with connect(Server(url=url)) as connection:
+        connection.execute(
+            "UPDATE tunerd.call SET owner = (SELECT number FROM tunerd.instance WHERE name = 'two') WHERE call_id = 'of-two'"
+        )
     with pytest.raises(LedgerRefused, match=r"has other instances than one \(two\)"):
         await copy_to(url, str(tmp_path / "ledger.db"), "one")
     assert not (tmp_path / "ledger.db").exists()
+
+
+async def test_an_instance_that_the_ledger_does_not_know_is_refused(tmp_path: Path, url: str) -> None:
+    """A mistyped name would leave what its files are known for behind."""
+    await (await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), "one")).close()
+    with pytest.raises(LedgerRefused, match="knows no instance won"):
+        await copy_to(url, str(tmp_path / "ledger.db"), "won")
+
+
+async def test_the_instance_knows_its_files_after_the_copy(tmp_path: Path, url: str) -> None:
+    """Its first start in PostgreSQL reads none of them again; for another instance they are other files."""
+    path = tmp_path / "ledger.db"
+    await filled(path)
+    ledger = await SqliteLedger.open(path, now=NOW, emit=Recorder())
+    await ledger.set_mark(file_mark("/calls/a.json"), NOW)
+    (mark,) = await ledger.marks(file_mark("/calls/a.json").source)
+    await ledger.close()
+    await copy_to(str(path), url, "one")
+    for name, expected in (("one", [mark]), ("two", [])):
+        disks = Disks(volumes={mark.source: f"the disk of {name}"})
+        opened = await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), name, disks=disks)
+        try:
+            assert list(await opened.marks(mark.source)) == expected
+        finally:
+            await opened.close()

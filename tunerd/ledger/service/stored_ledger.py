@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
-from tunerd.file_pattern import FILES
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -51,6 +50,7 @@ from tunerd.ledger.commands import (
     strand,
     timers,
 )
+from tunerd.ledger.disks import Disks
 from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
@@ -117,6 +117,9 @@ class StoredLedger(StoredAudio):
     async def instances(self) -> Sequence[InstanceStatus]:
         """See Inspection.instances. None: one process owns the ledger."""
         return ()
+
+    async def set_disks(self, disks: Disks) -> None:
+        """The configuration was read again: other sources, other directories. Raises LedgerUnavailable."""
 
     async def check_place(self) -> None:
         """Raises where this process does not hold the ledger any more."""
@@ -241,10 +244,10 @@ class StoredLedger(StoredAudio):
     # FileQueries.
 
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
-        return await self._reader.ask(lambda store: store.wants.files(FILES, after, limit))
+        return await self._reader.ask(lambda store: store.wants.files(after, limit))
 
     async def is_file_wanted(self, name: str) -> bool:
-        return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
+        return await self._reader.ask(lambda store: store.wants.is_file_wanted(name))
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         def known(store: Store) -> list[str]:
@@ -255,7 +258,7 @@ class StoredLedger(StoredAudio):
     async def note_files(self, notes: Mapping[str, str]) -> None:
         def note(store: Store) -> None:
             for name, seen in notes.items():
-                store.wants.note(FILES, name, seen)
+                store.wants.note_file(name, seen)
 
         await self._do(note)
 

@@ -5,9 +5,11 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tunerd.file_pattern import FILES, is_files_source
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.copying import COPIED, COPYING, MOVED, LastNumbers, Row
 from tunerd.ledger.sql import meta
@@ -15,8 +17,10 @@ from tunerd.ledger.sql.columns import quoted
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
 from tunerd.ledger.sqlite.sqlite_database import LAST_DELETED, LAST_NUMBER, LAST_RECORDING
 
-_OF_ONE_PROCESS: Final = ("holder", "claims")
+_OF_ONE_PROCESS: Final = frozenset({"holder", "claims", "volume", "owner"})
 """Columns that are 0 where one process owns the ledger."""
+_MAY_MEET: Final = frozenset({"origin", "cut"})
+"""Tables in which rows of two volumes may be the same once both are 0."""
 
 
 class FileSource:
@@ -72,11 +76,10 @@ class FileTarget:
             return 0
 
     def write(self, table: str, columns: Sequence[str], rows: Iterator[Row]) -> int:
-        zero = [at for at, name in enumerate(columns) if table == "call" and name in _OF_ONE_PROCESS]
+        alone = partial(_of_one_process, columns=tuple(columns))
+        how = "INSERT OR IGNORE" if table in _MAY_MEET else "INSERT"
         marks = ", ".join("?" * len(columns))
-        written = self._open().executemany(
-            f"INSERT INTO {table} ({quoted(columns)}) VALUES ({marks})", (_with_zeros(row, zero) for row in rows)
-        )
+        written = self._open().executemany(f"{how} INTO {table} ({quoted(columns)}) VALUES ({marks})", map(alone, rows))
         return max(0, written.rowcount)
 
     def commit(self, number: int, last: LastNumbers) -> None:
@@ -110,10 +113,8 @@ class FileTarget:
         return self._db
 
 
-def _with_zeros(row: Row, zero: Sequence[int]) -> Row:
-    if not zero:
-        return row
-    values = list(row)
-    for at in zero:
-        values[at] = 0
-    return values
+def _of_one_process(row: Row, columns: Sequence[str]) -> Row:
+    return [
+        0 if name in _OF_ONE_PROCESS else FILES if name == "source" and is_files_source(str(value)) else value
+        for name, value in zip(columns, row, strict=True)
+    ]
