@@ -14,12 +14,12 @@ from tunerd.ledger.sql.store import Store
 
 _AT_ONCE: Final = 256
 
-_NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
+NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 START: Final = f"""INSERT INTO instance (name, generation, version, host, started_at, heartbeat_at)
-VALUES (%s, nextval('generation'), %s, %s, {_NOW}, {_NOW})
+VALUES (%s, nextval('generation'), %s, %s, {NOW}, {NOW})
 ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, version = excluded.version, host = excluded.host,
 started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at RETURNING generation"""
-BEAT: Final = f"UPDATE instance SET heartbeat_at = {_NOW} WHERE name = %s AND generation = %s"
+BEAT: Final = f"UPDATE instance SET heartbeat_at = {NOW} WHERE name = %s AND generation = %s"
 END: Final = "UPDATE instance SET heartbeat_at = 0 WHERE name = %s AND generation = %s"
 """It ended in order: nobody has to wait until it is silent for long."""
 HOLDERS: Final = (
@@ -28,7 +28,9 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
-IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - ? FOR UPDATE"
+ALIVE: Final = f"heartbeat_at >= {NOW} - %s"
+"""Of an instance, with the seconds after which it counts as dead."""
+IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
 

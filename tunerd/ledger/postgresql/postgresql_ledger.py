@@ -13,6 +13,7 @@ from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit
 from tunerd.ledger import DiskUse
 from tunerd.ledger.postgresql import dialect
+from tunerd.ledger.postgresql.fleet_pacing import FleetPacing
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
@@ -35,9 +36,9 @@ _SIZE: Final = (
 class ServerPlace:
     """A ledger's tables in a database. The server looks after its own room."""
 
-    def __init__(self, server: Server, heartbeat: Heartbeat) -> None:
+    def __init__(self, server: Server, heartbeat: Heartbeat, fleet: ServerFleet) -> None:
         self._server = server
-        self.heartbeat = heartbeat
+        self.heartbeat, self.fleet = heartbeat, fleet
 
     def check_room(self) -> None:
         """A full disk shows when something is written."""
@@ -69,8 +70,8 @@ class PostgresqlLedger(StoredLedger):
 
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
         self.heartbeat = place.heartbeat
+        self.fleet = place.fleet
         super().__init__(place, reader, writer)
-        self.fleet = ServerFleet(place.heartbeat, asyncio.get_running_loop())
 
     @classmethod
     async def open(
@@ -82,10 +83,13 @@ class PostgresqlLedger(StoredLedger):
         name = instance or socket.gethostname()
         store, started = await asyncio.to_thread(_open, server, columns, name, now)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        place = ServerPlace(server, Heartbeat(server, started))
+        heartbeat = Heartbeat(server, started)
+        fleet = ServerFleet(heartbeat, loop, FleetPacing(server))
+        place = ServerPlace(server, heartbeat, fleet)
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
+            queue.on_pauses = fleet.pauses_changed
             return ServerWriter(store, partial(_reopen, server, columns, started), queue, used_clock, place.heartbeat)
 
         return cls(place, ServerReader(server, columns), writer)

@@ -22,6 +22,9 @@ FLEET_TABLES: Final = (
     "CREATE SEQUENCE recording_row",
     "CREATE SEQUENCE generation",
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
+    "CREATE TABLE probe (destination TEXT, agent TEXT, until DOUBLE PRECISION NOT NULL, PRIMARY KEY (destination, agent))",
+    "CREATE TABLE rate (destination TEXT PRIMARY KEY, next_at DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE slot (destination TEXT, holder BIGINT, taken BIGINT NOT NULL, PRIMARY KEY (destination, holder))",
 )
 """What a fleet needs beside the tables that SQLite has, too."""
 _SCHEMA_LOCK: Final = 0x74756E72

@@ -6,14 +6,14 @@ kept and tried again until a commit succeeds. A batch that was in the way of ano
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import uniform
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from tunerd.clock import Clock
-from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger import Gauges, LedgerUnavailable, StoredPauses
 from tunerd.ledger.commands.lock_names import names_of
 from tunerd.ledger.commands.reclaim import take_over
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
@@ -54,6 +54,8 @@ class ServerWriter:
         """As of the last look; replaced as a whole, so any thread may read it."""
         self._is_behind = False
         """The oldest calls in the gauges are those of an earlier commit."""
+        self._told_pauses: Mapping[str, StoredPauses] = {}
+        """As they were last reported."""
         self._looked_at = self._judged_at = clock.monotonic()
         self._is_broken = False
         """The connection could not undo the last transaction: it has to be replaced."""
@@ -143,6 +145,7 @@ class ServerWriter:
                 is_fine = self._commit([job], report) and is_fine
             return is_fine
         self.gauges, self._is_behind = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
+        self._report_pauses(report)
         report.woken |= woken
         report.disposable |= disposable
         report.jobs += batch
@@ -173,11 +176,18 @@ class ServerWriter:
             self.gauges, self._is_behind = _asked(self._store), False
         except psycopg.Error:
             return  # the next command meets the same error and deals with it
+        self._report_pauses(report)
         at = self._clock.now()
         report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
         if now - self._judged_at >= self._pulse.every_s and self._heartbeat.may_judge():
             self._judged_at = now
             self._give_up_dead(at, report)
+
+    def _report_pauses(self, report: BatchReport) -> None:
+        """Right after a transaction: what this instance or another stored."""
+        pauses = self._store.destinations.stored_pauses()
+        if pauses != self._told_pauses:
+            report.pauses = self._told_pauses = pauses
 
     def _give_up_dead(self, now: float, report: BatchReport) -> None:
         def run(store: Store) -> set[str]:
@@ -234,6 +244,7 @@ def _asked(store: Store) -> Gauges:
     """The gauges of the whole fleet."""
     store.db.begin(durable=False)
     try:
+        store.destinations.load()
         store.tally.set(store.counts.sums())
         return store.gauges()
     finally:
