@@ -60,7 +60,10 @@ async def open_server(config: Config, now: float, emit: Emit, instance: str) -> 
             "ledger.url names a PostgreSQL server, and the package psycopg that it needs cannot be imported; "
             "install it with: pip install 'tunerd[postgres]'", exit_code=MISCONFIGURED,
         ) from exc  # fmt: skip
-    server = Server(url=settings.server.reveal(), password_file=settings.password_file, prepares=settings.notify == "on")
+    is_direct = settings.notify == "on"
+    server = Server(
+        url=settings.server.reveal(), password_file=settings.password_file, prepares=is_direct, notifies=is_direct
+    )  # fmt: skip
     return await PostgresqlLedger.open(server, now=now, emit=emit, instance=instance)
 
 

@@ -24,7 +24,7 @@ from tunerd.delivery.retry import decide
 from tunerd.delivery.settled_event import settled_event
 from tunerd.events import AlreadyThereStreak, AttemptEnded, ConcurrencyChanged, Event
 from tunerd.ledger import NO_PAUSES, Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
-from tunerd.ledger.shared_pauses import merged
+from tunerd.ledger.shared_pauses import merged, with_own_of
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -80,11 +80,17 @@ class DestinationPool:
 
     def follow(self, stored: StoredPauses) -> None:
         """What is in the ledger by now: other instances pause and resume, too."""
-        wanted = merged(stored, self._kept, self.pacing.pauses.stored())
+        wanted = merged(stored, self._kept, self._own_view())
         is_news, self._kept = stored != self._kept, stored
         self._emit_all(follow(self.pacing.pauses, wanted, self._clock.now()))
         if is_news:
             self.notify_all()
+
+    def _own_view(self) -> StoredPauses:
+        """What this instance would store. Trouble of its own says nothing about the pause that the fleet has."""
+        pauses = self.pacing.pauses
+        mine = pauses.stored()
+        return with_own_of(mine, self._kept) if self._fleet.is_shared and pauses.is_for_this_process else mine
 
     def shares_probe(self, permit: Permit, agent: str) -> bool:
         """Whether this attempt is a probe, of which a fleet makes one at a time."""
@@ -143,14 +149,14 @@ class DestinationPool:
         return self._freezers[form]
 
     def key_changed(self) -> None:
-        present = self.key.value is not None
+        present, before = self.key.value is not None, self._own_view()
         self._emit_all(
             self.pacing.pauses.key_changed(
                 self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
             )
         )
-        if self._fleet.is_shared:
-            self.follow(self._kept)
+        if self._fleet.is_shared:  # others may have paused it while this instance had no key
+            self._emit_all(follow(self.pacing.pauses, before, self._clock.now()))
         self.parking.notify()
 
     def pause(self, why: str = "") -> None:
@@ -214,7 +220,7 @@ class DestinationPool:
         if not self.pacing.pauses.dirty:
             return None
         self.pacing.pauses.dirty = False
-        return self._ledger.store_pauses(self.name, self.pacing.pauses.stored(), self._clock.now(), self._kept)
+        return self._ledger.store_pauses(self.name, self._own_view(), self._clock.now(), self._kept)
 
     async def pauses_are_kept(self, kept: Awaitable[None] | None) -> None:
         """Wait until it is durable. A ledger that cannot be written now gets it later."""

@@ -51,8 +51,8 @@ class Fleet(Protocol):
         ...
 
     async def take_tokens(self, destination: str, rate: float, count: int) -> "Tokens | float":
-        """Take `count` starts of the fleet's `rate_limit` (`rate` a second); they are lost if they are not used. A number: seconds
-        until there are any. Raises LedgerUnavailable."""
+        """Take `count` starts of the fleet's `rate_limit` (`rate` a second); they are lost if they are not used. A number: there
+        are none for so many seconds. Raises LedgerUnavailable."""
         ...
 
     async def take_slots(self, destination: str, cap: int, in_use: int) -> int:

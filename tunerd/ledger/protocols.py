@@ -98,8 +98,8 @@ class WritePath(Protocol):
     def store_pauses(
         self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
     ) -> Awaitable[None]:
-        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. In a fleet only what differs
-        from `before` is stored: the pauses as this instance last saw them in the ledger (Fleet.on_pauses). Queued and retried as
+        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. In a fleet only what is not
+        as in `before` is stored: the pauses that this instance last saw in the ledger (Fleet.on_pauses). Queued and retried as
         with `settle`; a command that is given later sees the new pauses."""
         ...
 

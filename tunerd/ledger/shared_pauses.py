@@ -21,6 +21,11 @@ def merged(current: StoredPauses, before: StoredPauses, after: StoredPauses) -> 
     return replace(own, agents=agents, closed_until=max(ends, default=None))
 
 
+def with_own_of(pauses: StoredPauses, other: StoredPauses) -> StoredPauses:
+    """`pauses`, with the destination's pause of `other`."""
+    return replace(other, agents=pauses.agents, closed_until=pauses.closed_until)
+
+
 def _own(pauses: StoredPauses) -> StoredPauses:
     """What belongs to the pause of the destination as a whole."""
     return replace(pauses, agents={}, closed_until=None)

@@ -15,6 +15,7 @@ from tunerd.ledger import DiskUse
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.fleet_pacing import FleetPacing
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
+from tunerd.ledger.postgresql.hint_listener import HintListener
 from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
@@ -71,7 +72,12 @@ class PostgresqlLedger(StoredLedger):
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
         self.heartbeat = place.heartbeat
         self.fleet = place.fleet
+        self._shared = place.fleet
         super().__init__(place, reader, writer)
+
+    async def close(self) -> None:
+        await super().close()
+        await self._shared.close()
 
     @classmethod
     async def open(
@@ -90,7 +96,10 @@ class PostgresqlLedger(StoredLedger):
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
             queue.on_pauses = fleet.pauses_changed
-            return ServerWriter(store, partial(_reopen, server, columns, started), queue, used_clock, place.heartbeat)
+            if server.notifies:
+                fleet.listener = HintListener(server, str(started.generation), queue.nudge)
+            reopen = partial(_reopen, server, columns, started)
+            return ServerWriter(store, reopen, queue, used_clock, heartbeat, fleet.hint)
 
         return cls(place, ServerReader(server, columns), writer)
 

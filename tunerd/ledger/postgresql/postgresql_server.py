@@ -53,6 +53,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
+    notifies: bool = True
+    """False behind a pooler in transaction mode: LISTEN needs a server's connection of its own."""
     password_file: str | None = None
     """It is read for each connection."""
     pulse: Pulse = Pulse()

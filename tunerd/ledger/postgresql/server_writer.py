@@ -40,11 +40,20 @@ _OLDEST_EVERY_S: Final = 0.5
 
 
 class ServerWriter:
-    def __init__(self, store: Store, reopen: Callable[[], Store], queue: JobQueue, clock: Clock, heartbeat: Heartbeat) -> None:
-        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused."""
+    def __init__(
+        self,
+        store: Store,
+        reopen: Callable[[], Store],
+        queue: JobQueue,
+        clock: Clock,
+        heartbeat: Heartbeat,
+        hint: Callable[[], None],
+    ) -> None:
+        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused. `hint` is called after a commit
+        that other instances may have to see."""
         self._store = store
         self._reopen = reopen
-        self._queue = queue
+        self._queue, self._hint = queue, hint
         self._clock = clock
         self._heartbeat, self._pulse = heartbeat, heartbeat.pulse
         self._outage = ServerOutage(clock)
@@ -145,7 +154,8 @@ class ServerWriter:
                 is_fine = self._commit([job], report) and is_fine
             return is_fine
         self.gauges, self._is_behind = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
-        self._report_pauses(report)
+        if self._report_pauses(report) or woken:
+            self._hint()
         report.woken |= woken
         report.disposable |= disposable
         report.jobs += batch
@@ -183,11 +193,13 @@ class ServerWriter:
             self._judged_at = now
             self._give_up_dead(at, report)
 
-    def _report_pauses(self, report: BatchReport) -> None:
-        """Right after a transaction: what this instance or another stored."""
+    def _report_pauses(self, report: BatchReport) -> bool:
+        """Right after a transaction: what this instance or another stored, if it changed."""
         pauses = self._store.destinations.stored_pauses()
-        if pauses != self._told_pauses:
+        has_changed = pauses != self._told_pauses
+        if has_changed:
             report.pauses = self._told_pauses = pauses
+        return has_changed
 
     def _give_up_dead(self, now: float, report: BatchReport) -> None:
         def run(store: Store) -> set[str]:
