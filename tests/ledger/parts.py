@@ -1,5 +1,7 @@
 """Made-up admissions, recordings and freezes for the ledger's tests."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from tunerd.call import (
@@ -28,6 +30,7 @@ from tunerd.ledger import (
     Ended,
     FileMark,
     Filter,
+    Gauges,
     Ledger,
     Pick,
     StoredCall,
@@ -148,6 +151,13 @@ async def the(ledger: Ledger, call_id: str) -> StoredCall:
 
 async def state(ledger: Ledger, call_id: str) -> State:
     return (await the(ledger, call_id)).state
+
+
+async def gauged(ledger: Ledger, is_right: Callable[[Gauges], bool]) -> None:
+    """The gauges come to be right: at once, or in a fleet within about a second."""
+    async with asyncio.timeout(10):
+        while not is_right(ledger.gauges()):
+            assert await ledger.alive()
 
 
 def verdicts(admitted: Admitted) -> list[tuple[AdmitVerdict, State]]:

@@ -20,6 +20,7 @@ from .parts import (
     START_MS,
     claimed,
     file_mark,
+    gauged,
     ignored,
     later,
     put,
@@ -344,9 +345,9 @@ async def test_the_gauges_follow(ledger: Ledger) -> None:
     await put(ledger, held, now=NOW + 1)
     gauges = ledger.gauges()
     assert (gauges.pending_bytes, gauges.waiting_bytes) == (size + held_size, held_size)
-    assert gauges.oldest_at == {State.DUE: NOW, State.WAITING: NOW + 1}
+    await gauged(ledger, lambda gauges: gauges.oldest_at == {State.DUE: NOW, State.WAITING: NOW + 1})
     taken = await claimed(ledger)
-    assert ledger.gauges().oldest_at == {State.SENDING: NOW, State.WAITING: NOW + 1}
+    await gauged(ledger, lambda gauges: gauges.oldest_at == {State.SENDING: NOW, State.WAITING: NOW + 1})
     await ledger.settle(taken.row, SENT, NOW)
     gauges = ledger.gauges()
     assert (gauges.calls[State.SENT], gauges.calls[State.WAITING], gauges.calls[State.DUE]) == (1, 1, 0)
@@ -357,13 +358,13 @@ async def test_the_gauges_say_since_when_calls_are_due(ledger: Ledger) -> None:
     """The earliest due time of each destination: it is not the admission, and a call that is retried later has a later one."""
     await put(ledger, make_call("a"), make_call("b"), now=NOW)
     await put(ledger, make_call("other", destination="other"), now=NOW + 5)
-    assert ledger.gauges().due_since == {"tuner": NOW, "other": NOW + 5}
+    await gauged(ledger, lambda gauges: gauges.due_since == {"tuner": NOW, "other": NOW + 5})
     first, second = await claimed(ledger), await claimed(ledger)
-    assert ledger.gauges().due_since == {"other": NOW + 5}
+    await gauged(ledger, lambda gauges: gauges.due_since == {"other": NOW + 5})
     await ledger.settle(first.row, later(NOW + 60), NOW)
-    assert ledger.gauges().due_since == {"tuner": NOW + 60, "other": NOW + 5}
+    await gauged(ledger, lambda gauges: gauges.due_since == {"tuner": NOW + 60, "other": NOW + 5})
     await ledger.settle(second.row, later(NOW + 30), NOW)
-    assert ledger.gauges().due_since == {"tuner": NOW + 30, "other": NOW + 5}
+    await gauged(ledger, lambda gauges: gauges.due_since == {"tuner": NOW + 30, "other": NOW + 5})
 
 
 async def test_odd_file_names_survive(ledger: Ledger) -> None:

@@ -24,7 +24,7 @@ from tunerd.ledger import (
 from tunerd.outcome import FailReason
 from tunerd.testing import MemoryLedger, make_call
 
-from .parts import NOW, REJECTED, SENT, bring, claimed, egress, file_mark, later, put, recording, take, the
+from .parts import NOW, REJECTED, SENT, bring, claimed, egress, file_mark, gauged, later, put, recording, take, the
 
 WAIT_S = 30.0
 
@@ -94,7 +94,7 @@ async def test_fragments_make_one_row_that_gathers(ledger: Ledger) -> None:
     await collect(ledger, fragment(), fragment(b'{"n":22}', "/calls/b.json"), fragment(key="other", path="/calls/c.json"))
     gauges = ledger.gauges()
     assert (gauges.calls[State.GATHERING], gauges.pending_bytes, gauges.gathering_bytes) == (2, 22, 22)
-    assert gauges.oldest_at[State.GATHERING] == NOW
+    await gauged(ledger, lambda gauges: gauges.oldest_at.get(State.GATHERING) == NOW)
     story = (await ledger.story("k"))[0]
     assert (story.call.state, story.origins) == (State.GATHERING, [("/calls/a.json", 0), ("/calls/b.json", 0)])
 

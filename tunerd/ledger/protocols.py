@@ -284,7 +284,7 @@ class Inspection(Protocol):
     """What is in the ledger. Questions run beside the writer and see the last commit."""
 
     def gauges(self) -> Gauges:
-        """As of the last commit. Does not wait."""
+        """As of the last commit; in a fleet the times, and what other instances did, may be a second older. Does not wait."""
         ...
 
     async def calls(self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False) -> Sequence[StoredCall]:

@@ -28,7 +28,6 @@ def admit(store: Store, admission: Admission, now: float, offers: Sequence[Reser
     if admission.continued is not None:
         complete(store, admission.continued, admission.refused)
     found += [keep(store, recording, now) for recording in admission.recordings]
-    store.calls.expect([(call.workspace, call.agent, call.call_id) for call in admission.calls])
     placed = [place(store, call, now, is_log) for call in admission.calls]
     latest = {row.row: row for _, row in placed}  # one call may come twice in a read
     ended, seen = match(store, now)

@@ -4,10 +4,11 @@ A fleet locks these names before the transaction reads anything; what turns out 
 it run once more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tunerd.call import ManifestStrategy
 from tunerd.ledger import Admission
+from tunerd.ledger.sql.store import Store
 
 
 def names_of(admission: Admission) -> Iterator[tuple[str, ...]]:
@@ -22,3 +23,14 @@ def names_of(admission: Admission) -> Iterator[tuple[str, ...]]:
             yield ("recording", recording.source, recording.id)
     for fragment in admission.fragments:
         yield ("group", fragment.source, fragment.key)
+
+
+def expect(store: Store, admissions: Sequence[Admission]) -> None:
+    """Ask together for the rows that these will ask for one by one: those with their call ids, and those of documents at the same
+    places that became no call. (The same place of a log that rotated is another document.)"""
+    ids = {(call.workspace, call.agent, call.call_id) for one in admissions for call in one.calls}
+    whole = [one for one in admissions if one.mark is None or one.mark.whole]
+    origins = [call.origin for one in whole for call in one.calls]
+    origins += [document.origin for one in whole for documents in (one.refused, one.ignored) for document in documents]
+    if ids or origins:
+        store.calls.expect(ids, {(origin.source, origin.path, origin.offset) for origin in origins})

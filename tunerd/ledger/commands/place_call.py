@@ -52,7 +52,7 @@ def place(store: Store, call: Call, now: float, is_log: bool) -> tuple[AdmitVerd
     if row.state is State.DUE:
         _note_wants(store, row, body)
     else:
-        _set_wants(store, row, body)
+        store.wants.add(first_wants(row, body.strategies))
     return AdmitVerdict.NEW, row
 
 

@@ -72,7 +72,7 @@ class Heartbeat:
             if self._connection is None:
                 self._connection = connect(self._server)
             with self._connection.transaction():
-                self._connection.execute(f"{self._server.search_path}; SET LOCAL statement_timeout = 5000")
+                self._connection.execute(f"{self._server.set_search_path}; SET LOCAL statement_timeout = 5000")
                 return self._connection.execute(statement, (self._instance.name, self._instance.generation)).rowcount
         except psycopg.Error:
             self._close()

@@ -47,7 +47,7 @@ def start_instance(connection: Connection, server: Server, name: str, version: s
     """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
     began_at = boottime()
     with connection.transaction():
-        connection.execute(server.search_path)
+        connection.execute(server.set_search_path)
         found = connection.execute(START, (name, version, host)).fetchone()
     return Instance(name=name, generation=0 if found is None else found[0], renewals=Renewals(server.pulse, began_at))
 

@@ -1,7 +1,11 @@
-"""The seam of sql/database.py on PostgreSQL: transactions, row numbers, statements for many rows."""
+"""The seam of sql/database.py on PostgreSQL: transactions, row numbers, statements for many rows.
+
+A transaction is sent as a pipeline: the server is waited for only when somebody reads the rows of a statement. So the error of a
+statement may be raised by a later one, or by `commit`.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -39,6 +43,9 @@ SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, 
 READ_PICKED: Final = (
     f"SELECT call.row, payload, checked_for, {COLUMNS} FROM call LEFT JOIN body ON body.row = call.row WHERE call.row = ANY(%s)"
 )
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the database's default is: what is read after a lock has to be what was committed until then."""
+_BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _NUMBERS_AT_ONCE: Final = 32
 _LOCK_TIMEOUT_MS: Final = 5_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000
@@ -71,15 +78,11 @@ class PostgresqlDatabase:
         self._wanted: set[int] = set()
         """Names that the next transaction holds from its beginning, as their hashes."""
         self._held: set[int] = set()
-        self._begin = (
-            f"BEGIN; {server.search_path}; SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}; "
-            f"SET LOCAL statement_timeout = {_STATEMENT_TIMEOUT_MS}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}; SET LOCAL synchronous_commit = on"
+        self._settings = _settings(
+            server, lock_timeout=_LOCK_TIMEOUT_MS, statement_timeout=_STATEMENT_TIMEOUT_MS, synchronous_commit="on"
         )
-        self._begin_question = (
-            f"BEGIN READ ONLY; {server.search_path}; SET LOCAL statement_timeout = {_QUESTION_TIMEOUT_MS}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_TIMEOUT_MS}"
-        )
+        self._settings_of_question = _settings(server, statement_timeout=_QUESTION_TIMEOUT_MS)
+        self._pipeline = ExitStack()
         self._numbers: dict[str, list[int]] = {}
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
@@ -90,7 +93,7 @@ class PostgresqlDatabase:
         is read, in one order, by a statement of its own: one that locks and reads misses what was committed in between."""
         if self._renewals is not None:
             self.lease = self._renewals.lease
-        self._run(self._begin)
+        self._open(_BEGIN, self._settings)
         if self._wanted:
             self.connection.execute(HOLD, (sorted(self._wanted),))
         self._held = set(self._wanted)
@@ -119,20 +122,25 @@ class PostgresqlDatabase:
 
     def begin_question(self) -> None:
         """A transaction that only reads, and that the server ends after a second."""
-        self._run(self._begin_question)
+        self._open(_BEGIN_QUESTION, self._settings_of_question)
+
+    def _open(self, begin: str, settings: str) -> None:
+        self._pipeline.enter_context(self.connection.pipeline())
+        self.connection.execute(begin)
+        self.connection.execute(settings)
 
     def commit(self) -> None:
-        self._run("COMMIT")
+        self.connection.execute("COMMIT")
+        self._pipeline.close()
 
     def rollback(self) -> bool:
         with suppress(psycopg.Error):
+            self._pipeline.close()
+        with suppress(psycopg.Error):
             if not self.connection.closed:
-                self._run("ROLLBACK")
+                self.connection.execute("ROLLBACK")
                 return True
         return False
-
-    def _run(self, statement: str) -> None:
-        self.connection.execute(statement)
 
     def next_number(self, table: str) -> int:
         kept = self._numbers.setdefault(table, [])
@@ -172,6 +180,12 @@ class PostgresqlDatabase:
     def close(self) -> None:
         with suppress(psycopg.Error):
             self.connection.close()
+
+
+def _settings(server: Server, **others: object) -> str:
+    """Of one transaction, in one statement. Nothing is set for the session: a pooler gives it to somebody else."""
+    others = {"search_path": server.search_path, "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_MS} | others
+    return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in others.items())
 
 
 def _hash(name: tuple[str, ...]) -> int:

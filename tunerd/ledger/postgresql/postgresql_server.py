@@ -61,7 +61,12 @@ class Server:
 
     @property
     def search_path(self) -> str:
-        return f'SET LOCAL search_path = "{self.schema}"'
+        return f'"{self.schema}"'
+
+    @property
+    def set_search_path(self) -> str:
+        """A statement for one transaction."""
+        return f"SET LOCAL search_path = {self.search_path}"
 
 
 class _FlagDumper(Dumper):
@@ -167,7 +172,7 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
         if not _one(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", (server.schema,)):
             connection.execute(names.SQL("CREATE SCHEMA {}").format(name))
-        connection.execute(server.search_path)
+        connection.execute(server.set_search_path)
         version = 0
         if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
             version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")

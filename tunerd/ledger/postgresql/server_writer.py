@@ -35,8 +35,6 @@ _TRIES: Final = 30
 _AWAY: Final = "the ledger's PostgreSQL does not answer now; tunerd tries again every second"
 _LOOKS_S: Final = (0.8, 1.2)
 """Between two looks at what other instances did, while there is nothing to do: chance keeps instances apart."""
-_OLDEST_EVERY_S: Final = 0.5
-"""How old the gauges may be while there is much to do."""
 
 
 class ServerWriter:
@@ -61,8 +59,6 @@ class ServerWriter:
         """Patient jobs that wait for a commit that works."""
         self.gauges: Gauges = _asked(store)
         """As of the last look; replaced as a whole, so any thread may read it."""
-        self._is_behind = False
-        """The oldest calls in the gauges are those of an earlier commit."""
         self._told_pauses: Mapping[str, StoredPauses] = {}
         """As they were last reported."""
         self._looked_at = self._judged_at = clock.monotonic()
@@ -109,13 +105,13 @@ class ServerWriter:
                 self._heal(report)
             if batch:
                 self._run(batch, report)
-            if not is_closing:
-                self._look(report)
             if is_closing:
                 for job in self._kept:
                     self._refuse(job, "the ledger was closed before this could be written", report)
         finally:  # jobs that were refused before a defect are answered all the same
             self._queue.send(report)
+        if not is_closing:
+            self._look(is_idle=not batch)
         return not is_closing
 
     def _patience(self) -> float:
@@ -153,7 +149,7 @@ class ServerWriter:
             for job in batch:
                 is_fine = self._commit([job], report) and is_fine
             return is_fine
-        self.gauges, self._is_behind = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since), True
+        self.gauges = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since)
         if self._report_pauses(report) or woken:
             self._hint()
         report.woken |= woken
@@ -176,22 +172,23 @@ class ServerWriter:
         finally:
             db.want_no_more()
 
-    def _look(self, report: BatchReport) -> None:
-        """About once a second, and when there is nothing else to do: what others did, and whether one of them is dead."""
+    def _look(self, *, is_idle: bool) -> None:
+        """About once a second, also if there is much to do: what others did, and whether one of them is dead."""
         now = self._clock.monotonic()
-        if self._outage.is_on or not (self._queue.is_empty() or now - self._looked_at >= _OLDEST_EVERY_S):
+        if self._outage.is_on or not (is_idle or now - self._looked_at >= _LOOKS_S[0]):
             return
         self._looked_at = now
         try:
-            self.gauges, self._is_behind = _asked(self._store), False
+            self.gauges = _asked(self._store)
         except psycopg.Error:
             return  # the next command meets the same error and deals with it
+        report, at = BatchReport(), self._clock.now()
         self._report_pauses(report)
-        at = self._clock.now()
         report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
         if now - self._judged_at >= self._pulse.every_s and self._heartbeat.may_judge():
             self._judged_at = now
             self._give_up_dead(at, report)
+        self._queue.send(report)
 
     def _report_pauses(self, report: BatchReport) -> bool:
         """Right after a transaction: what this instance or another stored, if it changed."""
@@ -256,8 +253,9 @@ def _asked(store: Store) -> Gauges:
     """The gauges of the whole fleet."""
     store.db.begin(durable=False)
     try:
-        store.destinations.load()
-        store.tally.set(store.counts.sums())
-        return store.gauges()
+        store.destinations.ask()
+        gauges = store.gauges()
+        store.destinations.stored_pauses()  # read what was asked before the transaction ends
+        return gauges
     finally:
         store.db.rollback()

@@ -16,10 +16,7 @@ PUT: Final = AUDIO.upsert
 DELETE: Final = "DELETE FROM audio WHERE row = ?"
 DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT ?"
 DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
-NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
 AGENTS: Final = agents_of(_DUE)
-FIRST_DUE: Final = f"SELECT row, admitted_at FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT 1"
-"""For the gauges: of the call that is due first, which is nearly always the one that was admitted first."""
 UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
 """At a start: uploads that the last process did not end."""
 UNSEEN: Final = (
@@ -74,13 +71,6 @@ class Audios:
     def delete(self, row: int) -> None:
         self._ask(DELETE, (row,))
 
-    def destinations(self) -> list[str]:
-        """Destinations with calls whose audio is pending: a step of the index for each."""
-        found: list[str] = []
-        while (name := self._ask(NEXT_DESTINATION, (found[-1] if found else "",)).fetchone()[0]) is not None:
-            found.append(name)
-        return found
-
     def next_due(
         self, destination: str, busy: Collection[int] = (), not_agents: Collection[str] = ()
     ) -> tuple[float, int] | None:
@@ -93,11 +83,6 @@ class Audios:
             agents = [agent for (agent,) in self._ask(AGENTS, {"destination": destination}) if agent not in not_agents]
             found = [one for agent in agents for one in self._ask(DUE_OF_AGENT, (destination, agent, limit))]
         return min(((due_at, row) for due_at, row in found if row not in busy), default=None)
-
-    def first_due(self, destination: str) -> tuple[int, float] | None:
-        """Row and admission."""
-        found: tuple[int, float] | None = self._ask(FIRST_DUE, (destination,)).fetchone()
-        return found
 
     def unseen(self, after_row: int, limit: int) -> Sequence[KeptAudio]:
         return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, limit))]

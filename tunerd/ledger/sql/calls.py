@@ -1,12 +1,14 @@
 """Table call: its rows by number, call id, place and time. Changes go through Store, which keeps the tally with them."""
 
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final, TypeVar
 
 from tunerd.call import State
 from tunerd.ledger.rows import LedgerRow, RowKind
 from tunerd.ledger.sql.columns import RecordColumns, to_text
-from tunerd.ledger.sql.database import Database, Execute
+from tunerd.ledger.sql.database import Cursor, Database, Execute
+
+T = TypeVar("T")
 
 CALL: Final = RecordColumns("call", LedgerRow, without=("event_count",))
 _CALL: Final = f"SELECT {CALL.listed} FROM call"
@@ -43,10 +45,7 @@ FAILED_WITH_BODY: Final = (
 """Failed rows that still have a body and may lose it, oldest first; documents that no rule could map keep theirs."""
 FIRST_WAITING: Final = "SELECT admitted_at FROM call WHERE state = 'waiting' ORDER BY row LIMIT 1"
 FIRST_GATHERING: Final = "SELECT admitted_at FROM call WHERE state = 'gathering' ORDER BY row LIMIT 1"
-FIRST_DUE: Final = (
-    "SELECT row, admitted_at FROM call WHERE state = 'due' AND audio <> 'pending' AND destination = ? ORDER BY row LIMIT 1"
-)
-"""The admission of the first call in each open state: for the gauges."""
+"""The admission of the first call in an open state: for the gauges."""
 MOVABLE: Final = (
     "SELECT row FROM call WHERE destination = ? AND state IN ('waiting', 'due') AND row > ? AND may_have_arrived = 0 "
     "ORDER BY row LIMIT ?"
@@ -72,8 +71,8 @@ SHIFT: Final = (
     "first_attempt_at = first_attempt_at + :seconds WHERE state IN ('gathering', 'waiting', 'due', 'sending')"
 )
 
-_IDS: Final = 256
-"""Call ids that one statement asks for."""
+_AT_ONCE: Final = 256
+"""Call ids, or paths, that one statement asks for."""
 
 
 class Calls:
@@ -82,23 +81,26 @@ class Calls:
     def __init__(self, ask: Execute, db: Database) -> None:
         self._ask = ask
         self._db = db
-        self._expected: dict[tuple[str, str, str], list[LedgerRow]] = {}
+        self._asked: list[Cursor] = []
+        """Of `expect`, not read yet."""
+        self._of_id: dict[str, list[LedgerRow]] = {}
+        self._of_place: dict[tuple[str, str, int], list[LedgerRow]] = {}
+        """What `expect` found, as long as nobody has changed it: by call id every row, by place the refused and ignored ones."""
         self._has_conflicts = self._has_named_refusals = True
         """False while the table surely has no such row: most ledgers have none, and then nothing is asked."""
 
     def load(self) -> None:
-        conflicts, refusals = self._ask(KINDS).fetchone()
-        self._has_conflicts, self._has_named_refusals = conflicts == 1, refusals == 1
+        if not self._db.holder:  # otherwise another instance may add one at any time
+            conflicts, refusals = self._ask(KINDS).fetchone()
+            self._has_conflicts, self._has_named_refusals = conflicts == 1, refusals == 1
 
     def note(self, row: LedgerRow) -> None:
         """The row is new or was changed."""
+        self.forget(row)
         if row.kind is RowKind.CONFLICT:
             self._has_conflicts = True
         elif row.kind is RowKind.REFUSED and row.call_id is not None:
             self._has_named_refusals = True
-
-    def forget_expected(self) -> None:
-        self._expected = {}
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[LedgerRow]:
         return [_row_of(columns) for columns in self._ask(f"{sql}{self._db.row_lock}", values)]
@@ -111,30 +113,60 @@ class Calls:
         columns = self._ask(f"{BY_ROW}{self._db.row_lock}", (row,)).fetchone()
         return None if columns is None else _row_of(columns)
 
-    def among(self, rows: Sequence[int]) -> list[LedgerRow]:
-        return self._rows(f"{_CALL} WHERE row IN ({', '.join('?' * len(rows))}) ORDER BY row", rows)
+    def among(self, rows: Sequence[int]) -> Iterator[LedgerRow]:
+        """Asked at once, and read when the first one is wanted."""
+        rows = _few_sizes(rows)
+        found = self._ask(f"{_CALL} WHERE row IN ({', '.join('?' * len(rows))}) ORDER BY row{self._db.row_lock}", rows)
+        return map(_row_of, found)
 
-    def expect(self, calls: Collection[tuple[str, str, str]]) -> None:
-        """`with_id` will be asked for these (workspace, agent, call id) before anything else is done to rows that have them: they
-        are read together."""
-        self._db.hold(*[("call", *call) for call in calls])
-        self._expected = {call: [] for call in calls}
-        names = list({call_id for _, _, call_id in calls})
-        for at in range(0, len(names), _IDS):
-            some = names[at : at + _IDS]
-            some += [some[0]] * ((1 << (len(some) - 1).bit_length()) - len(some))  # few statements to prepare
-            for row in self._rows(f"{_CALL} WHERE call_id IN ({', '.join('?' * len(some))}) AND kind = 'call'", some):
-                known = self._expected.get((row.workspace, row.agent, row.call_id or ""))
-                if known is not None:
+    # What a batch will ask for is asked together, and read when the first of it is wanted.
+
+    def expect(self, ids: Collection[tuple[str, str, str]], places: Collection[tuple[str, str, int]]) -> None:
+        """`with_id` and `refused_as` will be asked for these (workspace, agent, call id), `at_origin` for these (source, path,
+        offset)."""
+        self._db.hold(*[("call", *call) for call in ids])
+        names = list({call_id for _, _, call_id in ids})
+        self._of_id = {name: [] for name in names}
+        for some in _parts(names):
+            named = f"{_CALL} WHERE call_id IN ({', '.join('?' * len(some))}) AND kind"
+            self._asked.append(self._ask(f"{named} = 'call'{self._db.row_lock}", some))
+            if self._has_conflicts or self._has_named_refusals:
+                self._asked.append(self._ask(f"{named} <> 'call'{self._db.row_lock}", some))
+        self._of_place = {place: [] for place in places}
+        for source in {source for source, _, _ in places}:
+            for some in _parts(list({to_text(path) for of, path, _ in places if of == source})):
+                there = f"source = ? AND path IN ({', '.join('?' * len(some))}) AND kind IN ('refused', 'ignored')"
+                self._asked.append(self._ask(f"{_CALL} WHERE {there}{self._db.row_lock}", (source, *some)))
+
+    def _read_expected(self) -> None:
+        asked, self._asked = self._asked, []
+        for row in (_row_of(columns) for found in asked for columns in found):
+            of_id, of_place = self._of_id.get(row.call_id or ""), self._of_place.get((row.source, row.path, row.offset))
+            for known in (of_id, of_place if row.kind in (RowKind.REFUSED, RowKind.IGNORED) else None):
+                if known is not None and all(row.row != other.row for other in known):
                     known.append(row)
+
+    def forget(self, row: LedgerRow) -> None:
+        """The row changes: what was found before of its call id and its place does not count."""
+        if self._of_id or self._of_place:
+            self._read_expected()
+            self._of_id.pop(row.call_id or "", None)
+            self._of_place.pop((row.source, row.path, row.offset), None)
+
+    def forget_expected(self) -> None:
+        self._asked, self._of_id, self._of_place = [], {}, {}
 
     def with_id(self, workspace: str, agent: str, call_id: str) -> Sequence[LedgerRow]:
         """Rows of kind CALL or CONFLICT with the id, the holder first."""
-        found = self._expected.pop((workspace, agent, call_id), None)
+        self._db.hold(("call", workspace, agent, call_id))
+        self._read_expected()
         names = (call_id, agent, workspace)
-        if found is None:
-            self._db.hold(("call", workspace, agent, call_id))
-            found = self._rows(HOLDER, names)
+        known = self._of_id.get(call_id)
+        if known is not None:
+            own = [row for row in known if (row.call_id, row.agent, row.workspace) == names]
+            conflicts = sorted((row for row in own if row.kind is RowKind.CONFLICT), key=lambda row: row.row)
+            return [row for row in own if row.kind is RowKind.CALL] + conflicts
+        found = self._rows(HOLDER, names)
         return found + self._rows(CONFLICTS, names) if self._has_conflicts else found
 
     def named(self, call_id: str) -> Sequence[LedgerRow]:
@@ -144,12 +176,20 @@ class Calls:
 
     def at_origin(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[LedgerRow]:
         """Rows of a kind whose document is at this place, in row order."""
+        self._read_expected()
+        known = self._of_place.get((source, path, offset))
+        if known is not None and kind in (RowKind.REFUSED, RowKind.IGNORED):
+            return sorted((row for row in known if row.kind is kind), key=lambda row: row.row)
         return self._rows(AT_ORIGIN, (source, to_text(path), offset, str(kind)))
 
     def refused_unnamed(self, source: str, path: str) -> Sequence[LedgerRow]:
         return self._rows(REFUSED_UNNAMED, (source, to_text(path)))
 
     def refused_as(self, source: str, call_id: str) -> Sequence[LedgerRow]:
+        self._read_expected()
+        known = self._of_id.get(call_id)
+        if known is not None:
+            return [row for row in known if row.kind is RowKind.REFUSED and row.source == source]
         return self._rows(REFUSED_AS, (call_id, source)) if self._has_named_refusals else ()
 
     # Time.
@@ -175,7 +215,18 @@ class Calls:
         return [row for (row,) in self._ask(MOVABLE, (destination, after_row, limit))]
 
     def shift(self, seconds: float) -> None:
+        self.forget_expected()
         self._ask(SHIFT, {"seconds": seconds})
+
+
+def _parts(names: list[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(names), _AT_ONCE):
+        yield _few_sizes(names[at : at + _AT_ONCE])
+
+
+def _few_sizes(values: Sequence[T]) -> Sequence[T]:
+    """The values of a list in a statement, some of them twice, so that there are few statements to prepare."""
+    return [*values, *[values[0]] * ((1 << (len(values) - 1).bit_length()) - len(values))]
 
 
 _row_of: Final = CALL.record

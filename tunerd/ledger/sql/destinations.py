@@ -10,7 +10,7 @@ import orjson
 
 from tunerd.ledger import StoredPauses
 from tunerd.ledger.pause_clock import PauseClock, shifted
-from tunerd.ledger.sql.database import Database
+from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.outcome import PauseReason
 
 STORED_PAUSES: Final = "SELECT name, gate, clock FROM destination"
@@ -26,16 +26,29 @@ class DestinationTable:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._execute = db.execute
-        self._stored: dict[str, tuple[StoredPauses, PauseClock]] = {}
+        self._known: dict[str, tuple[StoredPauses, PauseClock]] = {}
+        self._asked: Cursor | None = None
 
     def load(self) -> None:
-        self._stored = {name: (_pauses_of(pauses), _clock_of(clock)) for name, pauses, clock in self._execute(STORED_PAUSES)}
+        self.ask()
+        self.get("")
+
+    def ask(self) -> None:
+        """Ask for what is stored; it is read when it is wanted."""
+        self._asked = self._execute(STORED_PAUSES)
+
+    @property
+    def _stored(self) -> dict[str, tuple[StoredPauses, PauseClock]]:
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            self._known = {name: (_pauses_of(pauses), _clock_of(clock)) for name, pauses, clock in asked}
+        return self._known
 
     def snapshot(self) -> dict[str, tuple[StoredPauses, PauseClock]]:
         return dict(self._stored)
 
     def restore(self, before: dict[str, tuple[StoredPauses, PauseClock]]) -> None:
-        self._stored = before
+        self._known, self._asked = before, None
 
     def get(self, destination: str) -> tuple[StoredPauses, PauseClock] | None:
         return self._stored.get(destination)

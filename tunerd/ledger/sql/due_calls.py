@@ -54,8 +54,6 @@ EXPIRING: Final = (
 )
 NEXT_DUE: Final = f"SELECT due_at FROM call WHERE {_DUE} = ? ORDER BY due_at LIMIT 1"
 NEXT_DUE_OF_AGENT: Final = f"SELECT min(due_at) FROM call WHERE {_DUE} = ? AND agent = ?"
-NEXT_DESTINATION: Final = f"SELECT min(destination) FROM call WHERE {_DUE} > ?"
-"""Destinations that have due calls: a step of the index for each."""
 
 
 def agents_of(due: str) -> str:
@@ -84,13 +82,6 @@ class DueCalls:
         self._skip_locked = skip_locked
         self._get = get
         self._payload_is = payload_is
-
-    def destinations(self) -> list[str]:
-        """Destinations that have due calls, whenever they are due."""
-        found: list[str] = []
-        while (name := self._ask(NEXT_DESTINATION, (found[-1] if found else "",)).fetchone()[0]) is not None:
-            found.append(name)
-        return found
 
     def agents(self, destination: str, but: frozenset[str]) -> set[str]:
         """Agents that have due calls, whenever they are due."""

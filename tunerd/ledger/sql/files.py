@@ -64,7 +64,8 @@ DELETE: Final = "DELETE FROM file WHERE source = ? AND path = ?"
 DELETE_VANISHED: Final = (
     "DELETE FROM file WHERE (source, path, log) IN (SELECT source, path, log FROM file f "
     "WHERE vanished_at IS NOT NULL AND vanished_at <= ? "
-    "AND (log = 0 OR log < (SELECT max(log) FROM file g WHERE g.source = f.source AND g.log <> 0)) LIMIT ?)"
+    "AND (log = 0 OR log < (SELECT max(log) FROM file g WHERE g.source = f.source AND g.log <> 0)) LIMIT ?) "
+    "RETURNING log"
 )
 """The newest log of a source keeps its row: the next log gets a greater number."""
 
@@ -148,4 +149,4 @@ class Files:
         self._execute(DELETE, (source, to_text(path)))
 
     def delete_vanished(self, before: float, limit: int) -> int:
-        return self._execute(DELETE_VANISHED, (before, limit)).rowcount
+        return len(self._execute(DELETE_VANISHED, (before, limit)).fetchall())

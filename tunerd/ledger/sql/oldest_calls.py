@@ -1,49 +1,49 @@
 """The oldest open calls, and since when calls are due, for the gauges: a step of an index for each, and nothing is counted."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from tunerd.call import AudioState, State
-from tunerd.ledger.sql import calls as call_table
-from tunerd.ledger.sql.audios import Audios
-from tunerd.ledger.sql.database import Execute
-from tunerd.ledger.sql.due_calls import DueCalls
-from tunerd.ledger.tally import Tally
+from tunerd.call import State
+from tunerd.ledger.sql.calls import FIRST_GATHERING, FIRST_WAITING
+from tunerd.ledger.sql.database import Cursor, Execute
 
-_FIRST: Final = ((State.WAITING, call_table.FIRST_WAITING), (State.GATHERING, call_table.FIRST_GATHERING))
+
+def _of_destinations(due: str, order: str) -> str:
+    """Destinations that have due calls, the earliest due time of each, and the admission of its first call."""
+    first = f"FROM call WHERE {due} = found.destination ORDER BY"
+    return (
+        f"WITH RECURSIVE found (destination) AS (SELECT min(destination) FROM call WHERE {due} > '' UNION ALL "
+        f"SELECT (SELECT min(destination) FROM call WHERE {due} > found.destination) FROM found "
+        "WHERE found.destination IS NOT NULL) "
+        f"SELECT destination, (SELECT due_at {first} due_at LIMIT 1), (SELECT admitted_at {first} {order} LIMIT 1) "
+        "FROM found WHERE destination IS NOT NULL"
+    )
+
+
+DUE: Final = _of_destinations("state = 'due' AND audio <> 'pending' AND destination", "row")
+DUE_WITH_AUDIO: Final = _of_destinations("state = 'due' AND audio = 'pending' AND destination", "due_at, row")
+"""The call that is due first is nearly always the one that was admitted first."""
 
 
 class OldestCalls:
-    """The tally says what need not be asked for. (In a fleet it may be a moment behind the tables.)"""
-
-    def __init__(self, ask: Execute, due: DueCalls, audios: Audios) -> None:
+    def __init__(self, ask: Execute) -> None:
         self._ask = ask
-        self._due = due
-        self._audios = audios
 
-    def admitted_at(self, tally: Tally) -> dict[State, float]:
-        """Of each open state the admission of its first row; not of calls that are being sent."""
-        oldest: dict[State, float] = {}
-        for state, sql in _FIRST:
-            if tally.calls[state] and (found := self._ask(sql).fetchone()) is not None:
-                oldest[state] = found[0]
-        destinations = self._destinations(tally)
-        firsts = [self._ask(call_table.FIRST_DUE, (destination,)).fetchone() for destination in destinations]
-        if tally.audio[AudioState.PENDING]:
-            firsts += [self._audios.first_due(destination) for destination in destinations]
-        if due := [first for first in firsts if first is not None]:
-            oldest[State.DUE] = min(due)[1]
-        return oldest
+    def ask(self) -> Sequence[Cursor]:
+        """What `read` takes; it is read last, so that other questions go out with it."""
+        return [self._ask(sql) for sql in (FIRST_WAITING, FIRST_GATHERING, DUE, DUE_WITH_AUDIO)]
 
-    def due_since(self, tally: Tally) -> dict[str, float]:
-        """The earliest due time of each destination that has a due call."""
-        found = {destination: [self._due.next_due(destination, frozenset())] for destination in self._destinations(tally)}
-        if tally.audio[AudioState.PENDING]:
-            for destination, times in found.items():
-                if (first := self._audios.next_due(destination)) is not None:
-                    times.append(first[0])
-        earliest = {name: min((at for at in times if at is not None), default=None) for name, times in found.items()}
-        return {destination: at for destination, at in earliest.items() if at is not None}
 
-    def _destinations(self, tally: Tally) -> list[str]:
-        found = self._due.destinations() if tally.calls[State.DUE] else []
-        return sorted({*found, *self._audios.destinations()}) if tally.audio[AudioState.PENDING] else found
+def read(asked: Sequence[Cursor]) -> tuple[dict[State, float], dict[str, float]]:
+    """Of each open state the admission of its first row (not of calls that are being sent), and of each destination with a due
+    call the earliest due time."""
+    waiting, gathering, *due = asked
+    oldest: dict[State, float] = {}
+    for state, first in ((State.WAITING, waiting), (State.GATHERING, gathering)):
+        if (found := first.fetchone()) is not None:
+            oldest[state] = found[0]
+    due_since: dict[str, float] = {}
+    for destination, due_at, admitted_at in [columns for one in due for columns in one.fetchall()]:
+        due_since[destination] = min(due_at, due_since.get(destination, due_at))
+        oldest[State.DUE] = min(admitted_at, oldest.get(State.DUE, admitted_at))
+    return oldest, due_since

@@ -65,13 +65,14 @@ IS_AT: Final = (
 )
 """Of audio in the spool."""
 TAKEN: Final = f"{_RECORDING} WHERE taken_by = ? ORDER BY row"
-TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ?"
+TAKE: Final = "UPDATE recording SET taken_by = ? WHERE row = ? RETURNING row"
 GIVE_BACK: Final = "UPDATE recording SET taken_by = NULL WHERE taken_by = ?"
 DELETE_TAKEN: Final = "DELETE FROM recording WHERE taken_by = ?"
 TOUCHED: Final = f"{_TOUCHED} row = ?"
 TOUCHED_TAKEN: Final = f"{_TOUCHED} taken_by = ?"
 DELETE_OLD: Final = (
-    "DELETE FROM recording WHERE row IN (SELECT row FROM recording WHERE admitted_at <= ? ORDER BY admitted_at LIMIT ?)"
+    "DELETE FROM recording WHERE row IN (SELECT row FROM recording WHERE admitted_at <= ? ORDER BY admitted_at LIMIT ?) "
+    "RETURNING row"
 )
 SHIFT: Final = "UPDATE recording SET known_at = known_at + ? WHERE taken_by IS NULL"
 
@@ -144,7 +145,7 @@ class Recordings:
 
     def take(self, recording: int, call: int) -> None:
         self._touch(TOUCHED, recording)
-        if self._execute(TAKE, (call, recording)).rowcount != 1:
+        if not self._execute(TAKE, (call, recording)).fetchall():
             raise RunAgain  # another instance's retention has removed it
 
     def give_back(self, call: int) -> None:
@@ -191,7 +192,7 @@ class Recordings:
         return dict(self._execute(UNMATCHED, ()).fetchall())
 
     def delete_old(self, before: float, limit: int) -> int:
-        return self._execute(DELETE_OLD, (before, limit)).rowcount
+        return len(self._execute(DELETE_OLD, (before, limit)).fetchall())
 
     def shift(self, seconds: float) -> None:
         self._execute(SHIFT, (seconds,))

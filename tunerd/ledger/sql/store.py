@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tunerd.call import AudioState, State
 from tunerd.ledger import Gauges
-from tunerd.ledger.rows import Body, LedgerRow, RowKind
+from tunerd.ledger.rows import Body, LedgerRow
 from tunerd.ledger.sql import calls as call_table
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.audios import Audios
@@ -26,7 +26,7 @@ from tunerd.ledger.sql.files import Files
 from tunerd.ledger.sql.fleet_claims import FleetClaims
 from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
-from tunerd.ledger.sql.oldest_calls import OldestCalls
+from tunerd.ledger.sql.oldest_calls import OldestCalls, read
 from tunerd.ledger.sql.recordings import Recordings, Touched
 from tunerd.ledger.sql.wants import Wants
 from tunerd.ledger.sql.write_buffer import WriteBuffer
@@ -70,7 +70,7 @@ class Store:
         self.cuts = Cuts(db.execute)
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask)
-        self.oldest = OldestCalls(self.ask, self.due, self.audios)
+        self.oldest = OldestCalls(self.ask)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -102,7 +102,7 @@ class Store:
         row.size = body.size + row.fragments_size
         row.event_count = 0
         self.buffer.add(row, body)
-        self._note(row)
+        self.calls.note(row)
         self.tally.add(row)
         if row.state is State.DUE:
             self.woken[row.destination] += 1
@@ -110,13 +110,14 @@ class Store:
     def change(self, row: LedgerRow, **columns: object) -> None:
         """Set columns of a row, in `row` and in what is stored. The state changes by `move`."""
         self.fleet_claims.changed(row.row)
+        self.calls.forget(row)
         is_counted = not _COUNTED.isdisjoint(columns)
         if is_counted:
             self.tally.add(row, -1)
         for name, value in columns.items():
             setattr(row, name, value)
         self.buffer.change(row, columns)
-        self._note(row)
+        self.calls.note(row)
         if is_counted:
             self.tally.add(row)
         if row.state is State.SENDING:
@@ -134,10 +135,6 @@ class Store:
         elif after in (State.SENT, State.IGNORED):
             self.may_be_disposable(row)
 
-    def _note(self, row: LedgerRow) -> None:
-        if row.kind is not RowKind.CALL:
-            self.calls.note(row)
-
     def claimed_row(self, row: int) -> LedgerRow | None:
         """A row that a worker gives back; where one process owns the ledger, nothing has to be read as a rule. In a fleet None if
         the claim is no longer this worker's: another instance gave this one up."""
@@ -149,6 +146,7 @@ class Store:
 
     def drop(self, row: LedgerRow) -> None:
         """Remove a row with all that belongs to it. The recordings that it took stay."""
+        self.calls.forget(row)
         self.tally.add(row, -1)
         if row.state is State.SENT:
             self.destinations.note_accepted(row.workspace.rpartition("/")[0])
@@ -201,10 +199,19 @@ class Store:
     # The ledger as a whole.
 
     def gauges(self) -> Gauges:
-        oldest, due_since = self.oldest.admitted_at(self.tally), self.oldest.due_since(self.tally)
-        if self.claimed and (first := self.claimed_row(min(self.claimed))) is not None:
-            oldest[State.SENDING] = first.admitted_at
+        """In a fleet those of all instances."""
+        asked = self.oldest.ask()
+        sending = self.counts.first_sending() if self.db.holder else self._first_claimed()
+        if self.db.holder:
+            self.tally.set(self.counts.sums())
+        oldest, due_since = read(asked)
+        if sending is not None:
+            oldest[State.SENDING] = sending
         return self.tally.gauges(oldest, due_since)
+
+    def _first_claimed(self) -> float | None:
+        row = self.claimed_row(min(self.claimed)) if self.claimed else None
+        return None if row is None else row.admitted_at
 
     def has_accepted(self, base_url: str) -> bool:
         """Whether any call was accepted there, as far back as the ledger reaches."""
@@ -249,8 +256,7 @@ class Store:
                         dict(self.touched), self.fleet_claims.snapshot())  # fmt: skip
         self.db.begin(durable=full)
         if self.db.holder:  # others may have changed what is kept in memory
-            self.calls.load()
-            self.destinations.load()
+            self.destinations.ask()
 
     def commit(self) -> tuple[set[str], set[tuple[str, str]]]:
         """Commit; gives the destinations that were woken and the files that may be disposable now."""

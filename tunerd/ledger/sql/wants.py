@@ -122,6 +122,10 @@ class Wants:
     def set(self, call: int, wants: Sequence[Want]) -> None:
         """Put these (open) wants in place of the call's."""
         self.delete(call)
+        self.add(wants)
+
+    def add(self, wants: Sequence[Want]) -> None:
+        """Those (open) of a call that had none."""
         if wants:
             self._new += wants
             self._note([(want.source, want.key, want.started_at_ms) for want in wants])
