@@ -60,7 +60,7 @@ class FleetPacing:
             if self._connection is None:
                 self._connection = connect(self._server)
             with self._connection.transaction():
-                self._connection.execute(f"{self._server.search_path}; {_TIMEOUTS}")
+                self._connection.execute(f"{self._server.set_search_path}; {_TIMEOUTS}")
                 return transaction(self._connection)
         except psycopg.Error as exc:
             self._close()
