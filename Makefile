@@ -12,7 +12,7 @@ ALONE := $(VENV)/.installed-alone
 # The tests start hundreds of processes. Without bytecode each of them would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test quick portable coverage lint types check thorough chaos gather-rotation full-disk stops reloads fresh poison bench readme docs
+.PHONY: install demo test quick portable coverage lint types check thorough chaos chaos-fleet gather-rotation full-disk stops reloads fresh poison bench readme docs
 .PHONY: screenshots site lock image imageload containers release deb debian clean
 
 define make_venv
@@ -23,7 +23,7 @@ endef
 
 $(STAMP): pyproject.toml requirements-dev.txt
 	$(make_venv)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -e '.[cloud,postgres]'
 	@touch $@
 
 $(ALONE): pyproject.toml
@@ -80,6 +80,11 @@ chaos: $(STAMP)
 	TUNERD_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 	$(MAKE) reloads
 
+# KILLS=1000: the same with three instances on one PostgreSQL. Then for SECONDS=300 four instances, while the server crashes, the network
+# breaks, instances are killed, and one is stopped for a minute (TUNERD_SEED repeats a run).
+chaos-fleet: $(STAMP)
+	TUNERD_FLEET_KILLS=$(or $(KILLS),1000) TUNERD_FLEET_SECONDS=$(or $(SECONDS),300) $(BIN)/python -m pytest -s tests/e2e/test_fleet_chaos.py
+
 # KILLS=100: SIGKILL while the logs of gathered calls are rotated every 0.1 s; every body has to be as it was written (TUNERD_SEED repeats a run).
 gather-rotation: $(STAMP)
 	TUNERD_ROTATION_KILLS=$(or $(KILLS),100) $(BIN)/python -m pytest -s tests/e2e/test_gather_rotation.py
@@ -134,11 +139,12 @@ debian: $(STAMP)
 	mmdebstrap --variant=minbase --dpkgopt=force-unsafe-io --include=systemd,systemd-sysv,dbus,python3 bookworm "$$tree" && \
 	TUNERD_DEBIAN_TREE="$$tree" $(BIN)/python -m pytest tests/debian
 
-# Writes requirements.lock (what tunerd and tunerd[cloud] need, with hashes) and requirements-build.lock (what builds its wheel), with the newest versions.
+# Writes requirements.lock (what tunerd and its extras `cloud` and `postgres` need, with hashes; tzdata would only be for Windows) and
+# requirements-build.lock (what builds its wheel), with the newest versions.
 LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --generate-hashes \
         --no-emit-index-url --upgrade --custom-compile-command "make lock"
 lock: $(STAMP)
-	env -u PIP_FIND_LINKS $(LOCK) --extra cloud -o requirements.lock pyproject.toml
+	env -u PIP_FIND_LINKS $(LOCK) --extra cloud --extra postgres --no-emit-package tzdata -o requirements.lock pyproject.toml
 	echo 'hatchling>=1.24' | env -u PIP_FIND_LINKS $(LOCK) -o requirements-build.lock -
 
 # BASE=docker.io/library/python:3.13-slim@sha256:... TAG=registry.example/tunerd:1 BUILDER="podman build"

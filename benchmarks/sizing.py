@@ -40,24 +40,24 @@ class Held:
 
 async def held(directory: Path, rows: int, calls: int) -> Held:
     """The ledger's bytes for each call, when all calls are due, and the highest resident memory of the daemon."""
-    config, size = _written(directory, rows, calls, _NOBODY)
+    config, size = written(directory, rows, calls, _NOBODY)
     async with daemon(config) as pid:
-        status = await _until(directory, "due", calls)
-        peak = _peak_mb(pid)
+        status = await until_counted(directory / "ledger.db", "due", calls)
+        peak = peak_mb(pid)
     return Held(size, status.pending_bytes / calls, _used(directory) / calls, peak)
 
 
 async def after_sending(directory: Path, calls: int) -> int:
     """The ledger's bytes when this many calls were sent, one from each file, and no document of them is kept."""
     async with counting_server(directory, "--no-check") as server:
-        config, _ = _written(directory, 10, calls, server.url)
+        config, _ = written(directory, 10, calls, server.url)
         config.write_text(config.read_text().replace("ledger: {", "ledger: {keep_documents: 0, "))
         async with daemon(config):
-            await _until(directory, "sent", calls)
+            await until_counted(directory / "ledger.db", "sent", calls)
     return _used(directory)
 
 
-def _written(directory: Path, rows: int, calls: int, url: str) -> tuple[Path, float]:
+def written(directory: Path, rows: int, calls: int, url: str) -> tuple[Path, float]:
     """A configuration beside a directory of calls; also the mean size of their files."""
     words = random.Random(rows)
     (directory / "calls").mkdir()
@@ -74,15 +74,15 @@ def _written(directory: Path, rows: int, calls: int, url: str) -> tuple[Path, fl
     return config, total / max(1, calls)
 
 
-async def _until(directory: Path, state: str, calls: int) -> StatusDocument:
-    client = find_daemon(str(directory / "ledger.db"))
+async def until_counted(ledger: Path, state: str, calls: int) -> StatusDocument:
+    client = find_daemon(str(ledger))
     assert client is not None
     while (status := await client.ask(StatusOrder())).calls[state].count < calls:
         await asyncio.sleep(0.1)
     return status
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
@@ -100,12 +100,12 @@ def _used(directory: Path) -> int:
 def _told(rows: int, found: Held) -> str:
     by_limit, by_disk = GIB / found.counted_bytes, GIB / found.disk_bytes
     return (
-        f"| {rows:,} | {_size(found.document_bytes)} | {_size(found.counted_bytes)} | {_size(found.disk_bytes)} | "
+        f"| {rows:,} | {shown_size(found.document_bytes)} | {shown_size(found.counted_bytes)} | {shown_size(found.disk_bytes)} | "
         f"{_round(by_limit)} | {_round(by_disk)} | {found.peak_mb:.0f} MB |"
     )
 
 
-def _size(count: float) -> str:
+def shown_size(count: float) -> str:
     return f"{count / 1000:.1f} kB" if count < 1e6 else f"{count / 1e6:.2f} MB"
 
 
@@ -125,7 +125,7 @@ async def main(calls: int) -> None:
     for sent in (0, calls):
         with tempfile.TemporaryDirectory(prefix="tunerd-bench-") as place:
             used.append(await after_sending(Path(place), sent))
-    print(f"\nan empty ledger: {_size(used[0])}; each sent call: {(used[1] - used[0]) / calls:.0f} bytes")
+    print(f"\nan empty ledger: {shown_size(used[0])}; each sent call: {(used[1] - used[0]) / calls:.0f} bytes")
 
 
 if __name__ == "__main__":

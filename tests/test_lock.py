@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 
 ROOT: Final = Path(__file__).parent.parent
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
+_EXTRAS: Final = PROJECT["project"]["optional-dependencies"]
 LOCKS: Final = {
-    "requirements.lock": [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["cloud"]],
+    "requirements.lock": [*PROJECT["project"]["dependencies"], *_EXTRAS["cloud"], *_EXTRAS["postgres"]],
     "requirements-build.lock": PROJECT["build-system"]["requires"],
 }
 _PIN: Final = re.compile(

@@ -135,6 +135,11 @@ class Member:
         """The calls that this instance is sending, as the ledger has it."""
         return [row[0] for row in await self._fleet.ask(_OPEN, self.name)]
 
+    async def calls_read(self) -> int:
+        """How many calls of this instance's own directory are in the ledger."""
+        [(count,)] = await self._fleet.ask("SELECT count(*) FROM call WHERE starts_with(path, %s)", f"{self.calls}/")
+        return int(count)
+
     async def kill(self) -> list[str]:
         """SIGKILL. Returns the calls that were open: what it had claimed, and no answer to is in the ledger."""
         assert self.daemon is not None

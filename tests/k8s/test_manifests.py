@@ -87,8 +87,8 @@ def test_the_configuration_fits_the_pod(objects: list[dict[str, Any]]) -> None:
     mounted = {mount["mountPath"]: mount["name"] for mount in tunerd_of(spec)["volumeMounts"]}
     templates = {one["metadata"]["name"] for one in workload(objects)["spec"].get("volumeClaimTemplates", ())}
     assert set(mounted.values()) == {volume["name"] for volume in spec["volumes"]} | templates
-    key_file = config.destinations[0].api_key_file
-    for path in (*(source.path for source in config.sources), str(Path(config.ledger.path).parent), str(Path(key_file).parent)):
+    files = [config.destinations[0].api_key_file, config.ledger.path, config.ledger.password_file]
+    for path in (*(source.path for source in config.sources), *(str(Path(file).parent) for file in files if file is not None)):
         assert path in mounted, path
     [agent] = [one for one in spec["containers"] if one["name"] == "agent"]
     assert {mount["mountPath"]: mount["name"] for mount in agent["volumeMounts"]} == {"/calls": mounted["/calls"]}
@@ -98,10 +98,11 @@ def test_the_configuration_fits_the_pod(objects: list[dict[str, Any]]) -> None:
 
 
 def test_a_ledger_that_ends_with_its_pod_is_emptied(objects: list[dict[str, Any]]) -> None:
-    """`on_stop: empty` on an emptyDir, `finish` on a volume; and the grace period covers the drain with time for the agent to end."""
+    """`on_stop: empty` on an emptyDir, `finish` on a volume and in PostgreSQL; and the grace period covers the drain with time for the
+    agent to end."""
     spec, config = pod_spec(objects), config_of(objects)
-    on_volume = workload(objects)["kind"] == "StatefulSet"
-    assert config.delivery.on_stop == ("finish" if on_volume else "empty")
+    survives = workload(objects)["kind"] == "StatefulSet" or config.ledger.server is not None
+    assert config.delivery.on_stop == ("finish" if survives else "empty")
     assert spec["terminationGracePeriodSeconds"] > config.delivery.drain_s + 15
     for source in config.sources:
         assert source.after_sent == "delete"
@@ -110,10 +111,10 @@ def test_a_ledger_that_ends_with_its_pod_is_emptied(objects: list[dict[str, Any]
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_ledger_fits_its_volume(overlay: str) -> None:
     """tunerd stops reading before the ledger outgrows its volume: of an emptyDir, the kubelet would evict the pod, and everything in it
-    is lost. Open and failed calls need up to 1.25 times what counts (docs/sizing.md)."""
+    is lost. Open and failed calls need up to 1.25 times what counts (docs/sizing.md). Of a ledger in PostgreSQL only audio is there."""
     objects = objects_of(overlay)
     ledger = config_of(objects).ledger
-    wanted = 1.25 * (ledger.max_pending_bytes + ledger.max_failed_bytes)
+    wanted = 1.25 * (ledger.max_pending_bytes + ledger.max_failed_bytes) if ledger.server is None else ledger.max_spool_bytes
     assert wanted * 1.2 < _size_of("ledger", objects)
 
 
@@ -186,3 +187,14 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
 def test_the_alert_rules_are_those_of_monitoring() -> None:
     """The PrometheusRule is made from the files that a plain Prometheus reads."""
     assert FILE.read_text() == made(), "say make docs"
+
+
+def test_the_database_is_reached_over_tls() -> None:
+    """The server's name and certificate are checked with the authority of the Secret, and the password is not in the ConfigMap."""
+    objects = objects_of("postgresql")
+    server = config_of(objects).ledger.server
+    assert server is not None
+    assert "sslmode=verify-full&sslrootcert=/etc/tunerd-database/ca.crt" in server.reveal()
+    assert ":" not in server.reveal().partition("://")[2].partition("@")[0], "no password in the URL"
+    mounted = {mount["mountPath"] for mount in tunerd_of(pod_spec(objects))["volumeMounts"]}
+    assert "/etc/tunerd-database" in mounted

@@ -12,13 +12,14 @@ from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect
 from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.sql.store import Store
+from tunerd.ledger.sql.volumes import Volumes
 
 T = TypeVar("T")
 
 
 class ServerReader:
-    def __init__(self, server: Server, columns: Mapping[str, Mapping[str, str]]) -> None:
-        self._server, self._columns = server, columns
+    def __init__(self, server: Server, columns: Mapping[str, Mapping[str, str]], volumes: Volumes) -> None:
+        self._server, self._columns, self._volumes = server, columns, volumes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._db: PostgresqlDatabase | None = None
 
@@ -35,7 +36,7 @@ class ServerReader:
     def _answer(self, question: Callable[[Store], T]) -> T:
         try:
             if self._db is None:
-                self._db = PostgresqlDatabase(connect(self._server), self._server, self._columns)
+                self._db = PostgresqlDatabase(connect(self._server), self._server, self._columns, self._volumes)
             self._db.begin_question()
             try:
                 return question(Store(self._db))
