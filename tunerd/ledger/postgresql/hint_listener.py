@@ -18,6 +18,8 @@ from tunerd.ledger.postgresql.postgresql_server import Connection, Server, conne
 PROBE_S: Final = 10.0
 """So often the connection is tried: its own notification has to come back."""
 ANSWER_S: Final = 5.0
+_HINT: Final = "hint"
+_PROBE: Final = "probe"
 _HINT_EVERY_S: Final = 0.2
 _CONNECT_AGAIN_S: Final = 1.0
 
@@ -90,8 +92,8 @@ class HintListener:
                 return  # half-open: whoever is on the other side does not answer
             next_at = sent_at + (_HINT_EVERY_S if self._has_hint and not self._is_over else self._probe_s)
             if not waits and (now >= next_at or (self._has_hint and self._is_over)):
-                self._has_hint = False
-                connection.pgconn.send_query(f"NOTIFY {self._channel}, '{self._sender}'".encode())
+                what, self._has_hint = _HINT if self._has_hint else _PROBE, False
+                connection.pgconn.send_query(f"NOTIFY {self._channel}, '{self._sender} {what}'".encode())
                 sent_at, waits = now, True
                 continue
             if self._is_over and not waits:
@@ -112,8 +114,8 @@ class HintListener:
                 raise psycopg.OperationalError("the notification was refused")
         is_own = False
         while (notification := pgconn.notifies()) is not None:
-            if notification.extra.decode() == self._sender:
-                is_own = True
-            else:
+            sender, _, what = notification.extra.decode().partition(" ")
+            is_own = is_own or sender == self._sender
+            if sender != self._sender and what == _HINT:
                 self._heard()
         return is_own
