@@ -18,6 +18,7 @@ from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story,
 from tunerd.ledger.sending import NO_PAUSES, CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
 from tunerd.record import record
+from tunerd.statuses import InstanceStatus
 
 
 class WritePath(Protocol):
@@ -301,6 +302,11 @@ class Inspection(Protocol):
 
     async def unmatched_recordings(self) -> Mapping[str, int]:
         """Source -> recordings that no call has taken; sources without any are left out. Raises LedgerUnavailable."""
+        ...
+
+    async def instances(self) -> Sequence[InstanceStatus]:
+        """The instances that share the ledger, those included that do not answer; none where one process owns it. Raises
+        LedgerUnavailable."""
         ...
 
     async def disk_use(self) -> DiskUse:

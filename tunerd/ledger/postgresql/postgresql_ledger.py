@@ -18,7 +18,7 @@ from tunerd.ledger.postgresql.fleet_pacing import FleetPacing
 from tunerd.ledger.postgresql.fleet_volumes import FleetVolumes
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.hint_listener import HintListener
-from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
+from tunerd.ledger.postgresql.instances import Instance, give_up_dead, list_instances, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
 from tunerd.ledger.postgresql.server_fleet import ServerFleet
@@ -28,8 +28,10 @@ from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.service.job_queue import JobQueue
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import scripts
+from tunerd.statuses import InstanceStatus
 
 _SIZE: Final = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -83,6 +85,9 @@ class PostgresqlLedger(StoredLedger):
         await super().close()
         await self._shared.close()
 
+    async def instances(self) -> Sequence[InstanceStatus]:
+        return await self._reader.ask(list_instances)
+
     @classmethod
     async def open(
         cls,
@@ -93,12 +98,14 @@ class PostgresqlLedger(StoredLedger):
         instance: str = "",
         clock: Clock | None = None,
         disks: Disks | None = None,
+        create: bool = True,
     ) -> "PostgresqlLedger":
         """Connect, make the tables or bring them to the newest version, start as `instance` (default: the host's name), and make
-        calls due again that an earlier start of it was sending. `disks`: what it reads. Raises LedgerRefused with one line."""
+        calls due again that an earlier start of it was sending. `disks`: what it reads. `create=False`: the tables have to be
+        there already. Raises LedgerRefused with one line."""
         columns = dialect.columns("".join(scripts()))
         name = instance or socket.gethostname()
-        store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks())
+        store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks(), create)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
         heartbeat = Heartbeat(server, started)
         fleet = ServerFleet(heartbeat, loop, FleetPacing(server))
@@ -133,9 +140,9 @@ class PostgresqlLedger(StoredLedger):
 
 
 def _open(
-    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, disks: Disks
+    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, disks: Disks, create: bool
 ) -> tuple[Store, Instance, FleetVolumes]:
-    connection = open_checked(server, scripts())
+    connection = open_checked(server, scripts(), create=create)
     started = start_instance(connection, server, name, __version__, socket.gethostname())
     volumes = FleetVolumes(server, started, disks)
     db = PostgresqlDatabase(connection, server, columns, volumes, started.generation, started.renewals)
@@ -156,6 +163,7 @@ def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
         db.rollback()
         if now is not None:
             store.begin(full=True)
+            db.execute(meta.END_COPY)
             give_up_dead(store, server.pulse.dead_after_s, now)
             store.commit()
     except BaseException:
