@@ -31,6 +31,8 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
+ALIVE: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s"
+"""Of an instance, with the seconds after which it counts as dead."""
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 

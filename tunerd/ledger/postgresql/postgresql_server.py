@@ -37,6 +37,9 @@ FLEET_TABLES: Final = (
     holder BIGINT NOT NULL,
     until DOUBLE PRECISION NOT NULL)""",
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
+    "CREATE TABLE probe (destination TEXT, agent TEXT, until DOUBLE PRECISION NOT NULL, PRIMARY KEY (destination, agent))",
+    "CREATE TABLE rate (destination TEXT PRIMARY KEY, next_at DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE slot (destination TEXT, holder BIGINT, taken BIGINT NOT NULL, PRIMARY KEY (destination, holder))",
 )
 """What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
 told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`:
@@ -67,6 +70,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
+    notifies: bool = True
+    """False behind a pooler in transaction mode: LISTEN needs a server's connection of its own."""
     password_file: str | None = None
     """It is read for each connection."""
     pulse: Pulse = Pulse()

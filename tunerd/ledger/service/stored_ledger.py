@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
+    NO_PAUSES,
     Admission,
     Admitted,
     CallReceiver,
@@ -214,8 +215,10 @@ class StoredLedger(StoredAudio):
     async def stored_pauses(self) -> Mapping[str, StoredPauses]:
         return await self._alone(lambda store: store.destinations.stored_pauses())
 
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now))
+    def store_pauses(
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+    ) -> Awaitable[None]:
+        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now, before))
 
     async def is_rebuilt(self) -> bool:
         """Whether the ledger was rebuilt after damage, and `resends_quarantined` was not called since. Outlives the process."""
