@@ -36,7 +36,7 @@ SENDS: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s AND name NOT LIKE '%
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
-ALIVE: Final = f"SELECT name FROM instance WHERE is_over = 0 AND heartbeat_at >= {NOW} - %s ORDER BY name LIMIT 5"
+ALIVE_NAMES: Final = f"SELECT name FROM instance WHERE {ALIVE} ORDER BY name LIMIT 5"
 LIST: Final = f"""SELECT name, host, version, started_at, {NOW} - heartbeat_at,
 (SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
 FROM instance WHERE is_over = 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""

@@ -16,7 +16,7 @@ from tunerd.ledger.copying import COPIED, COPYING, MOVED, LastNumbers, Row
 from tunerd.ledger.exceptions import LOCKED
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.fleet_volumes import COPIED as VOLUME_COPIED
-from tunerd.ledger.postgresql.instances import ALIVE, NOW
+from tunerd.ledger.postgresql.instances import ALIVE_NAMES, NOW
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_checked
 from tunerd.ledger.postgresql.sqlstates import outage_words
@@ -84,7 +84,7 @@ class _ServerEnd:
             except psycopg.errors.LockNotAvailable:
                 words = "others use the ledger's tables now; stop every tunerd, and try again"
                 raise LedgerRefused(words, exit_code=LOCKED) from None
-            alive = [name for (name,) in self.connection.execute(ALIVE, (self._server.pulse.dead_after_s,))]
+            alive = [name for (name,) in self.connection.execute(ALIVE_NAMES, (self._server.pulse.dead_after_s,))]
             if alive:
                 raise LedgerRefused(f"the instances {', '.join(alive)} use the ledger; stop every tunerd, and try again"
                                     " after 30 s", exit_code=LOCKED)  # fmt: skip
