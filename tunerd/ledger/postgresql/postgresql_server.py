@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql as names
@@ -12,9 +12,8 @@ from psycopg.adapt import AdaptersMap, Dumper, Loader
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
+from tunerd.ledger.postgresql.patient_connection import PATIENCE_S, PatientConnection
 from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 OLDEST: Final = 140000
 FLEET_TABLES: Final = (
@@ -26,6 +25,8 @@ FLEET_TABLES: Final = (
 """What a fleet needs beside the tables that SQLite has, too."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
+_PREPARING_S: Final = 3600.0
+"""The answer to a change of large tables may take so long."""
 _NUL: Final = "\uf700"
 """PostgreSQL's text cannot hold NUL; sql/columns.py keeps other odd bytes in the same private area."""
 
@@ -92,14 +93,15 @@ class _NumberLoader(Loader):
         return float(text) if "." in text or "e" in text.lower() or "n" in text.lower() else int(text)
 
 
-def connect(server: Server) -> Connection:
-    """Raises psycopg.Error."""
-    connection = psycopg.connect(
+def connect(server: Server, patience_s: float = PATIENCE_S) -> PatientConnection:
+    """`patience_s`: how long an answer may take. Raises psycopg.Error."""
+    connection = PatientConnection.connect(
         server.url, password=_password(server), autocommit=True, connect_timeout=10, target_session_attrs="read-write",
         application_name="tunerd",
         prepare_threshold=5 if server.prepares else None, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
         tcp_user_timeout=20_000,
     )  # fmt: skip
+    connection.patience_s = patience_s
     _adapt(connection.adapters)
     return connection
 
@@ -121,7 +123,7 @@ def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("numeric", _NumberLoader)
 
 
-def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
+def open_checked(server: Server, scripts: Sequence[str]) -> PatientConnection:
     """A connection to a server that can hold the ledger, with its tables. Raises LedgerRefused with one line."""
     try:
         connection = connect(server)
@@ -144,7 +146,7 @@ def _refused(exc: psycopg.Error) -> LedgerRefused:
     return LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}", exit_code=code)
 
 
-def _refuse_server(connection: Connection) -> None:
+def _refuse_server(connection: PatientConnection) -> None:
     described = str(_one(connection, "SELECT version()"))
     for other in ("CockroachDB", "YugabyteDB", "-YB-"):
         if other in described:
@@ -159,8 +161,9 @@ def _refuse_server(connection: Connection) -> None:
         )
 
 
-def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> None:
+def _prepare(connection: PatientConnection, server: Server, scripts: Sequence[str]) -> None:
     """Bring the tables to the newest version, one process at a time."""
+    connection.patience_s = _PREPARING_S
     name = names.Identifier(server.schema)
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '60s'")
@@ -188,6 +191,6 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
             )  # fmt: skip
 
 
-def _one(connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
+def _one(connection: PatientConnection, statement: str, values: Sequence[object] = ()) -> Any:
     found = connection.execute(statement, values).fetchone()
     return None if found is None else found[0]

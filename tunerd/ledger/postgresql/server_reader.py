@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -14,6 +14,9 @@ from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
+
+_PATIENCE_S: Final = 5.0
+"""The server ends a question after a second."""
 
 
 class ServerReader:
@@ -35,7 +38,7 @@ class ServerReader:
     def _answer(self, question: Callable[[Store], T]) -> T:
         try:
             if self._db is None:
-                self._db = PostgresqlDatabase(connect(self._server), self._server, self._columns)
+                self._db = PostgresqlDatabase(connect(self._server, _PATIENCE_S), self._server, self._columns)
             self._db.begin_question()
             try:
                 return question(Store(self._db))
