@@ -13,6 +13,16 @@ from tunerd.record import positional_record
 FILES: Final = "file:"
 """Source of such wants and of the recordings that are found for them, in the ledger. No configured source has this name."""
 
+
+def files_source(owner: int) -> str:
+    """The same for files that one instance of a fleet alone can open; 0: any can."""
+    return f"{FILES}{owner}" if owner else FILES
+
+
+def is_files_source(source: str) -> bool:
+    return source.startswith(FILES)
+
+
 NamePart: TypeAlias = "str | re.Pattern[str]"
 """A directory or file: its name, or what its name matches."""
 

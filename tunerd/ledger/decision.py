@@ -40,6 +40,8 @@ class Use:
     """The strategy that the recording answers."""
     identity: str = ""
     """Of the file that was found there, as it was then."""
+    owner: int = 0
+    """Of a stored recording: the instance that alone can open it; 0: any."""
     closes: tuple[Closing, ...] = ()
 
 
@@ -102,7 +104,7 @@ def decide(
         if found is not None and found.location is not None and not gone:
             if not open_until:
                 return Use(location=found.location, expires_at=found.expires_at, recording=found.row, position=position,
-                           identity=found.identity, closes=tuple(closes))  # fmt: skip
+                           identity=found.identity, owner=found.owner, closes=tuple(closes))  # fmt: skip
         elif found is not None:
             closes.append(Closing(position=position, recording=found.row, expired=found.location is not None))
             expired |= found.location is not None

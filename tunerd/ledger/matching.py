@@ -34,6 +34,8 @@ class Free:
     """Of the manifest that described it last, or of the file: a person knows it by this."""
     identity: str = ""
     """Of a file that tunerd itself found."""
+    owner: int = 0
+    """The instance that alone can open it; 0: any."""
 
 
 class Standing(StrEnum):

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tunerd.call import Choice, Hold, ManifestStrategy, OnMissing, State, Strategy, UrlStrategy
-from tunerd.file_pattern import FILES
+from tunerd.file_pattern import is_files_source
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
 from tunerd.ledger.rows import Body, LedgerRow, Want
@@ -27,7 +27,7 @@ def waits_for(
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.absence for want in wants}
-    files = {want.position: want for want in wants if want.source == FILES}
+    files = {want.position: want for want in wants if is_files_source(want.source)}
     lines = []
     for position, strategy in enumerate(body.strategies):
         until, offered = row.waits_from + getattr(strategy, "wait_s", 0.0), offers.get(position)

@@ -99,6 +99,10 @@ class LedgerRow:
     """The start of an instance that claimed it last (table instance: generation). 0 where one process owns the ledger."""
     claims: int = 0
     """How often it was claimed in a fleet: with `holder` it names one claim."""
+    volume: int = 0
+    """The disk on which the document that counts was read (sql/volumes.py)."""
+    owner: int = 0
+    """Of audio that tunerd uploads: the instance on whose disk it is. 0: any instance can open it."""
     event_count: int = -1
     """Events noted so far (-1: not known). This alone is no column."""
 
@@ -238,6 +242,8 @@ class KeptRecording:
     """The call that has it."""
     identity: str = ""
     """Of a file that tunerd itself found (call.py: Recording)."""
+    owner: int = 0
+    """The instance that alone can open it. 0: any, or it is no file."""
 
     @property
     def version(self) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def seen(store: Store, row_id: int, location: str, identity: str) -> str | None:
 
 def _rival(store: Store, row: LedgerRow, audio: KeptAudio, identity: str) -> str | None:
     """Another call that names the same audio. A call with a frozen body was claimed with its audio, and keeps it."""
-    return None if audio.by_hand or row.form is not None else store.audios.rival(row.row, audio.location, identity)
+    return None if audio.by_hand or row.form is not None else store.audios.rival(row, audio.location, identity)
 
 
 def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
@@ -139,9 +139,12 @@ def delivered(store: Store, row: LedgerRow, result: UploadTarget | AudioEnded, n
 
 
 def uploads(store: Store) -> Sequence[AudioUpload]:
-    """See AudioPath.open_uploads."""
-    found = [upload_of(store, number) for number in store.audios.uploading()]
-    return [upload for upload in found if upload is not None]
+    """See AudioPath.open_uploads. In a fleet they are this instance's from now on."""
+    found = [upload for number in store.audios.uploading() if (upload := upload_of(store, number)) is not None]
+    for upload in found if store.db.holder else ():
+        if (row := store.calls.get(upload.row)) is not None:
+            store.change(row, holder=store.db.holder)
+    return found
 
 
 def upload_of(store: Store, row_id: int) -> AudioUpload | None:

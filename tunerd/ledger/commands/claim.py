@@ -130,7 +130,7 @@ def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
         return False
     if row.audio is not AudioState.PENDING:
         return ask.audio is None
-    return ask.audio is not None and prepare(store, row, ask.audio)
+    return ask.audio is not None and store.audios.may_upload(row) and prepare(store, row, ask.audio)
 
 
 def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Claim:
@@ -171,7 +171,9 @@ def _expire(store: Store, row: LedgerRow, now: float) -> Matched | FailedCall | 
     ]
     fresh = next((one for one in described if one.expires_at is None or one.expires_at > now), None)
     if row.joined is not None and fresh is not None:  # a manifest described it again while the body was frozen
-        store.change(row, **located(store, row, fresh.location, fresh.expires_at, now, identity=fresh.identity))
+        store.change(
+            row, **located(store, row, fresh.location, fresh.expires_at, now, identity=fresh.identity, owner=fresh.owner)
+        )
         return None
     if row.joined is not None:
         store.wants.answer(row.row, row.joined, Absence(at=now, expired=True))

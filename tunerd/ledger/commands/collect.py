@@ -42,7 +42,7 @@ def collect(store: Store, fragment: Fragment, now: float, is_log: bool) -> bool:
             store.disposable.add((origin.source, origin.path))
         return False
     if row.state is State.FAILED and row.reason == FailReason.TOO_LARGE:
-        store.note_origin(row, origin.source, origin.path, 0)  # its file stays
+        store.note_origin(row, store.db.volumes.of(origin.source), origin.source, origin.path, 0)  # its file stays
         return True  # the call stays visible as too large; any number of documents may still come
     _note_file(store, row, fragment)
     gone = 0 if is_log else store.groups.delete_fragments_at(row.row, origin)
@@ -100,6 +100,7 @@ def _open(store: Store, fragment: Fragment, now: float) -> LedgerRow:
         state=State.GATHERING,
         source=fragment.source,
         call_id=fragment.key,
+        volume=store.db.volumes.of(origin.source),
         path=origin.path,
         offset=origin.offset,
         mtime_ns=origin.mtime_ns,
@@ -127,8 +128,9 @@ def _was_seen(store: Store, row: LedgerRow, fragment: Fragment, digest: bytes, i
 def _note_file(store: Store, row: LedgerRow, fragment: Fragment) -> None:
     """Once for each file, because a log may give thousands of documents."""
     origin = fragment.origin
-    if not any((source, path) == (origin.source, origin.path) for source, path, _ in store.history.origins(row)):
-        store.note_origin(row, origin.source, origin.path, origin.offset)
+    file = (store.db.volumes.of(origin.source), origin.source, origin.path)
+    if not any(place[:3] == file for place in store.history.origins(row)):
+        store.note_origin(row, *file, origin.offset)
 
 
 def _with(group: KeptGroup, row: LedgerRow, fragment: Fragment, now: float) -> KeptGroup:

@@ -110,7 +110,8 @@ def _too_late(
         store.groups.compact(row.row)
     store.groups.set(replace(group, look_at=None))
     for fragment in fragments:
-        store.files.keep(fragment.origin.source, fragment.origin.path)
+        for volume in store.history.volumes_of(row, fragment.origin):
+            store.files.keep(volume, fragment.origin.source, fragment.origin.path)
     store.may_be_disposable(row)
     if fragments:
         note_late(store, row, len(fragments), now)
@@ -155,12 +156,12 @@ def _put(
     for other in others:
         if other.started_at_ms is not None and abs(other.started_at_ms - call.started_at_ms) <= SAME_START_MS:
             # The call is in the ledger already, read from elsewhere: this was another copy.
-            for source, path, offset in store.history.origins(row):
-                store.note_origin(other, source, path, offset)
-                if other.state is State.SENT:
-                    store.disposable.add((source, path))
+            for place in store.history.origins(row):
+                store.note_origin(other, *place)
+            if other.state is State.SENT:
+                store.may_be_disposable(row)
             store.drop(row)
-            verdict, kept = again(store, other, call, now)
+            verdict, kept = again(store, other, call, now, row.volume)
             if verdict is not AdmitVerdict.DUPLICATE:
                 found.append(resolve(store, kept, now))
             return verdict, kept.state

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.call import Choice, ManifestStrategy, Refusal, State, Strategy
-from tunerd.file_pattern import FILES
+from tunerd.file_pattern import FILES, files_source
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
@@ -41,14 +41,14 @@ _WORDS: Mapping[FailReason, str] = {
 }
 
 
-def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: bool = True) -> Sequence[Want]:
+def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: bool = True, owner: int = 0) -> Sequence[Want]:
     """What a call looks for that is new or was rewritten; or what it would look for, if it brings its URL. A file says when it
-    was last written, so its time is compared with the end of the call."""
+    was last written, so its time is compared with the end of the call. `owner`: the instance on whose disk a file has to be."""
     return [
         Want(
             call=row.row,
             position=position,
-            source=strategy.source,
+            source=files_source(owner) if strategy.source == FILES else strategy.source,
             key=strategy.key or "",
             started_at_ms=(row.ended_at_ms if strategy.source == FILES else None) or row.started_at_ms or 0,
             within_ms=None if strategy.within_s is None else round(strategy.within_s * 1000),
@@ -190,7 +190,15 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
                 reason=None,
                 place="",
                 detail="",
-                **located(store, row, decision.location, decision.expires_at, now, identity=decision.identity),
+                **located(
+                    store,
+                    row,
+                    decision.location,
+                    decision.expires_at,
+                    now,
+                    identity=decision.identity,
+                    owner=None if decision.recording is None else decision.owner,
+                ),
             )
             if row.seeks:
                 store.wants.seek(row.row, False)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Recording, State
+from tunerd.file_pattern import FILES, files_source
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
-from tunerd.ledger.commands.locate_audio import located
+from tunerd.ledger.commands.locate_audio import located, owner_of
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import KeptRecording, LedgerRow, Want
 from tunerd.ledger.sql.store import Store
@@ -25,7 +26,7 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
     is what became of a call that had the known one."""
     if recording.embedded:
         raise ValueError("the audio of a recording has to be in the spool before the ledger takes it")
-    described = _kept(recording, now)
+    described = _kept(store, recording, now)
     old = store.recordings.same(described, SAME_START_MS)
     if old is None:
         store.recordings.add(described)
@@ -50,10 +51,12 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
     return _describe_again(store, row, old, described, now)
 
 
-def _kept(recording: Recording, now: float) -> KeptRecording:
+def _kept(store: Store, recording: Recording, now: float) -> KeptRecording:
     origin = recording.origin
+    volume = store.db.volumes.of(origin.source)
+    is_file = recording.source == FILES
     return KeptRecording(
-        source=recording.source,
+        source=files_source(store.db.volumes.owner(volume)) if is_file else recording.source,
         key=recording.key,
         match=recording.match,
         id=recording.id,
@@ -67,6 +70,7 @@ def _kept(recording: Recording, now: float) -> KeptRecording:
         admitted_at=now,
         known_at=now,
         identity=recording.identity,
+        owner=0 if recording.location is None else owner_of(store, recording.location, volume),
     )
 
 
@@ -88,7 +92,12 @@ def _describe_again(
     joined = next((want for want in wants if want.position == row.joined), None)
     if joined is not None and row.state is State.DUE and row.form is None:
         if described.location is not None:
-            store.change(row, **located(store, row, described.location, described.expires_at, now, identity=described.identity))
+            store.change(
+                row,
+                **located(
+                    store, row, described.location, described.expires_at, now, identity=described.identity, owner=described.owner
+                ),
+            )
             return None
         store.wants.answer(row.row, joined.position, Absence(at=now))  # there is none after all
         store.wants.seek(row.row, True)
@@ -135,7 +144,7 @@ def _renew(store: Store, row: LedgerRow, want: Want, described: KeptRecording, n
         reason=None,
         place="",
         detail="",
-        **located(store, row, described.location, described.expires_at, now, identity=described.identity),
+        **located(store, row, described.location, described.expires_at, now, identity=described.identity, owner=described.owner),
     )
     store.wants.answer(row.row, want.position, None)
     store.wants.seek(row.row, False)

@@ -56,7 +56,7 @@ def story(store: Store, call_id: str) -> Sequence[Story]:
     return [
         Story(
             call=row.shown(),
-            origins=sorted({(path, offset) for _, path, offset in store.history.origins(row, MOST_ROWS)}),
+            origins=sorted({(path, offset) for _, _, path, offset in store.history.origins(row, MOST_ROWS)}),
             events=row.story(store.history.events(row)),
             waits_for=_waits_for(store, row),
             audio=audio_words(row, store.audios.get(row.row)) if row.audio is not AudioState.NONE else "",

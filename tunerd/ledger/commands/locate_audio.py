@@ -23,10 +23,12 @@ def located(
     *,
     identity: str = "",
     by_hand: bool = False,
+    owner: int | None = None,
 ) -> dict[str, object]:
     """The columns of a row whose recording is at `location` from now on (None: nowhere). Audio that tunerd uploads begins anew;
     what was seen there first stays the audio that is meant, unless that could not be used. `identity`: of the file that was found
-    there. `by_hand`: a person says that what is there now is the call's."""
+    there. `by_hand`: a person says that what is there now is the call's. `owner`: of a recording (KeptRecording.owner); None: the
+    document names the location, or it stays where it was."""
     plan = None if location is None or _is_url(location) else store.bodies.audio_plan(row.row)
     if location is not None and plan is not None and plan.publish is Publish.UPLOAD:
         known = store.audios.get(row.row)
@@ -34,13 +36,27 @@ def located(
             if not by_hand and known.reason in _STILL_MEANT:
                 identity = identity or known.identity
             by_hand |= known.by_hand
+            owner = row.owner if owner is None and row.audio is not AudioState.NONE else owner
         store.audios.put(replace(_begun(row, location, plan, identity, now), by_hand=by_hand))
-        state = AudioState.PENDING
+        state, owner = AudioState.PENDING, owner_of(store, location, row.volume) if owner is None else owner
     else:
-        state = AudioState.NONE
+        state, owner = AudioState.NONE, 0
         if row.audio is not AudioState.NONE:
             store.audios.delete(row.row)
-    return {"recording_location": location, "recording_expires_at": expires_at, "audio": state}
+    columns: dict[str, object] = {"recording_location": location, "recording_expires_at": expires_at, "audio": state}
+    return columns if owner == row.owner else {**columns, "owner": owner}
+
+
+def owner_of(store: Store, location: str, volume: int) -> int:
+    """The instance that alone can open what is at a location, which a document on this volume names. 0: any."""
+    is_local = volume != 0 and stored_location(location).kind in (LocationKind.FILE, LocationKind.EMBEDDED)
+    return store.db.volumes.owner(volume) if is_local else 0
+
+
+def owner_by_hand(store: Store, row: LedgerRow, location: str) -> int:
+    """The same of a location that a person names at this instance."""
+    is_local = row.volume != 0 and stored_location(location).kind in (LocationKind.FILE, LocationKind.EMBEDDED)
+    return store.db.volumes.own if is_local else 0
 
 
 def first_state(location: str, plan: AudioPlan | None) -> AudioState:

@@ -5,7 +5,7 @@ from typing import Final
 
 from tunerd.call import AudioState, Call, Choice, RefusedDocument, State
 from tunerd.ledger.commands.join import resolve
-from tunerd.ledger.commands.locate_audio import located
+from tunerd.ledger.commands.locate_audio import located, owner_by_hand
 from tunerd.ledger.commands.place_call import SAME_START_MS, conflict_into, rewrite
 from tunerd.ledger.commands.refuse import refuse_into
 from tunerd.ledger.matching import Free
@@ -55,7 +55,7 @@ def replace(store: Store, row_id: int, mapped: Call | RefusedDocument, now: floa
         return row.state
     if holder.started_at_ms is not None and abs(holder.started_at_ms - mapped.started_at_ms) <= SAME_START_MS:
         # The call is in the ledger already: this row was another copy of it.
-        store.note_origin(holder, mapped.origin.source, mapped.origin.path, mapped.origin.offset)
+        store.note_origin(holder, row.volume, mapped.origin.source, mapped.origin.path, mapped.origin.offset)
         store.recordings.give_back(row.row)
         store.drop(row)
         return holder.state
@@ -98,10 +98,11 @@ def use_recording(store: Store, row_id: int, location: str, now: float) -> State
     if known is not None:
         store.recordings.take(known.row, row.row)
     expires_at, identity = (None, "") if known is None else (known.expires_at, known.identity)
+    owner = owner_by_hand(store, row, location) if known is None else known.owner
     if known is not None and known.location is not None and location == bare(location):
         location = known.location  # with its signature
     store.thaw(row)
-    found = located(store, row, location, expires_at, now, identity=identity, by_hand=True)
+    found = located(store, row, location, expires_at, now, identity=identity, by_hand=True, owner=owner)
     store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, joined=position, **_ANEW, waits_from=now, **found)
     if row.seeks:
         store.wants.seek(row.row, False)

@@ -37,8 +37,9 @@ def refuse(store: Store, refused: RefusedDocument, now: float, is_log: bool) -> 
         for row in store.calls.at_origin(origin.source, origin.path, origin.offset, RowKind.IGNORED):
             store.drop(row)
     row = LedgerRow(
-        kind=RowKind.REFUSED, state=State.FAILED, source=origin.source, path=origin.path, offset=origin.offset, admitted_at=now,
-        changed_at=now, settled_at=refused.settled_at, call_id=refused.call_id, **_columns(refused),
+        kind=RowKind.REFUSED, state=State.FAILED, source=origin.source, path=origin.path, offset=origin.offset,
+        volume=store.db.volumes.of(origin.source), admitted_at=now, changed_at=now, settled_at=refused.settled_at,
+        call_id=refused.call_id, **_columns(refused),
     )  # fmt: skip
     store.add(row, body)
     store.history.add(row, now, "failed", detail=f"{row.reason}: {row.detail}")
@@ -87,6 +88,7 @@ def ignore(store: Store, ignored: IgnoredDocument, now: float, is_log: bool) -> 
         state=State.IGNORED,
         source=origin.source,
         call_id=ignored.call_id,
+        volume=store.db.volumes.of(origin.source),
         path=origin.path,
         offset=origin.offset,
         mtime_ns=origin.mtime_ns,

@@ -15,13 +15,15 @@ from tunerd.ledger.sql.store import Store
 
 _AT_ONCE: Final = 256
 
-_NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
-START: Final = f"""INSERT INTO instance (name, generation, version, host, started_at, heartbeat_at)
-VALUES (%s, nextval('generation'), %s, %s, {_NOW}, {_NOW})
+NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
+START: Final = f"""INSERT INTO instance
+(name, number, generation, version, host, started_at, heartbeat_at, is_over, is_reading)
+VALUES (%s, nextval('instance_number'), nextval('generation'), %s, %s, {NOW}, {NOW}, 0, 0)
 ON CONFLICT (name) DO UPDATE SET generation = excluded.generation, version = excluded.version, host = excluded.host,
-started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at RETURNING generation"""
-BEAT: Final = f"UPDATE instance SET heartbeat_at = {_NOW} WHERE name = %s AND generation = %s"
-END: Final = "UPDATE instance SET heartbeat_at = 0 WHERE name = %s AND generation = %s"
+started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at,
+is_over = 0, is_reading = 0 RETURNING number, generation"""
+BEAT: Final = f"UPDATE instance SET heartbeat_at = {NOW} WHERE name = %s AND generation = %s"
+END: Final = "UPDATE instance SET is_over = 1 WHERE name = %s AND generation = %s"
 """It ended in order: nobody has to wait until it is silent for long."""
 HOLDERS: Final = (
     "WITH RECURSIVE found (holder) AS (SELECT min(holder) FROM call WHERE state = 'sending' UNION ALL "
@@ -29,7 +31,7 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
-IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND heartbeat_at >= {_NOW} - ? FOR UPDATE"
+IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
 
@@ -38,6 +40,8 @@ class Instance:
     """One start of one tunerd."""
 
     name: str
+    number: int
+    """Of the name, whatever its start."""
     generation: int
     renewals: Renewals
 
@@ -48,7 +52,8 @@ def start_instance(connection: PatientConnection, server: Server, name: str, ver
     with connection.transaction():
         connection.execute(server.set_search_path)
         found = connection.execute(START, (name, version, host)).fetchone()
-    return Instance(name=name, generation=0 if found is None else found[0], renewals=Renewals(server.pulse, began_at))
+    number, generation = (0, 0) if found is None else found
+    return Instance(name=name, number=number, generation=generation, renewals=Renewals(server.pulse, began_at))
 
 
 def boottime() -> float:

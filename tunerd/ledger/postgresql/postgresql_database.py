@@ -18,6 +18,7 @@ from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.database import Cursor, RunAgain
 from tunerd.ledger.sql.due_calls import COLUMNS
 from tunerd.ledger.sql.store import Store
+from tunerd.ledger.sql.volumes import Volumes
 
 HOLD: Final = "SELECT pg_advisory_xact_lock(name) FROM unnest(%s::bigint[]) AS names (name)"
 _DUE: Final = "call.state = 'due' AND call.audio <> 'pending' AND call.destination = :destination"
@@ -44,6 +45,7 @@ SELECT 0, row FROM newest UNION ALL SELECT 1, row FROM soon UNION ALL SELECT 2, 
 READ_PICKED: Final = (
     f"SELECT call.row, payload, checked_for, {COLUMNS} FROM call LEFT JOIN body ON body.row = call.row WHERE call.row = ANY(%s)"
 )
+ALIVE_SINCE: Final = "SELECT extract(epoch FROM clock_timestamp())::double precision - ?"
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 """Whatever the database's default is: what is read after a lock has to be what was committed until then."""
 _BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
@@ -66,11 +68,14 @@ class PostgresqlDatabase:
         connection: PatientConnection,
         server: Server,
         columns: Mapping[str, Mapping[str, str]],
+        volumes: Volumes,
         holder: int = 0,
         renewals: Renewals | None = None,
     ) -> None:
         self.connection = connection
         self.holder = holder
+        self.volumes = volumes
+        self._dead_after_s = server.pulse.dead_after_s
         self._renewals = renewals
         self.lease = 0
         self.row_lock = " FOR UPDATE" if holder else ""
@@ -88,6 +93,9 @@ class PostgresqlDatabase:
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
         return self.connection.execute(dialect.translated(sql), values)
+
+    def alive_since(self) -> float:
+        return float(self.execute(ALIVE_SINCE, (self._dead_after_s,)).fetchone()[0])
 
     def begin(self, *, durable: bool) -> None:
         """Every commit is synced: the server gathers those of several connections. What has to be held is locked before anything

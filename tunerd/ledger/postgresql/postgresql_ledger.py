@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -11,8 +11,10 @@ import psycopg
 from tunerd import __version__
 from tunerd.clock import Clock, SystemClock
 from tunerd.events import Emit
-from tunerd.ledger import DiskUse
+from tunerd.ledger import DiskUse, FileMark, LedgerUnavailable
+from tunerd.ledger.disks import Disks
 from tunerd.ledger.postgresql import dialect
+from tunerd.ledger.postgresql.fleet_volumes import FleetVolumes
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
@@ -20,6 +22,7 @@ from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_che
 from tunerd.ledger.postgresql.server_fleet import ServerFleet
 from tunerd.ledger.postgresql.server_reader import ServerReader
 from tunerd.ledger.postgresql.server_writer import ServerWriter
+from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.service.job_queue import JobQueue
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
@@ -30,14 +33,15 @@ _SIZE: Final = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
     "WHERE n.nspname = %s AND c.relkind = 'r'"
 )
+_LOOK_THROUGH_EVERY_S: Final = 60.0
 
 
 class ServerPlace:
     """A ledger's tables in a database. The server looks after its own room."""
 
-    def __init__(self, server: Server, heartbeat: Heartbeat) -> None:
+    def __init__(self, server: Server, heartbeat: Heartbeat, volumes: FleetVolumes, clock: Clock) -> None:
         self._server = server
-        self.heartbeat = heartbeat
+        self.heartbeat, self.volumes, self.clock = heartbeat, volumes, clock
 
     def check_room(self) -> None:
         """A full disk shows when something is written."""
@@ -68,38 +72,66 @@ class PostgresqlLedger(StoredLedger):
     """Open it with `PostgresqlLedger.open`."""
 
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
-        self.heartbeat = place.heartbeat
+        self.heartbeat, self._volumes = place.heartbeat, place.volumes
+        self._clock, self._looked_through_at = place.clock, place.clock.monotonic()
         super().__init__(place, reader, writer)
         self.fleet = ServerFleet(place.heartbeat, asyncio.get_running_loop())
 
     @classmethod
     async def open(
-        cls, server: Server, *, now: float, emit: Emit, instance: str = "", clock: Clock | None = None
+        cls,
+        server: Server,
+        *,
+        now: float,
+        emit: Emit,
+        instance: str = "",
+        clock: Clock | None = None,
+        disks: Disks | None = None,
     ) -> "PostgresqlLedger":
         """Connect, make the tables or bring them to the newest version, start as `instance` (default: the host's name), and make
-        calls due again that an earlier start of it was sending. Raises LedgerRefused with one line."""
+        calls due again that an earlier start of it was sending. `disks`: what it reads. Raises LedgerRefused with one line."""
         columns = dialect.columns("".join(scripts()))
         name = instance or socket.gethostname()
-        store, started = await asyncio.to_thread(_open, server, columns, name, now)
+        store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks())
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        place = ServerPlace(server, Heartbeat(server, started))
+        place = ServerPlace(server, Heartbeat(server, started), volumes, used_clock)
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
-            return ServerWriter(store, partial(_reopen, server, columns, started), queue, used_clock, place.heartbeat)
+            return ServerWriter(store, partial(_reopen, server, columns, started, volumes), queue, used_clock, place.heartbeat)
 
-        return cls(place, ServerReader(server, columns), writer)
+        return cls(place, ServerReader(server, columns, volumes), writer)
+
+    async def disposable(
+        self, source: str, limit: int = 100, *, to_the_end: bool = False, leave: Container[str] = ()
+    ) -> Sequence[FileMark]:
+        """Another instance may have sent the calls of our files, and no commit of ours says so."""
+        now = self._clock.monotonic()
+        if to_the_end or now - self._looked_through_at >= _LOOK_THROUGH_EVERY_S:
+            self._looked_through_at = now
+            self._disposable.look_again()
+        return await super().disposable(source, limit, to_the_end=to_the_end, leave=leave)
+
+    async def set_disks(self, disks: Disks) -> None:
+        """The configuration was read again: other sources, other directories. Raises LedgerUnavailable."""
+        try:
+            await asyncio.to_thread(self._volumes.change, disks)
+        except psycopg.Error as exc:
+            raise LedgerUnavailable(outage_words(exc)) from None
 
 
-def _open(server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float) -> tuple[Store, Instance]:
+def _open(
+    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, disks: Disks
+) -> tuple[Store, Instance, FleetVolumes]:
     connection = open_checked(server, scripts())
     started = start_instance(connection, server, name, __version__, socket.gethostname())
-    db = PostgresqlDatabase(connection, server, columns, started.generation, started.renewals)
-    return _loaded(db, server, now), started
+    volumes = FleetVolumes(server, started, disks)
+    db = PostgresqlDatabase(connection, server, columns, volumes, started.generation, started.renewals)
+    return _loaded(db, server, now), started, volumes
 
 
-def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance) -> Store:
-    db = PostgresqlDatabase(connect(server), server, columns, instance.generation, instance.renewals)
+def _reopen(server: Server, columns: Mapping[str, Mapping[str, str]], instance: Instance, volumes: FleetVolumes) -> Store:
+    db = PostgresqlDatabase(connect(server), server, columns, volumes, instance.generation, instance.renewals)
     return _loaded(db, server, None)
 
 

@@ -20,9 +20,25 @@ FLEET_TABLES: Final = (
     "CREATE SEQUENCE call_row",
     "CREATE SEQUENCE recording_row",
     "CREATE SEQUENCE generation",
+    "CREATE SEQUENCE instance_number",
+    "CREATE SEQUENCE volume_number",
+    "CREATE INDEX call_owner ON call (owner) WHERE owner <> 0",
+    """CREATE TABLE volume (
+    number BIGINT PRIMARY KEY,
+    owner BIGINT NOT NULL,
+    source TEXT NOT NULL,
+    identity TEXT NOT NULL,
+    seen_at DOUBLE PRECISION NOT NULL,
+    UNIQUE (owner, source, identity))""",
+    """CREATE TABLE lease (
+    name TEXT PRIMARY KEY,
+    holder BIGINT NOT NULL,
+    until DOUBLE PRECISION NOT NULL)""",
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
 )
-"""What a fleet needs beside the tables that SQLite has, too."""
+"""What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
+told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`:
+work that one start (instance.generation) does for all, until a time by the clock of the database."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
 _PREPARING_S: Final = 3600.0

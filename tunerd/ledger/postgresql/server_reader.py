@@ -12,6 +12,7 @@ from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect
 from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.sql.store import Store
+from tunerd.ledger.sql.volumes import Volumes
 
 T = TypeVar("T")
 
@@ -20,8 +21,8 @@ _PATIENCE_S: Final = 5.0
 
 
 class ServerReader:
-    def __init__(self, server: Server, columns: Mapping[str, Mapping[str, str]]) -> None:
-        self._server, self._columns = server, columns
+    def __init__(self, server: Server, columns: Mapping[str, Mapping[str, str]], volumes: Volumes) -> None:
+        self._server, self._columns, self._volumes = server, columns, volumes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._db: PostgresqlDatabase | None = None
 
@@ -38,7 +39,8 @@ class ServerReader:
     def _answer(self, question: Callable[[Store], T]) -> T:
         try:
             if self._db is None:
-                self._db = PostgresqlDatabase(connect(self._server, _PATIENCE_S), self._server, self._columns)
+                connection = connect(self._server, _PATIENCE_S)
+                self._db = PostgresqlDatabase(connection, self._server, self._columns, self._volumes)
             self._db.begin_question()
             try:
                 return question(Store(self._db))

@@ -47,19 +47,21 @@ CREATE TABLE call (
     patch BLOB,
     audio TEXT NOT NULL,                  -- none | pending | uploading | uploaded | failed: audio that tunerd uploads
     holder INTEGER NOT NULL,
-    claims INTEGER NOT NULL
+    claims INTEGER NOT NULL,
+    volume INTEGER NOT NULL,
+    owner INTEGER NOT NULL                -- of its audio: the instance that alone can upload it; 0: any
 ) STRICT;
 
 CREATE UNIQUE INDEX call_holder ON call (call_id, agent, workspace) WHERE kind = 'call';
 CREATE INDEX call_namesake ON call (call_id) WHERE kind <> 'call' AND call_id IS NOT NULL;
-CREATE INDEX call_place ON call (source, path, "offset");
+CREATE INDEX call_place ON call (volume, source, path, "offset");
 CREATE INDEX call_due ON call (destination, due_at) WHERE state = 'due' AND audio <> 'pending';
 CREATE INDEX call_due_agent ON call (destination, agent, due_at) WHERE state = 'due' AND audio <> 'pending';
 CREATE INDEX call_due_row ON call (destination) WHERE state = 'due' AND audio <> 'pending';
 CREATE INDEX call_expiring ON call (destination, recording_expires_at)
     WHERE state = 'due' AND audio <> 'pending' AND recording_expires_at IS NOT NULL;
-CREATE INDEX call_audio_due ON call (destination, due_at) WHERE state = 'due' AND audio = 'pending';
-CREATE INDEX call_audio_due_agent ON call (destination, agent, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_due ON call (owner, destination, due_at) WHERE state = 'due' AND audio = 'pending';
+CREATE INDEX call_audio_due_agent ON call (owner, destination, agent, due_at) WHERE state = 'due' AND audio = 'pending';
 CREATE INDEX call_audio_open ON call (audio) WHERE audio = 'uploading';
 CREATE INDEX call_waiting ON call (state, due_at) WHERE state = 'waiting';
 CREATE INDEX call_waiting_row ON call (state) WHERE state = 'waiting';
@@ -113,9 +115,10 @@ CREATE TABLE origin (
     source TEXT NOT NULL,
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
-    PRIMARY KEY (row, source, path, "offset")
+    volume INTEGER NOT NULL,
+    PRIMARY KEY (row, source, path, "offset", volume)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX origin_place ON origin (source, path);
+CREATE INDEX origin_place ON origin (volume, source, path);
 
 -- The last 20 events of each call.
 CREATE TABLE event (
@@ -144,7 +147,8 @@ CREATE TABLE recording (
     admitted_at REAL NOT NULL,
     known_at REAL NOT NULL,
     taken_by INTEGER,
-    identity TEXT NOT NULL                -- of a file: device, inode, size and times, JSON; '' of anything else
+    identity TEXT NOT NULL,               -- of a file: device, inode, size and times, JSON; '' of anything else
+    owner INTEGER NOT NULL                -- the instance that alone can open it, if it is a file; 0: any
 ) STRICT;
 CREATE INDEX recording_key ON recording (source, key, started_at_ms);
 CREATE INDEX recording_match ON recording (source, "match", started_at_ms) WHERE "match" <> '';
@@ -207,9 +211,10 @@ CREATE TABLE fragment (
     digest BLOB NOT NULL,
     whole INTEGER NOT NULL,
     document BLOB,
+    volume INTEGER NOT NULL,
     PRIMARY KEY (row, seq)
 ) STRICT;
-CREATE INDEX fragment_place ON fragment (row, log, "offset");
+CREATE INDEX fragment_place ON fragment (row, volume, log, "offset");
 
 -- Where a gathered call was cut: it may lack a part. (In a table WITHOUT ROWID the columns of the key come first, in its order,
 -- because quick_check of SQLite 3.40 reports damage otherwise.)
@@ -219,17 +224,19 @@ CREATE TABLE cut (
     path TEXT NOT NULL,
     "offset" INTEGER NOT NULL,
     cause TEXT NOT NULL,                  -- unreadable | log_end
+    volume INTEGER NOT NULL,
     source TEXT NOT NULL,
-    PRIMARY KEY (row, log, path, "offset", cause)
+    PRIMARY KEY (row, log, path, "offset", cause, volume)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX cut_place ON cut (source, log, path);
+CREATE INDEX cut_place ON cut (source, volume, log, path);
 
 -- Logs whose end is not known: the gathered call that is carried at their end is cut.
 CREATE TABLE torn (
+    volume INTEGER NOT NULL,
     source TEXT NOT NULL,
     log INTEGER NOT NULL,
     lost INTEGER NOT NULL,                -- 1: it cannot be found anywhere; 0: it was truncated, or not read to its end
-    PRIMARY KEY (source, log)
+    PRIMARY KEY (volume, source, log)
 ) STRICT, WITHOUT ROWID;
 
 -- Whether the documents of a source have keys of their own, as far as they were read.
@@ -239,9 +246,10 @@ CREATE TABLE key_style (
     own INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- How far each file has been read. Inode numbers are stored as signed 64 bit. A log has one row; while it is at no known path (it
+-- How far each file has been read (`volume`: on whose disk). Inode numbers are stored as signed 64 bit. A log has one row; while it is at no known path (it
 -- was moved, and not found yet) its row is kept as vanished under its last path, beside the row of the file that is there now.
 CREATE TABLE file (
+    volume INTEGER NOT NULL,
     source TEXT NOT NULL,
     path TEXT NOT NULL,
     log INTEGER NOT NULL,                 -- number of a log within its source; 0: a whole file
@@ -261,11 +269,11 @@ CREATE TABLE file (
     vanished_at REAL,
     disposed INTEGER NOT NULL,
     kept INTEGER NOT NULL,
-    PRIMARY KEY (source, path, log)
+    PRIMARY KEY (volume, source, path, log)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX file_log ON file (source, log) WHERE log <> 0;
-CREATE INDEX file_inode ON file (source, inode, log) WHERE log <> 0;
-CREATE INDEX file_head ON file (source, substr(content, 1, 8), log) WHERE log <> 0;
+CREATE INDEX file_log ON file (volume, source, log) WHERE log <> 0;
+CREATE INDEX file_inode ON file (volume, source, inode, log) WHERE log <> 0;
+CREATE INDEX file_head ON file (volume, source, substr(content, 1, 8), log) WHERE log <> 0;
 CREATE INDEX file_vanished ON file (vanished_at) WHERE vanished_at IS NOT NULL;
 
 CREATE TABLE destination (
@@ -290,11 +298,14 @@ CREATE TABLE counts (
 -- The instances of a fleet. Empty where one process owns the ledger.
 CREATE TABLE instance (
     name TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,              -- of the name, whatever its start; owner in other tables
     generation INTEGER NOT NULL,          -- of its last start; no number is given twice, to whichever instance
     version TEXT NOT NULL,
     host TEXT NOT NULL,
     started_at REAL NOT NULL,             -- by the clock of the database, as the next
-    heartbeat_at REAL NOT NULL
+    heartbeat_at REAL NOT NULL,
+    is_over INTEGER NOT NULL,             -- 1: its last start ended in order
+    is_reading INTEGER NOT NULL           -- 1: it reads for the first time what was there when it started
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE meta (

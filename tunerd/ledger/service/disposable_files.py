@@ -28,6 +28,10 @@ class DisposableFiles:
             else:
                 self._overflowed.add(source)
 
+    def look_again(self) -> None:
+        """Something else than a commit of this process may have made files disposable: all are looked through once more."""
+        self._look_from = {source: "" if after is None else after for source, after in self._look_from.items()}
+
     def forget(self, source: str, path: str) -> None:
         self._candidates.get(source, {}).pop(path, None)
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
-from tunerd.file_pattern import FILES
 from tunerd.ledger import (
     Admission,
     Admitted,
@@ -237,10 +236,10 @@ class StoredLedger(StoredAudio):
     # FileQueries.
 
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
-        return await self._reader.ask(lambda store: store.wants.files(FILES, after, limit))
+        return await self._reader.ask(lambda store: store.wants.files(after, limit))
 
     async def is_file_wanted(self, name: str) -> bool:
-        return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
+        return await self._reader.ask(lambda store: store.wants.is_file_wanted(name))
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         def known(store: Store) -> list[str]:
@@ -251,7 +250,7 @@ class StoredLedger(StoredAudio):
     async def note_files(self, notes: Mapping[str, str]) -> None:
         def note(store: Store) -> None:
             for name, seen in notes.items():
-                store.wants.note(FILES, name, seen)
+                store.wants.note_file(name, seen)
 
         await self._do(note)
 

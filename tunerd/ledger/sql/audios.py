@@ -3,28 +3,34 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from tunerd.ledger.rows import KeptAudio
+from tunerd.ledger.rows import KeptAudio, LedgerRow
 from tunerd.ledger.sql.columns import RecordColumns
-from tunerd.ledger.sql.database import Execute
+from tunerd.ledger.sql.database import Database, Execute
 from tunerd.ledger.sql.due_calls import agents_of
 
 AUDIO: Final = RecordColumns("audio", KeptAudio, key=("row",))
+_OF_A: Final = ", ".join(f"a.{name}" for name in AUDIO.names)
 _DUE: Final = "state = 'due' AND audio = 'pending' AND destination"
 
 OF_CALL: Final = f"SELECT {AUDIO.listed} FROM audio WHERE row = ?"
 PUT: Final = AUDIO.upsert
 DELETE: Final = "DELETE FROM audio WHERE row = ?"
-DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? ORDER BY due_at, row LIMIT ?"
-DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
-AGENTS: Final = agents_of(_DUE)
-UPLOADING: Final = "SELECT row FROM call WHERE audio = 'uploading'"
+DUE: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND owner = ? ORDER BY due_at, row LIMIT ?"
+DUE_OF_AGENT: Final = f"SELECT due_at, row FROM call WHERE {_DUE} = ? AND owner = ? AND agent = ? ORDER BY due_at, row LIMIT ?"
+AGENTS: Final = agents_of(f"owner = :owner AND {_DUE}")
+_IS_OURS: Final = (
+    "(c.owner = :own OR (c.owner = 0 AND c.holder NOT IN "
+    "(SELECT generation FROM instance WHERE is_over = 0 AND heartbeat_at >= :alive_since AND generation <> :holder)))"
+)
+"""Audio of this instance; and audio that anybody can open, if the instance that sent its call is gone."""
+UPLOADING: Final = f"SELECT row FROM call c WHERE audio = 'uploading' AND {_IS_OURS}"
 """At a start: uploads that the last process did not end."""
 UNSEEN: Final = (
-    f"SELECT {', '.join(f'a.{name}' for name in AUDIO.names)} FROM audio a JOIN call c ON c.row = a.row "
-    "WHERE a.identity = '' AND a.row > ? AND c.audio = 'pending' ORDER BY a.row LIMIT ?"
+    f"SELECT {_OF_A} FROM audio a JOIN call c ON c.row = a.row "
+    "WHERE a.identity = '' AND a.row > ? AND c.audio = 'pending' AND c.owner IN (0, ?) ORDER BY a.row LIMIT ?"
 )
 """Audio that was not looked at yet."""
-LEFTOVERS: Final = f"SELECT {AUDIO.listed} FROM audio WHERE leftover = 1"
+LEFTOVERS: Final = f"SELECT {_OF_A} FROM audio a JOIN call c ON c.row = a.row WHERE leftover = 1 AND {_IS_OURS}"
 """At a start: `after_upload` is still to be carried out."""
 MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio = 'failed')"
 """Of a call: not if Tuner has it and its audio failed, as Tuner names a target only once; nor if an operator dismissed it."""
@@ -35,7 +41,7 @@ HAS_SPOOLED: Final = (
 """Whether a call has this entry of the spool, and may still need it."""
 RIVAL: Final = (
     "SELECT coalesce(c.call_id, c.path) FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.identity IN (?, '') "
-    "AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"
+    "AND c.owner = ? AND a.row <> ? AND c.audio <> 'none' AND (a.identity <> '' OR c.audio = 'pending') LIMIT 1"
 )
 """Another call that has, had or will find this very audio: what was not looked at yet is what is there now."""
 LIMIT: Final = (
@@ -47,9 +53,11 @@ SHIFT: Final = "UPDATE audio SET looked_from = looked_from + ?"
 
 
 class Audios:
-    def __init__(self, ask: Execute) -> None:
+    def __init__(self, ask: Execute, db: Database) -> None:
         """`ask` runs a statement after what the transaction has changed is written."""
-        self._ask = ask
+        self._ask, self._db = ask, db
+        self._owners = sorted({0, db.volumes.own})
+        """Whose audio this instance may upload."""
 
     def get(self, row: int) -> KeptAudio | None:
         columns = self._ask(OF_CALL, (row,)).fetchone()
@@ -63,9 +71,9 @@ class Audios:
         """Whether some call has the audio at this location in the spool, and may still need it."""
         return self._ask(HAS_SPOOLED, (location,)).fetchone() is not None
 
-    def rival(self, row: int, location: str, identity: str) -> str | None:
+    def rival(self, row: LedgerRow, location: str, identity: str) -> str | None:
         """The id of another call that names this very audio."""
-        found = self._ask(RIVAL, (location, identity, row)).fetchone()
+        found = self._ask(RIVAL, (location, identity, row.owner, row.row)).fetchone()
         return None if found is None else found[0]
 
     def delete(self, row: int) -> None:
@@ -78,20 +86,30 @@ class Audios:
         paused and may have thousands of due calls, so that the others are asked one by one."""
         limit = len(busy) + 1
         if not not_agents:
-            found = list(self._ask(DUE, (destination, limit)))
+            found = [one for owner in self._owners for one in self._ask(DUE, (destination, owner, limit))]
         else:
-            agents = [agent for (agent,) in self._ask(AGENTS, {"destination": destination}) if agent not in not_agents]
-            found = [one for agent in agents for one in self._ask(DUE_OF_AGENT, (destination, agent, limit))]
+            found = []
+            for owner in self._owners:
+                agents = [agent for (agent,) in self._ask(AGENTS, {"destination": destination, "owner": owner})]
+                for agent in [agent for agent in agents if agent not in not_agents]:
+                    found += self._ask(DUE_OF_AGENT, (destination, owner, agent, limit))
         return min(((due_at, row) for due_at, row in found if row not in busy), default=None)
 
     def unseen(self, after_row: int, limit: int) -> Sequence[KeptAudio]:
-        return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, limit))]
+        return [AUDIO.record(columns) for columns in self._ask(UNSEEN, (after_row, self._db.volumes.own, limit))]
+
+    def may_upload(self, row: LedgerRow) -> bool:
+        """Whether this instance can open the call's audio."""
+        return row.owner in self._owners
+
+    def _ours(self) -> dict[str, object]:
+        return {"own": self._db.volumes.own, "holder": self._db.holder, "alive_since": self._db.alive_since()}
 
     def uploading(self) -> Sequence[int]:
-        return [row for (row,) in self._ask(UPLOADING)]
+        return [row for (row,) in self._ask(UPLOADING, self._ours())]
 
     def leftovers(self) -> Sequence[KeptAudio]:
-        return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS)]
+        return [AUDIO.record(columns) for columns in self._ask(LEFTOVERS, self._ours())]
 
     def shift(self, seconds: float) -> None:
         """Targets expire by the clock of the storage, so their times stay."""

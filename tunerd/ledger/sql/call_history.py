@@ -2,13 +2,14 @@
 
 from typing import Final
 
+from tunerd.call import Origin
 from tunerd.ledger import StoredEvent
 from tunerd.ledger.rows import EVENTS_KEPT, LedgerRow
 from tunerd.ledger.sql.columns import from_text, to_text
 from tunerd.ledger.sql.database import Execute
 
-ADD_ORIGIN: Final = 'INSERT INTO origin (row, source, path, "offset") VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'
-ORIGINS: Final = 'SELECT source, path, "offset" FROM origin WHERE row = ? LIMIT ?'
+ADD_ORIGIN: Final = 'INSERT INTO origin (row, source, path, "offset", volume) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING'
+ORIGINS: Final = 'SELECT volume, source, path, "offset" FROM origin WHERE row = ? LIMIT ?'
 DELETE_ORIGINS: Final = "DELETE FROM origin WHERE row = ?"
 ADD_EVENT: Final = "INSERT INTO event (row, seq, at, what, status, detail) VALUES (?, ?, ?, ?, ?, ?)"
 EVENTS: Final = "SELECT at, what, status, detail FROM event WHERE row = ? ORDER BY seq"
@@ -23,15 +24,21 @@ class CallHistory:
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
 
-    def add_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
-        self._execute(ADD_ORIGIN, (row.row, source, to_text(path), offset))
+    def add_origin(self, row: LedgerRow, volume: int, source: str, path: str, offset: int) -> None:
+        self._execute(ADD_ORIGIN, (row.row, source, to_text(path), offset, volume))
 
-    def origins(self, row: LedgerRow, limit: int = _NO_LIMIT) -> set[tuple[str, str, int]]:
-        """Every (source, path, offset) at which the call's document was read."""
+    def origins(self, row: LedgerRow, limit: int = _NO_LIMIT) -> set[tuple[int, str, str, int]]:
+        """Every (volume, source, path, offset) at which the call's document was read."""
+        first = (row.volume, row.source, row.path, row.offset)
         if not row.copies:
-            return {(row.source, row.path, row.offset)}
+            return {first}
         further = self._execute(ORIGINS, (row.row, limit))
-        return {(row.source, row.path, row.offset), *((source, from_text(path), at) for source, path, at in further)}
+        return {first, *((volume, source, from_text(path), at) for volume, source, path, at in further)}
+
+    def volumes_of(self, row: LedgerRow, origin: Origin) -> list[int]:
+        """On which volumes a file is that the row was read from."""
+        places = self.origins(row)
+        return sorted({volume for volume, source, path, _ in places if (source, path) == (origin.source, origin.path)})
 
     def add(self, row: LedgerRow, at: float, what: str, status: int | None = None, detail: str = "") -> None:
         """Note one event of the call; the last EVENTS_KEPT are kept."""

@@ -26,8 +26,10 @@ OTHERS_NAMED: Final = f"{_CALL} WHERE call_id = ? AND kind <> 'call'"
 """Rows with the id that are no calls, or no longer."""
 REFUSED_AS: Final = f"{_CALL} WHERE call_id = ? AND kind <> 'call' AND kind = 'refused' AND source = ?"
 """Refused documents of which the mapping knew the call id."""
-AT_ORIGIN: Final = f'{_CALL} WHERE source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
-REFUSED_UNNAMED: Final = f"{_CALL} WHERE source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
+AT_ORIGIN: Final = f'{_CALL} WHERE volume = ? AND source = ? AND path = ? AND "offset" = ? AND kind = ? ORDER BY row'
+REFUSED_UNNAMED: Final = (
+    f"{_CALL} WHERE volume = ? AND source = ? AND path = ? AND kind = 'refused' AND call_id IS NULL ORDER BY row"
+)
 """Refused documents of a file of which nothing is known but their place."""
 UNDECIDED: Final = f"{_CALL} WHERE state = 'waiting' AND due_at <= ? ORDER BY due_at, row LIMIT ?"
 """Waiting calls whose time has come, earliest first."""
@@ -135,14 +137,18 @@ class Calls:
         self._of_place = {place: [] for place in places}
         for source in {source for source, _, _ in places}:
             for some in _parts(list({to_text(path) for of, path, _ in places if of == source})):
-                there = f"source = ? AND path IN ({', '.join('?' * len(some))}) AND kind IN ('refused', 'ignored')"
-                self._asked.append(self._ask(f"{_CALL} WHERE {there}{self._db.row_lock}", (source, *some)))
+                there = f"volume = ? AND source = ? AND path IN ({', '.join('?' * len(some))}) AND kind IN ('refused', 'ignored')"
+                self._asked.append(
+                    self._ask(f"{_CALL} WHERE {there}{self._db.row_lock}", (self._db.volumes.of(source), source, *some))
+                )
 
     def _read_expected(self) -> None:
         asked, self._asked = self._asked, []
         for row in (_row_of(columns) for found in asked for columns in found):
             of_id, of_place = self._of_id.get(row.call_id or ""), self._of_place.get((row.source, row.path, row.offset))
-            for known in (of_id, of_place if row.kind in (RowKind.REFUSED, RowKind.IGNORED) else None):
+            is_there = of_place is not None and row.kind in (RowKind.REFUSED, RowKind.IGNORED)
+            is_there = is_there and row.volume == self._db.volumes.of(row.source)
+            for known in (of_id, of_place if is_there else None):
                 if known is not None and all(row.row != other.row for other in known):
                     known.append(row)
 
@@ -175,15 +181,15 @@ class Calls:
         return sorted(found, key=lambda row: row.row)
 
     def at_origin(self, source: str, path: str, offset: int, kind: RowKind) -> Sequence[LedgerRow]:
-        """Rows of a kind whose document is at this place, in row order."""
+        """Rows of a kind whose document is at this place of our own volume, in row order."""
         self._read_expected()
         known = self._of_place.get((source, path, offset))
         if known is not None and kind in (RowKind.REFUSED, RowKind.IGNORED):
             return sorted((row for row in known if row.kind is kind), key=lambda row: row.row)
-        return self._rows(AT_ORIGIN, (source, to_text(path), offset, str(kind)))
+        return self._rows(AT_ORIGIN, (self._db.volumes.of(source), source, to_text(path), offset, str(kind)))
 
     def refused_unnamed(self, source: str, path: str) -> Sequence[LedgerRow]:
-        return self._rows(REFUSED_UNNAMED, (source, to_text(path)))
+        return self._rows(REFUSED_UNNAMED, (self._db.volumes.of(source), source, to_text(path)))
 
     def refused_as(self, source: str, call_id: str) -> Sequence[LedgerRow]:
         self._read_expected()

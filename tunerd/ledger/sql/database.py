@@ -7,6 +7,8 @@ parameters are `?` in order or `:name`, and a statement uses neither sign for an
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from tunerd.ledger.sql.volumes import Volumes
+
 
 class RunAgain(Exception):
     """Another process was in the way, or may be: the transaction has to be undone, and run again from its beginning."""
@@ -37,6 +39,13 @@ class Database(Protocol):
     def holder(self) -> int:
         """The number of this start of this instance (LedgerRow.holder). 0: no other process changes the tables, so that what is
         kept in memory beside them stays right."""
+        ...
+
+    @property
+    def volumes(self) -> Volumes: ...
+
+    def alive_since(self) -> float:
+        """An instance whose last heartbeat is older is dead (table instance)."""
         ...
 
     @property

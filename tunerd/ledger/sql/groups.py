@@ -14,7 +14,7 @@ from tunerd.ledger.sql.database import Database
 
 GROUP: Final = RecordColumns("gathering", KeptGroup, key=("row",), text=("key",))
 _GROUP: Final = f"SELECT {GROUP.listed} FROM gathering"
-_AT: Final = 'row = ? AND log = ? AND "offset" = ? AND (log > 0 OR path = ?)'
+_AT: Final = 'row = ? AND volume = ? AND log = ? AND "offset" = ? AND (log > 0 OR path = ?)'
 """A place: of a log by its number, of a whole file by its path."""
 _FRAGMENT: Final = 'path, log, "offset", length, mtime_ns, settled_at, part, newest'
 _EMPTY: Final = "row = :row AND whole = 0 AND document IS NULL"
@@ -33,25 +33,27 @@ DELETE: Final = "DELETE FROM gathering WHERE row = ?"
 SHIFT: Final = "UPDATE gathering SET look_at = look_at + :seconds, last_at = last_at + :seconds"
 
 ADD_FRAGMENT: Final = (
-    f"INSERT INTO fragment (row, seq, {_FRAGMENT}, digest, whole, document) "
-    "VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM fragment WHERE row = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO fragment (row, seq, {_FRAGMENT}, digest, whole, document, volume) "
+    "VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM fragment WHERE row = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 FRAGMENTS: Final = f"SELECT {_FRAGMENT}, document FROM fragment WHERE row = ? AND document IS NOT NULL ORDER BY seq"
 BYTES_AT: Final = f"SELECT coalesce(sum(length(document)), 0) FROM fragment WHERE {_AT}"
 DELETE_AT: Final = f"DELETE FROM fragment WHERE {_AT}"
 DIGESTS_AT: Final = f"SELECT digest FROM fragment WHERE {_AT}"
 IN_LOST_LOG: Final = (
-    'SELECT 1 FROM fragment WHERE row = ? AND "offset" = ? AND digest = ? AND log > 0 AND log <> ? '
-    "AND NOT EXISTS (SELECT 1 FROM file WHERE file.source = ? AND file.log = fragment.log AND file.log <> 0) LIMIT 1"
+    'SELECT 1 FROM fragment WHERE row = ? AND volume = ? AND "offset" = ? AND digest = ? AND log > 0 AND log <> ? '
+    "AND NOT EXISTS (SELECT 1 FROM file WHERE file.volume = fragment.volume AND file.source = ? "
+    "AND file.log = fragment.log AND file.log <> 0) LIMIT 1"
 )
 LAST_IN_LOG: Final = (
-    'SELECT max("offset") FROM fragment WHERE row = ? AND log = ? AND (log > 0 OR path = ?) AND whole = 0 AND document IS NULL'
+    'SELECT max("offset") FROM fragment WHERE row = ? AND volume = ? AND log = ? AND (log > 0 OR path = ?) '
+    "AND whole = 0 AND document IS NULL"
 )
 EMPTY_FRAGMENTS: Final = "UPDATE fragment SET document = NULL WHERE row = ? AND document IS NOT NULL"
 DELETE_EMPTY: Final = "DELETE FROM fragment WHERE row = ? AND document IS NULL"
 COMPACT: Final = (
-    f'DELETE FROM fragment WHERE {_EMPTY} AND (log, {_FILE}, "offset") NOT IN '
-    f'(SELECT log, {_FILE}, max("offset") FROM fragment WHERE {_EMPTY} GROUP BY 1, 2)'
+    f'DELETE FROM fragment WHERE {_EMPTY} AND (volume, log, {_FILE}, "offset") NOT IN '
+    f'(SELECT volume, log, {_FILE}, max("offset") FROM fragment WHERE {_EMPTY} GROUP BY 1, 2, 3)'
 )
 DELETE_FRAGMENTS: Final = "DELETE FROM fragment WHERE row = ?"
 
@@ -59,7 +61,7 @@ DELETE_FRAGMENTS: Final = "DELETE FROM fragment WHERE row = ?"
 class Groups:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._execute = db.execute
+        self._execute, self._volumes = db.execute, db.volumes
 
     def get(self, source: str, key: str) -> KeptGroup | None:
         self._db.hold(("group", source, key))
@@ -106,7 +108,7 @@ class Groups:
             ADD_FRAGMENT,
             (
                 *(row, row, to_text(o.path), o.log, o.offset, o.length, o.mtime_ns, f.settled_at, f.part, f.newest),
-                *(digest, int(whole), f.document if with_document else None),
+                *(digest, int(whole), f.document if with_document else None, self._volumes.of(o.source)),
             ),
         )
 
@@ -119,23 +121,23 @@ class Groups:
 
     def delete_fragments_at(self, row: int, origin: Origin) -> int:
         """Returns how many bytes of documents are gone."""
-        gone: int = self._execute(BYTES_AT, _place(row, origin)).fetchone()[0]
-        self._execute(DELETE_AT, _place(row, origin))
+        gone: int = self._execute(BYTES_AT, self._place(row, origin)).fetchone()[0]
+        self._execute(DELETE_AT, self._place(row, origin))
         return gone
 
     def digests(self, row: int, origin: Origin) -> Sequence[bytes]:
         """Of the fragments at a place, whether their documents are still there or not."""
-        return [digest for (digest,) in self._execute(DIGESTS_AT, _place(row, origin))]
+        return [digest for (digest,) in self._execute(DIGESTS_AT, self._place(row, origin))]
 
     def was_in_lost_log(self, row: int, origin: Origin, digest: bytes) -> bool:
         """Whether it was read at this offset of a log of which no mark is left (the ledger was damaged): this is that log, under
         another number."""
-        values = (row, origin.offset, digest, origin.log, origin.source)
+        values = (row, self._volumes.of(origin.source), origin.offset, digest, origin.log, origin.source)
         return self._execute(IN_LOST_LOG, values).fetchone() is not None
 
     def last_log_offset(self, row: int, origin: Origin) -> int | None:
         """The last place of a log whose document is no longer there."""
-        return self._execute(LAST_IN_LOG, (row, origin.log, to_text(origin.path))).fetchone()[0]  # type: ignore[no-any-return]
+        return self._execute(LAST_IN_LOG, (row, self._volumes.of(origin.source), origin.log, to_text(origin.path))).fetchone()[0]  # type: ignore[no-any-return]
 
     def empty_fragments(self, row: int) -> None:
         """Remove their documents, keep their places."""
@@ -149,9 +151,8 @@ class Groups:
         """The call is sent: of each log only the last place whose document is gone is kept."""
         self._execute(COMPACT, {"row": row})
 
-
-def _place(row: int, origin: Origin) -> tuple[object, ...]:
-    return (row, origin.log, origin.offset, to_text(origin.path))
+    def _place(self, row: int, origin: Origin) -> tuple[object, ...]:
+        return (row, self._volumes.of(origin.source), origin.log, origin.offset, to_text(origin.path))
 
 
 def _fragment_of(columns: Sequence[Any], group: KeptGroup) -> Fragment:

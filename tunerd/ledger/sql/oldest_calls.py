@@ -6,6 +6,7 @@ from typing import Final
 from tunerd.call import State
 from tunerd.ledger.sql.calls import FIRST_GATHERING, FIRST_WAITING
 from tunerd.ledger.sql.database import Cursor, Execute
+from tunerd.ledger.sql.volumes import Volumes
 
 
 def _of_destinations(due: str, order: str) -> str:
@@ -21,17 +22,19 @@ def _of_destinations(due: str, order: str) -> str:
 
 
 DUE: Final = _of_destinations("state = 'due' AND audio <> 'pending' AND destination", "row")
-DUE_WITH_AUDIO: Final = _of_destinations("state = 'due' AND audio = 'pending' AND destination", "due_at, row")
-"""The call that is due first is nearly always the one that was admitted first."""
+DUE_WITH_AUDIO: Final = _of_destinations("state = 'due' AND audio = 'pending' AND owner = :owner AND destination", "due_at, row")
+"""Of audio that one instance can open. The call that is due first is nearly always the one that was admitted first."""
 
 
 class OldestCalls:
-    def __init__(self, ask: Execute) -> None:
+    def __init__(self, ask: Execute, volumes: Volumes) -> None:
         self._ask = ask
+        self._owners = sorted({0, volumes.own})
 
     def ask(self) -> Sequence[Cursor]:
         """What `read` takes; it is read last, so that other questions go out with it."""
-        return [self._ask(sql) for sql in (FIRST_WAITING, FIRST_GATHERING, DUE, DUE_WITH_AUDIO)]
+        asked = [self._ask(sql) for sql in (FIRST_WAITING, FIRST_GATHERING, DUE)]
+        return [*asked, *[self._ask(DUE_WITH_AUDIO, {"owner": owner}) for owner in self._owners]]
 
 
 def read(asked: Sequence[Cursor]) -> tuple[dict[State, float], dict[str, float]]:

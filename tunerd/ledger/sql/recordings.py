@@ -1,9 +1,11 @@
 """Table recording: what manifests described, and which call took it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from tunerd.file_pattern import FILES, is_files_source
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.audios import MAY_UPLOAD
@@ -18,7 +20,7 @@ MANY: Final = 64
 RECORDING: Final = RecordColumns("recording", KeptRecording, key=("row",))
 _RECORDING: Final = f"SELECT {RECORDING.listed} FROM recording"
 _FREE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, owner FROM recording "
     "WHERE taken_by IS NULL AND source = ? AND key = ? AND started_at_ms"
 )
 _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHERE'
@@ -31,7 +33,7 @@ FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMI
 FREE_WITH_START: Final = f"{_FREE} IS NOT NULL ORDER BY started_at_ms, row LIMIT {MANY + 1}"
 """Those of which a call chooses one (Choice.FIRST, ...); with `within: any` all of its key."""
 _ALIKE: Final = (
-    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, taken_by FROM recording "
+    "SELECT row, location, started_at_ms, expires_at, duration_s, known_at, path, identity, owner, taken_by FROM recording "
     'WHERE "match" <> \'\' AND source = ? AND "match" = ? AND started_at_ms'
 )
 ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
@@ -189,7 +191,10 @@ class Recordings:
 
     def unmatched(self) -> dict[str, int]:
         """Source -> recordings that no call has taken."""
-        return dict(self._execute(UNMATCHED, ()).fetchall())
+        found: Counter[str] = Counter()
+        for source, count in self._execute(UNMATCHED, ()):
+            found[FILES if is_files_source(source) else source] += count
+        return dict(found)
 
     def delete_old(self, before: float, limit: int) -> int:
         return len(self._execute(DELETE_OLD, (before, limit)).fetchall())
@@ -202,7 +207,7 @@ class Recordings:
 
 
 def _free(columns: Sequence[Any]) -> Free:
-    row, location, at, expires, duration_s, known, path, identity = columns
+    row, location, at, expires, duration_s, known, path, identity, owner = columns
     return Free(
         row=row,
         location=location,
@@ -212,4 +217,5 @@ def _free(columns: Sequence[Any]) -> Free:
         known_at=known,
         path=from_text(path),
         identity=identity,
+        owner=owner,
     )

@@ -65,12 +65,12 @@ class Store:
         self.recordings = Recordings(db, self.touched)
         self.wants = Wants(db, self.touched)
         self.destinations = DestinationTable(db)
-        self.files = Files(db.execute)
+        self.files = Files(db.execute, db.volumes)
         self.groups = Groups(db)
-        self.cuts = Cuts(db.execute)
+        self.cuts = Cuts(db.execute, db.volumes)
         self.counts = FleetCounts(db)
-        self.audios = Audios(self.ask)
-        self.oldest = OldestCalls(self.ask)
+        self.audios = Audios(self.ask, db)
+        self.oldest = OldestCalls(self.ask, db.volumes)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -180,21 +180,22 @@ class Store:
 
     # Places.
 
-    def note_origin(self, row: LedgerRow, source: str, path: str, offset: int) -> None:
+    def note_origin(self, row: LedgerRow, volume: int, source: str, path: str, offset: int) -> None:
         """Another place at which the call's document was read; the place in the row itself needs no note."""
-        if (source, path, offset) != (row.source, row.path, row.offset):
-            self.history.add_origin(row, source, path, offset)
+        if (volume, source, path, offset) != (row.volume, row.source, row.path, row.offset):
+            self.history.add_origin(row, volume, source, path, offset)
             if not row.copies:
                 self.change(row, copies=True)
 
     def may_be_disposable(self, row: LedgerRow) -> None:
-        """The row no longer keeps the files that it was read from."""
-        self.disposable |= {(source, path) for source, path, _ in self.history.origins(row)}
+        """The row no longer keeps the files that it was read from. Those of another instance that instance finds."""
+        places = self.history.origins(row)
+        self.disposable |= {(source, path) for volume, source, path, _ in places if volume == self.db.volumes.of(source)}
 
     def keep_files(self, row: LedgerRow) -> None:
         """The files that the row was read from are never disposable again: it is removed without having been sent."""
-        for source, path, _ in self.history.origins(row):
-            self.files.keep(source, path)
+        for volume, source, path, _ in self.history.origins(row):
+            self.files.keep(volume, source, path)
 
     # The ledger as a whole.
 

@@ -3,9 +3,11 @@ nearer to a call that was sent than to any other is given to nobody.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tunerd.file_pattern import FILES, files_source, is_files_source
 from tunerd.ledger import FarRule, WantedFile
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
@@ -70,6 +72,7 @@ class Wants:
         self._touched = touched
         self._new: list[Want] = []
         self.far = FarRule()
+        self._files = sorted({files_source(0), files_source(db.volumes.own)})
 
     def write(self) -> None:
         if self._new:
@@ -157,18 +160,21 @@ class Wants:
 
     # Files: intake looks for them, and says here what it sees.
 
-    def files(self, source: str, after: str, limit: int) -> Sequence[WantedFile]:
-        """What open wants look for, by name."""
-        return [
-            WantedFile(name=key, note=note, times=None if is_own else (first / 1000, last / 1000))
+    def files(self, after: str, limit: int) -> Sequence[WantedFile]:
+        """What open wants look for on this instance's disks and on shared ones, by name."""
+        found = {
+            key: WantedFile(name=key, note=note, times=None if is_own else (first / 1000, last / 1000))
+            for source in self._files
             for key, note, first, last, is_own in self._execute(WANTED_FILES, (source, after, limit))
-        ]
+        }
+        return [found[key] for key in sorted(found)[:limit]]
 
-    def is_open(self, source: str, key: str) -> bool:
-        return self._execute(IS_OPEN, (source, key)).fetchone() is not None
+    def is_file_wanted(self, key: str) -> bool:
+        return any(self._execute(IS_OPEN, (source, key)).fetchone() is not None for source in self._files)
 
-    def note(self, source: str, key: str, note: str) -> None:
-        self._execute(NOTE, (note, source, key, note))
+    def note_file(self, key: str, note: str) -> None:
+        for source in self._files:
+            self._execute(NOTE, (note, source, key, note))
 
     # Time.
 
@@ -187,7 +193,10 @@ class Wants:
 
     def looked_for(self) -> Sequence[tuple[str, int]]:
         """Manifest sources, and how many waiting calls look for recordings of each."""
-        return self._execute(LOOKED_FOR).fetchall()
+        found: Counter[str] = Counter()
+        for source, count in self._execute(LOOKED_FOR):
+            found[FILES if is_files_source(source) else source] += count
+        return list(found.items())
 
     def shift(self, seconds: float) -> None:
         self._execute(SHIFT, {"seconds": seconds})

@@ -215,7 +215,7 @@ def _calls(store: Store, sql: str) -> list[LedgerRow]:
 
 
 def _lose(store: Store, row: LedgerRow, now: float) -> None:
-    for source, path, _ in store.history.origins(row):
+    for _, source, path, _ in store.history.origins(row):
         store.files.delete(source, path)
     store.groups.delete_empty(row.row)
     store.thaw(row)
