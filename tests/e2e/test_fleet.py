@@ -227,7 +227,7 @@ async def test_the_calls_of_a_lost_host_are_sent(tmp_path: Path, url: str) -> No
             await until(are_read)
             await a.kill()
             await asyncio.to_thread(shutil.rmtree, one.parent)
-            await down.plan({})
+            await down.plan({"require_key": None})
             assert (await command(other, "resume"))[0] == 0
             await down.has(*ids)
             assert await down.accepted() == dict.fromkeys(ids, 1)
