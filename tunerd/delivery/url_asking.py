@@ -79,10 +79,8 @@ class UrlAsker:
                 known = await self._addresses_of(host, port)
                 addresses = [one for one in known if self._allowed.get(source, AllowedHosts()).permit(host, one)]
                 if not addresses:
-                    private = known[0] if known else "no address"
-                    return UrlFinding(
-                        UrlAnswer.REFUSED, f"{host} is {private}, which is not public: name it under `verify.allow`"
-                    )
+                    what = f"{host} is {known[0] if known else 'no address'}, which is not public"
+                    return UrlFinding(UrlAnswer.REFUSED, f"{what}: if it may be asked, name it under `verify.allow`")
                 return await _ask(target, _FixedAddresses(addresses))
         except TimeoutError:
             return UrlFinding(UrlAnswer.UNREACHABLE, f"{host} did not answer within {self._timeout_s:g} s")
