@@ -170,7 +170,7 @@ class AudioPath(Protocol):
         ...
 
     def leftover_done(self, row: int) -> Awaitable[None]:
-        """`after_upload` was carried out, or cannot be."""
+        """`after_upload` was carried out, or never can be."""
         ...
 
     async def audio_limit(self, destination: str) -> int | None:
