@@ -216,10 +216,6 @@ class FileQueries(Protocol):
         it failed without its recording."""
         ...
 
-    async def is_file_wanted(self, name: str) -> bool:
-        """Whether a call looks for exactly this name."""
-        ...
-
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         """Those of these locations in the spool at which audio of a recording or a call is that may still be uploaded."""
         ...
