@@ -34,7 +34,7 @@ class FileRule:
     wait_s: Annotated[
         Seconds,
         Setting(
-            "How long the call may wait for its file. A name with `*` or the like, or with `within`, is only taken after this time, "
+            "How long the call may wait for its file. A file whose name has `*` or needs `within` is only taken after it, "
             "because another file or call may still come."
         ),
     ] = 30 * 60.0
