@@ -124,7 +124,8 @@ class AudioPath(Protocol):
         self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
     ) -> tuple[PendingAudio | None, float | None]:
         """The call of the destination that is due first and whose audio is pending; none of the rows in `busy`, no call of
-        `not_agents`. The row `first` goes before all others if it is such a call and due. Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
+        `not_agents`. The row `first` goes before all others if it is such a call and due.
+        Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
         ...
 
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
