@@ -57,10 +57,13 @@ class Plot:
     stories: list[list[Step]] = field(default_factory=list)
     ends: dict[str, frozenset[str]] = field(default_factory=dict)
     told: list[Call | Recording] = field(default_factory=list)
+    moves: set[str] = field(default_factory=set)
+    """Calls whose file is moved after its upload."""
 
     def call(self, name: str, strategy: Strategy, *ends: str, ended_s: float = -ENDED_AGO_S, **plan: object) -> Step:
         """Its document comes."""
         self.ends[name] = frozenset(ends)
+        self.moves |= {name} if "after_upload" in plan else set()
         ended_at_ms = round((self.world.clock.time + ended_s) * 1000)
         made = make_call(
             name,
@@ -267,6 +270,9 @@ async def _judge_end(world: World, plot: Plot) -> None:
     assert gauges[AudioState.PENDING] == gauges[AudioState.UPLOADING] == 0
     on_disk = sorted(path.read_bytes() for path in world.rec.rglob("*") if path.is_file())
     assert on_disk == sorted([*world.there.values(), *world.moved])
+    moved = sorted(path.read_bytes() for path in (world.rec / "done").glob("*"))
+    gone = {"first"} if audio_of("first") not in on_disk else set()  # it was overwritten before it was moved
+    assert moved == sorted(audio_of(name) for name in (uploaded & plot.moves) - gone)
     assert world.process.spool.locations() == []
 
 
