@@ -16,12 +16,11 @@ def main() -> None:
 
         if (code := quick_main(sys.argv[2:], os.environ)) is not None:
             sys.exit(code)
+    gc.set_threshold(WITHOUT_COLLECTING, 5, 5)
+    from tunerd.cli import main as commands
     from tunerd.ops.core_files import leave_memory_out_of_cores
 
     leave_memory_out_of_cores()
-    gc.set_threshold(WITHOUT_COLLECTING, 5, 5)
-    from tunerd.cli import main as commands
-
     commands()
 
 

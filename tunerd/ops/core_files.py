@@ -1,5 +1,5 @@
-"""Keeps this process's memory, with keys and transcripts in it, out of core files. Only what a start does; docs/personal-data.md says
-how an operator gets one all the same.
+"""Keeps this process's memory, with keys and transcripts in it, out of core files. How an operator gets one all the same is in
+docs/personal-data.md.
 """
 
 import resource
