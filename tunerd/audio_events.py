@@ -42,3 +42,19 @@ class AudioNotDisposed:
 
     source: str
     why: str
+
+
+@record
+class UrlChecked:
+    """The host of a recording was asked for it (`verify: get`)."""
+
+    source: str
+    call_id: str
+    path: str
+    """Of the document of its call."""
+    url: str
+    """Without its query."""
+    found: str
+    """there, absent, unreachable or refused."""
+    detail: str
+    is_first: bool

@@ -12,8 +12,9 @@ from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.key import Key
 from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload_target import PresignedPost
+from tunerd.delivery.url_verifier import AskUrl
 from tunerd.events import Emit
-from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, WritePath
+from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, UrlCheckPath, WritePath
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
@@ -60,7 +61,7 @@ class CheckedLedger(Protocol):
         ...
 
 
-class DeliveryLedger(WritePath, AudioPath, Maintenance, CheckedLedger, Protocol):
+class DeliveryLedger(WritePath, AudioPath, UrlCheckPath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
     def gauges(self) -> Gauges: ...
@@ -86,3 +87,5 @@ class Ports:
     """Numbers in [0, 1), as random.random."""
     audio: AudioTools | None = None
     """What uploads of audio need; None: no call's audio is uploaded."""
+    ask_url: AskUrl | None = None
+    """Asks the host of a recording for it (`verify: get`); None: nobody is asked."""

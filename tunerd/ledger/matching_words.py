@@ -13,7 +13,8 @@ from tunerd.call import Choice, Hold, ManifestStrategy, OnMissing, State, Strate
 from tunerd.file_pattern import FILES
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
-from tunerd.ledger.rows import Body, LedgerRow, Want
+from tunerd.ledger.rows import Body, KeptUrlCheck, LedgerRow, Want
+from tunerd.location import without_secrets
 
 BY_HAND: Final = "a person decides with: tunerd retry CALL_ID --recording LOCATION"
 _NAMED: Final = 4
@@ -21,9 +22,14 @@ _NAMED: Final = 4
 
 
 def waits_for(
-    row: LedgerRow, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
+    row: LedgerRow,
+    body: Body | None,
+    wants: Sequence[Want],
+    offers: Mapping[int, Candidate | Tie] = MappingProxyType({}),
+    checks: Sequence[KeptUrlCheck] = (),
 ) -> Sequence[str]:
-    """What a call that is not sent looks for: one line a strategy, and one more if only `on_missing: hold` keeps it waiting."""
+    """What a call that is not sent looks for: one line a strategy, one for each URL that is asked for, and one more if only
+    `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.absence for want in wants}
@@ -35,7 +41,10 @@ def waits_for(
             lines.append(looks_for_file(files[position], until, offered))
         else:
             lines.append(looks_for(strategy, answers.get(position), until, offered, row.started_at_ms or 0))
-    if row.state is State.WAITING and row.due_at is not None and not offers:
+    lines += [asks_for(check) for check in checks]
+    verify_s = body.verify_s or 0.0
+    is_asking = any(one.since + verify_s >= (row.due_at or 0.0) for one in checks)
+    if row.state is State.WAITING and row.due_at is not None and not offers and not is_asking:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []
     return lines
@@ -63,6 +72,14 @@ def looks_for(
     if answer is not None:
         return f"{head}: {'expired' if answer.expired else 'absent'}"
     return f"{head}: no answer yet, waits until {_instant(until)}"
+
+
+def asks_for(check: KeptUrlCheck) -> str:
+    """One line for a URL that is only sent once its host gives a byte of it."""
+    head = f"verify {without_secrets(check.location)}"
+    if check.due_at is None:
+        return f"{head}: it is there"
+    return f"{head}: {check.detail or 'not asked for yet'}; asked for again at {_instant(check.due_at)}"
 
 
 def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) -> str:

@@ -1,9 +1,9 @@
 """What every ledger promises, in one long file because the contract is read as a whole.
 
-Nine protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), AudioPath (delivery),
-GatherPath, FileQueries and Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers
-and retention), Stranding. Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every
-implementation.
+Ten protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), AudioPath and UrlCheckPath
+(delivery; the latter is in url_checking.py), GatherPath, FileQueries and Positions (intake), Inspection (commands, metrics,
+status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing in here knows SQL. The contract suite
+(tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
 from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
+from tunerd.ledger.url_checking import UrlCheckPath
 from tunerd.record import record
 
 
@@ -404,7 +405,6 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(
-    WritePath, AudioPath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol
-):
+class Ledger(WritePath, AudioPath, UrlCheckPath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance,
+             Stranding, Protocol):  # fmt: skip
     """Everything; only app.py and the commands hold it whole."""

@@ -139,6 +139,7 @@ class Body:
     strategies: tuple[Strategy, ...] = ()
     on_missing: OnMissing = Fail()
     audio: AudioPlan | None = None
+    verify_s: float | None = None
     checked_for: Form | None = None
 
     @property
@@ -272,3 +273,19 @@ class KeptAudio:
     """It is uploaded, and `after_upload` is still to be carried out."""
     by_hand: bool = False
     """A person said that it belongs to the call: then it may be audio that another call names, too."""
+
+
+@record
+class KeptUrlCheck:
+    """A URL that is only sent once its host has given a byte of it (`verify: get`)."""
+
+    call: int
+    location: str
+    since: float
+    """Since when it is asked for."""
+    due_at: float | None
+    """When to ask next; None: it is there."""
+    answered: bool = False
+    """It was asked for, or its host is known not to answer."""
+    detail: str = ""
+    """Why it is not there yet."""

@@ -22,6 +22,10 @@ class Tally:
         self.unmapped_bytes = 0
         """Of failed documents that no rule could map, and that nobody has dismissed."""
         self.left_out_bytes = 0
+        self.url_checks = 0
+        """Rows of table url_check: while there are none, nobody looks for any."""
+        self.unasked_urls = 0
+        """Of these: not asked for yet."""
 
     def copy(self) -> "Tally":
         other = copy(self)
@@ -68,4 +72,6 @@ class Tally:
             waiting_bytes=self.waiting_bytes,
             gathering_bytes=self.gathering_bytes,
             unmapped_bytes=self.unmapped_bytes,
+            url_checks=self.url_checks,
+            unasked_urls=self.unasked_urls,
         )

@@ -7,7 +7,7 @@ from tunerd.call import Choice, ManifestStrategy, Refusal, State, Strategy
 from tunerd.file_pattern import FILES
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.locate_audio import located
-from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
+from tunerd.ledger.decision import Absence, CheckedUrls, Decision, Exhausted, Use, WaitUntil, decide, wants_of
 from tunerd.ledger.matching import (
     Candidate,
     Free,
@@ -66,7 +66,8 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
     known = store.bodies.matching(row.row)
     if known is None:
         return None
-    strategies, on_missing = known
+    strategies, on_missing, verify_s = known
+    checks = None if verify_s is None else _checks(store, row, verify_s)
     wants = store.wants.of(row.row) if row.seeks else ()
     offers = look(store, row, strategies, wants, now)
     for want in wants:
@@ -80,8 +81,23 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
         answers={want.position: want.absence for want in wants if want.absence is not None},
         waits_from=row.waits_from,
         now=now,
+        checks=checks,
     )
-    return _carry_out(store, row, decision, now, move)
+    absent = "" if checks is None else _keep_checks(store, row, decision, now)
+    return _carry_out(store, row, decision, now, move, absent)
+
+
+def _checks(store: Store, row: LedgerRow, verify_s: float) -> CheckedUrls:
+    known = store.checks.of(row.row)
+    since = {location: one.since for location, one in known.items()}
+    return CheckedUrls(wait_s=verify_s, since=since, there=[one.location for one in known.values() if one.due_at is None])
+
+
+def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> str:
+    """While the call waits, its URLs are asked for. Gives why one of them is not there, if any is not."""
+    known = store.checks.of(row.row).values()
+    store.checks.keep(row.row, decision.urls if isinstance(decision, WaitUntil) else (), now)
+    return next((one.detail for one in known if one.due_at is not None and one.detail), "")
 
 
 def look(
@@ -170,7 +186,10 @@ def is_revivable(row: LedgerRow) -> bool:
     return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
-def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(
+    store: Store, row: LedgerRow, decision: Decision, now: float, move: Move, absent: str
+) -> Matched | FailedCall | None:
+    """`absent`: why a URL of the call was not there."""
     for closing in decision.closes:
         store.recordings.take(closing.recording, row.row)
         store.wants.answer(row.row, closing.position, Absence(at=now, expired=closing.expired))
@@ -209,6 +228,8 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
             if row.state is State.FAILED and move is Move.DECIDE:
                 return None
             what = _WORDS[decision.reason]
+            if absent and decision.reason is FailReason.RECORDING_MISSING:
+                what = f"its URL gave no recording in time ({absent}); `tunerd retry` asks again"
             if decision.tie is not None:
                 what = f"{tie_words(decision.tie)}; {what}"
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)
