@@ -6,6 +6,7 @@ becomes part of a name, so that nothing in it stands for other characters.
 
 import fnmatch
 import re
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from tunerd.record import positional_record
@@ -23,6 +24,18 @@ _ESCAPED: Final = re.compile(r"\[([*?[])\]")
 def escaped(text: str) -> str:
     """The pattern that this text alone matches."""
     return _SPECIAL.sub(r"[\g<0>]", text)
+
+
+def stem(name: str) -> str:
+    """The text before the first character that stands for others; empty for the name of one file."""
+    special = _SPECIAL.search(_ESCAPED.sub("\0\0\0", name))
+    return "" if special is None else name[: special.start()]
+
+
+def stems_of(path: str) -> Sequence[str]:
+    """Every stem that a name may have which this path fits."""
+    text = escaped(path)
+    return [text[:end] for end in range(1, len(text) + 1)]
 
 
 @positional_record

@@ -3,14 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from tunerd.audio.audio_bytes import AudioPlace
+from tunerd.audio.audio_bytes import AudioBytes, AudioPlace
 from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
-from tunerd.delivery.audio_upload import StorageUploader
+from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.key import Key
 from tunerd.delivery.signing import UrlSigner
+from tunerd.delivery.upload_target import PresignedPost
 from tunerd.delivery.url_verifier import AskUrl
 from tunerd.events import Emit
 from tunerd.ledger import AudioPath, Claimed, Gauges, Maintenance, UrlCheckPath, WritePath
@@ -20,6 +21,9 @@ from tunerd.record import record
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
 """Exactly one attempt; raises nothing that a server or a network can cause."""
+
+StoreAudio: TypeAlias = Callable[[PresignedPost, AudioBytes], Awaitable[Stored | NotStored]]
+"""One attempt to upload audio to its target. Raises AudioChanged and AudioUnreadable: then the storage did not get it whole."""
 
 Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
 """Makes the Upload of a destination; called again for each reload."""
@@ -68,7 +72,7 @@ class AudioTools:
     """What uploads of audio need: a place for each kind of location, and the way to a storage."""
 
     places: Mapping[LocationKind, AudioPlace]
-    upload: StorageUploader
+    upload: StoreAudio
 
 
 @record

@@ -86,12 +86,12 @@ def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) ->
     """One line for a `file:` strategy."""
     head = f"file {want.key}"
     if isinstance(offered, Tie):
-        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}"
+        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}; {BY_HAND}"
     if isinstance(offered, Candidate):
         at_ms = offered.found.started_at_ms or want.started_at_ms
         apart_s, side = math.ceil(abs(at_ms - want.started_at_ms) / 1000), "after" if at_ms > want.started_at_ms else "before"
         what = f"{offered.found.path} was last written {apart_s} s {side} the end of the call"
-        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless a nearer file or call comes"
+        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless another file or call fits, too"
     return f"{head}: {want.note or 'there is no such file yet'}; waits until {_instant(until)}"
 
 
@@ -100,10 +100,14 @@ def tie_words(tie: Tie) -> str:
     names = [one.path + _started(one) for one in tie.recordings[:_NAMED]]
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
-    what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
-    if tie.taken:
-        what += f" ({tie.taken} more belong to other calls)"
-    whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
+    count, others = len(tie.recordings), f"{tie.others} other{'s' if tie.others > 1 else ''}"
+    taken = f" ({tie.taken} more belong to other calls)" if tie.taken else ""
+    if all(one.identity for one in tie.recordings):
+        what = f"{count} files fit{taken} this call" if count > 1 else f"one file fits{taken} this call"
+        whose = f" and {others}" if tie.others else ""
+    else:
+        near = f"{count} recordings are equally near" if count > 1 else "one recording is near"
+        what, whose = f"{near}{taken} to this call", f" and to {others}" if tie.others else ""
     return f"{what}{whose}: {', '.join(names)}"
 
 

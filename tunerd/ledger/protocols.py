@@ -123,10 +123,11 @@ class AudioPath(Protocol):
     """Audio that tunerd uploads. While it is pending, its call is due and only claimed with it (WritePath.claim)."""
 
     async def next_audio(
-        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
     ) -> tuple[PendingAudio | None, float | None]:
         """The call of the destination that is due first and whose audio is pending; none of the rows in `busy`, no call of
-        `not_agents`. Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
+        `not_agents`. The row `first` goes before all others if it is such a call and due.
+        Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
         ...
 
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
@@ -216,10 +217,6 @@ class FileQueries(Protocol):
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
         """Names that calls look for, in their order, after the name `after`. A call looks for its file while it waits, and after
         it failed without its recording."""
-        ...
-
-    async def is_file_wanted(self, name: str) -> bool:
-        """Whether a call looks for exactly this name."""
         ...
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:

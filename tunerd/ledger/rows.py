@@ -189,6 +189,8 @@ class Want:
     choice: Choice = Choice.NEAREST
     note: str = ""
     """Of a file that is looked for: what was seen last, and why it is no recording yet."""
+    stem: str = ""
+    """Of a file's name with `*` and the like: the text before these (file_pattern.py)."""
     standing: Standing = Standing.OPEN
     """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
 

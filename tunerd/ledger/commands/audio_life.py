@@ -32,11 +32,15 @@ _TOOK_NOTHING: Final = 503
 
 
 def next_pending(
-    store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+    store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
 ) -> tuple[PendingAudio | None, float | None]:
     """See AudioPath.next_audio."""
-    agents = store.due.agents.get(destination, set()).difference(not_agents) if not_agents else None
-    found = store.audios.next_due(destination, busy, agents)
+    wanted = None if first is None or first in busy else store.calls.get(first)
+    is_there = wanted is not None and wanted.destination == destination and _is_waiting(wanted) and wanted.agent not in not_agents
+    if wanted is not None and is_there and (wanted.due_at or 0.0) <= now:
+        found: tuple[float, int] | None = (wanted.due_at or 0.0, wanted.row)
+    else:
+        found = store.audios.next_due(destination, busy, store.due.agents_without(destination, not_agents))
     if found is None:
         return None, None
     due_at, number = found

@@ -134,7 +134,9 @@ def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     if row is not None and _may_claim(store, row, ask):
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
-    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+    is_due = row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.now
+    needs_audio = is_due and claimed is None and row is not None and row.audio is AudioState.PENDING
+    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
 
 
 def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
@@ -149,7 +151,10 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
     for _ in range(_AT_MOST):
         row = store.due.pick(ask.destination, ask.pick, ask.by, ask.now, ask.not_agents)
         if row is None:
-            return Claim(claimed=None, next_due_at=store.due.next_due(ask.destination, ask.not_agents), failed=tuple(failed))
+            next_due_at = store.due.next_due(ask.destination, ask.not_agents)
+            audio = store.audios.next_due(ask.destination, (), store.due.agents_without(ask.destination, ask.not_agents))
+            needs_audio = audio is not None and audio[0] <= ask.now
+            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.call import Choice, ManifestStrategy, Refusal, State, Strategy
-from tunerd.file_pattern import FILES
+from tunerd.file_pattern import FILES, stem
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.locate_audio import located
+from tunerd.ledger.commands.match_files import file_of
 from tunerd.ledger.decision import Absence, CheckedUrls, Decision, Exhausted, Use, WaitUntil, decide, wants_of
 from tunerd.ledger.matching import (
     Candidate,
@@ -56,6 +57,7 @@ def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: b
             ended_at_ms=None if strategy.source == FILES else row.ended_at_ms,
             seeking=is_seeking,
             choice=strategy.choice,
+            stem=stem(strategy.key or "") if strategy.source == FILES else "",
         )
         for position, strategy in wants_of(strategies)
     ]
@@ -109,7 +111,9 @@ def look(
     for want in wants:
         if want.absence is not None and not want.absence.expired:
             continue
-        if want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
+        if want.source == FILES:
+            partner = file_of(store, want)
+        elif want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
             partner = _choice(store, want)
         else:
             if (want.source, want.key) not in known:
@@ -173,7 +177,10 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
             break
         source, key, started_at_ms = next(iter(store.touched))
         del store.touched[source, key, started_at_ms]
-        for call in dict.fromkeys(want.call for want in store.wants.seekers_near(source, key, started_at_ms)):
+        seekers = list(store.wants.seekers_near(source, key, started_at_ms))
+        for other, at_ms in store.recordings.other_names(source, key) if source == FILES else ():
+            seekers += store.wants.seekers_near(source, other, at_ms)
+        for call in dict.fromkeys(want.call for want in seekers):
             row = store.calls.get(call)
             if row is not None and (row.state is State.WAITING or is_revivable(row)):
                 seen.add(call)

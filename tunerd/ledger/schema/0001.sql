@@ -169,10 +169,12 @@ CREATE TABLE want (
     look_at REAL,
     choice TEXT NOT NULL,                 -- nearest | first | last | longest | only
     note TEXT NOT NULL,
+    stem TEXT NOT NULL,                   -- of a file's name with `*` and the like: the text before these; else ''
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
 CREATE INDEX want_key ON want (source, key, started_at_ms, call, position);
+CREATE INDEX want_stem ON want (stem, key) WHERE stem <> '';
 CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
 
 -- URLs of recordings that are only sent once their host has given a byte of them (`verify: get`).

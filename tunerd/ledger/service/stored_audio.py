@@ -39,9 +39,9 @@ class StoredAudio:
     # AudioPath.
 
     async def next_audio(
-        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
     ) -> tuple[PendingAudio | None, float | None]:
-        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents))
+        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents, first))
 
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
         return await self._do(lambda store: audio_life.unseen(store, after_row, limit))

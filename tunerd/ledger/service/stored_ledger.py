@@ -223,9 +223,6 @@ class StoredLedger(StoredAudio):
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
         return await self._reader.ask(lambda store: store.wants.files(FILES, after, limit))
 
-    async def is_file_wanted(self, name: str) -> bool:
-        return await self._reader.ask(lambda store: store.wants.is_open(FILES, name))
-
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         def known(store: Store) -> list[str]:
             return [one for one in locations if store.recordings.is_at(one) or store.audios.has_spooled(one)]

@@ -5,7 +5,7 @@ ones that decide who sends a call.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from tunerd.call import Form
@@ -76,6 +76,10 @@ class DueCalls:
     def note(self, destination: str, agent: str) -> None:
         """A call of the agent is due."""
         self.agents.setdefault(destination, set()).add(agent)
+
+    def agents_without(self, destination: str, not_agents: Collection[str]) -> Collection[str] | None:
+        """Those that may have due calls, without these. None: all of them, whoever they are."""
+        return self.agents.get(destination, set()).difference(not_agents) if not_agents else None
 
     def pick(self, destination: str, pick: Pick, due_by: float, now: float, not_agents: frozenset[str]) -> LedgerRow | None:
         found: int | None = None

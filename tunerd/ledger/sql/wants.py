@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from tunerd.file_pattern import FilePattern, escaped, stems_of
 from tunerd.ledger import FarRule, WantedFile
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
-from tunerd.ledger.sql.columns import RecordColumns
+from tunerd.ledger.sql.columns import RecordColumns, to_text
 from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.ledger.sql.recordings import NEAR, Touched
 
@@ -57,7 +58,9 @@ WANTED_FILES: Final = (
     f"FROM want WHERE {_IS_OPEN} AND source = ? AND key > ? GROUP BY key ORDER BY key LIMIT ?"
 )
 """Of the files that are looked for; at last, whether a call does not compare times."""
-IS_OPEN: Final = f"SELECT 1 FROM want WHERE {_IS_OPEN} AND source = ? AND key = ? LIMIT 1"
+_STEMS: Final = 64
+LIKE_STEMS: Final = f"SELECT key FROM want WHERE stem <> '' AND stem IN ({', '.join('?' * _STEMS)})"
+"""Names of files with `*` and the like that begin with one of these texts."""
 NOTE: Final = "UPDATE want SET note = ? WHERE source = ? AND key = ? AND note <> ?"
 SHIFT: Final = "UPDATE want SET answered_at = answered_at + :seconds, look_at = look_at + :seconds"
 
@@ -142,8 +145,14 @@ class Wants:
             for key, note, first, last, is_own in self._execute(WANTED_FILES, (source, after, limit))
         ]
 
-    def is_open(self, source: str, key: str) -> bool:
-        return self._execute(IS_OPEN, (source, key)).fetchone() is not None
+    def names_of(self, path: str) -> Sequence[str]:
+        """Every name that this file fits and that a known call looks for, or looked for; the file's own name is the first."""
+        stems = stems_of(to_text(path))
+        found: dict[str, None] = {}
+        for at in range(0, len(stems), _STEMS):
+            some = [*stems[at : at + _STEMS], *[""] * _STEMS][:_STEMS]
+            found |= dict.fromkeys(key for (key,) in self._execute(LIKE_STEMS, some))
+        return [to_text(escaped(path)), *(name for name in found if FilePattern.parse(name).matches(path))]
 
     def note(self, source: str, key: str, note: str) -> None:
         self._execute(NOTE, (note, source, key, note))
