@@ -32,6 +32,7 @@ from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
+from tunerd.delivery.url_asking import UrlAsker
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Stopping
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
@@ -66,6 +67,7 @@ class Runtime:
     intake: Intake
     delivery: DeliveryService
     spool: AudioSpool
+    ask_url: UrlAsker
     facts: Facts
     emit: Emit
     now: Callable[[], float]
@@ -117,11 +119,14 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session(asks=ledger.fleet.is_shared))
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
     spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
+    ask_url = UrlAsker()
+    stack.callback(ask_url.close)
+    ask_url.change({one.name: one.verify.allow for one in config.sources})
     connect = _connect(session, clock, environ, contacts, ledger.fleet)
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=connect,
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, fleet=ledger.fleet,
-        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)))
+        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)), ask_url=ask_url)
     )  # fmt: skip
     options = IntakeOptions(
         limits=limits_of(config.ledger),
@@ -133,7 +138,7 @@ async def build_runtime(
     stack.callback(intake.close)
     facts = _facts(config, clock.now())
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, spool=spool,
-                   facts=facts, emit=emit, now=clock.now)  # fmt: skip
+                   ask_url=ask_url, facts=facts, emit=emit, now=clock.now)  # fmt: skip
 
 
 def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
@@ -247,6 +252,7 @@ async def _reload_now(
         metrics.know([source.name for source in config.sources], labels_of(config))
         level.set(config.log.level)
         runtime.config, runtime.mappings = config, mappings
+        runtime.ask_url.change({one.name: one.verify.allow for one in config.sources})
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
         await runtime.delivery.update(config.destinations, config.delivery)
         await runtime.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))

@@ -34,8 +34,8 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
     if (described.version, described.expires_at or 0.0) < (old.version, old.expires_at or 0.0):
         return None  # an older description that was read later
     if described.identity and old.taken_by is not None:
-        return None  # found again under another call's name: it stays where it is
-    is_unmoved = _is_unmoved(described, old)
+        return None  # a file that was found again
+    is_unmoved = _is_unmoved(described, old) and (not described.identity or described.id == old.id)
     described = replace(described, row=old.row, taken_by=old.taken_by, known_at=old.known_at if is_unmoved else now)
     if described.id == "":
         described = replace(described, id=old.id)

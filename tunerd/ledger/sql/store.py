@@ -28,6 +28,7 @@ from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
 from tunerd.ledger.sql.oldest_calls import OldestCalls, read
 from tunerd.ledger.sql.recordings import Recordings, Touched
+from tunerd.ledger.sql.url_checks import UrlCheckTable
 from tunerd.ledger.sql.wants import Wants
 from tunerd.ledger.sql.write_buffer import WriteBuffer
 from tunerd.ledger.states import Move, check
@@ -71,6 +72,7 @@ class Store:
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask, db)
         self.oldest = OldestCalls(self.ask, db.volumes)
+        self.checks = UrlCheckTable(db, lambda: self.tally)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -84,6 +86,7 @@ class Store:
         for state, dismissed, is_call, audio, count, size in self.ask(TALLY):
             self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
             self.tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
+        self.checks.load()
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""
@@ -156,6 +159,7 @@ class Store:
         self.db.retire_number("call", row.row)
         if row.seeks:
             self.wants.delete(row.row)
+        self.checks.delete(row.row)
         self.audios.delete(row.row)  # a row may have had audio before it was rewritten
         if row.gathers:
             self.groups.delete(row.row)
@@ -231,6 +235,7 @@ class Store:
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
         self.audios.shift(seconds)
+        self.checks.shift(seconds)
         self.destinations.shift(seconds)
         self.woken.update(list(self.destinations.stored_pauses()))
 
