@@ -13,15 +13,18 @@ from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.config.text_forms import REMOVED
 from tunerd.delivery.audio_queue import AudioQueue
+from tunerd.delivery.followed_pauses import follow
 from tunerd.delivery.key import Key
 from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.parking import WorkerParking
+from tunerd.delivery.pauses import PROBE_EVERY_S
 from tunerd.delivery.permits import Permit
 from tunerd.delivery.ports import FreezeBody, Ports, Upload
 from tunerd.delivery.retry import decide
 from tunerd.delivery.settled_event import settled_event
 from tunerd.events import AlreadyThereStreak, AttemptEnded, ConcurrencyChanged, Event
-from tunerd.ledger import Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
+from tunerd.ledger import NO_PAUSES, Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
+from tunerd.ledger.shared_pauses import merged, with_own_of
 from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
@@ -53,22 +56,54 @@ class DestinationPool:
         self.upload: Upload = ports.connect(destination, self.key, settings)
         self.signer = ports.signer
         self.may_send = ports.fleet.may_send
+        self._fleet = ports.fleet
+        self._kept: StoredPauses = NO_PAUSES
+        """Pauses as the ledger has them, as far as is known."""
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
         self._freezers = {form: _freezer(ports.freeze, form) for form in Form}
         self._streaks: dict[str, int] = {}
         self._open: dict[int, float] = {}
+        self.pacing.pauses.are_shared = ports.fleet.is_shared
         self.key.on_change(self.key_changed)
 
     def restore(self, stored: StoredPauses | None) -> None:
         """Begin where the last process stopped."""
         now = self._clock.now()
-        if stored is not None:
+        if stored is not None and self._kept is NO_PAUSES:
             self._emit_all(self.pacing.pauses.restore(stored, now))
+            self._kept = stored
         self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
         if self.key.value is None:
             self.key_changed()
+
+    def follow(self, stored: StoredPauses) -> None:
+        """What is in the ledger by now: other instances pause and resume, too."""
+        wanted = merged(stored, self._kept, self._own_view())
+        is_news, self._kept = stored != self._kept, stored
+        self._emit_all(follow(self.pacing.pauses, wanted, self._clock.now()))
+        if is_news:
+            self.notify_all()
+
+    def _own_view(self) -> StoredPauses:
+        """What this instance would store. Trouble of its own says nothing about the pause that the fleet has."""
+        pauses = self.pacing.pauses
+        mine = pauses.stored()
+        return with_own_of(mine, self._kept) if self._fleet.is_shared and pauses.is_for_this_process else mine
+
+    def shares_probe(self, permit: Permit, agent: str) -> bool:
+        """Whether this attempt is a probe, of which a fleet makes one at a time."""
+        pauses = self.pacing.pauses
+        is_probe = permit.probe and pauses.reason is not PauseReason.LOCAL
+        return self._fleet.is_shared and (is_probe or agent in pauses.agents)
+
+    async def claim_probe(self, permit: Permit, agent: str) -> float | None:
+        """None: this instance sends the probe. Else when to ask again. Raises LedgerUnavailable."""
+        own = self.pacing.pauses.own
+        for_s = max(PROBE_EVERY_S, self.settings.timeout_s, own.every_s if own is not None and permit.probe else 0.0)
+        wait_s = await self._fleet.claim_probe(self.name, "" if permit.probe else agent, for_s)
+        return None if not wait_s else self._clock.now() + wait_s
 
     def change(self, destination: Destination, settings: Settings) -> None:
         """Another configuration for the same destination: from the next attempt on. Raises what `connect` raises, and
@@ -114,12 +149,14 @@ class DestinationPool:
         return self._freezers[form]
 
     def key_changed(self) -> None:
-        present = self.key.value is not None
+        present, before = self.key.value is not None, self._own_view()
         self._emit_all(
             self.pacing.pauses.key_changed(
                 self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
             )
         )
+        if self._fleet.is_shared:  # others may have paused it while this instance had no key
+            self._emit_all(follow(self.pacing.pauses, before, self._clock.now()))
         self.parking.notify()
 
     def pause(self, why: str = "") -> None:
@@ -183,7 +220,7 @@ class DestinationPool:
         if not self.pacing.pauses.dirty:
             return None
         self.pacing.pauses.dirty = False
-        return self._ledger.store_pauses(self.name, self.pacing.pauses.stored(), self._clock.now())
+        return self._ledger.store_pauses(self.name, self._own_view(), self._clock.now(), self._kept)
 
     async def pauses_are_kept(self, kept: Awaitable[None] | None) -> None:
         """Wait until it is durable. A ledger that cannot be written now gets it later."""

@@ -5,7 +5,7 @@ decide.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -22,7 +22,7 @@ from tunerd.delivery.selfcheck import SelfCheck
 from tunerd.delivery.url_verifier import UrlVerifier
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed
-from tunerd.ledger import FailedCall, FarRule, LedgerUnavailable, StoredPauses
+from tunerd.ledger import NO_PAUSES, FailedCall, FarRule, LedgerUnavailable, StoredPauses
 from tunerd.statuses import DestinationStatus
 
 _TICK_AT_LEAST_S: Final = 1.0
@@ -56,6 +56,7 @@ class DeliveryService:
         `on_stop: empty`: when nothing is due any more, nor comes due within `drain`: a ledger that ends with its pod has
         no later). Cancelled before that, it notes the open calls as due again. Raises only what nothing here expects."""
         self._stop = stop
+        self._ports.fleet.on_pauses(self._follow_pauses)
         stored = await self._stored_pauses()
         for name, pool in self._pools.items():
             pool.restore(stored.get(name))
@@ -219,6 +220,10 @@ class DeliveryService:
                 return dict(await self._ledger.stored_pauses())
             await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
+
+    def _follow_pauses(self, stored: Mapping[str, StoredPauses]) -> None:
+        for pool in self._pools.values():
+            pool.follow(stored.get(pool.name, NO_PAUSES))
 
     def _start_workers(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
         workers = self._workers.setdefault(pool.name, {})

@@ -26,6 +26,7 @@ from tunerd.ledger.protocols import (
     WritePath,
 )
 from tunerd.ledger.sending import (
+    NO_PAUSES,
     CallReceiver,
     Claim,
     Claimed,
@@ -46,11 +47,12 @@ from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAu
 from tunerd.ledger.url_checking import CheckedUrl, UrlCheckPath, UrlToCheck
 
 __all__ = [
-    "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
-    "CallReceiver", "CheckAgain", "CheckedUrl", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard", "DiskUse",
-    "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze", "GatherPath", "Gathered", "Gauges",
-    "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
-    "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
-    "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",
-    "UploadRequest", "UploadTarget", "UrlCheckPath", "UrlToCheck", "UrlToSign", "WantedFile", "WritePath",
+    "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "NO_PAUSES", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath",
+    "AudioUpload", "CallReceiver", "CheckAgain", "CheckedUrl", "Claim", "Claimed", "Continued", "Deferred", "Delivered",
+    "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze",
+    "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
+    "Leftover", "Maintenance", "Matched", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap",
+    "PreparedAudio", "Reservation", "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded",
+    "Stranding", "TooLate", "Unfrozen", "UploadRequest", "UploadTarget", "UrlCheckPath", "UrlToCheck", "UrlToSign",
+    "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The records that a ledger keeps: one row a call, its body apart, recordings, what calls look for. Pure; sql/ stores them.
+"""The records that a ledger keeps, in one file because they name each other by row. Pure; sql/ stores them.
 
 The fields of a record are the columns of its table (sql/columns.py). What a column means is said here.
 """

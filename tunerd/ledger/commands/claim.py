@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
+"""Claim: a due call is frozen and handed to a worker, in one file because an admission hands its calls over in the same way."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -31,9 +31,10 @@ class UrlCheckTable:
     def __init__(self, db: Database, tally: Callable[[], Tally]) -> None:
         self._db, self._ask, self._tally = db, db.execute, tally
 
-    def load(self) -> None:
-        tally = self._tally()
-        tally.url_checks, tally.unasked_urls = self._ask(COUNTS).fetchone()
+    def count(self) -> tuple[int, int]:
+        """All rows, and those of URLs that were not asked for yet."""
+        all_rows, unasked = self._ask(COUNTS).fetchone()
+        return int(all_rows), int(unasked)
 
     def of(self, call: int) -> Mapping[str, KeptUrlCheck]:
         """By location."""
