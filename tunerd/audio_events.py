@@ -38,7 +38,7 @@ class AudioFailed:
 
 @record
 class AudioNotDisposed:
-    """`after_upload` could not be carried out."""
+    """`after_upload` could not be carried out; tunerd tries again, unless it never can be. Once for each file and process."""
 
     source: str
     why: str

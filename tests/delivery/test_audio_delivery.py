@@ -23,6 +23,7 @@ from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlS
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
+from tunerd.delivery.audio_delivery import DISPOSE_AGAIN_S
 from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
@@ -383,6 +384,42 @@ async def test_a_file_goes_when_it_is_uploaded_and_not_before(tmp_path: Path, af
         assert [one.read_bytes() for one in stage.directory.rglob("*.wav")] == ([content] if after is AfterUpload.MOVE_TO else [])
         assert not stage.rig.told.seen(AudioNotDisposed)
         assert await stage.rig.ledger.leftovers() == []
+
+
+async def test_a_file_that_cannot_be_moved_is_tried_again(tmp_path: Path) -> None:
+    """Told once with what to do, then tried every five minutes until it works; the call is sent all the while."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("a.wav")
+        (in_the_way := stage.directory / "done").write_bytes(b"a file where a directory should be")
+        await stage.call("a", path, after_upload=AfterUpload.MOVE_TO, move_to="done")
+        (kept,) = await stage.rig.told.until(AudioNotDisposed)
+        assert "choose another directory, or move that away" in kept.why
+        await stage.clock.advance(2 * DISPOSE_AGAIN_S)
+        assert len(stage.rig.told.seen(AudioNotDisposed)) == 1
+        assert path.exists()
+        assert len(await stage.rig.ledger.leftovers()) == 1
+        in_the_way.unlink()
+        await stage.clock.advance(DISPOSE_AGAIN_S)
+        while await stage.rig.ledger.leftovers():
+            await stage.clock.advance(1)
+        assert [one.parent.name for one in stage.directory.rglob("a.wav")] == ["done"]
+        assert (await stage.stored("a")).state is State.SENT
+
+
+async def test_the_next_start_tries_again_too(tmp_path: Path) -> None:
+    """What the last process could not move, the next one moves when it starts."""
+    ledger = MemoryLedger()
+    async with staged(tmp_path, ledger=ledger) as stage:
+        stage.record("a.wav")
+        (stage.directory / "done").write_bytes(b"in the way")
+        await stage.call("a", stage.directory / "a.wav", after_upload=AfterUpload.MOVE_TO, move_to="done")
+        await stage.rig.told.until(AudioNotDisposed)
+        await stage.rig.stop()
+    (tmp_path / "rec" / "done").unlink()
+    async with staged(tmp_path, ledger=ledger) as stage:
+        while await ledger.leftovers():
+            await stage.clock.advance(1)
+        assert (tmp_path / "rec" / "done" / "a.wav").exists()
 
 
 async def test_two_hundred_calls_after_an_outage_let_no_target_wait(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ NAMES = {
     "config_last_reload_successful", "config_last_reload_success_timestamp_seconds", "build_info",
     "upload_responses_total", "last_success_timestamp_seconds", "longest_due_seconds", "call_lag_seconds", "intake_lag_seconds",
     "inotify_fallback", "after_sent_failures_total", "recordings_unmatched", "ledger_bytes", "ledger_max_pending_bytes",
-    "ledger_disk_free_bytes", "ledger_min_free_bytes", "recording_url_checks_total",
+    "ledger_disk_free_bytes", "ledger_min_free_bytes", "recording_url_checks_total", "after_upload_failures_total",
 }  # fmt: skip
 TUNER = "tuner.example/42"
 
@@ -126,6 +126,7 @@ def test_every_event_counts_what_it_should() -> None:
     assert value("tunerd_recording_wait_seconds_sum", {"source": "agent"}) == 12
     assert value("tunerd_call_lag_seconds_sum", {"source": "agent"}) == 90
     assert value("tunerd_after_sent_failures_total", {"source": "agent"}) == 1
+    assert value("tunerd_after_upload_failures_total", {"source": "agent"}) == 1
     assert value("tunerd_calls_already_there_total", {}) == 0
 
 

@@ -58,6 +58,16 @@ class Unsettled:
     why: str
 
 
+@record
+class NotDisposed:
+    """`after_upload` could not be carried out."""
+
+    why: str
+    """What stands in the way, and what to do."""
+    is_final: bool = False
+    """Another try would find the same: the file is not the uploaded one any more."""
+
+
 class AudioPlace(Protocol):
     """Audio of one kind of location (location.py), given as the text of a location. `identity`: of the audio that is meant; empty
     where it was never looked at."""
@@ -70,6 +80,6 @@ class AudioPlace(Protocol):
         """Exactly the audio that was looked at. Nothing is opened here."""
         ...
 
-    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
-        """Carry out `after_upload`: only on that very audio. Empty: done, or nothing was to do; else why not."""
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
+        """Carry out `after_upload`: only on that very audio. None: done, or nothing was to do."""
         ...

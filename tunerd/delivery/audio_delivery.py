@@ -22,6 +22,7 @@ _AGAIN_AT_MOST_S: Final = 30.0
 """Between two attempts: a target lives for an hour or less."""
 _LEDGER_AGAIN_S: Final = 1.0
 _UNSEEN_AGAIN_S: Final = 2.0
+DISPOSE_AGAIN_S: Final = 300.0
 _PAGE: Final = 64
 
 
@@ -32,6 +33,8 @@ class AudioDelivery:
         self._tools, self._chance = tools, ports.chance
         self._ledger, self._clock, self._emit = ports.ledger, ports.clock, ports.emit
         self._open: set[int] = set()
+        self._kept: set[int] = set()
+        """Rows whose `after_upload` could not be carried out yet; each is told once."""
         self._noticed = asyncio.Event()
 
     def is_idle(self) -> bool:
@@ -51,11 +54,19 @@ class AudioDelivery:
             except LedgerUnavailable:
                 if await self._clock.wait(stop, _LEDGER_AGAIN_S):
                     return
-        for left in leftovers:
-            await self._dispose(left)
         async with asyncio.TaskGroup() as group:
             for upload in uploads:
                 group.create_task(self.finish(upload, stop))
+            for left in leftovers:  # one after the other: they may be many
+                await self._dispose(left)
+
+    async def tidy(self, stop: asyncio.Event) -> None:
+        """Try again and again to delete or move what could not be."""
+        while not await self._clock.wait(stop, DISPOSE_AGAIN_S):
+            with suppress(LedgerUnavailable):
+                for left in await self._ledger.leftovers() if self._kept else ():
+                    if left.row in self._kept:
+                        await self._dispose(left)
 
     def notice(self) -> None:
         """A call may have come whose audio nobody has looked at."""
@@ -154,6 +165,11 @@ class AudioDelivery:
         place = self.place_of(left.location)
         if place is None:
             return
-        if why := await place.dispose(left.location, left.plan, left.identity):
-            self._emit(AudioNotDisposed(source=left.source, why=why))
-        self._ledger.leftover_done(left.row)
+        kept = await place.dispose(left.location, left.plan, left.identity)
+        if kept is not None and left.row not in self._kept:
+            self._emit(AudioNotDisposed(source=left.source, why=kept.why))
+        if kept is None or kept.is_final:
+            self._kept.discard(left.row)
+            self._ledger.leftover_done(left.row)
+        else:
+            self._kept.add(left.row)

@@ -75,6 +75,7 @@ class DeliveryService:
             if self._audio is not None:
                 group.create_task(self._audio.resume(self._audio_stop()))
                 group.create_task(self._audio.watch(stop))
+                group.create_task(self._audio.tidy(stop))
             if self._url_verifier is not None:
                 group.create_task(self._url_verifier.run(stop))
             group.create_task(self._run_timers())

@@ -9,9 +9,10 @@ from typing import Final
 
 from tunerd.audio.object_faults import FaultKind, ObjectFault
 from tunerd.audio.signed_url import SignedUrl
+from tunerd.audio_events import AudioFailed
 from tunerd.clock import Clock
 from tunerd.events import BucketPaused, BucketResumed, Emit
-from tunerd.ledger import Deferred, Ended, UrlToSign
+from tunerd.ledger import AudioEnded, Claimed, Deferred, Ended, UrlToSign
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.record import positional_record
 
@@ -66,6 +67,13 @@ class UrlSigner:
         if (over := self._pauses.pop(bucket, None)) is not None:
             self._emit(BucketResumed(bucket=bucket, lasted_s=self._clock.now() - over.since))
         return signed
+
+    def report_without_audio(self, claimed: Claimed, ended: AudioEnded) -> None:
+        """The call goes out with the placeholder (`on_error: send`)."""
+        self._emit(
+            AudioFailed(source=claimed.source, call_id=claimed.call_id, reason=ended.reason, what=ended.detail,
+                        path=claimed.read_from)
+        )  # fmt: skip
 
 
 def _decided(fault: ObjectFault, now: float, settled_at: float) -> Deferred | Ended:

@@ -13,7 +13,8 @@ from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked, Permit
-from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
+from tunerd.ledger import AudioEnded, Claim, Claimed, Ended, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
+from tunerd.outcome import AudioReason
 from tunerd.record import record
 
 LEDGER_AGAIN_S: Final = 1.0
@@ -199,7 +200,10 @@ class Worker:
         pool = self._pool
         signed = await pool.signer.sign(wanted, claimed.settled_at)
         now = self._clock.now()
-        if not isinstance(signed, SignedUrl):
+        url: str | AudioEnded = signed.url if isinstance(signed, SignedUrl) else ""
+        if isinstance(signed, Ended) and wanted.sends_on_error:
+            url = AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=signed.detail)
+        elif not isinstance(signed, SignedUrl):
             self.permit = self.claimed = None
             pool.pacing.untouched(permit, claimed.agent, now)
             durable = self._ledger.settle(claimed.row, signed, now)
@@ -208,9 +212,11 @@ class Worker:
         frozen: Claimed | FailedCall | None = None
         with suppress(LedgerUnavailable):
             frozen = await self._ledger.freeze_signed(
-                claimed.row, pool.freeze(claimed.form), claimed.form, signed.url, signed.expires_at, now
+                claimed.row, pool.freeze(claimed.form), claimed.form, url, getattr(signed, "expires_at", None), now
             )
         if isinstance(frozen, Claimed):
+            if isinstance(url, AudioEnded):
+                pool.signer.report_without_audio(claimed, url)
             self.claimed = frozen
             return frozen
         if frozen is not None:

@@ -71,11 +71,12 @@ class WritePath(Protocol):
         ...
 
     def freeze_signed(
-        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+        self, row: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
     ) -> Awaitable[Claimed | FailedCall | None]:
         """Make the body of a claimed call that had a URL to sign. The URL counts as its recording's until `expires_at`; then,
         if no attempt can have arrived, the next claim has it signed anew. A body that cannot be made fails the call. None: the
-        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed."""
+        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed. Why there
+        is no URL, instead of one: the body has the placeholder, and its audio is failed."""
         ...
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
@@ -170,7 +171,7 @@ class AudioPath(Protocol):
         ...
 
     def leftover_done(self, row: int) -> Awaitable[None]:
-        """`after_upload` was carried out, or cannot be."""
+        """`after_upload` was carried out, or never can be."""
         ...
 
     async def audio_limit(self, destination: str) -> int | None:

@@ -56,6 +56,8 @@ class UrlToSign:
     location: str
     expires_s: float
     """How long the URL should be valid."""
+    sends_on_error: bool = False
+    """If it cannot be signed, the call is sent with the placeholder."""
 
 
 @record

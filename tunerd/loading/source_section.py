@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunerd.config import FileRule, ManifestRule, NearestRule, Source
-from tunerd.loading.audio_section import read_audio, refuse_audio
+from tunerd.loading.audio_section import read_audio, refuse_audio, warn_of_objects
 from tunerd.loading.overlap import may_share
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
 from tunerd.loading.redact_section import redact_of
@@ -134,6 +134,10 @@ def _finish(
     found["recording"] = _recording(draft, drafts)
     found["holds_audio"] = draft.holds_audio
     _refuse_without_audio(draft, drafts, found["recording"] or ())
+    named = {getattr(rule, "manifest", getattr(rule, "nearest", "")) for rule in found["recording"] or rules.recording}
+    urls = [getattr(rule, "url", None) for rule in found["recording"] or rules.recording]
+    manifests = [other.rules.manifest for other in drafts if other.source.name in named]
+    warn_of_objects(block, draft.source.audio, [*urls, *manifests])
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 

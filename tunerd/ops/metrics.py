@@ -35,6 +35,7 @@ _SOURCE_COUNTERS: Final = (
     ("documents_read", "Documents read from disk.", "read"),
     ("documents_ignored", "Documents that the rules ignore on purpose.", "ignored"),
     ("after_sent_failures", "Files that after_sent could not delete or move.", "after_sent_failures"),
+    ("after_upload_failures", "Files of audio that after_upload could not delete or move.", "after_upload_failures"),
 )
 """Name, help, field of SourceCounts."""
 _SOURCE_COUNTERS_BY: Final = (
@@ -126,7 +127,7 @@ class Metrics:
             e.LinesIgnored: self._lines_ignored, e.PartsLate: self._parts_late, e.FileDisposed: self._file_disposed,
             e.ConfigReloaded: self._config_reloaded, e.ConfigRefused: self._config_refused, e.Stuck: self._found_stuck,
             ae.AudioUploaded: self._audio_uploaded, ae.AudioRetried: self._audio_retried, ae.AudioFailed: self._audio_failed,
-            ae.UrlChecked: self._url_checked,
+            ae.UrlChecked: self._url_checked, ae.AudioNotDisposed: self._not_disposed,
         }  # fmt: skip
 
     def _of(self, source: str) -> SourceCounts:
@@ -213,6 +214,9 @@ class Metrics:
 
     def _audio_failed(self, event: ae.AudioFailed) -> None:
         self._audio[event.reason.value] += 1
+
+    def _not_disposed(self, event: ae.AudioNotDisposed) -> None:
+        self._of(event.source).after_upload_failures += 1
 
     def _url_checked(self, event: ae.UrlChecked) -> None:
         self._url_checks[event.found] += 1

@@ -19,7 +19,7 @@ from tunerd.ledger import (
 )
 from tunerd.ledger.commands.join import fail
 from tunerd.ledger.rows import KeptAudio, LedgerRow
-from tunerd.ledger.sql.bodies import plan_of
+from tunerd.ledger.sql.bodies import plan_of, plan_text
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import AudioReason, FailReason
@@ -117,6 +117,14 @@ def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
                 channels=prepared.channels, detail="")
     )  # fmt: skip
     return True
+
+
+def give_up(store: Store, row: LedgerRow, ended: AudioEnded, now: float) -> None:
+    """The URL of an object cannot be signed, and the call is sent without its audio."""
+    plan = store.bodies.audio_plan(row.row)
+    if plan is not None and row.recording_location is not None:
+        audio = KeptAudio(row=row.row, location=row.recording_location, plan=plan_text(plan), looked_from=now)
+        _end(store, row, audio, ended, now)
 
 
 def body_parts(store: Store, row: LedgerRow) -> tuple[str, UploadRequest | None]:

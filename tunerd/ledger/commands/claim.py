@@ -5,9 +5,21 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
-from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
+from tunerd.ledger import (
+    AudioEnded,
+    Claim,
+    Claimed,
+    FailedCall,
+    Freeze,
+    Matched,
+    Pick,
+    PreparedAudio,
+    Reservation,
+    Unfrozen,
+    UrlToSign,
+)
 from tunerd.ledger.body_delta import apply_delta, delta_of
-from tunerd.ledger.commands.audio_life import body_parts, prepare
+from tunerd.ledger.commands.audio_life import body_parts, give_up, prepare
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
@@ -190,20 +202,24 @@ def _to_sign(store: Store, row: LedgerRow) -> UrlToSign | None:
     """Of a call whose recording is an object that Tuner gets by a signed URL."""
     if row.recording_location is None or stored_location(row.recording_location).kind is not LocationKind.OBJECT:
         return None
+    if row.audio is AudioState.FAILED:  # it is sent with the placeholder
+        return None
     plan = store.bodies.audio_plan(row.row)
     if plan is None or plan.publish is not Publish.PRESIGN:
         return None
-    return UrlToSign(location=row.recording_location, expires_s=plan.expires_s)
+    return UrlToSign(location=row.recording_location, expires_s=plan.expires_s, sends_on_error=plan.sends_on_error)
 
 
 def freeze_signed(
-    store: Store, row_id: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    store: Store, row_id: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
 ) -> Claimed | FailedCall | None:
     """See WritePath.freeze_signed."""
     row = store.claimed_row(row_id)
     if row is None or row.state is not State.SENDING or row.form is not None:
         return None
-    body = _freeze(store, row, form, freeze, now, url)
+    if isinstance(url, AudioEnded):
+        give_up(store, row, url, now)
+    body = _freeze(store, row, form, freeze, now, "" if isinstance(url, AudioEnded) else url)
     if isinstance(body, FailedCall):
         return body
     store.change(row, form=row.form, patch=row.patch, frozen_by_claim=True, recording_expires_at=expires_at)

@@ -15,6 +15,7 @@ from tunerd.file_pattern import FILES
 from tunerd.ledger import (
     Admission,
     Admitted,
+    AudioEnded,
     CallReceiver,
     Claim,
     Claimed,
@@ -167,7 +168,7 @@ class StoredLedger(StoredAudio):
             self.release(answer.claimed.row, now)
 
     async def freeze_signed(
-        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+        self, row: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
     ) -> Claimed | FailedCall | None:
         return await self._do(lambda store: claim.freeze_signed(store, row, freeze, form, url, expires_at, now))
 
