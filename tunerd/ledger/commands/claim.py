@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
+"""Claim: a due call is frozen and handed to a worker, all of it here because an admission hands its new calls over alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace
