@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker, in one file because an admission hands its calls over in the same way."""
+"""A claim freezes a due call and hands it to a worker, all of it here because an admission hands its new calls over alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,7 +32,6 @@ from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
-
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -153,8 +152,8 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
         if row is None:
             next_due_at = store.due.next_due(ask.destination, ask.not_agents)
             audio = store.audios.next_due(ask.destination, (), ask.not_agents)
-            needs_audio = audio is not None and audio[0] <= ask.now
-            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
+            is_due = audio is not None and audio[0] <= ask.now
+            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=is_due)
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))

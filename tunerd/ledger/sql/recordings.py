@@ -136,7 +136,7 @@ class Recordings:
         """The recording that this one describes again."""
         names = [held_name(r.source, wanted) for wanted in (r.key, r.match) if wanted]
         self._db.hold(*names, *([("recording", r.source, r.id)] if r.id else []))
-        if r.identity:
+        if is_files_source(r.source):
             same = self._rows(SAME_FILE, (r.source, r.id, r.key))
             if not same and not r.match:  # where times decide, what was there before may be another call's
                 same = self._rows(OVERWRITTEN, (r.source, r.key, r.location))

@@ -1,4 +1,4 @@
-"""Store: the tables of a ledger over one connection, in one class because they change in the same transactions.
+"""Store, the tables of a ledger over one connection, in one class because they change in the same transactions.
 
 It answers narrow questions and makes narrow changes inside one open transaction, and decides nothing: what a command means is
 said in commands/. Questions about one table are asked of its part (`store.recordings`); what concerns several tables is a method
