@@ -1,5 +1,6 @@
 """A Fleet whose answers a test decides."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from tunerd.ledger import StoredPauses
@@ -26,6 +27,11 @@ class Others:
         self.probe_free_in_s = 0.0
         """For so long another instance has the probe."""
 
+        self.tokens: Tokens | float = 1.0
+        self.slots = 0
+        self.tokens_asked = self.slots_asked = 0
+        self.never = asyncio.Event()
+
     def may_send(self, lease: int | None = None) -> bool:
         if lease is not None:
             self.asked_for.append(lease)
@@ -37,10 +43,12 @@ class Others:
         return self.probe_free_in_s
 
     async def take_tokens(self, destination: str, rate: float, count: int) -> Tokens | float:
-        raise NotImplementedError
+        self.tokens_asked += 1
+        return self.tokens
 
     async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
-        raise NotImplementedError
+        self.slots_asked += 1
+        return min(cap, self.slots)
 
     def on_superseded(self, call: Callable[[], None]) -> None:
         pass

@@ -14,7 +14,18 @@ from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload_target import PresignedPost
 from tunerd.delivery.url_verifier import AskUrl
 from tunerd.events import Emit
-from tunerd.ledger import ALONE, AudioPath, Claimed, Fleet, Gauges, Maintenance, UrlCheckPath, WritePath
+from tunerd.ledger import (
+    ALONE,
+    AudioPath,
+    Claimed,
+    Fleet,
+    Freeze,
+    Gauges,
+    Maintenance,
+    Unfrozen,
+    UrlCheckPath,
+    WritePath,
+)
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
@@ -94,3 +105,12 @@ class Ports:
     """What uploads of audio need; None: no call's audio is uploaded."""
     ask_url: AskUrl | None = None
     """Asks the host of a recording for it (`verify: get`); None: nobody is asked."""
+
+
+def freezer(freeze: FreezeBody, form: Form) -> Freeze:
+    def frozen(call: Unfrozen) -> bytes | Refusal:
+        asks = None if call.upload is None else (call.upload.extension, call.upload.channels)
+        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule, uploads=asks,
+                      is_placeholder=call.with_placeholder)  # fmt: skip
+
+    return frozen

@@ -15,6 +15,7 @@ from tunerd.config import Destination
 from tunerd.delivery.audio_delivery import AudioDelivery
 from tunerd.delivery.audio_worker import SLOTS, AudioWorker
 from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.fleet_share import share_forever
 from tunerd.delivery.handover import PoolReceiver
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.ports import Ports
@@ -90,12 +91,16 @@ class DeliveryService:
         return self._group is not None and not self._stop.is_set()
 
     def _drop_if_over(self, pool: DestinationPool) -> None:
-        busy = self._workers.get(pool.name) or self._audio_workers.get(pool.name)
-        if pool.is_retired and not busy and self._pools.get(pool.name) is pool:
+        if not self._is_busy(pool):
+            pool.tokens_wanted.set()
+        if pool.is_retired and not self._is_busy(pool) and self._pools.get(pool.name) is pool:
             self._receiver.return_calls_of(pool)
             self._workers.pop(pool.name, None)
             self._audio_workers.pop(pool.name, None)
             del self._pools[pool.name]
+
+    def _is_busy(self, pool: DestinationPool) -> bool:
+        return bool(self._workers.get(pool.name) or self._audio_workers.get(pool.name))
 
     def _is_over(self, pool: DestinationPool) -> bool:
         if pool.is_retired:
@@ -226,6 +231,8 @@ class DeliveryService:
             pool.follow(stored.get(pool.name, NO_PAUSES))
 
     def _start_workers(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
+        if self._ports.fleet.is_shared and pool.name not in self._workers:
+            group.create_task(share_forever(pool, self._ports.fleet, self._clock, lambda: not self._is_busy(pool)))
         workers = self._workers.setdefault(pool.name, {})
         for number in range(pool.settings.concurrency):
             if number not in workers:

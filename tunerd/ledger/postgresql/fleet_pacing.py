@@ -13,7 +13,7 @@ import psycopg
 
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ledger.fleet import Tokens
-from tunerd.ledger.postgresql.instances import ALIVE, NOW
+from tunerd.ledger.postgresql.instances import NOW, SENDS
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
 from tunerd.ledger.postgresql.sqlstates import outage_words
 
@@ -27,9 +27,9 @@ _CLAIM_PROBE: Final = f"""INSERT INTO probe (destination, agent, until) VALUES (
 ON CONFLICT (destination, agent) DO UPDATE SET until = excluded.until WHERE probe.until <= {NOW} RETURNING 1"""
 _PROBE_FREE_IN: Final = f"SELECT until - {NOW} FROM probe WHERE destination = %s AND agent = %s"
 _SLOT_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 1953853042))"
-_ALIVE_INSTANCES: Final = f"SELECT count(*) FROM instance WHERE {ALIVE}"
+_SENDING_INSTANCES: Final = f"SELECT count(*) FROM instance WHERE {SENDS}"
 _TAKEN_BY_OTHERS: Final = f"""SELECT coalesce(sum(taken), 0) FROM slot JOIN instance ON generation = holder
-WHERE destination = %s AND holder <> %s AND {ALIVE}"""
+WHERE destination = %s AND holder <> %s AND {SENDS}"""
 _TAKE_SLOTS: Final = """INSERT INTO slot (destination, holder, taken) VALUES (%s, %s, %s)
 ON CONFLICT (destination, holder) DO UPDATE SET taken = excluded.taken"""
 _DROP_SLOTS: Final = "DELETE FROM slot WHERE destination = %s AND holder NOT IN (SELECT generation FROM instance)"
@@ -94,7 +94,7 @@ def take_tokens(connection: Connection, destination: str, rate: float, count: in
 def take_slots(connection: Connection, destination: str, holder: int, cap: int, in_use: int, dead_after_s: float) -> int:
     """See Fleet.take_slots. What others have is theirs until they take less, or are dead."""
     connection.execute(_SLOT_LOCK, (destination,))
-    alive = int(_one(connection, _ALIVE_INSTANCES, dead_after_s))
+    alive = int(_one(connection, _SENDING_INSTANCES, dead_after_s))
     others = int(_one(connection, _TAKEN_BY_OTHERS, destination, holder, dead_after_s))
     share = share_of(cap, alive, others)
     connection.execute(_TAKE_SLOTS, (destination, holder, max(share, in_use)))

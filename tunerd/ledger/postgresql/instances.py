@@ -31,12 +31,12 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
-ALIVE: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s"
-"""Of an instance, with the seconds after which it counts as dead."""
+SENDS: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s AND name NOT LIKE '%%/%%'"
+"""Of an instance that may have requests open, with the seconds after which it counts as dead. A command's name has a slash."""
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
-NAMES_ALIVE: Final = f"SELECT name FROM instance WHERE {ALIVE} ORDER BY name LIMIT 5"
+NAMES_ALIVE: Final = f"SELECT name FROM instance WHERE is_over = 0 AND heartbeat_at >= {NOW} - %s ORDER BY name LIMIT 5"
 LIST: Final = f"""SELECT name, host, version, started_at, {NOW} - heartbeat_at,
 (SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
 FROM instance WHERE is_over = 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""
