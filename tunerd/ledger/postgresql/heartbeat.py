@@ -6,14 +6,15 @@ from collections.abc import Callable
 import psycopg
 
 from tunerd.ledger.postgresql.instances import BEAT, END, Instance, boottime
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server, connect
 
 
 class Heartbeat:
     def __init__(self, server: Server, instance: Instance) -> None:
         self._server, self.pulse = server, server.pulse
         self._instance, self._renewals = instance, instance.renewals
-        self._connection: Connection | None = None
+        self._connection: PatientConnection | None = None
         self._ended = threading.Event()
         self._is_superseded = False
         self._tell: Callable[[], None] = lambda: None
@@ -70,7 +71,7 @@ class Heartbeat:
         """How many rows it found; None: the server did not answer."""
         try:
             if self._connection is None:
-                self._connection = connect(self._server)
+                self._connection = connect(self._server, self.pulse.every_s)
             with self._connection.transaction():
                 self._connection.execute(f"{self._server.set_search_path}; SET LOCAL statement_timeout = 5000")
                 return self._connection.execute(statement, (self._instance.name, self._instance.generation)).rowcount

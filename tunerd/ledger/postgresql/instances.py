@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.ledger.commands.reclaim import reclaim
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server
 from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.store import Store
 from tunerd.statuses import InstanceStatus
@@ -54,7 +55,7 @@ class Instance:
     renewals: Renewals
 
 
-def start_instance(connection: Connection, server: Server, name: str, version: str, host: str) -> Instance:
+def start_instance(connection: PatientConnection, server: Server, name: str, version: str, host: str) -> Instance:
     """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
     began_at = boottime()
     with connection.transaction():

@@ -17,8 +17,9 @@ from tunerd.ledger.exceptions import LOCKED
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.fleet_volumes import COPIED as VOLUME_COPIED
 from tunerd.ledger.postgresql.instances import NAMES_ALIVE, NOW
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_checked
+from tunerd.ledger.postgresql.postgresql_server import Server, open_checked
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import quoted
 from tunerd.ledger.sql.store import Store
@@ -70,7 +71,7 @@ class _ServerEnd:
     def close(self) -> None:
         self.connection.close()
 
-    def _lock(self) -> Connection:
+    def _lock(self) -> PatientConnection:
         """Begin, once, the transaction that holds the tables."""
         if not self._is_locked:
             tables = names.SQL(", ").join(map(names.Identifier, self._columns))
