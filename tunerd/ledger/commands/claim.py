@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker, all of it here because an admission hands its new calls over alike."""
+"""Claims freeze a due call and hand it to a worker, in one file because an admission hands its new calls over in this way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
