@@ -131,7 +131,7 @@ KILLED_AFTER = {
     "the target is committed": [_SETTLED, _COMMITTED],
     "the upload is given out": [("delivery/audio_delivery.py", "self._open.add(upload.row)", 1)],
     "the storage is asked": [("delivery/audio_upload.py", "proxy = proxy_for(url", 1)],
-    "half of the body is read": [("audio/local.py", "with self._directories.opened(self._path", 6)],
+    "half of the body is read": [("audio/local.py", "with self._directories.opened(self._path", 3)],
     "the storage has answered": [("delivery/audio_delivery.py", "await self._ledger.upload_ended(", 1)],
     "the end is written": [_ENDED, _COMMIT],
     "the end is committed": [_ENDED, _COMMITTED],
@@ -139,7 +139,7 @@ KILLED_AFTER = {
     "the file is moved": [("delivery/audio_delivery.py", "self._ledger.leftover_done(", 1)],
 }
 LARGE = wav(channels=2, rate=48_000, seconds=10.0)
-"""1.9 MB: it is read in eight chunks."""
+"""1.9 MB: it is looked at once, and then read in two turns."""
 
 
 async def _killed_at(place: Studio, points: list[tuple[str, str, int]]) -> str:

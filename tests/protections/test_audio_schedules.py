@@ -176,6 +176,19 @@ def times_alone(plot: Plot) -> None:
         plot.stories.append([plot.write("times_2.wav", "late", at_s=-ENDED_AGO_S + 35)])
 
 
+def files_by_pattern(plot: Plot) -> None:
+    """Names with wildcards: `call-*.wav` of one call fits a file of the call `call-1`, too. That file goes to neither of them. A file
+    that fits one call alone goes to it, and two files of a call are a tie."""
+    kind = plot.chance.choice(["alone", "shared", "two files"])
+    ends = "uploaded" if kind == "alone" else "recording_ambiguous"
+    plot.stories.append([plot.call("call", _file(plot, "call-*.wav"), ends, **plot.after_upload)])
+    if kind == "shared":
+        plot.stories.append([plot.call("call-1", _file(plot, "call-1-*.wav"), ends, **plot.after_upload)])
+    plot.stories.append([plot.write("call-1-x.wav", "call")])
+    if kind == "two files":
+        plot.stories.append([plot.write("call-2.wav", "call")])
+
+
 def embedded(plot: Plot) -> None:
     """Audio that a manifest holds, told once or again."""
     strategy = ManifestStrategy(source="egress", key="embedded", within_s=600.0, wait_s=WAIT_S)
@@ -199,7 +212,7 @@ def missing_file(plot: Plot) -> None:
 
 
 STORIES: Final = (
-    own_file, found_file, overwritten_file, one_file_for_two, times_alone, embedded, told_anew, missing_file,
+    own_file, found_file, overwritten_file, one_file_for_two, times_alone, files_by_pattern, embedded, told_anew, missing_file,
 )  # fmt: skip
 
 

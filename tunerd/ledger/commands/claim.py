@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
+"""Claim: a due call is frozen and handed to a worker, all of it here because an admission hands its new calls over alike."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,6 @@ from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
-
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -142,8 +141,8 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
         if row is None:
             next_due_at = store.due.next_due(ask.destination, ask.not_agents)
             audio = store.audios.next_due(ask.destination, (), store.due.agents_without(ask.destination, ask.not_agents))
-            needs_audio = audio is not None and audio[0] <= ask.now
-            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
+            is_due = audio is not None and audio[0] <= ask.now
+            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=is_due)
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
