@@ -1,23 +1,11 @@
-"""A claim freezes a due call and hands it to a worker, all of it here because an admission hands its new calls over alike."""
+"""Claims freeze a due call and hand it to a worker, in one file because an admission hands its new calls over in this way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
-from tunerd.ledger import (
-    AudioEnded,
-    Claim,
-    Claimed,
-    FailedCall,
-    Freeze,
-    Matched,
-    Pick,
-    PreparedAudio,
-    Reservation,
-    Unfrozen,
-    UrlToSign,
-)
+from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
 from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.audio_life import body_parts, give_up, prepare
 from tunerd.ledger.commands.join import fail, resolve
@@ -26,6 +14,7 @@ from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.ledger.uploading import AudioEnded
 from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
 from tunerd.record import record
