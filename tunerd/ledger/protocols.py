@@ -15,7 +15,7 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import NO_PAUSES, CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
 from tunerd.ledger.url_checking import UrlCheckPath
 from tunerd.record import record
@@ -99,11 +99,11 @@ class WritePath(Protocol):
         ...
 
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]:
-        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. In a fleet only what is not
-        as in `before` is stored: the pauses that this instance last saw in the ledger (Fleet.on_pauses). Queued and retried as
-        with `settle`; a command that is given later sees the new pauses."""
+        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. `before`: the pauses as
+        this instance last saw them in the ledger (Fleet.on_pauses); in a fleet only what differs from them is changed. Queued and
+        retried as with `settle`; a command that is given later sees the new pauses."""
         ...
 
     async def sending(self) -> Mapping[int, float]:

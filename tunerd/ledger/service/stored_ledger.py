@@ -12,7 +12,6 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
-    NO_PAUSES,
     Admission,
     Admitted,
     AudioEnded,
@@ -218,7 +217,7 @@ class StoredLedger(StoredAudio):
         return await self._alone(lambda store: store.destinations.stored_pauses())
 
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]:
         return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now, before))
 
