@@ -35,7 +35,7 @@ _PASSING: Final = frozenset({"25006", "28P01", "28000", "3D000", "42501", "55P03
 
 
 def may_run_again(exc: BaseException) -> bool:
-    """Two transactions were in each other's way, or a prepared statement is gone. This one was undone: it may be run again at once."""
+    """Two transactions were in each other's way, or a prepared statement is gone. This one was undone, and may be run again."""
     return isinstance(exc, RunAgain) or (isinstance(exc, psycopg.Error) and exc.sqlstate in _AGAIN)
 
 
