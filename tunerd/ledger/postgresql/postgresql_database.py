@@ -1,11 +1,10 @@
 """The seam of sql/database.py on PostgreSQL: transactions, row numbers, statements for many rows.
 
-A transaction is sent as a pipeline: the server is waited for only when somebody reads the rows of a statement. So the error of a
-statement may be raised by a later one, or by `commit`.
+Statements are kept until somebody reads the rows of one (statement_queue.py), so that a transaction takes few round trips.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_server import Server
 from tunerd.ledger.postgresql.renewals import Renewals
+from tunerd.ledger.postgresql.statement_queue import StatementQueue
 from tunerd.ledger.sql.database import Cursor, RunAgain
 from tunerd.ledger.sql.due_calls import COLUMNS
 from tunerd.ledger.sql.store import Store
@@ -52,7 +52,6 @@ _BEGIN_QUESTION: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
 _NUMBERS_AT_ONCE: Final = 32
 _LOCK_TIMEOUT_MS: Final = 5_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000
-_IDLE_TIMEOUT_MS: Final = 30_000
 _QUESTION_TIMEOUT_MS: Final = 1_000
 
 
@@ -88,11 +87,11 @@ class PostgresqlDatabase:
             server, lock_timeout=_LOCK_TIMEOUT_MS, statement_timeout=_STATEMENT_TIMEOUT_MS, synchronous_commit="on"
         )
         self._settings_of_question = _settings(server, statement_timeout=_QUESTION_TIMEOUT_MS)
-        self._pipeline = ExitStack()
+        self._queue = StatementQueue(connection)
         self._numbers: dict[str, list[int]] = {}
 
     def execute(self, sql: str, values: Sequence[object] | Mapping[str, object] = (), /) -> Cursor:
-        return self.connection.execute(dialect.translated(sql), values)
+        return self._queue.add(dialect.translated(sql), values)
 
     def alive_since(self) -> float:
         return float(self.execute(ALIVE_SINCE, (self._dead_after_s,)).fetchone()[0])
@@ -104,7 +103,7 @@ class PostgresqlDatabase:
             self.lease = self._renewals.lease
         self._open(_BEGIN, self._settings)
         if self._wanted:
-            self.connection.execute(HOLD, (sorted(self._wanted),))
+            self._queue.add(HOLD, (sorted(self._wanted),))
         self._held = set(self._wanted)
 
     def want(self, names: Iterable[tuple[str, ...]]) -> None:
@@ -125,7 +124,7 @@ class PostgresqlDatabase:
     def pick_due(self, values: Mapping[str, object]) -> Sequence[Any]:
         """First it is locked, then it is read."""
         picks = {row: pick for pick, row in self.execute(PICK_LOCKED, values)}
-        found = self.connection.execute(READ_PICKED, (list(picks),)).fetchall() if picks else []
+        found = self._queue.add(READ_PICKED, (list(picks),)).fetchall() if picks else []
         read = {row: (picks[row], *columns) for row, *columns in found}
         return [read[row] for row in picks]
 
@@ -134,27 +133,26 @@ class PostgresqlDatabase:
         self._open(_BEGIN_QUESTION, self._settings_of_question)
 
     def _open(self, begin: str, settings: str) -> None:
-        self._pipeline.enter_context(self.connection.pipeline())
-        self.connection.execute(begin)
-        self.connection.execute(settings)
+        self._queue.add(begin)
+        self._queue.add(settings)
 
     def commit(self) -> None:
-        self.connection.execute("COMMIT")
-        self._pipeline.close()
+        self._queue.add("COMMIT")
+        self._queue.send()
 
     def rollback(self) -> bool:
-        with suppress(psycopg.Error):
-            self._pipeline.close()
+        self._queue.forget()
         with suppress(psycopg.Error):
             if not self.connection.closed:
-                self.connection.execute("ROLLBACK")
+                self._queue.add("ROLLBACK")
+                self._queue.send()
                 return True
         return False
 
     def next_number(self, table: str) -> int:
         kept = self._numbers.setdefault(table, [])
         if not kept:
-            found = self.connection.execute(f"SELECT nextval('{table}_row') FROM generate_series(1, {_NUMBERS_AT_ONCE})")
+            found = self._queue.add(f"SELECT nextval('{table}_row') FROM generate_series(1, {_NUMBERS_AT_ONCE})")
             kept += sorted((number for (number,) in found), reverse=True)
         return kept.pop()
 
@@ -180,20 +178,24 @@ class PostgresqlDatabase:
         self._many(dialect.delete_many(table), (list(numbers),))
 
     def _many(self, statement: str, values: Sequence[object]) -> None:
-        self.connection.execute(statement, values)
+        self._queue.add(statement, values)
 
     def _types(self, table: str, names: Sequence[str]) -> tuple[str, ...]:
         known = self._columns[table]
         return tuple(known[name] for name in names)
 
     def close(self) -> None:
+        self._queue.close()
         with suppress(psycopg.Error):
             self.connection.close()
 
 
 def _settings(server: Server, **others: object) -> str:
     """Of one transaction, in one statement. Nothing is set for the session: a pooler gives it to somebody else."""
-    others = {"search_path": server.search_path, "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_MS} | others
+    others = {
+        "search_path": server.search_path,
+        "idle_in_transaction_session_timeout": round(server.stalls_after_s * 1000),
+    } | others
     return "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in others.items())
 
 

@@ -76,6 +76,8 @@ class Server:
     password_file: str | None = None
     """It is read for each connection."""
     pulse: Pulse = Pulse()
+    stalls_after_s: float = 30.0
+    """The server ends a transaction whose process has sent nothing for so long."""
 
     @property
     def search_path(self) -> str:
