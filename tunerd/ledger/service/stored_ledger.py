@@ -14,6 +14,7 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
     Admission,
     Admitted,
+    AudioEnded,
     CallReceiver,
     Claim,
     Claimed,
@@ -192,7 +193,7 @@ class StoredLedger(StoredAudio):
             self.release(answer.claimed.row, now)
 
     async def freeze_signed(
-        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+        self, row: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
     ) -> Claimed | FailedCall | None:
         return await self._do(lambda store: claim.freeze_signed(store, row, freeze, form, url, expires_at, now))
 
@@ -248,9 +249,6 @@ class StoredLedger(StoredAudio):
 
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
         return await self._reader.ask(lambda store: store.wants.files(after, limit))
-
-    async def is_file_wanted(self, name: str) -> bool:
-        return await self._reader.ask(lambda store: store.wants.is_file_wanted(name))
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         def known(store: Store) -> list[str]:
