@@ -14,10 +14,11 @@ class AudioChanged(Exception):
 class AudioUnreadable(Exception):
     """It cannot be read, or is no audio. `str()` says why, and what to do."""
 
-    def __init__(self, what: str, *, may_pass: bool = False) -> None:
-        """`may_pass`: for no fault of the file (a mount that is not there, a disk error), so it is worth another try."""
+    def __init__(self, what: str, *, may_pass: bool = False, bucket: str = "") -> None:
+        """`may_pass`: for no fault of the file (a mount that is not there, a disk error), so it is worth another try. `bucket`:
+        all objects of this bucket fare alike."""
         super().__init__(what)
-        self.may_pass = may_pass
+        self.may_pass, self.bucket = may_pass, bucket
 
 
 class AudioMissing(AudioUnreadable):

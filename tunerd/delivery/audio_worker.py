@@ -120,7 +120,7 @@ class AudioWorker(Worker):
             what = "this tunerd cannot read recordings of that kind; install what `tunerd check` names"
             return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, what)
         try:
-            looked = await place.look(pending.location, pending.plan, pending.identity, now)
+            looked = await self._delivery.look(pending, place, pending.identity)
         except AudioChanged as exc:
             return await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
         except AudioUnreadable as exc:

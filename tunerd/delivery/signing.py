@@ -13,6 +13,7 @@ from tunerd.audio_events import AudioFailed
 from tunerd.clock import Clock
 from tunerd.events import BucketPaused, BucketResumed, Emit
 from tunerd.ledger import AudioEnded, Claimed, Deferred, Ended, UrlToSign
+from tunerd.location import bucket_of
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.record import positional_record
 
@@ -44,7 +45,7 @@ class UrlSigner:
 
     async def sign(self, wanted: UrlToSign, settled_at: float) -> SignedUrl | Deferred | Ended:
         """The URL, or what becomes of the call without one. `settled_at`: when its document was read."""
-        bucket = "/".join(wanted.location.split("/")[:3])
+        bucket = bucket_of(wanted.location)
         pause = self._pauses.get(bucket)
         if pause is not None and self._clock.now() < pause.until:
             return _later(pause.until, pause.fault)

@@ -102,7 +102,7 @@ def tie_words(tie: Tie) -> str:
         names.append(f"{len(tie.recordings) - _NAMED} more")
     count, others = len(tie.recordings), f"{tie.others} other{'s' if tie.others > 1 else ''}"
     taken = f" ({tie.taken} more belong to other calls)" if tie.taken else ""
-    if all(one.identity for one in tie.recordings):
+    if all(_is_file(one) for one in tie.recordings):
         what = f"{count} files fit{taken} this call" if count > 1 else f"one file fits{taken} this call"
         whose = f" and {others}" if tie.others else ""
     else:
@@ -113,8 +113,13 @@ def tie_words(tie: Tie) -> str:
 
 def _started(one: Free) -> str:
     if one.started_at_ms is None:
-        return "" if one.identity else " (without a start)"
-    return f" ({'last written' if one.identity else 'started'} {_instant(one.started_at_ms / 1000)})"
+        return "" if _is_file(one) else " (without a start)"
+    return f" ({'last written' if _is_file(one) else 'started'} {_instant(one.started_at_ms / 1000)})"
+
+
+def _is_file(one: Free) -> bool:
+    """Whether tunerd itself found it. (Audio of documents is known by an identity, too, but not by a file.)"""
+    return one.identity != "" and (one.location or "").startswith("file:")
 
 
 def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:

@@ -136,10 +136,10 @@ def _delivery_line(event: e.Event, hints: Mapping[PauseReason, str]) -> Line | N
                 "waiting": event.waiting, "due": event.due, kind: name,
                 "hint": f"restore it, or map them again with the current rules: tunerd remap --state {states}"})  # fmt: skip
         case e.BucketPaused():
-            return Line("warning", "recordings of a bucket cannot be signed; their calls wait", {
+            return Line("warning", "recordings of a bucket cannot be read or signed; their calls wait", {
                 "bucket": event.bucket, "detail": event.what})  # fmt: skip
         case e.BucketResumed():
-            return Line("info", "recordings of a bucket can be signed again", {
+            return Line("info", "recordings of a bucket can be read and signed again", {
                 "bucket": event.bucket, "after_s": round(event.lasted_s)})  # fmt: skip
         case e.KeyChanged():
             return Line("info", "key changed", {"destination": event.destination})

@@ -1,23 +1,11 @@
-"""Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
+"""Claims freeze a due call and hand it to a worker, in one file because an admission hands its new calls over in this way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
-from tunerd.ledger import (
-    AudioEnded,
-    Claim,
-    Claimed,
-    FailedCall,
-    Freeze,
-    Matched,
-    Pick,
-    PreparedAudio,
-    Reservation,
-    Unfrozen,
-    UrlToSign,
-)
+from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
 from tunerd.ledger.body_delta import apply_delta, delta_of
 from tunerd.ledger.commands.audio_life import body_parts, give_up, prepare
 from tunerd.ledger.commands.join import fail, resolve
@@ -26,13 +14,13 @@ from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.ledger.uploading import AudioEnded
 from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
 from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
-
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -153,8 +141,8 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
         if row is None:
             next_due_at = store.due.next_due(ask.destination, ask.not_agents)
             audio = store.audios.next_due(ask.destination, (), store.due.agents_without(ask.destination, ask.not_agents))
-            needs_audio = audio is not None and audio[0] <= ask.now
-            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
+            is_due = audio is not None and audio[0] <= ask.now
+            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=is_due)
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))

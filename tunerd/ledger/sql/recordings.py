@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
+from tunerd.file_pattern import FILES
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.audios import MAY_UPLOAD
@@ -129,7 +130,7 @@ class Recordings:
 
     def same(self, r: KeptRecording, apart_ms: int) -> KeptRecording | None:
         """The recording that this one describes again."""
-        if r.identity:
+        if r.source == FILES:
             same = self._rows(SAME_FILE, (r.source, r.id, r.key))
             if not same and not r.match:  # where times decide, what was there before may be another call's
                 same = self._rows(OVERWRITTEN, (r.source, r.key, r.location))
