@@ -180,7 +180,7 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
         source, key, started_at_ms = next(iter(store.touched))
         del store.touched[source, key, started_at_ms]
         seekers = list(store.wants.seekers_near(source, key, started_at_ms))
-        for other, at_ms in store.recordings.other_names(source, key) if is_files_source(source) else ():
+        for other, at_ms in store.recordings.other_names(source, key, started_at_ms) if is_files_source(source) else ():
             seekers += store.wants.seekers_near(source, other, at_ms)
         for call in dict.fromkeys(want.call for want in seekers):
             row = store.calls.get(call)
