@@ -348,6 +348,8 @@ class Retention:
     recordings_s: float
     max_failed_bytes: int
     documents: int = 200
+    marks_s: float = 7 * 86_400.0
+    """Of an instance of a fleet that is gone."""
 
 
 @record
@@ -370,7 +372,8 @@ class Maintenance(Protocol):
     """What time does: waits end, kept rows are removed."""
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
-        """Decide the waiting calls whose next wait is over. Returns those that failed by it, and when to tick next."""
+        """Decide the waiting calls whose next wait is over. Returns those that failed by it, and when to tick next. In a fleet
+        one instance does it for all, as with `trim`; for the others nothing happens."""
         ...
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
@@ -384,7 +387,7 @@ class Maintenance(Protocol):
         ...
 
     async def shift(self, seconds: float) -> None:
-        """The wall clock jumped by `seconds`: move due times and waits with it."""
+        """The wall clock jumped by `seconds`: move due times and waits with it. Not in a fleet in which others live."""
 
     async def close(self) -> None:
         """Finish what is queued, checkpoint, close, release the lock."""
