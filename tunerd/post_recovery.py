@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from tunerd.call import Form, State
 from tunerd.clock import Clock
-from tunerd.ledger import Filter, LedgerUnavailable, StoredCall, StoredPauses
+from tunerd.ledger import NO_PAUSES, Filter, LedgerUnavailable, StoredCall, StoredPauses
 from tunerd.outcome import PauseReason
 
 MOST_AGAIN: Final = 1000
@@ -29,7 +29,9 @@ class HeldLedger(Protocol):
     async def is_rebuilt(self) -> bool: ...
     async def resends_quarantined(self) -> None: ...
     async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]: ...
+    def store_pauses(
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+    ) -> Awaitable[None]: ...
     async def calls(
         self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False
     ) -> Sequence[StoredCall]: ...
@@ -53,7 +55,7 @@ async def quarantine_resends(ledger: HeldLedger, forms: Mapping[str, Form | None
         elif rebuilt and form is not Form.CREATE_CALL:
             paused = StoredPauses(closed_until=pauses.closed_until, pause=PauseReason.OPERATOR, paused_since=now, detail=COUNTING,
                           agents=pauses.agents)  # fmt: skip
-            await ledger.store_pauses(name, paused, now)
+            await ledger.store_pauses(name, paused, now, pauses)
             held[name] = now
     if rebuilt:
         await ledger.resends_quarantined()  # the pauses are in the ledger by now, and outlive this process as the mark did

@@ -5,10 +5,9 @@ import hashlib
 import os
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -38,7 +37,7 @@ from tunerd.intake.gather import Gather
 from tunerd.intake.other_readers import OtherReaders, tell_other_readers
 from tunerd.intake.read_again import read_documents, read_place
 from tunerd.intake.sources import Intake, IntakeOptions
-from tunerd.ledger import Claimed, Fleet
+from tunerd.ledger import Claimed, Fleet, LedgerUnavailable
 from tunerd.ledger.service.stored_ledger import StoredLedger
 from tunerd.lifecycle import Stop
 from tunerd.loading.config_file import load, refuse_changes, variables_of
@@ -46,6 +45,7 @@ from tunerd.location import LocationKind
 from tunerd.mapping import SourceMapping, compile_sources, manifest_sources
 from tunerd.mapping.forms import freeze_body
 from tunerd.mapping.gathering import set_aside
+from tunerd.open_ledger import disks_of
 from tunerd.ops.log_writer import LogLevel
 from tunerd.ops.mask import keep_out
 from tunerd.ops.measures import LedgerLimits, LedgerMeasures
@@ -148,18 +148,16 @@ def _facts(config: Config, now: float) -> Facts:
     """The file's path is absolute: commands that look for the daemon of a file compare it."""
     path = os.path.abspath(config.file)
     return Facts(version=__version__, config_file=path, fingerprint=fingerprint_of(config), ledger=config.ledger.shown,
-                 last_reload_at=now)  # fmt: skip
+                 instance=config.instance, is_fleet=config.ledger.server is not None, last_reload_at=now)  # fmt: skip
 
 
 def fingerprint_of(config: Config) -> str:
     """The first digits of the SHA-256 of the file's text. Keys that are written in it are left out, so that it says nothing about
     them."""
     text = config.text.reveal()
-    for destination in config.destinations:
-        if destination.api_key is not None and (key := destination.api_key.reveal()):
-            text = text.replace(key, "")
-    if config.ledger.server is not None and (password := urlsplit(config.ledger.server.reveal()).password):
-        text = text.replace(password, "")
+    keys = [destination.api_key.reveal() for destination in config.destinations if destination.api_key is not None]
+    for secret in filter(None, [*keys, config.ledger.password]):
+        text = text.replace(secret, "")
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -248,6 +246,8 @@ async def _reload_now(
         level.set(config.log.level)
         runtime.config, runtime.mappings = config, mappings
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
+        with suppress(LedgerUnavailable):  # it is asked again for each source, once the server answers
+            await runtime.ledger.set_disks(await asyncio.to_thread(disks_of, config))
         await runtime.delivery.update(config.destinations, config.delivery)
         await runtime.intake.update(config.sources, _mappers(mappings), limits_of(config.ledger), _gathers(mappings))
         facts.problems, facts.last_reload_successful, facts.last_reload_at = (), True, runtime.now()
@@ -260,7 +260,8 @@ async def _reload_now(
 
 async def look_for_others(runtime: Runtime, clock: Clock, emit: Emit, ended: asyncio.Event) -> None:
     def roots() -> Mapping[str, str]:
-        return {source.name: source.path for source in runtime.config.sources}
+        alone = runtime.config.ledger.server is None
+        return {source.name: source.path for source in runtime.config.sources if alone or not source.shared}
 
     def seen(others: Mapping[str, str]) -> None:
         runtime.facts.other_readers = others

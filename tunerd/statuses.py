@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from typing import Final
 
 from tunerd.call import Form
 from tunerd.outcome import IntakeReason, PauseReason
@@ -93,3 +94,21 @@ class SourceStatus:
     """Roles that no table of the rules names, since the start."""
     also_read_by: str | None = None
     """Another tunerd with a ledger of its own that reads the same directory; None: none is known."""
+
+
+SILENT_S: Final = 30.0
+"""Without a heartbeat for so long an instance is given up by the others."""
+
+
+@record
+class InstanceStatus:
+    """A tunerd that shares the ledger. Times are by the clock of the database."""
+
+    name: str
+    host: str
+    version: str
+    started_at: float
+    heartbeat_age_s: float
+    """Since its last heartbeat; over 30 s: it does not answer, and others take over what it was sending."""
+    in_flight: int
+    """Calls that it is sending."""

@@ -30,7 +30,18 @@ from tunerd.events import (
     Stuck,
     StuckKind,
 )
-from tunerd.ledger import Admission, CallReceiver, Claim, Claimed, FailedCall, Filter, LedgerUnavailable, Settlement, StoredPauses
+from tunerd.ledger import (
+    NO_PAUSES,
+    Admission,
+    CallReceiver,
+    Claim,
+    Claimed,
+    FailedCall,
+    Filter,
+    LedgerUnavailable,
+    Settlement,
+    StoredPauses,
+)
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Unconfirmed
 from tunerd.testing import FakeClock, MemoryLedger, make_call
 
@@ -430,10 +441,10 @@ class Counting(MemoryLedger):
             raise LedgerUnavailable
         return await super().claim(*args, **options)
 
-    async def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> None:
+    async def store_pauses(self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES) -> None:
         if self.broken:
             raise LedgerUnavailable
-        await super().store_pauses(destination, pauses, now)
+        await super().store_pauses(destination, pauses, now, before)
 
     async def stored_pauses(self) -> Mapping[str, StoredPauses]:
         if self.broken:

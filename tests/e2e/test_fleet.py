@@ -1,12 +1,26 @@
 """`tunerd run` with a ledger in PostgreSQL: several daemons share it."""
 
+import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import Daemon, Process, Sandbox, call_document, config_text, manifest, put, running, sandbox, until
+from tests.e2e.harness import (
+    Daemon,
+    Process,
+    Sandbox,
+    call_document,
+    command,
+    config_text,
+    manifest,
+    put,
+    running,
+    sandbox,
+    until,
+)
 from tests.ledger.postgres_server import Cluster, cluster, needs_postgres
 from tunerd.sandbox.faults import Faults
 
@@ -41,11 +55,13 @@ def configuration(directory: Path, tuner: Sandbox, url: str, name: str, more: st
     return own / "tunerd.yaml"
 
 
-async def test_two_daemons_share_the_work(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+async def test_two_daemons_share_the_work(tmp_path: Path, url: str) -> None:
     """What one reads both send, each call once."""
-    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
     ids = [f"c{number}" for number in range(60)]
-    async with running(one) as a, running(other) as b:
+    async with AsyncExitStack() as stack:
+        tuner = await stack.enter_async_context(sandbox(tmp_path, Faults(latency_s=0.5)))  # one alone would take 4 s
+        one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+        a, b = [await stack.enter_async_context(running(config)) for config in (one, other)]
         for call_id in ids:
             put(one.parent / "calls" / f"{call_id}.json", call_document(call_id))
         await tuner.has(*ids)
@@ -122,6 +138,57 @@ async def ended(config: Path, **environ: str) -> tuple[int, str]:
         return await process.ended(), process.said
     finally:
         await process.kill()
+
+
+async def test_status_lists_the_instances(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """From anywhere: since when, on which host, how old the heartbeat is, how many calls are in flight. One that stopped in order
+    is not listed any more, and a command without a daemon is none."""
+    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+    async with running(one) as a:
+        async with running(other):
+            document = json.loads(await a.get("/status.json"))
+            assert document["daemon"]["instance"] == "one"
+            assert document["daemon"]["ledger"].endswith(url.rpartition("@")[2])
+            rows = document["instances"]
+            assert [(row["name"], row["host"], row["in_flight"]) for row in rows] == [
+                ("one", socket.gethostname(), 0), ("other", socket.gethostname(), 0),
+            ]  # fmt: skip
+            assert all(0 <= row["heartbeat_age_s"] < 20 and row["started_at"] > 0 for row in rows)
+            assert await a.metric("tunerd_ledger_calls", state="sent") == 0
+            put(other.parent / "calls" / "c1.json", call_document("c1"))
+
+            async def is_counted() -> bool:
+                return await a.metric("tunerd_ledger_calls", state="sent") == 1
+
+            await until(is_counted)
+            code, said = await command(one, "status")
+            assert code == 0
+            assert "one (this one)   tunerd" in said
+        code, said = await command(other, "status", "--json")  # of the ledger itself: its daemon has ended
+        status = json.loads(said)
+        assert (code, status["daemon"]["running"], status["calls"]["sent"]["count"]) == (0, False, 1)
+    assert [row["name"] for row in status["instances"]] == ["one", "other"], "killed, and not given up yet"
+
+
+async def test_orders_go_to_the_ledger_where_no_daemon_runs(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """A failed call is listed, retried and dismissed from a machine without a daemon."""
+    one, other = (configuration(tmp_path, tuner, url, name) for name in ("one", "other"))
+    async with running(one) as a:
+        put(one.parent / "calls" / "broken.json", {"id": "broken"})
+
+        async def has_failed() -> bool:
+            return await a.states() == {"failed": 1}
+
+        await until(has_failed)
+        code, said = await command(other, "failed")
+        assert "broken" in said
+        code, said = await command(other, "dismiss", "broken")
+        assert (code, said) == (0, "1 call dismissed\n")
+
+        async def is_gone() -> bool:
+            return await a.states() == {}
+
+        await until(is_gone)
 
 
 async def test_a_second_daemon_of_one_name_ends_the_first_with_75(tmp_path: Path, tuner: Sandbox, url: str) -> None:

@@ -1,5 +1,6 @@
 """A PostgreSQL of its own for the tests: a cluster in a temporary directory, started once for each test process."""
 
+import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -59,6 +60,22 @@ class Cluster(PrivatePostgresql):
         super().make()
         hba = self.directory / "data" / "pg_hba.conf"
         hba.write_text(f"host all needs_password 127.0.0.1/32 scram-sha-256\n{hba.read_text()}")
+
+    @contextmanager
+    def standby(self) -> Iterator["Cluster"]:
+        """A server that follows this one, asynchronously."""
+        with tempfile.TemporaryDirectory(prefix="tunerd-standby-") as place:
+            other = Cluster(Path(place))
+            if self._user is not None:
+                os.chown(place, self._user.pw_uid, self._user.pw_gid)
+            program = (self._programs / "initdb").resolve().with_name("pg_basebackup")  # initdb may be a link on the PATH
+            other._run(str(program), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", f"{place}/data", "-R",
+                       "--checkpoint=fast", "--no-sync")  # fmt: skip
+            other.start()
+            try:
+                yield other
+            finally:
+                other.stop()
 
     def start(self, *settings: str, listen: str = "127.0.0.1") -> None:
         super().start(f"port={self.port}", "autovacuum=off", *settings, listen=listen)

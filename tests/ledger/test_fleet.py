@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -260,3 +260,37 @@ async def test_a_batch_that_raises_spares_the_others(two: "tuple[PostgresqlLedge
     assert isinstance(results[1], Exception)
     assert not isinstance(results[1], LedgerUnavailable)
     assert await state(a, "good") is State.DUE
+
+
+async def test_pauses_of_two_instances_are_both_kept(two: "tuple[PostgresqlLedger, PostgresqlLedger]") -> None:
+    """Each stores what it changed, without having seen what the other did; a command that resumes ends what it saw."""
+    from tunerd.ledger import StoredPauses
+    from tunerd.outcome import PauseReason
+
+    a, b = two
+    agents = {"bot": (PauseReason.AUTH, NOW)}
+    await a.store_pauses("tuner", StoredPauses(pause=PauseReason.UNREACHABLE, paused_since=NOW), NOW)
+    await b.store_pauses("tuner", StoredPauses(closed_until=NOW + 60, agents=agents), NOW)
+    seen = (await a.stored_pauses())["tuner"]
+    assert (seen.pause, seen.closed_until, seen.agents) == (PauseReason.UNREACHABLE, NOW + 60, agents)
+    await b.store_pauses("tuner", StoredPauses(closed_until=NOW + 60), NOW, seen)
+    assert (await a.stored_pauses())["tuner"] == StoredPauses(closed_until=NOW + 60)
+
+
+async def test_each_instance_learns_of_a_pause_that_another_stored(two: "tuple[PostgresqlLedger, PostgresqlLedger]") -> None:
+    """Its own, too, so that it knows what the ledger has."""
+    from tunerd.ledger import StoredPauses
+
+    told: dict[str, asyncio.Event] = {}
+    for name, ledger in zip("ab", two, strict=True):
+        told[name] = asyncio.Event()
+
+        def follow(pauses: Mapping[str, StoredPauses], name: str = name) -> None:
+            if pauses["tuner"].closed_until == NOW + 60:
+                told[name].set()
+
+        ledger.fleet.on_pauses(follow)
+    await two[0].store_pauses("tuner", StoredPauses(closed_until=NOW + 60), NOW)
+    async with asyncio.timeout(10):
+        for event in told.values():
+            await event.wait()

@@ -168,6 +168,8 @@ def test_keys_of_a_server_without_one_are_warned_of() -> None:
     """They would do nothing."""
     warnings = read(TUNER + SOURCE + "ledger: {notify: off}\n").warnings
     assert [one for one in warnings if "ledger.notify: has no effect on a ledger in a file" in one]
+    warnings = read(TUNER + SOURCE + "    shared: true\n").warnings
+    assert [one for one in warnings if "sources[0].shared: has no effect on a ledger in a file" in one]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ class Reading:
     destination_list: list[DestinationStatus] = field(default_factory=list)
     source_list: list[SourceStatus] = field(default_factory=list)
     stranded_calls: int = 0
+    fleet: bool = False
     due_since: dict[str, float] = field(default_factory=dict)
     measured: LedgerMeasures = field(default_factory=LedgerMeasures)
 
@@ -61,6 +62,9 @@ class Reading:
 
     def limits(self) -> LedgerLimits:
         return LedgerLimits(max_pending_bytes=5000, min_free_bytes=64)
+
+    def is_fleet(self) -> bool:
+        return self.fleet
 
     def stranded(self) -> int:
         return self.stranded_calls

@@ -34,6 +34,8 @@ NAMES = {
     "inotify_fallback", "after_sent_failures_total", "recordings_unmatched", "ledger_bytes", "ledger_max_pending_bytes",
     "ledger_disk_free_bytes", "ledger_min_free_bytes",
 }  # fmt: skip
+FLEET_NAMES = {"ledger_calls"}
+"""Instead of `calls`, with a ledger that several instances share."""
 TUNER = "tuner.example/42"
 
 
@@ -50,6 +52,13 @@ def make(
 def names_of(metrics: Metrics) -> set[str]:
     families = text_string_to_metric_families(metrics.render()[0]().decode())
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
+
+
+def test_a_fleet_has_a_name_of_its_own_for_its_counts() -> None:
+    """Each instance shows the same: adding them up, as one may with tunerd_calls, would count each call several times."""
+    found = names_of(make(reading=Reading(fleet=True, calls={State.DUE: 3}))[0])
+    assert "tunerd_ledger_calls" in found
+    assert "tunerd_calls" not in found
 
 
 def test_exactly_the_documented_names() -> None:
@@ -286,5 +295,5 @@ def test_promtool_has_nothing_to_say() -> None:
 def test_every_state_and_metric_is_documented() -> None:
     """docs/metrics.md lists exactly the metrics of the code."""
     text = (Path(tunerd.__file__).parent.parent / "docs/metrics.md").read_text()
-    assert {name.removeprefix("tunerd_") for name in re.findall(r"^\| `(tunerd_\w+)", text, re.MULTILINE)} == set(NAMES)
+    assert {name.removeprefix("tunerd_") for name in re.findall(r"^\| `(tunerd_\w+)", text, re.MULTILINE)} == NAMES | FLEET_NAMES
     assert all(f"`{state.value}`" in text for state in State)

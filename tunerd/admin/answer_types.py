@@ -11,7 +11,7 @@ from typing import Final
 from tunerd.ledger import StoredCall, StoredEvent, Story
 from tunerd.ops.mask import redact, without_query
 from tunerd.record import record
-from tunerd.statuses import DestinationStatus, SourceStatus
+from tunerd.statuses import DestinationStatus, InstanceStatus, SourceStatus
 
 VERSION: Final = 1
 
@@ -176,7 +176,9 @@ class DaemonRow:
     version: str
     pid: int | None
     ledger: str
-    """The path of the ledger's file."""
+    """The path of the ledger's file, or the URL of its PostgreSQL database."""
+    instance: str = ""
+    """Its name among those that share the ledger."""
     started_at: float | None
     ready: bool
     stopping: bool
@@ -219,6 +221,8 @@ class StatusDocument:
     stranded: Sequence[StrandedRow]
     """Calls whose destination or manifest source is not configured."""
     last_failures: Sequence[CallRow]
+    instances: Sequence[InstanceStatus] = ()
+    """Those that share a ledger in PostgreSQL; empty where one process owns it."""
     last_hour: LastHourRow | None = None
     """None: no daemon runs."""
 

@@ -35,7 +35,7 @@ from tunerd.admin.api import (
 )
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.status_report import StatusReport
-from tunerd.ledger import StoredPauses
+from tunerd.ledger import NO_PAUSES, StoredPauses
 from tunerd.outcome import PauseReason
 from tunerd.record import record
 
@@ -139,7 +139,9 @@ class AdminService:
 
 class KeepsPauses(Protocol):
     async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]: ...
+    def store_pauses(
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+    ) -> Awaitable[None]: ...
 
 
 class LedgerPauses:
@@ -154,9 +156,9 @@ class LedgerPauses:
         if pauses.pause is not PauseReason.OPERATOR:
             paused = StoredPauses(closed_until=pauses.closed_until, pause=PauseReason.OPERATOR, paused_since=self._now(),
                           detail="an operator paused it", agents=pauses.agents)  # fmt: skip
-            await self._ledger.store_pauses(name, paused, self._now())
+            await self._ledger.store_pauses(name, paused, self._now(), pauses)
 
     async def resume(self, name: str) -> None:
         """Ends every pause, whatever its reason. A Retry-After stays: Tuner asked for it."""
         pauses = (await self._ledger.stored_pauses()).get(name, StoredPauses())
-        await self._ledger.store_pauses(name, StoredPauses(closed_until=pauses.closed_until), self._now())
+        await self._ledger.store_pauses(name, StoredPauses(closed_until=pauses.closed_until), self._now(), pauses)

@@ -37,6 +37,10 @@ class Facts:
     fingerprint: str = ""
     """Of the configuration in force, without its secrets."""
     ledger: str = ""
+    """The path of its file, or the URL of its PostgreSQL database without user, password and options."""
+    instance: str = ""
+    is_fleet: bool = False
+    """Several instances may share the ledger."""
     running: bool = True
     """False: a command reads the ledger without a daemon."""
     started_at: float | None = None
@@ -86,6 +90,10 @@ class StatusReport:
     def sources(self) -> Sequence[SourceStatus]:
         return self._sources()
 
+    def is_fleet(self) -> bool:
+        """Several instances may share the ledger: its counts are those of all."""
+        return self._facts.is_fleet
+
     def stranded(self) -> int:
         """Calls whose destination or manifest source is not configured."""
         return sum(one.waiting + one.due for one in self._facts.stranded())
@@ -118,6 +126,7 @@ class StatusReport:
                 version=facts.version,
                 pid=os.getpid() if facts.running else None,
                 ledger=facts.ledger,
+                instance=facts.instance,
                 started_at=facts.started_at,
                 ready=self.ready(),
                 stopping=facts.stopping,
@@ -137,6 +146,7 @@ class StatusReport:
             sources=[self._with_coverage(status) for status in self._sources()],
             stranded=[_stranded_row(one) for one in facts.stranded() if one.waiting or one.due],
             last_failures=[call_row(call) for call in failures],
+            instances=list(await self._ledger.instances()),
             last_hour=None if facts.last_hour is None else _last_hour_row(facts.last_hour),
         )
 

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "audit": "Compare the documents on disk with the ledger.",
     "health": "Ask whether the daemon is healthy, or ready; for container probes.",
     "drain": "Wait until everything due is sent, for shutdown hooks.",
+    "ledger": "Move the ledger to another place (copy).",
     "sandbox": "Run a local stand-in for Tuner.",
     "demo": "Watch tunerd deliver sample calls; needs no account.",
     "schema": "Print the JSON Schema of the configuration.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from tunerd.cli.options import exit_bad_config
 from tunerd.cli.target import Known, Target, read_known, report_bad, running_daemon
 from tunerd.cli.terminal import say
 from tunerd.config import Config
-from tunerd.ledger import LedgerRefused, LedgerUnavailable, StoredPauses
+from tunerd.ledger import Ledger, LedgerRefused, LedgerUnavailable, StoredPauses
 from tunerd.yaml_location import ConfigError
 
 FAILURE: Final = 1
@@ -78,25 +79,17 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
     if daemon := await asyncio.to_thread(running_daemon, target, known):
         yield daemon
         return
-    path = known.ledger.path
-    if path is None or (known.is_bad and not await asyncio.to_thread(Path(path).exists)):
-        raise known.error()
-    if not await asyncio.to_thread(Path(path).exists):
-        raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
     # Imported here: a command that asks a daemon does not need it.
-    from tunerd.ledger.sqlite import SqliteLedger
     from tunerd.ledger.sqlite.errors import LedgerDamaged
 
-    ledger = await SqliteLedger.open(
-        Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
-    )
+    ledger, place = await _existing_ledger(known)
     if known.is_bad:
         report_bad(known, "no daemon runs; this is the content of its ledger")
     try:
         pauses = await ledger.stored_pauses()
         configured = {destination.name for destination in known.config.destinations} if known.config is not None else set()
         stored = [stored_destination(name, pauses.get(name, StoredPauses())) for name in sorted(configured | set(pauses))]
-        facts = Facts(version=__version__, config_file=str(target.config), ledger=path, running=False)
+        facts = Facts(version=__version__, config_file=str(target.config), ledger=place, running=False)
         if known.config is not None and not known.problems:
             found = await ledger.stranded(configured, [source.name for source in known.config.sources])
             facts.stranded = lambda: found
@@ -106,9 +99,30 @@ async def open_admin(target: Target, *, again: bool = False) -> AsyncIterator[Ad
             LedgerPauses(ledger, time.time),
         )
     except LedgerDamaged as exc:
-        raise LedgerRefused(f"{path} is damaged; `tunerd run` rebuilds it") from exc
+        raise LedgerRefused(f"{place} is damaged; `tunerd run` rebuilds it") from exc
     finally:
         await ledger.close()
+
+
+async def _existing_ledger(known: Known) -> tuple[Ledger, str]:
+    """The ledger, opened, and its place for people."""
+    path = known.ledger.path
+    if path is not None and known.ledger.is_server:
+        if known.config is None or known.config.ledger.server is None:
+            raise known.error()
+        from tunerd.open_ledger import open_server
+
+        name = f"{socket.gethostname()}/command"
+        return await open_server(known.config.ledger, time.time(), lambda _: None, name, create=False), known.config.ledger.shown
+    if path is None or (known.is_bad and not await asyncio.to_thread(Path(path).exists)):
+        raise known.error()
+    if not await asyncio.to_thread(Path(path).exists):
+        raise ControlError(f"there is no ledger at {path} yet: start tunerd with `tunerd run`, or name its configuration with -c")
+    from tunerd.ledger.sqlite import SqliteLedger
+
+    return await SqliteLedger.open(
+        Path(path), now=time.time(), wait_for_lock_s=0.0, create=False, may_rebuild=False, emit=lambda _: None
+    ), path
 
 
 class _Rules:

@@ -43,6 +43,7 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
     say(f"ok: {config}")
     for line in summary(loaded):
         say(line)
+    ledger_code = _inspect_ledger(loaded, warnings)
     signs_well = _sign_samples(loaded, warnings, online=online)
     if show:
         from tunerd.config.printing import redacted
@@ -51,10 +52,43 @@ def command(config: Path, strict: bool, online: bool, show: bool) -> None:
         say_lines(redacted(loaded).removesuffix("\n"))
     for warning in warnings:
         say(f"warning: {warning}", err=True)
+    if ledger_code:
+        sys.exit(ledger_code)
     failed = strict and bool(warnings)
     if online:
         failed = not asyncio.run(_try_all(loaded)) or failed or not signs_well
     sys.exit(1 if failed else 0)
+
+
+def _inspect_ledger(config: Config, warnings: list[str]) -> int:
+    """A line about the server of a ledger in PostgreSQL. Gives the exit code with which `run` would refuse it; 0: none. A server
+    that does not answer is a warning: this may be another machine than the one that `run` is meant for."""
+    if config.ledger.server is None:
+        return 0
+    from tunerd.ledger import LedgerRefused
+    from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
+    from tunerd.open_ledger import inspect_server
+
+    try:
+        found = inspect_server(config.ledger)
+    except LedgerRefused as exc:
+        if exc.exit_code != UNREACHABLE:
+            say(f"ledger.url: {exc}", err=True)
+            return exc.exit_code
+        warnings.append(f"ledger.url: {exc}")
+        return 0
+    tables = "the first start makes its tables" if found.is_new else "its tables are there"
+    say(f"  ledger {config.ledger.shown}: {found.server}, {tables}; this is the instance {config.instance}")
+    for line in found.missing:
+        say(f"ledger.url: {line}", err=True)
+    deleting = [source.name for source in config.sources if source.after_sent == "delete"]
+    if found.asynchronous and deleting:
+        warnings.append(
+            f"ledger.url: the standbys {', '.join(found.asynchronous)} are asynchronous: a failover may lose the last calls, "
+            f"and `after_sent: delete` (source {', '.join(deleting)}) has removed their files. Set synchronous_standby_names, or "
+            "use `after_sent: keep`"
+        )
+    return MISCONFIGURED if found.missing else 0
 
 
 def _sign_samples(config: Config, warnings: list[str], *, online: bool) -> bool:

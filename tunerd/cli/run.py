@@ -46,7 +46,8 @@ With --once, tunerd waits for outages of Tuner to end, without limit (limit the 
 Tuner has not answered at all since the start, it exits after 5 minutes.
 \b
 Exit code 0: all sent, or stopped; 1: with --once, some calls failed or are left, or a file or directory could
-not be read; 75: another instance holds the ledger; 78: the configuration is invalid.
+not be read; 69: the PostgreSQL server of the ledger does not answer; 75: another instance holds the ledger;
+78: the configuration is invalid, or the server refuses it.
 """
 
 

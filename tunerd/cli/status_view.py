@@ -6,8 +6,8 @@ from tunerd.admin.answer_types import StatusDocument, StrandedRow
 from tunerd.admin.phrases import ago, count_of, name_of, next_probe, source_warnings, span, why
 from tunerd.cli.drawing import STATE_COLOURS, say_wrapped
 from tunerd.cli.terminal import say, style
-from tunerd.config.text_forms import FIRST_LABEL
-from tunerd.statuses import DestinationStatus, SourceStatus
+from tunerd.config.text_forms import FIRST_LABEL, POSTGRESQL
+from tunerd.statuses import SILENT_S, DestinationStatus, InstanceStatus, SourceStatus
 
 _PROBLEMS_SHOWN: Final = 5
 
@@ -22,6 +22,11 @@ def draw_status(status: StatusDocument) -> None:
             hint = "   tunerd failed" if state == "failed" and row.count else ""
             colour = STATE_COLOURS.get(state) if row.count else None
             say(f"  {style(f'{state:<10}', fg=colour)}{row.count:>11,}{oldest}{hint}")
+    if status.instances:
+        say()
+        say("Instances")
+        for instance in status.instances:
+            _instance(instance, now, is_this=status.daemon.running and instance.name == status.daemon.instance)
     if status.destinations:
         say()
         say("Destinations")
@@ -50,12 +55,22 @@ def _daemon(status: StatusDocument) -> None:
         state = "stopping" if daemon.stopping else "running" if daemon.ready else "starting"
         say(f"tunerd {daemon.version} is {state}{since} (process {daemon.pid})")
     else:
-        say(style("tunerd is not running", fg="yellow") + "; this is the content of its ledger")
+        where = " on this machine" if daemon.ledger.startswith(POSTGRESQL) else ""
+        say(style(f"tunerd is not running{where}", fg="yellow") + "; this is the content of its ledger")
     say(f"configuration {config.file}")
     if not config.last_reload_successful:
         say(style("  the last reload was refused; tunerd keeps the previous configuration:", fg="red"))
         for problem in config.problems[:_PROBLEMS_SHOWN]:
             say_wrapped(problem, "    ")
+
+
+def _instance(instance: InstanceStatus, now: float, *, is_this: bool) -> None:
+    this = " (this one)" if is_this else ""
+    say(f"  {instance.name}{this}   tunerd {instance.version} on {instance.host}, started {ago(now - instance.started_at)}, "
+        f"{count_of(instance.in_flight, 'call')} in flight")  # fmt: skip
+    if instance.heartbeat_age_s >= SILENT_S:
+        silent = f"no heartbeat for {span(instance.heartbeat_age_s)}; others take over what it was sending"
+        say_wrapped(silent, "    ", fg="yellow")
 
 
 def draw_destination(status: DestinationStatus, now: float) -> None:

@@ -5,7 +5,8 @@ loading/ reads a file into it. That package knows mapping/; this one does not.
 
 from tunerd.config.audio_settings import AudioSettings
 from tunerd.config.file_rule import FileRule
-from tunerd.config.models import Config, Delivery, Destination, Http, LedgerConfig, Log, form_of_key
+from tunerd.config.ledger_settings import LedgerConfig
+from tunerd.config.models import Config, Delivery, Destination, Http, Log, form_of_key
 from tunerd.config.secret import Secret
 from tunerd.config.source_settings import Example, Redact, Source
 from tunerd.config.strategy_rules import ManifestRule, NearestRule, StrategyRule, UrlRule

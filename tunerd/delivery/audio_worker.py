@@ -184,6 +184,8 @@ class AudioWorker(Worker):
             await self._ledger.release(claim.claimed.row, now)
             return now + LOOK_AGAIN_S
         self.claimed = claim.claimed
+        if pool.shares_probe(permit, self.claimed.agent) and (wait := await self._share_probe(permit, self.claimed)):
+            return wait.until
         settlement = await self._post(prepared)
         await self._see_settled()
         if isinstance(settlement, Delivered):

@@ -3,26 +3,32 @@
 worker.py has the order of the steps; this module has what each step needs of the destination.
 """
 
+import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from typing import Final
 
-from tunerd.call import Form, Refusal
+from tunerd.call import Form
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
 from tunerd.config.text_forms import REMOVED
 from tunerd.delivery.audio_queue import AudioQueue
+from tunerd.delivery.fleet_bucket import FleetBucket
+from tunerd.delivery.followed_pauses import follow
 from tunerd.delivery.key import Key
 from tunerd.delivery.pacing import Pacing
 from tunerd.delivery.parking import WorkerParking
+from tunerd.delivery.pauses import PROBE_EVERY_S
 from tunerd.delivery.permits import Permit
-from tunerd.delivery.ports import FreezeBody, Ports, Upload
+from tunerd.delivery.ports import Ports, Upload, freezer
 from tunerd.delivery.retry import decide
-from tunerd.delivery.settled_event import settled_event
+from tunerd.delivery.settled_event import outcome_name, settled_event
+from tunerd.delivery.token_bucket import RateBucket, TokenBucket
 from tunerd.events import AlreadyThereStreak, AttemptEnded, ConcurrencyChanged, Event
-from tunerd.ledger import Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses, Unfrozen
-from tunerd.outcome import Failed, Outcome, PauseReason, Refused, Retry, RetryReason, Sent, Unconfirmed
+from tunerd.ledger import NO_PAUSES, Claimed, Deferred, Freeze, LedgerUnavailable, Settlement, StoredPauses
+from tunerd.ledger.shared_pauses import merged, with_own_of
+from tunerd.outcome import Outcome, PauseReason, RetryReason, Sent
 from tunerd.statuses import AgentStatus, DestinationStatus, PauseStatus
 
 STREAK: Final = 10
@@ -36,7 +42,12 @@ class DestinationPool:
         self.name = destination.name
         self.label = destination.label
         self.key = Key(destination)
-        self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit)
+        self._fleet = ports.fleet
+        self.tokens_wanted = asyncio.Event()
+        """A start is wanted that the fleet's rate limit has to allow (fleet_share.py)."""
+        self.pacing = Pacing(destination.name, concurrency=settings.concurrency, rate_limit=settings.rate_limit,
+                             make_bucket=self._bucket)  # fmt: skip
+        self._cap_by(settings)
         self.parking = WorkerParking(clock)
         self.audio = AudioQueue(clock)
         self.base_url = destination.base_url
@@ -53,28 +64,70 @@ class DestinationPool:
         self.upload: Upload = ports.connect(destination, self.key, settings)
         self.signer = ports.signer
         self.may_send = ports.fleet.may_send
+        self._kept: StoredPauses = NO_PAUSES
+        """Pauses as the ledger has them, as far as is known."""
         self.settings = settings
         self._connect, self._ledger, self._clock = ports.connect, ports.ledger, clock
         self._emit, self._chance = ports.emit, ports.chance
-        self._freezers = {form: _freezer(ports.freeze, form) for form in Form}
+        self._freezers = {form: freezer(ports.freeze, form) for form in Form}
         self._streaks: dict[str, int] = {}
         self._open: dict[int, float] = {}
+        self.pacing.pauses.are_shared = ports.fleet.is_shared
         self.key.on_change(self.key_changed)
 
     def restore(self, stored: StoredPauses | None) -> None:
         """Begin where the last process stopped."""
         now = self._clock.now()
-        if stored is not None:
+        if stored is not None and self._kept is NO_PAUSES:
             self._emit_all(self.pacing.pauses.restore(stored, now))
+            self._kept = stored
         self._emit(ConcurrencyChanged(destination=self.name, limit=self.pacing.limit))
         if self.key.value is None:
             self.key_changed()
+
+    def _bucket(self, rate: float | None) -> RateBucket:
+        return TokenBucket(rate) if rate is None or not self._fleet.is_shared else FleetBucket(rate, self.tokens_wanted.set)
+
+    def _cap_by(self, settings: Settings) -> None:
+        """In a fleet nothing starts before the first share is there."""
+        if settings.fleet_concurrency is None or not self._fleet.is_shared:
+            self.pacing.cap = settings.fleet_concurrency
+        elif self.pacing.cap is None:
+            self.pacing.cap = 0
+
+    def follow(self, stored: StoredPauses) -> None:
+        """What is in the ledger by now: other instances pause and resume, too."""
+        wanted = merged(stored, self._kept, self._own_view())
+        is_news, self._kept = stored != self._kept, stored
+        self._emit_all(follow(self.pacing.pauses, wanted, self._clock.now()))
+        if is_news:
+            self.notify_all()
+
+    def _own_view(self) -> StoredPauses:
+        """What this instance would store. Trouble of its own says nothing about the pause that the fleet has."""
+        pauses = self.pacing.pauses
+        mine = pauses.stored()
+        return with_own_of(mine, self._kept) if self._fleet.is_shared and pauses.is_for_this_process else mine
+
+    def shares_probe(self, permit: Permit, agent: str) -> bool:
+        """Whether this attempt is a probe, of which a fleet makes one at a time."""
+        pauses = self.pacing.pauses
+        is_probe = permit.probe and pauses.reason is not PauseReason.LOCAL
+        return self._fleet.is_shared and (is_probe or agent in pauses.agents)
+
+    async def claim_probe(self, permit: Permit, agent: str) -> float | None:
+        """None: this instance sends the probe. Else when to ask again. Raises LedgerUnavailable."""
+        own = self.pacing.pauses.own
+        for_s = max(PROBE_EVERY_S, self.settings.timeout_s, own.every_s if own is not None and permit.probe else 0.0)
+        wait_s = await self._fleet.claim_probe(self.name, "" if permit.probe else agent, for_s)
+        return None if not wait_s else self._clock.now() + wait_s
 
     def change(self, destination: Destination, settings: Settings) -> None:
         """Another configuration for the same destination: from the next attempt on. Raises what `connect` raises, and
         then nothing has changed."""
         upload = self._connect(destination, self.key, settings)
         self.upload, self.settings, self.label = upload, settings, destination.label
+        self._cap_by(settings)
         self.pacing.resize(concurrency=settings.concurrency, rate_limit=settings.rate_limit)
         self.key.follow(destination)
         self.notify_all()
@@ -114,12 +167,14 @@ class DestinationPool:
         return self._freezers[form]
 
     def key_changed(self) -> None:
-        present = self.key.value is not None
+        present, before = self.key.value is not None, self._own_view()
         self._emit_all(
             self.pacing.pauses.key_changed(
                 self._clock.now(), present=present, missing=self.key.missing, is_local=self.key.is_local
             )
         )
+        if self._fleet.is_shared:  # others may have paused it while this instance had no key
+            self._emit_all(follow(self.pacing.pauses, before, self._clock.now()))
         self.parking.notify()
 
     def pause(self, why: str = "") -> None:
@@ -143,7 +198,7 @@ class DestinationPool:
         """The attempt ended: emit it, let pauses, Retry-After and limit follow, and decide about the call."""
         now, took_s = self._clock.now(), self._clock.monotonic() - started_at
         self._open.pop(claimed.row, None)
-        self._emit(AttemptEnded(destination=self.name, outcome=_name(outcome), took_s=took_s, status=outcome.status))
+        self._emit(AttemptEnded(destination=self.name, outcome=outcome_name(outcome), took_s=took_s, status=outcome.status))
         rejecting = self.pacing.pauses.reason is PauseReason.REJECTING
         outcome = self.pacing.attribute(claimed.row, outcome, now)
         self._emit_all(self.pacing.ended(permit, row=claimed.row, agent=claimed.agent, outcome=outcome, took_s=took_s, now=now))
@@ -183,7 +238,7 @@ class DestinationPool:
         if not self.pacing.pauses.dirty:
             return None
         self.pacing.pauses.dirty = False
-        return self._ledger.store_pauses(self.name, self.pacing.pauses.stored(), self._clock.now())
+        return self._ledger.store_pauses(self.name, self._own_view(), self._clock.now(), self._kept)
 
     async def pauses_are_kept(self, kept: Awaitable[None] | None) -> None:
         """Wait until it is durable. A ledger that cannot be written now gets it later."""
@@ -234,26 +289,3 @@ class DestinationPool:
         self._streaks[claimed.source] = count
         if count == STREAK:
             self._emit(AlreadyThereStreak(source=claimed.source, count=count))
-
-
-def _freezer(freeze: FreezeBody, form: Form) -> Freeze:
-    def frozen(call: Unfrozen) -> bytes | Refusal:
-        asks = None if call.upload is None else (call.upload.extension, call.upload.channels)
-        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule, uploads=asks,
-                      is_placeholder=call.with_placeholder)  # fmt: skip
-
-    return frozen
-
-
-def _name(outcome: Outcome) -> str:
-    match outcome:
-        case Sent():
-            return "sent"
-        case Retry():
-            return "retry"
-        case Failed():
-            return "failed"
-        case Refused():
-            return "refused"
-        case Unconfirmed():
-            return "unconfirmed"

@@ -11,7 +11,7 @@ from tunerd.delivery.adaptive import AdaptiveLimit
 from tunerd.delivery.pauses import LOCAL_EVERY_S, PROBE_EVERY_S, DeliveryPauses, Pause
 from tunerd.delivery.permits import Blocked, Permission, Permit
 from tunerd.delivery.single_call_faults import SingleCallFaults
-from tunerd.delivery.token_bucket import TokenBucket
+from tunerd.delivery.token_bucket import MakeBucket, TokenBucket
 from tunerd.events import ConcurrencyChanged, Event
 from tunerd.ledger import Pick
 from tunerd.outcome import Failed, FailReason, Outcome, PauseReason, Refused, Retry, RetryReason, Scope, Sent, Unconfirmed
@@ -31,11 +31,15 @@ _OLD_PROBE_EACH: Final = 4
 class Pacing:
     """Of one destination. Methods that change something take `now` (Unix seconds) and give the events to emit."""
 
-    def __init__(self, destination: str, *, concurrency: int, rate_limit: float | None) -> None:
+    def __init__(self, destination: str, *, concurrency: int, rate_limit: float | None,
+                 make_bucket: MakeBucket = TokenBucket) -> None:  # fmt: skip
         self._destination = destination
         self.pauses = DeliveryPauses(destination)
         self._limit = AdaptiveLimit(concurrency)
-        self._bucket = TokenBucket(rate_limit)
+        self._make_bucket = make_bucket
+        self.bucket = make_bucket(rate_limit)
+        self.cap: int | None = None
+        """`fleet_concurrency`: at most so many attempts at a time, whatever the adaptive limit is. None: no cap."""
         self.in_flight = 0
         self._turn = 0
         self._rejected: set[int] = set()
@@ -53,7 +57,10 @@ class Pacing:
     @property
     def has_room(self) -> bool:
         """Whether one more call could start, as far as pauses and the limit go."""
-        return self.pauses.own is None and self.in_flight < self._limit.limit
+        return self.pauses.own is None and not self._is_full()
+
+    def _is_full(self) -> bool:
+        return self.in_flight >= self._limit.limit or (self.cap is not None and self.in_flight >= self.cap)
 
     # A call's way: acquire -> (taken | unused) -> ended.
 
@@ -67,7 +74,7 @@ class Pacing:
                 return Blocked(until=self.pauses.closed_until)
             self.pauses.closed_until = None
         if pause:
-            if pause.probing or self.in_flight >= self._limit.limit:
+            if pause.probing or self._is_full():
                 return Blocked()
             if now < pause.next_probe_at:
                 return Blocked(until=pause.next_probe_at)
@@ -75,9 +82,9 @@ class Pacing:
             pause.probes += 1
             pick = Pick.OLDEST if pause.probes % _OLD_PROBE_EACH == 0 else Pick.NEWEST
         else:
-            if self.in_flight >= self._limit.limit:
+            if self._is_full():
                 return Blocked()
-            if (until := self._bucket.take(now)) is not None:
+            if (until := self.bucket.take(now)) is not None:
                 return Blocked(until=until)
             pick = _PICKS[self._turn % len(_PICKS)]
             self._turn += 1
@@ -91,7 +98,7 @@ class Pacing:
         """At most `count` permits for calls that are not there yet; none while anything is paused or closed. Each is used, or
         given back by `unused`."""
         permits: list[Permit] = []
-        while len(permits) < count and self.pauses.own is None and not self.pauses.agents and self.in_flight < self._limit.limit:
+        while len(permits) < count and self.pauses.own is None and not self.pauses.agents and not self._is_full():
             turn = self._turn
             permission = self.acquire(now)
             self._turn = turn  # these take no call of the backlog
@@ -107,7 +114,7 @@ class Pacing:
             self.pauses.own.probing = False
             self.pauses.own.probes -= 1
         elif not permit.probe:
-            self._bucket.give_back()
+            self.bucket.give_back()
 
     def untouched(self, permit: Permit, agent: str, now: float) -> None:
         """As `unused`, of a permit for which a call of this agent was taken already."""
@@ -164,8 +171,8 @@ class Pacing:
 
     def resize(self, *, concurrency: int, rate_limit: float | None) -> None:
         self._limit.resize(concurrency)
-        if rate_limit != self._bucket.rate:
-            self._bucket = TokenBucket(rate_limit)
+        if rate_limit != self.bucket.rate:
+            self.bucket = self._make_bucket(rate_limit)
 
     def shift(self, seconds: float) -> None:
         """The wall clock jumped: what was due in five minutes still is."""
@@ -174,7 +181,7 @@ class Pacing:
         if self.last_accepted_at is not None:
             self.last_accepted_at += seconds
         self._troubles = deque(((at + seconds, row) for at, row in self._troubles), maxlen=TROUBLES)
-        self._bucket.shift(seconds)
+        self.bucket.shift(seconds)
 
     # How outcomes move the state.
 

@@ -57,6 +57,8 @@ class DeliveryPauses:
         self.closed_until: float | None = None
         """Retry-After."""
         self.has_key = True
+        self.are_shared = False
+        """Other instances follow what is stored: a key that only this one lacks is not their trouble."""
         self.dirty = False
 
     @property
@@ -86,7 +88,7 @@ class DeliveryPauses:
 
     def stored(self) -> StoredPauses:
         """What survives a restart: another process has descriptors of its own."""
-        pause = None if self.own and self.own.reason is PauseReason.LOCAL else self.own
+        pause = None if self.is_for_this_process else self.own
         return StoredPauses(
             closed_until=self.closed_until,
             pause=pause.reason if pause else None,
@@ -116,6 +118,12 @@ class DeliveryPauses:
             events.append(PauseBegan(destination=self._destination, agent=agent, reason=reason, detail=""))
         self.dirty = False
         return events
+
+    @property
+    def is_for_this_process(self) -> bool:
+        """The pause of the destination says nothing about Tuner."""
+        lacks_key = self.are_shared and not self.has_key and self.reason is PauseReason.AUTH
+        return self.reason is PauseReason.LOCAL or lacks_key
 
     def close_until(self, until: float) -> None:
         if self.closed_until is None or until > self.closed_until:
@@ -171,6 +179,12 @@ class DeliveryPauses:
         """If this was the agent's probe, its pause ends."""
         return self.end_agent(agent, now) if agent in self.agents and self.agents[agent].probing else []
 
+    def probe_elsewhere(self, permit_is_probe: bool, agent: str, until: float) -> None:
+        """Another instance sends the probe: this one asks again at `until`."""
+        pause = self.own if permit_is_probe else self.agents.get(agent)
+        if pause is not None:
+            pause.next_probe_at = max(pause.next_probe_at, until)
+
     def agent_probe_ended(self, agent: str, next_probe_at: float | None = None) -> None:
         pause = self.agents.get(agent)
         if pause is not None and pause.probing:
@@ -184,7 +198,7 @@ class DeliveryPauses:
         had_key, self.has_key = self.has_key, present
         if not present:
             return self._key_is_missing(PauseReason.LOCAL if is_local else PauseReason.AUTH, missing, now, had_key=had_key)
-        if not had_key and self.reason is PauseReason.LOCAL:
+        if not had_key and (self.reason is PauseReason.LOCAL or (self.are_shared and self.reason is PauseReason.AUTH)):
             return self.end(now)
         for pause in self._all():
             if pause.reason is PauseReason.AUTH:

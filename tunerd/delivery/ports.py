@@ -12,7 +12,7 @@ from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.signing import UrlSigner
 from tunerd.events import Emit
-from tunerd.ledger import ALONE, AudioPath, Claimed, Fleet, Gauges, Maintenance, WritePath
+from tunerd.ledger import ALONE, AudioPath, Claimed, Fleet, Freeze, Gauges, Maintenance, Unfrozen, WritePath
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
@@ -87,3 +87,12 @@ class Ports:
     fleet: Fleet = ALONE
     audio: AudioTools | None = None
     """What uploads of audio need; None: no call's audio is uploaded."""
+
+
+def freezer(freeze: FreezeBody, form: Form) -> Freeze:
+    def frozen(call: Unfrozen) -> bytes | Refusal:
+        asks = None if call.upload is None else (call.upload.extension, call.upload.channels)
+        return freeze(call.payload, call.recording_url, call.checked_for, form, url_rule=call.url_rule, uploads=asks,
+                      is_placeholder=call.with_placeholder)  # fmt: skip
+
+    return frozen

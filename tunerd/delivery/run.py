@@ -5,7 +5,7 @@ decide.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -15,13 +15,14 @@ from tunerd.config import Destination
 from tunerd.delivery.audio_delivery import AudioDelivery
 from tunerd.delivery.audio_worker import SLOTS, AudioWorker
 from tunerd.delivery.destination_pool import DestinationPool
+from tunerd.delivery.fleet_share import share_forever
 from tunerd.delivery.handover import PoolReceiver
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.selfcheck import SelfCheck
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed
-from tunerd.ledger import FailedCall, FarRule, LedgerUnavailable, StoredPauses
+from tunerd.ledger import NO_PAUSES, FailedCall, FarRule, LedgerUnavailable, StoredPauses
 from tunerd.statuses import DestinationStatus
 
 _TICK_AT_LEAST_S: Final = 1.0
@@ -52,6 +53,7 @@ class DeliveryService:
         `on_stop: empty`: when nothing is due any more, nor comes due within `drain`: a ledger that ends with its pod has
         no later). Cancelled before that, it notes the open calls as due again. Raises only what nothing here expects."""
         self._stop = stop
+        self._ports.fleet.on_pauses(self._follow_pauses)
         stored = await self._stored_pauses()
         for name, pool in self._pools.items():
             pool.restore(stored.get(name))
@@ -82,12 +84,16 @@ class DeliveryService:
         return self._group is not None and not self._stop.is_set()
 
     def _drop_if_over(self, pool: DestinationPool) -> None:
-        busy = self._workers.get(pool.name) or self._audio_workers.get(pool.name)
-        if pool.is_retired and not busy and self._pools.get(pool.name) is pool:
+        if not self._is_busy(pool):
+            pool.tokens_wanted.set()
+        if pool.is_retired and not self._is_busy(pool) and self._pools.get(pool.name) is pool:
             self._receiver.return_calls_of(pool)
             self._workers.pop(pool.name, None)
             self._audio_workers.pop(pool.name, None)
             del self._pools[pool.name]
+
+    def _is_busy(self, pool: DestinationPool) -> bool:
+        return bool(self._workers.get(pool.name) or self._audio_workers.get(pool.name))
 
     def _is_over(self, pool: DestinationPool) -> bool:
         if pool.is_retired:
@@ -209,7 +215,13 @@ class DeliveryService:
             await self._clock.wait(self._stop, LEDGER_AGAIN_S)
         return {}
 
+    def _follow_pauses(self, stored: Mapping[str, StoredPauses]) -> None:
+        for pool in self._pools.values():
+            pool.follow(stored.get(pool.name, NO_PAUSES))
+
     def _start_workers(self, pool: DestinationPool, group: asyncio.TaskGroup) -> None:
+        if self._ports.fleet.is_shared and pool.name not in self._workers:
+            group.create_task(share_forever(pool, self._ports.fleet, self._clock, lambda: not self._is_busy(pool)))
         workers = self._workers.setdefault(pool.name, {})
         for number in range(pool.settings.concurrency):
             if number not in workers:

@@ -1,8 +1,8 @@
-"""What is reported of a call whose settlement is durable. Pure."""
+"""What is reported of an attempt, and of a call whose settlement is durable. Pure."""
 
 from tunerd.events import CallFailed, CallRetried, CallSent, Event
 from tunerd.ledger import Claimed, Deferred, Delivered, Ended, Settlement
-from tunerd.outcome import RetryReason
+from tunerd.outcome import Failed, Outcome, Refused, Retry, RetryReason, Sent, Unconfirmed
 
 
 def settled_event(claimed: Claimed, settlement: Settlement, now: float) -> Event | None:
@@ -42,3 +42,17 @@ def settled_event(claimed: Claimed, settlement: Settlement, now: float) -> Event
                 what=settlement.detail,
                 status=settlement.status,
             )
+
+
+def outcome_name(outcome: Outcome) -> str:
+    match outcome:
+        case Sent():
+            return "sent"
+        case Retry():
+            return "retry"
+        case Failed():
+            return "failed"
+        case Refused():
+            return "refused"
+        case Unconfirmed():
+            return "unconfirmed"

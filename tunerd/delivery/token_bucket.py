@@ -1,6 +1,28 @@
 """`delivery.rate_limit`: how many attempts may begin in a second. Pure, with the time passed in."""
 
 import math
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+
+class RateBucket(Protocol):
+    @property
+    def rate(self) -> float | None: ...
+
+    def take(self, now: float) -> float | None:
+        """None: a start is taken. Else the time at which to ask again."""
+        ...
+
+    def give_back(self) -> None:
+        """The last start was not used."""
+        ...
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock jumped."""
+        ...
+
+
+MakeBucket: TypeAlias = Callable[[float | None], RateBucket]
 
 
 class TokenBucket:

@@ -120,15 +120,29 @@ class Worker:
             await self._ledger.release(claim.claimed.row, now)
             return Blocked(until=now + LOOK_AGAIN_S)
         self.claimed = claim.claimed
-        return None
+        return await self._share_probe(permit, claim.claimed) if pool.shares_probe(permit, claim.claimed.agent) else None
+
+    async def _share_probe(self, permit: Permit, claimed: Claimed) -> Blocked | None:
+        """None: no other instance sends a probe now. Else the call goes back."""
+        try:
+            until = await self._pool.claim_probe(permit, claimed.agent)
+        except LedgerUnavailable:
+            until = self._clock.now() + LEDGER_AGAIN_S
+        if until is None:
+            return None
+        self._give_back()
+        self._pool.pacing.pauses.probe_elsewhere(permit.probe, claimed.agent, until)
+        return Blocked(until=until)
 
     def _take_handed(self) -> Blocked | None:
         """The next call that was handed over, if it may still go: a pause may have begun since its permit was reserved."""
         pool, now = self._pool, self._clock.now()
-        self.permit, claimed = pool.handed.popleft()
+        permit, claimed = pool.handed.popleft()
+        self.permit = permit
         may_go = (
             pool.pacing.pauses.is_open(now) and pool.key.form is claimed.form and not pool.settings.dry_run and pool.may_send()
         )
+        may_go = may_go and not pool.shares_probe(permit, claimed.agent)
         if may_go and pool.pacing.pauses.takes_agent(claimed.agent, now):
             self.claimed = claimed
             return None

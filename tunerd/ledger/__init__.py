@@ -26,6 +26,7 @@ from tunerd.ledger.protocols import (
     WritePath,
 )
 from tunerd.ledger.sending import (
+    NO_PAUSES,
     CallReceiver,
     Claim,
     Claimed,
@@ -45,11 +46,11 @@ from tunerd.ledger.sending import (
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
 
 __all__ = [
-    "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath", "AudioUpload",
-    "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard", "DiskUse", "Ended",
-    "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze", "GatherPath", "Gathered", "Gauges", "Group",
-    "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover", "Maintenance", "Matched",
-    "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio", "Reservation", "Retention",
-    "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding", "TooLate", "Unfrozen",
-    "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
+    "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "NO_PAUSES", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath",
+    "AudioUpload", "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard",
+    "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze", "GatherPath",
+    "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover",
+    "Maintenance", "Matched", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio",
+    "Reservation", "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding",
+    "TooLate", "Unfrozen", "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
 ]  # fmt: skip

@@ -8,6 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from tunerd.ledger.sending import StoredPauses
+from tunerd.record import record
+
+
+@record
+class Tokens:
+    """Starts that an instance may make: one each 1/rate seconds."""
+
+    count: int
+    ahead_s: float
+    """The first was allowed so long ago: what a rest has saved up."""
 
 
 class Fleet(Protocol):
@@ -35,6 +45,21 @@ class Fleet(Protocol):
         that this instance stored, and those of others (about once a second)."""
         ...
 
+    async def claim_probe(self, destination: str, agent: str, for_s: float) -> float:
+        """Be the one instance that tries a paused destination, or an agent of it (else ''), for the next `for_s` seconds. 0: it
+        is; else after how many seconds to ask again. Raises LedgerUnavailable."""
+        ...
+
+    async def take_tokens(self, destination: str, rate: float, count: int) -> "Tokens | float":
+        """Take `count` starts of the fleet's `rate_limit` (`rate` a second); they are lost if they are not used. A number: there
+        are none for so many seconds. Raises LedgerUnavailable."""
+        ...
+
+    async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
+        """This instance's share of `delivery.fleet_concurrency` (`cap`), while it has `in_use` requests open. To be asked about
+        once a second; until then the share holds. Raises LedgerUnavailable."""
+        ...
+
 
 class Alone:
     """One process owns the ledger."""
@@ -50,6 +75,15 @@ class Alone:
 
     def on_pauses(self, follow: Callable[[Mapping[str, StoredPauses]], None]) -> None:
         """Nobody else stores pauses."""
+
+    async def claim_probe(self, destination: str, agent: str, for_s: float) -> float:
+        return 0.0
+
+    async def take_tokens(self, destination: str, rate: float, count: int) -> "Tokens | float":
+        return Tokens(count=count, ahead_s=0.0)
+
+    async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
+        return cap
 
 
 ALONE: Final = Alone()

@@ -15,9 +15,10 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import NO_PAUSES, CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
 from tunerd.record import record
+from tunerd.statuses import InstanceStatus
 
 
 class WritePath(Protocol):
@@ -95,8 +96,11 @@ class WritePath(Protocol):
         """The stored pauses of every destination that the ledger knows."""
         ...
 
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
-        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. Queued and retried as
+    def store_pauses(
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+    ) -> Awaitable[None]:
+        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. In a fleet only what is not
+        as in `before` is stored: the pauses that this instance last saw in the ledger (Fleet.on_pauses). Queued and retried as
         with `settle`; a command that is given later sees the new pauses."""
         ...
 
@@ -300,6 +304,11 @@ class Inspection(Protocol):
         """Source -> recordings that no call has taken; sources without any are left out. Raises LedgerUnavailable."""
         ...
 
+    async def instances(self) -> Sequence[InstanceStatus]:
+        """The instances that share the ledger, those included that do not answer; none where one process owns it. Raises
+        LedgerUnavailable."""
+        ...
+
     async def disk_use(self) -> DiskUse:
         """What the ledger uses of its disk. Asked of the disk in a thread. Raises OSError."""
         ...
@@ -372,8 +381,8 @@ class Maintenance(Protocol):
     """What time does: waits end, kept rows are removed."""
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
-        """Decide the waiting calls whose next wait is over. Returns those that failed by it, and when to tick next. In a fleet
-        one instance does it for all, as with `trim`; for the others nothing happens."""
+        """Decide the waiting calls whose next wait is over (in a fleet one instance does this and `trim` for all). Returns those
+        that failed by it, and when to tick next."""
         ...
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:

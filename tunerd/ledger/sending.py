@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from tunerd.call import Form, Refusal
 from tunerd.ledger.uploading import AudioEnded, UploadTarget
@@ -188,3 +188,6 @@ class StoredPauses:
     """The only call that may be sent as the probe of the pause, because it may have arrived. The next two fields go with it."""
     probe_every_s: float | None = None
     next_probe_at: float | None = None
+
+
+NO_PAUSES: Final = StoredPauses()

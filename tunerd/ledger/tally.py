@@ -1,8 +1,8 @@
 """The gauges of the ledger, kept by adding and taking away rows and never by counting them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from typing import Final
+from typing import Any, Final
 
 from tunerd.call import AudioState, State
 from tunerd.ledger import Gauges
@@ -24,6 +24,15 @@ class Tally:
         self.unmapped_bytes = 0
         """Of failed documents that no rule could map, and that nobody has dismissed."""
         self.left_out_bytes = 0
+
+    @classmethod
+    def of(cls, groups: Iterable[Sequence[Any]]) -> "Tally":
+        """Of groups of rows: state, dismissed, whether they are calls, audio, how many, and their size."""
+        tally = cls()
+        for state, dismissed, is_call, audio, count, size in groups:
+            tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
+            tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
+        return tally
 
     def copy(self) -> "Tally":
         other = copy(self)

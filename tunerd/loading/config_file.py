@@ -119,6 +119,14 @@ def read_text(text: str, file: str, environ: Mapping[str, str], *, resolve_secre
     ledger = read_ledger(reader, nodes.get("ledger"), root, instance)
     if not all(source.stores_documents for source in sources.values()):
         ledger = _without_documents(reader, ledger)
+    if ledger.server is None:
+        for at, source in sources.items():
+            if source.shared:
+                reader.warn(
+                    reader.locations[f"{at}.shared"],
+                    f"{at}.shared",
+                    "has no effect on a ledger in a file; it is for postgresql://",
+                )
     http = read_http(reader, nodes.get("http"))
     log = reader.whole(nodes.get("log"), "log", Log)
     tests = read_examples(reader, nodes.get("tests"), sources.values())
@@ -194,7 +202,7 @@ def _left_alone(path: tuple[PathStep, ...]) -> bool:
 def _left_alone_with_keys(path: tuple[PathStep, ...]) -> bool:
     """What only the one who sends reads: its variables (CREDENTIALS_DIRECTORY above all) are set for the service alone."""
     is_key = path[-2:-1] == ("tuner",) and path[-1] in ("api_key", "api_key_file", "ca_file")
-    return is_key or path in (("http", "admin_token_file"), ("ledger", "password_file")) or _left_alone(path)
+    return is_key or path == ("http", "admin_token_file") or _left_alone(path)
 
 
 def _without_documents(reader: ConfigReader, ledger: LedgerConfig) -> LedgerConfig:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tunerd.config.models import LedgerConfig
+from tunerd.config.ledger_settings import LedgerConfig
 from tunerd.config.secret import Secret
 from tunerd.config.text_forms import POSTGRESQL, Unusable, parse_ledger_url
 from tunerd.config.yaml_nodes import parse_yaml

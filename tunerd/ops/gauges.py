@@ -20,6 +20,7 @@ class Gauged(Protocol):
     def destinations(self) -> Sequence[DestinationStatus]: ...
     def sources(self) -> Sequence[SourceStatus]: ...
     def stranded(self) -> int: ...
+    def is_fleet(self) -> bool: ...
     def measures(self) -> LedgerMeasures: ...
     def limits(self) -> LedgerLimits: ...
 
@@ -27,15 +28,19 @@ class Gauged(Protocol):
 def gauge_families(gauged: Gauged, labels: Mapping[str, str], now: float) -> Iterator[Metric]:
     """`labels`: of the configured destinations, by name."""
     gauges = gauged.gauges()
-    yield from _of_states(gauges, now)
+    yield from _of_states(gauges, now, is_fleet=gauged.is_fleet())
     yield from _of_destinations(gauged.destinations(), gauges.due_since, labels, now)
     yield from _of_sources(gauged.sources(), now)
     yield _plain("calls_stranded", "Open calls whose destination or manifest source is not configured.", gauged.stranded())
     yield from _of_ledger(gauges, gauged.measures(), gauged.limits())
 
 
-def _of_states(gauges: Gauges, now: float) -> Iterator[Metric]:
-    calls = _family("calls", "Calls in the ledger.", "state")
+def _of_states(gauges: Gauges, now: float, *, is_fleet: bool) -> Iterator[Metric]:
+    """In a fleet each instance shows the same counts, under a name of their own: nobody adds them up by mistake."""
+    if is_fleet:
+        calls = _family("ledger_calls", "Calls in the ledger that the fleet shares; each instance shows the same.", "state")
+    else:
+        calls = _family("calls", "Calls in the ledger.", "state")
     for state in State:
         calls.add_metric((state.value,), gauges.calls.get(state, 0))
     yield calls

@@ -13,7 +13,7 @@ from tunerd.page.frame import Viewer, badge, card, form, row, state_badge
 from tunerd.page.hour_picture import hour_picture
 from tunerd.page.markup import NOTHING, Html, joined, tag
 from tunerd.record import record
-from tunerd.statuses import DestinationStatus, SourceStatus
+from tunerd.statuses import SILENT_S, DestinationStatus, InstanceStatus, SourceStatus
 
 _TO_DO_BY_PAUSE: Final = {
     PauseReason.AUTH: "Tuner refuses the key: correct it in its file; tunerd reads the file every 5 s and resumes",
@@ -43,6 +43,7 @@ def overview(shown: Overview, viewer: Viewer) -> Sequence[Html]:
         card("The last hour", hour_picture(status.last_hour)) if status.last_hour is not None else NOTHING,
         card("Calls", _states(status)),
         tag("div", _destinations(status, viewer), _sources(status), class_="pair"),
+        _instances(status) if len(status.instances) > 1 else NOTHING,
         *(_stranded(one) for one in status.stranded),
         _failed(shown, viewer),
         _oldest(shown),
@@ -164,6 +165,26 @@ def _source(one: SourceStatus, now: float) -> Html:
         since = "" if one.paused_since is None else f"not read for {span(now - one.paused_since)}: "
         parts.append(tag("p", f"{since}{one.detail}", class_="wrong"))
     return row(*parts, *(tag("p", warning, class_="warn") for warning in source_warnings(one)))
+
+
+def _instances(status: StatusDocument) -> Html:
+    rows = [_instance(one, status) for one in status.instances]
+    return card("Instances that share the ledger", *rows)
+
+
+def _instance(one: InstanceStatus, status: StatusDocument) -> Html:
+    is_silent = one.heartbeat_age_s >= SILENT_S
+    mark = badge("bad", f"no heartbeat for {span(one.heartbeat_age_s)}") if is_silent else badge("good", "alive")
+    this = " (this one)" if one.name == status.daemon.instance else ""
+    started = ago(status.generated_at - one.started_at)
+    return row(
+        tag("div", tag("strong", one.name + this), mark, class_="head"),
+        tag(
+            "p",
+            f"tunerd {one.version} on {one.host}, started {started}, {count_of(one.in_flight, 'call')} in flight",
+            class_="dim",
+        ),
+    )
 
 
 def _stranded(one: StrandedRow) -> Html:

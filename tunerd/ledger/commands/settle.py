@@ -6,6 +6,7 @@ from tunerd.ledger.commands.audio_life import delivered
 from tunerd.ledger.commands.claim import frozen_body
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import LedgerRow
+from tunerd.ledger.shared_pauses import merged
 from tunerd.ledger.sql.fleet_claims import digest_of
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
@@ -124,8 +125,10 @@ def release(store: Store, row_id: int, now: float) -> None:
     store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
 
 
-def store_pauses(store: Store, destination: str, pauses: StoredPauses, now: float) -> None:
+def store_pauses(store: Store, destination: str, pauses: StoredPauses, now: float, before: StoredPauses) -> None:
     """See WritePath.store_pauses."""
     known = store.destinations.get(destination)
+    if store.db.holder and known is not None:
+        pauses = merged(known[0], before, pauses)
     clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)
     store.destinations.set(destination, pauses, clock)

@@ -10,6 +10,9 @@ from tunerd.ledger.postgresql.postgresql_server import Server, connect
 SEE: Final = f"""INSERT INTO volume (number, owner, source, identity, seen_at)
 VALUES (nextval('volume_number'), %s, %s, %s, {NOW})
 ON CONFLICT (owner, source, identity) DO UPDATE SET seen_at = excluded.seen_at RETURNING number"""
+COPIED: Final = "copied"
+"""Identity of a volume that came with a copy of a ledger in a file: which disk that is shows at the instance's first start."""
+ADOPT: Final = f"UPDATE volume SET identity = %s WHERE owner = %s AND source = %s AND identity = '{COPIED}'"
 OWNER: Final = "SELECT owner FROM volume WHERE number = %s"
 
 
@@ -64,6 +67,7 @@ class FleetVolumes:
             connection.execute(self._server.set_search_path)
             for source in sorted(names):
                 identity = self._disks.volumes.get(source, "")
+                connection.execute(ADOPT, (identity, self.own, source))
                 found = connection.execute(SEE, (self.own, source, identity)).fetchone()
                 if found is not None:
                     self._owners[found[0]] = self.own

@@ -21,6 +21,10 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._main, name="ledger-heartbeat", daemon=True)
         self._thread.start()
 
+    @property
+    def generation(self) -> int:
+        return self._instance.generation
+
     def may_send(self, lease: int | None = None) -> bool:
         """Whether this instance is surely not given up, and was not since it claimed under `lease`. Any thread."""
         is_valid = lease is None or lease == self._renewals.lease

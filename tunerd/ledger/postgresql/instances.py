@@ -11,6 +11,7 @@ from tunerd.ledger.commands.reclaim import reclaim
 from tunerd.ledger.postgresql.postgresql_server import Connection, Server
 from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.store import Store
+from tunerd.statuses import InstanceStatus
 
 _AT_ONCE: Final = 256
 
@@ -33,8 +34,16 @@ HOLDERS: Final = (
     "WHERE found.holder IS NOT NULL) SELECT holder FROM found WHERE holder IS NOT NULL"
 )
 """Starts that hold calls: a step of the index for each."""
+SENDS: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s AND name NOT LIKE '%%/%%'"
+"""Of an instance that may have requests open, with the seconds after which it counts as dead. A command's name has a slash."""
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
+
+ALIVE: Final = f"SELECT name FROM instance WHERE is_over = 0 AND heartbeat_at >= {NOW} - %s ORDER BY name LIMIT 5"
+LIST: Final = f"""SELECT name, host, version, started_at, {NOW} - heartbeat_at,
+(SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
+FROM instance WHERE is_over = 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""
+"""Those that did not end. A command's name has a slash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,15 @@ def start_instance(connection: Connection, server: Server, name: str, version: s
 def boottime() -> float:
     """Runs while the machine is suspended, too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def list_instances(store: Store) -> list[InstanceStatus]:
+    return [
+        InstanceStatus(
+            name=name, host=host, version=version, started_at=started_at, heartbeat_age_s=max(0.0, age), in_flight=count
+        )
+        for name, host, version, started_at, age, count in store.db.execute(LIST)
+    ]
 
 
 def give_up_dead(store: Store, dead_after_s: float, now: float) -> bool:

@@ -18,9 +18,11 @@ from tunerd.ledger.commands.timers import VANISHED_KEPT_S
 from tunerd.ledger.disks import Disks
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.departed import clear, fail_lost_audio
+from tunerd.ledger.postgresql.fleet_pacing import FleetPacing
 from tunerd.ledger.postgresql.fleet_volumes import FleetVolumes
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
-from tunerd.ledger.postgresql.instances import Instance, give_up_dead, start_instance
+from tunerd.ledger.postgresql.hint_listener import HintListener
+from tunerd.ledger.postgresql.instances import Instance, give_up_dead, list_instances, start_instance
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, connect, open_checked
 from tunerd.ledger.postgresql.server_fleet import ServerFleet
@@ -30,8 +32,10 @@ from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.service.job_queue import JobQueue
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions
 from tunerd.ledger.service.stored_ledger import StoredLedger
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import scripts
+from tunerd.statuses import InstanceStatus
 
 _SIZE: Final = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
@@ -44,9 +48,9 @@ _FAIL_LOST_EVERY_S: Final = 10.0
 class ServerPlace:
     """A ledger's tables in a database. The server looks after its own room."""
 
-    def __init__(self, server: Server, heartbeat: Heartbeat, volumes: FleetVolumes, clock: Clock) -> None:
+    def __init__(self, server: Server, heartbeat: Heartbeat, fleet: ServerFleet, volumes: FleetVolumes, clock: Clock) -> None:
         self._server = server
-        self.heartbeat, self.volumes, self.clock = heartbeat, volumes, clock
+        self.heartbeat, self.fleet, self.volumes, self.clock = heartbeat, fleet, volumes, clock
 
     def check_room(self) -> None:
         """A full disk shows when something is written."""
@@ -78,10 +82,17 @@ class PostgresqlLedger(StoredLedger):
 
     def __init__(self, place: ServerPlace, reader: AnswersQuestions, writer: Callable[[StoredLedger], AcceptsJobs]) -> None:
         self.heartbeat, self._volumes = place.heartbeat, place.volumes
+        self.fleet = self._shared = place.fleet
         self._clock, self._looked_through_at = place.clock, place.clock.monotonic()
         self._keep_marks_s, self._failed_lost_at = VANISHED_KEPT_S, -math.inf
         super().__init__(place, reader, writer)
-        self.fleet = ServerFleet(place.heartbeat, asyncio.get_running_loop())
+
+    async def close(self) -> None:
+        await super().close()
+        await self._shared.close()
+
+    async def instances(self) -> Sequence[InstanceStatus]:
+        return await self._reader.ask(list_instances)
 
     @classmethod
     async def open(
@@ -93,18 +104,26 @@ class PostgresqlLedger(StoredLedger):
         instance: str = "",
         clock: Clock | None = None,
         disks: Disks | None = None,
+        create: bool = True,
     ) -> "PostgresqlLedger":
         """Connect, make the tables or bring them to the newest version, start as `instance` (default: the host's name), and make
-        calls due again that an earlier start of it was sending. `disks`: what it reads. Raises LedgerRefused with one line."""
+        calls due again that an earlier start of it was sending. `disks`: what it reads. `create=False`: the tables have to be
+        there already. Raises LedgerRefused with one line."""
         columns = dialect.columns("".join(scripts()))
         name = instance or socket.gethostname()
-        store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks())
+        store, started, volumes = await asyncio.to_thread(_open, server, columns, name, now, disks or Disks(), create)
         loop, used_clock = asyncio.get_running_loop(), clock or SystemClock()
-        place = ServerPlace(server, Heartbeat(server, started, used_clock), volumes, used_clock)
+        heartbeat = Heartbeat(server, started, used_clock)
+        fleet = ServerFleet(heartbeat, loop, FleetPacing(server))
+        place = ServerPlace(server, heartbeat, fleet, volumes, used_clock)
 
         def writer(ledger: StoredLedger) -> ServerWriter:
             queue = JobQueue(loop, emit, ledger.committed)
-            return ServerWriter(store, partial(_reopen, server, columns, started, volumes), queue, used_clock, place.heartbeat)
+            queue.on_pauses = fleet.pauses_changed
+            if server.notifies:
+                fleet.listener = HintListener(server, str(started.generation), queue.nudge)
+            reopen = partial(_reopen, server, columns, started, volumes)
+            return ServerWriter(store, reopen, queue, used_clock, heartbeat, fleet.hint)
 
         return cls(place, ServerReader(server, columns, volumes), writer)
 
@@ -143,9 +162,9 @@ class PostgresqlLedger(StoredLedger):
 
 
 def _open(
-    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, disks: Disks
+    server: Server, columns: Mapping[str, Mapping[str, str]], name: str, now: float, disks: Disks, create: bool
 ) -> tuple[Store, Instance, FleetVolumes]:
-    connection = open_checked(server, scripts())
+    connection = open_checked(server, scripts(), create=create)
     started = start_instance(connection, server, name, __version__, socket.gethostname())
     volumes = FleetVolumes(server, started, disks)
     db = PostgresqlDatabase(connection, server, columns, volumes, started.generation, started.renewals)
@@ -168,6 +187,7 @@ def _loaded(db: PostgresqlDatabase, server: Server, now: float | None) -> Store:
             is_more = True
             while is_more:
                 store.begin(full=True)
+                db.execute(meta.END_COPY)
                 is_more = give_up_dead(store, server.pulse.dead_after_s, now)
                 store.commit()
     except BaseException:

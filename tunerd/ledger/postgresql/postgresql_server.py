@@ -10,6 +10,7 @@ from psycopg import sql as names
 from psycopg.adapt import AdaptersMap, Dumper, Loader
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.copying import moved_to
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
 from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
@@ -40,6 +41,9 @@ FLEET_TABLES: Final = (
     holder BIGINT NOT NULL,
     until DOUBLE PRECISION NOT NULL)""",
     "CREATE INDEX call_sending ON call (holder) WHERE state = 'sending'",
+    "CREATE TABLE probe (destination TEXT, agent TEXT, until DOUBLE PRECISION NOT NULL, PRIMARY KEY (destination, agent))",
+    "CREATE TABLE rate (destination TEXT PRIMARY KEY, next_at DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE slot (destination TEXT, holder BIGINT, taken BIGINT NOT NULL, PRIMARY KEY (destination, holder))",
 )
 """What a fleet needs beside the tables that SQLite has, too. `volume`: what an instance (instance.number) reads a source from,
 told from others by its identity (tunerd/volume.py); files under another volume are other files, whatever their paths. `lease`:
@@ -71,6 +75,8 @@ class Server:
     schema: str = "tunerd"
     prepares: bool = True
     """False behind a pooler in transaction mode that is older than PgBouncer 1.21."""
+    notifies: bool = True
+    """False behind a pooler in transaction mode: LISTEN needs a server's connection of its own."""
     password_file: str | None = None
     """It is read for each connection."""
     pulse: Pulse = Pulse()
@@ -142,15 +148,30 @@ def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("numeric", _NumberLoader)
 
 
-def open_checked(server: Server, scripts: Sequence[str]) -> Connection:
+def open_checked(server: Server, scripts: Sequence[str], *, create: bool = True) -> Connection:
     """A connection to a server that can hold the ledger, with its tables. Raises LedgerRefused with one line."""
+    connection = open_readable(server)
+    try:
+        if not create:
+            _refuse_absent(connection, server)
+        _prepare(connection, server, scripts)
+    except psycopg.Error as exc:
+        connection.close()
+        raise _refused(exc) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_readable(server: Server) -> Connection:
+    """A connection to a server that could hold a ledger. Raises LedgerRefused with one line."""
     try:
         connection = connect(server)
     except psycopg.Error as exc:
         raise _refused(exc) from None
     try:
         _refuse_server(connection)
-        _prepare(connection, server, scripts)
     except psycopg.Error as exc:
         connection.close()
         raise _refused(exc) from None
@@ -180,6 +201,11 @@ def _refuse_server(connection: Connection) -> None:
         )
 
 
+def _refuse_absent(connection: Connection, server: Server) -> None:
+    if not _one(connection, "SELECT to_regclass(%s) IS NOT NULL", (f'"{server.schema}".meta',)):
+        raise LedgerRefused("there is no ledger in the database of ledger.url yet; `tunerd run` makes it")
+
+
 def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> None:
     """Bring the tables to the newest version, one process at a time."""
     name = names.Identifier(server.schema)
@@ -192,6 +218,8 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
         version = 0
         if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
             version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
+            if moved := _one(connection, "SELECT name FROM meta WHERE starts_with(name, 'moved:')"):
+                raise moved_to(moved)
         if version > len(scripts):
             raise LedgerRefused(
                 f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "

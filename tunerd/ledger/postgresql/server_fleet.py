@@ -5,7 +5,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from tunerd.ledger import StoredPauses
+from tunerd.ledger.fleet import Tokens
+from tunerd.ledger.postgresql.fleet_pacing import FleetPacing, claim_probe, take_slots, take_tokens
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
+from tunerd.ledger.postgresql.hint_listener import HintListener
 
 
 class ServerFleet:
@@ -13,9 +16,11 @@ class ServerFleet:
 
     is_shared = True
 
-    def __init__(self, heartbeat: Heartbeat, loop: asyncio.AbstractEventLoop) -> None:
-        self._heartbeat, self._loop = heartbeat, loop
+    def __init__(self, heartbeat: Heartbeat, loop: asyncio.AbstractEventLoop, pacing: FleetPacing) -> None:
+        self._heartbeat, self._loop, self._pacing = heartbeat, loop, pacing
         self._follow: Callable[[Mapping[str, StoredPauses]], None] = lambda pauses: None
+        self.listener: HintListener | None = None
+        """None: this instance relies on polling, and gives no hints."""
 
     @property
     def is_superseded(self) -> bool:
@@ -34,6 +39,27 @@ class ServerFleet:
     def on_pauses(self, follow: Callable[[Mapping[str, StoredPauses]], None]) -> None:
         self._follow = follow
 
+    def hint(self) -> None:
+        """This instance committed something that others may have to see. Any thread."""
+        if self.listener is not None:
+            self.listener.hint()
+
     def pauses_changed(self, pauses: Mapping[str, StoredPauses]) -> None:
         """The writer saw them change."""
         self._follow(pauses)
+
+    async def claim_probe(self, destination: str, agent: str, for_s: float) -> float:
+        return await self._pacing.ask(lambda connection: claim_probe(connection, destination, agent, for_s))
+
+    async def take_tokens(self, destination: str, rate: float, count: int) -> Tokens | float:
+        return await self._pacing.ask(lambda connection: take_tokens(connection, destination, rate, count))
+
+    async def take_slots(self, destination: str, cap: int, in_use: int) -> int:
+        holder, dead_after_s = self._heartbeat.generation, self._heartbeat.pulse.dead_after_s
+        return await self._pacing.ask(lambda connection: take_slots(connection, destination, holder, cap, in_use, dead_after_s))
+
+    async def close(self) -> None:
+        """After the writer: its last hint still goes out."""
+        if self.listener is not None:
+            await asyncio.to_thread(self.listener.end)
+        await self._pacing.close()

@@ -6,14 +6,14 @@ kept and tried again until a commit succeeds. A batch that was in the way of ano
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import uniform
 from typing import Any, Final, TypeVar
 
 import psycopg
 
 from tunerd.clock import Clock
-from tunerd.ledger import Gauges, LedgerUnavailable
+from tunerd.ledger import Gauges, LedgerUnavailable, StoredPauses
 from tunerd.ledger.commands.lock_names import names_of
 from tunerd.ledger.commands.reclaim import take_over
 from tunerd.ledger.postgresql.heartbeat import Heartbeat
@@ -38,11 +38,20 @@ _LOOKS_S: Final = (0.8, 1.2)
 
 
 class ServerWriter:
-    def __init__(self, store: Store, reopen: Callable[[], Store], queue: JobQueue, clock: Clock, heartbeat: Heartbeat) -> None:
-        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused."""
+    def __init__(
+        self,
+        store: Store,
+        reopen: Callable[[], Store],
+        queue: JobQueue,
+        clock: Clock,
+        heartbeat: Heartbeat,
+        hint: Callable[[], None],
+    ) -> None:
+        """`reopen` gives a store on another connection; raises psycopg.Error or LedgerRefused. `hint` is called after a commit
+        that other instances may have to see."""
         self._store = store
         self._reopen = reopen
-        self._queue = queue
+        self._queue, self._hint = queue, hint
         self._clock = clock
         self._heartbeat, self._pulse = heartbeat, heartbeat.pulse
         self._outage = ServerOutage(clock)
@@ -50,6 +59,8 @@ class ServerWriter:
         """Patient jobs that wait for a commit that works."""
         self.gauges: Gauges = _asked(store)
         """As of the last look; replaced as a whole, so any thread may read it."""
+        self._told_pauses: Mapping[str, StoredPauses] = {}
+        """As they were last reported."""
         self._looked_at = self._judged_at = clock.monotonic()
         self._is_broken = False
         """The connection could not undo the last transaction: it has to be replaced."""
@@ -139,6 +150,8 @@ class ServerWriter:
                 is_fine = self._commit([job], report) and is_fine
             return is_fine
         self.gauges = self._store.tally.gauges(self.gauges.oldest_at, self.gauges.due_since)
+        if self._report_pauses(report) or woken:
+            self._hint()
         report.woken |= woken
         report.disposable |= disposable
         report.jobs += batch
@@ -170,12 +183,21 @@ class ServerWriter:
         except psycopg.Error:
             return  # the next command meets the same error and deals with it
         report, at = BatchReport(), self._clock.now()
+        self._report_pauses(report)
         report.woken |= {name for name, due_at in self.gauges.due_since.items() if due_at <= at}
         if now - self._judged_at >= self._pulse.every_s and self._heartbeat.may_judge():
             self._judged_at = now
             while self._give_up_dead(at, report):
                 pass
         self._queue.send(report)
+
+    def _report_pauses(self, report: BatchReport) -> bool:
+        """Right after a transaction: what this instance or another stored, if it changed."""
+        pauses = self._store.destinations.stored_pauses()
+        has_changed = pauses != self._told_pauses
+        if has_changed:
+            report.pauses = self._told_pauses = pauses
+        return has_changed
 
     def _give_up_dead(self, now: float, report: BatchReport) -> bool:
         """True: there may be more."""
@@ -237,6 +259,9 @@ def _asked(store: Store) -> Gauges:
     """The gauges of the whole fleet."""
     store.db.begin(durable=False)
     try:
-        return store.gauges()
+        store.destinations.ask()
+        gauges = store.gauges()
+        store.destinations.stored_pauses()  # read what was asked before the transaction ends
+        return gauges
     finally:
         store.db.rollback()

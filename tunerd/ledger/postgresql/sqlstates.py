@@ -55,6 +55,8 @@ def refusal_words(exc: psycopg.Error) -> str:
         return outage_words(exc)
     if str(exc) == NO_PASSWORD:
         return NO_PASSWORD
+    if isinstance(exc, psycopg.ProgrammingError):
+        return "ledger.url has a form or an option that libpq does not know"
     if state := _state_of_refusal(exc):
         return f"{_WORDS[state]} ({state})"
     if _is_tls(exc):
@@ -64,6 +66,8 @@ def refusal_words(exc: psycopg.Error) -> str:
 
 def is_away(exc: psycopg.Error) -> bool:
     """An attempt to connect failed, and a later one may succeed although nobody changes anything."""
+    if isinstance(exc, psycopg.ProgrammingError):
+        return False
     state = exc.sqlstate or _state_of_refusal(exc)
     return state.startswith(_PASSING_CLASSES) if state else str(exc) != NO_PASSWORD and not _is_tls(exc)
 

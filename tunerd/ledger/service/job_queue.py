@@ -6,18 +6,25 @@ Results go back with one call_soon_threadsafe for each batch. What a batch does,
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
 from tunerd.events import Emit
-from tunerd.ledger import LedgerUnavailable
+from tunerd.ledger import LedgerUnavailable, StoredPauses
 from tunerd.ledger.service.jobs import BatchReport, Job
 
 T = TypeVar("T")
 
 _BATCH_ROWS: Final = 256
 _BATCH_BYTES: Final = 4 * 1024 * 1024
+
+
+class Nudge:
+    """No job: the writer looks up from waiting."""
+
+
+NUDGE: Final = Nudge()
 
 
 class JobQueue:
@@ -30,9 +37,11 @@ class JobQueue:
         self._loop = loop
         self._emit = emit
         self._committed = committed
-        self._queue: SimpleQueue[Job[Any] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Job[Any] | None | Nudge] = SimpleQueue()
         self._unsettled: Counter[int] = Counter()
         """The event loop's: rows of patient jobs that have not been answered."""
+        self.on_pauses: Callable[[Mapping[str, StoredPauses]], None] = lambda pauses: None
+        """Called in the event loop with those of a report."""
         self._dead: BaseException | None = None
         self._closing = False
 
@@ -57,6 +66,10 @@ class JobQueue:
             self._closing = True
             self._queue.put(None)
 
+    def nudge(self) -> None:
+        """The writer, if it waits, gets an empty batch. Any thread."""
+        self._queue.put(NUDGE)
+
     # The writer thread.
 
     def is_empty(self) -> bool:
@@ -69,6 +82,8 @@ class JobQueue:
             job = self._queue.get(timeout=wait_s)
         except Empty:
             return [], False
+        if isinstance(job, Nudge):
+            return [], False
         batch: list[Job[Any]] = []
         rows = size = 0
         while job is not None:
@@ -77,11 +92,17 @@ class JobQueue:
             size += job.size
             if job.alone or rows >= _BATCH_ROWS or size >= _BATCH_BYTES:
                 return batch, False
-            try:
-                job = self._queue.get_nowait()
-            except Empty:
+            job = self._next()
+            if isinstance(job, Nudge):
                 return batch, False
         return batch, True
+
+    def _next(self) -> Job[Any] | None | Nudge:
+        """What is there now; a nudge where nothing is."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return NUDGE
 
     def die(self, exc: BaseException, kept: list[Job[Any]]) -> None:
         """A defect ended the writer: everybody who waits, or asks later, must learn of it."""
@@ -92,14 +113,14 @@ class JobQueue:
                 job = self._queue.get_nowait()
             except Empty:
                 break
-            if job is not None:
+            if isinstance(job, Job):
                 report.jobs.append(job)
         for left in report.jobs:
             left.error = exc
         self.send(report)
 
     def send(self, report: BatchReport) -> None:
-        if not (report.jobs or report.events or report.woken or report.disposable):
+        if not (report.jobs or report.events or report.woken or report.disposable or report.pauses is not None):
             return
         try:
             self._loop.call_soon_threadsafe(self._deliver, report)
@@ -107,6 +128,8 @@ class JobQueue:
             pass  # the loop is closed: nobody waits any more
 
     def _deliver(self, report: BatchReport) -> None:
+        if report.pauses is not None:
+            self.on_pauses(report.pauses)
         unwanted: list[Job[Any]] = []
         for job in report.jobs:
             if job.row is not None:

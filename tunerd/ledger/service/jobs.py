@@ -1,12 +1,12 @@
 """Jobs: commands on their way from the event loop to the writer thread, and what the writer reports back."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from tunerd.events import Event
-from tunerd.ledger import Admission, Gauges
+from tunerd.ledger import Admission, Gauges, StoredPauses
 from tunerd.ledger.commands.claim import ClaimRequest
 from tunerd.ledger.sql.store import Store
 
@@ -56,6 +56,8 @@ class BatchReport:
     disposable: set[tuple[str, str]] = field(default_factory=set)
     """(source, path) of files that may be disposable."""
     events: list[Event] = field(default_factory=list)
+    pauses: Mapping[str, StoredPauses] | None = None
+    """Of all destinations, where they changed. Only of a ledger that is shared."""
 
 
 class AcceptsJobs(Protocol):

@@ -12,6 +12,7 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
+    NO_PAUSES,
     Admission,
     Admitted,
     CallReceiver,
@@ -50,11 +51,13 @@ from tunerd.ledger.commands import (
     strand,
     timers,
 )
+from tunerd.ledger.disks import Disks
 from tunerd.ledger.fleet import ALONE, Fleet
 from tunerd.ledger.service.disposable_files import DisposableFiles
 from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.service.stored_audio import StoredAudio
 from tunerd.ledger.sql.store import Store
+from tunerd.statuses import InstanceStatus
 
 T = TypeVar("T")
 
@@ -111,6 +114,13 @@ class StoredLedger(StoredAudio):
     def keep_free(self, min_free_bytes: int) -> None:
         """Another `ledger.min_free` (reload): admissions are refused while less is free on the disk."""
         self._place.keep_free(min_free_bytes)
+
+    async def instances(self) -> Sequence[InstanceStatus]:
+        """See Inspection.instances. None: one process owns the ledger."""
+        return ()
+
+    async def set_disks(self, disks: Disks) -> None:
+        """The configuration was read again: other sources, other directories. Raises LedgerUnavailable."""
 
     async def check_place(self) -> None:
         """Raises where this process does not hold the ledger any more."""
@@ -205,8 +215,10 @@ class StoredLedger(StoredAudio):
     async def stored_pauses(self) -> Mapping[str, StoredPauses]:
         return await self._alone(lambda store: store.destinations.stored_pauses())
 
-    def store_pauses(self, destination: str, pauses: StoredPauses, now: float) -> Awaitable[None]:
-        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now))
+    def store_pauses(
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+    ) -> Awaitable[None]:
+        return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now, before))
 
     async def is_rebuilt(self) -> bool:
         """Whether the ledger was rebuilt after damage, and `resends_quarantined` was not called since. Outlives the process."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from tunerd.call import AudioState, State
+from tunerd.call import State
 from tunerd.ledger import Gauges
 from tunerd.ledger.rows import Body, LedgerRow
 from tunerd.ledger.sql import calls as call_table
@@ -77,13 +77,15 @@ class Store:
         self.calls.load()
         self.bodies.load()
         self.destinations.load()
-        self.tally = Tally()
         if self.db.holder:
+            self.tally = Tally()
             self.tally.set(self.counts.sums())
-            return
-        for state, dismissed, is_call, audio, count, size in self.ask(TALLY):
-            self.tally.add_rows(State(state), int(size), dismissed == 1, count, is_call=bool(is_call))
-            self.tally.add_audio(AudioState(audio), State(state), dismissed == 1, count)
+        else:
+            self.tally = self.counted()
+
+    def counted(self) -> Tally:
+        """The tally, from the rows themselves."""
+        return Tally.of(self.ask(TALLY))
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""

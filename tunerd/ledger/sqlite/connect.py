@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tunerd.ledger import LedgerRefused
+from tunerd.ledger.copying import moved_to
 
 APPLICATION_ID: Final = 0x74756E72
 """`tunr`, in the file's header: another program's database is never changed."""
@@ -81,6 +82,9 @@ def prepare(db: sqlite3.Connection, path: Path, now: float, versions: Sequence[s
             f"{path} was written by a newer tunerd (schema {version}, this one knows {len(versions)}); "
             "install that version again, or restore the copy that it kept beside the ledger"
         )
+    moved = db.execute("SELECT name FROM meta WHERE name LIKE 'moved:%'").fetchone() if version else None
+    if moved is not None:
+        raise moved_to(moved[0])
     if not tables:
         db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")

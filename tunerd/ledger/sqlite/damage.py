@@ -11,6 +11,7 @@ from typing import Final
 from tunerd.events import LedgerRebuilt
 from tunerd.ledger import LedgerRefused
 from tunerd.ledger.commands.reclaim import reclaim_all
+from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import Unsound
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
@@ -78,6 +79,7 @@ def _open(path: Path, now: float, is_reopened: bool) -> Store:
         store.load()
         if not is_reopened:
             store.begin(full=True)
+            store.db.execute(meta.END_COPY)
             reclaim_all(store, now)
             store.commit()
     except BaseException:

@@ -26,7 +26,7 @@ _ROUND: Final = 8
 
 LAST_NUMBER: Final = "SELECT coalesce(max(row), 0) FROM call"
 LAST_RECORDING: Final = "SELECT coalesce(max(row), 0) FROM recording"
-_LAST_DELETED: Final = "last_row"
+LAST_DELETED: Final = "last_row"
 """The newest call that was deleted: its number is not given again, in case somebody still remembers it."""
 _COMMITS: Final = "commits"
 """Commits of the ledger's life: a file that was put back from a copy has fewer than the lock file says."""
@@ -94,13 +94,13 @@ class SqliteDatabase:
     def _last_number(self, table: str) -> int:
         if table not in self._numbers:
             last: int = self.execute(LAST_NUMBER if table == "call" else LAST_RECORDING).fetchone()[0]
-            self._numbers[table] = max(last, meta.number(self.execute, _LAST_DELETED, 0)) if table == "call" else last
+            self._numbers[table] = max(last, meta.number(self.execute, LAST_DELETED, 0)) if table == "call" else last
         return self._numbers[table]
 
     def retire_number(self, table: str, number: int) -> None:
         if table == "call" and number >= self._last_number(table):  # the table itself may not know the number any more
             self._numbers[table] = number
-            self.execute(meta.SET, (_LAST_DELETED, number))
+            self.execute(meta.SET, (LAST_DELETED, number))
 
     def insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[object]], key: Sequence[str] = ()) -> None:
         for part in _parts(rows):
