@@ -357,8 +357,7 @@ class Retention:
     recordings_s: float
     max_failed_bytes: int
     documents: int = 200
-    marks_s: float = 7 * 86_400.0
-    """Of an instance of a fleet that is gone."""
+    marks_s: float = 7 * 86_400.0  # of an instance of a fleet that is gone
 
 
 @record
@@ -378,11 +377,10 @@ FAR_AT_ONCE: Final = FarRule(at_once=True)
 
 
 class Maintenance(Protocol):
-    """What time does: waits end, kept rows are removed."""
+    """What time does: waits end, kept rows are removed. In a fleet one instance does that for all (`tick`, `trim`)."""
 
     async def tick(self, now: float) -> tuple[Sequence[FailedCall], float | None]:
-        """Decide the waiting calls whose next wait is over (in a fleet one instance does this and `trim` for all). Returns those
-        that failed by it, and when to tick next."""
+        """Decide the waiting calls whose next wait is over. Returns those that failed by it, and when to tick next."""
         ...
 
     async def set_far_rule(self, rule: FarRule, now: float) -> Sequence[FailedCall]:
