@@ -194,12 +194,12 @@ def test_no_type_checking_imports() -> None:
 LEFT_OUT = {
     # command: its modules, and what it does without (pydantic alone would be 8 MB)
     "run": ("tunerd.cli.run, tunerd.app",
-            {"tunerd.testing", "tunerd.sandbox", "tunerd.workbench", "tunerd.page", "pydantic", "rich", "obstore"}),
+            {"tunerd.testing", "tunerd.sandbox", "tunerd.workbench", "tunerd.page", "pydantic", "rich", "obstore", "psycopg"}),
     "status": ("tunerd.cli.status, tunerd.cli.admin",
                {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.workbench", "tunerd.app", "rich"}),
     "check": ("tunerd.cli.check", {"aiohttp", "prometheus_client", "watchdog", "sqlite3", "tunerd.intake", "tunerd.app", "rich"}),
 }  # fmt: skip
-MOST_MODULES = 745
+MOST_MODULES = 754
 """Of all libraries, for `tunerd run`."""
 
 

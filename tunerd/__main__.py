@@ -18,7 +18,9 @@ def main() -> None:
             sys.exit(code)
     gc.set_threshold(WITHOUT_COLLECTING, 5, 5)
     from tunerd.cli import main as commands
+    from tunerd.ops.core_files import leave_memory_out_of_cores
 
+    leave_memory_out_of_cores()
     commands()
 
 

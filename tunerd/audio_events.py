@@ -38,7 +38,23 @@ class AudioFailed:
 
 @record
 class AudioNotDisposed:
-    """`after_upload` could not be carried out."""
+    """`after_upload` could not be carried out; tunerd tries again, unless it never can be. Once for each file and process."""
 
     source: str
     why: str
+
+
+@record
+class UrlChecked:
+    """The host of a recording was asked for it (`verify: get`)."""
+
+    source: str
+    call_id: str
+    path: str
+    """Of the document of its call."""
+    url: str
+    """Without its query."""
+    found: str
+    """there, absent, unreachable or refused."""
+    detail: str
+    is_first: bool

@@ -1,8 +1,6 @@
 """What a call is at each stage of its way, one frozen type for each, in one file because a reader compares the stages.
 
-The type says how far the call has come.
-
-Only shapes belong here: no input or output, no clocks, no configuration.
+The type says how far the call has come. Only shapes belong here: no input or output, no clocks, no configuration.
 """
 
 from collections.abc import Mapping, Sequence
@@ -297,6 +295,8 @@ class Call:
     on_missing: OnMissing
     audio: AudioPlan | None = None
     """How audio without a URL reaches Tuner; None: it does not."""
+    verify_s: float | None = None
+    """Its URL is sent only once its host gives a byte of it, and for so long it may be absent there; None: nobody asks."""
     settled_at: float
 
 

@@ -6,6 +6,7 @@ becomes part of a name, so that nothing in it stands for other characters.
 
 import fnmatch
 import re
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from tunerd.record import positional_record
@@ -23,6 +24,12 @@ def is_files_source(source: str) -> bool:
     return source.startswith(FILES)
 
 
+def held_name(source: str, key: str) -> tuple[str, ...]:
+    """What a transaction of a fleet holds while it looks at a key. A file may fit several names, so all names of files are held
+    as one."""
+    return ("key", source) if is_files_source(source) else ("key", source, key)
+
+
 NamePart: TypeAlias = "str | re.Pattern[str]"
 """A directory or file: its name, or what its name matches."""
 
@@ -33,6 +40,18 @@ _ESCAPED: Final = re.compile(r"\[([*?[])\]")
 def escaped(text: str) -> str:
     """The pattern that this text alone matches."""
     return _SPECIAL.sub(r"[\g<0>]", text)
+
+
+def stem(name: str) -> str:
+    """The text before the first character that stands for others; empty for the name of one file."""
+    special = _SPECIAL.search(_ESCAPED.sub("\0\0\0", name))
+    return "" if special is None else name[: special.start()]
+
+
+def stems_of(path: str) -> Sequence[str]:
+    """Every stem that a name may have which this path fits."""
+    text = escaped(path)
+    return [text[:end] for end in range(1, len(text) + 1)]
 
 
 @positional_record

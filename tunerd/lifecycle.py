@@ -135,9 +135,9 @@ async def once(
 ) -> RunResult:
     """Read what is there and deliver it; ends when every file has been read and no call is due any more, now or later, at
     `wait_s`, or at a signal. Files and directories that cannot be read are not waited for. A pause that needs a person ends
-    it too, and so does a Tuner that has not answered once in NO_CONTACT_S. Calls that wait for a recording are waited for
-    only with `wait_s`: everything that is here has been read, so that recordings which are not near are taken then. At the
-    end `after_sent` is carried out, not after a signal: the next start does that."""
+    it too, and so does a Tuner that has not answered once in NO_CONTACT_S. Each URL of `verify: get` is asked for once. Calls
+    that wait for a recording are waited for only with `wait_s`: everything that is here has been read, so that recordings which
+    are not near are taken then. At the end `after_sent` is carried out, not after a signal: the next start does that."""
     stop_delivery, until = asyncio.Event(), None if wait_s is None else clock.monotonic() + wait_s
 
     def given_up() -> bool:
@@ -189,7 +189,7 @@ def _is_held(status: DestinationStatus) -> bool:
 def _is_done(conductors: Conductors, *, waits: bool) -> bool:
     """Whether a `run --once` has nothing left to do; with `waits` it stays for open calls of any kind."""
     calls, uploads = conductors.gauges().calls, conductors.gauges().audio.get(AudioState.UPLOADING)
-    if uploads:
+    if uploads or not conductors.delivery.has_asked_for_urls():
         return False
     if waits:
         return not any(count and state.is_open for state, count in calls.items())

@@ -59,6 +59,11 @@ class Location:
         return unquote_to_bytes(self.text.removeprefix("file://")).decode("utf-8", "surrogateescape")
 
 
+def bucket_of(text: str) -> str:
+    """Scheme and bucket of an object's location."""
+    return "/".join(text.split("/")[:3])
+
+
 def bare(text: str) -> str:
     """What tells a stored location from others: a URL without its query, which is signed anew for each description."""
     return text.partition("?")[0] if stored_location(text).kind is LocationKind.URL else text

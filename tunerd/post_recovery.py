@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from tunerd.call import Form, State
 from tunerd.clock import Clock
-from tunerd.ledger import NO_PAUSES, Filter, LedgerUnavailable, StoredCall, StoredPauses
+from tunerd.ledger import Filter, LedgerUnavailable, StoredCall, StoredPauses
 from tunerd.outcome import PauseReason
 
 MOST_AGAIN: Final = 1000
@@ -30,7 +30,7 @@ class HeldLedger(Protocol):
     async def resends_quarantined(self) -> None: ...
     async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]: ...
     async def calls(
         self, where: Filter, *, after_row: int = 0, limit: int = 100, newest: bool = False

@@ -31,6 +31,7 @@ from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.run import DeliveryService
 from tunerd.delivery.signing import UrlSigner
 from tunerd.delivery.upload import Uploader, open_session
+from tunerd.delivery.url_asking import UrlAsker
 from tunerd.events import ConfigRefused, ConfigReloaded, Emit, Stopping
 from tunerd.intake.admission_gate import Limits
 from tunerd.intake.gather import Gather
@@ -66,6 +67,7 @@ class Runtime:
     intake: Intake
     delivery: DeliveryService
     spool: AudioSpool
+    ask_url: UrlAsker
     facts: Facts
     emit: Emit
     now: Callable[[], float]
@@ -117,31 +119,28 @@ async def build_runtime(
     session = await stack.enter_async_context(open_session(asks=ledger.fleet.is_shared))
     storage = await stack.enter_async_context(open_session())  # of its own: an upload takes no connection from the calls
     spool = AudioSpool(f"{config.ledger.path}.audio", config.ledger.max_spool_bytes)
+    ask_url = UrlAsker()
+    stack.callback(ask_url.close)
+    ask_url.change({one.name: one.verify.allow for one in config.sources})
     connect = _connect(session, clock, environ, contacts, ledger.fleet)
     delivery = DeliveryService(
         config.destinations, config.delivery, Ports(ledger=ledger, connect=connect,
         freeze=freeze_body, signer=UrlSigner(clock, emit), clock=clock, emit=emit, chance=random.random, fleet=ledger.fleet,
-        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)))
+        audio=AudioTools(places=_places(clock, spool), upload=StorageUploader(storage, environ, clock)), ask_url=ask_url)
     )  # fmt: skip
     options = IntakeOptions(
-        limits=limits_of(config.ledger),
-        crash_journal=f"{config.ledger.path}.in-hand",
-        spool=spool,
-        set_aside=set_aside,
+        limits=limits_of(config.ledger), crash_journal=f"{config.ledger.path}.in-hand", spool=spool, set_aside=set_aside
     )
     intake = Intake(config.sources, ledger, _mappers(mappings), clock, emit, options, _gathers(mappings))
     stack.callback(intake.close)
-    facts = _facts(config, clock.now())
     return Runtime(config=config, mappings=mappings, ledger=ledger, intake=intake, delivery=delivery, spool=spool,
-                   facts=facts, emit=emit, now=clock.now)  # fmt: skip
+                   ask_url=ask_url, facts=_facts(config, clock.now()), emit=emit, now=clock.now)  # fmt: skip
 
 
 def _places(clock: Clock, spool: AudioSpool) -> Mapping[LocationKind, AudioPlace]:
     return {
-        LocationKind.FILE: LocalPlace(),
-        LocationKind.OBJECT: ObjectPlace(clock),
-        LocationKind.EMBEDDED: SpoolPlace(spool),
-    }
+        LocationKind.FILE: LocalPlace(), LocationKind.OBJECT: ObjectPlace(clock), LocationKind.EMBEDDED: SpoolPlace(spool)
+    }  # fmt: skip
 
 
 def _facts(config: Config, now: float) -> Facts:
@@ -245,6 +244,7 @@ async def _reload_now(
         metrics.know([source.name for source in config.sources], labels_of(config))
         level.set(config.log.level)
         runtime.config, runtime.mappings = config, mappings
+        runtime.ask_url.change({one.name: one.verify.allow for one in config.sources})
         runtime.ledger.keep_free(config.ledger.min_free_bytes)
         with suppress(LedgerUnavailable):  # it is asked again for each source, once the server answers
             await runtime.ledger.set_disks(await asyncio.to_thread(disks_of, config))

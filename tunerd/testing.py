@@ -135,6 +135,10 @@ class _AtOnce:
     def is_troubled(self) -> bool:
         return False
 
+    @property
+    def waits_for_server(self) -> bool:
+        return False
+
     def submit(self, job: Job[T]) -> "asyncio.Future[T]":
         try:
             if self._is_closed:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.audio import made
 from tests.real_parts import needs_strace
-from tunerd.audio.audio_bytes import AudioPlace, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioPlace, NotDisposed, Settled, Unsettled
 from tunerd.audio.local_place import LocalPlace
 from tunerd.audio.spool import AudioSpool
 from tunerd.audio.spool_place import SpoolPlace
@@ -54,7 +54,7 @@ async def test_audio_has_threads_of_its_own(tmp_path: Path, *, is_spooled: bool)
         audio = place.bytes_of(location, plan, looked.identity)
         assert await audio.size() == len(content)
         assert b"".join([chunk async for chunk in audio.chunks()]) == content
-        assert await place.dispose(location, plan, looked.identity) == ""
+        assert await place.dispose(location, plan, looked.identity) is None
 
 
 async def look(path: Path, now: float) -> Settled | Unsettled:
@@ -100,7 +100,7 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
     path.rename(tmp_path / f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}")
     if is_taken:
         path.write_bytes(b"another call")
-    assert await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) == ""
+    assert await LocalPlace().dispose(file_location(str(path)).text, plan_for(tmp_path, after), str(identity)) is None
     assert not list(tmp_path.glob(".tunerd-*"))
     assert [one.read_bytes() for one in tmp_path.glob("done/*")] == ([content] if after is AfterUpload.MOVE_TO else [])
     assert path.exists() == is_taken
@@ -109,12 +109,12 @@ async def test_a_kill_while_an_uploaded_file_is_removed(tmp_path: Path, after: A
 _DISPOSE = """
 import asyncio, sys
 from tests.audio.test_local_place import MOVE, dispose_of
-print(asyncio.run(dispose_of(sys.argv[1], MOVE)))
+print(asyncio.run(dispose_of(sys.argv[1], MOVE)) or "")
 """
 MOVE = AfterUpload.MOVE_TO
 
 
-async def dispose_of(path: str, after: AfterUpload) -> str:
+async def dispose_of(path: str, after: AfterUpload) -> NotDisposed | None:
     identity = str(FileIdentity.of(Path(path).stat()))
     return await LocalPlace().dispose(file_location(path).text, plan_for(Path(path).parent, after), identity)
 

@@ -1,5 +1,6 @@
 """What `explain` and `test` show is what `run` does: they refuse what it refuses, and leave out what it leaves out."""
 
+import base64
 import json
 import os
 import time
@@ -177,3 +178,19 @@ def test_an_empty_list_of_strategies_is_none(tmp_path: Path) -> None:
     result = explain(tmp_path, "--body", tmp_path / "calls" / "one.json")
     assert result.exit_code == 0
     assert "https://audio.example/none.wav" in result.stdout
+
+
+@pytest.mark.parametrize(("max_spool", "outcome"), [("1MiB", "recording"), ("64KiB", "refused")])
+def test_audio_in_a_document_is_read_as_run_reads_it(tmp_path: Path, max_spool: str, outcome: str) -> None:
+    """Base64 larger than max_document is taken out; audio that is larger than the whole spool refuses the document. Nothing is
+    written anywhere."""
+    audio = base64.b64encode(b"RIFF" + bytes(150_000)).decode()
+    manifest = CONFIG.replace("  - name: egress\n", "    audio: upload\n  - name: egress\n    max_document: 100KiB\n")
+    manifest = manifest.replace("url: doc.location", "audio: doc.audio")
+    plant(tmp_path, f"{manifest}ledger: {{max_spool: {max_spool}}}\n")
+    (tmp_path / "egress" / "one.json").write_text(json.dumps({"room": "room-7", "audio": audio, "began": "2026-07-01T10:00:00Z"}))
+    before = sorted(tmp_path.rglob("*"))
+    result = explain(tmp_path, "--json", tmp_path / "egress" / "one.json")
+    (made,) = json.loads(result.stdout)["documents"]
+    assert made["outcome"] == outcome, result.stdout
+    assert sorted(tmp_path.rglob("*")) == before

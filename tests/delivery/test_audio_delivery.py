@@ -23,6 +23,7 @@ from tunerd.call import AfterUpload, AudioPlan, AudioState, Publish, State, UrlS
 from tunerd.clock import SystemClock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination, Secret
+from tunerd.delivery.audio_delivery import DISPOSE_AGAIN_S
 from tunerd.delivery.audio_upload import StorageUploader
 from tunerd.delivery.key import Key
 from tunerd.delivery.ports import AudioTools
@@ -305,6 +306,54 @@ async def test_a_paused_agent_is_tried_with_one_call_until_tuner_takes_it(tmp_pa
         await stage.pass_until(AudioUploaded, 6)
 
 
+DOUBTFUL = FixedAnswer(200, body=b"<p>welcome</p>", content_type="text/html")
+"""A proxy's page: nobody knows whether the call arrived."""
+
+
+async def test_only_the_call_that_may_have_arrived_is_tried_again(tmp_path: Path) -> None:
+    """As calls without audio: while nobody knows whether a call arrived, no other call is put into the same doubt, whatever is due
+    before it; and it ends the pause."""
+    async with staged(tmp_path) as stage:
+        for _ in range(3):
+            stage.tuner.plan(DOUBTFUL, call_id="doubted")
+        await stage.call("doubted", stage.record("doubted.wav"))
+        await stage.pass_until(PauseBegan, step_s=1.0)
+        for number in range(6):
+            await stage.call(f"c{number}", stage.record(f"{number}.wav"))
+            row = (await stage.stored(f"c{number}")).row
+            stage.rig.ledger.change(lambda store, row=row: store.change(store.calls.get(row), due_at=1.0))
+        await stage.rig.ledger.admit(Admission(calls=[make_call("plain")]), stage.clock.now())
+        await stage.pass_until(PauseEnded)
+        assert {arrival.call_id for arrival in list(stage.tuner.received)[:4]} == {"doubted"}
+        await stage.pass_until(CallSent, 8)
+
+
+async def test_another_call_is_tried_if_the_audio_of_the_doubtful_one_is_gone(tmp_path: Path) -> None:
+    """A call that waits for its audio keeps no destination paused."""
+    async with staged(tmp_path) as stage:
+        stage.tuner.plan(DOUBTFUL, call_id="doubted")
+        path = stage.record("doubted.wav")
+        await stage.call("doubted", path)
+        await stage.pass_until(PauseBegan, step_s=1.0)
+        path.unlink()
+        await stage.rig.ledger.admit(Admission(calls=[make_call("plain")]), stage.clock.now())
+        await stage.pass_until(PauseEnded)
+        assert (await stage.stored("plain")).state is State.SENT
+
+
+async def test_a_key_is_tried_with_a_call_that_has_audio(tmp_path: Path) -> None:
+    """After a restart the pause of a refused key lasts until a call is taken, also if every call that is there has audio."""
+    async with staged(tmp_path, Faults(require_key="tr_api_other"), ledger=(ledger := MemoryLedger())) as stage:
+        await stage.call("a", stage.record("a.wav"))
+        await stage.pass_until(PauseBegan, step_s=1.0)
+        await stage.rig.stop()
+    async with staged(tmp_path, Faults(require_key="tr_api_other"), ledger=ledger) as stage:
+        for _ in range(40):
+            await stage.clock.advance(1.0)
+        assert not stage.rig.told.seen(PauseEnded)
+        assert 1 <= len(stage.tuner.received) <= 2
+
+
 async def test_a_key_of_the_other_form_holds_the_call(tmp_path: Path) -> None:
     """send-calls has no upload: the call waits for an operator, and is not sent with the placeholder whatever on_error says."""
     async with staged(tmp_path, key="bb7f64d7-e57c") as stage:
@@ -335,6 +384,42 @@ async def test_a_file_goes_when_it_is_uploaded_and_not_before(tmp_path: Path, af
         assert [one.read_bytes() for one in stage.directory.rglob("*.wav")] == ([content] if after is AfterUpload.MOVE_TO else [])
         assert not stage.rig.told.seen(AudioNotDisposed)
         assert await stage.rig.ledger.leftovers() == []
+
+
+async def test_a_file_that_cannot_be_moved_is_tried_again(tmp_path: Path) -> None:
+    """Told once with what to do, then tried every five minutes until it works; the call is sent all the while."""
+    async with staged(tmp_path) as stage:
+        path = stage.record("a.wav")
+        (in_the_way := stage.directory / "done").write_bytes(b"a file where a directory should be")
+        await stage.call("a", path, after_upload=AfterUpload.MOVE_TO, move_to="done")
+        (kept,) = await stage.rig.told.until(AudioNotDisposed)
+        assert "choose another directory, or move that away" in kept.why
+        await stage.clock.advance(2 * DISPOSE_AGAIN_S)
+        assert len(stage.rig.told.seen(AudioNotDisposed)) == 1
+        assert path.exists()
+        assert len(await stage.rig.ledger.leftovers()) == 1
+        in_the_way.unlink()
+        await stage.clock.advance(DISPOSE_AGAIN_S)
+        while await stage.rig.ledger.leftovers():
+            await stage.clock.advance(1)
+        assert [one.parent.name for one in stage.directory.rglob("a.wav")] == ["done"]
+        assert (await stage.stored("a")).state is State.SENT
+
+
+async def test_the_next_start_tries_again_too(tmp_path: Path) -> None:
+    """What the last process could not move, the next one moves when it starts."""
+    ledger = MemoryLedger()
+    async with staged(tmp_path, ledger=ledger) as stage:
+        stage.record("a.wav")
+        (stage.directory / "done").write_bytes(b"in the way")
+        await stage.call("a", stage.directory / "a.wav", after_upload=AfterUpload.MOVE_TO, move_to="done")
+        await stage.rig.told.until(AudioNotDisposed)
+        await stage.rig.stop()
+    (tmp_path / "rec" / "done").unlink()
+    async with staged(tmp_path, ledger=ledger) as stage:
+        while await ledger.leftovers():
+            await stage.clock.advance(1)
+        assert (tmp_path / "rec" / "done" / "a.wav").exists()
 
 
 async def test_two_hundred_calls_after_an_outage_let_no_target_wait(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.audio.s3_stub import BUCKET, S3Stub, s3_stub
 from tests.delivery.test_audio_delivery import body, staged
 from tunerd.audio_events import AudioFailed, AudioUploaded
 from tunerd.call import AudioState, State
+from tunerd.events import BucketPaused, BucketResumed
 from tunerd.outcome import AudioReason
 
 LOCATION = f"s3://{BUCKET}/2026/a 1.wav"
@@ -68,6 +69,22 @@ async def test_what_the_bucket_has_not_yet_or_may_not_give_is_waited_for(tmp_pat
         stub.region, stub.objects["late.wav"] = "eu-central-1", wav()
         await stage.pass_until(AudioUploaded, 2)
         assert stage.arrived("b") == [hashlib.sha256(wav()).hexdigest()]
+
+
+async def test_a_bucket_that_gives_nothing_is_told_once_and_asked_seldom(tmp_path: Path, stub: S3Stub) -> None:
+    """A wrong region, and twenty calls: one line, a request every few seconds and not one for each call, and one line at the end."""
+    stub.region = "us-west-2"
+    stub.objects |= {f"{number}.wav": wav() for number in range(20)}
+    async with staged(tmp_path) as stage:
+        for number in range(20):
+            await stage.call(f"c{number}", f"s3://{BUCKET}/{number}.wav")
+        await stage.clock.advance(60)
+        assert len(stub.requests) <= 30
+        stub.region = "eu-central-1"
+        await stage.pass_until(AudioUploaded, 20)
+        (paused,) = stage.rig.told.seen(BucketPaused)
+        assert (paused.bucket, "set AWS_REGION=us-west-2" in paused.what) == (f"s3://{BUCKET}", True)
+        assert [event.bucket for event in stage.rig.told.seen(BucketResumed)] == [f"s3://{BUCKET}"]
 
 
 def test_without_the_library_the_line_names_the_extra() -> None:

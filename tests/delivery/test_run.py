@@ -31,7 +31,6 @@ from tunerd.events import (
     StuckKind,
 )
 from tunerd.ledger import (
-    NO_PAUSES,
     Admission,
     CallReceiver,
     Claim,
@@ -441,7 +440,7 @@ class Counting(MemoryLedger):
             raise LedgerUnavailable
         return await super().claim(*args, **options)
 
-    async def store_pauses(self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES) -> None:
+    async def store_pauses(self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None) -> None:
         if self.broken:
             raise LedgerUnavailable
         await super().store_pauses(destination, pauses, now, before)

@@ -12,13 +12,14 @@ import yarl
 from tests.audio.s3_stub import BUCKET, S3Stub, s3_stub
 from tests.delivery.made import SENT, Rig, delivering, scripted
 from tests.ledger.parts import the
-from tunerd.call import AudioPlan, Publish, State, UrlStrategy
+from tunerd.audio_events import AudioFailed
+from tunerd.call import AudioPlan, AudioState, Publish, State, UrlStrategy
 from tunerd.config import Secret
 from tunerd.delivery.signing import PAUSE_S
 from tunerd.events import BucketPaused, BucketResumed, CallFailed, CallRetried, CallSent
 from tunerd.ledger import Admission, Claimed
 from tunerd.mapping.forms import freeze_body
-from tunerd.outcome import FailReason, Outcome, Retry, RetryReason
+from tunerd.outcome import AudioReason, FailReason, Outcome, Retry, RetryReason
 from tunerd.testing import make_call
 
 from .made import destination
@@ -154,3 +155,47 @@ async def test_a_stop_while_a_url_is_signed_leaves_the_call_due(stub: S3Stub) ->
         stub.hold.set()
     found = await the(bench.ledger, "call-1")
     assert (found.state, found.attempts) == (State.DUE, 0)
+
+
+async def test_on_error_send_sends_a_call_whose_url_cannot_be_signed(stub: S3Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the placeholder, the same bytes at each attempt; its audio is failed, told and listed. What heals is waited for."""
+    stub.tokens = ("t" * 1000,)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", stub.tokens[0])
+    bodies: list[bytes] = []
+
+    def upload(claimed: Claimed) -> Outcome:
+        bodies.append(claimed.body)
+        return SENT if len(bodies) == 2 else Retry(reason=RetryReason.SERVER_ERROR, status=503, detail="503")
+
+    plan = replace(PLAN, sends_on_error=True, placeholder="none-here")
+    async with delivering(scripted(upload), freeze=freeze_body) as bench:
+        call = replace(make_call("call-1", strategies=(UrlStrategy(location=LOCATION),)), audio=plan)
+        await bench.ledger.admit(Admission(calls=[call]), bench.clock.now())
+        (failed,) = await bench.told.until(AudioFailed)
+        await bench.told.until(CallRetried)
+        asked = len(stub.requests)
+        await bench.clock.advance(600)
+        await bench.told.until(CallSent)
+        stored = await the(bench.ledger, "call-1")
+    assert bodies[0] == bodies[1]
+    assert orjson.loads(bodies[0])["recording_url"] == "none-here"
+    assert (failed.call_id, failed.reason) == ("call-1", AudioReason.AUDIO_UNREADABLE)
+    assert failed.what.endswith("write `audio: upload`")
+    assert (stored.state, stored.audio) == (State.SENT, AudioState.FAILED)
+    assert len(stub.requests) == asked
+    assert bench.told.seen(CallFailed) == []
+
+
+async def test_on_error_send_waits_for_what_a_whole_bucket_suffers_from(stub: S3Stub) -> None:
+    """A wrong region is corrected sooner or later: no call loses its audio for it."""
+    stub.region = "us-west-2"
+    async with delivering(scripted(lambda call: SENT)) as bench:
+        call = replace(
+            make_call("call-1", strategies=(UrlStrategy(location=LOCATION),)), audio=replace(PLAN, sends_on_error=True)
+        )
+        await bench.ledger.admit(Admission(calls=[call]), bench.clock.now())
+        await bench.told.until(CallRetried)
+        assert bench.told.seen(AudioFailed) == []
+        stub.region = "eu-central-1"
+        await bench.clock.advance(PAUSE_S + 1)
+        await bench.told.until(CallSent)

@@ -5,6 +5,8 @@ import hashlib
 import json
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -114,6 +116,70 @@ async def test_killed_while_it_is_uploaded_the_audio_arrives_byte_for_byte(tmp_p
 
 async def _is_uploaded(place: Studio) -> bool:
     return await place.audio_of("a") == "uploaded"
+
+
+_SETTLED = ("ledger/commands/audio_life.py", "store.change(row, audio=AudioState.UPLOADING)", 1)
+_ENDED = ("ledger/commands/audio_life.py", "store.change(row, audio=AudioState.UPLOADED)", 1)
+_COMMIT = ("ledger/sql/store.py", "self.db.commit()", 1)
+_COMMITTED = ("ledger/sql/store.py", "done = ({name", 1)
+KILLED_BEFORE = {
+    "Tuner's answer is looked at": [("delivery/audio_worker.py", "settlement = pool.ended(permit", 1)],
+    "the target is written": [_SETTLED],
+    "the target is committed": [_SETTLED, _COMMIT],
+}
+KILLED_AFTER = {
+    "the target is committed": [_SETTLED, _COMMITTED],
+    "the upload is given out": [("delivery/audio_delivery.py", "self._open.add(upload.row)", 1)],
+    "the storage is asked": [("delivery/audio_upload.py", "proxy = proxy_for(url", 1)],
+    "half of the body is read": [("audio/local.py", "with self._directories.opened(self._path", 3)],
+    "the storage has answered": [("delivery/audio_delivery.py", "await self._ledger.upload_ended(", 1)],
+    "the end is written": [_ENDED, _COMMIT],
+    "the end is committed": [_ENDED, _COMMITTED],
+    "the file is set aside": [("audio/local_place.py", "at = os.stat(aside", 1)],
+    "the file is moved": [("delivery/audio_delivery.py", "self._ledger.leftover_done(", 1)],
+}
+LARGE = wav(channels=2, rate=48_000, seconds=10.0)
+"""1.9 MB: it is looked at once, and then read in two turns."""
+
+
+async def _killed_at(place: Studio, points: list[tuple[str, str, int]]) -> str:
+    """The call a is read by a daemon that is killed at the points; gives the hash of its audio."""
+    under = (sys.executable, "-m", "tests.e2e.killed_at", json.dumps(points))
+    daemon = await Daemon.run(place.config, under=under)
+    digest = place.record("a", LARGE)
+    assert await daemon.ended() == -signal.SIGKILL, daemon.said
+    return digest
+
+
+@pytest.mark.parametrize("moment", KILLED_BEFORE)
+async def test_a_kill_before_the_target_is_committed_loses_exactly_the_target(moment: str, tmp_path: Path) -> None:
+    """The call is sent once, and its audio is failed(upload_target_lost), listed and counted; nothing is at the storage."""
+    async with studio(tmp_path, audio=", after_upload: {move_to: done}") as place:
+        await _killed_at(place, KILLED_BEFORE[moment])
+        async with running(place.config) as daemon:
+            await until(lambda: daemon.told("the audio of a call does not reach Tuner"))
+            assert await place.failed() == {"a": "upload_target_lost"}
+            assert await daemon.metric("tunerd_audio_uploads_total", outcome="upload_target_lost") == 1
+            assert await daemon.metric("tunerd_calls_audio", audio="failed") == 1
+            assert await daemon.states() == {"sent": 1}
+        assert place.arrived("a") == []
+        assert (tmp_path / "rec" / "a.wav").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("moment", KILLED_AFTER)
+async def test_a_kill_after_the_target_is_committed_loses_nothing(moment: str, tmp_path: Path) -> None:
+    """The audio is at the storage byte for byte, Tuner was asked once, and the file is where `after_upload` puts it."""
+    async with studio(tmp_path, audio=", after_upload: {move_to: done}") as place:
+        digest = await _killed_at(place, KILLED_AFTER[moment])
+        async with running(place.config) as daemon:
+            await until(lambda: (tmp_path / "rec" / "done" / "a.wav").exists())
+            await until(lambda: _is_uploaded(place))
+            assert set(place.arrived("a")) == {digest}
+            assert len(place.tuner.received) == 1
+            assert await place.failed() == {}
+            assert await daemon.states() == {"sent": 1}
+        assert [path.name for path in (tmp_path / "rec").rglob("*") if path.is_file()] == ["a.wav"]
+        assert (tmp_path / "rec" / "done" / "a.wav").read_bytes() == LARGE
 
 
 @pytest.mark.parametrize("seed", [1])

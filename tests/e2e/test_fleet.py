@@ -1,6 +1,8 @@
 """`tunerd run` with a ledger in PostgreSQL: several daemons share it."""
 
+import asyncio
 import json
+import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.fleet import Relay
 from tests.e2e.harness import (
     Daemon,
     Process,
@@ -225,3 +228,61 @@ async def test_sigterm_leaves_no_call_behind(tmp_path: Path, url: str) -> None:
         with connect(Server(url=url)) as connection:
             found = connection.execute("SELECT state, count(*) FROM tunerd.call GROUP BY state").fetchall()
         assert found == [("due", 20)]
+
+
+async def test_a_network_that_stalls_is_no_reason_to_restart(tmp_path: Path, tuner: Sandbox, url: str, postgres: Cluster) -> None:
+    """While the connections to the database are open and nothing comes through, the health check does not fail: a restart would not
+    help, and would restart the agents' pods. Afterwards every call arrives, once."""
+    async with Relay(postgres.port).listening() as relay:
+        one = configuration(tmp_path, tuner, url.replace(f":{postgres.port}/", f":{relay.port}/"), "one")
+        async with running(one) as a:
+            await until(lambda: a.told("listening"))
+            put(one.parent / "calls" / "before.json", call_document("before"))
+            await tuner.has("before")
+            relay.stall()
+            put(one.parent / "calls" / "meanwhile.json", call_document("meanwhile"))
+            for _ in range(2):  # each takes some seconds: the writer does not answer
+                assert await a.healthy()
+            relay.flow()
+            await tuner.has("meanwhile")
+            assert await a.stop() == 0
+    assert await tuner.accepted() == {"before": 1, "meanwhile": 1}
+
+
+async def test_the_database_is_away_for_a_while(tmp_path: Path, tuner: Sandbox, url: str) -> None:
+    """Files wait, and the daemon stays healthy; when the server is back every call arrives once, without a restart."""
+    with cluster() as server:
+        one = configuration(tmp_path, tuner, server.database(), "one")
+        async with running(one) as a:
+            await until(lambda: a.told("listening"))
+            put(one.parent / "calls" / "before.json", call_document("before"))
+            await tuner.has("before")
+            await asyncio.to_thread(server.stop)
+            put(one.parent / "calls" / "meanwhile.json", call_document("meanwhile"))
+            await until(lambda: a.told("source paused"))
+            assert await a.healthy()
+            await asyncio.to_thread(server.start)
+            await tuner.has("meanwhile")
+            assert await a.stop() == 0
+    assert await tuner.accepted() == {"before": 1, "meanwhile": 1}
+
+
+async def test_the_calls_of_a_lost_host_are_sent(tmp_path: Path, url: str) -> None:
+    """An instance is killed while Tuner takes nothing, and its directory is deleted. Another one sends what it had read, once."""
+    async with sandbox(tmp_path, Faults(require_key="another")) as down:
+        one, other = (configuration(tmp_path, down, url, name) for name in ("one", "other"))
+        ids = [f"c{number}" for number in range(10)]
+        async with running(one) as a, running(other):
+            for call_id in ids:
+                put(one.parent / "calls" / f"{call_id}.json", call_document(call_id))
+
+            async def are_read() -> bool:
+                return await a.states() == {"due": len(ids)}
+
+            await until(are_read)
+            await a.kill()
+            await asyncio.to_thread(shutil.rmtree, one.parent)
+            await down.plan({"require_key": None})
+            assert (await command(other, "resume"))[0] == 0
+            await down.has(*ids)
+            assert await down.accepted() == dict.fromkeys(ids, 1)

@@ -7,21 +7,24 @@ import pty
 import re
 import sys
 import termios
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from aiohttp import web
 
+from tests.audio.s3_stub import BUCKET, S3Stub, s3_stub
 from tests.e2e.harness import _plain_environment, call_document, command, config_text, manifest, put, sandbox, until
 from tunerd.sandbox.faults import Faults
 
 
-async def tunerd(*arguments: str) -> tuple[int, str]:
+async def tunerd(*arguments: str, environ: Mapping[str, str] = MappingProxyType({})) -> tuple[int, str]:
     """Run a command; return its exit code and all its output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tunerd", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env=_plain_environment(),
+        env={**_plain_environment(), **environ},
     )  # fmt: skip
     async with asyncio.timeout(90):
         said, _ = await process.communicate()
@@ -35,6 +38,39 @@ def _prepare(directory: Path, url: str, **changes: str) -> str:
     config = directory / "tunerd.yaml"
     config.write_text(config_text(url, directory, **changes))
     return str(config)
+
+
+async def test_send_treats_audio_as_run_does(tmp_path: Path) -> None:
+    """A `url:` rule of `audio:` is applied; what is uploaded is refused with what to do, and nothing is sent."""
+    (tmp_path / "rec").mkdir()
+    (tmp_path / "rec" / "a.wav").write_bytes(b"RIFF")
+    async with sandbox(tmp_path) as tuner:
+        rule = "{publish: {url: \"concat('https://cdn.example/', location.name)\"}, files: [rec]}"
+        config = _prepare(tmp_path, tuner.url, source=f"    audio: {rule}")
+        file = put(tmp_path / "calls" / "a.json", {**call_document("a"), "audio": str(tmp_path / "rec" / "a.wav")})
+        code, said = await tunerd("send", "-c", config, str(file))
+        assert code == 0, said
+        assert (await tuner.bodies())["a"]["recording_url"] == "https://cdn.example/a.wav"
+        Path(config).write_text(config_text(tuner.url, tmp_path, source="    audio: {publish: upload, files: [rec]}"))
+        code, said = await tunerd("send", "-c", config, str(file))
+        assert code == 1
+        assert "use `tunerd run --once`" in said
+        assert len(await tuner.arrivals()) == 1
+
+
+async def test_send_signs_objects(tmp_path: Path) -> None:
+    """Presigned as `tunerd run` does it; without the object one line says so."""
+    async with sandbox(tmp_path) as tuner, s3_stub(S3Stub(objects={"a.wav": b"RIFF"})) as stub:
+        config = _prepare(tmp_path, tuner.url, source="    audio: presign")
+        for name in ("a", "gone"):
+            put(tmp_path / "calls" / f"{name}.json", {**call_document(name), "audio": f"s3://{BUCKET}/{name}.wav"})
+        code, said = await tunerd("send", "-c", config, str(tmp_path / "calls" / "a.json"), environ=stub.environ())
+        assert code == 0, said
+        assert "X-Amz-Signature=" in (await tuner.bodies())["a"]["recording_url"]
+        assert "X-Amz" not in said
+        code, said = await tunerd("send", "-c", config, str(tmp_path / "calls" / "gone.json"), environ=stub.environ())
+        assert code == 1
+        assert f"gone: its recording cannot be signed: s3://{BUCKET}/gone.wav: there is no such object" in said
 
 
 async def test_once_sends_what_is_there_and_ends_with_0(tmp_path: Path) -> None:

@@ -400,3 +400,15 @@ async def test_audio_in_the_spool_is_known_while_somebody_may_need_it(ledger: Le
     assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:dismissed", "embedded:waits"}
     await ledger.dismiss([row], NOW)
     assert set(await ledger.known_locations(entries)) == {"embedded:free", "embedded:waits"}
+
+
+async def test_audio_in_the_spool_that_is_uploaded_is_not_known_any_more(ledger: Ledger) -> None:
+    """A document that is read again after the upload puts the same entry into the spool, and it would stay there."""
+    await put(ledger, replace(waiting("a", egress("a")), audio=PLAN))
+    await bring(ledger, recording("embedded:a", key="a"))
+    claim = await ledger.claim("tuner", FORM, freeze, NOW, only=await row_of(ledger), audio=replace(READY, location="embedded:a"))
+    assert claim.claimed is not None
+    await ledger.settle(claim.claimed.row, replace(SENT, audio=TARGET), NOW)
+    assert list(await ledger.known_locations(["embedded:a"])) == ["embedded:a"]
+    await ledger.upload_ended(claim.claimed.row, None, NOW)
+    assert list(await ledger.known_locations(["embedded:a"])) == []

@@ -1,8 +1,10 @@
 """Calls and recordings find each other in every ledger, whoever comes first."""
 
+from dataclasses import replace
+
 import pytest
 
-from tunerd.call import Fail, Hold, SendAnyway, State, UrlStrategy
+from tunerd.call import Fail, Hold, Recording, SendAnyway, State, UrlStrategy
 from tunerd.ledger import Admission, AdmitVerdict, Ledger
 from tunerd.outcome import FailReason
 from tunerd.testing import make_call
@@ -373,3 +375,25 @@ async def test_recordings_that_no_call_took_are_counted(ledger: Ledger) -> None:
     assert await ledger.unmatched_recordings() == {"egress": 2, "bucket": 1}
     await put(ledger, waiting("w"))
     assert await ledger.unmatched_recordings() == {"egress": 1, "bucket": 1}
+
+
+def in_spool(name: str, at_s: float, *, telling: int = 1) -> Recording:
+    """Audio of a document that went into the spool."""
+    made = recording(f"embedded:{name}", at_s=at_s, path=f"/egress/{name}-{telling}.json")
+    return replace(made, identity=f"identity of {name}", origin=replace(made.origin, mtime_ns=telling))
+
+
+async def test_audio_of_two_documents_is_two_recordings(ledger: Ledger) -> None:
+    """Audio inside documents is known by the same rules as a URL: another start is another recording."""
+    await put(ledger, waiting("first"), waiting("second", at_s=300.0))
+    await bring(ledger, in_spool("a", 1.0), in_spool("b", 301.0))
+    found = {name: (await the(ledger, name)).recording_location for name in ("first", "second")}
+    assert found == {"first": "embedded:a", "second": "embedded:b"}
+
+
+async def test_audio_that_is_told_again_counts_until_it_is_sent(ledger: Ledger) -> None:
+    """A newer document with the audio of a recording takes the place of the first, also after a call has it."""
+    await put(ledger, waiting("first"))
+    await bring(ledger, in_spool("a", 1.0))
+    await bring(ledger, in_spool("b", 1.0, telling=2))
+    assert (await the(ledger, "first")).recording_location == "embedded:b"

@@ -269,8 +269,8 @@ async def test_pauses_of_two_instances_are_both_kept(two: "tuple[PostgresqlLedge
 
     a, b = two
     agents = {"bot": (PauseReason.AUTH, NOW)}
-    await a.store_pauses("tuner", StoredPauses(pause=PauseReason.UNREACHABLE, paused_since=NOW), NOW)
-    await b.store_pauses("tuner", StoredPauses(closed_until=NOW + 60, agents=agents), NOW)
+    await a.store_pauses("tuner", StoredPauses(pause=PauseReason.UNREACHABLE, paused_since=NOW), NOW, StoredPauses())
+    await b.store_pauses("tuner", StoredPauses(closed_until=NOW + 60, agents=agents), NOW, StoredPauses())
     seen = (await a.stored_pauses())["tuner"]
     assert (seen.pause, seen.closed_until, seen.agents) == (PauseReason.UNREACHABLE, NOW + 60, agents)
     await b.store_pauses("tuner", StoredPauses(closed_until=NOW + 60), NOW, seen)

@@ -15,6 +15,7 @@ from tunerd.ledger.sql.columns import RecordColumns
 from tunerd.ledger.sql.files import MARK
 from tunerd.ledger.sql.groups import GROUP
 from tunerd.ledger.sql.recordings import RECORDING
+from tunerd.ledger.sql.url_checks import URL_CHECK
 from tunerd.ledger.sql.wants import WANT
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
 
@@ -33,9 +34,9 @@ STATEMENTS = {
 }  # fmt: skip
 
 AT_A_START = {"calls.SENDING", "store.TALLY", "destinations.STORED_PAUSES", "fleet_counts.SUMS", "audios.LIMIT",
-              "audios.UPLOADING", "audios.LEFTOVERS"}  # fmt: skip
+              "audios.UPLOADING", "audios.LEFTOVERS", "url_checks.COUNTS"}  # fmt: skip
 NOW_AND_THEN = {"calls.SHIFT", "calls.MOVABLE", "calls.OPEN_BY_DESTINATION", "calls.SENT_TO", "wants.LOOKED_FOR", "wants.SHIFT",
-                "recordings.SHIFT", "audios.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
+                "recordings.SHIFT", "audios.SHIFT", "url_checks.SHIFT", "recordings.UNMATCHED", "groups.SHIFT", "groups.NEXT_SOURCE"}  # fmt: skip
 """A jump of the clock, and what is stranded: asked so seldom that they may walk a table."""
 SORTS = {"recordings.SAME_START", "recordings.SAME_LOCATION", "wants.SEEKERS_WITHOUT_WINDOW", "wants.RIVALS_WITHOUT_WINDOW", "wants.FAR_DUE",
          "cuts.FIRST_OF_CALL", "groups.COMPACT", "files.AT_PATH", "cuts.ROWS_OF_SOURCE", "calls.REFUSED_UNNAMED"}  # fmt: skip
@@ -93,6 +94,7 @@ def test_each_index_is_walked_by_a_statement(db: sqlite3.Connection) -> None:
         ("recording", RECORDING, ()),
         ("want", WANT, ()),
         ("audio", AUDIO, ()),
+        ("url_check", URL_CHECK, ()),
         ("gathering", GROUP, ()),
         ("file", MARK, ("volume", "vanished_at", "disposed", "kept")),
     ],

@@ -450,6 +450,21 @@ def test_a_sample_without_credentials(tmp_path: Path, aws: None, monkeypatch: py
     assert "no AWS credentials: set AWS_ACCESS_KEY_ID" in result.output
 
 
+@pytest.mark.parametrize("rule", ["concat('s3://calls/', doc.id)", "doc.url"])
+def test_after_upload_of_objects_is_a_warning(tmp_path: Path, rule: str) -> None:
+    """tunerd deletes and moves nothing in a bucket: whoever expects it learns it here, and nobody else."""
+    config = (
+        "tuner: {workspace_id: 42, agent_remote_identifier: bot, api_key: tr_api_made-up}\n"
+        f"sources:\n  - {{name: agent, path: {tmp_path}, call: {{call_id: doc.id, call_type: {{const: phone_call}}, "
+        "start_timestamp: doc.t, end_timestamp: doc.u, transcript_with_tool_calls: {for_each: {m: doc.m}, role: m.role, "
+        "text: m.text, start_ms: m.at}}, "
+        f'recording: [{{url: "{rule}"}}], audio: {{publish: upload, after_upload: delete, files: [{tmp_path}]}}}}\n'
+    )
+    result = run(tmp_path, config)
+    assert result.exit_code == 0, result.output
+    assert ("`after_upload` does nothing for objects in a bucket" in result.output) == ("s3://" in rule)
+
+
 def test_presign_without_its_library_is_an_error_that_names_the_extra(tmp_path: Path) -> None:
     """obstore is an extra: without it such a configuration is refused at load."""
     file = tmp_path / "config.yaml"

@@ -110,6 +110,15 @@ def every_event(text: str = "") -> list[e.Event]:
             source="agent", call_id="c", reason=AudioReason.UPLOAD_EXPIRED, what=f"it expired {text}", path="/c/1.json"
         ),
         ae.AudioNotDisposed(source="agent", why=f"no right to write {text}"),
+        ae.UrlChecked(
+            source="agent",
+            call_id="c",
+            path="/c/1.json",
+            url="https://a/1.wav",
+            found="absent",
+            detail=f"a answered 404 {text}",
+            is_first=True,
+        ),
         e.Started(version="1", sources=1, destinations=1, ledger="/l.db"),
         e.Stopping(signal="SIGTERM", drain_s=20),
         e.Stopped(left={}),

@@ -32,7 +32,7 @@ NAMES = {
     "config_last_reload_successful", "config_last_reload_success_timestamp_seconds", "build_info",
     "upload_responses_total", "last_success_timestamp_seconds", "longest_due_seconds", "call_lag_seconds", "intake_lag_seconds",
     "inotify_fallback", "after_sent_failures_total", "recordings_unmatched", "ledger_bytes", "ledger_max_pending_bytes",
-    "ledger_disk_free_bytes", "ledger_min_free_bytes",
+    "ledger_disk_free_bytes", "ledger_min_free_bytes", "recording_url_checks_total", "after_upload_failures_total",
 }  # fmt: skip
 FLEET_NAMES = {"ledger_calls"}
 """Instead of `calls`, with a ledger that several instances share."""
@@ -123,6 +123,7 @@ def test_every_event_counts_what_it_should() -> None:
     outcomes = ("uploaded", "retry", "upload_expired", "upload_target_lost")
     assert [value("tunerd_audio_uploads_total", {"outcome": outcome}) for outcome in outcomes] == [1, 1, 1, 0]
     assert value("tunerd_audio_upload_bytes_total") == 10
+    assert [value("tunerd_recording_url_checks_total", {"found": one}) for one in ("there", "absent")] == [0, 1]
     assert value("tunerd_parts_late_total", {"source": "agent"}) == 2
     assert value("tunerd_documents_read_total", {"source": "agent"}) == 3
     assert value("tunerd_documents_ignored_total", {"source": "agent"}) == 4
@@ -134,6 +135,7 @@ def test_every_event_counts_what_it_should() -> None:
     assert value("tunerd_recording_wait_seconds_sum", {"source": "agent"}) == 12
     assert value("tunerd_call_lag_seconds_sum", {"source": "agent"}) == 90
     assert value("tunerd_after_sent_failures_total", {"source": "agent"}) == 1
+    assert value("tunerd_after_upload_failures_total", {"source": "agent"}) == 1
     assert value("tunerd_calls_already_there_total", {}) == 0
 
 

@@ -35,7 +35,7 @@ from tunerd.admin.api import (
 )
 from tunerd.admin.call_orders import CallOrders
 from tunerd.admin.status_report import StatusReport
-from tunerd.ledger import NO_PAUSES, StoredPauses
+from tunerd.ledger import StoredPauses
 from tunerd.outcome import PauseReason
 from tunerd.record import record
 
@@ -140,7 +140,7 @@ class AdminService:
 class KeepsPauses(Protocol):
     async def stored_pauses(self) -> Mapping[str, StoredPauses]: ...
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]: ...
 
 

@@ -14,10 +14,11 @@ class AudioChanged(Exception):
 class AudioUnreadable(Exception):
     """It cannot be read, or is no audio. `str()` says why, and what to do."""
 
-    def __init__(self, what: str, *, may_pass: bool = False) -> None:
-        """`may_pass`: for no fault of the file (a mount that is not there, a disk error), so it is worth another try."""
+    def __init__(self, what: str, *, may_pass: bool = False, bucket: str = "") -> None:
+        """`may_pass`: for no fault of the file (a mount that is not there, a disk error), so it is worth another try. `bucket`:
+        all objects of this bucket fare alike."""
         super().__init__(what)
-        self.may_pass = may_pass
+        self.may_pass, self.bucket = may_pass, bucket
 
 
 class AudioMissing(AudioUnreadable):
@@ -58,6 +59,16 @@ class Unsettled:
     why: str
 
 
+@record
+class NotDisposed:
+    """`after_upload` could not be carried out."""
+
+    why: str
+    """What stands in the way, and what to do."""
+    is_final: bool = False
+    """Another try would find the same: the file is not the uploaded one any more."""
+
+
 class AudioPlace(Protocol):
     """Audio of one kind of location (location.py), given as the text of a location. `identity`: of the audio that is meant; empty
     where it was never looked at."""
@@ -70,6 +81,6 @@ class AudioPlace(Protocol):
         """Exactly the audio that was looked at. Nothing is opened here."""
         ...
 
-    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
-        """Carry out `after_upload`: only on that very audio. Empty: done, or nothing was to do; else why not."""
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
+        """Carry out `after_upload`: only on that very audio. None: done, or nothing was to do."""
         ...

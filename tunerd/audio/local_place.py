@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioMissing, AudioUnreadable, NotDisposed, Settled, Unsettled
 from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.call import AfterUpload, AudioPlan
 from tunerd.file_identity import FileIdentity
@@ -44,9 +44,9 @@ class LocalPlace:
         path = stored_location(location).path
         return LocalAudio(AudioDirectories(plan.files), path, FileIdentity.parse(identity), self._threads)
 
-    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
         if plan.after_upload is AfterUpload.KEEP:
-            return ""
+            return None
         path, known = stored_location(location).path, FileIdentity.parse(identity)
         return await asyncio.get_running_loop().run_in_executor(self._threads, _dispose, path, plan, known)
 
@@ -80,10 +80,10 @@ def _later(path: str, left_s: float) -> Unsettled:
     return Unsettled(again_in_s=min(left_s, 5.0), why=f"{path} may still be written: it was changed a moment ago")
 
 
-def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
+def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> NotDisposed | None:
     """The file is first moved out of its writers' reach, and looked at again there: what is not the uploaded one is put back."""
     try:
-        with _folder_of(path, plan) as (folder, name):
+        with _folder_of(path, plan) as (folder, name), _target_of(path, plan, folder) as target:
             aside = f".tunerd-uploaded-{identity.inode:x}-{identity.mtime_ns:x}"
             if not os.access(aside, os.F_OK, dir_fd=folder):  # else a process that was killed here has left it
                 with AudioDirectories(plan.files).opened(path, identity):
@@ -96,19 +96,27 @@ def _dispose(path: str, plan: AudioPlan, identity: FileIdentity) -> str:
                 if plan.after_upload is AfterUpload.DELETE:
                     os.unlink(aside, dir_fd=folder)
                 else:
-                    _move(folder, aside, os.path.join(os.path.dirname(path), plan.move_to), name)
+                    _move(folder, aside, target, name)
             except (OSError, AudioChanged):
                 _rename_to_free(aside, name, folder, folder)
                 raise
     except AudioMissing:
-        return ""
-    except (AudioUnreadable, AudioChanged) as exc:
-        return str(exc)
+        return None
+    except AudioChanged as exc:
+        return NotDisposed(why=str(exc), is_final=True)
+    except AudioUnreadable as exc:
+        return NotDisposed(why=str(exc))
     except OSError as exc:
-        if exc.errno == errno.EXDEV:
-            return f"{path} stays: `move_to` is on another file system; choose a directory beside it"
-        return f"{path} stays: {os.strerror(exc.errno or errno.EIO)}; give tunerd the right to write in its directory"
-    return ""
+        return NotDisposed(why=f"{path} stays: {_advice(exc)}")
+    return None
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EXDEV:
+        return "`move_to` is on another file system; choose a directory beside it"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "where `move_to` wants a directory there is something else; choose another directory, or move that away"
+    return f"{os.strerror(error.errno or errno.EIO)}; give tunerd the right to write in its directory, and in that of `move_to`"
 
 
 @contextmanager
@@ -126,20 +134,35 @@ def _folder_of(path: str, plan: AudioPlan) -> Iterator[tuple[int, str]]:
         yield folder, name
 
 
-def _move(folder: int, aside: str, directory: str, name: str) -> None:
-    """Never over another file."""
+@contextmanager
+def _target_of(path: str, plan: AudioPlan, folder: int) -> Iterator[int]:
+    """The descriptor of the directory that the file is moved to, or of its own. What is wrong with it is found before the file is
+    touched: one that was put back has another time of change, and would not be known again. Raises OSError."""
+    if plan.after_upload is AfterUpload.DELETE:
+        yield folder
+        return
+    directory = os.path.join(os.path.dirname(path), plan.move_to)
     os.makedirs(directory, exist_ok=True)
     target = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for number in range(_MOST_OF_A_NAME):
-            place = name if number == 0 else f"{number}-{name}"
-            try:
-                _rename_to_free(aside, place, folder, target)
-            except FileExistsError:
-                continue
-            return
+        if os.fstat(target).st_dev != os.fstat(folder).st_dev:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), directory)
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=target):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
+        yield target
     finally:
         os.close(target)
+
+
+def _move(folder: int, aside: str, target: int, name: str) -> None:
+    """Never over another file."""
+    for number in range(_MOST_OF_A_NAME):
+        place = name if number == 0 else f"{number}-{name}"
+        try:
+            _rename_to_free(aside, place, folder, target)
+        except FileExistsError:
+            continue
+        return
     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
 
 

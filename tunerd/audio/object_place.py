@@ -6,7 +6,7 @@ Importing this module costs nothing: objects.py and its library are loaded with 
 from posixpath import basename
 from typing import Any
 
-from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioBytes, AudioChanged, AudioUnreadable, NotDisposed, Settled, Unsettled
 from tunerd.call import AudioPlan
 from tunerd.clock import Clock
 
@@ -35,9 +35,9 @@ class ObjectPlace:
         audio: AudioBytes = objects.ObjectAudio(stores, location, objects.ObjectIdentity.parse(identity))
         return audio
 
-    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
         """tunerd changes nothing in a bucket: its life cycle rules delete what is old."""
-        return ""
+        return None
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:

@@ -25,7 +25,7 @@ from tunerd.audio.header import HEAD_BYTES, AudioHeader, read_header
 from tunerd.audio.object_faults import FaultKind, ObjectFault, fault_of, settings_fault
 from tunerd.audio.signed_url import SignedUrl
 from tunerd.clock import Clock
-from tunerd.location import MAX_URL_CHARS
+from tunerd.location import MAX_URL_CHARS, bucket_of
 from tunerd.record import positional_record, record
 
 MAX_VALIDITY_S: Final = 7 * 86_400.0
@@ -166,21 +166,21 @@ class ObjectAudio:
         self._stores, self._location, self._identity = stores, location, identity
 
     async def size(self) -> int:
-        with _as_audio():
+        with _as_audio(self._location):
             now, _ = await self._stores.look(self._location, 1)
             if now != self._identity:
                 raise _changed(self._location)
         return self._identity.size
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        with _as_audio():
+        with _as_audio(self._location):
             async for piece in self._stores.pieces(self._location, self._identity):
                 yield piece
 
 
 async def look_at(stores: ObjectStores, location: str) -> tuple[ObjectIdentity, AudioHeader]:
     """Which object is there now, and what kind of audio it is. Raises AudioUnreadable."""
-    with _as_audio():
+    with _as_audio(location):
         identity, head = await stores.look(location, HEAD_BYTES)
     header = read_header(head)
     if header is None:
@@ -203,7 +203,7 @@ def _explained(location: str, region: str) -> Iterator[None]:
 
 
 @contextmanager
-def _as_audio() -> Iterator[None]:
+def _as_audio(location: str) -> Iterator[None]:
     """Faults of objects in the words of audio: what all objects of a bucket have in common may pass."""
     try:
         yield
@@ -212,7 +212,9 @@ def _as_audio() -> Iterator[None]:
             raise AudioChanged(f"{fault}. Let each call record to an object of its own") from None
         if fault.kind is FaultKind.MISSING:
             raise AudioMissing(str(fault)) from None
-        raise AudioUnreadable(str(fault), may_pass=not fault.is_its_own) from None
+        is_common = not fault.is_its_own and fault.kind is not FaultKind.DENIED  # S3 denies what is missing, too
+        bucket = bucket_of(location) if is_common else ""
+        raise AudioUnreadable(str(fault), may_pass=not fault.is_its_own, bucket=bucket) from None
 
 
 def _changed(location: str) -> ObjectFault:

@@ -4,7 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioBytes, Settled, Unsettled
+from tunerd.audio.audio_bytes import AudioBytes, NotDisposed, Settled, Unsettled
 from tunerd.audio.local import AudioDirectories, LocalAudio
 from tunerd.audio.spool import AudioSpool
 from tunerd.call import AudioPlan
@@ -38,7 +38,7 @@ class SpoolPlace:
     def bytes_of(self, location: str, plan: AudioPlan, identity: str) -> AudioBytes:
         return LocalAudio(self._directories, self._spool.path_of(location), FileIdentity.parse(identity), self._threads)
 
-    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> str:
+    async def dispose(self, location: str, plan: AudioPlan, identity: str) -> NotDisposed | None:
         """Whatever `after_upload` says: the spool is nobody's archive."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._spool.remove, location)
-        return ""
+        return None

@@ -88,7 +88,7 @@ def _from_files(config: Config, paths: tuple[Path, ...], named: str | None) -> t
     for file, _ in files_of(paths, wanted_by(config, named)):
         chosen = source_of(config, file, named)
         try:
-            found.setdefault(chosen.name, []).extend(read(chosen, file))
+            found.setdefault(chosen.name, []).extend(read(chosen, file, ledger=config.ledger))
         except (OSError, ValueError) as exc:
             cannot_read(file, exc)
             failed = True

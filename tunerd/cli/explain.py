@@ -13,7 +13,7 @@ from tunerd.cli.compiling import FORMS, compiled_or_exit, config_or_exit, preset
 from tunerd.cli.input_files import cannot_read, files_of, read, source_of, wanted_by, wanted_by_name, why_not_read
 from tunerd.cli.options import FILE, config_option, json_option
 from tunerd.cli.terminal import say, say_plain_json
-from tunerd.config import Config, Source
+from tunerd.config import Config, LedgerConfig, Source
 from tunerd.config.settings import keys_of
 from tunerd.workbench.compiled import CompiledSource
 from tunerd.workbench.evaluation import Evaluation, evaluate, units
@@ -102,6 +102,10 @@ class _RuleSet:
     def is_configured(self) -> bool:
         return self._config is not None
 
+    @property
+    def ledger(self) -> LedgerConfig | None:
+        return None if self._config is None else self._config.ledger
+
 
 def _configured(path: Path, form: Form | None) -> _RuleSet:
     config = config_or_exit(path)
@@ -129,7 +133,7 @@ class _Evaluations:
                 not_read[why] += 1
                 continue
             try:
-                for found in read(compiled.source, file):
+                for found in read(compiled.source, file, ledger=self._rule_set.ledger):
                     if compiled.mapping.gathers:  # the other documents of its call may be in other files
                         gathered.setdefault(compiled.source.name, (compiled, []))[1].append(found)
                         continue

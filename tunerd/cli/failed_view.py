@@ -15,8 +15,10 @@ _INDENT: Final = " " * 8
 _OF_MANY: Final = {
     "unreadable": "correct the files; they are then read again automatically",
     "recording_missing": "each is sent when its recording arrives; to look for them again now: tunerd retry {it}",
-    "recording_ambiguous": "tunerd status {one} names the candidates of one call. A nearer recording decides; "
-                           "else: tunerd dismiss {it}",
+    "recording_ambiguous": "tunerd status {one} names the candidates of one call, and tunerd retry CALL_ID --recording LOCATION "
+                           "gives one of them to it. A nearer recording decides, too. To leave them: tunerd dismiss {it}",
+    "audio_changed": "let each call record to a file of its own. If you know the file of one: "
+                     "tunerd retry CALL_ID --recording LOCATION",
     "document_lost": "to send them, put their files back into the source's directory; else: tunerd dismiss {it}",
 }  # fmt: skip
 """Where the words for one call do not fit several."""

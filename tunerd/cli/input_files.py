@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
+from tunerd.audio.spool import MeasuringSpool
 from tunerd.call import Document, RefusedDocument
 from tunerd.cli.terminal import say
-from tunerd.config import Config, Source
+from tunerd.config import Config, LedgerConfig, Source
 from tunerd.config.quantities import duration_text
 from tunerd.intake.names import Names
 from tunerd.intake.read_again import read_documents
@@ -99,8 +100,11 @@ def why_not_read(source: Source, file: Path) -> str | None:
     return None
 
 
-def read(source: Source, file: Path | str, settled_at: float | None = None) -> Iterator[Document | RefusedDocument]:
-    """Every document of the file as the source reads it. Raises OSError, and ValueError if it is not a regular file."""
+def read(
+    source: Source, file: Path | str, settled_at: float | None = None, *, ledger: LedgerConfig | None = None
+) -> Iterator[Document | RefusedDocument]:
+    """Every document of the file as the source reads it: audio in it does not count for `max_document`, and is kept nowhere.
+    Raises OSError, and ValueError if it is not a regular file."""
     yield from read_documents(
         os.path.abspath(file),
         source.format,
@@ -108,6 +112,7 @@ def read(source: Source, file: Path | str, settled_at: float | None = None) -> I
         source=source.name,
         settled_at=time.time() if settled_at is None else settled_at,
         keep_noise=source.not_json == "fail",
+        spool=MeasuringSpool((ledger or LedgerConfig()).max_spool_bytes),
     )
 
 

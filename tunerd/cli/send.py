@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 import orjson
 
-from tunerd.call import Call, Document, Fragment, Refusal, RefusedDocument, UrlStrategy
+from tunerd.audio.object_faults import ObjectFault
+from tunerd.audio.signed_url import SignedUrl
+from tunerd.call import AudioPlan, Call, Document, Fragment, Publish, Refusal, RefusedDocument, UrlStrategy
 from tunerd.carried_key import keyed
 from tunerd.cli.compiling import mappings_or_exit
 from tunerd.cli.input_files import read_or_exit, source_of
@@ -19,6 +21,7 @@ from tunerd.config import Config, Destination
 from tunerd.delivery.key import Key
 from tunerd.delivery.proxy import refuse_proxies
 from tunerd.delivery.upload import NoAnswer, Uploader, open_session
+from tunerd.location import LocationKind, stored_location
 from tunerd.mapping import SourceMapping
 from tunerd.mapping.forms import freeze_body
 from tunerd.ops.mask import MASK
@@ -30,7 +33,9 @@ Example:
   tunerd send call.json
   tunerd send call.json --recording-url https://audio.example/call.wav
 \b
-Nothing is written to the ledger, and nothing is retried. Exit code 0: Tuner accepted every call; 1: it did not.
+An object in a bucket is signed, and a rule of `audio: {url: ...}` is applied, as `tunerd run` does it. Audio that is uploaded
+needs `tunerd run --once`. No recording is asked for first (`verify:`). Nothing is written to the ledger, and nothing is retried.
+Exit code 0: Tuner accepted every call; 1: it did not.
 """
 
 
@@ -128,9 +133,22 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
         return False
     url = recording_url or next((one.location for one in call.strategies if isinstance(one, UrlStrategy) and one.location), None)
     if url is None:
-        say(f"{call.call_id}: its recording comes from a manifest; give its URL with --recording-url", err=True)
+        say(f"{call.call_id}: its recording comes from a manifest or a file; give its URL with --recording-url", err=True)
         return False
-    body = freeze_body(call.payload, url, call.checked_for, key.form)
+    url_rule = ""
+    if call.audio is not None and stored_location(url).kind is not LocationKind.URL:
+        if call.audio.publish is Publish.UPLOAD:
+            what = "its audio is uploaded, which `tunerd send` does not do: use `tunerd run --once`, or --recording-url URL"
+            say(f"{call.call_id}: {what}", err=True)
+            return False
+        if call.audio.publish is Publish.PRESIGN:
+            signed = await _signed(url, call.audio)
+            if isinstance(signed, ObjectFault):
+                say(f"{call.call_id}: its recording cannot be signed: {signed}", err=True)
+                return False
+            url = signed.url
+        url_rule = call.audio.url_rule
+    body = freeze_body(call.payload, url, call.checked_for, key.form, url_rule=url_rule)
     if isinstance(body, Refusal):
         say(f"{call.call_id}: {body.reason.value}: {body.where}: {body.what}", err=True)
         return False
@@ -146,6 +164,15 @@ async def _send(call: Call, destination: Destination, uploader: Uploader, key: K
     if not isinstance(outcome, Sent):
         say(f"  not sent: {outcome.detail}", err=True)
     return isinstance(outcome, Sent)
+
+
+async def _signed(location: str, plan: AudioPlan) -> SignedUrl | ObjectFault:
+    from tunerd.audio.objects import ObjectStores  # here, because it takes memory that only buckets need
+
+    try:
+        return await ObjectStores(SystemClock()).sign(location, plan.expires_s)
+    except ObjectFault as fault:
+        return fault
 
 
 def _shown(answer: bytes) -> str:

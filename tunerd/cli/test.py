@@ -12,7 +12,7 @@ from tunerd.cli.compiling import compiled_or_exit, config_or_exit
 from tunerd.cli.input_files import read, would_read
 from tunerd.cli.options import FILE, config_option, exit_bad_config
 from tunerd.cli.terminal import say, style
-from tunerd.config import Config, Example
+from tunerd.config import Config, Example, LedgerConfig
 from tunerd.loading.tests_section import read_examples_file
 from tunerd.visible import visible
 from tunerd.workbench.compare import lines
@@ -96,13 +96,13 @@ class _ExampleRunner:
             filtered = "include, exclude or recursive of the source exclude it"
             return ExampleResult(example, problems=[f"`run` does not read a file {example.file}: {filtered}"])
         try:
-            return run(example, compiled, _documents(example, compiled))
+            return run(example, compiled, _documents(example, compiled, self._config.ledger))
         except (OSError, ValueError) as exc:
             why = "there is no such file" if isinstance(exc, FileNotFoundError) else getattr(exc, "strerror", None) or exc
             return ExampleResult(example, problems=[f"input_file {example.input_file}: {why}"])
 
 
-def _documents(example: Example, compiled: CompiledSource) -> Sequence[Document | RefusedDocument]:
+def _documents(example: Example, compiled: CompiledSource, ledger: LedgerConfig) -> Sequence[Document | RefusedDocument]:
     if example.input_file is None:
         return inline_documents(example, compiled.source)
     name = os.path.basename(example.input_file)
@@ -112,10 +112,11 @@ def _documents(example: Example, compiled: CompiledSource) -> Sequence[Document 
             raw=one.raw,
             value=one.value,
             settled_at=0.0,
+            spooled=one.spooled,
         )
         if isinstance(one, Document)
         else one
-        for one in read(compiled.source, Path(example.input_file))
+        for one in read(compiled.source, Path(example.input_file), ledger=ledger)
     ]
 
 

@@ -10,8 +10,10 @@ from tunerd.config.models import Config, Delivery, Destination, Http, Log, form_
 from tunerd.config.secret import Secret
 from tunerd.config.source_settings import Example, Redact, Source
 from tunerd.config.strategy_rules import ManifestRule, NearestRule, StrategyRule, UrlRule
+from tunerd.config.verify_settings import AllowedHosts, VerifySettings
 
 __all__ = [
+    "AllowedHosts",
     "AudioSettings",
     "Config",
     "Delivery",
@@ -28,5 +30,6 @@ __all__ = [
     "Source",
     "StrategyRule",
     "UrlRule",
+    "VerifySettings",
     "form_of_key",
 ]

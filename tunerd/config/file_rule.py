@@ -31,7 +31,13 @@ class FileRule:
             "made of the call's own id."
         ),
     ] = None
-    wait_s: Annotated[Seconds, Setting("How long the call may wait for its file.")] = 30 * 60.0
+    wait_s: Annotated[
+        Seconds,
+        Setting(
+            "How long the call may wait for its file. A file whose name has `*` or needs `within` is only taken after it, "
+            "because another file or call may still come."
+        ),
+    ] = 30 * 60.0
     settle_s: Annotated[
         Seconds, Setting("How long a file must stay unchanged before it counts as finished.", low=0.1, high=3600.0)
     ] = 5.0

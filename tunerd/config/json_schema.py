@@ -13,6 +13,7 @@ from tunerd.config.models import SECTIONS, TopLevel, TunerSection
 from tunerd.config.settings import DURATION, NULL, VARIABLE, Schema, any_of, keys_of
 from tunerd.config.source_settings import Redact
 from tunerd.config.strategy_rules import ManifestRule, NearestRule, UrlRule
+from tunerd.config.verify_settings import VerifySettings
 from tunerd.tuner_fields import CALL_FIELDS, NODE_FIELDS, RECORDING_FIELDS, ROW_FIELDS, RULE_FIELDS, TOOL_FIELDS, TunerField
 
 _EXPRESSION: Final[Schema] = {"type": ["string", "null"]}
@@ -57,6 +58,7 @@ def config_schema(presets: tuple[str, ...]) -> dict[str, Any]:
             "redact": _object(Redact),
             "publish": any_of({"enum": ["upload", "presign", "reject"]}, _closed({"url": _RULE}, "url")),
             "audio": any_of({"$ref": "#/$defs/publish"}, VARIABLE, NULL, _object(AudioSettings, "publish")),
+            "verify": any_of({"enum": ["none", "get"]}, VARIABLE, NULL, _object(VerifySettings, "request")),
             "preset": any_of({"enum": list(presets)}, VARIABLE, NULL),
             "strategy": any_of(
                 _object(UrlRule, "url"),

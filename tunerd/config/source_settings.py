@@ -28,6 +28,7 @@ from tunerd.config.text_forms import (
     parse_source_name,
     parse_zone,
 )
+from tunerd.config.verify_settings import VerifySettings
 from tunerd.outcome import FailReason
 from tunerd.record import record
 from tunerd.yaml_location import Node, YamlLocation
@@ -200,6 +201,15 @@ class Source:
             schema={"$ref": "#/$defs/audio"},
         ),
     ] = field(default_factory=AudioSettings)
+    verify: Annotated[
+        VerifySettings,
+        ValueKind.OWN,
+        Setting(
+            "Whether the URL of a recording is asked for before its call is sent: none, get, or a mapping with `request:`.",
+            default="none",
+            schema={"$ref": "#/$defs/verify"},
+        ),
+    ] = field(default_factory=VerifySettings)
     destination: Annotated[
         str,
         ValueKind.OWN,

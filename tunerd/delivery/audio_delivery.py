@@ -7,22 +7,33 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Unsettled
+from tunerd.audio.audio_bytes import AudioChanged, AudioMissing, AudioPlace, AudioUnreadable, Settled, Unsettled
 from tunerd.audio_events import AudioFailed, AudioNotDisposed, AudioRetried, AudioUploaded
 from tunerd.call import AudioState
 from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.ports import AudioTools, Ports
 from tunerd.delivery.retry import backoff_s
+from tunerd.delivery.signing import PAUSE_S
 from tunerd.delivery.upload_target import BadTarget, read_target
+from tunerd.events import BucketPaused, BucketResumed
 from tunerd.ledger import AudioEnded, AudioUpload, LedgerUnavailable, Leftover, PendingAudio
-from tunerd.location import stored_location
+from tunerd.location import bucket_of, stored_location
 from tunerd.outcome import AudioReason
+from tunerd.record import positional_record
 
 _AGAIN_AT_MOST_S: Final = 30.0
 """Between two attempts: a target lives for an hour or less."""
 _LEDGER_AGAIN_S: Final = 1.0
 _UNSEEN_AGAIN_S: Final = 2.0
+DISPOSE_AGAIN_S: Final = 300.0
 _PAGE: Final = 64
+
+
+@positional_record
+class _BucketTrouble:
+    since: float
+    until: float
+    what: str
 
 
 class AudioDelivery:
@@ -32,6 +43,10 @@ class AudioDelivery:
         self._tools, self._chance = tools, ports.chance
         self._ledger, self._clock, self._emit = ports.ledger, ports.clock, ports.emit
         self._open: set[int] = set()
+        self._troubles: dict[str, _BucketTrouble] = {}
+        """By scheme and bucket."""
+        self._kept: set[int] = set()
+        """Rows whose `after_upload` could not be carried out yet; each is told once."""
         self._noticed = asyncio.Event()
 
     def is_idle(self) -> bool:
@@ -40,6 +55,25 @@ class AudioDelivery:
 
     def place_of(self, location: str) -> AudioPlace | None:
         return self._tools.places.get(stored_location(location).kind)
+
+    async def look(self, pending: PendingAudio, place: AudioPlace, identity: str) -> Settled | Unsettled:
+        """As AudioPlace.look. What all objects of a bucket suffer from is told once, and asked for once in a while."""
+        bucket, now = bucket_of(pending.location), self._clock.now()
+        trouble = self._troubles.get(bucket)
+        if trouble is not None and now < trouble.until:
+            raise AudioUnreadable(trouble.what, may_pass=True)
+        try:
+            looked = await place.look(pending.location, pending.plan, identity, now)
+        except AudioUnreadable as exc:
+            if exc.bucket:
+                if exc.bucket not in self._troubles:
+                    self._emit(BucketPaused(bucket=exc.bucket, what=str(exc)))
+                since = now if trouble is None else trouble.since
+                self._troubles[bucket] = _BucketTrouble(since, self._clock.now() + PAUSE_S, str(exc))
+            raise
+        if self._troubles.pop(bucket, None) is not None and trouble is not None:
+            self._emit(BucketResumed(bucket=bucket, lasted_s=self._clock.now() - trouble.since))
+        return looked
 
     async def resume(self, stop: asyncio.Event) -> None:
         """What the last process did not end: uploads (all at once, since no more were open than there are slots), and files that
@@ -51,11 +85,19 @@ class AudioDelivery:
             except LedgerUnavailable:
                 if await self._clock.wait(stop, _LEDGER_AGAIN_S):
                     return
-        for left in leftovers:
-            await self._dispose(left)
         async with asyncio.TaskGroup() as group:
             for upload in uploads:
                 group.create_task(self.finish(upload, stop))
+            for left in leftovers:  # one after the other: they may be many
+                await self._dispose(left)
+
+    async def tidy(self, stop: asyncio.Event) -> None:
+        """Try again and again to delete or move what could not be."""
+        while not await self._clock.wait(stop, DISPOSE_AGAIN_S):
+            with suppress(LedgerUnavailable):
+                for left in await self._ledger.leftovers() if self._kept else ():
+                    if left.row in self._kept:
+                        await self._dispose(left)
 
     def notice(self) -> None:
         """A call may have come whose audio nobody has looked at."""
@@ -84,7 +126,7 @@ class AudioDelivery:
         if place is None:
             return True
         try:
-            looked = await place.look(pending.location, pending.plan, "", self._clock.now())
+            looked = await self.look(pending, place, "")
         except AudioMissing:
             return False
         except (AudioUnreadable, AudioChanged):
@@ -154,6 +196,11 @@ class AudioDelivery:
         place = self.place_of(left.location)
         if place is None:
             return
-        if why := await place.dispose(left.location, left.plan, left.identity):
-            self._emit(AudioNotDisposed(source=left.source, why=why))
-        self._ledger.leftover_done(left.row)
+        kept = await place.dispose(left.location, left.plan, left.identity)
+        if kept is not None and left.row not in self._kept:
+            self._emit(AudioNotDisposed(source=left.source, why=kept.why))
+        if kept is None or kept.is_final:
+            self._kept.discard(left.row)
+            self._ledger.leftover_done(left.row)
+        else:
+            self._kept.add(left.row)

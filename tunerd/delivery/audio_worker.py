@@ -78,7 +78,9 @@ class AudioWorker(Worker):
             pool.audio.found_nothing(None, changes)
             return math.inf
         resting = pool.pacing.pauses.resting_agents(now)
-        pending, next_due_at = await self._audio.next_audio(pool.name, now, frozenset(pool.audio.busy), resting)
+        pending, next_due_at = await self._audio.next_audio(
+            pool.name, now, frozenset(pool.audio.busy), resting, pool.pacing.pauses.only_probe
+        )
         if pending is None:
             pool.audio.found_nothing(next_due_at, changes)
             return math.inf if next_due_at is None else max(next_due_at, now + _AGAIN_S / 10)
@@ -116,7 +118,7 @@ class AudioWorker(Worker):
             what = "this tunerd cannot read recordings of that kind; install what `tunerd check` names"
             return await self._refuse(pending, AudioReason.AUDIO_UNREADABLE, what)
         try:
-            looked = await place.look(pending.location, pending.plan, pending.identity, now)
+            looked = await self._delivery.look(pending, place, pending.identity)
         except AudioChanged as exc:
             return await self._refuse(pending, AudioReason.AUDIO_CHANGED, str(exc))
         except AudioUnreadable as exc:

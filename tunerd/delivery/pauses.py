@@ -70,6 +70,11 @@ class DeliveryPauses:
         return self.own is not None or bool(self.agents)
 
     @property
+    def only_probe(self) -> int | None:
+        """The row of the call that alone may be the probe."""
+        return self.own.row if self.own else None
+
+    @property
     def is_rejecting(self) -> bool:
         return self.reason is PauseReason.REJECTING
 

@@ -3,22 +3,38 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol, TypeAlias
 
-from tunerd.audio.audio_bytes import AudioPlace
+from tunerd.audio.audio_bytes import AudioBytes, AudioPlace
 from tunerd.call import Form, Refusal
 from tunerd.clock import Clock
 from tunerd.config import Delivery as Settings
 from tunerd.config import Destination
-from tunerd.delivery.audio_upload import StorageUploader
+from tunerd.delivery.audio_upload import NotStored, Stored
 from tunerd.delivery.key import Key
 from tunerd.delivery.signing import UrlSigner
+from tunerd.delivery.upload_target import PresignedPost
+from tunerd.delivery.url_verifier import AskUrl
 from tunerd.events import Emit
-from tunerd.ledger import ALONE, AudioPath, Claimed, Fleet, Freeze, Gauges, Maintenance, Unfrozen, WritePath
+from tunerd.ledger import (
+    ALONE,
+    AudioPath,
+    Claimed,
+    Fleet,
+    Freeze,
+    Gauges,
+    Maintenance,
+    Unfrozen,
+    UrlCheckPath,
+    WritePath,
+)
 from tunerd.location import LocationKind
 from tunerd.outcome import Outcome
 from tunerd.record import record
 
 Upload: TypeAlias = Callable[[Claimed], Awaitable[Outcome]]
 """Exactly one attempt; raises nothing that a server or a network can cause. Raises MayNotSend before anything is sent."""
+
+StoreAudio: TypeAlias = Callable[[PresignedPost, AudioBytes], Awaitable[Stored | NotStored]]
+"""One attempt to upload audio to its target. Raises AudioChanged and AudioUnreadable: then the storage did not get it whole."""
 
 Connect: TypeAlias = Callable[[Destination, Key, Settings], Upload]
 """Makes the Upload of a destination; called again for each reload."""
@@ -60,7 +76,7 @@ class CheckedLedger(Protocol):
         ...
 
 
-class DeliveryLedger(WritePath, AudioPath, Maintenance, CheckedLedger, Protocol):
+class DeliveryLedger(WritePath, AudioPath, UrlCheckPath, Maintenance, CheckedLedger, Protocol):
     """What delivery needs of the ledger."""
 
     def gauges(self) -> Gauges: ...
@@ -71,7 +87,7 @@ class AudioTools:
     """What uploads of audio need: a place for each kind of location, and the way to a storage."""
 
     places: Mapping[LocationKind, AudioPlace]
-    upload: StorageUploader
+    upload: StoreAudio
 
 
 @record
@@ -87,6 +103,8 @@ class Ports:
     fleet: Fleet = ALONE
     audio: AudioTools | None = None
     """What uploads of audio need; None: no call's audio is uploaded."""
+    ask_url: AskUrl | None = None
+    """Asks the host of a recording for it (`verify: get`); None: nobody is asked."""
 
 
 def freezer(freeze: FreezeBody, form: Form) -> Freeze:

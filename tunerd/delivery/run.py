@@ -20,6 +20,7 @@ from tunerd.delivery.handover import PoolReceiver
 from tunerd.delivery.key import watch_keys
 from tunerd.delivery.ports import Ports
 from tunerd.delivery.selfcheck import SelfCheck
+from tunerd.delivery.url_verifier import UrlVerifier
 from tunerd.delivery.worker import LEDGER_AGAIN_S, LOOK_AGAIN_S, Worker
 from tunerd.events import CallFailed
 from tunerd.ledger import NO_PAUSES, FailedCall, FarRule, LedgerUnavailable, StoredPauses
@@ -45,6 +46,9 @@ class DeliveryService:
         """By destination and number."""
         self._receiver = PoolReceiver(self._pools, self._ledger, self._clock, self._is_taking)
         self._audio = None if ports.audio is None else AudioDelivery(ports, ports.audio)
+        self._url_verifier = (
+            UrlVerifier(self._ledger, ports.ask_url, self._clock, self._emit, self._tell_failed) if ports.ask_url else None
+        )
         self._audio_workers: dict[str, set[AudioWorker]] = {}
         self._check = SelfCheck(self._pools_with_workers, self._ledger, self._clock, self._emit)
 
@@ -73,6 +77,9 @@ class DeliveryService:
             if self._audio is not None:
                 group.create_task(self._audio.resume(self._audio_stop()))
                 group.create_task(self._audio.watch(stop))
+                group.create_task(self._audio.tidy(stop))
+            if self._url_verifier is not None:
+                group.create_task(self._url_verifier.run(stop))
             group.create_task(self._run_timers())
             group.create_task(watch_keys(lambda: [(pool.name, pool.key) for pool in self._pools.values()],
                                          self._clock, self._emit, stop))  # fmt: skip
@@ -174,6 +181,10 @@ class DeliveryService:
         if self._audio is not None and not (self._audio.is_idle() and all(pool.audio.has_nothing_due() for pool in pools)):
             return False
         return all(pool.is_idle() for pool in pools)
+
+    def has_asked_for_urls(self) -> bool:
+        """Each URL of `verify: get` was asked for at least once, and no question is open."""
+        return self._url_verifier is None or self._url_verifier.is_idle()
 
     def in_flight(self) -> int:
         return sum(pool.open_attempts() for pool in self._pools.values())

@@ -9,9 +9,11 @@ from typing import Final
 
 from tunerd.audio.object_faults import FaultKind, ObjectFault
 from tunerd.audio.signed_url import SignedUrl
+from tunerd.audio_events import AudioFailed
 from tunerd.clock import Clock
 from tunerd.events import BucketPaused, BucketResumed, Emit
-from tunerd.ledger import Deferred, Ended, UrlToSign
+from tunerd.ledger import AudioEnded, Claimed, Deferred, Ended, UrlToSign
+from tunerd.location import bucket_of
 from tunerd.outcome import FailReason, RetryReason
 from tunerd.record import positional_record
 
@@ -43,7 +45,7 @@ class UrlSigner:
 
     async def sign(self, wanted: UrlToSign, settled_at: float) -> SignedUrl | Deferred | Ended:
         """The URL, or what becomes of the call without one. `settled_at`: when its document was read."""
-        bucket = "/".join(wanted.location.split("/")[:3])
+        bucket = bucket_of(wanted.location)
         pause = self._pauses.get(bucket)
         if pause is not None and self._clock.now() < pause.until:
             return _later(pause.until, pause.fault)
@@ -66,6 +68,13 @@ class UrlSigner:
         if (over := self._pauses.pop(bucket, None)) is not None:
             self._emit(BucketResumed(bucket=bucket, lasted_s=self._clock.now() - over.since))
         return signed
+
+    def report_without_audio(self, claimed: Claimed, ended: AudioEnded) -> None:
+        """The call goes out with the placeholder (`on_error: send`)."""
+        self._emit(
+            AudioFailed(source=claimed.source, call_id=claimed.call_id, reason=ended.reason, what=ended.detail,
+                        path=claimed.read_from)
+        )  # fmt: skip
 
 
 def _decided(fault: ObjectFault, now: float, settled_at: float) -> Deferred | Ended:

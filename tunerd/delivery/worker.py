@@ -14,12 +14,14 @@ from tunerd.clock import Clock
 from tunerd.delivery.destination_pool import DestinationPool
 from tunerd.delivery.permits import Blocked, Permit
 from tunerd.delivery.ports import MayNotSend
-from tunerd.ledger import Claim, Claimed, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
-from tunerd.outcome import Outcome
+from tunerd.ledger import AudioEnded, Claim, Claimed, Ended, FailedCall, LedgerUnavailable, Settlement, UrlToSign, WritePath
+from tunerd.outcome import AudioReason, Outcome
 from tunerd.record import record
 
 LEDGER_AGAIN_S: Final = 1.0
 LOOK_AGAIN_S: Final = 0.05
+AUDIO_PROBE_S: Final = 1.0
+"""How long the probe of a pause is left to the workers that upload audio, if a call with audio has to be the probe."""
 _LAST_SETTLE_S: Final = 1.0
 """How long a worker that is cancelled may take to note that its call was broken off."""
 _ANY_TIME_S: Final = 10 * 365 * 86_400.0
@@ -109,10 +111,14 @@ class Worker:
             return Blocked(until=self._clock.now() + LEDGER_AGAIN_S)
         self._tell_failed(claim.failed)
         now = self._clock.now()
+        if claim.claimed is None and permit.probe and claim.needs_audio:
+            self._give_back()
+            pool.audio.parking.notify()
+            return Blocked(until=now + AUDIO_PROBE_S)
         if claim.claimed is None:
             self._give_back()
             pool.found_nothing(claim.next_due_at, changes)
-            if claim.next_due_at is None:
+            if claim.next_due_at is None and not claim.needs_audio:
                 pool.found_no_probe()
             return Blocked(until=self._look_again_at(claim, now))
         if not pool.pacing.pauses.takes_agent(claim.claimed.agent, now):
@@ -158,7 +164,7 @@ class Worker:
         freeze, any_time = pool.freeze(form), now + _ANY_TIME_S
         if permit.row is not None:
             claim = await self._ledger.claim(pool.name, form, freeze, now, due_by=any_time, only=permit.row)
-            if claim.claimed is not None:
+            if claim.claimed is not None or claim.needs_audio:
                 return claim
             self._tell_failed(claim.failed)
             pool.pacing.pauses.probe_is_gone(permit.row)
@@ -225,7 +231,10 @@ class Worker:
         pool = self._pool
         signed = await pool.signer.sign(wanted, claimed.settled_at)
         now = self._clock.now()
-        if not isinstance(signed, SignedUrl):
+        url: str | AudioEnded = signed.url if isinstance(signed, SignedUrl) else ""
+        if isinstance(signed, Ended) and wanted.sends_on_error:
+            url = AudioEnded(reason=AudioReason.AUDIO_UNREADABLE, detail=signed.detail)
+        elif not isinstance(signed, SignedUrl):
             self.permit = self.claimed = None
             pool.pacing.untouched(permit, claimed.agent, now)
             durable = self._ledger.settle(claimed.row, signed, now)
@@ -234,9 +243,11 @@ class Worker:
         frozen: Claimed | FailedCall | None = None
         with suppress(LedgerUnavailable):
             frozen = await self._ledger.freeze_signed(
-                claimed.row, pool.freeze(claimed.form), claimed.form, signed.url, signed.expires_at, now
+                claimed.row, pool.freeze(claimed.form), claimed.form, url, getattr(signed, "expires_at", None), now
             )
         if isinstance(frozen, Claimed):
+            if isinstance(url, AudioEnded):
+                pool.signer.report_without_audio(claimed, url)
             self.claimed = frozen
             return frozen
         if frozen is not None:

@@ -20,7 +20,7 @@ from tunerd.clock import Clock
 from tunerd.config import FileRule, Source
 from tunerd.events import Emit, RecordingAdmitted
 from tunerd.file_identity import FileIdentity
-from tunerd.file_pattern import FILES, FilePattern, escaped
+from tunerd.file_pattern import FILES, FilePattern
 from tunerd.intake.admission import failures_of
 from tunerd.intake.file_search import FileSearch, SeenFile
 from tunerd.ledger import Admission, Admitted, FileQueries, LedgerUnavailable, WantedFile
@@ -96,8 +96,6 @@ class RecordingFinder:
         """Since when files are seen as they are (monotonic)."""
         self._admitted: OrderedDict[tuple[str, str], float] = OrderedDict()
         """Name, and identity, of what was admitted, and when (monotonic)."""
-        self._patterns: OrderedDict[str, FilePattern] = OrderedDict()
-        """Names with `*` and the like that calls look for, or looked for: what fits one may belong to its call."""
         self.change(directories)
 
     def change(self, directories: Mapping[str, SearchedDirectory]) -> None:
@@ -139,24 +137,13 @@ class RecordingFinder:
             wanted = await self._ledger.files_wanted(self._after, _PAGE)
             self._after = wanted[-1].name if len(wanted) == _PAGE else ""
             page = await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._look(wanted))
-            found = [one for one in page.found if not await self._is_rivalled(one, page)]
             if page.notes:
                 await self._ledger.note_files(page.notes)
-            if found:
-                await self._admit(found)
+            if page.found:
+                await self._admit(page.found)
         except LedgerUnavailable:
             return None
         return page.settles_in
-
-    async def _is_rivalled(self, one: Recording, page: _Page) -> bool:
-        """Whether the file fits the name of another call, too. Then nobody can know whose it is."""
-        path = one.origin.path
-        rivals = [escaped(path), *(name for name, pattern in self._patterns.items() if pattern.matches(path))]
-        for rival in rivals:
-            if rival != one.key and await self._ledger.is_file_wanted(rival):
-                page.notes[one.key] = f"{path} also fits {rival}, for which another call looks, so none of them gets it"
-                return True
-        return False
 
     async def _admit(self, found: Sequence[Recording]) -> None:
         admitted = await self._ledger.admit(Admission(recordings=found), self._clock.now())
@@ -173,17 +160,13 @@ class RecordingFinder:
         page = _Page()
         with FileSearch(self._directories) as search:
             for one in wanted:
-                pattern = FilePattern.parse(one.name)
-                if not pattern.is_literal:
-                    self._patterns[one.name] = self._patterns.pop(one.name, pattern)
                 try:
-                    note = self._note(one, search.find(pattern, one.times), page)
+                    note = self._note(one, search.find(FilePattern.parse(one.name), one.times), page)
                 except AudioUnreadable as exc:
                     note = str(exc)
                 if note != one.note:
                     page.notes[one.name] = note
         _keep_newest(self._unchanged)
-        _keep_newest(self._patterns)
         return page
 
     def _note(self, wanted: WantedFile, files: Sequence[SeenFile], page: _Page) -> str:
@@ -226,7 +209,7 @@ def _recording(wanted: WantedFile, seen: SeenFile, source: str) -> Recording:
         match="" if wanted.times is None else wanted.name,
         id=f"{identity.device}:{identity.inode}:{identity.size}:{identity.mtime_ns}",
         location=file_location(seen.path).text,
-        started_at=None if wanted.times is None else identity.mtime_ns / 1e9,
+        started_at=identity.mtime_ns / 1e9,
         identity=str(identity),
     )
 

@@ -44,13 +44,15 @@ from tunerd.ledger.sending import (
     UrlToSign,
 )
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio, UploadTarget
+from tunerd.ledger.url_checking import CheckedUrl, UrlCheckPath, UrlToCheck
 
 __all__ = [
     "ALONE", "FAR_AT_ONCE", "FAR_NOT_YET", "NO_PAUSES", "Admission", "AdmitVerdict", "Admitted", "AudioEnded", "AudioPath",
-    "AudioUpload", "CallReceiver", "CheckAgain", "Claim", "Claimed", "Continued", "Deferred", "Delivered", "Discard",
-    "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze", "GatherPath",
-    "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable", "Leftover",
-    "Maintenance", "Matched", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap", "PreparedAudio",
-    "Reservation", "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded", "Stranding",
-    "TooLate", "Unfrozen", "UploadRequest", "UploadTarget", "UrlToSign", "WantedFile", "WritePath",
+    "AudioUpload", "CallReceiver", "CheckAgain", "CheckedUrl", "Claim", "Claimed", "Continued", "Deferred", "Delivered",
+    "Discard", "DiskUse", "Ended", "FailedCall", "FarRule", "FileMark", "FileQueries", "Filter", "Fleet", "Freeze",
+    "GatherPath", "Gathered", "Gauges", "Group", "GroupResult", "Inspection", "Ledger", "LedgerRefused", "LedgerUnavailable",
+    "Leftover", "Maintenance", "Matched", "OperatorActions", "PendingAudio", "Pick", "Positions", "PossibleGap",
+    "PreparedAudio", "Reservation", "Retention", "Settlement", "StoredCall", "StoredEvent", "StoredPauses", "Story", "Stranded",
+    "Stranding", "TooLate", "Unfrozen", "UploadRequest", "UploadTarget", "UrlCheckPath", "UrlToCheck", "UrlToSign",
+    "WantedFile", "WritePath",
 ]  # fmt: skip

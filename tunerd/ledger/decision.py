@@ -2,11 +2,13 @@
 a decision comes out. Which recording belongs to which call is matching.py's matter.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from tunerd.call import Hold, ManifestStrategy, OnMissing, SendAnyway, Strategy, UrlStrategy
 from tunerd.ledger.matching import Candidate, Tie
+from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
 from tunerd.record import record
 
@@ -50,6 +52,8 @@ class WaitUntil:
     at: float
     """When time alone may change the decision."""
     closes: tuple[Closing, ...] = ()
+    urls: tuple[str, ...] = ()
+    """Those that are to be asked for (`verify: get`)."""
 
 
 @record
@@ -62,6 +66,50 @@ class Exhausted:
 Decision: TypeAlias = Use | WaitUntil | Exhausted
 
 
+@record
+class CheckedUrls:
+    """What is known of the URLs of a call that are only sent once their host gives a byte of them (`verify: get`)."""
+
+    wait_s: float
+    """For so long a URL may be absent before the next strategy answers."""
+    since: Mapping[str, float] = field(default_factory=dict)
+    """URL -> since when it is asked for."""
+    there: Collection[str] = ()
+
+    def absent_at(self, location: str, now: float) -> float | None:
+        """When the location counts as absent; None: it may be sent."""
+        if location in self.there or stored_location(location).kind is not LocationKind.URL:
+            return None
+        return self.since.get(location, now) + self.wait_s
+
+
+@dataclass(slots=True)
+class _Waits:
+    """What is waited for, while strategies are asked from top to bottom."""
+
+    checks: CheckedUrls | None
+    now: float
+    silent_at: float
+    """When the last strategy was done."""
+    open_until: list[float] = field(default_factory=list)
+    """Waits of unanswered strategies that still run."""
+    urls: list[str] = field(default_factory=list)
+
+    def add(self, until: float) -> None:
+        self.silent_at = max(self.silent_at, until)
+        if until > self.now:
+            self.open_until.append(until)
+
+    def may_use(self, location: str) -> bool:
+        """Whether nothing has to be waited for before this location; a URL may have to be asked for."""
+        absent_at = None if self.checks is None else self.checks.absent_at(location, self.now)
+        if self.checks is not None:
+            self.urls.append(location)
+        if absent_at is not None:
+            self.add(absent_at)
+        return absent_at is None and not self.open_until
+
+
 def decide(
     strategies: Sequence[Strategy],
     on_missing: OnMissing,
@@ -70,16 +118,16 @@ def decide(
     answers: Mapping[int, Absence],
     waits_from: float,
     now: float,
+    checks: CheckedUrls | None = None,
 ) -> Decision:
-    """What becomes of a call. `offers` and `answers` go by the strategy's position.
+    """What becomes of a call. `offers` and `answers` go by the strategy's position; with `checks` URLs are asked for first.
 
     Strategies are asked top to bottom while their waits run at the same time: a later one counts only when all before it have
     answered "absent" or their wait is over. A URL that has expired counts as absent. A recording that may only be taken later
-    keeps its strategy waiting until then.
+    keeps its strategy waiting until then, and so does a URL that is not there yet.
     """
     closes: list[Closing] = []
-    open_until: list[float] = []  # waits of unanswered strategies that still run
-    silent_at = waits_from  # when the last strategy was done
+    waits = _Waits(checks, now, waits_from)
     expired = False
     tie: Tie | None = None
     for position, strategy in enumerate(strategies):
@@ -88,39 +136,36 @@ def decide(
                 continue
             if strategy.expires_at is not None and strategy.expires_at <= now:
                 expired = True
-            elif not open_until:
+            elif waits.may_use(strategy.location):
                 return Use(location=strategy.location, expires_at=strategy.expires_at, closes=tuple(closes))
             continue
         if not strategy.key:
             continue
         offered = offers.get(position)
         if isinstance(offered, Candidate) and offered.at > now:
-            open_until.append(offered.at)
-            silent_at = max(silent_at, offered.at)
+            waits.add(offered.at)
             continue
         tie = offered if isinstance(offered, Tie) else tie
         found = offered.found if isinstance(offered, Candidate) else None
         gone = found is not None and found.expires_at is not None and found.expires_at <= now
         if found is not None and found.location is not None and not gone:
-            if not open_until:
+            if waits.may_use(found.location):
                 return Use(location=found.location, expires_at=found.expires_at, recording=found.row, position=position,
                            identity=found.identity, owner=found.owner, closes=tuple(closes))  # fmt: skip
         elif found is not None:
             closes.append(Closing(position=position, recording=found.row, expired=found.location is not None))
             expired |= found.location is not None
-            silent_at = max(silent_at, now)
+            waits.add(now)
             continue
         elif (answer := answers.get(position)) is not None:
             expired |= answer.expired
-            silent_at = max(silent_at, answer.at)
+            waits.silent_at = max(waits.silent_at, answer.at)
             continue
-        until = waits_from + strategy.wait_s
-        silent_at = max(silent_at, until)
-        if until > now:
-            open_until.append(until)
-    if open_until:
-        return WaitUntil(at=min(open_until), closes=tuple(closes))
-    return _missing(on_missing, expired, tie, silent_at, now, tuple(closes))
+        waits.add(waits_from + strategy.wait_s)
+    if waits.open_until:
+        return WaitUntil(at=min(waits.open_until), closes=tuple(closes), urls=tuple(waits.urls))
+    missing = _missing(on_missing, expired, tie, waits.silent_at, now, tuple(closes))
+    return replace(missing, urls=tuple(waits.urls)) if isinstance(missing, WaitUntil) else missing
 
 
 def _missing(

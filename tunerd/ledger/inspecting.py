@@ -24,6 +24,10 @@ class Gauges:
     """Of that: documents of calls that are not complete."""
     audio: Mapping[AudioState, int] = field(default_factory=dict)
     """Calls whose audio tunerd uploads, by its state; failed audio that a person has dismissed is left out."""
+    url_checks: int = 0
+    """URLs of calls that wait until their host gives a byte of them (`verify: get`), or that have it."""
+    unasked_urls: int = 0
+    """Of these: those that nobody has asked for yet."""
     unmapped_bytes: int = 0
     """In addition: failed documents that no rule could map. They are kept whole until somebody acts, because the rules may be
     wrong and can be repaired; so they count towards `max_pending_bytes`."""

@@ -13,7 +13,8 @@ from tunerd.call import Choice, Hold, ManifestStrategy, OnMissing, State, Strate
 from tunerd.file_pattern import is_files_source
 from tunerd.ledger.decision import Absence, wants_of
 from tunerd.ledger.matching import Candidate, Free, Tie
-from tunerd.ledger.rows import Body, LedgerRow, Want
+from tunerd.ledger.rows import Body, KeptUrlCheck, LedgerRow, Want
+from tunerd.location import without_secrets
 
 BY_HAND: Final = "a person decides with: tunerd retry CALL_ID --recording LOCATION"
 _NAMED: Final = 4
@@ -21,9 +22,14 @@ _NAMED: Final = 4
 
 
 def waits_for(
-    row: LedgerRow, body: Body | None, wants: Sequence[Want], offers: Mapping[int, Candidate | Tie] = MappingProxyType({})
+    row: LedgerRow,
+    body: Body | None,
+    wants: Sequence[Want],
+    offers: Mapping[int, Candidate | Tie] = MappingProxyType({}),
+    checks: Sequence[KeptUrlCheck] = (),
 ) -> Sequence[str]:
-    """What a call that is not sent looks for: one line a strategy, and one more if only `on_missing: hold` keeps it waiting."""
+    """What a call that is not sent looks for: one line a strategy, one for each URL that is asked for, and one more if only
+    `on_missing: hold` keeps it waiting."""
     if body is None or row.state is State.SENT:
         return ()
     answers = {want.position: want.absence for want in wants}
@@ -35,7 +41,10 @@ def waits_for(
             lines.append(looks_for_file(files[position], until, offered))
         else:
             lines.append(looks_for(strategy, answers.get(position), until, offered, row.started_at_ms or 0))
-    if row.state is State.WAITING and row.due_at is not None and not offers:
+    lines += [asks_for(check) for check in checks]
+    verify_s = body.verify_s or 0.0
+    is_asking = any(one.since + verify_s >= (row.due_at or 0.0) for one in checks)
+    if row.state is State.WAITING and row.due_at is not None and not offers and not is_asking:
         held = held_by(body.strategies, body.on_missing, answers, waits_from=row.waits_from, due_at=row.due_at)
         lines += [held] if held is not None else []
     return lines
@@ -65,16 +74,24 @@ def looks_for(
     return f"{head}: no answer yet, waits until {_instant(until)}"
 
 
+def asks_for(check: KeptUrlCheck) -> str:
+    """One line for a URL that is only sent once its host gives a byte of it."""
+    head = f"verify {without_secrets(check.location)}"
+    if check.due_at is None:
+        return f"{head}: it is there"
+    return f"{head}: {check.detail or 'not asked for yet'}; asked for again at {_instant(check.due_at)}"
+
+
 def looks_for_file(want: Want, until: float, offered: Candidate | Tie | None) -> str:
     """One line for a `file:` strategy."""
     head = f"file {want.key}"
     if isinstance(offered, Tie):
-        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}"
+        return f"{head}: {tie_words(offered)}, so none is taken; waits until {_instant(until)}; {BY_HAND}"
     if isinstance(offered, Candidate):
         at_ms = offered.found.started_at_ms or want.started_at_ms
         apart_s, side = math.ceil(abs(at_ms - want.started_at_ms) / 1000), "after" if at_ms > want.started_at_ms else "before"
         what = f"{offered.found.path} was last written {apart_s} s {side} the end of the call"
-        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless a nearer file or call comes"
+        return f"{head}: {what}; it is taken at {_instant(offered.at)} unless another file or call fits, too"
     return f"{head}: {want.note or 'there is no such file yet'}; waits until {_instant(until)}"
 
 
@@ -83,17 +100,26 @@ def tie_words(tie: Tie) -> str:
     names = [one.path + _started(one) for one in tie.recordings[:_NAMED]]
     if len(tie.recordings) > _NAMED:
         names.append(f"{len(tie.recordings) - _NAMED} more")
-    what = f"{len(tie.recordings)} recordings are equally near" if len(names) > 1 else "one recording is near"
-    if tie.taken:
-        what += f" ({tie.taken} more belong to other calls)"
-    whose = f" to this call and to {tie.others} other{'s' if tie.others > 1 else ''}" if tie.others else " to this call"
+    count, others = len(tie.recordings), f"{tie.others} other{'s' if tie.others > 1 else ''}"
+    taken = f" ({tie.taken} more belong to other calls)" if tie.taken else ""
+    if all(_is_file(one) for one in tie.recordings):
+        what = f"{count} files fit{taken} this call" if count > 1 else f"one file fits{taken} this call"
+        whose = f" and {others}" if tie.others else ""
+    else:
+        near = f"{count} recordings are equally near" if count > 1 else "one recording is near"
+        what, whose = f"{near}{taken} to this call", f" and to {others}" if tie.others else ""
     return f"{what}{whose}: {', '.join(names)}"
 
 
 def _started(one: Free) -> str:
     if one.started_at_ms is None:
-        return "" if one.identity else " (without a start)"
-    return f" ({'last written' if one.identity else 'started'} {_instant(one.started_at_ms / 1000)})"
+        return "" if _is_file(one) else " (without a start)"
+    return f" ({'last written' if _is_file(one) else 'started'} {_instant(one.started_at_ms / 1000)})"
+
+
+def _is_file(one: Free) -> bool:
+    """Whether tunerd itself found it. (Audio of documents is known by an identity, too, but not by a file.)"""
+    return one.identity != "" and (one.location or "").startswith("file:")
 
 
 def _far_words(strategy: ManifestStrategy, offered: Candidate, started_at_ms: int) -> str:

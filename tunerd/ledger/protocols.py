@@ -1,9 +1,9 @@
 """What every ledger promises, in one long file because the contract is read as a whole.
 
-Nine protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), AudioPath (delivery),
-GatherPath, FileQueries and Positions (intake), Inspection (commands, metrics, status page), OperatorActions, Maintenance (timers
-and retention), Stranding. Nothing in here knows SQL. The contract suite (tests/ledger/test_contract_*.py) runs on every
-implementation.
+Ten protocols, one for each kind of consumer: WritePath (the conductors of intake and delivery), AudioPath and UrlCheckPath
+(delivery; the latter is in url_checking.py), GatherPath, FileQueries and Positions (intake), Inspection (commands, metrics,
+status page), OperatorActions, Maintenance (timers and retention), Stranding. Nothing in here knows SQL. The contract suite
+(tests/ledger/test_contract_*.py) runs on every implementation.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger.admitting import Admission, Admitted, FileMark, WantedFile
 from tunerd.ledger.gathered import Gathered, Group, GroupResult
 from tunerd.ledger.inspecting import DiskUse, Filter, Gauges, StoredCall, Story, Stranded
-from tunerd.ledger.sending import NO_PAUSES, CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
+from tunerd.ledger.sending import CallReceiver, Claim, Claimed, FailedCall, Freeze, Pick, Settlement, StoredPauses
 from tunerd.ledger.uploading import AudioEnded, AudioUpload, Leftover, PendingAudio, PreparedAudio
+from tunerd.ledger.url_checking import UrlCheckPath
 from tunerd.record import record
 from tunerd.statuses import InstanceStatus
 
@@ -71,11 +72,12 @@ class WritePath(Protocol):
         ...
 
     def freeze_signed(
-        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+        self, row: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
     ) -> Awaitable[Claimed | FailedCall | None]:
         """Make the body of a claimed call that had a URL to sign. The URL counts as its recording's until `expires_at`; then,
         if no attempt can have arrived, the next claim has it signed anew. A body that cannot be made fails the call. None: the
-        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed."""
+        call is not claimed any more, or has a body. Raises LedgerUnavailable, and then the call is still claimed. Why there
+        is no URL, instead of one: the body has the placeholder, and its audio is failed."""
         ...
 
     def settle(self, row: int, settlement: Settlement, now: float) -> Awaitable[None]:
@@ -97,11 +99,11 @@ class WritePath(Protocol):
         ...
 
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]:
-        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. In a fleet only what is not
-        as in `before` is stored: the pauses that this instance last saw in the ledger (Fleet.on_pauses). Queued and retried as
-        with `settle`; a command that is given later sees the new pauses."""
+        """Store a pause or a Retry-After. Time that passes with `pause` set adds to Claimed.paused_s. `before`: the pauses as
+        this instance last saw them in the ledger (Fleet.on_pauses); in a fleet only what differs from them is changed. Queued and
+        retried as with `settle`; a command that is given later sees the new pauses."""
         ...
 
     async def sending(self) -> Mapping[int, float]:
@@ -125,10 +127,11 @@ class AudioPath(Protocol):
     """Audio that tunerd uploads. While it is pending, its call is due and only claimed with it (WritePath.claim)."""
 
     async def next_audio(
-        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
     ) -> tuple[PendingAudio | None, float | None]:
         """The call of the destination that is due first and whose audio is pending; none of the rows in `busy`, no call of
-        `not_agents`. Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
+        `not_agents`. The row `first` goes before all others if it is such a call and due.
+        Without one: the earliest due time of such calls, if there are any. Raises LedgerUnavailable."""
         ...
 
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
@@ -172,7 +175,7 @@ class AudioPath(Protocol):
         ...
 
     def leftover_done(self, row: int) -> Awaitable[None]:
-        """`after_upload` was carried out, or cannot be."""
+        """`after_upload` was carried out, or never can be."""
         ...
 
     async def audio_limit(self, destination: str) -> int | None:
@@ -218,10 +221,6 @@ class FileQueries(Protocol):
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
         """Names that calls look for, in their order, after the name `after`. A call looks for its file while it waits, and after
         it failed without its recording."""
-        ...
-
-    async def is_file_wanted(self, name: str) -> bool:
-        """Whether a call looks for exactly this name."""
         ...
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
@@ -414,7 +413,6 @@ class Stranding(Protocol):
         ...
 
 
-class Ledger(
-    WritePath, AudioPath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance, Stranding, Protocol
-):
+class Ledger(WritePath, AudioPath, UrlCheckPath, GatherPath, FileQueries, Positions, Inspection, OperatorActions, Maintenance,
+             Stranding, Protocol):  # fmt: skip
     """Everything; only app.py and the commands hold it whole."""

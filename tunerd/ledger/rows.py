@@ -1,4 +1,4 @@
-"""The records that a ledger keeps: one row a call, its body apart, recordings, what calls look for. Pure; sql/ stores them.
+"""The records that a ledger keeps, in one file because they name each other by row. Pure; sql/ stores them.
 
 The fields of a record are the columns of its table (sql/columns.py). What a column means is said here.
 """
@@ -147,6 +147,7 @@ class Body:
     strategies: tuple[Strategy, ...] = ()
     on_missing: OnMissing = Fail()
     audio: AudioPlan | None = None
+    verify_s: float | None = None
     checked_for: Form | None = None
 
     @property
@@ -196,6 +197,8 @@ class Want:
     choice: Choice = Choice.NEAREST
     note: str = ""
     """Of a file that is looked for: what was seen last, and why it is no recording yet."""
+    stem: str = ""
+    """Of a file's name with `*` and the like: the text before these (file_pattern.py)."""
     standing: Standing = Standing.OPEN
     """Of its call, with this key. This alone is no column: it follows from the others and from the recordings."""
 
@@ -282,3 +285,19 @@ class KeptAudio:
     """It is uploaded, and `after_upload` is still to be carried out."""
     by_hand: bool = False
     """A person said that it belongs to the call: then it may be audio that another call names, too."""
+
+
+@record
+class KeptUrlCheck:
+    """A URL that is only sent once its host has given a byte of it (`verify: get`)."""
+
+    call: int
+    location: str
+    since: float
+    """Since when it is asked for."""
+    due_at: float | None
+    """When to ask next; None: it is there."""
+    answered: bool = False
+    """It was asked for, or its host is known not to answer."""
+    detail: str = ""
+    """Why it is not there yet."""

@@ -56,6 +56,8 @@ class UrlToSign:
     location: str
     expires_s: float
     """How long the URL should be valid."""
+    sends_on_error: bool = False
+    """If it cannot be signed, the call is sent with the placeholder."""
 
 
 @record
@@ -108,6 +110,8 @@ class Claim:
     """If nothing is due: the earliest due time of this destination; None if it has no due call."""
     failed: Sequence[FailedCall] = ()
     """Calls that could not be frozen on the way; they are failed."""
+    needs_audio: bool = False
+    """No call was claimed, but a call is due (the one that was asked for, or any) whose audio is uploaded with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -10,7 +10,10 @@ from tunerd.ledger.rows import LedgerRow, RowKind
 
 _OPEN: Final = frozenset(state for state in State if state.is_open)
 
-_BYTES: Final = ("pending_bytes", "waiting_bytes", "gathering_bytes", "failed_bytes", "unmapped_bytes", "left_out_bytes")
+_OTHERS: Final = (
+    "pending_bytes", "waiting_bytes", "gathering_bytes", "failed_bytes", "unmapped_bytes", "left_out_bytes", "url_checks",
+    "unasked_urls",
+)  # fmt: skip
 
 
 class Tally:
@@ -24,6 +27,10 @@ class Tally:
         self.unmapped_bytes = 0
         """Of failed documents that no rule could map, and that nobody has dismissed."""
         self.left_out_bytes = 0
+        self.url_checks = 0
+        """Rows of table url_check: while there are none, nobody looks for any."""
+        self.unasked_urls = 0
+        """Of these: not asked for yet."""
 
     @classmethod
     def of(cls, groups: Iterable[Sequence[Any]]) -> "Tally":
@@ -45,7 +52,7 @@ class Tally:
         return {
             **{f"calls_{state}": count for state, count in self.calls.items()},
             **{f"audio_{state}": count for state, count in self.audio.items()},
-            **{name: getattr(self, name) for name in _BYTES},
+            **{name: getattr(self, name) for name in _OTHERS},
         }
 
     def since(self, before: "Tally") -> dict[str, int]:
@@ -57,7 +64,7 @@ class Tally:
         """Put these in place of all of them; one that is not named is 0."""
         self.calls = {state: numbers.get(f"calls_{state}", 0) for state in State}
         self.audio = {state: numbers.get(f"audio_{state}", 0) for state in AudioState}
-        for name in _BYTES:
+        for name in _OTHERS:
             setattr(self, name, numbers.get(name, 0))
 
     def add(self, row: LedgerRow, sign: int = 1) -> None:
@@ -99,4 +106,6 @@ class Tally:
             waiting_bytes=self.waiting_bytes,
             gathering_bytes=self.gathering_bytes,
             unmapped_bytes=self.unmapped_bytes,
+            url_checks=self.url_checks,
+            unasked_urls=self.unasked_urls,
         )

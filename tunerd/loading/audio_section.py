@@ -1,6 +1,9 @@
 """`audio:` of a source, in its short form (`audio: upload`) or as a mapping: how audio without a URL reaches Tuner."""
 
 import importlib.util
+import json
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from tunerd.call import AfterUpload
@@ -10,6 +13,7 @@ from tunerd.location import MAX_URL_CHARS
 from tunerd.yaml_location import Node
 
 _WORDS: Final = ("upload", "presign", "reject")
+_BUCKET: Final = re.compile(r"\b(?:s3|gs|az)://")
 _TAKES: Final = "takes upload, presign, reject or {url: rule}"
 
 
@@ -39,9 +43,20 @@ def refuse_audio(source: ConfigBlock, audio: AudioSettings, api: str) -> None:
     if audio.publish == "upload" and api == "send-calls":
         say = "create-call keys only, and this source's `tuner:` says `api: send-calls`; use `publish: presign` or `{url: rule}`"
         source.problem("audio", f"`upload` works with {say}")
+    if audio.publish != "upload" and audio.after_upload is not AfterUpload.KEEP:
+        source.problem("audio.after_upload", "goes with `publish: upload`: nothing else is uploaded, and the files stay")
     if audio.publish == "presign" and not _has_cloud():
         say = "the extra `cloud`, which is not installed here: pip install 'tunerd[cloud]'"
         source.problem("audio", f"`presign` signs objects of buckets, and that needs {say}")
+
+
+def warn_of_objects(source: ConfigBlock, audio: AudioSettings, rules: Iterable[Node | None]) -> None:
+    """`rules`: those that may give locations of its calls."""
+    if audio.after_upload is AfterUpload.KEEP:
+        return
+    if any(node is not None and _BUCKET.search(json.dumps(node.bare(), default=str)) for node in rules):
+        say = "does nothing for objects in a bucket, which these rules name: give the bucket a lifecycle rule"
+        source.warn("audio", f"`after_upload` {say}")
 
 
 def _has_cloud() -> bool:

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tunerd.config import FileRule, ManifestRule, NearestRule, Source
-from tunerd.loading.audio_section import read_audio, refuse_audio
+from tunerd.loading.audio_section import read_audio, refuse_audio, warn_of_objects
 from tunerd.loading.overlap import may_share
 from tunerd.loading.reading import ConfigBlock, ConfigReader, join, meant
 from tunerd.loading.redact_section import redact_of
 from tunerd.loading.strategies import check_strategy, read_on_missing, read_strategies
 from tunerd.loading.tuner import Destinations, TunerBlock, read_tuner
+from tunerd.loading.verify_section import read_verify
 from tunerd.mapping import manifest_sources, presets
 from tunerd.mapping.patterns import BadPattern, compile_pattern
 from tunerd.yaml_location import Node
@@ -93,7 +94,7 @@ def _draft(block: ConfigBlock) -> _Draft:
     _read_after_sent(block)
     if (on_missing := read_on_missing(block)) is not None:
         values["on_missing"] = on_missing
-    values["audio"] = read_audio(block)
+    values["audio"], values["verify"] = read_audio(block), read_verify(block)
     source = Source(**{"name": block.path, "path": "/", **values})
     if source.settle_timeout_s < source.settle_s:
         key = "settle_timeout" if "settle_timeout" in nodes else "settle"
@@ -128,11 +129,15 @@ def _finish(
             want = "`agent_remote_identifier: name` under `tuner:`, or a rule `agent: doc.agent_id` here"
             block.problem("agent", f"nothing says whose calls these are: {want}")
         refuse_audio(block, draft.source.audio, merged.values.get("api", "auto"))
-    elif "audio" in block.nodes:
-        block.problem("audio", "has no use here: this source gives no calls; write it at the source of the calls")
+    for key in [key for key in ("audio", "verify") if rules.call is None and key in block.nodes]:
+        block.problem(key, "has no use here: this source gives no calls; write it at the source of the calls")
     found["recording"] = _recording(draft, drafts)
     found["holds_audio"] = draft.holds_audio
     _refuse_without_audio(draft, drafts, found["recording"] or ())
+    named = {getattr(rule, "manifest", getattr(rule, "nearest", "")) for rule in found["recording"] or rules.recording}
+    urls = [getattr(rule, "url", None) for rule in found["recording"] or rules.recording]
+    manifests = [other.rules.manifest for other in drafts if other.source.name in named]
+    warn_of_objects(block, draft.source.audio, [*urls, *manifests])
     found["redact"] = _redact(draft, redact)
     return replace(draft.source, **found)
 

@@ -168,6 +168,7 @@ class DocumentMapper:
             strategies=run.strategies,
             on_missing=self._source.on_missing,
             audio=self._audio,
+            verify_s=self._source.verify.verify_s(),
             settled_at=document.settled_at,
         )
 

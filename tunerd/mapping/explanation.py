@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunerd.call import Choice, ManifestStrategy, Mapped, Refusal, Strategy, UrlStrategy
-from tunerd.file_pattern import FILES
+from tunerd.file_pattern import FILES, stem
 from tunerd.mapping.document_run import DocumentRun
 from tunerd.mapping.trace import RuleRef, RuleTrace
 from tunerd.mapping.values import kind, missing
@@ -124,6 +124,8 @@ def _strategy(path: str, rule: str, strategy: Strategy | None, error: str | None
     elif strategy.source == FILES:
         when = "" if strategy.within_s is None else f", last written within {strategy.within_s:g} s of the call's end"
         looks = f"waits up to {strategy.wait_s:g} s for the file {strategy.key}{when}"
+        if strategy.choice is Choice.ONLY or stem(strategy.key or ""):
+            looks = f"takes the only file {strategy.key}{when}, after {strategy.wait_s:g} s"
         answer = "absent: the rule gave nothing" if strategy.key is None else looks
     elif isinstance(strategy, ManifestStrategy):
         near = "any time" if strategy.within_s is None else f"within {strategy.within_s:g} s of the call's start"

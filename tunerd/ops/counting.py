@@ -80,6 +80,7 @@ class SourceCounts:
     only_ignored: int = 0
     """Not a sum: documents in a row that were ignored while none became a call."""
     after_sent_failures: int = 0
+    after_upload_failures: int = 0
     failed: dict[str, int] = field(default_factory=lambda: {reason.value: 0 for reason in FailReason})
     rows_dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROWS_DROPPED, 0))
     rule_null: LimitedCounts = field(default_factory=lambda: LimitedCounts(FIELDS_A_SOURCE))

@@ -8,12 +8,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-from tunerd import audio_events as ae
 from tunerd import events as e
 from tunerd.clock import Clock
-from tunerd.ops.log_writer import LINES_A_MINUTE, LevelName, LogLevel, LogWriter
+from tunerd.ops.audio_lines import audio_detail, audio_line
+from tunerd.ops.log_writer import LINES_A_MINUTE, Line, LogLevel, LogWriter
 from tunerd.outcome import PauseReason
 
 SUMMARY_S: Final = 60.0
@@ -32,14 +32,6 @@ _STUCK: Final = {
 }
 _SILENT: Final = frozenset({e.AttemptEnded, e.CallAdmitted, e.DocumentMapped, e.DocumentsRead})
 """Every call brings these, and they have no line: they skip the search for one."""
-
-
-class Line(NamedTuple):
-    level: LevelName
-    event: str
-    fields: Mapping[str, object]
-    storm: str = ""
-    """Lines of one such kind are limited to LINES_A_MINUTE; empty: no limit."""
 
 
 class EventLogger:
@@ -101,7 +93,7 @@ class EventLogger:
                 self._failed[event.reason.value] += 1
             case _:
                 pass
-        line = _delivery_line(event, self._hints) or _intake_line(event) or _daemon_line(event)
+        line = _delivery_line(event, self._hints) or audio_line(event) or _intake_line(event) or _daemon_line(event)
         if line is not None and self._may_write(line.storm):
             self._log.write(line.level, line.event, line.fields)
 
@@ -126,12 +118,6 @@ def _delivery_line(event: e.Event, hints: Mapping[PauseReason, str]) -> Line | N
             return Line("info", "resumed", {
                 "destination": event.destination, "agent": event.agent, "reason": event.reason.value,
                 "lasted_s": round(event.lasted_s, 1)}, _storm_of(event.reason))  # fmt: skip
-        case ae.AudioFailed() if not event.holds_call:
-            return Line("warning", "the audio of a call does not reach Tuner", {
-                "source": event.source, "call_id": event.call_id, "reason": event.reason.value, "what": event.what,
-                "path": event.path, "hint": "tunerd failed"}, "audio failed")  # fmt: skip
-        case ae.AudioNotDisposed():
-            return Line("warning", "after_upload failed", {"source": event.source, "why": event.why}, "after_upload failed")
         case e.Unanswered():
             return Line("warning", "no answer from Tuner yet", {
                 "destination": event.destination, "base_url": event.base_url, "detail": event.detail,
@@ -150,10 +136,10 @@ def _delivery_line(event: e.Event, hints: Mapping[PauseReason, str]) -> Line | N
                 "waiting": event.waiting, "due": event.due, kind: name,
                 "hint": f"restore it, or map them again with the current rules: tunerd remap --state {states}"})  # fmt: skip
         case e.BucketPaused():
-            return Line("warning", "recordings of a bucket cannot be signed; their calls wait", {
+            return Line("warning", "recordings of a bucket cannot be read or signed; their calls wait", {
                 "bucket": event.bucket, "detail": event.what})  # fmt: skip
         case e.BucketResumed():
-            return Line("info", "recordings of a bucket can be signed again", {
+            return Line("info", "recordings of a bucket can be read and signed again", {
                 "bucket": event.bucket, "after_s": round(event.lasted_s)})  # fmt: skip
         case e.KeyChanged():
             return Line("info", "key changed", {"destination": event.destination})
@@ -254,6 +240,8 @@ def _daemon_line(event: e.Event) -> Line | None:
 
 def _detail(event: e.Event) -> Line | None:
     """What only `log: {level: debug}` shows: single calls and single attempts."""
+    if (line := audio_detail(event)) is not None:
+        return line
     match event:
         case e.CallSent():
             return Line("debug", "sent", {
@@ -274,14 +262,6 @@ def _detail(event: e.Event) -> Line | None:
                 "recording found",
                 {"source": event.source, "call_id": event.call_id, "waited_s": round(event.waited_s, 1)},
             )
-        case ae.AudioUploaded():
-            return Line("debug", "audio uploaded", {
-                "source": event.source, "call_id": event.call_id, "bytes": event.size,
-                "attempts": event.attempts})  # fmt: skip
-        case ae.AudioRetried():
-            return Line("debug", "upload of audio to be retried", {
-                "source": event.source, "call_id": event.call_id, "detail": event.detail,
-                "attempts": event.attempts})  # fmt: skip
         case e.DocumentIgnored():
             return Line("debug", "document ignored by the rules", {"source": event.source})
         case e.CallRetried():

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, Literal, TextIO, TypeAlias
+from typing import Final, Literal, NamedTuple, TextIO, TypeAlias
 
 from tunerd.clock import SystemClock
 from tunerd.ops.encoding import encoded
@@ -30,6 +30,14 @@ _RESET: Final = "\x1b[0m"
 _ERASE: Final = "\r\x1b[K"
 """Erases the bar of `run --once`, which is drawn again below the line."""
 _FOREIGN: Final = ("aiohttp", "watchdog", "asyncio", "py.warnings")
+
+
+class Line(NamedTuple):
+    level: LevelName
+    event: str
+    fields: Mapping[str, object]
+    storm: str = ""
+    """Lines of one such kind are limited to LINES_A_MINUTE; empty: no limit."""
 
 
 class LogLevel:

@@ -24,6 +24,7 @@ from tunerd.ops.gauges import Gauged, gauge_families
 from tunerd.outcome import AudioReason, RetryReason
 
 OUTCOMES: Final = ("sent", "retry", "failed", "refused", "unconfirmed")
+URL_FINDINGS: Final = ("there", "absent", "unreachable", "refused")
 AUDIO_OUTCOMES: Final = ("uploaded", "retry", *(reason.value for reason in AudioReason))
 
 _SOURCE_COUNTERS: Final = (
@@ -34,6 +35,7 @@ _SOURCE_COUNTERS: Final = (
     ("documents_read", "Documents read from disk.", "read"),
     ("documents_ignored", "Documents that the rules ignore on purpose.", "ignored"),
     ("after_sent_failures", "Files that after_sent could not delete or move.", "after_sent_failures"),
+    ("after_upload_failures", "Files of audio that after_upload could not delete or move.", "after_upload_failures"),
 )
 """Name, help, field of SourceCounts."""
 _SOURCE_COUNTERS_BY: Final = (
@@ -75,6 +77,7 @@ class Metrics:
         self._retried = {reason.value: 0 for reason in RetryReason}
         self._audio = dict.fromkeys(AUDIO_OUTCOMES, 0)
         self._audio_bytes = 0
+        self._url_checks = dict.fromkeys(URL_FINDINGS, 0)
         self._stuck = {kind.value: 0 for kind in e.StuckKind}
         self._upload = {outcome: HistogramCounts(ATTEMPT_BUCKETS) for outcome in OUTCOMES}
         self._reload_ok, self._reload_at = True, now()
@@ -124,6 +127,7 @@ class Metrics:
             e.LinesIgnored: self._lines_ignored, e.PartsLate: self._parts_late, e.FileDisposed: self._file_disposed,
             e.ConfigReloaded: self._config_reloaded, e.ConfigRefused: self._config_refused, e.Stuck: self._found_stuck,
             ae.AudioUploaded: self._audio_uploaded, ae.AudioRetried: self._audio_retried, ae.AudioFailed: self._audio_failed,
+            ae.UrlChecked: self._url_checked, ae.AudioNotDisposed: self._not_disposed,
         }  # fmt: skip
 
     def _of(self, source: str) -> SourceCounts:
@@ -211,6 +215,12 @@ class Metrics:
     def _audio_failed(self, event: ae.AudioFailed) -> None:
         self._audio[event.reason.value] += 1
 
+    def _not_disposed(self, event: ae.AudioNotDisposed) -> None:
+        self._of(event.source).after_upload_failures += 1
+
+    def _url_checked(self, event: ae.UrlChecked) -> None:
+        self._url_checks[event.found] += 1
+
     # The families.
 
     def _counted(self) -> Iterator[Metric]:
@@ -230,6 +240,8 @@ class Metrics:
         text = "Attempts to upload audio, by what came of them: uploaded, retry, or why the audio does not reach Tuner."
         yield _counter("audio_uploads", text, ("outcome",), [((outcome,), n) for outcome, n in self._audio.items()])
         yield _counter("audio_upload_bytes", "Bytes of audio that were uploaded whole.", (), [((), self._audio_bytes)])
+        text = "Questions for the first byte of a recording (verify: get), by what came of them."
+        yield _counter("recording_url_checks", text, ("found",), [((found,), n) for found, n in self._url_checks.items()])
         yield _counter("calls_already_there", "First attempts that Tuner answered with 409.", (), [((), self._already_there)])
         text = "Uploads that ended, by the class of the answer's HTTP status; none: without an answer."
         answers = [((label, status), n) for label, counts in self._by_label.items() for status, n in counts.responses.items()]

@@ -86,7 +86,8 @@ def _recording_url(call: Call) -> tuple[str, bool, str]:
     """The URL, whether it is a stand-in, and what to say about it."""
     for strategy in call.strategies:
         if isinstance(strategy, UrlStrategy) and strategy.location is not None:
-            return strategy.location, False, ""
+            asks = "tunerd sends it once the host of the recording gives its first byte (`verify: get`)"
+            return strategy.location, False, "" if call.verify_s is None else asks
         if isinstance(strategy, ManifestStrategy) and strategy.key is not None:
             note = f"recording_url is a stand-in: the real one comes from source `{strategy.source}`, {strategy.looks_for}"
             return STAND_IN, True, note

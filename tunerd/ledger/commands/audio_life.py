@@ -19,7 +19,7 @@ from tunerd.ledger import (
 )
 from tunerd.ledger.commands.join import fail
 from tunerd.ledger.rows import KeptAudio, LedgerRow
-from tunerd.ledger.sql.bodies import plan_of
+from tunerd.ledger.sql.bodies import plan_of, plan_text
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
 from tunerd.outcome import AudioReason, FailReason
@@ -32,10 +32,15 @@ _TOOK_NOTHING: Final = 503
 
 
 def next_pending(
-    store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+    store: Store, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
 ) -> tuple[PendingAudio | None, float | None]:
     """See AudioPath.next_audio."""
-    found = store.audios.next_due(destination, busy, not_agents)
+    wanted = None if first is None or first in busy else store.calls.get(first)
+    is_there = wanted is not None and wanted.destination == destination and _is_waiting(wanted) and wanted.agent not in not_agents
+    if wanted is not None and is_there and (wanted.due_at or 0.0) <= now:
+        found: tuple[float, int] | None = (wanted.due_at or 0.0, wanted.row)
+    else:
+        found = store.audios.next_due(destination, busy, not_agents)
     if found is None:
         return None, None
     due_at, number = found
@@ -112,6 +117,14 @@ def prepare(store: Store, row: LedgerRow, prepared: PreparedAudio) -> bool:
                 channels=prepared.channels, detail="")
     )  # fmt: skip
     return True
+
+
+def give_up(store: Store, row: LedgerRow, ended: AudioEnded, now: float) -> None:
+    """The URL of an object cannot be signed, and the call is sent without its audio."""
+    plan = store.bodies.audio_plan(row.row)
+    if plan is not None and row.recording_location is not None:
+        audio = KeptAudio(row=row.row, location=row.recording_location, plan=plan_text(plan), looked_from=now)
+        _end(store, row, audio, ended, now)
 
 
 def body_parts(store: Store, row: LedgerRow) -> tuple[str, UploadRequest | None]:

@@ -1,4 +1,4 @@
-"""Claim: a due call is frozen and handed to a worker; an admission may hand its new calls over in the same way."""
+"""Claims freeze a due call and hand it to a worker, in one file because an admission hands its new calls over in this way."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,20 +7,20 @@ from typing import Final
 from tunerd.call import AudioState, Call, Form, Publish, Refusal, State
 from tunerd.ledger import Claim, Claimed, FailedCall, Freeze, Matched, Pick, PreparedAudio, Reservation, Unfrozen, UrlToSign
 from tunerd.ledger.body_delta import apply_delta, delta_of
-from tunerd.ledger.commands.audio_life import body_parts, prepare
+from tunerd.ledger.commands.audio_life import body_parts, give_up, prepare
 from tunerd.ledger.commands.join import fail, resolve
 from tunerd.ledger.commands.locate_audio import located
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import LedgerRow
 from tunerd.ledger.sql.store import Store
 from tunerd.ledger.states import Move
+from tunerd.ledger.uploading import AudioEnded
 from tunerd.location import LocationKind, stored_location
 from tunerd.outcome import FailReason
 from tunerd.record import record
 
 _AT_MOST: Final = 256
 """Calls that one claim may fail or put back before it finds one, so that no transaction grows without bound."""
-
 
 _LOST: Final = Refusal(
     reason=FailReason.UNREADABLE,
@@ -122,7 +122,9 @@ def _claim_only(store: Store, ask: ClaimRequest, number: int) -> Claim:
     if row is not None and _may_claim(store, row, ask):
         claimed = _try(store, row, ask, failed)
     next_due_at = None if claimed is not None else store.due.next_due(ask.destination, ask.not_agents)
-    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed))
+    is_due = row is not None and row.state is State.DUE and row.destination == ask.destination and (row.due_at or 0.0) <= ask.now
+    needs_audio = is_due and claimed is None and row is not None and row.audio is AudioState.PENDING
+    return Claim(claimed=claimed, next_due_at=next_due_at, failed=tuple(failed), needs_audio=needs_audio)
 
 
 def _may_claim(store: Store, row: LedgerRow, ask: ClaimRequest) -> bool:
@@ -137,7 +139,10 @@ def _claim_one(store: Store, ask: ClaimRequest, failed: list[FailedCall]) -> Cla
     for _ in range(_AT_MOST):
         row = store.due.pick(ask.destination, ask.pick, ask.by, ask.now, ask.not_agents)
         if row is None:
-            return Claim(claimed=None, next_due_at=store.due.next_due(ask.destination, ask.not_agents), failed=tuple(failed))
+            next_due_at = store.due.next_due(ask.destination, ask.not_agents)
+            audio = store.audios.next_due(ask.destination, (), ask.not_agents)
+            is_due = audio is not None and audio[0] <= ask.now
+            return Claim(claimed=None, next_due_at=next_due_at, failed=tuple(failed), needs_audio=is_due)
         if (claimed := _try(store, row, ask, failed)) is not None:
             return Claim(claimed=claimed, next_due_at=None, failed=tuple(failed))
     return Claim(claimed=None, next_due_at=ask.now, failed=tuple(failed))
@@ -187,20 +192,24 @@ def _to_sign(store: Store, row: LedgerRow) -> UrlToSign | None:
     """Of a call whose recording is an object that Tuner gets by a signed URL."""
     if row.recording_location is None or stored_location(row.recording_location).kind is not LocationKind.OBJECT:
         return None
+    if row.audio is AudioState.FAILED:  # it is sent with the placeholder
+        return None
     plan = store.bodies.audio_plan(row.row)
     if plan is None or plan.publish is not Publish.PRESIGN:
         return None
-    return UrlToSign(location=row.recording_location, expires_s=plan.expires_s)
+    return UrlToSign(location=row.recording_location, expires_s=plan.expires_s, sends_on_error=plan.sends_on_error)
 
 
 def freeze_signed(
-    store: Store, row_id: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+    store: Store, row_id: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
 ) -> Claimed | FailedCall | None:
     """See WritePath.freeze_signed."""
     row = store.claimed_row(row_id)
     if row is None or row.state is not State.SENDING or row.form is not None:
         return None
-    body = _freeze(store, row, form, freeze, now, url)
+    if isinstance(url, AudioEnded):
+        give_up(store, row, url, now)
+    body = _freeze(store, row, form, freeze, now, "" if isinstance(url, AudioEnded) else url)
     if isinstance(body, FailedCall):
         return body
     store.change(row, form=row.form, patch=row.patch, frozen_by_claim=True, recording_expires_at=expires_at)

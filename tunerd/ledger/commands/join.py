@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from tunerd.call import Choice, ManifestStrategy, Refusal, State, Strategy
-from tunerd.file_pattern import FILES, files_source
+from tunerd.file_pattern import FILES, files_source, is_files_source, stem
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.locate_audio import located
-from tunerd.ledger.decision import Absence, Decision, Exhausted, Use, WaitUntil, decide, wants_of
+from tunerd.ledger.commands.match_files import file_of
+from tunerd.ledger.decision import Absence, CheckedUrls, Decision, Exhausted, Use, WaitUntil, decide, wants_of
 from tunerd.ledger.matching import (
     Candidate,
     Free,
@@ -56,6 +57,7 @@ def first_wants(row: LedgerRow, strategies: Sequence[Strategy], *, is_seeking: b
             ended_at_ms=None if strategy.source == FILES else row.ended_at_ms,
             seeking=is_seeking,
             choice=strategy.choice,
+            stem=stem(strategy.key or "") if strategy.source == FILES else "",
         )
         for position, strategy in wants_of(strategies)
     ]
@@ -66,7 +68,8 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
     known = store.bodies.matching(row.row)
     if known is None:
         return None
-    strategies, on_missing = known
+    strategies, on_missing, verify_s = known
+    checks = None if verify_s is None else _checks(store, row, verify_s)
     wants = store.wants.of(row.row) if row.seeks else ()
     offers = look(store, row, strategies, wants, now)
     for want in wants:
@@ -80,8 +83,23 @@ def resolve(store: Store, row: LedgerRow, now: float, move: Move = Move.DECIDE) 
         answers={want.position: want.absence for want in wants if want.absence is not None},
         waits_from=row.waits_from,
         now=now,
+        checks=checks,
     )
-    return _carry_out(store, row, decision, now, move)
+    absent = "" if checks is None else _keep_checks(store, row, decision, now)
+    return _carry_out(store, row, decision, now, move, absent)
+
+
+def _checks(store: Store, row: LedgerRow, verify_s: float) -> CheckedUrls:
+    known = store.checks.of(row.row)
+    since = {location: one.since for location, one in known.items()}
+    return CheckedUrls(wait_s=verify_s, since=since, there=[one.location for one in known.values() if one.due_at is None])
+
+
+def _keep_checks(store: Store, row: LedgerRow, decision: Decision, now: float) -> str:
+    """While the call waits, its URLs are asked for. Gives why one of them is not there, if any is not."""
+    known = store.checks.of(row.row).values()
+    store.checks.keep(row.row, decision.urls if isinstance(decision, WaitUntil) else (), now)
+    return next((one.detail for one in known if one.due_at is not None and one.detail), "")
 
 
 def look(
@@ -94,7 +112,9 @@ def look(
     for want in wants:
         if want.absence is not None and not want.absence.expired:
             continue
-        if want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
+        if is_files_source(want.source):
+            partner = file_of(store, want)
+        elif want.choice is not Choice.NEAREST:  # each looks for itself, within its own time
             partner = _choice(store, want)
         else:
             if (want.source, want.key) not in known:
@@ -160,7 +180,10 @@ def match(store: Store, now: float) -> tuple[list[Matched | FailedCall], set[int
             break
         source, key, started_at_ms = next(iter(store.touched))
         del store.touched[source, key, started_at_ms]
-        for call in dict.fromkeys(want.call for want in store.wants.seekers_near(source, key, started_at_ms)):
+        seekers = list(store.wants.seekers_near(source, key, started_at_ms))
+        for other, at_ms in store.recordings.other_names(source, key) if is_files_source(source) else ():
+            seekers += store.wants.seekers_near(source, other, at_ms)
+        for call in dict.fromkeys(want.call for want in seekers):
             row = store.calls.get(call)
             if row is not None and (row.state is State.WAITING or is_revivable(row)):
                 seen.add(call)
@@ -173,7 +196,10 @@ def is_revivable(row: LedgerRow) -> bool:
     return row.state is State.FAILED and not row.dismissed and row.reason in REVIVABLE
 
 
-def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, move: Move) -> Matched | FailedCall | None:
+def _carry_out(
+    store: Store, row: LedgerRow, decision: Decision, now: float, move: Move, absent: str
+) -> Matched | FailedCall | None:
+    """`absent`: why a URL of the call was not there."""
     for closing in decision.closes:
         store.recordings.take(closing.recording, row.row)
         store.wants.answer(row.row, closing.position, Absence(at=now, expired=closing.expired))
@@ -220,6 +246,8 @@ def _carry_out(store: Store, row: LedgerRow, decision: Decision, now: float, mov
             if row.state is State.FAILED and move is Move.DECIDE:
                 return None
             what = _WORDS[decision.reason]
+            if absent and decision.reason is FailReason.RECORDING_MISSING:
+                what = f"its URL gave no recording in time ({absent}); `tunerd retry` asks again"
             if decision.tie is not None:
                 what = f"{tie_words(decision.tie)}; {what}"
             return fail(store, row, Refusal(reason=decision.reason, where="recording", what=what), now, move)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from tunerd.call import Recording, State
-from tunerd.file_pattern import FILES, files_source
+from tunerd.file_pattern import FILES, files_source, is_files_source
 from tunerd.ledger import FailedCall, Matched
 from tunerd.ledger.commands.join import is_revivable, resolve
 from tunerd.ledger.commands.locate_audio import located, owner_of
@@ -33,9 +33,10 @@ def keep(store: Store, recording: Recording, now: float) -> Matched | FailedCall
         return None
     if (described.version, described.expires_at or 0.0) < (old.version, old.expires_at or 0.0):
         return None  # an older description that was read later
-    if described.identity and old.taken_by is not None:
-        return None  # found again under another call's name: it stays where it is
-    is_unmoved = _is_unmoved(described, old)
+    is_file = is_files_source(described.source)
+    if is_file and old.taken_by is not None:
+        return None  # it was found again
+    is_unmoved = _is_unmoved(described, old) and not (is_file and described.id != old.id)
     described = replace(described, row=old.row, taken_by=old.taken_by, known_at=old.known_at if is_unmoved else now)
     if described.id == "":
         described = replace(described, id=old.id)

@@ -68,4 +68,5 @@ def story(store: Store, call_id: str) -> Sequence[Story]:
 def _waits_for(store: Store, row: LedgerRow) -> Sequence[str]:
     body, wants = store.bodies.get(row.row), store.wants.of(row.row)
     looks = body is not None and row.state in (State.WAITING, State.FAILED)
-    return waits_for(row, body, wants, look(store, row, body.strategies, wants, 0.0) if looks and body is not None else {})
+    offers = look(store, row, body.strategies, wants, 0.0) if looks and body is not None else {}
+    return waits_for(row, body, wants, offers, store.checks.listed(row.row))

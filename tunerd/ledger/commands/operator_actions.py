@@ -103,6 +103,7 @@ def use_recording(store: Store, row_id: int, location: str, now: float) -> State
     if known is not None and known.location is not None and location == bare(location):
         location = known.location  # with its signature
     store.thaw(row)
+    store.checks.delete(row.row)
     found = located(store, row, location, expires_at, now, identity=identity, by_hand=True, owner=owner)
     store.move(row, Move.REQUEUE, State.DUE, now, due_at=now, joined=position, **_ANEW, waits_from=now, **found)
     if row.seeks:

@@ -8,7 +8,7 @@ from tunerd.ledger import AdmitVerdict, FailedCall, StoredPauses
 from tunerd.ledger.commands.join import fail, first_wants
 from tunerd.ledger.commands.locate_audio import add_first, first_state, owner_of
 from tunerd.ledger.commands.refuse import is_superseded
-from tunerd.ledger.decision import Use, brings_location, decide, wants_of
+from tunerd.ledger.decision import CheckedUrls, Use, brings_location, decide, wants_of
 from tunerd.ledger.pause_clock import PauseClock
 from tunerd.ledger.rows import Body, LedgerRow, RowKind, Want
 from tunerd.ledger.sql.store import Store
@@ -66,7 +66,8 @@ def _note_wants(store: Store, row: LedgerRow, body: Body) -> None:
 
 def _decide_before(store: Store, row: LedgerRow, call: Call, now: float) -> None:
     """Most calls bring their URL: they are written once, as due, and not first as waiting."""
-    decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now)
+    checks = None if call.verify_s is None else CheckedUrls(wait_s=call.verify_s)
+    decision = decide(call.strategies, call.on_missing, offers={}, answers={}, waits_from=now, now=now, checks=checks)
     if isinstance(decision, Use):
         row.state, row.recording_location, row.recording_expires_at = State.DUE, decision.location, decision.expires_at
         row.audio = first_state(decision.location, call.audio)
@@ -110,6 +111,7 @@ def rewrite(
     the ledger remembers what was seen, in case the same location is found again (locate_audio.py). `volume`: of a document that
     was read now; without it the call was mapped from what the row has, perhaps on another instance than the one that read it."""
     store.recordings.give_back(row.row)
+    store.checks.delete(row.row)
     store.set_body(row, body_of(call))
     _know_destination(store, call.destination, now)
     place = (row.volume, row.source, row.path, row.offset)
@@ -151,6 +153,7 @@ def body_of(call: Call) -> Body:
         strategies=call.strategies,
         on_missing=call.on_missing,
         audio=call.audio,
+        verify_s=call.verify_s,
         checked_for=call.checked_for,
     )
 

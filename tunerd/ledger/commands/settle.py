@@ -125,10 +125,10 @@ def release(store: Store, row_id: int, now: float) -> None:
     store.move(row, Move.RELEASE, State.DUE, now, due_at=row.due_at)
 
 
-def store_pauses(store: Store, destination: str, pauses: StoredPauses, now: float, before: StoredPauses) -> None:
+def store_pauses(store: Store, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None) -> None:
     """See WritePath.store_pauses."""
     known = store.destinations.get(destination)
-    if store.db.holder and known is not None:
+    if before is not None and store.db.holder and known is not None:
         pauses = merged(known[0], before, pauses)
     clock = PauseClock(at=now) if known is None else known[1].advance(known[0], now)
     store.destinations.set(destination, pauses, clock)

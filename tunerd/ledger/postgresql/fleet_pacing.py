@@ -14,7 +14,8 @@ import psycopg
 from tunerd.ledger import LedgerUnavailable
 from tunerd.ledger.fleet import Tokens
 from tunerd.ledger.postgresql.instances import NOW, SENDS
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server, connect
 from tunerd.ledger.postgresql.sqlstates import outage_words
 
 T = TypeVar("T")
@@ -39,9 +40,9 @@ class FleetPacing:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-pacing")
-        self._connection: Connection | None = None
+        self._connection: PatientConnection | None = None
 
-    async def ask(self, transaction: Callable[[Connection], T]) -> T:
+    async def ask(self, transaction: Callable[[PatientConnection], T]) -> T:
         """Raises LedgerUnavailable."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
@@ -55,7 +56,7 @@ class FleetPacing:
 
     # The thread.
 
-    def _run(self, transaction: Callable[[Connection], T]) -> T:
+    def _run(self, transaction: Callable[[PatientConnection], T]) -> T:
         try:
             if self._connection is None:
                 self._connection = connect(self._server)
@@ -72,14 +73,14 @@ class FleetPacing:
             self._connection = None
 
 
-def claim_probe(connection: Connection, destination: str, agent: str, for_s: float) -> float:
+def claim_probe(connection: PatientConnection, destination: str, agent: str, for_s: float) -> float:
     """See Fleet.claim_probe."""
     if connection.execute(_CLAIM_PROBE, (destination, agent, for_s)).fetchone() is not None:
         return 0.0
     return max(0.1, float(_one(connection, _PROBE_FREE_IN, destination, agent)))
 
 
-def take_tokens(connection: Connection, destination: str, rate: float, count: int) -> Tokens | float:
+def take_tokens(connection: PatientConnection, destination: str, rate: float, count: int) -> Tokens | float:
     """See Fleet.take_tokens. What was taken begins where the last taken part of time ends."""
     connection.execute("INSERT INTO rate (destination, next_at) VALUES (%s, 0) ON CONFLICT DO NOTHING", (destination,))
     next_at = float(_one(connection, "SELECT next_at FROM rate WHERE destination = %s FOR UPDATE", destination))
@@ -91,7 +92,7 @@ def take_tokens(connection: Connection, destination: str, rate: float, count: in
     return Tokens(count=count, ahead_s=now - begins)
 
 
-def take_slots(connection: Connection, destination: str, holder: int, cap: int, in_use: int, dead_after_s: float) -> int:
+def take_slots(connection: PatientConnection, destination: str, holder: int, cap: int, in_use: int, dead_after_s: float) -> int:
     """See Fleet.take_slots. What others have is theirs until they take less, or are dead."""
     connection.execute(_SLOT_LOCK, (destination,))
     alive = int(_one(connection, _SENDING_INSTANCES, dead_after_s))
@@ -107,6 +108,6 @@ def share_of(cap: int, instances: int, taken_by_others: int) -> int:
     return max(0, min(math.ceil(cap / max(1, instances)), cap - taken_by_others))
 
 
-def _one(connection: Connection, statement: str, *values: object) -> Any:
+def _one(connection: PatientConnection, statement: str, *values: object) -> Any:
     found = connection.execute(statement, values).fetchone()
     return 0 if found is None else found[0]

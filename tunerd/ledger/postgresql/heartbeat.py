@@ -7,14 +7,15 @@ import psycopg
 
 from tunerd.clock import Clock
 from tunerd.ledger.postgresql.instances import BEAT, END, Instance, boottime
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server, connect
 
 
 class Heartbeat:
     def __init__(self, server: Server, instance: Instance, clock: Clock) -> None:
         self._server, self.pulse = server, server.pulse
         self._instance, self._renewals, self._clock = instance, instance.renewals, clock
-        self._connection: Connection | None = None
+        self._connection: PatientConnection | None = None
         self._ended = threading.Event()
         self._is_superseded = False
         self._tell: Callable[[], None] = lambda: None
@@ -74,7 +75,7 @@ class Heartbeat:
         """The times in the rows that it found; None: the server did not answer."""
         try:
             if self._connection is None:
-                self._connection = connect(self._server)
+                self._connection = connect(self._server, self.pulse.every_s)
             with self._connection.transaction():
                 self._connection.execute(f"{self._server.set_search_path}; SET LOCAL statement_timeout = 5000")
                 found = self._connection.execute(statement, (self._instance.name, self._instance.generation))

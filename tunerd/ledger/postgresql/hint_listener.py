@@ -13,7 +13,8 @@ from typing import Final
 import psycopg
 from psycopg.pq import ExecStatus
 
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, connect
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server, connect
 
 PROBE_S: Final = 10.0
 """So often the connection is tried: its own notification has to come back."""
@@ -82,7 +83,7 @@ class HintListener:
         finally:
             connection.close()
 
-    def _exchange(self, connection: Connection) -> None:
+    def _exchange(self, connection: PatientConnection) -> None:
         sent_at = -_HINT_EVERY_S
         waits = False
         """Its own notification has not come back."""
@@ -105,7 +106,7 @@ class HintListener:
             if connection.pgconn.socket in readable:
                 waits = not self._read(connection) and waits
 
-    def _read(self, connection: Connection) -> bool:
+    def _read(self, connection: PatientConnection) -> bool:
         """What has come. True: the own notification is among it."""
         pgconn = connection.pgconn
         pgconn.consume_input()

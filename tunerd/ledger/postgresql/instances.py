@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tunerd.ledger.commands.reclaim import reclaim
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server
 from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.store import Store
 from tunerd.statuses import InstanceStatus
@@ -39,7 +40,7 @@ SENDS: Final = f"is_over = 0 AND heartbeat_at >= {NOW} - %s AND name NOT LIKE '%
 IS_ALIVE: Final = f"SELECT 1 FROM instance WHERE generation = ? AND is_over = 0 AND heartbeat_at >= {NOW} - ? FOR UPDATE"
 """Locked, so that it cannot come back while its calls are taken from it."""
 
-ALIVE: Final = f"SELECT name FROM instance WHERE is_over = 0 AND heartbeat_at >= {NOW} - %s ORDER BY name LIMIT 5"
+NAMES_ALIVE: Final = f"SELECT name FROM instance WHERE is_over = 0 AND heartbeat_at >= {NOW} - %s ORDER BY name LIMIT 5"
 LIST: Final = f"""SELECT name, host, version, started_at, {NOW} - heartbeat_at,
 (SELECT count(*) FROM call WHERE state = 'sending' AND holder = instance.generation)
 FROM instance WHERE is_over = 0 AND name NOT LIKE '%/%' ORDER BY name LIMIT 1000"""
@@ -57,7 +58,7 @@ class Instance:
     renewals: Renewals
 
 
-def start_instance(connection: Connection, server: Server, name: str, version: str, host: str) -> Instance:
+def start_instance(connection: PatientConnection, server: Server, name: str, version: str, host: str) -> Instance:
     """Take the next number. An older start of the name is superseded: it learns of it at its next heartbeat."""
     began_at = boottime()
     with connection.transaction():

@@ -13,7 +13,8 @@ import psycopg
 
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.fleet_others import FleetOthers
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server
 from tunerd.ledger.postgresql.renewals import Renewals
 from tunerd.ledger.sql.database import Cursor, RunAgain
 from tunerd.ledger.sql.due_calls import COLUMNS
@@ -64,7 +65,7 @@ class PostgresqlDatabase:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: PatientConnection,
         server: Server,
         columns: Mapping[str, Mapping[str, str]],
         volumes: Volumes,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql as names
@@ -13,9 +13,8 @@ from tunerd.ledger import LedgerRefused
 from tunerd.ledger.copying import moved_to
 from tunerd.ledger.exceptions import MISCONFIGURED, UNREACHABLE
 from tunerd.ledger.postgresql.dialect import schema
+from tunerd.ledger.postgresql.patient_connection import PATIENCE_S, PatientConnection
 from tunerd.ledger.postgresql.sqlstates import NO_PASSWORD, is_away, refusal_words
-
-Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 OLDEST: Final = 140000
 FLEET_TABLES: Final = (
@@ -51,6 +50,8 @@ work that one start (instance.generation) does for all, until a time by the cloc
 end with the row number in SQLite without being told; without it PostgreSQL walks all rows to find the first one of a state."""
 _SCHEMA_LOCK: Final = 0x74756E72
 """`tunr`: who makes or changes the tables holds it."""
+_PREPARING_S: Final = 3600.0
+"""The answer to a change of large tables may take so long."""
 _NUL: Final = "\uf700"
 """PostgreSQL's text cannot hold NUL; sql/columns.py keeps other odd bytes in the same private area."""
 
@@ -119,14 +120,15 @@ class _NumberLoader(Loader):
         return float(text) if "." in text or "e" in text.lower() or "n" in text.lower() else int(text)
 
 
-def connect(server: Server) -> Connection:
-    """Raises psycopg.Error."""
-    connection = psycopg.connect(
+def connect(server: Server, patience_s: float = PATIENCE_S) -> PatientConnection:
+    """`patience_s`: how long an answer may take. Raises psycopg.Error."""
+    connection = PatientConnection.connect(
         server.url, password=_password(server), autocommit=True, connect_timeout=10, target_session_attrs="read-write",
         application_name="tunerd",
         prepare_threshold=5 if server.prepares else None, keepalives_idle=10, keepalives_interval=5, keepalives_count=3,
         tcp_user_timeout=20_000,
     )  # fmt: skip
+    connection.patience_s = patience_s
     _adapt(connection.adapters)
     return connection
 
@@ -148,7 +150,7 @@ def _adapt(adapters: AdaptersMap) -> None:
     adapters.register_loader("numeric", _NumberLoader)
 
 
-def open_checked(server: Server, scripts: Sequence[str], *, create: bool = True) -> Connection:
+def open_checked(server: Server, scripts: Sequence[str], *, create: bool = True) -> PatientConnection:
     """A connection to a server that can hold the ledger, with its tables. Raises LedgerRefused with one line."""
     connection = open_readable(server)
     try:
@@ -164,7 +166,7 @@ def open_checked(server: Server, scripts: Sequence[str], *, create: bool = True)
     return connection
 
 
-def open_readable(server: Server) -> Connection:
+def open_readable(server: Server) -> PatientConnection:
     """A connection to a server that could hold a ledger. Raises LedgerRefused with one line."""
     try:
         connection = connect(server)
@@ -186,7 +188,7 @@ def _refused(exc: psycopg.Error) -> LedgerRefused:
     return LedgerRefused(f"the ledger's PostgreSQL cannot be used: {refusal_words(exc)}", exit_code=code)
 
 
-def _refuse_server(connection: Connection) -> None:
+def _refuse_server(connection: PatientConnection) -> None:
     described = str(_one(connection, "SELECT version()"))
     for other in ("CockroachDB", "YugabyteDB", "-YB-"):
         if other in described:
@@ -201,13 +203,14 @@ def _refuse_server(connection: Connection) -> None:
         )
 
 
-def _refuse_absent(connection: Connection, server: Server) -> None:
+def _refuse_absent(connection: PatientConnection, server: Server) -> None:
     if not _one(connection, "SELECT to_regclass(%s) IS NOT NULL", (f'"{server.schema}".meta',)):
         raise LedgerRefused("there is no ledger in the database of ledger.url yet; `tunerd run` makes it")
 
 
-def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> None:
+def _prepare(connection: PatientConnection, server: Server, scripts: Sequence[str]) -> None:
     """Bring the tables to the newest version, one process at a time."""
+    connection.patience_s = _PREPARING_S
     name = names.Identifier(server.schema)
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '60s'")
@@ -237,6 +240,6 @@ def _prepare(connection: Connection, server: Server, scripts: Sequence[str]) -> 
             )  # fmt: skip
 
 
-def _one(connection: Connection, statement: str, values: Sequence[object] = ()) -> Any:
+def _one(connection: PatientConnection, statement: str, values: Sequence[object] = ()) -> Any:
     found = connection.execute(statement, values).fetchone()
     return None if found is None else found[0]

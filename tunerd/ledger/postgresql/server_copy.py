@@ -16,9 +16,10 @@ from tunerd.ledger.copying import COPIED, COPYING, MOVED, LastNumbers, Row
 from tunerd.ledger.exceptions import LOCKED
 from tunerd.ledger.postgresql import dialect
 from tunerd.ledger.postgresql.fleet_volumes import COPIED as VOLUME_COPIED
-from tunerd.ledger.postgresql.instances import ALIVE, NOW
+from tunerd.ledger.postgresql.instances import NAMES_ALIVE, NOW
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_checked
+from tunerd.ledger.postgresql.postgresql_server import Server, open_checked
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import quoted
 from tunerd.ledger.sql.store import Store
@@ -70,7 +71,7 @@ class _ServerEnd:
     def close(self) -> None:
         self.connection.close()
 
-    def _lock(self) -> Connection:
+    def _lock(self) -> PatientConnection:
         """Begin, once, the transaction that holds the tables."""
         if not self._is_locked:
             tables = names.SQL(", ").join(map(names.Identifier, self._columns))
@@ -80,7 +81,7 @@ class _ServerEnd:
             except psycopg.errors.LockNotAvailable:
                 words = "others use the ledger's tables now; stop every tunerd, and try again"
                 raise LedgerRefused(words, exit_code=LOCKED) from None
-            alive = [name for (name,) in self.connection.execute(ALIVE, (self._server.pulse.dead_after_s,))]
+            alive = [name for (name,) in self.connection.execute(NAMES_ALIVE, (self._server.pulse.dead_after_s,))]
             if alive:
                 raise LedgerRefused(f"the instances {', '.join(alive)} use the ledger; stop every tunerd, and try again"
                                     " after 30 s", exit_code=LOCKED)  # fmt: skip

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from tunerd.ledger.postgresql.postgresql_server import Connection, Server, open_readable
+from tunerd.ledger.postgresql.patient_connection import PatientConnection
+from tunerd.ledger.postgresql.postgresql_server import Server, open_readable
 from tunerd.ledger.server_findings import ServerFindings
 
 _HAS_TABLES: Final = "SELECT to_regclass(%s) IS NOT NULL"
@@ -29,7 +30,7 @@ def inspect(server: Server) -> ServerFindings:
         )  # fmt: skip
 
 
-def _missing(connection: Connection, server: Server, *, is_new: bool) -> list[str]:
+def _missing(connection: PatientConnection, server: Server, *, is_new: bool) -> list[str]:
     if is_new:
         if _answer(connection, _MAY_MAKE) or _answer(connection, _OWNS, server.schema):
             return []
@@ -39,6 +40,6 @@ def _missing(connection: Connection, server: Server, *, is_new: bool) -> list[st
     return [f"the user {connection.info.user} may not read and change the tables {', '.join(lacking)}"] if lacking else []
 
 
-def _answer(connection: Connection, statement: str, *values: str) -> bool:
+def _answer(connection: PatientConnection, statement: str, *values: str) -> bool:
     found = connection.execute(statement, values).fetchone()
     return found is not None and bool(found[0])

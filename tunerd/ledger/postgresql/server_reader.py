@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psycopg
 
@@ -15,6 +15,9 @@ from tunerd.ledger.sql.store import Store
 from tunerd.ledger.sql.volumes import Volumes
 
 T = TypeVar("T")
+
+_PATIENCE_S: Final = 5.0
+"""The server ends a question after a second."""
 
 
 class ServerReader:
@@ -36,7 +39,8 @@ class ServerReader:
     def _answer(self, question: Callable[[Store], T]) -> T:
         try:
             if self._db is None:
-                self._db = PostgresqlDatabase(connect(self._server), self._server, self._columns, self._volumes)
+                connection = connect(self._server, _PATIENCE_S)
+                self._db = PostgresqlDatabase(connection, self._server, self._columns, self._volumes)
             self._db.begin_question()
             try:
                 return question(Store(self._db))

@@ -71,6 +71,10 @@ class ServerWriter:
     def is_troubled(self) -> bool:
         return self._outage.is_on
 
+    @property
+    def waits_for_server(self) -> bool:
+        return self._outage.is_on or postgresql_of(self._store).connection.is_waiting
+
     def submit(self, job: Job[T]) -> "asyncio.Future[T]":
         return self._queue.submit(job)
 

@@ -175,11 +175,25 @@ CREATE TABLE want (
     look_at REAL,
     choice TEXT NOT NULL,                 -- nearest | first | last | longest | only
     note TEXT NOT NULL,
+    stem TEXT NOT NULL,                   -- of a file's name with `*` and the like: the text before these; else ''
     PRIMARY KEY (call, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX want_open ON want (source, key, seeking, started_at_ms, call, position) WHERE seeking = 1 AND (answered_at IS NULL OR expired = 1);
 CREATE INDEX want_key ON want (source, key, started_at_ms, call, position);
+CREATE INDEX want_stem ON want (stem, key) WHERE stem <> '';
 CREATE INDEX want_look ON want (look_at) WHERE look_at IS NOT NULL;
+
+-- URLs of recordings that are only sent once their host has given a byte of them (`verify: get`).
+CREATE TABLE url_check (
+    call INTEGER NOT NULL,
+    location TEXT NOT NULL,
+    since REAL NOT NULL,
+    due_at REAL,                          -- NULL: it is there
+    answered INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (call, location)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX url_check_due ON url_check (due_at, call, location) WHERE due_at IS NOT NULL;
 
 -- Calls that are gathered from several documents: the key of the row, and when to look at it.
 CREATE TABLE gathering (

@@ -1,12 +1,12 @@
-"""The part of StoredLedger that is about audio (AudioPath), and how all of its commands are given to the writer."""
+"""The part of StoredLedger that is about audio (AudioPath, UrlCheckPath), and how all of its commands are given to the writer."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-from tunerd.ledger import AudioEnded, AudioUpload, FailedCall, Leftover, PendingAudio
-from tunerd.ledger.commands import audio_life
-from tunerd.ledger.service.jobs import AcceptsJobs, Job
+from tunerd.ledger import AudioEnded, AudioUpload, CheckedUrl, FailedCall, Leftover, Matched, PendingAudio, UrlToCheck
+from tunerd.ledger.commands import audio_life, check_urls
+from tunerd.ledger.service.jobs import AcceptsJobs, AnswersQuestions, Job
 from tunerd.ledger.sql.store import Store
 
 T = TypeVar("T")
@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 class StoredAudio:
     _writer: AcceptsJobs
+    _reader: AnswersQuestions
 
     # Jobs.
 
@@ -38,9 +39,9 @@ class StoredAudio:
     # AudioPath.
 
     async def next_audio(
-        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str]
+        self, destination: str, now: float, busy: Collection[int], not_agents: Collection[str], first: int | None = None
     ) -> tuple[PendingAudio | None, float | None]:
-        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents))
+        return await self._do(lambda store: audio_life.next_pending(store, destination, now, busy, not_agents, first))
 
     async def unseen_audio(self, after_row: int, limit: int) -> Sequence[PendingAudio]:
         return await self._do(lambda store: audio_life.unseen(store, after_row, limit))
@@ -74,3 +75,11 @@ class StoredAudio:
 
     async def audio_limit(self, destination: str) -> int | None:
         return await self._do(lambda store: store.audios.max_bytes(destination))
+
+    # UrlCheckPath.
+
+    async def urls_to_check(self, now: float, after: UrlToCheck | None, limit: int) -> Sequence[UrlToCheck]:
+        return await self._reader.ask(lambda store: store.checks.due(now, after, limit))
+
+    async def urls_checked(self, answers: Sequence[CheckedUrl], now: float) -> Sequence[Matched | FailedCall]:
+        return await self._do(lambda store: check_urls.checked(store, answers, now), rows=len(answers))

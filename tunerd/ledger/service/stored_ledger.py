@@ -12,9 +12,9 @@ from typing import Final, Protocol, TypeVar
 
 from tunerd.call import Call, Form, RefusedDocument, State
 from tunerd.ledger import (
-    NO_PAUSES,
     Admission,
     Admitted,
+    AudioEnded,
     CallReceiver,
     Claim,
     Claimed,
@@ -61,7 +61,8 @@ from tunerd.statuses import InstanceStatus
 
 T = TypeVar("T")
 
-_ALIVE_WITHIN_S: Final = 10.0
+_ALIVE_WITHIN_S: Final = 4.0
+"""Less than ops/health.py waits for it."""
 
 
 class Place(Protocol):
@@ -192,7 +193,7 @@ class StoredLedger(StoredAudio):
             self.release(answer.claimed.row, now)
 
     async def freeze_signed(
-        self, row: int, freeze: Freeze, form: Form, url: str, expires_at: float, now: float
+        self, row: int, freeze: Freeze, form: Form, url: str | AudioEnded, expires_at: float | None, now: float
     ) -> Claimed | FailedCall | None:
         return await self._do(lambda store: claim.freeze_signed(store, row, freeze, form, url, expires_at, now))
 
@@ -216,7 +217,7 @@ class StoredLedger(StoredAudio):
         return await self._alone(lambda store: store.destinations.stored_pauses())
 
     def store_pauses(
-        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses = NO_PAUSES
+        self, destination: str, pauses: StoredPauses, now: float, before: StoredPauses | None = None
     ) -> Awaitable[None]:
         return self._submit_patient(lambda store: settle.store_pauses(store, destination, pauses, now, before))
 
@@ -248,9 +249,6 @@ class StoredLedger(StoredAudio):
 
     async def files_wanted(self, after: str = "", limit: int = 500) -> Sequence[WantedFile]:
         return await self._reader.ask(lambda store: store.wants.files(after, limit))
-
-    async def is_file_wanted(self, name: str) -> bool:
-        return await self._reader.ask(lambda store: store.wants.is_file_wanted(name))
 
     async def known_locations(self, locations: Sequence[str]) -> Collection[str]:
         def known(store: Store) -> list[str]:
@@ -327,14 +325,15 @@ class StoredLedger(StoredAudio):
         return await self._reader.ask(lambda store: store.recordings.unmatched())
 
     async def alive(self) -> bool:
-        """True while the writer thread answers within 10 s. "Unavailable" is an answer: a full disk is no reason to restart."""
+        """True while the writer thread answers in time, or waits for a server. "Unavailable" is an answer, too: a full disk is no
+        reason to restart."""
         try:
             async with asyncio.timeout(_ALIVE_WITHIN_S):
                 await self._alone(lambda store: None)
         except LedgerUnavailable:
             return self._writer.is_troubled
         except TimeoutError:
-            return False
+            return self._writer.waits_for_server
         return True
 
     # OperatorActions.

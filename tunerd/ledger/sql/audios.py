@@ -32,8 +32,9 @@ UNSEEN: Final = (
 """Audio that was not looked at yet."""
 LEFTOVERS: Final = f"SELECT {_OF_A} FROM audio a JOIN call c ON c.row = a.row WHERE leftover = 1 AND {_IS_OURS}"
 """At a start: `after_upload` is still to be carried out."""
-MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio = 'failed')"
-"""Of a call: not if Tuner has it and its audio failed, as Tuner names a target only once; nor if an operator dismissed it."""
+MAY_UPLOAD: Final = "c.dismissed = 0 AND NOT (c.state = 'sent' AND c.audio IN ('failed', 'uploaded'))"
+"""Of a call: not if Tuner has it and its audio is uploaded, or failed, as Tuner names a target only once; nor if an operator
+dismissed it."""
 HAS_SPOOLED: Final = (
     "SELECT 1 FROM audio a JOIN call c ON c.row = a.row WHERE a.location = ? AND a.location LIKE 'embedded:%' "
     f"AND {MAY_UPLOAD} LIMIT 1"

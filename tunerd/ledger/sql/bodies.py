@@ -78,10 +78,13 @@ class Bodies:
         columns = self._ask(BODY_OF, (row,)).fetchone()
         return None if columns is None else _body_of(columns)
 
-    def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing] | None:
-        """The call's strategies and `on_missing`, without reading documents."""
+    def matching(self, row: int) -> tuple[tuple[Strategy, ...], OnMissing, float | None] | None:
+        """The call's strategies, `on_missing` and how long its URL may be absent (Call.verify_s), without reading documents."""
         columns = self._ask(MATCHING, (row,)).fetchone()
-        return None if columns is None else matching_of(columns[0])[:2]
+        if columns is None:
+            return None
+        strategies, on_missing, _, verify_s = matching_of(columns[0])
+        return strategies, on_missing, verify_s
 
     def audio_plan(self, row: int) -> AudioPlan | None:
         """How the call's audio reaches Tuner, without reading documents."""
@@ -151,7 +154,7 @@ def body_values(row: int, body: Body) -> Sequence[object]:
 
 def _body_of(columns: Sequence[Any]) -> Body:
     checked_for, matching, head, payload, document = columns
-    strategies, on_missing, audio = matching_of(matching)
+    strategies, on_missing, audio, verify_s = matching_of(matching)
     return Body(
         document=document,
         payload=payload,
@@ -159,15 +162,19 @@ def _body_of(columns: Sequence[Any]) -> Body:
         strategies=strategies,
         on_missing=on_missing,
         audio=audio,
+        verify_s=verify_s,
         checked_for=FORMS[checked_for],
     )
 
 
 def _matching_text(body: Body) -> str:
-    """Strategies and `on_missing` as JSON lists, each with its kind first; and the plan for the audio, if there is one."""
+    """Strategies and `on_missing` as JSON lists, each with its kind first; and the plan for the audio and `verify_s`, if there
+    are any."""
     parts: list[object] = [[_strategy_list(s) for s in body.strategies], _on_missing_list(body.on_missing)]
-    if body.audio is not None:
-        parts.append(_plan_list(body.audio))
+    if body.audio is not None or body.verify_s is not None:
+        parts.append(None if body.audio is None else _plan_list(body.audio))
+    if body.verify_s is not None:
+        parts.append(body.verify_s)
     return orjson.dumps(parts).decode()
 
 
@@ -202,9 +209,11 @@ def _plan_list(audio: AudioPlan) -> list[object]:
             to_text(audio.move_to), audio.url_rule]  # fmt: skip
 
 
-def matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None]:
-    strategies, on_missing, *audio = orjson.loads(text)
-    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), _plan_of(audio[0]) if audio else None
+def matching_of(text: str) -> tuple[tuple[Strategy, ...], OnMissing, AudioPlan | None, float | None]:
+    strategies, on_missing, *rest = orjson.loads(text)
+    plan = _plan_of(rest[0]) if rest and rest[0] is not None else None
+    verify_s = float(rest[1]) if len(rest) > 1 else None
+    return tuple(map(_strategy_of, strategies)), _on_missing_of(on_missing), plan, verify_s
 
 
 def _strategy_of(items: Sequence[Any]) -> Strategy:

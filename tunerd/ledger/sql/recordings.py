@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from tunerd.file_pattern import FILES, is_files_source
+from tunerd.file_pattern import FILES, held_name, is_files_source
 from tunerd.ledger.matching import Free
 from tunerd.ledger.rows import KeptRecording
 from tunerd.ledger.sql.audios import MAY_UPLOAD
@@ -27,6 +27,14 @@ _TOUCHED: Final = 'SELECT source, key, "match", started_at_ms FROM recording WHE
 
 FREE_FROM: Final = f"{_FREE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 FREE_BEFORE: Final = f"{_FREE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
+FREE_FILES: Final = f"""
+    SELECT own.row, own.location, own.started_at_ms, own.expires_at, own.duration_s, own.known_at, own.path,
+        own.identity, own.owner
+    FROM recording AS own WHERE own.taken_by IS NULL AND own.source = ? AND own.key = ? AND NOT EXISTS (
+        SELECT 1 FROM recording AS other WHERE other.source = own.source AND other.id = own.id AND other.taken_by IS NOT NULL
+    ) ORDER BY own.started_at_ms, own.row LIMIT {MANY + 1}
+""".strip()
+"""Files with a name, that no call has by any name."""
 FREE_WITHOUT_START: Final = f"{_FREE} IS NULL ORDER BY row LIMIT {NEAR}"
 """Recordings that no call has taken: the next ones on each side of a start, and some whose start nobody knows."""
 FREE_BETWEEN: Final = f"{_FREE} BETWEEN ? AND ? ORDER BY started_at_ms, row LIMIT {MANY + 1}"
@@ -40,6 +48,10 @@ ALIKE_FROM: Final = f"{_ALIKE} >= ? ORDER BY started_at_ms, row LIMIT {NEAR}"
 ALIKE_BEFORE: Final = f"{_ALIKE} < ? ORDER BY started_at_ms DESC, row DESC LIMIT {NEAR}"
 """Recordings with the same values (Choice.ONLY), also those that calls have."""
 SAME_ID: Final = f"{_RECORDING} WHERE source = ? AND id = ? AND id <> '' LIMIT 1"
+SAME_FILE: Final = f"{_RECORDING} WHERE source = ? AND id = ? AND key = ?"
+"""A file is kept once for each name under which it was found."""
+OVERWRITTEN: Final = f"{_RECORDING} WHERE source = ? AND key = ? AND location = ? AND taken_by IS NULL LIMIT 1"
+"""A file that was at the same place before, and that no call has."""
 SAME_START: Final = (
     f"{_RECORDING} WHERE source = :source AND key = :key AND (:any_id = 1 OR id = '') "
     "AND started_at_ms BETWEEN :earliest AND :latest ORDER BY abs(started_at_ms - :start), row LIMIT 1"
@@ -59,6 +71,14 @@ SAME_ALIKE: Final = (
     "ORDER BY started_at_ms, row LIMIT 1"
 )
 """The same of recordings without a key: these values do not tell two recordings of one caller apart, so all has to agree."""
+_OTHER_NAMES: Final = "FROM recording AS own JOIN recording AS other ON other.source = own.source AND other.id = own.id"
+IS_TAKEN_ELSEWHERE: Final = f"SELECT 1 {_OTHER_NAMES} WHERE own.row = ? AND other.id <> '' AND other.taken_by IS NOT NULL LIMIT 1"
+"""Whether a call has this file under another name."""
+OTHER_NAMES: Final = (
+    f"SELECT other.key, other.started_at_ms {_OTHER_NAMES} WHERE own.source = ? AND own.key = ? AND other.id <> '' "
+    "AND other.key <> own.key AND other.taken_by IS NULL"
+)
+"""Of the files with this name."""
 UNMATCHED: Final = "SELECT source, count(*) FROM recording WHERE taken_by IS NULL GROUP BY source"
 """Asked a few times a minute, for the metrics: it walks the index of free recordings."""
 IS_AT: Final = (
@@ -109,13 +129,18 @@ class Recordings:
         """What looks for its key, and what looks for its values."""
         for wanted in (key, match):
             if wanted:
-                self._db.hold(("key", source, wanted))
+                self._db.hold(held_name(source, wanted))
                 self._touched[source, wanted, started_at_ms] = None
 
     def same(self, r: KeptRecording, apart_ms: int) -> KeptRecording | None:
         """The recording that this one describes again."""
-        names = [("key", r.source, wanted) for wanted in (r.key, r.match) if wanted]
+        names = [held_name(r.source, wanted) for wanted in (r.key, r.match) if wanted]
         self._db.hold(*names, *([("recording", r.source, r.id)] if r.id else []))
+        if is_files_source(r.source):
+            same = self._rows(SAME_FILE, (r.source, r.id, r.key))
+            if not same and not r.match:  # where times decide, what was there before may be another call's
+                same = self._rows(OVERWRITTEN, (r.source, r.key, r.location))
+            return same[0] if same else None
         if r.id and (same := self._rows(SAME_ID, (r.source, r.id))):
             return same[0]
         named = begins = r.location
@@ -161,7 +186,7 @@ class Recordings:
 
     def free_near(self, source: str, key: str, started_at_ms: int) -> Sequence[Free]:
         """Free recordings with the key: up to NEAR on each side of the start, and up to NEAR without a start."""
-        self._db.hold(("key", source, key))
+        self._db.hold(held_name(source, key))
         found: list[tuple[Any, ...]] = []
         for sql in (FREE_FROM, FREE_BEFORE):
             found += self._execute(sql, (source, key, started_at_ms))
@@ -171,7 +196,7 @@ class Recordings:
     def free_within(self, source: str, key: str, around_ms: int, within_ms: int | None) -> Sequence[Free]:
         """Free recordings with the key, at most `within_ms` from a start; those without a start too, where that is None. More
         than MANY are not given whole."""
-        self._db.hold(("key", source, key))
+        self._db.hold(held_name(source, key))
         if within_ms is None:
             found = self._execute(FREE_WITH_START, (source, key)).fetchall()
             found += self._execute(FREE_WITHOUT_START, (source, key)).fetchall()
@@ -179,15 +204,29 @@ class Recordings:
             found = self._execute(FREE_BETWEEN, (source, key, around_ms - within_ms, around_ms + within_ms)).fetchall()
         return list(map(_free, found))
 
+    def free_files(self, source: str, name: str) -> Sequence[Free]:
+        """Files that were found by this name and that no call has. More than MANY are not given whole."""
+        self._db.hold(held_name(source, name))
+        return list(map(_free, self._execute(FREE_FILES, (source, name))))
+
     def alike_near(self, source: str, match: str, started_at_ms: int) -> tuple[Sequence[Free], Sequence[int | None]]:
         """Recordings with the values, up to NEAR on each side of the start: the free ones, and the starts of those that calls
         have."""
-        self._db.hold(("key", source, match))
+        self._db.hold(held_name(source, match))
         found: list[tuple[Any, ...]] = []
         for sql in (ALIKE_FROM, ALIKE_BEFORE):
             found += self._execute(sql, (source, match, started_at_ms))
         free = [_free(columns[:-1]) for columns in found if columns[-1] is None]
         return free, [columns[2] for columns in found if columns[-1] is not None]
+
+    def is_taken_elsewhere(self, recording: int) -> bool:
+        """Of a file: whether a call has it, by another name."""
+        return self._execute(IS_TAKEN_ELSEWHERE, (recording,)).fetchone() is not None
+
+    def other_names(self, source: str, key: str) -> Sequence[tuple[str, int]]:
+        """Other names, with the time, of the files that have this one."""
+        self._db.hold(held_name(source, key))
+        return self._execute(OTHER_NAMES, (source, key)).fetchall()
 
     def unmatched(self) -> dict[str, int]:
         """Source -> recordings that no call has taken."""

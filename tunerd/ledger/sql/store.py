@@ -1,4 +1,4 @@
-"""Store: the tables of a ledger over one connection, and the transactions over all of them.
+"""Store, the tables of a ledger over one connection, in one class because they change in the same transactions.
 
 It answers narrow questions and makes narrow changes inside one open transaction, and decides nothing: what a command means is
 said in commands/. Questions about one table are asked of its part (`store.recordings`); what concerns several tables is a method
@@ -28,6 +28,7 @@ from tunerd.ledger.sql.fleet_counts import FleetCounts
 from tunerd.ledger.sql.groups import Groups
 from tunerd.ledger.sql.oldest_calls import OldestCalls, read
 from tunerd.ledger.sql.recordings import Recordings, Touched
+from tunerd.ledger.sql.url_checks import UrlCheckTable
 from tunerd.ledger.sql.wants import Wants
 from tunerd.ledger.sql.write_buffer import WriteBuffer
 from tunerd.ledger.states import Move, check
@@ -71,6 +72,7 @@ class Store:
         self.counts = FleetCounts(db)
         self.audios = Audios(self.ask, db)
         self.oldest = OldestCalls(self.ask, db.volumes)
+        self.checks = UrlCheckTable(db, lambda: self.tally)
 
     def load(self) -> None:
         """Read what is kept in memory besides the tables. A store that only answers questions does without."""
@@ -85,7 +87,9 @@ class Store:
 
     def counted(self) -> Tally:
         """The tally, from the rows themselves."""
-        return Tally.of(self.ask(TALLY))
+        tally = Tally.of(self.ask(TALLY))
+        tally.url_checks, tally.unasked_urls = self.checks.count()
+        return tally
 
     def ask(self, sql: str, values: Sequence[object] | Mapping[str, object] = ()) -> Cursor:
         """Run a statement that needs the tables call and body as they are by now."""
@@ -158,6 +162,7 @@ class Store:
         self.db.retire_number("call", row.row)
         if row.seeks:
             self.wants.delete(row.row)
+        self.checks.delete(row.row)
         self.audios.delete(row.row)  # a row may have had audio before it was rewritten
         if row.gathers:
             self.groups.delete(row.row)
@@ -233,6 +238,7 @@ class Store:
         self.recordings.shift(seconds)
         self.groups.shift(seconds)
         self.audios.shift(seconds)
+        self.checks.shift(seconds)
         self.destinations.shift(seconds)
         self.woken.update(list(self.destinations.stored_pauses()))
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from tunerd.file_pattern import FILES, files_source, is_files_source
+from tunerd.file_pattern import FILES, FilePattern, escaped, files_source, held_name, is_files_source, stems_of
 from tunerd.ledger import FAR_NOT_YET, FarRule, WantedFile
 from tunerd.ledger.decision import Absence
 from tunerd.ledger.rows import Want
-from tunerd.ledger.sql.columns import RecordColumns
+from tunerd.ledger.sql.columns import RecordColumns, to_text
 from tunerd.ledger.sql.database import Cursor, Database
 from tunerd.ledger.sql.recordings import NEAR, Touched
 
@@ -59,7 +59,9 @@ WANTED_FILES: Final = (
     f"FROM want WHERE {_IS_OPEN} AND source = ? AND key > ? GROUP BY key ORDER BY key LIMIT ?"
 )
 """Of the files that are looked for; at last, whether a call does not compare times."""
-IS_OPEN: Final = f"SELECT 1 FROM want WHERE {_IS_OPEN} AND source = ? AND key = ? LIMIT 1"
+_STEMS: Final = 64
+LIKE_STEMS: Final = f"SELECT key FROM want WHERE stem <> '' AND stem IN ({', '.join('?' * _STEMS)})"
+"""Names of files with `*` and the like that begin with one of these texts."""
 NOTE: Final = "UPDATE want SET note = ? WHERE source = ? AND key = ? AND note <> ?"
 SHIFT: Final = "UPDATE want SET answered_at = answered_at + :seconds, look_at = look_at + :seconds"
 
@@ -90,7 +92,7 @@ class Wants:
 
     def seekers_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """Open wants with the key: up to NEAR on each side of the start; without a start NEAR of those without a window."""
-        self._db.hold(("key", source, key))
+        self._db.hold(held_name(source, key))
         if started_at_ms is None:
             return self._wants(SEEKERS_WITHOUT_WINDOW, (source, key))
         near = (source, key, started_at_ms)
@@ -98,7 +100,7 @@ class Wants:
 
     def rivals_near(self, source: str, key: str, started_at_ms: int | None) -> Sequence[Want]:
         """As `seekers_near`, of all calls that are still known."""
-        self._db.hold(("key", source, key))
+        self._db.hold(held_name(source, key))
         if started_at_ms is None:
             return self._wants(RIVALS_WITHOUT_WINDOW, (source, key))
         near = (source, key, started_at_ms)
@@ -107,15 +109,15 @@ class Wants:
     # In a fleet what is near to a want is read while nobody else changes it. Many at once are cheaper than one after the other.
 
     def hold(self, wants: Sequence[Want]) -> None:
-        self._db.hold(*[("key", want.source, want.key) for want in wants])
+        self._db.hold(*[held_name(want.source, want.key) for want in wants])
 
     def hold_touched(self) -> None:
-        self._db.hold(*[("key", source, key) for source, key, _ in self._touched])
+        self._db.hold(*[held_name(source, key) for source, key, _ in self._touched])
 
     def hold_of(self, calls: Sequence[int]) -> None:
         if self._db.holder and calls:
             found = self._execute(f"SELECT DISTINCT source, key FROM want WHERE call IN ({', '.join('?' * len(calls))})", calls)
-            self._db.hold(*[("key", source, key) for source, key in found])
+            self._db.hold(*[held_name(source, key) for source, key in found])
 
     # What calls look for.
 
@@ -169,8 +171,14 @@ class Wants:
         }
         return [found[key] for key in sorted(found)[:limit]]
 
-    def is_file_wanted(self, key: str) -> bool:
-        return any(self._execute(IS_OPEN, (source, key)).fetchone() is not None for source in self._files)
+    def names_of(self, path: str) -> Sequence[str]:
+        """Every name that this file fits and that a known call looks for, or looked for; the file's own name is the first."""
+        stems = stems_of(to_text(path))
+        found: dict[str, None] = {}
+        for at in range(0, len(stems), _STEMS):
+            some = [*stems[at : at + _STEMS], *[""] * _STEMS][:_STEMS]
+            found |= dict.fromkeys(key for (key,) in self._execute(LIKE_STEMS, some))
+        return [to_text(escaped(path)), *(name for name in found if FilePattern.parse(name).matches(path))]
 
     def note_file(self, key: str, note: str) -> None:
         for source in self._files:
@@ -210,7 +218,7 @@ class Wants:
         self._note(self._execute(TOUCHED, (call,)).fetchall())
 
     def _note(self, touched: Sequence[Touched]) -> None:
-        self._db.hold(*[("key", source, key) for source, key, _ in touched])
+        self._db.hold(*[held_name(source, key) for source, key, _ in touched])
         self._touched.update(dict.fromkeys(touched))
 
     def _wants(self, sql: str, values: Sequence[object]) -> list[Want]:

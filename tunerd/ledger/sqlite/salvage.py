@@ -168,7 +168,7 @@ _WITHOUT_ROW: Final = f"SELECT count(*) FROM ({_ROWS_WITH_TRACES}) WHERE row NOT
 """Calls of which something could be read, but not their row."""
 _ORPHANS: Final = (
     *(f"DELETE FROM {table} WHERE row NOT IN (SELECT row FROM call)" for table in ("body", "frozen", "origin", "event", "audio")),
-    "DELETE FROM want WHERE call NOT IN (SELECT row FROM call)",
+    *(f"DELETE FROM {table} WHERE call NOT IN (SELECT row FROM call)" for table in ("want", "url_check")),
     "DELETE FROM gathering WHERE row NOT IN (SELECT row FROM call WHERE gathers)",
     "DELETE FROM fragment WHERE row NOT IN (SELECT row FROM gathering)",
     "DELETE FROM cut WHERE row NOT IN (SELECT row FROM gathering)",

@@ -64,6 +64,10 @@ class WriterThread:
     def is_troubled(self) -> bool:
         return self._outage.is_on
 
+    @property
+    def waits_for_server(self) -> bool:
+        return False
+
     def submit(self, job: Job[T]) -> "asyncio.Future[T]":
         return self._queue.submit(job)
 

@@ -1,0 +1,157 @@
+"""When URLs are asked for, and how many at a time: a ledger in memory, a fake clock, and hosts that a test plays."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from tests.delivery.made import NOW
+from tunerd.audio_events import UrlChecked
+from tunerd.call import Fail, State, UrlStrategy
+from tunerd.delivery.url_asking import UrlAnswer, UrlFinding
+from tunerd.delivery.url_verifier import AT_ONCE, AT_ONCE_OF_A_HOST, UrlVerifier
+from tunerd.events import CallFailed
+from tunerd.ledger import Admission, FailedCall, Filter
+from tunerd.testing import FakeClock, MemoryLedger, Recorder, make_call
+
+THERE = UrlFinding(UrlAnswer.THERE)
+ABSENT = UrlFinding(UrlAnswer.ABSENT, "a.example answered 404")
+GONE = UrlFinding(UrlAnswer.UNREACHABLE, "a.example did not answer within 10 s")
+
+
+class Hosts:
+    """What hosts answer, and what they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.open: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.answer: Callable[[str], UrlFinding | Awaitable[UrlFinding]] = lambda _: THERE
+
+    async def __call__(self, url: str, source: str) -> UrlFinding:
+        host = url.split("/")[2]
+        self.asked.append(url)
+        for name in (host, "all"):
+            self.open[name] += 1
+            self.most[name] = max(self.most[name], self.open[name])
+        try:
+            given = self.answer(url)
+            return await given if isinstance(given, Awaitable) else given
+        finally:
+            for name in (host, "all"):
+                self.open[name] -= 1
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.clock, self.ledger, self.hosts, self.told = FakeClock(NOW), MemoryLedger(), Hosts(), Recorder()
+        self.failed: list[FailedCall] = []
+        self.verifier = UrlVerifier(self.ledger, self.hosts, self.clock, self.told, self.failed.extend)
+
+    async def admit(self, *ids: str, host: str = "a.example") -> None:
+        calls = [
+            make_call(i, strategies=(UrlStrategy(location=f"https://{host}/{i}.wav?sig=1"),), on_missing=Fail()) for i in ids
+        ]
+        await self.ledger.admit(Admission(calls=[replace(call, verify_s=600.0) for call in calls]), self.clock.now())
+
+    async def states(self) -> Counter[State]:
+        return Counter(call.state for call in await self.ledger.calls(Filter(), limit=1000))
+
+
+@asynccontextmanager
+async def verifying() -> AsyncIterator[Bench]:
+    bench, stop = Bench(), asyncio.Event()
+    task = asyncio.ensure_future(bench.verifier.run(stop))
+    try:
+        yield bench
+    finally:
+        stop.set()
+        await bench.clock.advance(1.0)
+        await task
+        await bench.ledger.close()
+
+
+async def test_a_url_that_is_there_makes_its_call_due() -> None:
+    """Asked for once, soon after the call came."""
+    async with verifying() as bench:
+        await bench.admit("a")
+        assert not bench.verifier.is_idle()
+        await bench.clock.advance(1.0)
+        assert bench.hosts.asked == ["https://a.example/a.wav?sig=1"]
+        assert await bench.states() == {State.DUE: 1}
+        assert bench.verifier.is_idle()
+        (told,) = bench.told.seen(UrlChecked)
+        assert (told.url, told.found) == ("https://a.example/a.wav", "there")
+
+
+async def test_an_absent_url_is_asked_for_again_and_less_and_less_often() -> None:
+    """In ten minutes a dozen questions or so; when it comes, the call is due."""
+    async with verifying() as bench:
+        bench.hosts.answer = lambda _: ABSENT
+        await bench.admit("a")
+        await bench.clock.advance(590.0)
+        assert 8 <= len(bench.hosts.asked) <= 25
+        assert await bench.states() == {State.WAITING: 1}
+        bench.hosts.answer = lambda _: THERE
+        await bench.clock.advance(200.0)
+        assert await bench.states() == {State.DUE: 1}
+        assert [told.is_first for told in bench.told.seen(UrlChecked)][:2] == [True, False]
+
+
+async def test_a_host_that_does_not_answer_is_left_alone_for_a_while() -> None:
+    """A hundred of its calls cost a few questions, and calls of another host are asked for at once."""
+    async with verifying() as bench:
+        bench.hosts.answer = lambda url: GONE if "//a." in url else THERE
+        await bench.admit(*(f"a{n}" for n in range(100)))
+        await bench.clock.advance(60.0)
+        assert len(bench.hosts.asked) < 8 * AT_ONCE_OF_A_HOST
+        bench.hosts.asked.clear()
+        await bench.admit("b", host="b.example")
+        await bench.clock.advance(1.0)
+        assert "https://b.example/b.wav?sig=1" in bench.hosts.asked
+        bench.hosts.answer = lambda _: THERE
+        await bench.clock.advance(300.0)
+        assert await bench.states() == {State.DUE: 101}
+
+
+async def test_a_host_that_hangs_takes_no_room_from_the_others() -> None:
+    """At most eight questions are open at one host, and sixteen in all."""
+    async with verifying() as bench:
+        release = asyncio.Event()
+
+        async def hangs() -> UrlFinding:
+            await release.wait()
+            return THERE
+
+        bench.hosts.answer = lambda url: THERE if "//b." in url else hangs()
+        await bench.admit(*(f"a{n}" for n in range(300)))
+        await bench.clock.advance(1.0)
+        await bench.admit("b", host="b.example")
+        await bench.clock.advance(1.0)
+        assert bench.hosts.open["a.example"] == AT_ONCE_OF_A_HOST
+        assert await bench.states() == {State.WAITING: 300, State.DUE: 1}
+        await bench.admit(*(f"c{n}" for n in range(30)), host="c.example")
+        await bench.admit(*(f"d{n}" for n in range(30)), host="d.example")
+        await bench.clock.advance(1.0)
+        assert bench.hosts.open["all"] == AT_ONCE
+        release.set()
+        await bench.clock.advance(30.0)
+        assert bench.hosts.most["all"] == AT_ONCE
+        assert await bench.states() == {State.DUE: 361}
+
+
+async def test_questions_are_broken_off_at_a_stop() -> None:
+    """Nobody waits for a host that hangs, and nothing is lost: the URL is still due."""
+    bench, stop = Bench(), asyncio.Event()
+    bench.hosts.answer = lambda _: asyncio.Event().wait()  # type: ignore[assignment,return-value]
+    task = asyncio.ensure_future(bench.verifier.run(stop))
+    await bench.admit("a")
+    await bench.clock.advance(1.0)
+    assert bench.hosts.open["all"] == 1
+    stop.set()
+    await bench.clock.advance(1.0)
+    await task
+    assert len(await bench.ledger.urls_to_check(bench.clock.now(), None, 10)) == 1
+    assert bench.told.seen(CallFailed) == []
+    await bench.ledger.close()

@@ -1,0 +1,80 @@
+"""Table url_check: URLs that are only sent once their host has given a byte of them (`verify: get`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from tunerd.ledger import UrlToCheck
+from tunerd.ledger.rows import KeptUrlCheck
+from tunerd.ledger.sql.columns import RecordColumns
+from tunerd.ledger.sql.database import Database
+from tunerd.ledger.tally import Tally
+
+URL_CHECK: Final = RecordColumns("url_check", KeptUrlCheck, key=("call", "location"))
+
+OF_CALL: Final = f"SELECT {URL_CHECK.listed} FROM url_check WHERE call = ? ORDER BY location"
+PUT: Final = URL_CHECK.upsert
+DELETE: Final = "DELETE FROM url_check WHERE call = ? AND location = ?"
+DUE: Final = (
+    "SELECT c.row, c.source, c.call_id, c.path, u.location, u.since, u.due_at, u.answered "
+    "FROM url_check u JOIN call c ON c.row = u.call "
+    "WHERE u.due_at IS NOT NULL AND u.due_at <= ? AND (u.due_at, u.call, u.location) > (?, ?, ?) "
+    "ORDER BY u.due_at, u.call, u.location LIMIT ?"
+)
+COUNTS: Final = "SELECT count(*), coalesce(sum(1 - answered), 0) FROM url_check"
+"""Only at a start."""
+SHIFT: Final = "UPDATE url_check SET since = since + :seconds, due_at = due_at + :seconds"
+
+
+class UrlCheckTable:
+    """Keeps the counts of the tally, which in a fleet may be a moment behind the table."""
+
+    def __init__(self, db: Database, tally: Callable[[], Tally]) -> None:
+        self._db, self._ask, self._tally = db, db.execute, tally
+
+    def count(self) -> tuple[int, int]:
+        """All rows, and those of URLs that were not asked for yet."""
+        all_rows, unasked = self._ask(COUNTS).fetchone()
+        return int(all_rows), int(unasked)
+
+    def of(self, call: int) -> Mapping[str, KeptUrlCheck]:
+        """By location."""
+        return {one.location: one for one in self.listed(call)} if self._tally().url_checks or self._db.holder else {}
+
+    def listed(self, call: int) -> Sequence[KeptUrlCheck]:
+        """The same for a store that only answers questions, and has no tally."""
+        return [URL_CHECK.record(columns) for columns in self._ask(OF_CALL, (call,))]
+
+    def keep(self, call: int, locations: Sequence[str], now: float) -> None:
+        """The call needs exactly these: those that are new are due now."""
+        known = self.of(call)
+        for location in dict.fromkeys(locations):
+            if location not in known:
+                self._ask(PUT, URL_CHECK.values(KeptUrlCheck(call=call, location=location, since=now, due_at=now)))
+                self._tally().url_checks += 1
+                self._tally().unasked_urls += 1
+        for location, check in known.items():
+            if location not in locations:
+                self._ask(DELETE, (call, location))
+                self._tally().url_checks -= 1
+                self._tally().unasked_urls -= not check.answered
+
+    def delete(self, call: int) -> None:
+        """What a fleet overlooks is deleted when it is asked for."""
+        if self._tally().url_checks:
+            self.keep(call, (), 0.0)
+
+    def put(self, before: KeptUrlCheck, check: KeptUrlCheck) -> None:
+        self._ask(PUT, URL_CHECK.values(check))
+        self._tally().unasked_urls -= not before.answered
+
+    def due(self, now: float, after: UrlToCheck | None, limit: int) -> Sequence[UrlToCheck]:
+        behind = (-1.0, 0, "") if after is None else (after.due_at, after.row, after.url)
+        return [
+            UrlToCheck(row=row, source=source, call_id=call_id or "", path=path, url=url, since=since, due_at=due_at,
+                       is_new=not answered)
+            for row, source, call_id, path, url, since, due_at, answered in self._ask(DUE, (now, *behind, limit))
+        ]  # fmt: skip
+
+    def shift(self, seconds: float) -> None:
+        if self._tally().url_checks:
+            self._ask(SHIFT, {"seconds": seconds})
