@@ -23,11 +23,17 @@ async def copy_to(source: str, target: str, instance: str) -> dict[str, int]:
     shown = f"sqlite://{target}" if target.startswith("/") else bare_server(target)
     async with AsyncExitStack() as stack:
         try:
-            from_end = await _source(source, instance, stack)
-            to_end = await _target(target, instance, stack)
-            return copy_ledger(from_end, to_end, shown, {table: tuple(names) for table, names in columns.items()})
+            ends = await _source(source, instance, stack), await _target(target, instance, stack)
         except sqlite3.Error as exc:
-            raise LedgerRefused(f"a ledger in a file cannot be used: {words_for(exc)}") from exc
+            raise LedgerRefused(f"a ledger in a file cannot be opened: {words_for(exc)}") from exc
+        try:
+            return copy_ledger(*ends, shown, {table: tuple(names) for table, names in columns.items()})
+        except Exception as exc:
+            words = next((said for end in ends if (said := end.words(exc))), None)
+            if words is None:
+                raise
+            # A server's own message may quote rows.
+            raise LedgerRefused(f"the copy was broken off: {words}; type the same command again") from None
 
 
 async def _source(place: str, instance: str, stack: AsyncExitStack) -> CopySource:

@@ -1,13 +1,18 @@
 """Commands with a ledger in PostgreSQL: `check` tries the server; the others go to it where no daemon runs here."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.ledger.parts import NOW
 from tests.ledger.postgres_server import Cluster, cluster, needs_postgres
 from tunerd.cli import main
+from tunerd.config import LedgerConfig, Secret
+from tunerd.open_ledger import open_server
+from tunerd.testing import Recorder
 
 pytestmark = needs_postgres
 
@@ -91,6 +96,39 @@ def test_check_warns_of_asynchronous_standbys_beside_delete(tmp_path: Path, url:
         result = run(configuration(tmp_path, url, "after_sent: delete"), "check")
         assert "are asynchronous: a failover may lose the last calls" in result.stderr
         assert "asynchronous" not in run(configuration(tmp_path, url), "check").stderr
+
+
+def test_check_says_what_rights_are_missing(tmp_path: Path, url: str, postgres: Cluster) -> None:
+    """Another user made the tables."""
+    config = configuration(tmp_path, url)
+    asyncio.run(make_ledger(url))
+    assert "its tables are there" in run(config, "check").output
+    result = run(configuration(tmp_path, url.replace("postgres@", "without_rights@")), "check")
+    assert result.exit_code == 78
+    assert "the user without_rights may not read and change the tables" in result.stderr
+
+
+def test_a_ledger_is_copied(tmp_path: Path, url: str) -> None:
+    """And `check` refuses the old place as `run` does."""
+    asyncio.run(make_ledger(url))
+    target = f"sqlite://{tmp_path}/ledger.db"
+    result = CliRunner().invoke(main, ["ledger", "copy", url, target, "--instance", "one"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    shown = f"postgresql://{url.partition('@')[2]}"
+    assert result.stdout == (
+        f"copied 0 calls and 0 recordings, 0 rows in all\nmoved: {shown} is not opened any more; now set ledger.url to {target}\n"
+    )
+    assert (tmp_path / "ledger.db").exists()
+    result = run(configuration(tmp_path, url), "check")
+    assert result.exit_code == 78
+    assert f"this ledger was moved to {target}" in result.stderr
+    again = CliRunner().invoke(main, ["ledger", "copy", url, target, "--instance", "one"])
+    assert again.exit_code == 78
+
+
+async def make_ledger(url: str) -> None:
+    ledger = await open_server(LedgerConfig(server=Secret(url)), NOW, Recorder(), "one")
+    await ledger.close()
 
 
 def test_commands_do_not_make_a_ledger(tmp_path: Path, url: str) -> None:

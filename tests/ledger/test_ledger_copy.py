@@ -251,3 +251,24 @@ async def test_the_instance_knows_its_files_after_the_copy(tmp_path: Path, url: 
             assert list(await opened.marks(mark.source)) == expected
         finally:
             await opened.close()
+
+
+async def test_a_server_that_goes_away_breaks_the_copy_off(tmp_path: Path, url: str) -> None:
+    """With words that quote no row, and the ledger can still be copied."""
+    path = tmp_path / "ledger.db"
+    await filled(path)
+    source, target = FileSource(path, NOW), open_copy_target(LedgerConfig(server=Secret(url)), "one")
+    import psycopg
+
+    from tunerd.ledger.postgresql.postgresql_server import Server, connect
+
+    target.copied()
+    with connect(Server(url=url)) as other:
+        other.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation IS NOT NULL")
+    with pytest.raises(psycopg.Error) as caught:
+        target.write("call", tuple(TABLES["call"]), source.rows("call", tuple(TABLES["call"])))
+    assert target.words(caught.value) in ("the server is being shut down (57P01)",
+                                          "the PostgreSQL server of the ledger does not answer (no connection)")  # fmt: skip
+    source.close()
+    target.close()
+    assert (await copy_to(str(path), url, "one"))["call"] == 5

@@ -34,7 +34,15 @@ class LastNumbers:
     recording: int
 
 
-class CopySource(Protocol):
+class CopyEnd(Protocol):
+    def words(self, exc: Exception) -> str | None:
+        """What an error of this end means, in words that quote no value; None: it is not of this end."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class CopySource(CopyEnd, Protocol):
     def begin(self, target: str) -> int:
         """Note the copy durably; gives its number, that of a copy to the same place that was broken off if there was one."""
         ...
@@ -45,10 +53,8 @@ class CopySource(Protocol):
         """Mark it as moved, durably."""
         ...
 
-    def close(self) -> None: ...
 
-
-class CopyTarget(Protocol):
+class CopyTarget(CopyEnd, Protocol):
     def copied(self) -> int | None:
         """The number of the copy that is here; None: nothing is here. Raises LedgerRefused where something else is."""
         ...
@@ -60,8 +66,6 @@ class CopyTarget(Protocol):
     def commit(self, number: int, last: LastNumbers) -> None:
         """Make all of it durable at once, with the number of the copy."""
         ...
-
-    def close(self) -> None: ...
 
 
 def copy_ledger(source: CopySource, target: CopyTarget, place: str, tables: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -218,16 +218,8 @@ def _prepare(connection: PatientConnection, server: Server, scripts: Sequence[st
         if not _one(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", (server.schema,)):
             connection.execute(names.SQL("CREATE SCHEMA {}").format(name))
         connection.execute(server.set_search_path)
-        version = 0
-        if _one(connection, "SELECT to_regclass('meta') IS NOT NULL"):
-            version = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
-            if moved := _one(connection, "SELECT name FROM meta WHERE starts_with(name, 'moved:')"):
-                raise moved_to(moved)
-        if version > len(scripts):
-            raise LedgerRefused(
-                f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {len(scripts)}); "
-                "install that version again", exit_code=MISCONFIGURED,
-            )  # fmt: skip
+        has_tables = _one(connection, "SELECT to_regclass('meta') IS NOT NULL")
+        version = usable_version(connection, len(scripts)) if has_tables else 0
         for number in range(version, len(scripts)):
             connection.execute(schema(scripts[number]))
         if version == 0:
@@ -238,6 +230,19 @@ def _prepare(connection: PatientConnection, server: Server, scripts: Sequence[st
                 "INSERT INTO meta (name, value) VALUES ('schema', %s) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value", (len(scripts),),
             )  # fmt: skip
+
+
+def usable_version(connection: PatientConnection, known: int) -> int:
+    """Of the tables on the search path. Raises LedgerRefused for a ledger that was moved, or is newer than this program."""
+    version: int = _one(connection, "SELECT value FROM meta WHERE name = 'schema'")
+    if moved := _one(connection, "SELECT name FROM meta WHERE starts_with(name, 'moved:')"):
+        raise moved_to(moved)
+    if version > known:
+        raise LedgerRefused(
+            f"the ledger in PostgreSQL was written by a newer tunerd (schema {version}, this one knows {known}); "
+            "install that version again", exit_code=MISCONFIGURED,
+        )  # fmt: skip
+    return version
 
 
 def _one(connection: PatientConnection, statement: str, values: Sequence[object] = ()) -> Any:

@@ -20,6 +20,7 @@ from tunerd.ledger.postgresql.instances import NAMES_ALIVE, NOW
 from tunerd.ledger.postgresql.patient_connection import PatientConnection
 from tunerd.ledger.postgresql.postgresql_database import PostgresqlDatabase
 from tunerd.ledger.postgresql.postgresql_server import Server, open_checked
+from tunerd.ledger.postgresql.sqlstates import outage_words
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import quoted
 from tunerd.ledger.sql.store import Store
@@ -67,6 +68,9 @@ class _ServerEnd:
         self._columns = dialect.columns("".join(scripts()))
         self.connection = open_checked(server, scripts(), create=create)
         self._is_locked = False
+
+    def words(self, exc: Exception) -> str | None:
+        return outage_words(exc) if isinstance(exc, psycopg.Error) else None
 
     def close(self) -> None:
         self.connection.close()

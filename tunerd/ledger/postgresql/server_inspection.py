@@ -3,10 +3,14 @@
 from typing import Final
 
 from tunerd.ledger.postgresql.patient_connection import PatientConnection
-from tunerd.ledger.postgresql.postgresql_server import Server, open_readable
+from tunerd.ledger.postgresql.postgresql_server import Server, open_readable, usable_version
 from tunerd.ledger.server_findings import ServerFindings
+from tunerd.ledger.sqlite.connect import scripts
 
-_HAS_TABLES: Final = "SELECT to_regclass(%s) IS NOT NULL"
+_HAS_TABLES: Final = (
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE n.nspname = %s AND c.relname = 'meta' AND c.relkind = 'r')"
+)
 _MAY_MAKE: Final = "SELECT has_database_privilege(current_database(), 'CREATE')"
 _OWNS: Final = "SELECT coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s), false)"
 _LACKS: Final = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -19,10 +23,14 @@ WHERE coalesce(sync_state, CASE WHEN current_setting('synchronous_standby_names'
 
 
 def inspect(server: Server) -> ServerFindings:
-    """Raises LedgerRefused where no connection can be had, or to no server that could hold a ledger."""
+    """Raises LedgerRefused where no connection can be had, or where the server or its ledger cannot be used."""
     with open_readable(server) as connection:
-        is_new = not _answer(connection, _HAS_TABLES, f'"{server.schema}".meta')
+        is_new = not _answer(connection, _HAS_TABLES, server.schema)
         missing = _missing(connection, server, is_new=is_new)
+        if not (is_new or missing):
+            with connection.transaction():
+                connection.execute(server.set_search_path)
+                usable_version(connection, len(scripts()))
         version = connection.info.server_version
         return ServerFindings(
             server=f"PostgreSQL {version // 10000}.{version % 10000} at {connection.info.host}:{connection.info.port}",

@@ -20,7 +20,7 @@ from tunerd.ledger.postgresql.heartbeat import Heartbeat
 from tunerd.ledger.postgresql.instances import give_up_dead
 from tunerd.ledger.postgresql.postgresql_database import NamesMissing, postgresql_of
 from tunerd.ledger.postgresql.server_outage import ServerOutage
-from tunerd.ledger.postgresql.sqlstates import is_outage, may_run_again, outage_words
+from tunerd.ledger.postgresql.sqlstates import NOT_PREPARED, is_outage, may_run_again, outage_words
 from tunerd.ledger.service.batch import carry_out
 from tunerd.ledger.service.job_queue import JobQueue, never_preempt
 from tunerd.ledger.service.jobs import BatchReport, Job
@@ -171,6 +171,8 @@ class ServerWriter:
                 except Exception as exc:
                     tries += not isinstance(exc, NamesMissing)
                     self._is_broken = not self._store.rollback()
+                    if getattr(exc, "sqlstate", None) == NOT_PREPARED:
+                        db.connection.prepare_threshold = None  # nothing is prepared until the next connection
                     if self._is_broken or not may_run_again(exc) or tries == _TRIES:
                         raise
         finally:

@@ -25,7 +25,9 @@ _WORDS: Final = {
     "40001": "two sessions changed the same rows",
 }
 NO_PASSWORD: Final = "ledger.password_file cannot be read; check the path, its owner and its mode"  # noqa: S105
-_AGAIN: Final = frozenset({"40P01", "40001", "55P03"})
+NOT_PREPARED: Final = "26000"
+"""The server does not know a statement that the client has prepared: in a pipeline that failed it was never prepared."""
+_AGAIN: Final = frozenset({"40P01", "40001", "55P03", NOT_PREPARED})
 _PASSING_CLASSES: Final = ("08", "53", "57", "58")
 """Connection, resources, intervention by an operator, I/O."""
 _PASSING: Final = frozenset({"25006", "28P01", "28000", "3D000", "42501", "55P03", "40P01", "40001"})
@@ -33,7 +35,7 @@ _PASSING: Final = frozenset({"25006", "28P01", "28000", "3D000", "42501", "55P03
 
 
 def may_run_again(exc: BaseException) -> bool:
-    """Two transactions were in each other's way, and this one was undone: the same transaction may be run again at once."""
+    """Two transactions were in each other's way, or a prepared statement is gone. This one was undone, and may be run again."""
     return isinstance(exc, RunAgain) or (isinstance(exc, psycopg.Error) and exc.sqlstate in _AGAIN)
 
 

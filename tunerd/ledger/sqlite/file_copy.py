@@ -15,6 +15,7 @@ from tunerd.ledger.copying import COPIED, COPYING, MOVED, LastNumbers, Row
 from tunerd.ledger.sql import meta
 from tunerd.ledger.sql.columns import quoted
 from tunerd.ledger.sqlite.connect import connect, prepare, scripts
+from tunerd.ledger.sqlite.errors import words_for
 from tunerd.ledger.sqlite.sqlite_database import LAST_DELETED, LAST_NUMBER, LAST_RECORDING
 
 _OF_ONE_PROCESS: Final = frozenset({"holder", "claims", "volume", "owner"})
@@ -23,7 +24,12 @@ _MAY_MEET: Final = frozenset({"origin", "cut"})
 """Tables in which rows of two volumes may be the same once both are 0."""
 
 
-class FileSource:
+class _FileEnd:
+    def words(self, exc: Exception) -> str | None:
+        return words_for(exc) if isinstance(exc, sqlite3.Error) else exc.strerror if isinstance(exc, OSError) else None
+
+
+class FileSource(_FileEnd):
     def __init__(self, path: Path, now: float) -> None:
         """Raises LedgerRefused, and sqlite3.Error."""
         self._path = path
@@ -57,7 +63,7 @@ class FileSource:
         self._db.close()
 
 
-class FileTarget:
+class FileTarget(_FileEnd):
     """It is made under another name, and gets its own with the commit."""
 
     def __init__(self, path: Path, now: float) -> None:
