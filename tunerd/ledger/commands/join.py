@@ -128,7 +128,8 @@ def look(
             close = closeness(want.seeker, partner.found.started_at_ms)
             if close is not None:
                 own = Partner(found=partner.found, is_near=partner.is_near and not close[0])
-                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=store.wants.far, now=now)
+                far = store.wants.far if own.is_near else store.wants.far_rule()
+                at = taken_from(own, waits_from=row.waits_from, wait_s=strategy.wait_s, far=far, now=now)
                 offers[want.position] = Candidate(found=own.found, at=at)
     return offers
 
